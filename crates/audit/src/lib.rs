@@ -1,0 +1,1 @@
+//! Verifies a receipt export with public keys alone.

@@ -1,0 +1,1 @@
+//! Device keys, HPKE sealing, key schedule, signatures and zeroizing secrets.

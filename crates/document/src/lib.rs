@@ -1,0 +1,1 @@
+//! JSON documents with an Automerge history behind them from their first edit on.

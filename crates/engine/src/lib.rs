@@ -1,0 +1,1 @@
+//! One device, synchronous: commits documents, log, receipts and indexes together.

@@ -1,0 +1,1 @@
+//! The encrypting SQLite VFS: every byte of every database file and WAL is sealed.

@@ -1,0 +1,1 @@
+//! Sans-IO sync sessions: frames in, frames out.

@@ -1,0 +1,1 @@
+//! Full-text and vector indexes and their fusion, over a transaction.

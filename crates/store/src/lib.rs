@@ -1,0 +1,1 @@
+//! One space's database: open, pool, migrations, tables.

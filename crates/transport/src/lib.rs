@@ -1,0 +1,1 @@
+//! Authenticated framed streams over QUIC.

@@ -1,0 +1,87 @@
+//! Every limit, with its name, default and unit, in one table (`docs/FORMAT.md` shows the same).
+//!
+//! A limit marked as of the format holds on every device alike: a section beyond it is void
+//! everywhere. The others bound what one device takes in or keeps, and may differ between devices.
+
+/// One row of the table of limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The constant's name in lower case.
+    pub name: &'static str,
+    /// Its default.
+    pub value: u64,
+    /// What it counts.
+    pub unit: &'static str,
+    /// Whether it is a constant of the format, the same on every device.
+    pub of_format: bool,
+    /// What it bounds.
+    pub about: &'static str,
+}
+
+macro_rules! limits {
+    ($($name:ident: $type:ty = $value:expr, $unit:literal, $of_format:literal, $about:literal;)*) => {
+        $(#[doc = concat!($about, " Unit: ", $unit, ".")] pub const $name: $type = $value;)*
+
+        /// All limits, in the order of `docs/FORMAT.md`.
+        pub const TABLE: &[Limit] = &[$(Limit {
+            name: stringify!($name),
+            value: $value as u64,
+            unit: $unit,
+            of_format: $of_format,
+            about: $about,
+        }),*];
+    };
+}
+
+limits! {
+    NAME_BYTES_MAX: usize = 128, "bytes", true, "A space's or collection's name.";
+    DOCUMENT_JSON_BYTES_MAX: usize = 1 << 20, "bytes", true, "A document's value as JSON.";
+    DOCUMENT_DEPTH_MAX: usize = 64, "levels", true, "Nesting of arrays and objects in a document.";
+    DOCUMENT_AUTOMERGE_BYTES_MAX: usize = 8 << 20, "bytes", true, "A document's saved Automerge history.";
+    CHANGE_BYTES_MAX: usize = 8 << 20, "bytes", true, "One Automerge change, inflated.";
+    CHANGE_OPERATIONS_MAX: usize = 100_000, "operations", true, "Operations in one Automerge change.";
+    HEADER_BYTES_MAX: usize = 64 << 10, "bytes", true, "An entry's header.";
+    DEPS_MAX: usize = 512, "deps", true, "Other logs that one header names.";
+    SECTIONS_MAX: usize = 4096, "sections", true, "Sections of one entry.";
+    SECTION_BYTES_MAX: usize = 10 << 20, "bytes", true, "One section opened: metadata and body.";
+    SECTION_CHUNK_BYTES: usize = 1 << 20, "bytes", true, "Plain bytes under one AEAD tag of a section.";
+    ENTRY_BYTES_MAX: usize = 16 << 20, "bytes", true, "All sealed bytes of one entry.";
+    ACT_BYTES_MAX: usize = 256 << 10, "bytes", true, "One membership or epoch act.";
+    TRANSACTION_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a group of units is committed; one larger unit goes alone.";
+    TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";
+    WRITE_QUEUE_MAX: usize = 256, "units", false, "Units waiting for a space's writer.";
+    BUSY_RETRIES_MAX: usize = 5, "tries", false, "Tries of a unit that found the database busy.";
+    READERS_MAX: usize = 4, "connections", false, "Read connections kept open per space.";
+    DOCUMENT_CACHE_BYTES: usize = 32 << 20, "bytes", false, "Loaded Automerge documents kept per space.";
+    FRAME_BYTES_MAX: usize = 20 << 20, "bytes", false, "One frame on the wire: the largest entry and what it needs beside it.";
+    BATCH_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a batch ends at the next checkpoint.";
+    BATCH_ENTRIES_MAX: usize = 4096, "entries", true, "Entries under one checkpoint, and so in one batch.";
+    LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
+    SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";
+    BATCHES_IN_FLIGHT_MAX: usize = 2, "batches", false, "Batches received and not yet durable, per session.";
+    CONNECTIONS_MAX: usize = 64, "connections", false, "Connections that a listening device keeps open.";
+    HANDSHAKE_MS_MAX: u64 = 10_000, "milliseconds", false, "From a connection's first packet to its first frame.";
+    IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
+    KEEP_ALIVE_MS: u64 = 10_000, "milliseconds", false, "Between keep-alives on an idle connection.";
+    PUSH_COALESCE_MS: u64 = 20, "milliseconds", false, "For how long new entries are gathered before they are pushed.";
+    INVITATION_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "An invitation's life.";
+    CLOCK_AHEAD_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "How far ahead a peer's clock may be before it is flagged and ignored.";
+    VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";
+    SEARCH_RESULTS_MAX: usize = 1000, "results", false, "Results of one search.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_fit_into_something_else_does() {
+        const {
+            assert!(DOCUMENT_JSON_BYTES_MAX < SECTION_BYTES_MAX);
+            assert!(CHANGE_BYTES_MAX < SECTION_BYTES_MAX);
+            assert!(SECTION_BYTES_MAX < ENTRY_BYTES_MAX);
+            assert!(ENTRY_BYTES_MAX + HEADER_BYTES_MAX < FRAME_BYTES_MAX);
+            assert!(KEEP_ALIVE_MS < IDLE_MS_MAX);
+        }
+    }
+}
