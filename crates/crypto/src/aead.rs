@@ -1,0 +1,245 @@
+//! Authenticated encryption: [`XAes`] where nonces are random, [`seal_section`] where each key
+//! is used once.
+
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use larder_types::Entropy;
+use larder_types::limits::SECTION_CHUNK_BYTES;
+use xaes_256_gcm::Xaes256Gcm;
+use zeroize::Zeroizing;
+
+use crate::Secret;
+
+/// Bytes of a nonce of [`XAes`].
+pub const NONCE_BYTES: usize = 24;
+/// Bytes of an authentication tag.
+pub const TAG_BYTES: usize = 16;
+
+/// The bytes were altered, or sealed under another key, nonce or associated data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("does not authenticate: altered, or sealed under another key")]
+pub struct OpenError;
+
+/// XAES-256-GCM (C2SP): AES-256-GCM with nonces of 24 bytes, long enough to be drawn at random.
+#[derive(Clone)]
+pub struct XAes(Xaes256Gcm);
+
+impl XAes {
+    /// The cipher under `key`.
+    pub fn new(key: &Secret<32>) -> Self {
+        Self(Xaes256Gcm::new(key.expose().into()))
+    }
+
+    /// Encrypts `buffer` in place and returns the tag. A nonce must never serve twice.
+    pub fn seal_detached(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        ad: &[u8],
+        buffer: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        seal_in_place(&self.0, nonce.into(), ad, buffer)
+    }
+
+    /// Decrypts `buffer` in place.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `buffer` is then as it was.
+    pub fn open_detached(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        ad: &[u8],
+        buffer: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), OpenError> {
+        self.0
+            .decrypt_inout_detached(nonce.into(), ad, buffer.into(), tag.into())
+            .map_err(|_| OpenError)
+    }
+
+    /// nonce ‖ ciphertext ‖ tag of `plain`, under a random nonce.
+    pub fn seal(&self, entropy: &mut dyn Entropy, ad: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_BYTES];
+        entropy.fill(&mut nonce);
+        let mut sealed = Vec::with_capacity(NONCE_BYTES + plain.len() + TAG_BYTES);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
+        let (_, buffer) = sealed.split_at_mut(NONCE_BYTES);
+        let tag = self.seal_detached(&nonce, ad, buffer);
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    /// Opens what [`Self::seal`] made.
+    ///
+    /// # Errors
+    /// [`OpenError`], also for bytes too short to be a sealed message.
+    pub fn open(&self, ad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError)?;
+        let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
+        let mut buffer = Zeroizing::new(ciphertext.to_vec());
+        self.open_detached(nonce, ad, &mut buffer, tag)?;
+        Ok(buffer)
+    }
+}
+
+/// Seals `plain` under a key that is used this once: AES-256-GCM over chunks of
+/// [`SECTION_CHUNK_BYTES`], each followed by its tag.
+///
+/// The nonce of a chunk is `0⁷ ‖ index (u32, big-endian) ‖ 1 if more chunks follow, else 0`, so
+/// chunks cannot be reordered, dropped or cut off at the end (STREAM: Hoang, Reyhanitabar,
+/// Rogaway, Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance",
+/// 2015). An empty `plain` is one empty chunk; otherwise no chunk is empty.
+pub fn seal_section(key: &Secret<32>, ad: &[u8], plain: &[u8]) -> Vec<u8> {
+    let cipher = Aes256Gcm::new(key.expose().into());
+    let count = plain.len().div_ceil(SECTION_CHUNK_BYTES).max(1);
+    let mut sealed = Vec::with_capacity(plain.len() + count * TAG_BYTES);
+    let mut rest = plain;
+    for index in 0..count {
+        let (chunk, after) = rest.split_at(rest.len().min(SECTION_CHUNK_BYTES));
+        rest = after;
+        let start = sealed.len();
+        sealed.extend_from_slice(chunk);
+        let (_, buffer) = sealed.split_at_mut(start);
+        let nonce = chunk_nonce(index, index + 1 < count);
+        let tag = seal_in_place(&cipher, &nonce, ad, buffer);
+        sealed.extend_from_slice(&tag);
+    }
+    sealed
+}
+
+/// Opens what [`seal_section`] made, if it holds at most `plain_max` bytes.
+///
+/// # Errors
+/// [`OpenError`], also for bytes that [`seal_section`] cannot have made.
+pub fn open_section(
+    key: &Secret<32>,
+    ad: &[u8],
+    sealed: &[u8],
+    plain_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let cipher = Aes256Gcm::new(key.expose().into());
+    let pieces = sealed.chunks(SECTION_CHUNK_BYTES + TAG_BYTES);
+    let count = pieces.len();
+    let plain_len = sealed.len().checked_sub(count * TAG_BYTES).ok_or(OpenError)?;
+    if count == 0 || plain_len > plain_max {
+        return Err(OpenError);
+    }
+    let mut plain = Zeroizing::new(Vec::with_capacity(plain_len));
+    for (index, piece) in pieces.enumerate() {
+        let (ciphertext, tag) = piece.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
+        if ciphertext.is_empty() && count > 1 {
+            return Err(OpenError);
+        }
+        let start = plain.len();
+        plain.extend_from_slice(ciphertext);
+        let (_, buffer) = plain.split_at_mut(start);
+        let nonce = chunk_nonce(index, index + 1 < count);
+        cipher
+            .decrypt_inout_detached(&nonce, ad, buffer.into(), tag.into())
+            .map_err(|_| OpenError)?;
+    }
+    Ok(plain)
+}
+
+fn chunk_nonce(index: usize, more: bool) -> Nonce<aes_gcm::aead::consts::U12> {
+    #[expect(clippy::expect_used, reason = "2^32 chunks are 4 PiB, more than memory holds")]
+    let index = u32::try_from(index).expect("fewer than 2^32 chunks");
+    let mut nonce = [0; 12];
+    for (to, from) in nonce.iter_mut().skip(7).zip(index.to_be_bytes()) {
+        *to = from;
+    }
+    if let Some(last) = nonce.last_mut() {
+        *last = u8::from(more);
+    }
+    nonce.into()
+}
+
+#[expect(clippy::expect_used, reason = "GCM seals up to 64 GiB, a buffer here is far below it")]
+fn seal_in_place<C: AeadInOut<TagSize = aes_gcm::aead::consts::U16>>(
+    cipher: &C,
+    nonce: &aes_gcm::aead::Nonce<C>,
+    ad: &[u8],
+    buffer: &mut [u8],
+) -> [u8; TAG_BYTES] {
+    let tag: Tag = cipher
+        .encrypt_inout_detached(nonce, ad, buffer.into())
+        .expect("the message is below the cipher's length limit");
+    tag.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Counter(u8);
+    impl Entropy for Counter {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            for byte in bytes {
+                self.0 = self.0.wrapping_add(1);
+                *byte = self.0;
+            }
+        }
+    }
+
+    #[test]
+    fn a_cipher_can_be_shared_between_threads() {
+        fn check<T: Send + Sync + Clone>() {}
+        check::<XAes>();
+        check::<Secret<32>>();
+    }
+
+    proptest! {
+        #[test]
+        fn opening_undoes_sealing_and_any_flipped_bit_is_refused(
+            plain: Vec<u8>, ad: Vec<u8>, key: [u8; 32], at: prop::sample::Index, bit in 0..8_u8,
+        ) {
+            let cipher = XAes::new(&Secret::new(key));
+            let mut sealed = cipher.seal(&mut Counter(key[0]), &ad, &plain);
+            prop_assert_eq!(&*cipher.open(&ad, &sealed).unwrap(), &plain);
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            prop_assert_eq!(cipher.open(&ad, &sealed), Err(OpenError));
+        }
+
+        #[test]
+        fn short_inputs_are_refused(sealed in prop::collection::vec(any::<u8>(), 0..64)) {
+            let key = Secret::new([1; 32]);
+            prop_assert!(XAes::new(&key).open(b"", &sealed).is_err());
+            prop_assert!(open_section(&key, b"", &sealed, 1 << 20).is_err());
+        }
+    }
+
+    #[test]
+    fn sections_open_at_every_length_around_a_chunk_and_only_whole() {
+        const C: usize = SECTION_CHUNK_BYTES;
+        let key = Secret::new([7; 32]);
+        for len in [0, 1, C - 1, C, C + 1, 2 * C, 2 * C + 5] {
+            let plain: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let sealed = seal_section(&key, b"ad", &plain);
+            assert_eq!(sealed.len(), len + len.div_ceil(C).max(1) * TAG_BYTES);
+            assert_eq!(*open_section(&key, b"ad", &sealed, len).unwrap(), plain);
+            assert!(len == 0 || open_section(&key, b"ad", &sealed, len - 1).is_err());
+            assert!(open_section(&key, b"other", &sealed, len).is_err());
+            assert!(open_section(&Secret::new([8; 32]), b"ad", &sealed, len).is_err());
+            if len > C {
+                let (first, rest) = sealed.split_at(C + TAG_BYTES);
+                assert!(open_section(&key, b"ad", first, len).is_err(), "cut at a chunk");
+                let swapped = [rest, first].concat();
+                assert!(open_section(&key, b"ad", &swapped, len).is_err(), "reordered");
+            }
+        }
+    }
+
+    #[test]
+    fn one_chunk_is_plain_aes_gcm_with_a_zero_nonce() {
+        let key = Secret::new([7; 32]);
+        let mut buffer = b"hello".to_vec();
+        let tag = Aes256Gcm::new(key.expose().into())
+            .encrypt_inout_detached(&[0; 12].into(), b"ad", buffer.as_mut_slice().into())
+            .unwrap();
+        buffer.extend_from_slice(&tag);
+        assert_eq!(seal_section(&key, b"ad", b"hello"), buffer);
+    }
+}
