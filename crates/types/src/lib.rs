@@ -5,6 +5,7 @@
 //! decoding is strict and bounded ([`canonical`]).
 
 pub mod canonical;
+mod close;
 mod entropy;
 mod hex;
 mod id;
@@ -12,6 +13,7 @@ pub mod limits;
 mod name;
 mod time;
 
+pub use close::CloseCode;
 pub use entropy::Entropy;
 pub use hex::{FromHexError, hex, unhex};
 pub use id::{
