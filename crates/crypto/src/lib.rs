@@ -5,7 +5,16 @@
 //! is one that a standard fixes, and is held to that standard's vectors in `tests/`.
 
 pub mod aead;
+mod error;
+pub mod hash;
 pub mod kdf;
+mod keys;
+pub mod password;
 mod secret;
 
+pub use error::{BadKey, BadSignature, OpenError, PasswordError};
+pub use keys::{
+    AckKey, AckPublic, DeviceSigningKey, Envelope, SUITE, SealingKey, SealingPublic, TransportKey,
+    check_signing_key, hpke_seal, verify,
+};
 pub use secret::Secret;
