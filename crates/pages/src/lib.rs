@@ -1,5 +1,19 @@
 //! The encrypting SQLite VFS: every byte of every database file and WAL is sealed.
+//!
+//! Stock SQLite runs over a shim that seals each page and WAL frame with XAES-256-GCM on its way
+//! to the operating system and opens it on its way back. `docs/format/pages.md` draws the bytes.
+//!
+//! Invariants: nothing but the main database and its WAL ever reaches the disk (no rollback
+//! journal, no temporary file, no `-shm`); what does not authenticate is an error, never content;
+//! a wrong key and a foreign file leave every byte as it was; one process at a time.
+//!
+//! A process must not open and close an open database's file by other means (`std::fs`): POSIX
+//! would drop the lock that keeps other processes out.
 
+mod error;
 mod vectors;
+mod vfs;
 
+pub use error::{Error, Result};
 pub use vectors::load_vectors;
+pub use vfs::{OpenMode, Vfs, open_in_memory};
