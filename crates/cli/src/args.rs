@@ -1,0 +1,443 @@
+//! The command line: every command, its options, and an example in its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use larder_types::{CollectionName, ObjectId, SpaceName};
+
+/// An encrypted space for a household's documents, on every device, without a server.
+#[derive(Debug, Parser)]
+#[command(
+    name = "larder",
+    version,
+    about,
+    after_help = "Exit codes:
+    0  done
+    1  failed
+    2  the command line is wrong
+    3  the passphrase is wrong
+    4  another process uses the profile
+    5  not found: profile, space, document or file
+    6  import or export done, except for some files it reported
+    7  an export of receipts is refuted
+    8  a peer could not be reached, or broke off
+    9  the invitation is used up, expired or mangled, or a peer refused
+  130  stopped by Ctrl-C; the same command again completes the work
+
+Example: see the whole way on one machine
+  larder demo"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The profile's directory [default: `$LARDER_HOME`, or the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Print JSON on stdout: one document, or one line per item or event
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Read the passphrase from the first line of a file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_fd")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the passphrase from the first line of an open file descriptor
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) passphrase_fd: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a profile: this device's keys and spaces, under a passphrase
+    #[command(after_help = "Example:
+  larder init --label \"Ana's laptop\"")]
+    Init(Init),
+    /// Make a space, or list those of this profile
+    #[command(
+        subcommand,
+        after_help = "Example:
+  larder space create shared:household"
+    )]
+    Space(SpaceCommand),
+    /// Import a folder of .md, .txt, .json and .jsonl files; again: only what changed
+    #[command(
+        after_help = "Each file becomes a document in the collection `files`, each line of a .jsonl file one, too.
+Files that went from the folder stay in the space, unless --prune deletes their documents.
+Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
+Ctrl-C finishes the unit at hand; the same command again completes the work.
+
+Example:
+  larder import shared:household ~/Notes"
+    )]
+    Import(Import),
+    /// Print an invitation to a space, once, and wait for the other device
+    #[command(
+        after_help = "Whoever has the text can join within ten minutes, once: hand it over privately.
+The command waits until the other device has joined and taken what the space holds.
+
+Example:
+  larder invite shared:household"
+    )]
+    Invite(Invite),
+    /// Join a space by an invitation, and take what it holds
+    #[command(after_help = "The invitation may also come from a file or, with `-`, from stdin.
+
+Example:
+  larder join INVITATION
+  larder join - < invitation.txt")]
+    Join(Join),
+    /// Listen for this profile's peers, and push and take changes as they happen
+    #[command(
+        after_help = "Runs until Ctrl-C. With --json, each event is one line; the first is `listening`.
+
+Example:
+  larder serve --listen 0.0.0.0:4433"
+    )]
+    Serve(Serve),
+    /// Take and give what is new with every known peer once, then exit
+    #[command(after_help = "Exit code 8: a peer did not answer; the others are up to date.
+
+Example:
+  larder sync
+  larder sync --with 192.168.1.20:4433")]
+    Sync(Sync),
+    /// List a space's documents
+    #[command(after_help = "Example:
+  larder list shared:household --collection files")]
+    List(List),
+    /// Print a document's value
+    #[command(after_help = "Example:
+  larder get shared:household recipes/soup.md --text")]
+    Get(Get),
+    /// Create a document, or change one, from a JSON object
+    #[command(
+        after_help = "Only what differs from the document's present value is written, so that edits elsewhere survive.
+
+Example:
+  echo '{\"title\": \"Milk\"}' | larder put shared:household shopping --file -"
+    )]
+    Put(Put),
+    /// Delete a document, for ever and on every device
+    #[command(after_help = "A deletion wins over any edit made elsewhere meanwhile.
+
+Example:
+  larder delete shared:household recipes/soup.md")]
+    Delete(Delete),
+    /// Search a space's documents by words and likeness
+    #[command(after_help = "Example:
+  larder search shared:household \"lentil soup\" --limit 5")]
+    Search(Search),
+    /// Show this profile, its spaces, peers, and what they hold
+    #[command(after_help = "Example:
+  larder status --json")]
+    Status,
+    /// List the receipts of a space, or export them for an outsider to check
+    #[command(after_help = "An export holds headers, proofs and checkpoints, and no content.
+
+Example:
+  larder receipts shared:household --export ./receipts
+  larder audit verify ./receipts")]
+    Receipts(Receipts),
+    /// Check an export of receipts; needs no profile and no passphrase
+    #[command(
+        subcommand,
+        after_help = "Example:
+  larder audit verify ./receipts"
+    )]
+    Audit(AuditCommand),
+    /// Write a space's documents back as files
+    #[command(
+        after_help = "Text files come back byte for byte, JSON pretty-printed, JSONL line by line;
+documents of other collections as COLLECTION/ID.json. An existing file that differs is left alone
+and reported, unless --force is given.
+
+Example:
+  larder export shared:household ./household"
+    )]
+    Export(Export),
+    /// Show the whole way on this machine: two devices, sync, merge, search, receipts
+    #[command(
+        after_help = "Works on a copy of what is in FOLDER, in two new profiles in a temporary directory; nothing
+else is touched. Without FOLDER: a sample household. Exit code 1: some check failed.
+
+Example:
+  larder demo ~/Notes
+  larder demo --measure --json"
+    )]
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// What other devices call this one [default: the host's name]
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// How much work a guess at the passphrase costs; kept with the profile
+    #[arg(long, value_enum, default_value_t = Cost::Default)]
+    pub(crate) passphrase_cost: Cost,
+}
+
+/// Argon2id parameters by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cost {
+    /// 64 MiB of memory, 3 passes: for a passphrase a person chose
+    Default,
+    /// 8 MiB, 1 pass: only for a long random passphrase, or for tests
+    Low,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpaceCommand {
+    /// Make a space
+    #[command(after_help = "The kind comes first: personal:, selective:, shared: or extended:
+
+Example:
+  larder space create shared:household")]
+    Create {
+        /// The new space's name
+        space: SpaceName,
+    },
+    /// List the spaces of this profile
+    #[command(after_help = "Example:
+  larder space list")]
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The space to import into
+    pub(crate) space: SpaceName,
+    /// The folder, or one file
+    pub(crate) folder: PathBuf,
+    /// Delete documents whose file is no longer in the folder
+    #[arg(long)]
+    pub(crate) prune: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// The space to invite to
+    pub(crate) space: SpaceName,
+    /// Where to listen for the other device [default: the profile's port on all interfaces]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The invitation's text, a file that holds it, or - for stdin
+    pub(crate) invitation: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen [default: the profile's port on all interfaces]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// Sync with the device that listens at this address only
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) with: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// Only documents of this collection
+    #[arg(long)]
+    pub(crate) collection: Option<CollectionName>,
+    /// With --json: print values, too
+    #[arg(long, requires = "json")]
+    pub(crate) values: bool,
+}
+
+/// Names one document.
+#[derive(Debug, Args)]
+pub(crate) struct Pick {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The document's id, or the path it was imported from
+    #[arg(value_name = "ID-OR-PATH")]
+    pub(crate) document: String,
+    /// The collection whose `path` fields are looked through
+    #[arg(long, default_value = "files", value_parser = collection)]
+    pub(crate) collection: CollectionName,
+}
+
+fn collection(text: &str) -> Result<CollectionName, String> {
+    text.parse().map_err(|error: larder_types::NameError| error.to_string())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+    /// Print only the text of an imported text file, byte for byte
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The document's collection
+    pub(crate) collection: CollectionName,
+    /// The document to change; without it, a new one is made
+    pub(crate) id: Option<ObjectId>,
+    /// A file with the JSON object, or - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// What to look for
+    pub(crate) text: String,
+    /// Only documents of this collection
+    #[arg(long)]
+    pub(crate) collection: Option<CollectionName>,
+    /// How many results at most
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    /// By words alone, by likeness alone, or by both
+    #[arg(long, value_enum, default_value_t = By::Both)]
+    pub(crate) by: By,
+}
+
+/// How documents are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Words, full text
+    Words,
+    /// Likeness of vectors
+    Likeness,
+    /// Both, fused
+    Both,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receipts {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// Write them, with proofs and checkpoints, to this new directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check an export; exit code 7 if it is refuted
+    #[command(after_help = "Example:
+  larder audit verify ./receipts")]
+    Verify {
+        /// The export's directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The directory to write to; made if missing
+    pub(crate) dir: PathBuf,
+    /// Overwrite existing files that differ
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// A folder of .md, .txt, .json and .jsonl files [default: a sample household]
+    pub(crate) folder: Option<PathBuf>,
+    /// Keep both profiles, the receipts and the passphrase in this new directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Also measure small writes against this machine's fsync, and live edits
+    #[arg(long)]
+    pub(crate) measure: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn check_examples(command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example"), "{} has no example", command.get_name());
+        for sub in command.get_subcommands() {
+            check_examples(sub);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_a_line_about_it() {
+        Cli::command().debug_assert();
+        check_examples(&Cli::command());
+    }
+
+    #[test]
+    fn the_commands_of_the_readme_parse() {
+        let id = "00112233445566778899aabbccddeeff";
+        for line in [
+            "init --label tablet --passphrase-file p",
+            "space create shared:household",
+            "space list --json",
+            "import shared:household /tmp --prune",
+            "invite shared:household --listen 127.0.0.1:0",
+            "join larder1abc",
+            "serve",
+            "sync",
+            "sync --with 127.0.0.1:4433",
+            "list shared:household --collection files --json --values",
+            "get shared:household recipes/soup.md",
+            "put shared:household shopping --file -",
+            &format!("put shared:household shopping {id} --file x.json"),
+            &format!("delete shared:household {id}"),
+            "search shared:household text --by words --limit 3",
+            "status --profile /tmp/p",
+            "receipts shared:household --export out",
+            "audit verify out",
+            "export shared:household out --force",
+            "demo --keep out --json --measure",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_refused_and_no_argument_carries_a_passphrase() {
+        for line in [
+            "import household /tmp",
+            "search shared:household",
+            "put shared:household shopping",
+            "init --passphrase secret",
+            "init --passphrase-file a --passphrase-fd 3",
+            "search shared:household text --limit 0",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
+            assert!(parsed.is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Files as documents, and documents as files.
+//!
+//! In the collection [`COLLECTION`], a text file is `{"path", "format": "markdown" | "text",
+//! "text"}`, a JSON file `{"path", "format": "json", "value"}`, and each line of a JSONL file
+//! `{"path": "FILE#LINE", "format": "jsonl", "line", "value"}`. A path is relative to the imported
+//! folder, with `/` between its parts; it is what tells one document from another on re-import.
+//!
+//! Memory is bounded by one document, whatever the size of the folder or a file.
+
+mod export;
+mod parse;
+mod path;
+mod skip;
+mod walk;
+
+pub(crate) use export::{Outgoing, Target, Written, line_of, plan};
+pub(crate) use parse::json;
+pub(crate) use path::{Paths, check as check_path};
+pub(crate) use skip::{Reason, Skip};
+pub(crate) use walk::{Folder, Item, Step};
+
+/// A document's value.
+pub(crate) type Object = serde_json::Map<String, serde_json::Value>;
+
+/// The collection that imported files belong to.
+pub(crate) const COLLECTION: &str = "files";

@@ -1,0 +1,242 @@
+//! What goes to stdout (results) and stderr (progress, messages), for people or as JSON.
+//!
+//! Text that came from a document or a peer passes [`printable`] first: a label must not be able
+//! to move the cursor of somebody's terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Where a command's results go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints one JSON document or line, if JSON was asked for.
+    pub(crate) fn json(self, value: &impl Serialize) -> anyhow::Result<()> {
+        if self.json {
+            let mut line = serde_json::to_vec(value)?;
+            line.push(b'\n');
+            write_out(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line for people, unless JSON was asked for.
+    pub(crate) fn line(self, text: &str) -> anyhow::Result<()> {
+        if !self.json {
+            write_out(format!("{text}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes to stdout and flushes, so that a reader at the other end of a pipe sees each event.
+pub(crate) fn write_out(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // The reader has seen enough (`larder list | head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// A message for people, on stderr in any case.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A progress bar on stderr; draws nothing where stderr is no terminal.
+pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    }
+    let template = if total.is_some() {
+        "{msg:28} {bar:30} {human_pos}/{human_len} {eta}"
+    } else {
+        "{msg:28} {spinner} {human_pos} {per_sec}"
+    };
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(what.to_owned())
+}
+
+/// Columns as wide as their widest cell; the last one is left as it is.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Self {
+        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The text with every control character made visible.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(hidden) {
+        return text.to_owned();
+    }
+    text.chars()
+        .flat_map(|c| {
+            let escaped = hidden(c).then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+/// One line of at most `width` characters.
+pub(crate) fn shortened(text: &str, width: usize) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= width {
+        return line;
+    }
+    let kept: String = line.chars().take(width.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// `1536` → `1.5 KiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut unit = "B";
+    let mut scaled = as_f64(count);
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{scaled:.1} {unit}") }
+}
+
+/// `1234567` → `1,234,567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A duration with about three significant digits.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds >= 60.0 {
+        format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60)
+    } else if seconds >= 1.0 {
+        format!("{seconds:.1} s")
+    } else if seconds >= 0.01 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if seconds >= 0.001 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else {
+        format!("{:.0} µs", seconds * 1e6)
+    }
+}
+
+/// Things per second, as a whole number; zero for no time at all.
+pub(crate) fn per_second(things: u64, time: Duration) -> u64 {
+    let seconds = time.as_secs_f64();
+    if seconds <= 0.0 {
+        return 0;
+    }
+    whole(as_f64(things) / seconds)
+}
+
+/// The nearest whole number, clamped to what fits.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` clamps, which is what a figure for people wants"
+)]
+pub(crate) fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
+/// For ratios and units, where the last digits of a huge count do not matter.
+#[expect(clippy::cast_precision_loss, reason = "shown rounded")]
+pub(crate) fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_by_characters_and_lines_have_no_trailing_blanks() {
+        let mut table = Table::new(&["name", "size", "note"]);
+        table.row(["é".to_owned(), "10".to_owned(), "x".to_owned()]);
+        table.row(["longer".to_owned(), "2".to_owned(), String::new()]);
+        assert_eq!(table.render(), "name    size  note\né       10    x\nlonger  2\n");
+    }
+
+    #[test]
+    fn a_peer_cannot_move_the_cursor() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}c"), "a\\u{1b}[2Jb\\n\\u{202e}c");
+        assert_eq!(printable("avó – 🫙"), "avó – 🫙");
+    }
+
+    #[test]
+    fn figures_are_for_people() {
+        let of = |text: &[(u64, &str)], f: fn(u64) -> String| {
+            for (number, expect) in text {
+                assert_eq!(f(*number), *expect);
+            }
+        };
+        of(&[(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")], bytes);
+        of(&[(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")], count);
+        let ms = |ms: u64| duration(Duration::from_millis(ms));
+        assert_eq!(
+            (ms(75_000), ms(1500), ms(123), ms(2)),
+            ("1 min 15 s".into(), "1.5 s".into(), "123 ms".into(), "2.0 ms".into())
+        );
+        assert_eq!(duration(Duration::from_micros(80)), "80 µs");
+        assert_eq!(per_second(500, Duration::from_millis(250)), 2000);
+        assert_eq!(per_second(500, Duration::ZERO), 0);
+        assert_eq!(counted(1, "file", "files"), "1 file");
+        assert_eq!(shortened("a  b\nc d e f", 5), "a b…");
+    }
+}
