@@ -1,0 +1,170 @@
+//! What the sections of a document's life hold (`docs/format/documents.md`).
+
+use larder_types::canonical;
+use larder_types::limits::SECTION_BYTES_MAX;
+use minicbor::{Decode, Encode};
+
+use crate::derive::DERIVATION;
+use crate::{DocumentError, Object, json};
+
+/// The format of all three bodies.
+pub const VERSION: u8 = 0;
+
+/// A document's first value, or the first of a new generation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Create {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// By which rules its root change is derived: [`DERIVATION`].
+    #[n(1)]
+    pub derivation: u16,
+    /// The value, as [`crate::canonical`] JSON.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub json: Vec<u8>,
+}
+
+/// Edits of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Change {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// The derivation of the root change that these build on.
+    #[n(1)]
+    pub derivation: u16,
+    /// Automerge changes in order, as [`crate::Document::put`] gives them.
+    #[n(2)]
+    pub changes: Vec<minicbor::bytes::ByteVec>,
+}
+
+/// The end of a document. It wins over any concurrent edit, for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Delete {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+}
+
+impl Create {
+    /// A body that creates a document with this value.
+    ///
+    /// # Errors
+    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`].
+    pub fn new(value: &Object) -> Result<Self, DocumentError> {
+        Ok(Self { v: VERSION, derivation: DERIVATION, json: json::check(value)? })
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// [`DocumentError::Newer`]; [`DocumentError::NotAnObject`], also if the JSON is not
+    /// canonical; [`DocumentError::TooLarge`], [`DocumentError::TooDeep`].
+    pub fn value(&self) -> Result<Object, DocumentError> {
+        version(self.v, self.derivation)?;
+        let value = json::parse(&self.json)?;
+        if json::canonical(&value) == self.json {
+            Ok(value)
+        } else {
+            Err(DocumentError::NotAnObject("not in canonical form".to_owned()))
+        }
+    }
+}
+
+impl Change {
+    /// A body of these edits.
+    pub fn new(changes: Vec<Vec<u8>>) -> Self {
+        let changes = changes.into_iter().map(Into::into).collect();
+        Self { v: VERSION, derivation: DERIVATION, changes }
+    }
+
+    /// The edits' bytes, if this version can read them.
+    ///
+    /// # Errors
+    /// [`DocumentError::Newer`].
+    pub fn changes(&self) -> Result<impl Iterator<Item = &[u8]>, DocumentError> {
+        version(self.v, self.derivation)?;
+        Ok(self.changes.iter().map(|change| change.as_slice()))
+    }
+}
+
+impl Delete {
+    /// A body that ends a document.
+    pub fn new() -> Self {
+        Self { v: VERSION }
+    }
+}
+
+impl Default for Delete {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+macro_rules! bytes {
+    ($name:ident) => {
+        impl $name {
+            /// The body's bytes.
+            pub fn encode(&self) -> Vec<u8> {
+                canonical::encode(self)
+            }
+
+            /// Reads a body.
+            ///
+            /// # Errors
+            /// As [`canonical::decode`].
+            pub fn decode(bytes: &[u8]) -> Result<Self, canonical::DecodeError> {
+                canonical::decode(bytes, SECTION_BYTES_MAX)
+            }
+        }
+    };
+}
+bytes!(Create);
+bytes!(Change);
+bytes!(Delete);
+
+fn version(version: u8, derivation: u16) -> Result<(), DocumentError> {
+    if version == VERSION && derivation == DERIVATION {
+        Ok(())
+    } else {
+        Err(DocumentError::Newer { version, derivation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn bodies_survive_their_encoding() {
+        let create = Create::new(&object(r#"{"b":[1,1.0,null],"a":"é"}"#)).unwrap();
+        assert_eq!(create.json, r#"{"a":"é","b":[1,1.0,null]}"#.as_bytes());
+        assert_eq!(Create::decode(&create.encode()).unwrap(), create);
+        assert_eq!(create.value().unwrap(), object(r#"{"a":"é","b":[1,1.0,null]}"#));
+        let change = Change::new(vec![vec![1, 2], vec![]]);
+        assert_eq!(change.encode(), [0x83, 0, 0, 0x82, 0x42, 1, 2, 0x40]);
+        assert_eq!(Change::decode(&change.encode()).unwrap(), change);
+        assert_eq!(change.changes().unwrap().collect::<Vec<_>>(), [&[1u8, 2][..], &[]]);
+        assert_eq!(Delete::decode(&Delete::new().encode()).unwrap(), Delete::new());
+    }
+
+    #[test]
+    fn what_is_newer_or_not_canonical_is_refused() {
+        let create = Create::new(&object("{}")).unwrap();
+        for newer in [Create { v: 1, ..create.clone() }, Create { derivation: 1, ..create }] {
+            assert!(matches!(newer.value(), Err(DocumentError::Newer { .. })));
+        }
+        for bad in ["{ }", r#"{"b":1,"a":1}"#, r#"{"a":1,"a":1}"#, r#"{"a":1e0}"#, "[]", ""] {
+            let create = Create { v: 0, derivation: 0, json: bad.into() };
+            assert!(matches!(create.value(), Err(DocumentError::NotAnObject(_))), "{bad}");
+        }
+        assert!(Change { v: 0, derivation: 7, changes: vec![] }.changes().is_err());
+    }
+}

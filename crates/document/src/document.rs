@@ -1,0 +1,289 @@
+use std::sync::OnceLock;
+
+use automerge::transaction::CommitOptions;
+use automerge::{Automerge, ChangeHash, LoadOptions, PatchLog, ReadDoc};
+use larder_types::Timestamp;
+use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
+
+use crate::apply::{Incoming, Index, Trial, contained};
+use crate::derive::{self, ENCODING};
+use crate::json::{canonical, check, same_object};
+use crate::put::Writer;
+use crate::read::Reader;
+use crate::{Actor, Conflict, DocumentError, Heads, Object, Outcome};
+
+/// A document: the value it was created with, and from its first edit on a history.
+#[derive(Debug, Clone)]
+pub struct Document(State);
+
+#[derive(Debug, Clone)]
+enum State {
+    Flat(Object),
+    Grown(Box<Grown>),
+}
+
+#[derive(Debug, Clone)]
+struct Grown {
+    doc: Automerge,
+    /// Built when the first received change has to be judged.
+    index: Option<Index>,
+    /// The first change: the derived one.
+    root: ChangeHash,
+    saved: OnceLock<Vec<u8>>,
+}
+
+impl Grown {
+    fn of(doc: Automerge) -> Result<Self, DocumentError> {
+        let root = doc
+            .get_changes_meta(&[])
+            .into_iter()
+            .find(|meta| meta.deps.is_empty())
+            .map(|meta| meta.hash)
+            .ok_or_else(|| DocumentError::Corrupt("it has no first change".to_owned()))?;
+        Ok(Self { doc, index: None, root, saved: OnceLock::new() })
+    }
+
+    fn hashes(&self, heads: &Heads) -> Result<Vec<ChangeHash>, DocumentError> {
+        if heads.is_flat() {
+            return Ok(vec![self.root]);
+        }
+        let hashes = heads.hashes();
+        if hashes.iter().all(|hash| self.doc.get_change_meta_by_hash(hash).is_some()) {
+            Ok(hashes)
+        } else {
+            Err(DocumentError::UnknownHeads { heads: heads.to_string() })
+        }
+    }
+
+    fn save(&self) -> &Vec<u8> {
+        self.saved.get_or_init(|| self.doc.save())
+    }
+}
+
+impl Document {
+    /// A document that has not been edited since it was created.
+    pub fn flat(genesis: Object) -> Self {
+        Self(State::Flat(genesis))
+    }
+
+    /// A document as it was stored: the value it was created with, and what [`Self::save`] gave.
+    /// With the latter the former is not looked at.
+    ///
+    /// # Errors
+    /// [`DocumentError::Corrupt`].
+    pub fn load(genesis: Object, saved: Option<&[u8]>) -> Result<Self, DocumentError> {
+        let Some(saved) = saved else { return Ok(Self::flat(genesis)) };
+        let corrupt = |why: &str| DocumentError::Corrupt(why.to_owned());
+        let options = || LoadOptions::new().text_encoding(ENCODING);
+        let doc = contained(|| Automerge::load_with_options(saved, options()))
+            .ok_or_else(|| corrupt("it is senseless"))?
+            .map_err(|e| corrupt(&e.to_string()))?;
+        let grown = Grown::of(doc)?;
+        Ok(Self(State::Grown(Box::new(grown))))
+    }
+
+    /// What to store of it: nothing as long as it has no history. Automerge's document format.
+    pub fn save(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            State::Flat(_) => None,
+            State::Grown(grown) => Some(grown.save().clone()),
+        }
+    }
+
+    /// Whether it has been edited.
+    pub fn has_history(&self) -> bool {
+        matches!(self.0, State::Grown(_))
+    }
+
+    /// The version that [`Self::value`] shows.
+    pub fn heads(&self) -> Heads {
+        match &self.0 {
+            State::Flat(_) => Heads::FLAT,
+            State::Grown(grown) => match grown.doc.get_heads().as_slice() {
+                [only] if *only == grown.root => Heads::FLAT,
+                heads => Heads::of(heads),
+            },
+        }
+    }
+
+    /// The value now.
+    ///
+    /// # Errors
+    /// [`DocumentError::Corrupt`].
+    pub fn value(&self) -> Result<Object, DocumentError> {
+        match &self.0 {
+            State::Flat(genesis) => Ok(genesis.clone()),
+            State::Grown(grown) => Reader { doc: &grown.doc, heads: None }.root(),
+        }
+    }
+
+    /// The value at an earlier version.
+    ///
+    /// # Errors
+    /// [`DocumentError::UnknownHeads`], [`DocumentError::Corrupt`].
+    pub fn value_at(&self, heads: &Heads) -> Result<Object, DocumentError> {
+        match &self.0 {
+            State::Flat(genesis) if heads.is_flat() => Ok(genesis.clone()),
+            State::Flat(_) => Err(DocumentError::UnknownHeads { heads: heads.to_string() }),
+            State::Grown(grown) => {
+                let hashes = grown.hashes(heads)?;
+                Reader { doc: &grown.doc, heads: Some(&hashes) }.root()
+            }
+        }
+    }
+
+    /// The places where concurrent edits wrote different values, and what lost there.
+    ///
+    /// # Errors
+    /// [`DocumentError::Corrupt`].
+    pub fn conflicts(&self) -> Result<Vec<Conflict>, DocumentError> {
+        match &self.0 {
+            State::Flat(_) => Ok(Vec::new()),
+            State::Grown(grown) => Reader { doc: &grown.doc, heads: None }.conflicts(),
+        }
+    }
+
+    /// Turns the value at `base` (the present one, if `None`) into `new`, and merges that with
+    /// what was edited since. Only what differs is written. Gives the change, or `None` if nothing
+    /// differs. `time` is kept with it, in whole seconds.
+    ///
+    /// # Errors
+    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::UnknownHeads`],
+    /// [`DocumentError::TooManyOperations`], [`DocumentError::ChangeTooLarge`],
+    /// [`DocumentError::HistoryTooLarge`], [`DocumentError::Corrupt`]. The document stays as it
+    /// was.
+    pub fn put(
+        &mut self,
+        actor: Actor,
+        base: Option<&Heads>,
+        new: &Object,
+        time: Timestamp,
+    ) -> Result<Option<Vec<u8>>, DocumentError> {
+        check(new)?;
+        let mut grown = match &self.0 {
+            State::Flat(genesis) => {
+                if let Some(heads) = base.filter(|heads| !heads.is_flat()) {
+                    return Err(DocumentError::UnknownHeads { heads: heads.to_string() });
+                }
+                if same_object(genesis, new) {
+                    return Ok(None);
+                }
+                Grown::of(derive::root(genesis)?)?
+            }
+            State::Grown(grown) => (**grown).clone(),
+        };
+        let Some(change) = edit(&mut grown, actor, base, new, time)? else { return Ok(None) };
+        self.0 = State::Grown(Box::new(grown));
+        Ok(Some(change))
+    }
+
+    /// Applies received changes in the order of their logs, each with the actor that its author is
+    /// entitled to. All go in together; if Automerge balks, smaller groups, down to single ones.
+    /// There is one outcome for each change.
+    pub fn apply(&mut self, changes: &[(Actor, &[u8])]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut incoming = Vec::new();
+        for (actor, bytes) in changes {
+            match Incoming::read(*actor, bytes) {
+                Ok(change) => {
+                    incoming.push(change);
+                    outcomes.push(None);
+                }
+                Err(reason) => outcomes.push(Some(Outcome::Void(reason))),
+            }
+        }
+        let mut judged = self.apply_read(&incoming).into_iter();
+        let outcome = |outcome: Option<Outcome>| {
+            outcome.or_else(|| judged.next()).unwrap_or(Outcome::Waiting)
+        };
+        outcomes.into_iter().map(outcome).collect()
+    }
+
+    /// About how much memory it takes, for [`crate::Cache`].
+    pub fn cost_bytes(&self) -> usize {
+        const EMPTY_HISTORY: usize = 18 << 10;
+        const OPERATION: usize = 16;
+        match &self.0 {
+            State::Flat(genesis) => 256 + 3 * canonical(genesis).len(),
+            State::Grown(grown) => {
+                let operations = usize::try_from(grown.doc.stats().num_ops).unwrap_or(usize::MAX);
+                let index = grown.index.as_ref().map_or(0, Index::cost_bytes);
+                let saved = grown.saved.get().map_or(0, Vec::len);
+                operations.saturating_mul(OPERATION).saturating_add(EMPTY_HISTORY + index + saved)
+            }
+        }
+    }
+
+    fn apply_read(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
+        if incoming.is_empty() {
+            return Vec::new();
+        }
+        let grown = match &self.0 {
+            State::Grown(grown) => Ok((**grown).clone()),
+            State::Flat(genesis) => derive::root(genesis).and_then(Grown::of),
+        };
+        let Ok(Grown { doc, index, root, .. }) = grown else {
+            return vec![Outcome::Waiting; incoming.len()];
+        };
+        let index = index.unwrap_or_else(|| Index::of(&doc));
+        let mut trial = Trial { doc, index };
+        let outcomes = trial.apply(incoming);
+        let changed = outcomes.contains(&Outcome::Applied);
+        if changed || self.has_history() {
+            let saved = match &self.0 {
+                State::Grown(grown) if !changed => grown.saved.clone(),
+                _ => OnceLock::new(),
+            };
+            let Trial { doc, index } = trial;
+            self.0 = State::Grown(Box::new(Grown { doc, index: Some(index), root, saved }));
+        }
+        outcomes
+    }
+}
+
+fn edit(
+    grown: &mut Grown,
+    actor: Actor,
+    base: Option<&Heads>,
+    new: &Object,
+    time: Timestamp,
+) -> Result<Option<Vec<u8>>, DocumentError> {
+    let internal = |why: &str| DocumentError::Internal(why.to_owned());
+    let mut now = grown.doc.get_heads();
+    now.sort_unstable();
+    let heads = match base {
+        None => None,
+        Some(heads) => Some(grown.hashes(heads)?).filter(|heads| *heads != now),
+    };
+    grown.doc.set_actor(actor.id());
+    let mut tx = match &heads {
+        None => grown.doc.transaction(),
+        Some(heads) => grown
+            .doc
+            .transaction_at(PatchLog::inactive(), heads)
+            .map_err(|e| DocumentError::Internal(e.to_string()))?,
+    };
+    Writer::bounded(&mut tx).update(new)?;
+    if automerge::transaction::Transactable::pending_ops(&tx) == 0 {
+        tx.rollback();
+        return Ok(None);
+    }
+    let seconds = i64::try_from(time.0 / 1000).unwrap_or(i64::MAX);
+    let (hash, _) = tx.commit_with(CommitOptions::default().with_time(seconds));
+    let hash = hash.ok_or_else(|| internal("nothing was committed"))?;
+    let change =
+        grown.doc.get_change_by_hash(&hash).ok_or_else(|| internal("the change is not there"))?;
+    let bytes = change.raw_bytes().to_vec();
+    if bytes.len() > CHANGE_BYTES_MAX {
+        return Err(DocumentError::ChangeTooLarge { bytes: bytes.len() });
+    }
+    if let Some(index) = &mut grown.index {
+        index.add_change(&change);
+    }
+    grown.saved = OnceLock::new();
+    let saved = grown.save().len();
+    if saved > DOCUMENT_AUTOMERGE_BYTES_MAX {
+        return Err(DocumentError::HistoryTooLarge { bytes: saved });
+    }
+    Ok(Some(bytes))
+}

@@ -1,0 +1,220 @@
+//! The life of a document: flat, edited, merged, and sent bad changes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use larder_document::{Actor, Document, DocumentError, Heads, Object, Outcome, VoidReason};
+use larder_types::{DeviceId, EntryHash, ObjectId, Timestamp};
+use serde_json::json;
+
+const NOW: Timestamp = Timestamp(1_795_226_735_042);
+
+fn actor(device: u8) -> Actor {
+    Actor::of(&DeviceId::new([device; 32]), &ObjectId::new([1; 16]), &EntryHash::new([2; 32]))
+}
+
+fn object(value: serde_json::Value) -> Object {
+    value.as_object().unwrap().clone()
+}
+
+fn put(document: &mut Document, device: u8, value: serde_json::Value) -> Vec<u8> {
+    document.put(actor(device), None, &object(value), NOW).unwrap().unwrap()
+}
+
+fn receive(document: &mut Document, device: u8, change: &[u8]) -> Outcome {
+    document.apply(&[(actor(device), change)]).pop().unwrap()
+}
+
+/// Two devices edit `start` apart and exchange their edits; both must show the same afterwards.
+fn merged(
+    start: serde_json::Value,
+    one: serde_json::Value,
+    two: serde_json::Value,
+) -> (serde_json::Value, Document) {
+    let start = object(start);
+    let (mut left, mut right) = (Document::flat(start.clone()), Document::flat(start));
+    let (a, b) = (put(&mut left, 1, one), put(&mut right, 2, two));
+    assert_eq!(receive(&mut left, 2, &b), Outcome::Applied);
+    assert_eq!(receive(&mut right, 1, &a), Outcome::Applied);
+    assert_eq!(left.heads(), right.heads());
+    assert_eq!(left.value(), right.value());
+    assert_eq!(left.conflicts(), right.conflicts());
+    (left.value().unwrap().into(), left)
+}
+
+#[test]
+fn first_edits_made_apart_share_a_root_and_merge() {
+    let (value, document) = merged(
+        json!({"title": "Soup", "serves": 4, "extra": {"unknown": [1, 1.0, null]}}),
+        json!({"title": "Fish soup", "serves": 4, "extra": {"unknown": [1, 1.0, null]}}),
+        json!({"title": "Soup", "serves": 6, "extra": {"unknown": [1, 1.0, null]}}),
+    );
+    let all = json!({"title": "Fish soup", "serves": 6, "extra": {"unknown": [1, 1.0, null]}});
+    assert_eq!(value, all);
+    assert!(document.conflicts().unwrap().is_empty());
+}
+
+#[test]
+fn edits_of_different_places_in_a_text_both_survive() {
+    let (value, _) = merged(
+        json!({"body": "Milk\nEggs\nBread and butter\n"}),
+        json!({"body": "Oat milk\nEggs\nBread and butter\n"}),
+        json!({"body": "Milk\nEggs\nBread and salted butter\nTea\n"}),
+    );
+    assert_eq!(value, json!({"body": "Oat milk\nEggs\nBread and salted butter\nTea\n"}));
+}
+
+#[test]
+fn edits_of_different_elements_of_a_list_survive() {
+    let (value, _) = merged(
+        json!({"items": [{"n": "a", "done": false}, {"n": "b", "done": false}, "c"]}),
+        json!({"items": [{"n": "a", "done": true}, {"n": "b", "done": false}, "c"]}),
+        json!({"items": ["new", {"n": "a", "done": false}, {"n": "b!", "done": false}]}),
+    );
+    assert_eq!(
+        value,
+        json!({"items": ["new", {"n": "a", "done": true}, {"n": "b!", "done": false}]})
+    );
+}
+
+#[test]
+fn the_losers_of_a_conflict_are_listed() {
+    let (value, document) = merged(
+        json!({"a/b": {"~": "start"}, "same": 1}),
+        json!({"a/b": {"~": "one"}, "same": 2}),
+        json!({"a/b": {"~": "two"}, "same": 2}),
+    );
+    let conflicts = document.conflicts().unwrap();
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].path, "/a~1b/~0");
+    assert_eq!(value.pointer("/a~1b/~0"), Some(&conflicts[0].shown));
+    let mut both = vec![conflicts[0].shown.clone(), conflicts[0].others[0].clone()];
+    both.sort_by_key(ToString::to_string);
+    assert_eq!(both, [json!("one"), json!("two")]);
+
+    let mut document = document;
+    put(&mut document, 1, json!({"a/b": {"~": "settled"}, "same": 2}));
+    assert!(document.conflicts().unwrap().is_empty());
+}
+
+#[test]
+fn an_edit_of_an_old_version_is_merged_with_what_came_since() {
+    let mut document = Document::flat(object(json!({"a": 1, "b": 1, "text": "one\ntwo\n"})));
+    let flat = document.heads();
+    assert!(flat.is_flat());
+    put(&mut document, 1, json!({"a": 2, "b": 1, "text": "ONE\ntwo\n"}));
+    let read = document.heads();
+    put(&mut document, 1, json!({"a": 3, "b": 1, "text": "ONE\ntwo\nthree\n"}));
+    let late = object(json!({"a": 1, "b": 7, "text": "one\nTWO\n"}));
+    let change = document.put(actor(1), Some(&flat), &late, NOW).unwrap().unwrap();
+    let value = serde_json::Value::from(document.value().unwrap());
+    assert_eq!(value, json!({"a": 3, "b": 7, "text": "ONE\nTWO\nthree\n"}));
+    assert_eq!(document.value_at(&read).unwrap()["a"], json!(2));
+    assert_eq!(document.value_at(&flat).unwrap()["a"], json!(1));
+
+    // A receiver takes the strand for the device's own.
+    let mut other = Document::flat(object(json!({"a": 1, "b": 1, "text": "one\ntwo\n"})));
+    assert_eq!(receive(&mut other, 1, &change), Outcome::Applied);
+    assert_eq!(other.value().unwrap(), late);
+}
+
+#[test]
+fn nothing_is_written_where_nothing_differs() {
+    let start = object(json!({"a": [1, {"b": "x\ny"}], "c": null}));
+    let mut document = Document::flat(start.clone());
+    assert_eq!(document.put(actor(1), None, &start, NOW), Ok(None));
+    assert!(!document.has_history());
+    put(&mut document, 1, json!({"a": [1, {"b": "x\nz"}], "c": null}));
+    let now = document.value().unwrap();
+    let saved = document.save();
+    assert_eq!(document.put(actor(1), None, &now, NOW), Ok(None));
+    assert_eq!(document.save(), saved);
+    assert_eq!(document.put(actor(1), Some(&Heads::FLAT), &start, NOW), Ok(None));
+}
+
+#[test]
+fn kinds_of_value_stay_what_they_were() {
+    let start = json!({"int": 1, "float": 1.0, "big": u64::MAX, "low": i64::MIN, "tiny": 5e-324,
+        "minus": -0.0, "null": null, "": {"": []}, "yes": true, "text": "ü\n", "list": [[[]], {}]});
+    let mut document = Document::flat(object(start.clone()));
+    let mut edited = start;
+    edited["new"] = json!(2.0);
+    put(&mut document, 1, edited.clone());
+    let value = document.value().unwrap();
+    let text = |v: &Object| String::from_utf8(larder_document::canonical(v)).unwrap();
+    assert_eq!(text(&value), text(&object(edited)));
+    let loaded = Document::load(Object::new(), document.save().as_deref()).unwrap();
+    assert_eq!(text(&loaded.value().unwrap()), text(&value));
+    assert_eq!(loaded.heads(), document.heads());
+}
+
+#[test]
+fn what_cannot_be_written_leaves_the_document_as_it_was() {
+    let mut document = Document::flat(object(json!({"a": 1})));
+    put(&mut document, 1, json!({"a": 2}));
+    let (saved, heads) = (document.save(), document.heads());
+    let many: Vec<u32> = (0..100_001).collect();
+    let error = document.put(actor(1), None, &object(json!({"a": many})), NOW);
+    assert!(matches!(error, Err(DocumentError::TooManyOperations { .. })), "{error:?}");
+    let unknown = "11".repeat(32).parse::<Heads>().unwrap();
+    let error = document.put(actor(1), Some(&unknown), &object(json!({"a": 3})), NOW);
+    assert!(matches!(error, Err(DocumentError::UnknownHeads { .. })), "{error:?}");
+    assert!(document.value_at(&unknown).is_err());
+    assert_eq!((document.save(), document.heads()), (saved, heads));
+    assert!(Document::load(Object::new(), Some(b"not Automerge")).is_err());
+    assert!(Document::load(Object::new(), Some(b"")).is_err());
+}
+
+#[test]
+fn a_text_rewritten_beyond_what_a_change_may_hold_is_kept_as_a_scalar() {
+    let old = "a\n".repeat(40_000);
+    let new = "xyz ".repeat(20_000) + "\n";
+    let mut document = Document::flat(object(json!({"body": old})));
+    put(&mut document, 1, json!({"body": new}));
+    assert_eq!(document.value().unwrap()["body"], json!(new));
+}
+
+#[test]
+fn a_change_counts_once_and_only_from_its_author_and_on_its_base() {
+    let start = object(json!({"a": 1}));
+    let mut left = Document::flat(start.clone());
+    let first = put(&mut left, 1, json!({"a": 2}));
+    let second = put(&mut left, 1, json!({"a": 3}));
+
+    let mut right = Document::flat(start.clone());
+    assert_eq!(receive(&mut right, 1, &second), Outcome::Waiting);
+    assert_eq!(receive(&mut right, 2, &first), Outcome::Void(VoidReason::WrongActor));
+    assert!(!right.has_history());
+    let both = right.apply(&[(actor(1), &first), (actor(1), &first), (actor(1), &second)]);
+    assert_eq!(both, [Outcome::Applied, Outcome::Duplicate, Outcome::Applied]);
+    assert_eq!(receive(&mut right, 1, &second), Outcome::Duplicate);
+    assert_eq!(right.value(), left.value());
+
+    // A device restored from an old copy uses a number again.
+    let mut restored = Document::flat(start.clone());
+    let other = put(&mut restored, 1, json!({"a": "other"}));
+    let taken = Outcome::Void(VoidReason::SequenceTaken);
+    assert_eq!(receive(&mut right, 1, &other), taken);
+    assert_eq!(right.value(), left.value());
+
+    let mut foreign = Document::flat(object(json!({"a": "another document"})));
+    assert_eq!(receive(&mut foreign, 1, &first), Outcome::Waiting);
+}
+
+#[test]
+fn one_bad_change_does_not_take_the_others_with_it() {
+    let start = object(json!({"a": 1, "b": 1}));
+    let (mut one, mut two) = (Document::flat(start.clone()), Document::flat(start.clone()));
+    let good =
+        [put(&mut one, 1, json!({"a": 2, "b": 1})), put(&mut two, 2, json!({"a": 1, "b": 2}))];
+    let mut receiver = Document::flat(start);
+    let outcomes = receiver.apply(&[
+        (actor(1), &good[0]),
+        (actor(3), b"garbage"),
+        (actor(3), &good[0]),
+        (actor(2), &good[1]),
+    ]);
+    assert!(matches!(
+        outcomes.as_slice(),
+        [Outcome::Applied, Outcome::Void(_), Outcome::Void(_), Outcome::Applied]
+    ));
+    assert_eq!(serde_json::Value::from(receiver.value().unwrap()), json!({"a": 2, "b": 2}));
+}
