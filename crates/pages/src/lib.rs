@@ -10,9 +10,21 @@
 //! A process must not open and close an open database's file by other means (`std::fs`): POSIX
 //! would drop the lock that keeps other processes out.
 
+mod code;
+mod database;
 mod error;
+mod format;
+mod locks;
+mod lower;
+mod main_file;
+mod nonces;
+mod session;
+mod shim;
+mod shm;
+mod sync;
 mod vectors;
 mod vfs;
+mod wal_file;
 
 pub use error::{Error, Result};
 pub use vectors::load_vectors;

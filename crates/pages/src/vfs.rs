@@ -1,16 +1,28 @@
-use std::path::Path;
+use std::ffi::CString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use larder_crypto::Secret;
-use larder_types::Entropy;
-use rusqlite::Connection;
+use larder_types::{Entropy, hex};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, OpenFlags, ffi};
 
+use crate::database::{Fault, Request, Shared};
+use crate::lower::LowerVfs;
+use crate::nonces::Nonces;
+use crate::shim;
+use crate::sync::locked;
 use crate::{Error, Result};
 
 /// A registered encrypting VFS: the way to every encrypted database of this process.
 ///
-/// Cheap to clone. It stays registered for the life of the process.
-#[derive(Clone, Debug)]
-pub struct Vfs;
+/// Cheap to clone. It stays registered for the life of the process, and so must the VFS below.
+#[derive(Clone)]
+pub struct Vfs {
+    name: CString,
+    shared: Arc<Shared>,
+}
 
 /// What [`Vfs::open`] may do to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,37 +31,183 @@ pub enum OpenMode {
     Create,
     /// Read and write a database that exists.
     ReadWrite,
-    /// Read only: not one byte on disk changes, not even beside the database.
+    /// Read only: not one byte on disk changes, not even beside the database. A WAL that another
+    /// process left is read as well.
     ReadOnly,
 }
 
 impl Vfs {
     /// Registers an encrypting VFS under `name`, over the VFS `lower` (`None`: the platform's own).
     ///
+    /// `entropy` is asked for 4 KiB at a time: nonces, database ids and SQLite's own randomness.
+    ///
     /// # Errors
     /// [`Error::NameTaken`], [`Error::NoLowerVfs`], [`Error::Unnameable`].
     pub fn register(
         name: &str,
-        _lower: Option<&str>,
-        _entropy: Box<dyn Entropy + Send>,
+        lower: Option<&str>,
+        entropy: Box<dyn Entropy + Send>,
     ) -> Result<Self> {
-        Err(Error::Unnameable(name.to_owned()))
+        let c_name = c_string(name)?;
+        let c_lower = lower.map(c_string).transpose()?;
+        let lower = LowerVfs::find(c_lower.as_deref())
+            .ok_or_else(|| Error::NoLowerVfs { name: lower.unwrap_or("default").to_owned() })?;
+        let shared = Arc::new(Shared::new(lower, Nonces::new(entropy)));
+        match shim::register(&c_name, Arc::clone(&shared)) {
+            Ok(true) => Ok(Self { name: c_name, shared }),
+            Ok(false) => Err(Error::NameTaken { name: name.to_owned() }),
+            Err(_) => Err(Error::Unnameable(name.to_owned())),
+        }
     }
 
     /// Opens the encrypted database at `path`.
     ///
+    /// The connection has a WAL, `synchronous=FULL` (full syncs on Apple's systems), its temporary
+    /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. What would
+    /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
+    /// `VACUUM INTO` of anything but memory (copy with SQLite's backup API into a connection from
+    /// here instead). An authorizer enforces the last; whoever sets another must refuse it too.
+    ///
     /// # Errors
     /// [`Error::WrongKey`], [`Error::NotADatabase`], [`Error::Corrupt`], [`Error::InUse`],
     /// [`Error::Missing`], [`Error::NotWritable`], and those of the storage.
-    pub fn open(&self, path: &Path, _key: &Secret<32>, _mode: OpenMode) -> Result<Connection> {
-        Err(Error::Unnameable(path.display().to_string()))
+    pub fn open(&self, path: &Path, key: &Secret<32>, mode: OpenMode) -> Result<Connection> {
+        let full = self
+            .shared
+            .lower
+            .full_path(&path_to_c(path)?)
+            .map_err(|_| Error::Unnameable(path.display().to_string()))?;
+        let full_path = path_from_c(&full)?;
+        let exists = self.shared.lower.access(&full, ffi::SQLITE_ACCESS_EXISTS);
+        if mode != OpenMode::Create && exists == Ok(false) && !full_path.exists() {
+            return Err(Error::Missing { path: full_path });
+        }
+        let access = match mode {
+            OpenMode::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+            OpenMode::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            OpenMode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        };
+
+        let _opening = locked(&self.shared.opening);
+        let request = Arc::new(Request { key: key.clone(), mode, fault: Mutex::default() });
+        let announced = self.shared.announce(full, Arc::clone(&request));
+        let opened = Connection::open_with_flags_and_vfs(
+            &full_path,
+            access | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            self.name.as_c_str(),
+        );
+        drop(announced);
+        let fault = locked(&request.fault).take();
+        let opened = opened.and_then(|connection| set_up(connection, mode));
+        opened.map_err(|error| explain(fault.as_ref(), error, full_path))
     }
 }
 
-/// Opens the shared in-memory database `name`: nothing of it is ever on disk.
+impl fmt::Debug for Vfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vfs").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Opens the shared in-memory database `name`: all connections of this process with the same name
+/// see the same content, and it is gone with the last of them. Nothing of it is ever on disk.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn open_in_memory(name: &str) -> Result<Connection> {
-    Err(Error::Unnameable(name.to_owned()))
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(
+        format!("file:/larder-{}?vfs=memdb", hex(name.as_bytes())),
+        flags,
+    )?;
+    connection.execute_batch(PRAGMAS)?;
+    Ok(connection)
+}
+
+const PRAGMAS: &str = "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;
+    PRAGMA cell_size_check=ON; PRAGMA foreign_keys=ON;";
+
+fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connection> {
+    connection.execute_batch(PRAGMAS)?;
+    // Reads page 1, and recovers the WAL that a crash left.
+    connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))?;
+    let mut journal: String =
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if journal != "wal" && mode == OpenMode::Create {
+        // The first write of an empty database has no WAL yet: it runs without a journal file.
+        for mode in ["memory", "wal"] {
+            journal =
+                connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0))?;
+        }
+    }
+    if journal != "wal" {
+        let reason = format!("the database has no WAL but journal_mode={journal}");
+        let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+        return Err(rusqlite::Error::SqliteFailure(code, Some(reason)));
+    }
+    connection.execute_batch("PRAGMA synchronous=FULL")?;
+    if cfg!(target_vendor = "apple") {
+        connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
+    }
+    connection.authorizer(Some(authorize))?;
+    Ok(connection)
+}
+
+/// Refuses to attach files: a name may be a URI that chooses another VFS, without encryption.
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Attach { filename: "" | ":memory:" } => Authorization::Allow,
+        AuthAction::Attach { .. } | AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => {
+            Authorization::Deny
+        }
+        _ => Authorization::Allow,
+    }
+}
+
+fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Error {
+    match fault {
+        Some(Fault::InUse) => Error::InUse { path },
+        Some(Fault::NotADatabase(found)) => Error::NotADatabase { path, found },
+        Some(Fault::Corrupt(damage)) => Error::Corrupt { path, damage: (*damage).to_owned() },
+        Some(Fault::NotWritable) => Error::NotWritable { path },
+        Some(Fault::WrongKey) => Error::WrongKey { path },
+        Some(Fault::Lower(_)) | None => match Error::from(error) {
+            Error::Corrupt { damage, .. } => Error::Corrupt { path, damage },
+            error => error,
+        },
+    }
+}
+
+fn c_string(name: &str) -> Result<CString> {
+    CString::new(name).map_err(|_| Error::Unnameable(name.to_owned()))
+}
+
+#[cfg(unix)]
+fn path_to_c(path: &Path) -> Result<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::Unnameable(path.display().to_string()))
+}
+
+#[cfg(not(unix))]
+fn path_to_c(path: &Path) -> Result<CString> {
+    path.to_str()
+        .and_then(|path| CString::new(path).ok())
+        .ok_or_else(|| Error::Unnameable(path.display().to_string()))
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn path_from_c(path: &std::ffi::CStr) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes())))
+}
+
+#[cfg(not(unix))]
+fn path_from_c(path: &std::ffi::CStr) -> Result<PathBuf> {
+    let unnameable = || Error::Unnameable(path.to_string_lossy().into_owned());
+    path.to_str().map(PathBuf::from).map_err(|_| unnameable())
 }

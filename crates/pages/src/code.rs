@@ -1,0 +1,37 @@
+use std::ffi::c_int;
+
+use rusqlite::ffi;
+
+/// A result code of SQLite other than `SQLITE_OK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code(c_int);
+
+impl Code {
+    pub(crate) const BUSY: Self = Self(ffi::SQLITE_BUSY);
+    pub(crate) const CANTOPEN: Self = Self(ffi::SQLITE_CANTOPEN);
+    /// A page or frame is not what was written.
+    pub(crate) const DAMAGED: Self = Self(ffi::SQLITE_IOERR_DATA);
+    pub(crate) const IOERR: Self = Self(ffi::SQLITE_IOERR);
+    pub(crate) const NOTFOUND: Self = Self(ffi::SQLITE_NOTFOUND);
+    pub(crate) const READ: Self = Self(ffi::SQLITE_IOERR_READ);
+    pub(crate) const READONLY: Self = Self(ffi::SQLITE_READONLY);
+    pub(crate) const REFUSED: Self = Self(ffi::SQLITE_ERROR);
+    pub(crate) const SHM: Self = Self(ffi::SQLITE_IOERR_SHMLOCK);
+    pub(crate) const SHORT_READ: Self = Self(ffi::SQLITE_IOERR_SHORT_READ);
+    pub(crate) const TRUNCATE: Self = Self(ffi::SQLITE_IOERR_TRUNCATE);
+    pub(crate) const WRITE: Self = Self(ffi::SQLITE_IOERR_WRITE);
+
+    /// `Ok` for `SQLITE_OK`.
+    pub(crate) fn check(code: c_int) -> Result<(), Self> {
+        if code == ffi::SQLITE_OK { Ok(()) } else { Err(Self(code)) }
+    }
+
+    /// The code behind a result, as SQLite wants it.
+    pub(crate) fn of(result: Result<(), Self>) -> c_int {
+        result.map_or_else(|code| code.0, |()| ffi::SQLITE_OK)
+    }
+
+    pub(crate) fn is_busy(self) -> bool {
+        self.0 & 0xff == ffi::SQLITE_BUSY
+    }
+}

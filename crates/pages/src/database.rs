@@ -1,0 +1,291 @@
+//! One database as all connections of this process see it, and the registry of those open.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_int};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use larder_crypto::Secret;
+use rusqlite::ffi;
+
+use crate::code::Code;
+use crate::format::{self, DatabaseId, FRAME, PAGE, Page, Sealer, WAL_HEADER};
+use crate::locks::FileLocks;
+use crate::lower::{FileName, Filled, LowerFile, LowerVfs};
+use crate::nonces::Nonces;
+use crate::shm::Shm;
+use crate::sync::locked;
+use crate::vfs::OpenMode;
+
+/// Pages and frames that are tried before a key is called wrong.
+const PROBES_MAX: u64 = 16;
+
+/// What all connections through one registered VFS share.
+pub(crate) struct Shared {
+    pub(crate) lower: LowerVfs,
+    pub(crate) nonces: Nonces,
+    /// Held while a database is opened, so that a path has at most one request.
+    pub(crate) opening: Mutex<()>,
+    requests: Mutex<HashMap<CString, Arc<Request>>>,
+    databases: Mutex<HashMap<CString, Weak<Database>>>,
+}
+
+/// The key for a path, there only while that path is being opened.
+pub(crate) struct Request {
+    pub(crate) key: Secret<32>,
+    pub(crate) mode: OpenMode,
+    pub(crate) fault: Mutex<Option<Fault>>,
+}
+
+/// Why a file could not be opened, in more words than SQLite's codes have.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    InUse,
+    NotADatabase(&'static str),
+    Corrupt(&'static str),
+    NotWritable,
+    WrongKey,
+    /// The VFS below refused.
+    Lower(Code),
+}
+
+impl From<Code> for Fault {
+    fn from(code: Code) -> Self {
+        Self::Lower(code)
+    }
+}
+
+/// A database that at least one connection of this process has open.
+pub(crate) struct Database {
+    pub(crate) sealer: Sealer,
+    pub(crate) shm: Shm,
+    pub(crate) locks: FileLocks,
+    /// Pages the file must have: what its own page 1 says. A page missing below is damage, one
+    /// missing above was never written.
+    pub(crate) pages_min: AtomicU32,
+    /// Whether the WAL holds recovered frames that nobody has synced since.
+    pub(crate) wal_is_unsynced: AtomicBool,
+    guard: Mutex<Guard>,
+}
+
+impl Shared {
+    pub(crate) fn new(lower: LowerVfs, nonces: Nonces) -> Self {
+        Self {
+            lower,
+            nonces,
+            opening: Mutex::default(),
+            requests: Mutex::default(),
+            databases: Mutex::default(),
+        }
+    }
+
+    /// Lets `xOpen` find the key for `path` until the answer is dropped.
+    pub(crate) fn announce(&self, path: CString, request: Arc<Request>) -> Announced<'_> {
+        locked(&self.requests).insert(path.clone(), request);
+        Announced { shared: self, path }
+    }
+
+    pub(crate) fn request(&self, path: &CStr) -> Option<Arc<Request>> {
+        locked(&self.requests).get(path).cloned()
+    }
+
+    /// The database at `path`, whose file is `file`: the one that is open already, or a new one
+    /// once the key proved right. Changes nothing on disk.
+    pub(crate) fn attach(
+        &self,
+        path: &CStr,
+        file: &mut LowerFile,
+        request: &Request,
+    ) -> Result<Arc<Database>, Fault> {
+        let name = FileName::of_database(path)?;
+        let exclusive = request.mode != OpenMode::ReadOnly;
+        let mut databases = locked(&self.databases);
+        databases.retain(|_, database| database.strong_count() > 0);
+        if let Some(database) = databases.get(path).and_then(Weak::upgrade) {
+            if !database.sealer.has_key(&request.key) {
+                return Err(Fault::WrongKey);
+            }
+            locked(&database.guard).ensure(self.lower, name, exclusive)?;
+            return Ok(database);
+        }
+        let guard = Guard::acquire(self.lower, name, exclusive)?;
+        let found = Inspection { shared: self, path, file, request }.run()?;
+        let database = Arc::new(Database {
+            sealer: found.sealer,
+            shm: Shm::default(),
+            locks: FileLocks::default(),
+            pages_min: AtomicU32::new(found.pages_min),
+            wal_is_unsynced: AtomicBool::new(false),
+            guard: Mutex::new(guard),
+        });
+        databases.insert(path.to_owned(), Arc::downgrade(&database));
+        Ok(database)
+    }
+
+    /// Drops `handle` while no other thread looks for its database: otherwise that thread could
+    /// find the database gone and its lock still held.
+    pub(crate) fn release<T>(&self, handle: T) {
+        let _databases = locked(&self.databases);
+        drop(handle);
+    }
+}
+
+/// See [`Shared::announce`].
+pub(crate) struct Announced<'a> {
+    shared: &'a Shared,
+    path: CString,
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        locked(&self.shared.requests).remove(&self.path);
+    }
+}
+
+impl Database {
+    /// Learns how many pages the file has from now on, from a page 1 that was written and synced.
+    pub(crate) fn set_pages_min(&self, pages: u32) {
+        self.pages_min.store(pages, Ordering::Release);
+    }
+}
+
+/// The operating system's lock on a database: exclusive for a process that may write.
+///
+/// The wal-index is in this process's heap, so a second process would read pages the first is
+/// overwriting. The lock is taken through the VFS below, on a handle of its own.
+pub(crate) struct Guard {
+    file: LowerFile,
+    exclusive: bool,
+}
+
+impl Guard {
+    fn acquire(lower: LowerVfs, name: FileName, exclusive: bool) -> Result<Self, Fault> {
+        let access = if exclusive { ffi::SQLITE_OPEN_READWRITE } else { ffi::SQLITE_OPEN_READONLY };
+        let (mut file, opened) = lower.open(name, access | ffi::SQLITE_OPEN_MAIN_DB)?;
+        if exclusive && opened & ffi::SQLITE_OPEN_READONLY != 0 {
+            return Err(Fault::NotWritable);
+        }
+        let levels: &[c_int] = if exclusive {
+            &[ffi::SQLITE_LOCK_SHARED, ffi::SQLITE_LOCK_RESERVED, ffi::SQLITE_LOCK_EXCLUSIVE]
+        } else {
+            &[ffi::SQLITE_LOCK_SHARED]
+        };
+        for level in levels {
+            file.lock(*level)
+                .map_err(|code| if code.is_busy() { Fault::InUse } else { Fault::Lower(code) })?;
+        }
+        Ok(Self { file, exclusive })
+    }
+
+    /// Makes sure that the lock is at least this strong, and that the file is still the one that
+    /// its path names.
+    fn ensure(&mut self, lower: LowerVfs, name: FileName, exclusive: bool) -> Result<(), Fault> {
+        let mut moved = 0;
+        let known = self.file.control(ffi::SQLITE_FCNTL_HAS_MOVED, &mut moved).is_ok();
+        if known && moved != 0 {
+            return Err(Fault::Corrupt("the file was moved or replaced while it was open"));
+        }
+        if exclusive && !self.exclusive {
+            self.file.unlock(ffi::SQLITE_LOCK_NONE)?;
+            match Self::acquire(lower, name, true) {
+                Ok(stronger) => *self = stronger,
+                Err(fault) => {
+                    self.file.lock(ffi::SQLITE_LOCK_SHARED)?;
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Found {
+    sealer: Sealer,
+    pages_min: u32,
+}
+
+/// Looks at a file before SQLite does: what it is, and whether the key is its own.
+struct Inspection<'a> {
+    shared: &'a Shared,
+    path: &'a CStr,
+    file: &'a mut LowerFile,
+    request: &'a Request,
+}
+
+impl Inspection<'_> {
+    fn run(&mut self) -> Result<Found, Fault> {
+        let size = self.file.size()?;
+        if size == 0 {
+            return self.empty();
+        }
+        let mut page: Box<Page> = Box::new([0; PAGE]);
+        self.file.read(page.as_mut_slice(), 0)?;
+        if page.starts_with(format::MAGIC) {
+            return Err(Fault::NotADatabase("a SQLite database without encryption"));
+        }
+        if size < PAGE as u64 {
+            return Err(Fault::NotADatabase("too short for a single page"));
+        }
+        if !format::has_clear_bytes(&page) {
+            return Err(Fault::NotADatabase("its header is another or damaged"));
+        }
+        let id: DatabaseId = format::bytes(page.as_slice(), 0);
+        let sealer = Sealer::new(&self.request.key, id);
+        if sealer.open_page(1, &mut page).is_ok() {
+            return Ok(Found { sealer, pages_min: format::pages_in_header(&page) });
+        }
+        // Page 1 may be torn by a crash amid a checkpoint; then the WAL has it whole.
+        if self.wal_opens(&sealer)? {
+            return Ok(Found { sealer, pages_min: 0 });
+        }
+        if self.another_page_opens(&sealer, size)? {
+            return Err(Fault::Corrupt("its first page does not authenticate"));
+        }
+        Err(Fault::WrongKey)
+    }
+
+    fn empty(&self) -> Result<Found, Fault> {
+        if self.request.mode != OpenMode::Create {
+            return Err(Fault::NotADatabase("an empty file"));
+        }
+        let wal = FileName::of_database(self.path)?.wal();
+        if self.shared.lower.access(wal.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)? {
+            return Err(Fault::Corrupt("it is empty, yet there is a WAL beside it"));
+        }
+        let id = self.shared.nonces.draw()?;
+        Ok(Found { sealer: Sealer::new(&self.request.key, id), pages_min: 0 })
+    }
+
+    fn wal_opens(&self, sealer: &Sealer) -> Result<bool, Code> {
+        let name = FileName::of_database(self.path)?.wal();
+        if !self.shared.lower.access(name.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)? {
+            return Ok(false);
+        }
+        let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_WAL;
+        let (mut wal, _) = self.shared.lower.open(name, flags)?;
+        let mut frame = Box::new([0; FRAME]);
+        for index in 1..=PROBES_MAX {
+            let offset = WAL_HEADER as u64 + (index - 1) * FRAME as u64;
+            if wal.read(frame.as_mut_slice(), offset)? == Filled::Short {
+                break;
+            }
+            let index = u32::try_from(index).map_err(|_| Code::READ)?;
+            if sealer.open_frame(index, &mut frame).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn another_page_opens(&mut self, sealer: &Sealer, size: u64) -> Result<bool, Code> {
+        let mut page: Box<Page> = Box::new([0; PAGE]);
+        for number in 2..=(size / PAGE as u64).min(PROBES_MAX) {
+            self.file.read(page.as_mut_slice(), (number - 1) * PAGE as u64)?;
+            let number = u32::try_from(number).map_err(|_| Code::READ)?;
+            if sealer.open_page(number, &mut page).is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,125 @@
+use std::ffi::{CString, c_int};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::code::Code;
+use crate::database::{Database, Shared};
+use crate::locks::Level;
+use crate::shm::{self, Held, RECOVER_SLOT, WRITE_SLOT};
+use crate::sync::locked;
+use crate::vfs::OpenMode;
+
+/// One connection to a database: what its main file and its WAL both need to know.
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) database: Arc<Database>,
+    /// The database's full path.
+    pub(crate) path: CString,
+    pub(crate) mode: OpenMode,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    level: Level,
+    held: Held,
+    written: Option<Written>,
+}
+
+/// The WAL frames that the open transaction has written.
+#[derive(Clone, Copy)]
+struct Written {
+    first: u32,
+    last: u32,
+}
+
+impl Session {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        database: Arc<Database>,
+        path: CString,
+        mode: OpenMode,
+    ) -> Self {
+        Self { shared, database, path, mode, state: Mutex::default() }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.mode == OpenMode::ReadOnly
+    }
+
+    pub(crate) fn lock(&self, level: Level) -> Result<(), Code> {
+        if self.is_read_only() && level > Level::Shared {
+            return Err(Code::READONLY);
+        }
+        self.database.locks.lock(&mut locked(&self.state).level, level)
+    }
+
+    pub(crate) fn unlock(&self, level: Level) {
+        self.database.locks.unlock(&mut locked(&self.state).level, level);
+    }
+
+    pub(crate) fn shm_map(&self, index: usize, extend: bool) -> Option<*mut std::ffi::c_void> {
+        self.database.shm.map(&mut locked(&self.state).held, index, extend)
+    }
+
+    pub(crate) fn shm_lock(&self, request: shm::Request) -> Result<(), Code> {
+        self.database.shm.lock(&mut locked(&self.state).held, request)?;
+        if request.exclusive && request.covers(RECOVER_SLOT) {
+            self.database.wal_is_unsynced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shm_unlock(&self, request: shm::Request) {
+        let mut state = locked(&self.state);
+        self.database.shm.unlock(&mut state.held, request);
+        if request.exclusive && request.covers(WRITE_SLOT) {
+            state.written = None;
+        }
+    }
+
+    pub(crate) fn shm_detach(&self) {
+        let mut state = locked(&self.state);
+        self.database.shm.detach(&mut state.held);
+        state.written = None;
+    }
+
+    /// Whether this connection is rebuilding the wal-index from the WAL: the one time when a
+    /// frame may rightly be torn.
+    pub(crate) fn is_recovering(&self) -> bool {
+        locked(&self.state).held.is_exclusive(RECOVER_SLOT)
+    }
+
+    /// Whether the frame at `index` is the first of the open transaction.
+    pub(crate) fn starts_transaction(&self, index: u32) -> bool {
+        locked(&self.state).written.is_none_or(|written| written.first == index)
+    }
+
+    pub(crate) fn has_written(&self, index: u32) -> bool {
+        let written = locked(&self.state).written;
+        written.is_some_and(|written| (written.first..=written.last).contains(&index))
+    }
+
+    pub(crate) fn note_written(&self, index: u32) {
+        let mut state = locked(&self.state);
+        let written = state.written.get_or_insert(Written { first: index, last: index });
+        written.last = written.last.max(index);
+    }
+
+    /// Syncs frames that a crashed process may have left unsynced, once, through `sync`.
+    pub(crate) fn settle(&self, sync: impl FnOnce(c_int) -> Result<(), Code>) -> Result<(), Code> {
+        let unsynced = &self.database.wal_is_unsynced;
+        if unsynced.load(Ordering::Acquire) {
+            sync(rusqlite::ffi::SQLITE_SYNC_FULL)?;
+            unsynced.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shm_detach();
+        self.unlock(Level::None);
+    }
+}

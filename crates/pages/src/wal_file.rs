@@ -1,0 +1,267 @@
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use rusqlite::ffi;
+
+use crate::code::Code;
+use crate::format::{self, FRAME, FRAME_HEADER, Frame, PAGE, STARTS_TRANSACTION, WAL_HEADER};
+use crate::lower::{FileName, Filled, LowerFile};
+use crate::session::Session;
+
+type FrameHeader = [u8; FRAME_HEADER];
+
+/// The WAL of one connection.
+///
+/// Invariants: header and page of a frame reach the disk as one sealed message in one write; a
+/// frame that does not authenticate is damage, unless it is the torn end that a crash left, which
+/// only recovery meets.
+pub(crate) struct WalFile {
+    /// `None` while a read-only connection finds no WAL: it must not make one.
+    lower: Option<LowerFile>,
+    session: Arc<Session>,
+    /// A frame header that waits for its page.
+    waiting: Option<(u32, FrameHeader)>,
+    scratch: Box<Frame>,
+}
+
+/// What SQLite reads and writes in a WAL. Frames count from 1.
+#[derive(Clone, Copy)]
+enum Part {
+    Header,
+    HeaderSums,
+    Frame(u32),
+    FrameHeader(u32),
+    FrameSums(u32),
+    FramePage(u32),
+}
+
+impl Part {
+    fn at(offset: u64, length: usize) -> Option<Self> {
+        match (offset, length) {
+            (0, WAL_HEADER) => return Some(Self::Header),
+            (24, 8) => return Some(Self::HeaderSums),
+            _ => {}
+        }
+        let offset = offset.checked_sub(WAL_HEADER as u64)?;
+        let index = u32::try_from(offset / FRAME as u64 + 1).ok()?;
+        match (offset % FRAME as u64, length) {
+            (0, FRAME) => Some(Self::Frame(index)),
+            (0, FRAME_HEADER) => Some(Self::FrameHeader(index)),
+            (16, 8) => Some(Self::FrameSums(index)),
+            (24, PAGE) => Some(Self::FramePage(index)),
+            _ => None,
+        }
+    }
+}
+
+impl WalFile {
+    pub(crate) fn new(lower: Option<LowerFile>, session: Arc<Session>) -> Self {
+        Self { lower, session, waiting: None, scratch: Box::new([0; FRAME]) }
+    }
+
+    /// Looks for the file below, if there is none yet.
+    fn find_lower(&mut self) -> Result<(), Code> {
+        if self.lower.is_none() {
+            let name = FileName::of_database(&self.session.path)?.wal();
+            let vfs = self.session.shared.lower;
+            if vfs.access(name.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)? {
+                let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_WAL;
+                self.lower = Some(vfs.open(name, flags)?.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file below, to write.
+    fn writable(&mut self) -> Result<&mut LowerFile, Code> {
+        if self.session.is_read_only() {
+            return Err(Code::READONLY);
+        }
+        self.lower.as_mut().ok_or(Code::WRITE)
+    }
+
+    /// Fills `out`, which is zeroed, from `offset`.
+    pub(crate) fn read(&mut self, out: &mut [u8], offset: u64) -> Result<(), Code> {
+        match Part::at(offset, out.len()).ok_or(Code::READ)? {
+            Part::Header => self.read_header(out),
+            Part::HeaderSums => self.read_below(out, offset),
+            Part::Frame(index) => {
+                match self.load(index) {
+                    // An answer of zeros names page 0, where SQLite ends the WAL.
+                    Err(Code::DAMAGED) if self.session.is_recovering() => {
+                        if self.is_durable(index)? { Err(Code::DAMAGED) } else { Ok(()) }
+                    }
+                    loaded => loaded.map(|_| self.copy_from(0, out)),
+                }
+            }
+            Part::FrameHeader(index) => self.load(index).map(|_| self.copy_from(0, out)),
+            Part::FrameSums(index) => self.load(index).map(|_| self.copy_from(16, out)),
+            Part::FramePage(index) => self.load(index).map(|_| self.copy_from(FRAME_HEADER, out)),
+        }
+    }
+
+    fn copy_from(&self, at: usize, out: &mut [u8]) {
+        out.iter_mut().zip(self.scratch.iter().skip(at)).for_each(|(to, from)| *to = *from);
+    }
+
+    fn read_below(&mut self, out: &mut [u8], offset: u64) -> Result<(), Code> {
+        self.find_lower()?;
+        read_whole(self.lower.as_mut(), out, offset)
+    }
+
+    /// The header is clear, and its checksum is SQLite's. SQLite would take a WAL with a damaged
+    /// one for empty and delete it, with all that is committed in it.
+    fn read_header(&mut self, out: &mut [u8]) -> Result<(), Code> {
+        let mut header = [0; WAL_HEADER];
+        self.read_below(&mut header, 0)?;
+        if self.session.is_recovering() && !format::is_wal_header(&header) {
+            for index in 1..=self.frames()? {
+                if self.load(index).is_ok() {
+                    return Err(Code::DAMAGED);
+                }
+            }
+        }
+        out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+        Ok(())
+    }
+
+    /// Whole frames in the file.
+    fn frames(&mut self) -> Result<u32, Code> {
+        let size = self.size()?.saturating_sub(WAL_HEADER as u64);
+        u32::try_from(size / FRAME as u64).map_err(|_| Code::READ)
+    }
+
+    /// Brings a frame into `scratch`, opened, and answers with its flags.
+    fn load(&mut self, index: u32) -> Result<u8, Code> {
+        self.find_lower()?;
+        let Self { lower, session, scratch, .. } = self;
+        read_whole(lower.as_mut(), scratch.as_mut_slice(), offset_of(index))?;
+        session.database.sealer.open_frame(index, scratch).map_err(|_| Code::DAMAGED)
+    }
+
+    /// Whether the frame at `index`, which does not authenticate, was committed and synced: then
+    /// losing it is damage, and not the torn end of a WAL. It was if a frame behind it began a
+    /// transaction of the same WAL, since all before that one was synced first.
+    fn is_durable(&mut self, index: u32) -> Result<bool, Code> {
+        let mut salts = [0; 8];
+        self.read_below(&mut salts, 16)?;
+        for later in index + 1..=self.frames()? {
+            let mut header = [0; 16];
+            self.read_below(&mut header, offset_of(later))?;
+            let same_wal = header[8..] == salts;
+            if same_wal && self.load(later).is_ok_and(|flags| flags & STARTS_TRANSACTION != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), Code> {
+        if self.session.is_read_only() {
+            return Err(Code::READONLY);
+        }
+        match Part::at(offset, bytes.len()).ok_or(Code::WRITE)? {
+            Part::Header => {
+                let header = <&[u8; WAL_HEADER]>::try_from(bytes).map_err(|_| Code::WRITE)?;
+                if !format::is_wal_header(header) {
+                    return Err(Code::WRITE);
+                }
+                self.waiting = None;
+                self.writable()?.write(bytes, 0)
+            }
+            Part::FrameHeader(index) => {
+                let header = FrameHeader::try_from(bytes).map_err(|_| Code::WRITE)?;
+                if self.session.has_written(index) {
+                    // New checksums for a frame of this transaction; no page will follow. (Or one
+                    // will, after a rollback to a savepoint: then it replaces this one's.)
+                    self.reseal(index, 0, &header)
+                } else {
+                    self.waiting = Some((index, header));
+                    Ok(())
+                }
+            }
+            Part::FramePage(index) => match self.waiting.take() {
+                Some((waiting, header)) if waiting == index => self.append(index, &header, bytes),
+                Some(_) => Err(Code::WRITE),
+                None => self.reseal(index, FRAME_HEADER, bytes),
+            },
+            _ => Err(Code::WRITE),
+        }
+    }
+
+    fn append(&mut self, index: u32, header: &FrameHeader, page: &[u8]) -> Result<(), Code> {
+        if !format::is_sealable(page_number(header), page) {
+            return Err(Code::WRITE);
+        }
+        let starts = self.session.starts_transaction(index);
+        if starts {
+            let session = Arc::clone(&self.session);
+            session.settle(|flags| self.writable()?.sync(flags))?;
+        }
+        replace(&mut self.scratch, 0, header);
+        replace(&mut self.scratch, FRAME_HEADER, page);
+        self.store(index, if starts { STARTS_TRANSACTION } else { 0 })?;
+        self.session.note_written(index);
+        Ok(())
+    }
+
+    /// Changes a frame that this transaction wrote, under a fresh nonce.
+    fn reseal(&mut self, index: u32, at: usize, bytes: &[u8]) -> Result<(), Code> {
+        let flags = self.load(index)?;
+        if at != 0 && !format::is_sealable(page_number(self.scratch.as_slice()), bytes) {
+            return Err(Code::WRITE);
+        }
+        replace(&mut self.scratch, at, bytes);
+        self.store(index, flags)
+    }
+
+    fn store(&mut self, index: u32, flags: u8) -> Result<(), Code> {
+        let nonce = self.session.shared.nonces.draw()?;
+        self.session.database.sealer.seal_frame(index, flags, nonce, &mut self.scratch);
+        let Self { lower, scratch, .. } = self;
+        lower.as_mut().ok_or(Code::WRITE)?.write(scratch.as_slice(), offset_of(index))
+    }
+
+    pub(crate) fn truncate(&mut self, size: u64) -> Result<(), Code> {
+        self.waiting = None;
+        self.writable()?.truncate(size)
+    }
+
+    pub(crate) fn sync(&mut self, flags: c_int) -> Result<(), Code> {
+        if self.waiting.is_some() {
+            return Err(Code::WRITE);
+        }
+        self.lower.as_mut().map_or(Ok(()), |lower| lower.sync(flags))
+    }
+
+    pub(crate) fn size(&mut self) -> Result<u64, Code> {
+        self.find_lower()?;
+        self.lower.as_mut().map_or(Ok(0), LowerFile::size)
+    }
+
+    pub(crate) fn below(&mut self) -> Option<&mut LowerFile> {
+        self.lower.as_mut()
+    }
+}
+
+fn read_whole(lower: Option<&mut LowerFile>, out: &mut [u8], offset: u64) -> Result<(), Code> {
+    match lower.map_or(Ok(Filled::Short), |lower| lower.read(out, offset))? {
+        Filled::Whole => Ok(()),
+        Filled::Short => {
+            out.fill(0);
+            Err(Code::SHORT_READ)
+        }
+    }
+}
+
+fn offset_of(index: u32) -> u64 {
+    WAL_HEADER as u64 + (u64::from(index) - 1) * FRAME as u64
+}
+
+fn page_number(header: &[u8]) -> u32 {
+    u32::from_be_bytes(format::bytes(header, 0))
+}
+
+fn replace(frame: &mut Frame, at: usize, bytes: &[u8]) {
+    frame.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+}

@@ -1,0 +1,121 @@
+//! What an onlooker finds on disk.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::common::{KEY, create, files, is_intact, key, vfs, vfs_over, wal_of};
+use crate::trace;
+use larder_pages::OpenMode;
+
+const CANARY: &str = "canary-Zw3kQ9";
+
+/// A life in which SQLite would use every kind of file: spills, savepoints, sorts, temporary
+/// tables, an index build, a rollback, a vacuum.
+fn live(db: &Connection) {
+    db.execute_batch(&format!(
+        "PRAGMA cache_size=5;
+         CREATE TABLE {name} (id INTEGER PRIMARY KEY, text TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2000)
+           INSERT INTO {name} (text) SELECT i || ' {CANARY} ' || hex(randomblob(60)) FROM n;
+         CREATE INDEX by_text ON {name} (text);
+         CREATE TEMP TABLE held AS SELECT * FROM {name} ORDER BY text DESC;
+         BEGIN; SAVEPOINT a; UPDATE {name} SET text = text || '{CANARY}'; ROLLBACK TO a;
+         DELETE FROM {name} WHERE id % 3 = 0; COMMIT;
+         BEGIN; DELETE FROM {name}; ROLLBACK;",
+        name = "\"canary-Zw3kQ9 table\"",
+    ))
+    .unwrap();
+    let sorted = "SELECT group_concat(text) FROM (SELECT text FROM held ORDER BY random())";
+    db.query_row(sorted, [], |_| Ok(())).unwrap();
+    db.execute_batch("VACUUM").unwrap();
+    db.execute(r#"INSERT INTO "canary-Zw3kQ9 table" (text) VALUES (?1)"#, [CANARY]).unwrap();
+}
+
+fn canaries(dir: &Path) -> usize {
+    let found = |bytes: &[u8]| {
+        bytes.windows(CANARY.len()).filter(|window| *window == CANARY.as_bytes()).count()
+    };
+    files(dir).iter().map(|(name, bytes)| found(bytes) + found(name.as_bytes())).sum()
+}
+
+/// Bits per byte: 8 for random bytes.
+fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let total = f64::from(u32::try_from(bytes.len()).unwrap());
+    let parts = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / total);
+    -parts.map(|part| part * part.log2()).sum::<f64>()
+}
+
+#[test]
+fn nothing_of_the_content_is_in_any_file() {
+    let (plain, sealed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let control = Connection::open(plain.path().join("a.db")).unwrap();
+    control.execute_batch("PRAGMA journal_mode=WAL").unwrap_or_default();
+    live(&control);
+    assert!(canaries(plain.path()) > 1000, "the search finds what is there");
+
+    let db = create(&vfs(), &sealed.path().join("a.db"));
+    live(&db);
+    let with_wal = files(sealed.path());
+    assert_eq!(with_wal.len(), 2, "a database and its WAL, nothing else");
+    assert_eq!(canaries(sealed.path()), 0);
+    for (name, bytes) in &with_wal {
+        // Of 4 KiB even perfect randomness shows only 7.95.
+        let expected = if bytes.len() > 100_000 { 7.99 } else { 7.93 };
+        assert!(entropy(bytes) > expected, "{name}: {}", entropy(bytes));
+    }
+    assert!(is_intact(&db));
+    drop(db);
+    let closed = files(sealed.path());
+    assert_eq!(closed.len(), 1);
+    assert_eq!(canaries(sealed.path()), 0);
+    assert!(entropy(&closed[0].1) > 7.99);
+}
+
+#[test]
+fn no_page_is_written_twice_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let db = create(&vfs(), &path);
+    db.execute_batch("CREATE TABLE t (x)").unwrap();
+    let content = |db: &Connection| {
+        db.execute_batch("DELETE FROM t; INSERT INTO t VALUES (1)").unwrap();
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let (before, after) = (content(&db), content(&db));
+    assert_eq!(before.len(), after.len());
+    // Page 2 has the same rows, sealed anew.
+    assert_ne!(before[4096..], after[4096..]);
+    assert_eq!(before[..24], after[..24], "the id and the clear bytes stay");
+}
+
+#[test]
+fn only_a_database_and_its_wal_are_ever_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("traced-life.db");
+    let vfs = vfs_over(Some(trace::name()));
+    let db = create(&vfs, &path);
+    live(&db);
+    for pragma in ["journal_mode=DELETE", "journal_mode=OFF", "journal_mode=MEMORY"] {
+        assert!(db.execute_batch(&format!("PRAGMA {pragma}")).is_err(), "{pragma}");
+        assert!(db.execute_batch(&format!("PRAGMA main.{pragma}")).is_err(), "{pragma}");
+    }
+    // Even if somebody gets temporary files past the pragma, none is opened.
+    let _ = db.execute_batch("PRAGMA temp.temp_store=FILE");
+    let _ = db.execute_batch("CREATE TEMP TABLE more AS SELECT randomblob(1000) FROM held");
+    drop(db);
+    let db = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    assert!(is_intact(&db));
+    drop(db);
+    assert!(!wal_of(&path).exists());
+
+    let mut opened = trace::opened("traced-life");
+    opened.sort();
+    opened.dedup();
+    let full = path.canonicalize().unwrap();
+    let expected = [full.clone(), wal_of(&full)].map(|path| path.to_string_lossy().into_owned());
+    assert_eq!(opened, expected);
+}
