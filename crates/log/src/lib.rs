@@ -1,1 +1,37 @@
-//! Entries, sections, Merkle logs, checkpoints, receipts, roster and epochs: pure functions and values.
+//! Entries, sections, Merkle logs, checkpoints, receipts, roster and epochs: pure functions and
+//! values.
+//!
+//! Invariants: nothing here reads a clock, draws randomness of its own or does I/O; bytes from a
+//! peer never panic and never allocate beyond a named limit; what is hashed or signed is the exact
+//! canonical bytes; every label is in one table (`labels.rs`). `docs/format/log.md` draws the
+//! bytes.
+
+pub mod ack;
+pub mod act;
+mod batch;
+pub mod checkpoint;
+mod entry;
+pub mod epoch;
+mod error;
+mod header;
+mod labels;
+pub mod merkle;
+mod metadata;
+mod note;
+mod receipt;
+pub mod roster;
+mod section;
+
+pub use batch::{Batch, BatchEntry, Payload, VerifiedBatch, VerifiedEntry};
+pub use entry::{Entry, EntryBuilder};
+pub use error::{
+    BatchError, DisclosureError, EntryError, EpochError, HeaderError, NoteError, SectionError,
+    VoidReason,
+};
+pub use header::{Dep, Header, VERSION, entry_hash};
+pub use metadata::{DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind};
+pub use receipt::{ObjectProof, Receipt};
+pub use section::{
+    Address, Band, Class, SEALED_BYTES_MAX, SectionCommitment, open_section, seal_section,
+    sections_root,
+};

@@ -1,0 +1,307 @@
+//! Acts: the bodies of CONTROL sections.
+
+use larder_crypto::{AckPublic, SUITE, SealingPublic, check_signing_key};
+use larder_types::limits::{ACT_BYTES_MAX, NAME_BYTES_MAX};
+use larder_types::{DeviceId, EpochId, Hash, MemberId, SpaceName, TransportId, canonical};
+
+use crate::error::VoidReason;
+use crate::header::VERSION;
+use crate::metadata::{Opened, kind};
+use crate::section::{Band, Class};
+
+/// A device's public keys in one space, bound to each other by its enrolment.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct DeviceKeys {
+    /// [`larder_crypto::SUITE`].
+    #[n(0)]
+    pub suite: u16,
+    /// The signing key, which is the device's id.
+    #[n(1)]
+    pub signing: DeviceId,
+    /// For acknowledgements.
+    #[n(2)]
+    pub ack: AckPublic,
+    /// For receiving secrets.
+    #[n(3)]
+    pub sealing: SealingPublic,
+    /// The profile's, for TLS.
+    #[n(4)]
+    pub transport: TransportId,
+}
+
+/// What a member's device may do.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode,
+)]
+#[cbor(index_only)]
+pub enum Role {
+    /// Everything.
+    #[n(0)]
+    Owner,
+    /// Everything but over owners.
+    #[n(1)]
+    Admin,
+    /// Reads and writes.
+    #[n(2)]
+    Writer,
+    /// Reads.
+    #[n(3)]
+    Reader,
+    /// Gets headers and disclosed metadata, never content.
+    #[n(4)]
+    Auditor,
+}
+
+impl Role {
+    /// Whether entries with content count.
+    pub const fn may_write(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin | Self::Writer)
+    }
+
+    /// Whether it may enrol a device with the role `other`.
+    pub fn may_enrol(self, other: Self) -> bool {
+        matches!(self, Self::Owner | Self::Admin) && self <= other
+    }
+
+    /// Whether it is given content secrets.
+    pub const fn may_read(self) -> bool {
+        !matches!(self, Self::Auditor)
+    }
+}
+
+/// The beginning of a space: the first section of its genesis entry.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct Genesis {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// [`larder_crypto::SUITE`].
+    #[n(1)]
+    pub suite: u16,
+    /// The space's name.
+    #[n(2)]
+    pub name: SpaceName,
+    /// The first device.
+    #[n(3)]
+    pub founder: Enrolment,
+    /// The recovery key's public half, if there is one.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub recovery: Option<[u8; 32]>,
+    /// [`crate::epoch::ControlSecret::commitment`].
+    #[n(5)]
+    pub control_commitment: Hash,
+    /// Random, so that two spaces are never the same.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub nonce: [u8; 16],
+}
+
+/// Admits a device.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct Enrolment {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// Whose device it is.
+    #[n(1)]
+    pub member: MemberId,
+    /// The device's name for people. At most [`NAME_BYTES_MAX`] bytes.
+    #[n(2)]
+    pub label: String,
+    /// What it may do.
+    #[n(3)]
+    pub role: Role,
+    /// The highest band it may read.
+    #[n(4)]
+    pub clearance: Band,
+    /// Its keys.
+    #[n(5)]
+    pub keys: DeviceKeys,
+}
+
+/// Why an epoch was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum EpochReason {
+    /// The space's first.
+    #[n(0)]
+    Genesis,
+    /// A device was admitted.
+    #[n(1)]
+    Enrolment,
+    /// A device was shut out.
+    #[n(2)]
+    Revocation,
+    /// A device's clearance changed.
+    #[n(3)]
+    Clearance,
+    /// The last one was old.
+    #[n(4)]
+    Age,
+}
+
+/// Opens an epoch. Its name is the hash of the entry that holds this act.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct EpochAct {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// [`larder_crypto::SUITE`].
+    #[n(1)]
+    pub suite: u16,
+    /// Why.
+    #[n(2)]
+    pub reason: EpochReason,
+    /// The epochs that are no longer written to, in order.
+    #[n(3)]
+    pub supersedes: Vec<EpochId>,
+    /// For each band that has a secret, its commitment at step 0; in order of band.
+    #[n(4)]
+    pub commitments: Vec<(Band, Hash)>,
+    /// One for each device that is to have the secrets; in order of device.
+    #[n(5)]
+    pub envelopes: Vec<Envelope>,
+}
+
+/// An epoch's secret of one band, sealed to one device.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct Envelope {
+    /// For whom.
+    #[n(0)]
+    pub recipient: DeviceId,
+    /// The band that the device is cleared for; lower ones derive from its secret.
+    #[n(1)]
+    pub band: Band,
+    /// HPKE's encapsulated key.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub enc: [u8; 32],
+    /// HPKE's ciphertext of the secret.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// Any act that this version knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Begins a space.
+    Genesis(Genesis),
+    /// Admits a device.
+    Enrolment(Enrolment),
+    /// Opens an epoch.
+    Epoch(EpochAct),
+}
+
+impl Act {
+    /// The section's kind.
+    pub const fn kind(&self) -> u16 {
+        match self {
+            Self::Genesis(_) => kind::GENESIS,
+            Self::Enrolment(_) => kind::ENROLMENT,
+            Self::Epoch(_) => kind::EPOCH,
+        }
+    }
+
+    /// The section's body.
+    pub fn to_body(&self) -> Vec<u8> {
+        match self {
+            Self::Genesis(act) => canonical::encode(act),
+            Self::Enrolment(act) => canonical::encode(act),
+            Self::Epoch(act) => canonical::encode(act),
+        }
+    }
+
+    /// Reads the act of an opened section of this class; none if the section is no act, or one
+    /// of a kind that this version does not know.
+    ///
+    /// # Errors
+    /// [`VoidReason`], if the section is an act that is void whoever wrote it.
+    pub fn read(class: u8, opened: &Opened) -> Result<Option<Self>, VoidReason> {
+        let kind = opened.metadata.kind;
+        if !kind::is_control(kind) {
+            return Ok(None);
+        }
+        if class != Class::Control as u8 {
+            return Err(VoidReason::NotControl);
+        }
+        Self::from_body(kind, &opened.body)
+    }
+
+    /// Reads an act of this kind; none for a kind that this version does not know.
+    ///
+    /// # Errors
+    /// [`VoidReason`].
+    pub fn from_body(kind: u16, body: &[u8]) -> Result<Option<Self>, VoidReason> {
+        let act = match kind {
+            kind::GENESIS => Self::Genesis(read(body)?),
+            kind::ENROLMENT => Self::Enrolment(read(body)?),
+            kind::EPOCH => Self::Epoch(read(body)?),
+            _ => return Ok(None),
+        };
+        act.check()?;
+        Ok(Some(act))
+    }
+
+    fn check(&self) -> Result<(), VoidReason> {
+        match self {
+            Self::Genesis(act) => {
+                check_versions(act.v, act.suite)?;
+                act.founder.check()
+            }
+            Self::Enrolment(act) => act.check(),
+            Self::Epoch(act) => act.check(),
+        }
+    }
+}
+
+impl Enrolment {
+    fn check(&self) -> Result<(), VoidReason> {
+        check_versions(self.v, self.keys.suite)?;
+        if self.label.len() > NAME_BYTES_MAX {
+            return Err(VoidReason::Malformed("a label longer than a name may be".to_owned()));
+        }
+        let usable = check_signing_key(&self.keys.signing)
+            .and_then(|()| self.keys.ack.check())
+            .and_then(|()| self.keys.sealing.check());
+        usable.map_err(|_| VoidReason::WeakKey)
+    }
+}
+
+impl EpochAct {
+    fn check(&self) -> Result<(), VoidReason> {
+        check_versions(self.v, self.suite)?;
+        if !self.supersedes.is_sorted_by(|a, b| a < b) {
+            return Err(VoidReason::Epoch("superseded epochs not in order, each once"));
+        }
+        if !self.envelopes.is_sorted_by(|a, b| a.recipient < b.recipient) {
+            return Err(VoidReason::Epoch("recipients not in order, each once"));
+        }
+        if !self.commitments.iter().map(|(band, _)| *band).eq(Band::SHARED) {
+            return Err(VoidReason::Epoch("commitments are for GREEN, AMBER and RED, in order"));
+        }
+        if self.envelopes.iter().any(|envelope| envelope.band == Band::Black) {
+            return Err(VoidReason::Epoch("an envelope for BLACK"));
+        }
+        Ok(())
+    }
+}
+
+fn check_versions(v: u8, suite: u16) -> Result<(), VoidReason> {
+    if v != VERSION {
+        Err(VoidReason::Malformed(format!("version {v}, this program reads version {VERSION}")))
+    } else if suite != SUITE {
+        Err(VoidReason::Suite(suite))
+    } else {
+        Ok(())
+    }
+}
+
+fn read<T>(body: &[u8]) -> Result<T, VoidReason>
+where
+    T: for<'b> minicbor::Decode<'b, ()> + minicbor::Encode<()>,
+{
+    canonical::decode(body, ACT_BYTES_MAX).map_err(|e| VoidReason::Malformed(e.to_string()))
+}

@@ -1,0 +1,67 @@
+//! Every label that starts a hash, MAC or key derivation of this format, in one place.
+//!
+//! No label is the beginning of another, and what follows a label has a fixed length but for the
+//! last part, so no two inputs of different purpose are ever the same bytes. `docs/format/log.md`
+//! holds the same table.
+
+/// Commits to a section's eight field commitments.
+pub(crate) const META: &[u8] = b"larder/meta/v0";
+/// Commits to one metadata field under its salt.
+pub(crate) const FIELD: &[u8] = b"larder/field/v0";
+/// Derives a field's salt, or the body's, from the section's metadata salt.
+pub(crate) const SALT: &[u8] = b"larder/salt/v0";
+/// Digest of a body under its salt.
+pub(crate) const BODY: &[u8] = b"larder/body/v0";
+/// Digest of a section's sealed bytes.
+pub(crate) const SEALED: &[u8] = b"larder/sealed/v0";
+/// Derives a section's one-time key.
+pub(crate) const SECTION_KEY: &[u8] = b"larder/section-key/v0";
+/// Associated data of a section's encryption.
+pub(crate) const SECTION_AD: &[u8] = b"larder/section-ad/v0";
+/// Public commitment to a space's control secret.
+pub(crate) const CONTROL_COMMITMENT: &[u8] = b"larder/control-commitment/v0";
+/// Derives the discovery secret from the control secret.
+pub(crate) const CONTROL_DISCOVERY: &[u8] = b"larder/control-discovery/v0";
+/// MAC that masks bands.
+pub(crate) const CONTROL_MASK: &[u8] = b"larder/control-mask/v0";
+/// Derives the secret of CONTROL sections from the control secret.
+pub(crate) const CONTROL_SECTION: &[u8] = b"larder/control-section/v0";
+/// Public commitment to a band's secret at step 0; the band's number follows.
+pub(crate) const BAND_COMMITMENT: &[u8] = b"larder/band-commitment/v0";
+/// Derives the next lower band's secret; that band's number follows.
+pub(crate) const BAND_LOWER: &[u8] = b"larder/band-lower/v0";
+/// Derives the next step's secret of a band.
+pub(crate) const STEP: &[u8] = b"larder/step/v0";
+/// HPKE info of an epoch's envelope.
+pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_label_is_the_beginning_of_another() {
+        let all = [
+            META,
+            FIELD,
+            SALT,
+            BODY,
+            SEALED,
+            SECTION_KEY,
+            SECTION_AD,
+            CONTROL_COMMITMENT,
+            CONTROL_DISCOVERY,
+            CONTROL_MASK,
+            CONTROL_SECTION,
+            BAND_COMMITMENT,
+            BAND_LOWER,
+            STEP,
+            EPOCH_ENVELOPE,
+        ];
+        for (i, one) in all.iter().enumerate() {
+            for (j, other) in all.iter().enumerate() {
+                assert!(i == j || !other.starts_with(one));
+            }
+        }
+    }
+}

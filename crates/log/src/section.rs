@@ -1,0 +1,311 @@
+use std::io::Read;
+
+use larder_crypto::hash::sha256;
+use larder_crypto::kdf::hkdf_sha256;
+use larder_crypto::{Secret, aead};
+use larder_types::limits::SECTION_BYTES_MAX;
+use larder_types::{DeviceId, Entropy, EpochId, Hash, SpaceId, canonical};
+use zeroize::Zeroizing;
+
+use crate::epoch::ControlSecret;
+use crate::error::SectionError;
+use crate::metadata::Opened;
+use crate::{labels, merkle};
+
+/// Most sealed bytes of one section: [`SECTION_BYTES_MAX`] that do not compress, padding and tags.
+pub const SEALED_BYTES_MAX: usize = SECTION_BYTES_MAX + (1 << 20);
+
+const ZSTD_LEVEL: i32 = 3;
+/// 16 MiB: larger than any window that [`SECTION_BYTES_MAX`] bytes need.
+const ZSTD_WINDOW_LOG_MAX: u32 = 24;
+const LENGTH_BYTES: usize = 4;
+
+/// What a section is to those who cannot open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Content, sealed under an epoch's secrets.
+    Data = 0,
+    /// An act, sealed under the space's control secret.
+    Control = 1,
+}
+
+impl Class {
+    /// The class with this number; none for one that this version does not know.
+    pub const fn from_u8(class: u8) -> Option<Self> {
+        match class {
+            0 => Some(Self::Data),
+            1 => Some(Self::Control),
+            _ => None,
+        }
+    }
+}
+
+/// How sensitive an object is; a device is cleared up to one of these.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode,
+)]
+#[cbor(index_only)]
+pub enum Band {
+    /// For every device of the space.
+    #[n(0)]
+    Green = 0,
+    /// For devices cleared for it.
+    #[n(1)]
+    Amber = 1,
+    /// For the few devices cleared for it.
+    #[n(2)]
+    Red = 2,
+    /// Never leaves its device.
+    #[n(3)]
+    Black = 3,
+}
+
+impl Band {
+    /// The bands that have secrets, lowest first.
+    pub const SHARED: [Self; 3] = [Self::Green, Self::Amber, Self::Red];
+
+    /// The band with this number.
+    pub const fn from_u8(band: u8) -> Option<Self> {
+        match band {
+            0 => Some(Self::Green),
+            1 => Some(Self::Amber),
+            2 => Some(Self::Red),
+            3 => Some(Self::Black),
+            _ => None,
+        }
+    }
+
+    /// The next lower band.
+    pub const fn lower(self) -> Option<Self> {
+        match self {
+            Self::Green => None,
+            Self::Amber => Some(Self::Green),
+            Self::Red => Some(Self::Amber),
+            Self::Black => Some(Self::Red),
+        }
+    }
+}
+
+/// The public half of a section: a leaf of its entry's section tree, about 110 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct SectionCommitment {
+    /// See [`Class`]; others are kept as they are.
+    #[n(0)]
+    pub class: u8,
+    /// The band, masked by [`ControlSecret::mask`].
+    #[n(1)]
+    pub masked_band: u8,
+    /// [`Opened::meta_commitment`].
+    #[n(2)]
+    pub meta: Hash,
+    /// The digest of the sealed bytes.
+    #[n(3)]
+    pub sealed: Hash,
+    /// How many sealed bytes there are.
+    #[n(4)]
+    pub len: u64,
+    /// The salt of the section's key.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub key_salt: [u8; 16],
+}
+
+impl SectionCommitment {
+    /// The leaf of the section tree.
+    pub fn leaf(&self) -> Hash {
+        merkle::leaf_hash(&canonical::encode(self))
+    }
+
+    /// The band, for who has the control secret.
+    ///
+    /// # Errors
+    /// [`SectionError::UnknownBand`].
+    pub fn band(&self, control: &ControlSecret) -> Result<Band, SectionError> {
+        let band = self.masked_band ^ control.mask(&self.key_salt);
+        Band::from_u8(band).ok_or(SectionError::UnknownBand(band))
+    }
+
+    /// Whether `sealed` are the bytes that the author committed to.
+    pub fn is_of(&self, sealed: &[u8]) -> bool {
+        u64::try_from(sealed.len()) == Ok(self.len) && sealed_digest(sealed) == self.sealed
+    }
+}
+
+/// The root of the tree over an entry's section commitments.
+pub fn sections_root(commitments: &[SectionCommitment]) -> Hash {
+    let leaves: Vec<Hash> = commitments.iter().map(SectionCommitment::leaf).collect();
+    merkle::root_of(&leaves)
+}
+
+/// Where a section stands. Bound into its key and its encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The header's `space`, so zero in a genesis entry.
+    pub space: SpaceId,
+    /// The author.
+    pub device: DeviceId,
+    /// The entry.
+    pub seq: u64,
+    /// The section in the entry, from 0.
+    pub index: u32,
+    /// The header's epoch.
+    pub epoch: EpochId,
+    /// The header's step.
+    pub step: u32,
+    /// The section's band; GREEN for CONTROL sections.
+    pub band: Band,
+}
+
+impl Address {
+    fn place(&self, label: &[u8]) -> Vec<u8> {
+        [
+            label,
+            self.space.as_bytes(),
+            self.device.as_bytes(),
+            &self.seq.to_be_bytes(),
+            &self.index.to_be_bytes(),
+        ]
+        .concat()
+    }
+
+    fn key(&self, secret: &Secret<32>, key_salt: &[u8; 16]) -> Secret<32> {
+        hkdf_sha256(secret.expose(), key_salt, &self.place(labels::SECTION_KEY))
+    }
+
+    fn associated_data(&self, meta: &Hash) -> Vec<u8> {
+        let mut data = self.place(labels::SECTION_AD);
+        data.extend_from_slice(self.epoch.as_bytes());
+        data.extend_from_slice(&self.step.to_be_bytes());
+        data.push(self.band as u8);
+        data.extend_from_slice(meta.as_bytes());
+        data
+    }
+}
+
+/// Seals a section for `address` under the band's secret at the address's step (DATA) or under
+/// [`ControlSecret::section_secret`] (CONTROL): encoded, compressed, padded, encrypted.
+///
+/// # Errors
+/// [`SectionError::TooLarge`]; [`SectionError::Malformed`] for metadata no reader would accept.
+pub fn seal_section(
+    entropy: &mut dyn Entropy,
+    address: &Address,
+    secret: &Secret<32>,
+    class: Class,
+    mask_secret: &ControlSecret,
+    opened: &Opened,
+) -> Result<(SectionCommitment, Vec<u8>), SectionError> {
+    let plain = Zeroizing::new(opened.encode());
+    if plain.len() > SECTION_BYTES_MAX {
+        return Err(SectionError::TooLarge { len: plain.len(), max: SECTION_BYTES_MAX });
+    }
+    opened.check()?;
+    let padded = compress_and_pad(&plain)?;
+    let mut key_salt = [0; 16];
+    entropy.fill(&mut key_salt);
+    let meta = opened.meta_commitment();
+    let key = address.key(secret, &key_salt);
+    let sealed = aead::seal_section(&key, &address.associated_data(&meta), &padded);
+    let commitment = SectionCommitment {
+        class: class as u8,
+        masked_band: address.band as u8 ^ mask_secret.mask(&key_salt),
+        meta,
+        sealed: sealed_digest(&sealed),
+        len: sealed.len() as u64,
+        key_salt,
+    };
+    Ok((commitment, sealed))
+}
+
+/// Opens a section and checks it against everything its author committed to.
+///
+/// AES-GCM does not commit to its key, so that it opened proves nothing yet: metadata and body
+/// must be those of `commitment`.
+///
+/// # Errors
+/// [`SectionError`]; the section is then void.
+pub fn open_section(
+    address: &Address,
+    secret: &Secret<32>,
+    commitment: &SectionCommitment,
+    sealed: &[u8],
+) -> Result<Opened, SectionError> {
+    if !commitment.is_of(sealed) {
+        return Err(SectionError::NotCommitted);
+    }
+    let key = address.key(secret, &commitment.key_salt);
+    let data = address.associated_data(&commitment.meta);
+    let padded = aead::open_section(&key, &data, sealed, SEALED_BYTES_MAX)
+        .map_err(|_| SectionError::DoesNotOpen)?;
+    let opened = Opened::decode(&unpad_and_decompress(&padded)?)?;
+    if opened.matches(commitment) { Ok(opened) } else { Err(SectionError::Mismatch) }
+}
+
+fn sealed_digest(sealed: &[u8]) -> Hash {
+    sha256(&[labels::SEALED, sealed])
+}
+
+/// Compressed length (u32, big-endian) ‖ one zstd frame ‖ zeros up to the Padmé length.
+fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
+    let malformed = |e: std::io::Error| SectionError::Malformed(format!("zstd: {e}"));
+    let frame = Zeroizing::new(zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(malformed)?);
+    let len = u32::try_from(frame.len())
+        .map_err(|_| SectionError::TooLarge { len: frame.len(), max: SECTION_BYTES_MAX })?;
+    let padded_len = padme(LENGTH_BYTES + frame.len());
+    let mut padded = Zeroizing::new(Vec::with_capacity(padded_len));
+    padded.extend_from_slice(&len.to_be_bytes());
+    padded.extend_from_slice(&frame);
+    padded.resize(padded_len, 0);
+    Ok(padded)
+}
+
+fn unpad_and_decompress(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
+    let malformed = |reason: &str| SectionError::Malformed(reason.to_owned());
+    let (len, rest) =
+        padded.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| malformed("no length"))?;
+    let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| malformed("length"))?;
+    let (frame, padding) =
+        rest.split_at_checked(len).ok_or_else(|| malformed("longer than itself"))?;
+    if padded.len() != padme(LENGTH_BYTES + len) || padding.iter().any(|byte| *byte != 0) {
+        return Err(malformed("padding"));
+    }
+    decompress(frame).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+}
+
+/// One frame, whole, of at most [`SECTION_BYTES_MAX`] bytes. Whatever size the frame claims, only
+/// what it really holds is allocated.
+fn decompress(frame: &[u8]) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(frame)?.single_frame();
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+    let mut plain = Zeroizing::new(Vec::new());
+    let mut block = Zeroizing::new([0; 16 << 10]);
+    loop {
+        let read = decoder.read(&mut *block)?;
+        let Some(part) = block.get(..read).filter(|part| !part.is_empty()) else { break };
+        if plain.len() + read > SECTION_BYTES_MAX {
+            return Err(std::io::Error::other("more bytes than a section may have"));
+        }
+        plain.extend_from_slice(part);
+    }
+    if decoder.finish().is_empty() {
+        Ok(plain)
+    } else {
+        Err(std::io::Error::other("bytes after the frame"))
+    }
+}
+
+/// The Padmé length: at most 12 % above `len`, and it tells O(log log len) bits about it
+/// (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with
+/// PURBs", 2019).
+fn padme(len: usize) -> usize {
+    if len < 2 {
+        return len;
+    }
+    let exponent = len.ilog2();
+    let free_bits = exponent - (exponent.ilog2() + 1);
+    let mask = (1 << free_bits) - 1;
+    (len + mask) & !mask
+}
+
+#[cfg(test)]
+mod tests;
