@@ -14,7 +14,8 @@ use crate::Secret;
 use crate::error::{BadKey, BadSignature, OpenError};
 
 /// The suite that a format names where it carries keys: Ed25519, and HPKE with
-/// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM. Others leave room for ML-DSA and X-Wing.
+/// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM. Others leave room for ML-DSA and
+/// X-Wing.
 pub const SUITE: u16 = 1;
 
 macro_rules! public_key {

@@ -9,7 +9,8 @@ use crate::limits::NAME_BYTES_MAX;
 pub enum NameError {
     /// The kind before the colon is missing or unknown.
     #[error(
-        "a space's name starts with its kind: personal:NAME, selective:NAME, shared:NAME or extended:NAME"
+        "a space's name starts with its kind: \
+         personal:NAME, selective:NAME, shared:NAME or extended:NAME"
     )]
     Kind,
     /// Empty, too long, or with a character that is not allowed.
