@@ -1,5 +1,6 @@
 //! The life of a document: flat, edited, merged, and sent bad changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::needless_pass_by_value, reason = "json! literals read better by value")]
 
 use larder_document::{Actor, Document, DocumentError, Heads, Object, Outcome, VoidReason};
 use larder_types::{DeviceId, EntryHash, ObjectId, Timestamp};

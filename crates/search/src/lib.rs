@@ -1,1 +1,35 @@
 //! Full-text and vector indexes and their fusion, over a transaction.
+//!
+//! Everything here is a function over a connection, so that the engine commits index and document
+//! together. Documents are named by their row numbers. The tables are those of
+//! `migrations/space/0002_search.up.sql`; [`larder_pages::load_vectors`] must have been called on
+//! a connection that touches vectors.
+//!
+//! Invariants:
+//! - What a person types is never query syntax, whatever its bytes.
+//! - A removed document leaves neither its words nor its vector behind in the database's pages,
+//!   on a connection with `PRAGMA secure_delete = ON`. The counts of its words go with it.
+//! - No function here commits, and none looks at a document's table.
+
+mod embed;
+mod error;
+mod fuse;
+mod snippet;
+mod text;
+mod vectors;
+
+pub use embed::{EmbedError, Embedder, HashedNgrams};
+pub use error::SearchError;
+pub use fuse::fuse;
+pub use snippet::snippet;
+pub use text::{Text, clear, put_text, query_text, remove_text, text_of};
+pub use vectors::{put_vector, query_vector, remove_vectors};
+
+/// A document that was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Its row number.
+    pub document: i64,
+    /// How well it fits; more is better. Comparable within one list only.
+    pub score: f64,
+}

@@ -1,0 +1,176 @@
+use larder_types::limits::{SEARCH_RESULTS_MAX, VECTOR_DIMENSIONS_MAX};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::text::{collection_id, find_collection};
+use crate::{Hit, SearchError};
+
+const EMBEDDER_ID_MAX: usize = 64;
+
+/// Stores a document's vector, in place of the one it had under this embedder. Its length does not
+/// matter, only its direction.
+///
+/// # Errors
+/// [`SearchError::EmbedderId`], [`SearchError::Dimensions`], [`SearchError::Vector`],
+/// [`SearchError::Storage`].
+pub fn put_vector(
+    tx: &Connection,
+    embedder_id: &str,
+    document: i64,
+    collection: &str,
+    vector: &[f32],
+) -> Result<(), SearchError> {
+    let table = Table::named(embedder_id)?;
+    let bytes = bytes_of(vector)?;
+    match dimensions(tx, embedder_id)? {
+        Some(expected) => fits(embedder_id, expected, vector.len())?,
+        None => table.create(tx, embedder_id, vector.len())?,
+    }
+    let collection = collection_id(tx, collection)?;
+    table.remove(tx, document)?;
+    let Table(name) = table;
+    let sql = format!("INSERT INTO {name} (document, collection, embedding) VALUES (?, ?, ?)");
+    tx.prepare_cached(&sql)?.execute(params![document, collection, bytes])?;
+    Ok(())
+}
+
+/// Removes a document's vectors under all embedders.
+///
+/// # Errors
+/// [`SearchError::Storage`].
+pub fn remove_vectors(tx: &Connection, document: i64) -> Result<(), SearchError> {
+    let embedders: Vec<String> = {
+        let mut statement = tx.prepare_cached("SELECT id FROM search_embedders")?;
+        let ids = statement.query_map([], |row| row.get(0))?;
+        ids.collect::<Result<_, _>>()?
+    };
+    embedders.iter().try_for_each(|id| Table::named(id)?.remove(tx, document))
+}
+
+/// The documents whose vectors under this embedder point most nearly the same way, best first;
+/// every vector is compared. The score is the cosine of the angle. None, if nothing was stored
+/// under this embedder. At most `limit`, and at most [`SEARCH_RESULTS_MAX`].
+///
+/// # Errors
+/// [`SearchError::EmbedderId`], [`SearchError::Dimensions`], [`SearchError::Vector`],
+/// [`SearchError::Storage`].
+pub fn query_vector(
+    connection: &Connection,
+    embedder_id: &str,
+    vector: &[f32],
+    collection: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Hit>, SearchError> {
+    let Table(name) = Table::named(embedder_id)?;
+    let bytes = bytes_of(vector)?;
+    let Some(expected) = dimensions(connection, embedder_id)? else { return Ok(Vec::new()) };
+    fits(embedder_id, expected, vector.len())?;
+    let limit = i64::try_from(limit.min(SEARCH_RESULTS_MAX)).unwrap_or(i64::MAX);
+    if limit == 0 || vector.iter().all(|x| *x == 0.0) {
+        return Ok(Vec::new());
+    }
+    let hit = |row: &rusqlite::Row<'_>| {
+        // Null where a stored vector has no direction.
+        let distance: Option<f64> = row.get(1)?;
+        Ok((row.get(0)?, distance))
+    };
+    let sql = format!("SELECT document, distance FROM {name} WHERE embedding MATCH ? AND k = ?");
+    let rows: Vec<(i64, Option<f64>)> = match collection {
+        None => connection
+            .prepare_cached(&sql)?
+            .query_map(params![bytes, limit], hit)?
+            .collect::<Result<_, _>>()?,
+        Some(collection) => {
+            let Some(collection) = find_collection(connection, collection)? else {
+                return Ok(Vec::new());
+            };
+            connection
+                .prepare_cached(&format!("{sql} AND collection = ?"))?
+                .query_map(params![bytes, limit, collection], hit)?
+                .collect::<Result<_, _>>()?
+        }
+    };
+    let found = |(document, distance): (i64, Option<f64>)| {
+        distance.filter(|d| d.is_finite()).map(|d| Hit { document, score: 1.0 - d })
+    };
+    Ok(rows.into_iter().filter_map(found).collect())
+}
+
+/// The quoted name of an embedder's table.
+struct Table(String);
+
+impl Table {
+    fn named(embedder_id: &str) -> Result<Self, SearchError> {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if (1..=EMBEDDER_ID_MAX).contains(&embedder_id.len()) && embedder_id.chars().all(is_allowed)
+        {
+            Ok(Self(format!("\"search_vectors_{}\"", embedder_id.replace('-', "_"))))
+        } else {
+            Err(SearchError::EmbedderId(embedder_id.to_owned()))
+        }
+    }
+
+    fn create(
+        &self,
+        tx: &Connection,
+        embedder_id: &str,
+        dimensions: usize,
+    ) -> Result<(), SearchError> {
+        let Self(name) = self;
+        // One may have been left by a migration down and up again.
+        tx.execute_batch(&format!(
+            "DROP TABLE IF EXISTS {name};
+             CREATE VIRTUAL TABLE {name} USING vec0(
+                 document INTEGER PRIMARY KEY,
+                 collection INTEGER,
+                 embedding FLOAT[{dimensions}] distance_metric=cosine
+             );"
+        ))?;
+        tx.prepare_cached("INSERT INTO search_embedders (id, dimensions) VALUES (?, ?)")?
+            .execute(params![embedder_id, i64::try_from(dimensions).unwrap_or(i64::MAX)])?;
+        Ok(())
+    }
+
+    /// Deleting alone would leave the vector in its chunk, so it is overwritten first.
+    fn remove(&self, tx: &Connection, document: i64) -> Result<(), SearchError> {
+        let Self(name) = self;
+        let length: Option<i64> = tx
+            .prepare_cached(&format!(
+                "SELECT vec_length(embedding) FROM {name} WHERE document = ?"
+            ))?
+            .query_row([document], |row| row.get(0))
+            .optional()?;
+        if let Some(length) = length {
+            tx.prepare_cached(&format!(
+                "UPDATE {name} SET embedding = zeroblob(4 * ?) WHERE document = ?"
+            ))?
+            .execute([length, document])?;
+            tx.prepare_cached(&format!("DELETE FROM {name} WHERE document = ?"))?
+                .execute([document])?;
+        }
+        Ok(())
+    }
+}
+
+fn dimensions(connection: &Connection, embedder_id: &str) -> Result<Option<usize>, SearchError> {
+    let mut statement =
+        connection.prepare_cached("SELECT dimensions FROM search_embedders WHERE id = ?")?;
+    let stored: Option<i64> = statement.query_row([embedder_id], |row| row.get(0)).optional()?;
+    Ok(stored.map(|n| usize::try_from(n).unwrap_or(0)))
+}
+
+fn fits(embedder: &str, expected: usize, given: usize) -> Result<(), SearchError> {
+    if expected == given {
+        Ok(())
+    } else {
+        Err(SearchError::Dimensions { embedder: embedder.to_owned(), expected, given })
+    }
+}
+
+fn bytes_of(vector: &[f32]) -> Result<Vec<u8>, SearchError> {
+    let is_sound = (1..=VECTOR_DIMENSIONS_MAX).contains(&vector.len());
+    if is_sound && vector.iter().all(|x| x.is_finite()) {
+        Ok(vector.iter().flat_map(|x| x.to_le_bytes()).collect())
+    } else {
+        Err(SearchError::Vector)
+    }
+}
