@@ -1,0 +1,318 @@
+//! Embedded migrations, each applied once, in order, in a transaction of its own.
+//!
+//! Invariants: what was applied is never applied again, and never to be edited: the SHA-256 of its
+//! text is kept beside it and compared at every open. A database that is newer, edited, foreign or
+//! has a gap is refused before anything is written to it.
+
+use larder_types::{Timestamp, hex};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Part, StoreError};
+use crate::sql::Uint;
+
+const HISTORY: &str = "CREATE TABLE migrations (
+    number      INTEGER PRIMARY KEY,
+    name        TEXT NOT NULL,
+    sha256      TEXT NOT NULL,
+    applied_at  INTEGER NOT NULL,
+    duration_us INTEGER NOT NULL
+) STRICT";
+
+/// One step of a schema, and the way back.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Counts from 1 without gaps.
+    pub number: u32,
+    /// The file's name without its number.
+    pub name: &'static str,
+    /// The statements that take the step.
+    pub up: &'static str,
+    /// The statements that take it back. What the step added is lost.
+    pub down: &'static str,
+}
+
+impl Migration {
+    /// SHA-256 of the statements in both directions, in hex.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update((self.up.len() as u64).to_be_bytes());
+        hash.update(self.up);
+        hash.update(self.down);
+        hex(&hash.finalize())
+    }
+}
+
+/// A database's schema: all its migrations.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// What kind of database it is, for messages.
+    pub database: &'static str,
+    /// SQLite's application id in the file's header: tells the kinds apart.
+    pub application_id: u32,
+    /// In order, numbered from 1.
+    pub migrations: &'static [Migration],
+}
+
+macro_rules! migration {
+    ($database:literal, $number:literal, $name:literal) => {
+        Migration {
+            number: $number,
+            name: $name,
+            up: include_str!(migration!(@path $database, $number, $name, "up")),
+            down: include_str!(migration!(@path $database, $number, $name, "down")),
+        }
+    };
+    (@path $database:literal, $number:literal, $name:literal, $way:literal) => {
+        concat!(
+            env!("CARGO_MANIFEST_DIR"), "/../../migrations/", $database, "/000", $number, "_",
+            $name, ".", $way, ".sql"
+        )
+    };
+}
+
+/// The schema of a space's database.
+pub const SPACE: Schema = Schema {
+    database: "space",
+    application_id: 0x4c52_5350,
+    migrations: &[migration!("space", 1, "initial")],
+};
+
+/// The schema of the profile's database.
+pub const PROFILE: Schema = Schema {
+    database: "profile",
+    application_id: 0x4c52_5046,
+    migrations: &[migration!("profile", 1, "initial")],
+};
+
+/// A migration that was applied to a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// [`Migration::sha256`] as it was.
+    pub sha256: String,
+    /// When, as the caller claimed.
+    pub applied_at: Timestamp,
+    /// How long it took, by the caller's stopwatch. Microseconds.
+    pub duration_us: u64,
+}
+
+type Backup<'a> =
+    dyn FnMut(&Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// What migrating takes from outside: the time, a stopwatch, and a way to back up first.
+pub struct Run<'a> {
+    now: Timestamp,
+    stopwatch_us: Box<dyn Fn() -> u64 + 'a>,
+    back_up: Option<Box<Backup<'a>>>,
+}
+
+impl<'a> Run<'a> {
+    /// A run at `now`, without a stopwatch (durations are recorded as 0) and without a backup.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now, stopwatch_us: Box::new(|| 0), back_up: None }
+    }
+
+    /// Durations are differences of what `stopwatch_us` returns, in microseconds.
+    #[must_use]
+    pub fn timed_by(mut self, stopwatch_us: impl Fn() -> u64 + 'a) -> Self {
+        self.stopwatch_us = Box::new(stopwatch_us);
+        self
+    }
+
+    /// Calls `back_up` before the first step on a database that holds something already.
+    #[must_use]
+    pub fn backing_up(
+        mut self,
+        back_up: impl FnMut(&Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a,
+    ) -> Self {
+        self.back_up = Some(Box::new(back_up));
+        self
+    }
+}
+
+impl Schema {
+    /// The number of the newest migration.
+    pub fn version(&self) -> u32 {
+        self.migrations.last().map_or(0, |migration| migration.number)
+    }
+
+    /// Brings a new or older database to this schema. Returns how many steps that took.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`], [`StoreError::Newer`], [`StoreError::Edited`], [`StoreError::Gap`],
+    /// [`StoreError::Backup`]: nothing was changed. [`StoreError::Migration`]: the steps before the
+    /// failed one stay, the failed one left nothing. [`StoreError::Read`].
+    pub fn migrate(&self, conn: &mut Connection, mut run: Run<'_>) -> Result<u32, StoreError> {
+        let applied = self.check(conn)?;
+        let done = applied.last().map_or(0, |last| last.number);
+        if done > 0
+            && done < self.version()
+            && let Some(back_up) = &mut run.back_up
+        {
+            back_up(conn)
+                .map_err(|source| StoreError::Backup { database: self.database, source })?;
+        }
+        let mut steps = 0;
+        for migration in self.migrations.iter().filter(|migration| migration.number > done) {
+            self.step_up(conn, migration, &run).map_err(|source| StoreError::Migration {
+                database: self.database,
+                number: migration.number,
+                source,
+            })?;
+            steps += 1;
+        }
+        Ok(steps)
+    }
+
+    /// Checks that a database has exactly this schema; for connections that only read.
+    ///
+    /// # Errors
+    /// As [`Schema::migrate`], and [`StoreError::Older`] where that would migrate.
+    pub fn verify(&self, conn: &Connection) -> Result<(), StoreError> {
+        let found = self.check(conn)?.last().map_or(0, |last| last.number);
+        if found == self.version() {
+            return Ok(());
+        }
+        Err(StoreError::Older { database: self.database, found, known: self.version() })
+    }
+
+    /// Takes migrations back until `version` is the newest. For tests and developers: what the
+    /// steps had added is lost.
+    ///
+    /// # Errors
+    /// As [`Schema::migrate`].
+    pub fn revert_to(&self, conn: &mut Connection, version: u32) -> Result<(), StoreError> {
+        self.check(conn)?;
+        for migration in self.migrations.iter().rev().filter(|m| m.number > version) {
+            step_down(conn, migration).map_err(|source| StoreError::Migration {
+                database: self.database,
+                number: migration.number,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What was applied to a database, which is a prefix of this schema's migrations.
+    fn check(&self, conn: &Connection) -> Result<Vec<Applied>, StoreError> {
+        let found = application_id(conn).reading("header")?;
+        let expected = if has_history(conn).reading("migrations")? {
+            self.application_id
+        } else if is_empty(conn).reading("schema")? {
+            0
+        } else {
+            return Err(StoreError::Foreign { database: self.database, found });
+        };
+        if found != expected {
+            return Err(StoreError::Foreign { database: self.database, found });
+        }
+        let applied = history(conn)?;
+        self.check_history(&applied)?;
+        Ok(applied)
+    }
+
+    fn check_history(&self, applied: &[Applied]) -> Result<(), StoreError> {
+        let database = self.database;
+        let newest = applied.last().map_or(0, |last| last.number);
+        if newest > self.version() {
+            return Err(StoreError::Newer { database, found: newest, known: self.version() });
+        }
+        for (applied, known) in applied.iter().zip(self.migrations) {
+            if applied.number != known.number {
+                return Err(StoreError::Gap { database, number: known.number });
+            }
+            if applied.sha256 != known.sha256() {
+                return Err(StoreError::Edited { database, number: known.number });
+            }
+        }
+        Ok(())
+    }
+
+    fn step_up(
+        &self,
+        conn: &mut Connection,
+        migration: &Migration,
+        run: &Run<'_>,
+    ) -> rusqlite::Result<()> {
+        let started = (run.stopwatch_us)();
+        let tx = Transaction::new(conn, TransactionBehavior::Immediate)?;
+        if !has_history(&tx)? {
+            tx.execute_batch(HISTORY)?;
+            tx.pragma_update(None, "application_id", self.application_id)?;
+        }
+        tx.execute_batch(migration.up)?;
+        let duration_us = (run.stopwatch_us)().saturating_sub(started);
+        tx.execute(
+            "INSERT INTO migrations (number, name, sha256, applied_at, duration_us)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                migration.number,
+                migration.name,
+                migration.sha256(),
+                Uint(run.now.0),
+                Uint(duration_us)
+            ],
+        )?;
+        tx.commit()
+    }
+}
+
+/// What was applied to a database so far, oldest first. Empty for a new one.
+///
+/// # Errors
+/// [`StoreError::Read`].
+pub fn history(conn: &Connection) -> Result<Vec<Applied>, StoreError> {
+    if !has_history(conn).reading("migrations")? {
+        return Ok(Vec::new());
+    }
+    let read = || {
+        conn.prepare(
+            "SELECT number, name, sha256, applied_at, duration_us FROM migrations ORDER BY number",
+        )?
+        .query_map([], |row| {
+            Ok(Applied {
+                number: row.get(0)?,
+                name: row.get(1)?,
+                sha256: row.get(2)?,
+                applied_at: Timestamp(row.get::<_, Uint>(3)?.0),
+                duration_us: row.get::<_, Uint>(4)?.0,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().reading("migrations")
+}
+
+fn step_down(conn: &mut Connection, migration: &Migration) -> rusqlite::Result<()> {
+    let tx = Transaction::new(conn, TransactionBehavior::Immediate)?;
+    tx.execute_batch(migration.down)?;
+    tx.execute("DELETE FROM migrations WHERE number = ?1", [migration.number])?;
+    if migration.number == 1 {
+        tx.execute_batch("DROP TABLE migrations; PRAGMA application_id = 0")?;
+    }
+    tx.commit()
+}
+
+fn application_id(conn: &Connection) -> rusqlite::Result<u32> {
+    // A signed integer in SQLite's eyes.
+    conn.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0)).map(i32::cast_unsigned)
+}
+
+fn has_history(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'",
+        [],
+        |_| Ok(()),
+    )
+    .optional()
+    .map(|found| found.is_some())
+}
+
+fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .map(|count| count == 0)
+}

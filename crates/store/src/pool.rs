@@ -1,0 +1,355 @@
+//! One writer and a few readers, opened when first needed.
+//!
+//! Invariants: there is never more than one writer; a connection that comes back inside a
+//! transaction is closed, not lent again; no query is spent on asking whether a connection lives.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use larder_types::limits::READERS_MAX;
+use rusqlite::Connection;
+
+use crate::error::{Part, StoreError};
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading and writing.
+    Write,
+    /// Reading only.
+    Read,
+}
+
+/// Opens a connection for a pool; calls [`configure`] on it, or does better.
+pub type Opener = Box<dyn Fn(Access) -> Result<Connection, StoreError> + Send + Sync>;
+
+/// Statements kept prepared per connection; above the number of different ones in this crate and
+/// in `search` together.
+const STATEMENTS_CACHED: usize = 192;
+
+/// Sets on a freshly opened connection what this crate relies on: full durability, foreign keys,
+/// room for its prepared statements, no functions with side effects in the schema, and no writing
+/// on a reader.
+///
+/// # Errors
+/// [`StoreError::Read`] naming the connection.
+pub fn configure(conn: &Connection, access: Access) -> Result<(), StoreError> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    conn.execute_batch(match access {
+        Access::Write => {
+            "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+             PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
+             PRAGMA temp_store = MEMORY"
+        }
+        Access::Read => {
+            "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;
+             PRAGMA temp_store = MEMORY"
+        }
+    })
+    .reading("connection")
+}
+
+/// One database's connections. Clones share them.
+///
+/// Memory: each connection holds its own page cache (SQLite's default: 2 MB) once it was used.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    open: Opener,
+    readers_max: usize,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+/// Readers come before the writer, so that the writer is closed last and checkpoints the WAL.
+#[derive(Default)]
+struct State {
+    closed: bool,
+    readers: Vec<Connection>,
+    readers_lent: usize,
+    writer: Option<Connection>,
+    writer_lent: bool,
+}
+
+impl Pool {
+    /// A pool that lends at most [`READERS_MAX`] readers. Nothing is opened yet.
+    pub fn new(open: Opener) -> Self {
+        Self::with_readers(READERS_MAX, open)
+    }
+
+    /// A pool that lends at most `readers_max` readers, at least one. Nothing is opened yet.
+    pub fn with_readers(readers_max: usize, open: Opener) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                open,
+                readers_max: readers_max.max(1),
+                state: Mutex::default(),
+                returned: Condvar::new(),
+            }),
+        }
+    }
+
+    /// The writer, once nobody else holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`]; whatever the opener returns.
+    pub fn writer(&self) -> Result<Lent, StoreError> {
+        self.lend(Access::Write)
+    }
+
+    /// A reader, once one is free. Queries in one transaction of it see one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`]; whatever the opener returns.
+    pub fn reader(&self) -> Result<Lent, StoreError> {
+        self.lend(Access::Read)
+    }
+
+    /// Waits until every lent connection is back, then closes all of them; for a host that is
+    /// about to be suspended. Do not call it while holding one: it would wait for itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] if SQLite could not close one. They are gone all the same.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        self.shared.returned.notify_all();
+        while state.writer_lent || state.readers_lent > 0 {
+            state = self.shared.wait(state);
+        }
+        let mut result = Ok(());
+        let readers = std::mem::take(&mut state.readers);
+        for conn in readers.into_iter().chain(state.writer.take()) {
+            if let Err((_, source)) = conn.close() {
+                result = result.and(Err(StoreError::Write { part: "connection", source }));
+            }
+        }
+        result
+    }
+
+    /// Lends connections again after [`Pool::close`].
+    pub fn reopen(&self) {
+        self.shared.lock().closed = false;
+    }
+
+    fn lend(&self, access: Access) -> Result<Lent, StoreError> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.closed {
+                return Err(StoreError::Closed);
+            }
+            let taken = match access {
+                Access::Write => state.writer_lent,
+                Access::Read => state.readers_lent >= self.shared.readers_max,
+            };
+            if !taken {
+                break;
+            }
+            state = self.shared.wait(state);
+        }
+        let idle = match access {
+            Access::Write => {
+                state.writer_lent = true;
+                state.writer.take()
+            }
+            Access::Read => {
+                state.readers_lent += 1;
+                state.readers.pop()
+            }
+        };
+        drop(state);
+        // From here on `lent` gives the place back, whatever happens.
+        let mut lent = Lent { conn: idle, access, shared: Arc::clone(&self.shared) };
+        if lent.conn.is_none() {
+            lent.conn = Some((self.shared.open)(access)?);
+        }
+        Ok(lent)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Pool")
+            .field("closed", &state.closed)
+            .field("readers_lent", &state.readers_lent)
+            .field("writer_lent", &state.writer_lent)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    // A panic while the lock is held leaves only counters and connections, which stay valid.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.returned.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection on loan; dropping it gives it back.
+pub struct Lent {
+    /// `None` only before it is lent and after it is given back or discarded.
+    conn: Option<Connection>,
+    access: Access,
+    shared: Arc<Shared>,
+}
+
+impl Lent {
+    /// Closes the connection instead of giving it back, for example after a COMMIT that failed:
+    /// the next one to ask gets a new one.
+    pub fn discard(mut self) {
+        self.conn = None;
+    }
+}
+
+impl Deref for Lent {
+    type Target = Connection;
+
+    #[expect(clippy::expect_used, reason = "a Lent that its user holds has a connection")]
+    fn deref(&self) -> &Connection {
+        self.conn.as_ref().expect("lent")
+    }
+}
+
+impl DerefMut for Lent {
+    #[expect(clippy::expect_used, reason = "a Lent that its user holds has a connection")]
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.conn.as_mut().expect("lent")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let conn = self.conn.take().filter(Connection::is_autocommit);
+        let mut state = self.shared.lock();
+        match self.access {
+            Access::Write => {
+                state.writer_lent = false;
+                state.writer = conn;
+            }
+            Access::Read => {
+                state.readers_lent = state.readers_lent.saturating_sub(1);
+                state.readers.extend(conn);
+            }
+        }
+        drop(state);
+        self.shared.returned.notify_all();
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lent").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pool(dir: &tempfile::TempDir, opened: &Arc<AtomicUsize>) -> Pool {
+        let path = dir.path().join("pool.db");
+        let opened = Arc::clone(opened);
+        Pool::with_readers(
+            2,
+            Box::new(move |access| {
+                opened.fetch_add(1, Ordering::Relaxed);
+                let conn = Connection::open(&path).map_err(StoreError::open)?;
+                configure(&conn, access)?;
+                Ok(conn)
+            }),
+        )
+    }
+
+    #[test]
+    fn connections_are_opened_lazily_and_lent_again() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let pool = pool(&dir, &opened);
+        assert_eq!(opened.load(Ordering::Relaxed), 0);
+        for _ in 0..3 {
+            let writer = pool.writer().unwrap();
+            writer.execute_batch("CREATE TABLE IF NOT EXISTS t (x)").unwrap();
+            let _reader = pool.reader().unwrap();
+        }
+        assert_eq!(opened.load(Ordering::Relaxed), 2);
+        let reader = pool.reader().unwrap();
+        assert!(reader.execute_batch("INSERT INTO t VALUES (1)").is_err());
+    }
+
+    #[test]
+    fn a_second_writer_and_a_third_reader_wait_for_their_turn() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let pool = pool(&dir, &opened);
+        for access in [Access::Write, Access::Read] {
+            let mut held = vec![pool.lend(access).unwrap()];
+            if access == Access::Read {
+                held.push(pool.lend(access).unwrap());
+            }
+            let (sender, receiver) = mpsc::channel();
+            let other = pool.clone();
+            let waiter = std::thread::spawn(move || {
+                let lent = other.lend(access).unwrap();
+                sender.send(()).unwrap();
+                drop(lent);
+            });
+            assert_eq!(receiver.try_recv(), Err(mpsc::TryRecvError::Empty));
+            drop(held);
+            receiver.recv().unwrap();
+            waiter.join().unwrap();
+        }
+        assert_eq!(opened.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn close_waits_refuses_and_reopens() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let pool = pool(&dir, &opened);
+        let writer = pool.writer().unwrap();
+        writer.execute_batch("CREATE TABLE t (x)").unwrap();
+        let other = pool.clone();
+        let closer = std::thread::spawn(move || other.close());
+        // The closer may not have begun yet; then this reader is lent and it waits for it too.
+        drop(pool.reader());
+        drop(writer);
+        closer.join().unwrap().unwrap();
+        assert!(matches!(pool.writer(), Err(StoreError::Closed)));
+        assert!(matches!(pool.reader(), Err(StoreError::Closed)));
+        pool.reopen();
+        pool.reader().unwrap().execute_batch("SELECT * FROM t").unwrap();
+    }
+
+    #[test]
+    fn a_connection_inside_a_transaction_or_discarded_is_not_lent_again() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let pool = pool(&dir, &opened);
+        pool.writer().unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        pool.writer().unwrap().execute_batch("BEGIN; INSERT INTO t VALUES (1)").unwrap();
+        let writer = pool.writer().unwrap();
+        assert!(writer.is_autocommit());
+        let rows: i64 = writer.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
+        assert_eq!(rows, 0);
+        writer.discard();
+        pool.writer().unwrap();
+        assert_eq!(opened.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn an_opener_that_fails_leaves_its_place_free() {
+        let pool = Pool::with_readers(1, Box::new(|_| Err(StoreError::open("no such disk"))));
+        for _ in 0..3 {
+            assert!(matches!(pool.reader(), Err(StoreError::Open { .. })));
+            assert!(matches!(pool.writer(), Err(StoreError::Open { .. })));
+        }
+        pool.close().unwrap();
+    }
+}

@@ -1,0 +1,444 @@
+//! The profile's database: settings, keys, spaces, peers, invitations.
+//!
+//! Invariants: a key is stored only wrapped, by a key this crate never sees; an invitation is used
+//! by one device only, and that device may come back to it after a cut.
+
+use larder_types::{DeviceId, Hash, SpaceId, SpaceName, Timestamp, TransportId};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::StoreError;
+use crate::sql::{Uint, all, execute, first, parsed};
+
+/// The hash of an invitation's secret, by which both sides name it.
+pub use larder_types::Hash as InvitationId;
+
+/// A setting, as the bytes it was set to.
+///
+/// # Errors
+/// [`StoreError::Read`] of `settings`.
+pub fn setting(conn: &Connection, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    first(conn, "settings", "SELECT value FROM settings WHERE key = ?1", [key], |row| row.get(0))
+}
+
+/// Sets or changes a setting.
+///
+/// # Errors
+/// [`StoreError::Write`] of `settings`.
+pub fn set_setting(conn: &Connection, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO settings (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    execute(conn, "settings", sql, params![key, value]).map(drop)
+}
+
+/// A key of the profile, wrapped.
+///
+/// # Errors
+/// [`StoreError::Read`] of `keys`.
+pub fn key(conn: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    first(conn, "keys", "SELECT wrapped FROM keys WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// Stores or replaces a wrapped key.
+///
+/// # Errors
+/// [`StoreError::Write`] of `keys`.
+pub fn set_key(conn: &Connection, name: &str, wrapped: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO keys (name, wrapped) VALUES (?1, ?2)
+               ON CONFLICT (name) DO UPDATE SET wrapped = excluded.wrapped";
+    execute(conn, "keys", sql, params![name, wrapped]).map(drop)
+}
+
+/// How far this profile's membership of a space has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Membership {
+    /// The file exists, the space's content is still to come.
+    Joining,
+    /// A member like any other.
+    Joined,
+    /// Kept for reading; this device no longer takes part.
+    Left,
+}
+
+impl Membership {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Joining => 0,
+            Self::Joined => 1,
+            Self::Left => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Joining, Self::Joined, Self::Left].into_iter().find(|state| state.code() == code)
+    }
+}
+
+/// A space this profile knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// The space.
+    pub space: SpaceId,
+    /// Its name, unique within the profile.
+    pub name: SpaceName,
+    /// Its database's file name within the profile's directory.
+    pub file: String,
+    /// The file's at-rest key, wrapped.
+    pub wrapped_key: Vec<u8>,
+    /// This profile's device there.
+    pub device: DeviceId,
+    /// When it was created or joined here.
+    pub created_at: Timestamp,
+    /// How far the membership has come.
+    pub state: Membership,
+    /// The own log's size after some late commit, 0 for none yet.
+    pub mirror_seq: u64,
+    /// The root that belongs to `mirror_seq`.
+    pub mirror_root: Option<Hash>,
+}
+
+const SPACE_COLUMNS: &str =
+    "SELECT space, name, file, wrapped_key, device, created_at, state, mirror_seq, mirror_root
+     FROM spaces";
+
+fn space_row(row: &Row<'_>) -> rusqlite::Result<Space> {
+    Ok(Space {
+        space: SpaceId::new(row.get(0)?),
+        name: parsed(row, 1, |text: String| text.parse().ok())?,
+        file: row.get(2)?,
+        wrapped_key: row.get(3)?,
+        device: DeviceId::new(row.get(4)?),
+        created_at: Timestamp(row.get::<_, Uint>(5)?.0),
+        state: parsed(row, 6, Membership::from_code)?,
+        mirror_seq: row.get::<_, Uint>(7)?.0,
+        mirror_root: row.get::<_, Option<_>>(8)?.map(Hash::new),
+    })
+}
+
+/// Adds a space.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`, of kind constraint if the id, name or file is there already.
+pub fn add_space(conn: &Connection, space: &Space) -> Result<(), StoreError> {
+    let sql = "INSERT INTO spaces (space, name, file, wrapped_key, device, created_at, state,
+                   mirror_seq, mirror_root)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let params = params![
+        space.space.as_bytes(),
+        space.name.as_str(),
+        space.file,
+        space.wrapped_key,
+        space.device.as_bytes(),
+        Uint(space.created_at.0),
+        space.state.code(),
+        Uint(space.mirror_seq),
+        space.mirror_root.as_ref().map(Hash::as_bytes),
+    ];
+    execute(conn, "spaces", sql, params).map(drop)
+}
+
+/// All spaces, by name.
+///
+/// # Errors
+/// [`StoreError::Read`] of `spaces`.
+pub fn spaces(conn: &Connection) -> Result<Vec<Space>, StoreError> {
+    all(conn, "spaces", &format!("{SPACE_COLUMNS} ORDER BY name"), [], space_row)
+}
+
+/// One space by id.
+///
+/// # Errors
+/// [`StoreError::Read`] of `spaces`.
+pub fn space(conn: &Connection, space: &SpaceId) -> Result<Option<Space>, StoreError> {
+    let sql = format!("{SPACE_COLUMNS} WHERE space = ?1");
+    first(conn, "spaces", &sql, [space.as_bytes()], space_row)
+}
+
+/// One space by name.
+///
+/// # Errors
+/// [`StoreError::Read`] of `spaces`.
+pub fn space_named(conn: &Connection, name: &SpaceName) -> Result<Option<Space>, StoreError> {
+    let sql = format!("{SPACE_COLUMNS} WHERE name = ?1");
+    first(conn, "spaces", &sql, [name.as_str()], space_row)
+}
+
+/// Records how far the membership of a space has come.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`.
+pub fn set_membership(
+    conn: &Connection,
+    space: &SpaceId,
+    state: Membership,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE spaces SET state = ?2 WHERE space = ?1";
+    execute(conn, "spaces", sql, params![space.as_bytes(), state.code()]).map(drop)
+}
+
+/// Mirrors the end of the own log of a space. A mirror never goes back: an older `seq` changes
+/// nothing.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`.
+pub fn set_mirror(
+    conn: &Connection,
+    space: &SpaceId,
+    seq: u64,
+    root: &Hash,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE spaces SET mirror_seq = ?2, mirror_root = ?3
+               WHERE space = ?1 AND mirror_seq < ?2";
+    execute(conn, "spaces", sql, params![space.as_bytes(), Uint(seq), root.as_bytes()]).map(drop)
+}
+
+/// Forgets a space, when its file is gone.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`.
+pub fn remove_space(conn: &Connection, space: &SpaceId) -> Result<(), StoreError> {
+    execute(conn, "spaces", "DELETE FROM spaces WHERE space = ?1", [space.as_bytes()]).map(drop)
+}
+
+/// A peer seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its pinned transport key.
+    pub transport: TransportId,
+    /// What its owner calls it.
+    pub label: String,
+    /// Where it was reached last, best first; each without a line break.
+    pub addresses: Vec<String>,
+    /// When it was last connected.
+    pub last_seen: Timestamp,
+}
+
+fn peer_row(row: &Row<'_>) -> rusqlite::Result<Peer> {
+    Ok(Peer {
+        transport: TransportId::new(row.get(0)?),
+        label: row.get(1)?,
+        addresses: row.get::<_, String>(2)?.lines().map(str::to_owned).collect(),
+        last_seen: Timestamp(row.get::<_, Uint>(3)?.0),
+    })
+}
+
+/// Adds a peer, or replaces what is known of it.
+///
+/// # Errors
+/// [`StoreError::Misuse`] if an address has a line break; [`StoreError::Write`] of `peers`.
+pub fn put_peer(conn: &Connection, peer: &Peer) -> Result<(), StoreError> {
+    if peer.addresses.iter().any(|address| address.contains(['\n', '\r'])) {
+        let what = "an address has a line break".to_owned();
+        return Err(StoreError::Misuse { part: "peers", what });
+    }
+    let sql = "INSERT INTO peers (transport, label, addresses, last_seen) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (transport) DO UPDATE SET
+                   label = excluded.label,
+                   addresses = excluded.addresses,
+                   last_seen = excluded.last_seen";
+    let params = params![
+        peer.transport.as_bytes(),
+        peer.label,
+        peer.addresses.join("\n"),
+        Uint(peer.last_seen.0)
+    ];
+    execute(conn, "peers", sql, params).map(drop)
+}
+
+/// All peers, last seen first.
+///
+/// # Errors
+/// [`StoreError::Read`] of `peers`.
+pub fn peers(conn: &Connection) -> Result<Vec<Peer>, StoreError> {
+    let sql = "SELECT transport, label, addresses, last_seen FROM peers
+               ORDER BY last_seen DESC, transport";
+    all(conn, "peers", sql, [], peer_row)
+}
+
+/// One peer.
+///
+/// # Errors
+/// [`StoreError::Read`] of `peers`.
+pub fn peer(conn: &Connection, transport: &TransportId) -> Result<Option<Peer>, StoreError> {
+    let sql = "SELECT transport, label, addresses, last_seen FROM peers WHERE transport = ?1";
+    first(conn, "peers", sql, [transport.as_bytes()], peer_row)
+}
+
+/// An invitation this device made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The hash of its secret.
+    pub id: InvitationId,
+    /// The space it invites to.
+    pub space: SpaceId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Who used it.
+    pub used_by: Option<TransportId>,
+    /// What the one who used it was told, to be told again after a cut.
+    pub welcome: Option<Vec<u8>>,
+}
+
+/// What became of a try to use an invitation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// It is this device's now; give it a welcome with [`set_welcome`] in the same transaction.
+    Taken(Invitation),
+    /// The same device used it before: go on from what it was told.
+    Again(Invitation),
+    /// Another device used it.
+    Used,
+    /// It ended unused.
+    Expired,
+    /// No such invitation was made here.
+    Unknown,
+}
+
+const INVITATION_COLUMNS: &str =
+    "SELECT id, space, created_at, expires_at, used_by, welcome FROM invitations";
+
+fn invitation_row(row: &Row<'_>) -> rusqlite::Result<Invitation> {
+    Ok(Invitation {
+        id: Hash::new(row.get(0)?),
+        space: SpaceId::new(row.get(1)?),
+        created_at: Timestamp(row.get::<_, Uint>(2)?.0),
+        expires_at: Timestamp(row.get::<_, Uint>(3)?.0),
+        used_by: row.get::<_, Option<_>>(4)?.map(TransportId::new),
+        welcome: row.get(5)?,
+    })
+}
+
+/// Records an invitation.
+///
+/// # Errors
+/// [`StoreError::Write`] of `invitations`.
+pub fn add_invitation(conn: &Connection, invitation: &Invitation) -> Result<(), StoreError> {
+    let sql = "INSERT INTO invitations (id, space, created_at, expires_at, used_by, welcome)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let params = params![
+        invitation.id.as_bytes(),
+        invitation.space.as_bytes(),
+        Uint(invitation.created_at.0),
+        Uint(invitation.expires_at.0),
+        invitation.used_by.as_ref().map(TransportId::as_bytes),
+        invitation.welcome,
+    ];
+    execute(conn, "invitations", sql, params).map(drop)
+}
+
+/// Uses an invitation for a device, once. Run it in a transaction with what follows from it.
+///
+/// # Errors
+/// [`StoreError::Read`] or [`StoreError::Write`] of `invitations`.
+pub fn use_invitation(
+    conn: &Connection,
+    id: &InvitationId,
+    by: &TransportId,
+    now: Timestamp,
+) -> Result<Use, StoreError> {
+    let Some(mut found) = invitation(conn, id)? else { return Ok(Use::Unknown) };
+    match found.used_by {
+        Some(user) if user == *by => return Ok(Use::Again(found)),
+        Some(_) => return Ok(Use::Used),
+        None if now >= found.expires_at => return Ok(Use::Expired),
+        None => {}
+    }
+    let sql = "UPDATE invitations SET used_by = ?2 WHERE id = ?1 AND used_by IS NULL";
+    if execute(conn, "invitations", sql, params![id.as_bytes(), by.as_bytes()])? == 0 {
+        return Ok(Use::Used);
+    }
+    found.used_by = Some(*by);
+    Ok(Use::Taken(found))
+}
+
+/// Keeps what the device that used an invitation was told.
+///
+/// # Errors
+/// [`StoreError::Write`] of `invitations`.
+pub fn set_welcome(conn: &Connection, id: &InvitationId, welcome: &[u8]) -> Result<(), StoreError> {
+    let sql = "UPDATE invitations SET welcome = ?2 WHERE id = ?1";
+    execute(conn, "invitations", sql, params![id.as_bytes(), welcome]).map(drop)
+}
+
+/// One invitation.
+///
+/// # Errors
+/// [`StoreError::Read`] of `invitations`.
+pub fn invitation(conn: &Connection, id: &InvitationId) -> Result<Option<Invitation>, StoreError> {
+    let sql = format!("{INVITATION_COLUMNS} WHERE id = ?1");
+    first(conn, "invitations", &sql, [id.as_bytes()], invitation_row)
+}
+
+/// Forgets invitations that ended before `before`, used or not. Returns how many.
+///
+/// # Errors
+/// [`StoreError::Write`] of `invitations`.
+pub fn remove_invitations(conn: &Connection, before: Timestamp) -> Result<usize, StoreError> {
+    let sql = "DELETE FROM invitations WHERE expires_at < ?1";
+    execute(conn, "invitations", sql, [Uint(before.0)])
+}
+
+/// An invitation this device took up and has not finished yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// The invitation.
+    pub id: InvitationId,
+    /// The space it invites to.
+    pub space: SpaceId,
+    /// The keys made for it and what else is needed to go on, wrapped.
+    pub wrapped: Vec<u8>,
+    /// When it was taken up.
+    pub started_at: Timestamp,
+}
+
+fn joining_row(row: &Row<'_>) -> rusqlite::Result<Joining> {
+    Ok(Joining {
+        id: Hash::new(row.get(0)?),
+        space: SpaceId::new(row.get(1)?),
+        wrapped: row.get(2)?,
+        started_at: Timestamp(row.get::<_, Uint>(3)?.0),
+    })
+}
+
+/// Records that an invitation was taken up, or replaces what is needed to go on with it.
+///
+/// # Errors
+/// [`StoreError::Write`] of `joining`.
+pub fn put_joining(conn: &Connection, joining: &Joining) -> Result<(), StoreError> {
+    let sql = "INSERT INTO joining (id, space, wrapped, started_at) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (id) DO UPDATE SET wrapped = excluded.wrapped";
+    let params = params![
+        joining.id.as_bytes(),
+        joining.space.as_bytes(),
+        joining.wrapped,
+        Uint(joining.started_at.0)
+    ];
+    execute(conn, "joining", sql, params).map(drop)
+}
+
+/// What is needed to go on with an invitation.
+///
+/// # Errors
+/// [`StoreError::Read`] of `joining`.
+pub fn joining(conn: &Connection, id: &InvitationId) -> Result<Option<Joining>, StoreError> {
+    let sql = "SELECT id, space, wrapped, started_at FROM joining WHERE id = ?1";
+    first(conn, "joining", sql, [id.as_bytes()], joining_row)
+}
+
+/// Everything taken up and not finished, oldest first.
+///
+/// # Errors
+/// [`StoreError::Read`] of `joining`.
+pub fn joinings(conn: &Connection) -> Result<Vec<Joining>, StoreError> {
+    let sql = "SELECT id, space, wrapped, started_at FROM joining ORDER BY started_at, id";
+    all(conn, "joining", sql, [], joining_row)
+}
+
+/// Forgets one, when it is finished or given up.
+///
+/// # Errors
+/// [`StoreError::Write`] of `joining`.
+pub fn remove_joining(conn: &Connection, id: &InvitationId) -> Result<(), StoreError> {
+    execute(conn, "joining", "DELETE FROM joining WHERE id = ?1", [id.as_bytes()]).map(drop)
+}

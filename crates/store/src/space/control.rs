@@ -1,0 +1,199 @@
+//! Membership, epochs, own secrets, and who holds what.
+
+use larder_types::{DeviceId, EpochId, Hash};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::StoreError;
+use crate::space::sections::Place;
+use crate::sql::{Uint, all, execute, first};
+
+/// A device's signed word that it holds a log up to a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// Who holds it.
+    pub acker: DeviceId,
+    /// Whose log.
+    pub device: DeviceId,
+    /// Entries held.
+    pub size: u64,
+    /// The tree's root at that size.
+    pub root: Hash,
+    /// When, in seconds since 1970, as the acker's clock claimed.
+    pub time_s: u64,
+    /// By the acker's acknowledgement key.
+    pub signature: [u8; 64],
+}
+
+const ACK_COLUMNS: &str = "SELECT acker, device, size, root, time_s, signature FROM acks";
+
+fn ack_row(row: &Row<'_>) -> rusqlite::Result<Ack> {
+    Ok(Ack {
+        acker: DeviceId::new(row.get(0)?),
+        device: DeviceId::new(row.get(1)?),
+        size: row.get::<_, Uint>(2)?.0,
+        root: Hash::new(row.get(3)?),
+        time_s: row.get::<_, Uint>(4)?.0,
+        signature: row.get(5)?,
+    })
+}
+
+/// Keeps an acknowledgement if it is of a larger tree than the one kept. Returns whether it is.
+///
+/// # Errors
+/// [`StoreError::Write`] of `acks`.
+pub fn put_ack(conn: &Connection, ack: &Ack) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO acks (acker, device, size, root, time_s, signature)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT (acker, device) DO UPDATE SET
+                   size = excluded.size,
+                   root = excluded.root,
+                   time_s = excluded.time_s,
+                   signature = excluded.signature
+               WHERE excluded.size > acks.size";
+    let params = params![
+        ack.acker.as_bytes(),
+        ack.device.as_bytes(),
+        Uint(ack.size),
+        ack.root.as_bytes(),
+        Uint(ack.time_s),
+        ack.signature,
+    ];
+    execute(conn, "acks", sql, params).map(|changed| changed > 0)
+}
+
+/// All acknowledgements.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acks`.
+pub fn acks(conn: &Connection) -> Result<Vec<Ack>, StoreError> {
+    all(conn, "acks", &format!("{ACK_COLUMNS} ORDER BY acker, device"), [], ack_row)
+}
+
+/// The acknowledgements of one device's log.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acks`.
+pub fn acks_of(conn: &Connection, device: &DeviceId) -> Result<Vec<Ack>, StoreError> {
+    let sql = format!("{ACK_COLUMNS} WHERE device = ?1 ORDER BY acker");
+    all(conn, "acks", &sql, [device.as_bytes()], ack_row)
+}
+
+/// An epoch, as its opening act says, and its secrets if this device has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Its name.
+    pub epoch: EpochId,
+    /// Who opened it.
+    pub opener: DeviceId,
+    /// The act, encoded.
+    pub act: Vec<u8>,
+    /// Its secrets, wrapped; `None` if this device has none, or no longer.
+    pub wrapped: Option<Vec<u8>>,
+}
+
+fn epoch_row(row: &Row<'_>) -> rusqlite::Result<Epoch> {
+    Ok(Epoch {
+        epoch: EpochId::new(row.get(0)?),
+        opener: DeviceId::new(row.get(1)?),
+        act: row.get(2)?,
+        wrapped: row.get(3)?,
+    })
+}
+
+/// Records an epoch.
+///
+/// # Errors
+/// [`StoreError::Write`] of `epochs`, of kind constraint if it is there already.
+pub fn add_epoch(conn: &Connection, epoch: &Epoch) -> Result<(), StoreError> {
+    let sql = "INSERT INTO epochs (epoch, opener, act, wrapped) VALUES (?1, ?2, ?3, ?4)";
+    let params = params![epoch.epoch.as_bytes(), epoch.opener.as_bytes(), epoch.act, epoch.wrapped];
+    execute(conn, "epochs", sql, params).map(drop)
+}
+
+/// Gives an epoch its wrapped secrets, or takes them away.
+///
+/// # Errors
+/// [`StoreError::Write`] of `epochs`.
+pub fn set_epoch_secrets(
+    conn: &Connection,
+    epoch: &EpochId,
+    wrapped: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE epochs SET wrapped = ?2 WHERE epoch = ?1";
+    execute(conn, "epochs", sql, params![epoch.as_bytes(), wrapped]).map(drop)
+}
+
+/// One epoch.
+///
+/// # Errors
+/// [`StoreError::Read`] of `epochs`.
+pub fn epoch(conn: &Connection, epoch: &EpochId) -> Result<Option<Epoch>, StoreError> {
+    let sql = "SELECT epoch, opener, act, wrapped FROM epochs WHERE epoch = ?1";
+    first(conn, "epochs", sql, [epoch.as_bytes()], epoch_row)
+}
+
+/// All epochs, in the order in which they came to be known here.
+///
+/// # Errors
+/// [`StoreError::Read`] of `epochs`.
+pub fn epochs(conn: &Connection) -> Result<Vec<Epoch>, StoreError> {
+    let sql = "SELECT epoch, opener, act, wrapped FROM epochs ORDER BY rowid";
+    all(conn, "epochs", sql, [], epoch_row)
+}
+
+/// An opened CONTROL section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// Where it stands.
+    pub place: Place,
+    /// Its kind.
+    pub kind: u16,
+    /// Its body, encoded.
+    pub body: Vec<u8>,
+}
+
+/// Records an act behind those before it.
+///
+/// # Errors
+/// [`StoreError::Write`] of `acts`, of kind constraint if it is there already.
+pub fn add_act(conn: &Connection, act: &Act) -> Result<(), StoreError> {
+    let sql = "INSERT INTO acts (log, seq, idx, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let params = params![act.place.log, Uint(act.place.seq), act.place.index, act.kind, act.body];
+    execute(conn, "acts", sql, params).map(drop)
+}
+
+/// All acts, in the order in which they were applied.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acts`.
+pub fn acts(conn: &Connection) -> Result<Vec<Act>, StoreError> {
+    all(conn, "acts", "SELECT log, seq, idx, kind, body FROM acts ORDER BY act", [], |row| {
+        Ok(Act { place: Place::read(row, 0)?, kind: row.get(3)?, body: row.get(4)? })
+    })
+}
+
+/// An own key or secret, wrapped.
+///
+/// # Errors
+/// [`StoreError::Read`] of `secrets`.
+pub fn secret(conn: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    first(conn, "secrets", "SELECT wrapped FROM secrets WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// Stores or replaces one.
+///
+/// # Errors
+/// [`StoreError::Write`] of `secrets`.
+pub fn set_secret(conn: &Connection, name: &str, wrapped: &[u8]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO secrets (name, wrapped) VALUES (?1, ?2)
+               ON CONFLICT (name) DO UPDATE SET wrapped = excluded.wrapped";
+    execute(conn, "secrets", sql, params![name, wrapped]).map(drop)
+}
+
+/// Removes one.
+///
+/// # Errors
+/// [`StoreError::Write`] of `secrets`.
+pub fn remove_secret(conn: &Connection, name: &str) -> Result<(), StoreError> {
+    execute(conn, "secrets", "DELETE FROM secrets WHERE name = ?1", [name]).map(drop)
+}

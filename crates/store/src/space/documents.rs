@@ -1,0 +1,257 @@
+//! Live documents: their current JSON, and the Automerge history behind it.
+//!
+//! Reading a document reads no history: `automerge` is the row's last column and has a query of
+//! its own.
+
+use larder_types::{Clock, CollectionName, EntryHash, ObjectId, Timestamp};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::{Part, StoreError};
+use crate::space::logs::LogId;
+use crate::sql::{Uint, all, cached, execute, first, one, parsed};
+
+const PART: &str = "documents";
+
+/// Which entry did something to a document, and when its author claimed that it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The author's log.
+    pub log: LogId,
+    /// The entry.
+    pub seq: u64,
+    /// The author's clock.
+    pub clock: Clock,
+}
+
+/// A live document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its local number, by which the search indexes name it.
+    pub document: i64,
+    /// Its id.
+    pub object: ObjectId,
+    /// Its collection.
+    pub collection: CollectionName,
+    /// Its lineage.
+    pub generation: EntryHash,
+    /// Its creation.
+    pub created: Stamp,
+    /// Its last change in the order of this device.
+    pub updated: Stamp,
+    /// Encoded heads of its history.
+    pub heads: Vec<u8>,
+    /// Its current value as JSON.
+    pub json: String,
+}
+
+/// A document to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct NewDocument<'a> {
+    /// Its id.
+    pub object: &'a ObjectId,
+    /// Its collection.
+    pub collection: &'a CollectionName,
+    /// Its lineage.
+    pub generation: &'a EntryHash,
+    /// Its creation; kept from before if the document is there already.
+    pub created: Stamp,
+    /// Its last change.
+    pub updated: Stamp,
+    /// Encoded heads of its history.
+    pub heads: &'a [u8],
+    /// Its current value as JSON.
+    pub json: &'a str,
+    /// Its history, from the first edit on.
+    pub automerge: Option<&'a [u8]>,
+}
+
+const COLUMNS: &str = "SELECT document, object, collection, generation,
+    created_log, created_seq, created_wall, created_count,
+    updated_log, updated_seq, updated_wall, updated_count, heads, json FROM documents";
+
+fn stamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Stamp> {
+    Ok(Stamp {
+        log: row.get(column)?,
+        seq: row.get::<_, Uint>(column + 1)?.0,
+        clock: Clock {
+            wall: Timestamp(row.get::<_, Uint>(column + 2)?.0),
+            count: row.get(column + 3)?,
+        },
+    })
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Document> {
+    Ok(Document {
+        document: row.get(0)?,
+        object: ObjectId::new(row.get(1)?),
+        collection: parsed(row, 2, |name: String| name.parse().ok())?,
+        generation: EntryHash::new(row.get(3)?),
+        created: stamp(row, 4)?,
+        updated: stamp(row, 8)?,
+        heads: row.get(12)?,
+        json: row.get(13)?,
+    })
+}
+
+/// Writes a document, new or changed. Returns its local number.
+///
+/// # Errors
+/// [`StoreError::Write`] of `documents`.
+pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO documents (object, collection, generation,
+                   created_log, created_seq, created_wall, created_count,
+                   updated_log, updated_seq, updated_wall, updated_count, heads, json, automerge)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+               ON CONFLICT (object) DO UPDATE SET
+                   collection = excluded.collection,
+                   generation = excluded.generation,
+                   updated_log = excluded.updated_log,
+                   updated_seq = excluded.updated_seq,
+                   updated_wall = excluded.updated_wall,
+                   updated_count = excluded.updated_count,
+                   heads = excluded.heads,
+                   json = excluded.json,
+                   automerge = excluded.automerge
+               RETURNING document";
+    let params = params![
+        new.object.as_bytes(),
+        new.collection.as_str(),
+        new.generation.as_bytes(),
+        new.created.log,
+        Uint(new.created.seq),
+        Uint(new.created.clock.wall.0),
+        new.created.clock.count,
+        new.updated.log,
+        Uint(new.updated.seq),
+        Uint(new.updated.clock.wall.0),
+        new.updated.clock.count,
+        new.heads,
+        new.json,
+        new.automerge,
+    ];
+    let mut statement = conn.prepare_cached(sql).writing(PART)?;
+    statement.query_row(params, |row| row.get(0)).writing(PART)
+}
+
+/// Removes a document. Returns the local number it had, or `None` if there was none.
+///
+/// # Errors
+/// [`StoreError::Write`] of `documents`.
+pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT document FROM documents WHERE object = ?1";
+    let found = first(conn, PART, sql, [object.as_bytes()], |row| row.get(0))?;
+    if let Some(document) = found {
+        execute(conn, PART, "DELETE FROM documents WHERE document = ?1", [document])?;
+    }
+    Ok(found)
+}
+
+/// The document with this id.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn find(conn: &Connection, object: &ObjectId) -> Result<Option<Document>, StoreError> {
+    first(conn, PART, &format!("{COLUMNS} WHERE object = ?1"), [object.as_bytes()], row)
+}
+
+/// The document with this local number.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn by_number(conn: &Connection, document: i64) -> Result<Option<Document>, StoreError> {
+    first(conn, PART, &format!("{COLUMNS} WHERE document = ?1"), [document], row)
+}
+
+/// A document's history, if it has one.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn automerge(conn: &Connection, document: i64) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT automerge FROM documents WHERE document = ?1";
+    first(conn, PART, sql, [document], |row| row.get(0)).map(Option::flatten)
+}
+
+/// The documents of a collection whose top-level string `path` is this one, oldest here first.
+/// Two devices that imported one file while apart made two.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn by_path(
+    conn: &Connection,
+    collection: &CollectionName,
+    path: &str,
+) -> Result<Vec<Document>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE collection = ?1 AND path = ?2 ORDER BY document");
+    all(conn, PART, &sql, params![collection.as_str(), path], row)
+}
+
+/// Up to `limit` documents, of one collection or of all, by local number after `after` (0 to
+/// begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn page(
+    conn: &Connection,
+    collection: Option<&CollectionName>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Document>, StoreError> {
+    if let Some(collection) = collection {
+        let sql =
+            format!("{COLUMNS} WHERE collection = ?1 AND document > ?2 ORDER BY document LIMIT ?3");
+        all(conn, PART, &sql, params![collection.as_str(), after, limit], row)
+    } else {
+        let sql = format!("{COLUMNS} WHERE document > ?1 ORDER BY document LIMIT ?2");
+        all(conn, PART, &sql, params![after, limit], row)
+    }
+}
+
+/// Calls `visit` with every document, of one collection or of all, by local number; one at a time,
+/// so that memory does not grow with their number.
+///
+/// # Errors
+/// What `visit` returns, which ends the walk; [`StoreError::Read`] of `documents`.
+pub fn each<E: From<StoreError>>(
+    conn: &Connection,
+    collection: Option<&CollectionName>,
+    mut visit: impl FnMut(Document) -> Result<(), E>,
+) -> Result<(), E> {
+    let (sql, name) = match collection {
+        Some(collection) => {
+            (format!("{COLUMNS} WHERE collection = ?1 ORDER BY document"), collection.as_str())
+        }
+        None => (format!("{COLUMNS} WHERE ?1 = '' ORDER BY document"), ""),
+    };
+    let mut statement = cached(conn, PART, &sql)?;
+    let mut rows = statement.query([name]).reading(PART)?;
+    while let Some(next) = rows.next().reading(PART)? {
+        visit(row(next).reading(PART)?)?;
+    }
+    Ok(())
+}
+
+/// How many documents there are, of one collection or of all.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn count(conn: &Connection, collection: Option<&CollectionName>) -> Result<u64, StoreError> {
+    let read = |row: &Row<'_>| row.get::<_, Uint>(0).map(|count| count.0);
+    match collection {
+        Some(collection) => {
+            let sql = "SELECT count(*) FROM documents WHERE collection = ?1";
+            one(conn, PART, sql, [collection.as_str()], read)
+        }
+        None => one(conn, PART, "SELECT count(*) FROM documents", [], read),
+    }
+}
+
+/// The collections that have documents, by name, each with how many.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn collections(conn: &Connection) -> Result<Vec<(CollectionName, u64)>, StoreError> {
+    let sql = "SELECT collection, count(*) FROM documents GROUP BY collection ORDER BY collection";
+    all(conn, PART, sql, [], |row| {
+        Ok((parsed(row, 0, |name: String| name.parse().ok())?, row.get::<_, Uint>(1)?.0))
+    })
+}

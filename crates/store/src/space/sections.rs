@@ -1,0 +1,307 @@
+//! Sections: their commitments, their bytes as far as held, and what became of them.
+
+use larder_log::{Payload, SectionCommitment};
+use larder_types::{Clock, ObjectId, Timestamp, canonical};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::StoreError;
+use crate::space::logs::LogId;
+use crate::sql::{Uint, all, decoded, execute, first, parsed};
+
+const PART: &str = "sections";
+
+/// Where a section stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The log.
+    pub log: LogId,
+    /// The entry.
+    pub seq: u64,
+    /// The section's index in the entry.
+    pub index: u32,
+}
+
+impl Place {
+    /// Reads three columns from `column` on.
+    pub(crate) fn read(row: &Row<'_>, column: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            log: row.get(column)?,
+            seq: row.get::<_, Uint>(column + 1)?.0,
+            index: row.get(column + 2)?,
+        })
+    }
+}
+
+/// What became of a section here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Its bytes are not held, and wanted.
+    Missing,
+    /// Its bytes are held; the secret to open them is not.
+    Waiting,
+    /// Opened, and its effect is in the other tables.
+    Applied,
+    /// It failed a rule, and never has an effect.
+    Void,
+    /// Its bytes are not held and not wanted: erased, pruned or above this device's clearance.
+    Excused,
+    /// Opened, of a kind that this version does not know.
+    Kept,
+}
+
+impl State {
+    const ALL: [Self; 6] =
+        [Self::Missing, Self::Waiting, Self::Applied, Self::Void, Self::Excused, Self::Kept];
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Missing => 0,
+            Self::Waiting => 1,
+            Self::Applied => 2,
+            Self::Void => 3,
+            Self::Excused => 4,
+            Self::Kept => 5,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+}
+
+/// What opening a section told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// Its kind.
+    pub kind: u16,
+    /// The object it concerns.
+    pub object: Option<ObjectId>,
+    /// Its author's clock.
+    pub clock: Clock,
+}
+
+/// A section to be written with its entry.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSection<'a> {
+    /// Its commitment.
+    pub commitment: &'a SectionCommitment,
+    /// Its bytes.
+    pub payload: &'a Payload,
+    /// What became of it so far.
+    pub state: State,
+    /// What opening it told, if it was opened.
+    pub about: Option<About>,
+}
+
+/// A section without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its number in the order in which sections came to be known here, which is a causal order.
+    pub section: i64,
+    /// Where it stands.
+    pub place: Place,
+    /// What became of it.
+    pub state: State,
+    /// What opening it told, if it was opened.
+    pub about: Option<About>,
+    /// Its commitment.
+    pub commitment: SectionCommitment,
+}
+
+/// An encoded commitment: fixed fields of about 100 bytes.
+const COMMITMENT_BYTES_MAX: usize = 256;
+
+const COLUMNS: &str = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
+    commitment FROM sections";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Section> {
+    let about = match row.get::<_, Option<u16>>(5)? {
+        Some(kind) => Some(About {
+            kind,
+            object: row.get::<_, Option<_>>(6)?.map(ObjectId::new),
+            clock: Clock { wall: Timestamp(row.get::<_, Uint>(7)?.0), count: row.get(8)? },
+        }),
+        None => None,
+    };
+    Ok(Section {
+        section: row.get(0)?,
+        place: Place::read(row, 1)?,
+        state: parsed(row, 4, State::from_code)?,
+        about,
+        commitment: decoded(row, 9, COMMITMENT_BYTES_MAX)?,
+    })
+}
+
+fn halves(payload: &Payload) -> (Option<&[u8]>, Option<&[u8]>) {
+    match payload {
+        Payload::Missing => (None, None),
+        Payload::Sealed(bytes) => (Some(bytes), None),
+        Payload::Opened(bytes) => (None, Some(bytes)),
+    }
+}
+
+fn whole(sealed: Option<Vec<u8>>, opened: Option<Vec<u8>>) -> Payload {
+    match (sealed, opened) {
+        (Some(sealed), _) => Payload::Sealed(sealed),
+        (None, Some(opened)) => Payload::Opened(opened),
+        (None, None) => Payload::Missing,
+    }
+}
+
+pub(crate) fn insert(
+    conn: &Connection,
+    place: Place,
+    new: &NewSection<'_>,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sections (log, seq, idx, state, kind, object, clock_wall, clock_count,
+                   commitment, sealed, opened)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let (sealed, opened) = halves(new.payload);
+    let object = new.about.and_then(|about| about.object);
+    let params = params![
+        place.log,
+        Uint(place.seq),
+        place.index,
+        new.state.code(),
+        new.about.map(|about| about.kind),
+        object.as_ref().map(ObjectId::as_bytes),
+        new.about.map(|about| Uint(about.clock.wall.0)),
+        new.about.map(|about| about.clock.count),
+        canonical::encode(new.commitment),
+        sealed,
+        opened,
+    ];
+    execute(conn, PART, sql, params).map(drop)
+}
+
+/// Records what became of a section, and what opening it told. `None` leaves what was told before.
+///
+/// # Errors
+/// [`StoreError::Write`] of `sections`; [`StoreError::Misuse`] if there is no such section.
+pub fn settle(
+    conn: &Connection,
+    place: Place,
+    state: State,
+    about: Option<&About>,
+) -> Result<(), StoreError> {
+    let changed = if let Some(about) = about {
+        let sql = "UPDATE sections
+                       SET state = ?4, kind = ?5, object = ?6, clock_wall = ?7, clock_count = ?8
+                       WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+        let params = params![
+            place.log,
+            Uint(place.seq),
+            place.index,
+            state.code(),
+            about.kind,
+            about.object.as_ref().map(ObjectId::as_bytes),
+            Uint(about.clock.wall.0),
+            about.clock.count,
+        ];
+        execute(conn, PART, sql, params)?
+    } else {
+        let sql = "UPDATE sections SET state = ?4 WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+        let params = params![place.log, Uint(place.seq), place.index, state.code()];
+        execute(conn, PART, sql, params)?
+    };
+    must_exist(changed, place)
+}
+
+/// Replaces the bytes held of a section: supplies missing ones, puts the opened form in the place
+/// of the sealed one, or drops them.
+///
+/// # Errors
+/// [`StoreError::Write`] of `sections`; [`StoreError::Misuse`] if there is no such section.
+pub fn set_payload(conn: &Connection, place: Place, payload: &Payload) -> Result<(), StoreError> {
+    let sql = "UPDATE sections SET sealed = ?4, opened = ?5
+               WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+    let (sealed, opened) = halves(payload);
+    let params = params![place.log, Uint(place.seq), place.index, sealed, opened];
+    must_exist(execute(conn, PART, sql, params)?, place)
+}
+
+fn must_exist(changed: usize, place: Place) -> Result<(), StoreError> {
+    if changed == 1 {
+        return Ok(());
+    }
+    let Place { log, seq, index } = place;
+    let what = format!("there is no section {}/{seq}/{index}", log.get());
+    Err(StoreError::Misuse { part: PART, what })
+}
+
+/// One section.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn find(conn: &Connection, place: Place) -> Result<Option<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE log = ?1 AND seq = ?2 AND idx = ?3");
+    first(conn, PART, &sql, params![place.log, Uint(place.seq), place.index], row)
+}
+
+/// The bytes held of a section; [`Payload::Missing`] also if there is no such section.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn payload(conn: &Connection, place: Place) -> Result<Payload, StoreError> {
+    let sql = "SELECT sealed, opened FROM sections WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+    let params = params![place.log, Uint(place.seq), place.index];
+    first(conn, PART, sql, params, |row| Ok(whole(row.get(0)?, row.get(1)?)))
+        .map(|found| found.unwrap_or(Payload::Missing))
+}
+
+/// The sections of one entry, in order.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn of_entry(conn: &Connection, log: LogId, seq: u64) -> Result<Vec<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE log = ?1 AND seq = ?2 ORDER BY idx");
+    all(conn, PART, &sql, params![log, Uint(seq)], row)
+}
+
+/// Commitments and bytes of the sections of entries `first` to `last`, each with its entry's seq
+/// and its index, in order.
+pub(crate) fn carried(
+    conn: &Connection,
+    log: LogId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<(u64, u32, SectionCommitment, Payload)>, StoreError> {
+    let sql = "SELECT seq, idx, commitment, sealed, opened FROM sections
+               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq, idx";
+    all(conn, PART, sql, params![log, Uint(first), Uint(last)], |row| {
+        Ok((
+            row.get::<_, Uint>(0)?.0,
+            row.get(1)?,
+            decoded(row, 2, COMMITMENT_BYTES_MAX)?,
+            whole(row.get(3)?, row.get(4)?),
+        ))
+    })
+}
+
+/// All opened sections of an object in the order in which they came to be known here: its history.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE object = ?1 ORDER BY section");
+    all(conn, PART, &sql, [object.as_bytes()], row)
+}
+
+/// Up to `limit` sections that wait to be opened, in causal order, numbered above `after` (0 to
+/// begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE state = 1 AND section > ?1 ORDER BY section LIMIT ?2");
+    all(conn, PART, &sql, params![after, limit], row)
+}
+
+/// Up to `limit` sections whose bytes are missing, numbered above `after` (0 to begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn missing(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE state = 0 AND section > ?1 ORDER BY section LIMIT ?2");
+    all(conn, PART, &sql, params![after, limit], row)
+}

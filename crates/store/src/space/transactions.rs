@@ -1,0 +1,205 @@
+//! Transactions: the runs of entries that one checkpoint covers, in the order in which they were
+//! applied here. A peer is sent what it lacks by walking them.
+
+use std::collections::HashMap;
+
+use larder_log::{Batch, BatchEntry};
+use larder_types::DeviceId;
+use rusqlite::{Connection, Row, params};
+
+use crate::error::{Part, StoreError};
+use crate::space::logs::{self, LogId};
+use crate::space::{entries, sections};
+use crate::sql::{Uint, cached, first, one};
+
+const PART: &str = "transactions";
+
+/// A transaction of one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its place in the order in which transactions were applied here; from 1.
+    pub position: i64,
+    /// The log.
+    pub log: LogId,
+    /// Its first entry.
+    pub first_seq: u64,
+    /// Its last entry, and so the checkpoint's size.
+    pub last_seq: u64,
+    /// The checkpoint's signature.
+    pub signature: [u8; 64],
+}
+
+const COLUMNS: &str = "SELECT position, log, first_seq, last_seq, signature FROM transactions";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Transaction> {
+    Ok(Transaction {
+        position: row.get(0)?,
+        log: row.get(1)?,
+        first_seq: row.get::<_, Uint>(2)?.0,
+        last_seq: row.get::<_, Uint>(3)?.0,
+        signature: row.get(4)?,
+    })
+}
+
+/// Records that entries `first_seq` to `last_seq`, inserted before, are one transaction. Returns
+/// its position.
+///
+/// # Errors
+/// [`StoreError::Misuse`] if it does not follow on the log's last one; [`StoreError::Write`] of
+/// `transactions`.
+pub fn append(
+    conn: &Connection,
+    log: LogId,
+    first_seq: u64,
+    last_seq: u64,
+    signature: &[u8; 64],
+) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(last_seq), 0) FROM transactions WHERE log = ?1";
+    let before: Uint = one(conn, PART, sql, [log], |row| row.get(0))?;
+    if before.0.checked_add(1) != Some(first_seq) {
+        let what = format!("entry {first_seq} does not follow on entry {}", before.0);
+        return Err(StoreError::Misuse { part: PART, what });
+    }
+    let sql = "INSERT INTO transactions (log, first_seq, last_seq, signature)
+               VALUES (?1, ?2, ?3, ?4) RETURNING position";
+    let params = params![log, Uint(first_seq), Uint(last_seq), signature];
+    conn.prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(params, |row| row.get(0)))
+        .writing(PART)
+}
+
+/// The transaction whose checkpoint is the first to cover an entry.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn covering(
+    conn: &Connection,
+    log: LogId,
+    seq: u64,
+) -> Result<Option<Transaction>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE log = ?1 AND last_seq >= ?2 ORDER BY last_seq LIMIT 1");
+    first(conn, PART, &sql, params![log, Uint(seq)], row)
+}
+
+/// The position of the transaction that an entry belongs to.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn position_of(conn: &Connection, log: LogId, seq: u64) -> Result<Option<i64>, StoreError> {
+    covering(conn, log, seq).map(|found| found.map(|transaction| transaction.position))
+}
+
+/// A log's last transaction.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn last_of(conn: &Connection, log: LogId) -> Result<Option<Transaction>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE log = ?1 ORDER BY last_seq DESC LIMIT 1");
+    first(conn, PART, &sql, [log], row)
+}
+
+/// The position of the last transaction applied here, 0 if there is none.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn end(conn: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(position), 0) FROM transactions";
+    one(conn, PART, sql, [], |row| row.get(0))
+}
+
+/// A transaction as it travels, from entry `from_seq` of it on (its first, or a later one if the
+/// peer holds those before).
+///
+/// Memory: the transaction's sealed bytes, at most `limits::ENTRY_BYTES_MAX` or one group of units.
+///
+/// # Errors
+/// [`StoreError::Read`]; [`StoreError::Damaged`] if entries are missing.
+pub fn batch(
+    conn: &Connection,
+    transaction: &Transaction,
+    from_seq: u64,
+) -> Result<Batch, StoreError> {
+    let (log, last) = (transaction.log, transaction.last_seq);
+    let first_seq = from_seq.max(transaction.first_seq);
+    let device = logs::by_number(conn, log)?.device;
+    let mut travelling = Vec::new();
+    let mut carried = sections::carried(conn, log, first_seq, last)?.into_iter().peekable();
+    for (entry, seq) in entries::range(conn, log, first_seq, last)?.into_iter().zip(first_seq..) {
+        if entry.seq != seq {
+            break;
+        }
+        let mut commitments = Vec::new();
+        let mut payloads = Vec::new();
+        while let Some((_, _, commitment, payload)) = carried.next_if(|next| next.0 == seq) {
+            commitments.push(commitment);
+            payloads.push(payload);
+        }
+        travelling.push(BatchEntry { header: entry.header, commitments, payloads });
+    }
+    let held = first_seq.saturating_add(travelling.len() as u64);
+    if held != last.saturating_add(1) {
+        let what = format!("log {} has no entry {held}", log.get());
+        return Err(StoreError::damaged("entries", what));
+    }
+    Ok(Batch { device, first_seq, entries: travelling, signature: transaction.signature })
+}
+
+/// A walk over the transactions that a peer lacks, in causal order.
+///
+/// It goes on where it stopped, so that what is committed meanwhile is found by the next call.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    after: i64,
+    covered: HashMap<LogId, u64>,
+}
+
+impl Walk {
+    /// A walk for a peer that holds of each log the entries up to `frontier`'s size, and nothing of
+    /// logs that are not named. Logs unknown here are ignored.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn new(
+        conn: &Connection,
+        frontier: impl IntoIterator<Item = (DeviceId, u64)>,
+    ) -> Result<Self, StoreError> {
+        let sizes: HashMap<DeviceId, u64> = frontier.into_iter().collect();
+        let mut walk = Self { after: end(conn)?, covered: HashMap::new() };
+        for log in logs::every(conn)? {
+            let size = sizes.get(&log.device).copied().unwrap_or(0);
+            walk.covered.insert(log.log, size);
+            // Nothing before the first transaction that is missing of any log needs a look.
+            if let Some(first) = position_of(conn, log.log, size.saturating_add(1))? {
+                walk.after = walk.after.min(first - 1);
+            }
+        }
+        Ok(walk)
+    }
+
+    /// The next transaction that the peer lacks, and the first entry of it that it lacks.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`] of `transactions`.
+    pub fn next(&mut self, conn: &Connection) -> Result<Option<(Transaction, u64)>, StoreError> {
+        let sql = format!("{COLUMNS} WHERE position > ?1 ORDER BY position");
+        let mut statement = cached(conn, PART, &sql)?;
+        let mut rows = statement.query([self.after]).reading(PART)?;
+        while let Some(next) = rows.next().reading(PART)? {
+            let next = row(next).reading(PART)?;
+            self.after = next.position;
+            let covered = self.covered.entry(next.log).or_default();
+            if *covered < next.last_seq {
+                let from_seq = next.first_seq.max(*covered + 1);
+                *covered = next.last_seq;
+                return Ok(Some((next, from_seq)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The peer has got a log up to `size` from elsewhere: that is skipped from now on.
+    pub fn cover(&mut self, log: LogId, size: u64) {
+        let covered = self.covered.entry(log).or_default();
+        *covered = size.max(*covered);
+    }
+}

@@ -1,0 +1,45 @@
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::error::{Part, StoreError};
+
+/// Begins a transaction that writes. Dropped without [`commit`], it is rolled back.
+///
+/// # Errors
+/// [`StoreError::Write`] of the transaction, of kind busy if another connection is writing.
+pub fn begin(conn: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+    Transaction::new(conn, TransactionBehavior::Immediate).writing("transaction")
+}
+
+/// Commits, and returns only once the transaction is durable. After an error roll back by closing
+/// the connection, and read the log's end on a new one before signing again: whether a failed
+/// commit reached the disk is not known.
+///
+/// # Errors
+/// [`StoreError::Write`] of the transaction; [`StoreError::RolledBack`] if there is none any more.
+pub fn commit(tx: Transaction<'_>) -> Result<(), StoreError> {
+    still_open(&tx)?;
+    tx.commit().writing("transaction")
+}
+
+/// Does `work` on a part of a transaction of its own: on an error only that part is undone, and
+/// the transaction goes on. For several units of work in one transaction.
+///
+/// # Errors
+/// What `work` returns; [`StoreError::Write`] of the transaction; [`StoreError::RolledBack`] if an
+/// earlier error (a full disk, say) undid the whole transaction.
+pub fn savepoint<T, E: From<StoreError>>(
+    tx: &mut Transaction<'_>,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    still_open(tx)?;
+    let part = tx.savepoint().writing("transaction")?;
+    let done = work(&part)?;
+    part.commit().writing("transaction")?;
+    Ok(done)
+}
+
+/// SQLite answers some errors (disk full, I/O, out of memory) by rolling back the whole
+/// transaction; statements after that would each be committed alone.
+fn still_open(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    if tx.is_autocommit() { Err(StoreError::RolledBack) } else { Ok(()) }
+}

@@ -1,0 +1,201 @@
+//! Migrations: embedded ones are those in the folder, reversible, and refused when they do not fit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::cell::Cell;
+use std::path::Path;
+
+use larder_store::migrate::{Migration, PROFILE, Run, SPACE, Schema, history};
+use larder_store::{ErrorKind, StoreError};
+use larder_types::Timestamp;
+use rusqlite::Connection;
+
+const NOW: Timestamp = Timestamp(1_000);
+
+const STEPS: [Migration; 3] = [
+    Migration {
+        number: 1,
+        name: "one",
+        up: "CREATE TABLE one (x TEXT) STRICT; INSERT INTO one VALUES ('kept')",
+        down: "DROP TABLE one",
+    },
+    Migration {
+        number: 2,
+        name: "two",
+        up: "CREATE TABLE two (x TEXT) STRICT",
+        down: "DROP TABLE two",
+    },
+    Migration {
+        number: 3,
+        name: "three",
+        up: "CREATE TABLE three (x TEXT) STRICT",
+        down: "DROP TABLE three",
+    },
+];
+const V1: Schema = schema(STEPS.split_at(1).0);
+const V3: Schema = schema(&STEPS);
+
+const fn schema(migrations: &'static [Migration]) -> Schema {
+    Schema { database: "test", application_id: 7, migrations }
+}
+
+fn objects(conn: &Connection) -> Vec<(String, String)> {
+    conn.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+/// The schema refuses the database, and leaves it as it was.
+fn refuses(schema: &Schema, conn: &mut Connection) -> StoreError {
+    let before = objects(conn);
+    let read_only = schema.verify(conn).unwrap_err();
+    let error = schema.migrate(conn, Run::at(NOW)).unwrap_err();
+    assert_eq!(error.to_string(), read_only.to_string());
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert_eq!(objects(conn), before);
+    error
+}
+
+#[test]
+fn the_embedded_migrations_are_those_in_the_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+    for schema in [SPACE, PROFILE] {
+        let mut files: Vec<String> = std::fs::read_dir(root.join(schema.database))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let mut expected = Vec::new();
+        for (number, migration) in (1..).zip(schema.migrations) {
+            assert_eq!(migration.number, number);
+            for (way, text) in [("down", migration.down), ("up", migration.up)] {
+                let name = format!("{number:04}_{}.{way}.sql", migration.name);
+                let path = root.join(schema.database).join(&name);
+                assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+                expected.push(name);
+            }
+        }
+        assert_eq!(files, expected);
+    }
+}
+
+#[test]
+fn up_down_up_gives_the_same_schema() {
+    for schema in [SPACE, PROFILE] {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let mut stages = vec![objects(&conn)];
+        for number in 1..=schema.migrations.len() {
+            let part = Schema { migrations: &schema.migrations[..number], ..schema };
+            assert_eq!(part.migrate(&mut conn, Run::at(NOW)).unwrap(), 1);
+            stages.push(objects(&conn));
+        }
+        for (version, stage) in (0..schema.version()).zip(&stages).rev() {
+            schema.revert_to(&mut conn, version).unwrap();
+            // An index's hidden tables may leave sqlite_ tables behind; nothing else may stay.
+            let rest: Vec<_> = objects(&conn);
+            assert_eq!(&rest, stage, "down to {version}");
+        }
+        assert_eq!(schema.migrate(&mut conn, Run::at(NOW)).unwrap(), schema.version());
+        assert_eq!(&objects(&conn), stages.last().unwrap());
+        assert_eq!(schema.migrate(&mut conn, Run::at(NOW)).unwrap(), 0);
+        schema.verify(&conn).unwrap();
+    }
+}
+
+#[test]
+fn the_history_says_what_when_and_how_long() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    assert_eq!(history(&conn).unwrap(), []);
+    let ticks = Cell::new(0);
+    let stopwatch = || ticks.replace(ticks.get() + 5);
+    V3.migrate(&mut conn, Run::at(NOW).timed_by(stopwatch)).unwrap();
+    let history = history(&conn).unwrap();
+    assert_eq!(history.len(), 3);
+    for (applied, step) in history.iter().zip(&STEPS) {
+        assert_eq!((applied.number, applied.name.as_str()), (step.number, step.name));
+        assert_eq!(applied.sha256, step.sha256());
+        assert_eq!((applied.applied_at, applied.duration_us), (NOW, 5));
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    V3.migrate(&mut conn, Run::at(NOW)).unwrap();
+    assert!(matches!(refuses(&V1, &mut conn), StoreError::Newer { found: 3, known: 1, .. }));
+}
+
+#[test]
+fn an_edited_migration_is_refused_whichever_way_was_edited() {
+    const UP: [Migration; 2] = [STEPS[0], Migration { up: "SELECT 1", ..STEPS[1] }];
+    const DOWN: [Migration; 2] = [STEPS[0], Migration { down: "SELECT 1", ..STEPS[1] }];
+    const ORIGINAL: Schema = schema(STEPS.split_at(2).0);
+    for edited in [schema(&UP), schema(&DOWN)] {
+        let mut conn = Connection::open_in_memory().unwrap();
+        ORIGINAL.migrate(&mut conn, Run::at(NOW)).unwrap();
+        assert!(matches!(refuses(&edited, &mut conn), StoreError::Edited { number: 2, .. }));
+    }
+}
+
+#[test]
+fn a_gap_is_refused() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    V3.migrate(&mut conn, Run::at(NOW)).unwrap();
+    conn.execute("DELETE FROM migrations WHERE number = 2", []).unwrap();
+    assert!(matches!(refuses(&V3, &mut conn), StoreError::Gap { number: 2, .. }));
+}
+
+#[test]
+fn a_foreign_database_is_refused_and_left_alone() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch("CREATE TABLE somebody (elses TEXT)").unwrap();
+    assert!(matches!(refuses(&SPACE, &mut conn), StoreError::Foreign { found: 0, .. }));
+
+    let mut profile = Connection::open_in_memory().unwrap();
+    PROFILE.migrate(&mut profile, Run::at(NOW)).unwrap();
+    let found = PROFILE.application_id;
+    match refuses(&SPACE, &mut profile) {
+        StoreError::Foreign { database: "space", found: id } => assert_eq!(id, found),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_older_one_is_backed_up_first_and_a_new_one_is_not() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    V1.migrate(&mut conn, Run::at(NOW).backing_up(|_| panic!("nothing to back up"))).unwrap();
+    assert!(matches!(V3.verify(&conn), Err(StoreError::Older { found: 1, known: 3, .. })));
+
+    let before = objects(&conn);
+    let failing = Run::at(NOW).backing_up(|_| Err("no room for a backup".into()));
+    let error = V3.migrate(&mut conn, failing).unwrap_err();
+    assert!(matches!(&error, StoreError::Backup { .. }));
+    assert!(error.to_string().contains("no room for a backup"));
+    assert_eq!(objects(&conn), before);
+
+    let backups = Cell::new(0);
+    let backing_up = Run::at(NOW).backing_up(|conn| {
+        backups.set(backups.get() + 1);
+        let text: String = conn.query_row("SELECT x FROM one", [], |row| row.get(0))?;
+        assert_eq!(text, "kept");
+        assert_eq!(history(conn)?.len(), 1);
+        Ok(())
+    });
+    assert_eq!(V3.migrate(&mut conn, backing_up).unwrap(), 2);
+    assert_eq!(backups.get(), 1);
+    V3.migrate(&mut conn, Run::at(NOW).backing_up(|_| panic!("nothing to do"))).unwrap();
+}
+
+#[test]
+fn a_step_that_fails_leaves_nothing_and_the_steps_before_it_stay() {
+    const BROKEN: [Migration; 2] =
+        [STEPS[0], Migration { up: "CREATE TABLE two (x TEXT); SELECT nonsense", ..STEPS[1] }];
+    let mut conn = Connection::open_in_memory().unwrap();
+    let error = schema(&BROKEN).migrate(&mut conn, Run::at(NOW)).unwrap_err();
+    assert!(matches!(error, StoreError::Migration { number: 2, .. }), "{error}");
+    assert_eq!(history(&conn).unwrap().len(), 1);
+    assert!(!objects(&conn).iter().any(|(name, _)| name == "two"));
+    V3.migrate(&mut conn, Run::at(NOW)).unwrap();
+}

@@ -1,0 +1,6 @@
+DROP TABLE joining;
+DROP TABLE invitations;
+DROP TABLE peers;
+DROP TABLE spaces;
+DROP TABLE keys;
+DROP TABLE settings;

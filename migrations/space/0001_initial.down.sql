@@ -1,0 +1,13 @@
+DROP TABLE secrets;
+DROP TABLE acts;
+DROP TABLE epochs;
+DROP TABLE acks;
+DROP TABLE units;
+DROP TABLE tombstones;
+DROP TABLE documents;
+DROP TABLE transactions;
+DROP TABLE nodes;
+DROP TABLE sections;
+DROP TABLE entries;
+DROP TABLE logs;
+DROP TABLE space;
