@@ -1,1 +1,28 @@
 //! Sans-IO sync sessions: frames in, frames out.
+//!
+//! Invariants: nothing here is async, reads a clock, draws randomness or touches storage; time and
+//! entropy are arguments, and what a session needs of storage it asks for with a [`Request`]. Bytes
+//! from a peer never panic and are bounded before they are kept. `docs/format/wire.md` draws all
+//! that is said here.
+//!
+//! A connection opens with a [`greeting`], then carries one [`Session`] for each space in common.
+//! [`pairing`] is what a device that is in no space yet says instead.
+
+mod acks;
+mod error;
+mod frame;
+mod greeting;
+mod invitation;
+pub mod pairing;
+mod session;
+
+#[cfg(test)]
+mod tests_common;
+
+pub use error::{GreetingError, InvitationError, PairingError};
+pub use frame::{Acks, CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead};
+pub use greeting::{
+    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, Tag, VERSIONS, agree,
+};
+pub use invitation::{ADDRESSES_MAX, Invitation};
+pub use session::{Config, Event, Fork, Position, Reply, Request, Session};

@@ -1,0 +1,113 @@
+use std::collections::BTreeMap;
+
+use larder_log::ack::Ack;
+use larder_types::{CloseCode, DeviceId, SpaceId};
+
+use crate::frame::{ACKS_PER_FRAME_MAX, FrameError};
+
+/// Which acknowledgements have gone which way in one session.
+///
+/// Each is about one log by one device and only ever grows, so only the largest matters. Memory:
+/// [`TRACKED_MAX`] of about 300 bytes each at worst, in each direction.
+#[derive(Debug, Default)]
+pub(crate) struct AckLedger {
+    /// The largest that the peer said.
+    said: BTreeMap<Key, u64>,
+    /// The largest that was said to the peer, or waits to be.
+    told: BTreeMap<Key, u64>,
+    outgoing: BTreeMap<Key, Ack>,
+    incoming: Vec<Ack>,
+    storing: bool,
+}
+
+type Key = (DeviceId, DeviceId);
+
+impl AckLedger {
+    /// Acknowledgements this device has: those that the peer may lack go out to it.
+    pub(crate) fn offer(&mut self, acks: impl IntoIterator<Item = Ack>) {
+        for ack in acks {
+            let key = (ack.acker, ack.device);
+            let known = |map: &BTreeMap<Key, u64>| map.get(&key).is_some_and(|n| *n >= ack.size);
+            if known(&self.said) || known(&self.told) {
+                continue;
+            }
+            // Beyond the bound they wait for the next session.
+            if self.told.len() < TRACKED_MAX || self.told.contains_key(&key) {
+                self.told.insert(key, ack.size);
+                self.outgoing.insert(key, ack);
+            }
+        }
+    }
+
+    /// Acknowledgements the peer sent.
+    pub(crate) fn receive(&mut self, space: &SpaceId, acks: Vec<Ack>) -> Result<(), FrameError> {
+        for ack in acks {
+            if ack.space != *space {
+                return Err(refused("of another space"));
+            }
+            let key = (ack.acker, ack.device);
+            match self.said.get(&key) {
+                Some(before) if *before > ack.size => return Err(refused("of an earlier size")),
+                Some(before) if *before == ack.size => continue,
+                None if self.said.len() >= TRACKED_MAX => {
+                    let message = "too many acknowledgements";
+                    return Err(FrameError::new(CloseCode::LimitExceeded, message));
+                }
+                Some(_) | None => {}
+            }
+            self.said.insert(key, ack.size);
+            if self.outgoing.get(&key).is_some_and(|waiting| waiting.size <= ack.size) {
+                self.outgoing.remove(&key);
+            }
+            if self.told.get(&key).is_none_or(|told| *told < ack.size) {
+                self.incoming.push(ack);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// What fits into one frame.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Ack> {
+        let mut taken = Vec::new();
+        while taken.len() < ACKS_PER_FRAME_MAX {
+            let Some((_, ack)) = self.outgoing.pop_first() else { break };
+            taken.push(ack);
+        }
+        taken
+    }
+
+    /// What to store next, if nothing is being stored.
+    pub(crate) fn take_incoming(&mut self) -> Option<Vec<Ack>> {
+        if self.storing || self.incoming.is_empty() {
+            return None;
+        }
+        self.storing = true;
+        Some(std::mem::take(&mut self.incoming))
+    }
+
+    /// Storage is through with what [`Self::take_incoming`] gave.
+    pub(crate) fn stored(&mut self) {
+        self.storing = false;
+    }
+
+    /// Whether nothing the peer sent waits for storage.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.storing && self.incoming.is_empty()
+    }
+
+    /// Whether as much waits for storage as may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.incoming.len() >= ACKS_PER_FRAME_MAX
+    }
+}
+
+fn refused(message: &str) -> FrameError {
+    FrameError::new(CloseCode::BadAck, format!("an acknowledgement {message}"))
+}
+
+/// Pairs of acknowledging device and log.
+const TRACKED_MAX: usize = 16 << 10;

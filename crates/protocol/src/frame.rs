@@ -1,0 +1,232 @@
+//! The frames of a session: one byte that says which kind, then its fields in canonical CBOR.
+
+use larder_log::Batch;
+use larder_log::ack::Ack;
+use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX};
+use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, canonical};
+use minicbor::{Decode, Encode};
+
+/// Epochs that one [`Frontiers`] names.
+pub const EPOCHS_MAX: usize = 4096;
+/// Of the text in a close frame, in bytes.
+pub const CLOSE_MESSAGE_BYTES_MAX: usize = 256;
+/// Acknowledgements in one frame.
+pub(crate) const ACKS_PER_FRAME_MAX: usize = 1024;
+
+/// One message of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// What its sender holds. The first frame, and sent once.
+    Frontiers(Frontiers),
+    /// Entries that the receiver lacks.
+    Batch(Box<Batch>),
+    /// How far the receiver's batches are durable, and who holds what.
+    Acks(Acks),
+    /// All that its sender had for the receiver when the session began has been sent. Sent once.
+    CaughtUp,
+    /// The session is over. The last frame.
+    Close {
+        /// Why.
+        code: CloseCode,
+        /// The same for people, at most [`CLOSE_MESSAGE_BYTES_MAX`].
+        message: String,
+    },
+}
+
+/// The head of one log as a device holds it: a checkpoint and its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LogHead {
+    /// Whose log.
+    #[n(0)]
+    pub device: DeviceId,
+    /// Entries held, from the first on.
+    #[n(1)]
+    pub size: u64,
+    /// Root of the tree of that size.
+    #[n(2)]
+    pub root: Hash,
+    /// The log's device signed size and root.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+/// What a device holds of a space.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Frontiers {
+    /// Which space.
+    #[n(0)]
+    pub space: SpaceId,
+    /// Heads of the logs it holds anything of, ascending by device.
+    #[n(1)]
+    pub logs: Vec<LogHead>,
+    /// Epochs whose secrets it holds, so that it can open what is sealed under them.
+    #[n(2)]
+    pub epochs_held: Vec<EpochId>,
+}
+
+/// Progress and acknowledgements.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Acks {
+    /// How many of the receiver's batches, in this session, are durable at the sender, or dealt
+    /// with otherwise for good.
+    #[n(0)]
+    pub handled: u64,
+    /// Acknowledgements that the receiver may not have, of any device.
+    #[n(1)]
+    pub acks: Vec<Ack>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Close {
+    #[n(0)]
+    code: CloseCode,
+    #[n(1)]
+    message: String,
+}
+
+/// Why a frame is refused, as it is told to the peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct FrameError {
+    /// The named reason.
+    pub code: CloseCode,
+    /// In detail.
+    pub message: String,
+}
+
+impl FrameError {
+    pub(crate) fn new(code: CloseCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    fn malformed(error: impl std::fmt::Display) -> Self {
+        Self::new(CloseCode::Malformed, error.to_string())
+    }
+}
+
+impl Frame {
+    /// The frame's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, mut fields) = match self {
+            Self::Frontiers(frontiers) => (FRONTIERS, canonical::encode(frontiers)),
+            Self::Batch(batch) => (BATCH, Batch::encode(batch)),
+            Self::Acks(acks) => (ACKS, canonical::encode(acks)),
+            Self::CaughtUp => (CAUGHT_UP, Vec::new()),
+            Self::Close { code, message } => {
+                let message = shortened(message).to_owned();
+                (CLOSE, canonical::encode(&Close { code: *code, message }))
+            }
+        };
+        fields.insert(0, kind);
+        fields
+    }
+
+    /// Reads one frame, strictly and within all limits.
+    ///
+    /// # Errors
+    /// [`FrameError`], with the code to close the session with.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let Some((kind, fields)) = bytes.split_first() else {
+            return Err(FrameError::new(CloseCode::Malformed, "an empty frame"));
+        };
+        match *kind {
+            FRONTIERS => decode_frontiers(fields).map(Self::Frontiers),
+            BATCH => decode_batch(fields).map(|batch| Self::Batch(Box::new(batch))),
+            ACKS => decode_acks(fields).map(Self::Acks),
+            CAUGHT_UP if fields.is_empty() => Ok(Self::CaughtUp),
+            CAUGHT_UP => Err(FrameError::new(CloseCode::Malformed, "bytes after the frame")),
+            CLOSE => {
+                let Close { code, message } =
+                    canonical::decode(fields, SMALL_BYTES_MAX).map_err(FrameError::malformed)?;
+                Ok(Self::Close { code, message: shortened(&message).to_owned() })
+            }
+            kind => Err(FrameError::new(CloseCode::Unexpected, format!("frame of kind {kind}"))),
+        }
+    }
+}
+
+fn decode_frontiers(fields: &[u8]) -> Result<Frontiers, FrameError> {
+    let frontiers: Frontiers =
+        canonical::decode(fields, FRONTIERS_BYTES_MAX).map_err(FrameError::malformed)?;
+    if frontiers.logs.len() > LOGS_MAX {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many logs"));
+    }
+    if frontiers.epochs_held.len() > EPOCHS_MAX {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many epochs"));
+    }
+    if !frontiers.logs.is_sorted_by(|a, b| a.device < b.device) {
+        return Err(FrameError::new(CloseCode::Malformed, "logs out of order"));
+    }
+    Ok(frontiers)
+}
+
+fn decode_batch(fields: &[u8]) -> Result<Batch, FrameError> {
+    let counts = batch_counts(fields).map_err(FrameError::malformed)?;
+    if !counts {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many entries or sections"));
+    }
+    Batch::decode(fields).map_err(FrameError::malformed)
+}
+
+/// Whether a batch has as many entries, and each of them as many sections, as there may be, and
+/// a payload for each commitment. Looked at first because an empty item of three bytes becomes
+/// many times as large in memory; a commitment does not.
+fn batch_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
+    let within = |count: Option<u64>, max: usize| {
+        count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= max)
+    };
+    let mut decoder = minicbor::Decoder::new(fields);
+    decoder.array()?;
+    decoder.bytes()?;
+    decoder.u64()?;
+    let Some(entries) = within(decoder.array()?, BATCH_ENTRIES_MAX) else { return Ok(false) };
+    for _ in 0..entries {
+        decoder.array()?;
+        decoder.bytes()?;
+        let Some(commitments) = within(decoder.array()?, SECTIONS_MAX) else { return Ok(false) };
+        for _ in 0..commitments {
+            decoder.skip()?;
+        }
+        if within(decoder.array()?, commitments) != Some(commitments) {
+            return Ok(false);
+        }
+        for _ in 0..commitments {
+            decoder.skip()?;
+        }
+    }
+    Ok(true)
+}
+
+fn decode_acks(fields: &[u8]) -> Result<Acks, FrameError> {
+    let acks: Acks = canonical::decode(fields, ACKS_BYTES_MAX).map_err(FrameError::malformed)?;
+    if acks.acks.len() > ACKS_PER_FRAME_MAX {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many acknowledgements"));
+    }
+    Ok(acks)
+}
+
+pub(crate) fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(CLOSE_MESSAGE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+const FRONTIERS: u8 = 1;
+const BATCH: u8 = 2;
+const ACKS: u8 = 3;
+const CAUGHT_UP: u8 = 4;
+const CLOSE: u8 = 5;
+
+const SMALL_BYTES_MAX: usize = 1 << 10;
+/// A head is at most 150 bytes and an epoch 34.
+const FRONTIERS_BYTES_MAX: usize = 256 + LOGS_MAX * 150 + EPOCHS_MAX * 34;
+/// An acknowledgement is at most 256 bytes.
+const ACKS_BYTES_MAX: usize = 32 + ACKS_PER_FRAME_MAX * 256;
+
+const _: () = assert!(FRONTIERS_BYTES_MAX < FRAME_BYTES_MAX && ACKS_BYTES_MAX < FRAME_BYTES_MAX);

@@ -1,0 +1,195 @@
+//! What a session says to storage and to the app.
+
+use std::collections::BTreeMap;
+
+use larder_log::Batch;
+use larder_log::ack::Ack;
+use larder_types::limits::{
+    BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, PUSH_COALESCE_MS,
+};
+use larder_types::{CloseCode, DeviceId, EpochId};
+
+use crate::LogHead;
+
+/// Knobs, from [`larder_types::limits`] unless set otherwise.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Config {
+    /// This device in the space.
+    pub me: DeviceId,
+    /// For how long new entries are gathered at most before they are pushed, in milliseconds.
+    pub push_coalesce_ms: u64,
+    /// Batches received and not yet durable. Each may be `frame_bytes_max` in memory.
+    pub batches_in_flight_max: usize,
+    /// The largest frame taken from the peer, in bytes.
+    pub frame_bytes_max: usize,
+    /// How long the peer may take to send its frontiers, in milliseconds.
+    pub opening_ms_max: u64,
+}
+
+impl Config {
+    /// The defaults, for the device `me`.
+    pub fn new(me: DeviceId) -> Self {
+        Self {
+            me,
+            push_coalesce_ms: PUSH_COALESCE_MS,
+            batches_in_flight_max: BATCHES_IN_FLIGHT_MAX,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            opening_ms_max: HANDSHAKE_MS_MAX,
+        }
+    }
+}
+
+/// A place in the order in which one device's storage applied transactions, its own and others'.
+/// Means nothing to anyone else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position(pub u64);
+
+/// What a session asks of storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// What is held? Answer: [`Reply::Frontiers`].
+    ReadFrontiers,
+    /// Do the peer's heads carry valid signatures, and agree with the logs held here? Answer:
+    /// [`Reply::Checked`].
+    CheckFrontiers {
+        /// The peer's heads.
+        logs: Vec<LogHead>,
+    },
+    /// The next transaction after this place, in the order in which they were applied here, that
+    /// the peer lacks. Answer: [`Reply::Batch`].
+    ReadBatch {
+        /// Where the last one was found; [`Position`] zero is before the first.
+        after: Position,
+        /// Log sizes that the peer holds; a log not named here it has nothing of.
+        have: BTreeMap<DeviceId, u64>,
+        /// Epochs whose secrets the peer held at the start: sections of others go opened, if the
+        /// peer is cleared for them.
+        epochs: Vec<EpochId>,
+    },
+    /// Verify and store a batch. Answer: [`Reply::Applied`] once it is durable (also if it had
+    /// been stored before), [`Reply::Refused`] or [`Reply::Forked`].
+    Apply {
+        /// What the peer sent; nothing in it is verified.
+        batch: Box<Batch>,
+    },
+    /// Verify and store acknowledgements. Answer: [`Reply::AcksStored`].
+    StoreAcks {
+        /// What the peer sent; nothing in it is verified.
+        acks: Vec<Ack>,
+    },
+}
+
+/// Storage's answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Request::ReadFrontiers`].
+    Frontiers {
+        /// Head of each log of which anything is held; in any order.
+        logs: Vec<LogHead>,
+        /// Epochs whose secrets are held; the first [`EPOCHS_MAX`] are told the peer.
+        epochs_held: Vec<EpochId>,
+        /// Every acknowledgement held, the largest of each device for each log.
+        acks: Vec<Ack>,
+    },
+    /// To [`Request::CheckFrontiers`].
+    Checked {
+        /// Logs of which the peer holds another history.
+        forks: Vec<Fork>,
+    },
+    /// To [`Request::ReadBatch`].
+    Batch {
+        /// Where to read on from.
+        position: Position,
+        /// `None`: there is nothing more now.
+        batch: Option<Box<Batch>>,
+    },
+    /// To [`Request::Apply`].
+    Applied {
+        /// Whose log.
+        device: DeviceId,
+        /// Its size, durably, now.
+        size: u64,
+        /// What this device acknowledges by that.
+        acks: Vec<Ack>,
+    },
+    /// To [`Request::Apply`]: no. To any other request: the peer sent what no honest one would.
+    Refused {
+        /// The code that says why.
+        code: CloseCode,
+        /// The same for people.
+        message: String,
+        /// Whether the session ends. If not, only this log is taken no further in this session.
+        fatal: bool,
+    },
+    /// To [`Request::Apply`]: the batch is of another history of its log.
+    Forked(Fork),
+    /// To [`Request::StoreAcks`].
+    AcksStored {
+        /// Those that were valid and not held before.
+        new: Vec<Ack>,
+    },
+    /// To any request: storage could not be read or written.
+    Failed {
+        /// What happened, for people.
+        message: String,
+    },
+}
+
+/// Two histories of one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// Whose log.
+    pub device: DeviceId,
+    /// The proof, as storage encodes it.
+    pub evidence: Vec<u8>,
+}
+
+/// What an app may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Each side durably holds all that the other had when the session began, and all that was
+    /// pushed since. Comes again after each push.
+    CaughtUp,
+    /// A batch of the peer's is durable here.
+    Received {
+        /// Whose log it extends.
+        device: DeviceId,
+        /// Entries in it.
+        entries: usize,
+        /// Bytes of its frame.
+        bytes: usize,
+    },
+    /// A batch was handed to the transport.
+    Sent {
+        /// Whose log it is of.
+        device: DeviceId,
+        /// Entries in it.
+        entries: usize,
+        /// Bytes of its frame.
+        bytes: usize,
+    },
+    /// Acknowledgements that are new to this device: hand them to its other sessions of the space
+    /// ([`Session::handle_acks`]).
+    Acks(Vec<Ack>),
+    /// A log was found to have two histories; nothing of it is synced in this session any more.
+    Forked(Fork),
+    /// A log is not taken any further in this session, for a reason that does not end it.
+    Refused {
+        /// Whose log.
+        device: DeviceId,
+        /// Why.
+        code: CloseCode,
+        /// The same for people.
+        message: String,
+    },
+    /// The session is over. Transmit what is left, then end the stream.
+    Closed {
+        /// Why.
+        code: CloseCode,
+        /// The same for people.
+        message: String,
+        /// Whether the peer closed it.
+        by_peer: bool,
+    },
+}
