@@ -75,7 +75,7 @@ macro_rules! migration {
 pub const SPACE: Schema = Schema {
     database: "space",
     application_id: 0x4c52_5350,
-    migrations: &[migration!("space", 1, "initial")],
+    migrations: &[migration!("space", 1, "initial"), migration!("space", 2, "search")],
 };
 
 /// The schema of the profile's database.
@@ -186,8 +186,9 @@ impl Schema {
     /// # Errors
     /// As [`Schema::migrate`].
     pub fn revert_to(&self, conn: &mut Connection, version: u32) -> Result<(), StoreError> {
-        self.check(conn)?;
-        for migration in self.migrations.iter().rev().filter(|m| m.number > version) {
+        let newest = self.check(conn)?.last().map_or(0, |last| last.number);
+        let back = version.saturating_add(1)..=newest;
+        for migration in self.migrations.iter().rev().filter(|m| back.contains(&m.number)) {
             step_down(conn, migration).map_err(|source| StoreError::Migration {
                 database: self.database,
                 number: migration.number,

@@ -93,9 +93,7 @@ fn up_down_up_gives_the_same_schema() {
         }
         for (version, stage) in (0..schema.version()).zip(&stages).rev() {
             schema.revert_to(&mut conn, version).unwrap();
-            // An index's hidden tables may leave sqlite_ tables behind; nothing else may stay.
-            let rest: Vec<_> = objects(&conn);
-            assert_eq!(&rest, stage, "down to {version}");
+            assert_eq!(&objects(&conn), stage, "down to {version}");
         }
         assert_eq!(schema.migrate(&mut conn, Run::at(NOW)).unwrap(), schema.version());
         assert_eq!(&objects(&conn), stages.last().unwrap());
