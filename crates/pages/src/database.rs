@@ -232,7 +232,12 @@ impl Inspection<'_> {
         let id: DatabaseId = format::bytes(page.as_slice(), 0);
         let sealer = Sealer::new(&self.request.key, id);
         if sealer.open_page(1, &mut page).is_ok() {
-            return Ok(Found { sealer, pages_min: format::pages_in_header(&page) });
+            let pages_min = format::pages_in_header(&page);
+            // A crash amid a checkpoint may leave the file short, but then there is a WAL.
+            if size < u64::from(pages_min) * PAGE as u64 && !self.has_wal()? {
+                return Err(Fault::Corrupt("its end is missing"));
+            }
+            return Ok(Found { sealer, pages_min });
         }
         // Page 1 may be torn by a crash amid a checkpoint; then the WAL has it whole.
         if self.wal_opens(&sealer)? {
@@ -248,19 +253,23 @@ impl Inspection<'_> {
         if self.request.mode != OpenMode::Create {
             return Err(Fault::NotADatabase("an empty file"));
         }
-        let wal = FileName::of_database(self.path)?.wal();
-        if self.shared.lower.access(wal.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)? {
+        if self.has_wal()? {
             return Err(Fault::Corrupt("it is empty, yet there is a WAL beside it"));
         }
         let id = self.shared.nonces.draw()?;
         Ok(Found { sealer: Sealer::new(&self.request.key, id), pages_min: 0 })
     }
 
-    fn wal_opens(&self, sealer: &Sealer) -> Result<bool, Code> {
+    fn has_wal(&self) -> Result<bool, Code> {
         let name = FileName::of_database(self.path)?.wal();
-        if !self.shared.lower.access(name.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)? {
+        self.shared.lower.access(name.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)
+    }
+
+    fn wal_opens(&self, sealer: &Sealer) -> Result<bool, Code> {
+        if !self.has_wal()? {
             return Ok(false);
         }
+        let name = FileName::of_database(self.path)?.wal();
         let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_WAL;
         let (mut wal, _) = self.shared.lower.open(name, flags)?;
         let mut frame = Box::new([0; FRAME]);

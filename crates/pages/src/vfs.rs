@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use larder_crypto::Secret;
 use larder_types::{Entropy, hex};
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags, ffi};
 
@@ -131,6 +132,8 @@ const PRAGMAS: &str = "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;
     PRAGMA cell_size_check=ON; PRAGMA foreign_keys=ON;";
 
 fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connection> {
+    // A database that turns out damaged is not checkpointed either.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(PRAGMAS)?;
     // Reads page 1, and recovers the WAL that a crash left.
     connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))?;
@@ -153,6 +156,7 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
         connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
     }
     connection.authorizer(Some(authorize))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(connection)
 }
 

@@ -110,11 +110,12 @@ impl WalFile {
     }
 
     /// The header is clear, and its checksum is SQLite's. SQLite would take a WAL with a damaged
-    /// one for empty and delete it, with all that is committed in it.
+    /// one for empty and delete it, with all that is committed in it. (It reads the header in
+    /// recovery alone, which may happen on closing too, and then without the locks that show it.)
     fn read_header(&mut self, out: &mut [u8]) -> Result<(), Code> {
         let mut header = [0; WAL_HEADER];
         self.read_below(&mut header, 0)?;
-        if self.session.is_recovering() && !format::is_wal_header(&header) {
+        if !format::is_wal_header(&header) {
             for index in 1..=self.frames()? {
                 if self.load(index).is_ok() {
                     return Err(Code::DAMAGED);

@@ -68,8 +68,10 @@ pub(crate) fn dump(db: &Connection) -> rusqlite::Result<String> {
         if !sql.is_some_and(|sql| sql.starts_with("CREATE TABLE")) {
             continue;
         }
-        let mut rows = db.prepare(&format!("SELECT * FROM \"{name}\" ORDER BY 1, 2"))?;
-        let columns = rows.column_count();
+        let columns = db.prepare(&format!("SELECT * FROM \"{name}\""))?.column_count();
+        let order: Vec<_> = (1..=columns).map(|column| column.to_string()).collect();
+        let order = order.join(", ");
+        let mut rows = db.prepare(&format!("SELECT * FROM \"{name}\" ORDER BY {order}"))?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             for column in 0..columns {
@@ -82,8 +84,8 @@ pub(crate) fn dump(db: &Connection) -> rusqlite::Result<String> {
 }
 
 pub(crate) fn is_intact(db: &Connection) -> bool {
-    let answer: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    answer == "ok"
+    let answer = db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+    answer.is_ok_and(|answer| answer == "ok")
 }
 
 /// The files of `dir` and what is in them.
@@ -99,4 +101,38 @@ pub(crate) fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
         .collect();
     files.sort();
     files
+}
+
+/// A database without its process: the bytes of its file and its WAL.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) main: Vec<u8>,
+    pub(crate) wal: Vec<u8>,
+}
+
+impl Image {
+    pub(crate) fn of(path: &Path) -> Self {
+        let wal = std::fs::read(wal_of(path)).unwrap_or_default();
+        Self { main: std::fs::read(path).unwrap(), wal }
+    }
+
+    /// Puts it into an empty directory of its own.
+    pub(crate) fn lay(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("image.db");
+        std::fs::write(&path, &self.main).unwrap();
+        if self.wal.is_empty() {
+            let _ = std::fs::remove_file(wal_of(&path));
+        } else {
+            std::fs::write(wal_of(&path), &self.wal).unwrap();
+        }
+        path
+    }
+
+    /// Opens it in `dir` and answers with all its content.
+    pub(crate) fn content(&self, dir: &Path, vfs: &Vfs, mode: OpenMode) -> Result<String, String> {
+        let path = self.lay(dir);
+        let db = vfs.open(&path, &key(KEY), mode).map_err(|error| error.to_string())?;
+        let content = dump(&db).map_err(|error| error.to_string())?;
+        if is_intact(&db) { Ok(content) } else { Err("not intact".to_owned()) }
+    }
 }

@@ -42,7 +42,9 @@ fn canaries(dir: &Path) -> usize {
 /// Bits per byte: 8 for random bytes.
 fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
-    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    for byte in bytes {
+        counts[usize::from(*byte)] += 1;
+    }
     let total = f64::from(u32::try_from(bytes.len()).unwrap());
     let parts = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / total);
     -parts.map(|part| part * part.log2()).sum::<f64>()

@@ -3,5 +3,9 @@
 
 mod common;
 mod crash;
+mod damage;
 mod disk;
+mod law;
+mod refusal;
+mod sharing;
 mod trace;

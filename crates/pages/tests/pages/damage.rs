@@ -1,0 +1,309 @@
+//! Altered, lost, moved and exchanged bytes: an error, or the content proven whole.
+
+use std::path::Path;
+
+use larder_pages::{OpenMode, Vfs};
+use rusqlite::Connection;
+
+use crate::common::{Image, KEY, create, dump, files, key, vfs};
+
+const PAGE: usize = 4096;
+const FRAME: usize = 24 + PAGE;
+const WAL_HEADER: usize = 32;
+
+/// A database with three pages in its file and four transactions in its WAL.
+struct Sample {
+    dir: tempfile::TempDir,
+    vfs: Vfs,
+    image: Image,
+    /// What was in it after each transaction of the WAL, and how many frames the WAL had.
+    history: Vec<(String, usize)>,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let vfs = vfs();
+        let path = dir.path().join("sample.db");
+        let db = create(&vfs, &path);
+        db.execute_batch("CREATE TABLE t (a, b); CREATE TABLE u (a, b)").unwrap();
+        db.execute("INSERT INTO t VALUES (1, zeroblob(1000))", []).unwrap();
+        checkpoint(&db);
+        let mut history = vec![(dump(&db).unwrap(), 0)];
+        for i in 0..4 {
+            db.execute_batch(&format!(
+                "BEGIN; INSERT INTO t VALUES ({i}, 'x'); INSERT INTO u VALUES ({i}, 'y'); COMMIT"
+            ))
+            .unwrap();
+            let frames = (Image::of(&path).wal.len() - WAL_HEADER) / FRAME;
+            history.push((dump(&db).unwrap(), frames));
+        }
+        let image = Image::of(&path);
+        Self { dir, vfs, image, history }
+    }
+
+    fn open(&self, image: &Image, mode: OpenMode) -> Result<String, String> {
+        let dir = self.dir.path().join("laid");
+        std::fs::create_dir_all(&dir).unwrap();
+        image.content(&dir, &self.vfs, mode)
+    }
+
+    /// Frames before the last transaction, which a crash may take.
+    fn frames_before_last(&self) -> usize {
+        self.history[self.history.len() - 2].1
+    }
+}
+
+fn checkpoint(db: &Connection) {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+/// Every byte that is not content, and a sample of the others.
+fn positions(length: usize, start: usize, unit: usize) -> impl Iterator<Item = usize> {
+    (0..length).filter(move |position| {
+        let within = position.saturating_sub(start) % unit;
+        *position < start || within < 24 || within >= unit - 48 || position % 29 == 0
+    })
+}
+
+#[test]
+fn every_altered_byte_is_an_error_or_changes_nothing() {
+    let sample = Sample::new();
+    let (last, _) = sample.history.last().unwrap().clone();
+    assert_eq!(sample.open(&sample.image, OpenMode::ReadOnly).as_ref(), Ok(&last));
+
+    for position in positions(sample.image.main.len(), 0, PAGE) {
+        let mut image = sample.image.clone();
+        image.main[position] ^= 1 << (position % 8);
+        if let Ok(content) = sample.open(&image, OpenMode::ReadOnly) {
+            assert_eq!(content, last, "byte {position} of the database");
+        }
+    }
+    let (before_last, frames) = sample.history[sample.history.len() - 2].clone();
+    let mut errors = 0;
+    for position in positions(sample.image.wal.len(), WAL_HEADER, FRAME) {
+        let mut image = sample.image.clone();
+        image.wal[position] ^= 1 << (position % 8);
+        match sample.open(&image, OpenMode::ReadOnly) {
+            Err(_) => errors += 1,
+            // The last transaction cannot be told from one that a crash tore.
+            Ok(content) if position >= WAL_HEADER + frames * FRAME => {
+                assert!(content == last || content == before_last, "byte {position}");
+            }
+            Ok(content) => assert_eq!(content, last, "byte {position} of the WAL"),
+        }
+    }
+    assert!(errors > 500, "{errors} of the WAL's bytes gave errors");
+}
+
+#[test]
+fn a_database_that_does_not_open_stays_as_it_is() {
+    let sample = Sample::new();
+    let (last, _) = sample.history.last().unwrap().clone();
+    let dir = sample.dir.path().join("laid");
+    std::fs::create_dir(&dir).unwrap();
+    let mut refused = 0;
+    let durable = WAL_HEADER + sample.frames_before_last() * FRAME;
+    let wal = (0..durable).step_by(307).chain([0, 16, 24, 31]).map(|position| (true, position));
+    let main = (0..sample.image.main.len()).step_by(611).map(|position| (false, position));
+    for (in_wal, position) in wal.chain(main) {
+        let mut image = sample.image.clone();
+        let bytes = if in_wal { &mut image.wal } else { &mut image.main };
+        bytes[position] ^= 0x40;
+        let path = image.lay(&dir);
+        match sample.vfs.open(&path, &key(KEY), OpenMode::ReadWrite) {
+            Ok(db) => {
+                let content = dump(&db);
+                assert!(content.is_err() || content == Ok(last.clone()), "{position} {in_wal}");
+            }
+            Err(error) => {
+                let left = Image::of(&path);
+                assert!(left.main == image.main, "{position} {in_wal} {error}");
+                assert!(left.wal == image.wal, "{position} {in_wal} {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 40, "{refused}");
+}
+
+#[test]
+fn pages_and_frames_count_only_in_their_own_place() {
+    let sample = Sample::new();
+    let (last, _) = sample.history.last().unwrap().clone();
+    let other = Sample::new();
+    let check = |name: &str, image: &Image| {
+        for mode in [OpenMode::ReadOnly, OpenMode::ReadWrite] {
+            match sample.open(image, mode) {
+                Ok(content) => assert_eq!(content, last, "{name}"),
+                Err(error) => assert!(!error.is_empty()),
+            }
+        }
+    };
+    let main = sample.image.main.clone();
+    let page = |bytes: &[u8], number: usize| bytes[(number - 1) * PAGE..number * PAGE].to_vec();
+    let frame = |bytes: &[u8], index: usize| {
+        let at = WAL_HEADER + (index - 1) * FRAME;
+        bytes[at..at + FRAME].to_vec()
+    };
+    let mut bare = Image { main: main.clone(), wal: Vec::new() };
+    bare.main[PAGE..2 * PAGE].copy_from_slice(&page(&main, 3));
+    bare.main[2 * PAGE..].copy_from_slice(&page(&main, 2));
+    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "two pages exchanged");
+
+    let mut bare = Image { main: main.clone(), wal: Vec::new() };
+    bare.main[PAGE..2 * PAGE].copy_from_slice(&page(&other.image.main, 2));
+    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "a page of another database");
+
+    let mut bare = Image { main: main.clone(), wal: Vec::new() };
+    bare.main[PAGE..2 * PAGE].copy_from_slice(&frame(&sample.image.wal, 1)[24..]);
+    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "a frame's page as a page");
+
+    let mut image = sample.image.clone();
+    let (first, second) = (frame(&image.wal, 1), frame(&image.wal, 2));
+    image.wal[WAL_HEADER..WAL_HEADER + FRAME].copy_from_slice(&second);
+    image.wal[WAL_HEADER + FRAME..WAL_HEADER + 2 * FRAME].copy_from_slice(&first);
+    check("two frames exchanged", &image);
+    assert!(sample.open(&image, OpenMode::ReadOnly).is_err());
+
+    // The whole WAL of another database: nothing in it is ours, so there is nothing to lose.
+    let foreign = Image { main, wal: other.image.wal };
+    let before = &sample.history[0].0;
+    let content = sample.open(&foreign, OpenMode::ReadOnly);
+    assert!(content.is_err() || content.as_ref() == Ok(before));
+}
+
+#[test]
+fn a_shortened_file_is_an_error_or_a_committed_prefix() {
+    let sample = Sample::new();
+    let full = &sample.history.last().unwrap().0;
+    for length in (0..sample.image.main.len()).step_by(512) {
+        let main = sample.image.main[..length].to_vec();
+        let bare = Image { main: main.clone(), wal: Vec::new() };
+        assert!(sample.open(&bare, OpenMode::ReadWrite).is_err(), "{length} bytes of it");
+        if let Ok(content) =
+            sample.open(&Image { main, ..sample.image.clone() }, OpenMode::ReadOnly)
+        {
+            assert_eq!(&content, full, "{length} bytes of it beside a WAL");
+        }
+    }
+    for length in (0..sample.image.wal.len()).step_by(1000) {
+        let image = Image { wal: sample.image.wal[..length].to_vec(), ..sample.image.clone() };
+        let content = sample.open(&image, OpenMode::ReadWrite).unwrap();
+        assert!(sample.history.iter().any(|(state, _)| *state == content), "{length} of the WAL");
+    }
+}
+
+/// A checkpoint writes page 1 in place; a crash may tear it, and the WAL still has it.
+#[test]
+fn a_torn_first_page_is_repaired_from_the_wal() {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = vfs();
+    let path = dir.path().join("a.db");
+    let db = create(&vfs, &path);
+    db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES ('kept')").unwrap();
+    checkpoint(&db);
+    db.execute_batch("CREATE TABLE u (a); INSERT INTO u VALUES ('too')").unwrap();
+    let image = Image::of(&path);
+    let laid = dir.path().join("laid");
+    std::fs::create_dir(&laid).unwrap();
+    for sectors in 1..8 {
+        for mode in [OpenMode::ReadOnly, OpenMode::ReadWrite] {
+            let mut torn = image.clone();
+            torn.main[sectors * 512..PAGE].fill(0xa5);
+            assert_eq!(torn.content(&laid, &vfs, mode).unwrap(), dump(&db).unwrap());
+        }
+    }
+}
+
+/// Frames of a rolled-back transaction stay behind the last commit, under the same salts. They
+/// must not make the torn end that a crash leaves look like damage.
+#[test]
+fn what_a_rollback_left_in_the_wal_is_not_taken_for_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = vfs();
+    let path = dir.path().join("a.db");
+    let db = create(&vfs, &path);
+    db.execute_batch("PRAGMA cache_size=5; CREATE TABLE t (a); INSERT INTO t VALUES ('first')")
+        .unwrap();
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 100)
+        INSERT INTO t SELECT hex(randomblob(500)) FROM n";
+    db.execute_batch(&format!("BEGIN; {fill}; ROLLBACK")).unwrap();
+    let first = dump(&db).unwrap();
+    let committed = {
+        let image = Image::of(&path);
+        db.execute("INSERT INTO t VALUES ('second')", []).unwrap();
+        let after = Image::of(&path);
+        assert_eq!(image.wal.len(), after.wal.len(), "written over the leftovers");
+        let changed = |at: &usize| image.wal[*at..*at + FRAME] != after.wal[*at..*at + FRAME];
+        (WAL_HEADER..after.wal.len()).step_by(FRAME).filter(changed).collect::<Vec<_>>()
+    };
+    let second = dump(&db).unwrap();
+    let image = Image::of(&path);
+    let laid = dir.path().join("laid");
+    std::fs::create_dir(&laid).unwrap();
+    let last = *committed.last().unwrap();
+    assert!(image.wal.len() > last + 10 * FRAME);
+    for (torn, expected) in [(last + FRAME, &second), (last, &first), (committed[0], &first)] {
+        let mut image = image.clone();
+        image.wal[torn + 600..torn + 1200].fill(0);
+        let content = image.content(&laid, &vfs, OpenMode::ReadWrite);
+        assert_eq!(content.as_ref(), Ok(expected), "torn at {torn}");
+    }
+    drop(db);
+}
+
+#[test]
+fn foreign_files_are_named_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = vfs();
+    let path = dir.path().join("foreign.db");
+    let plain = {
+        let path = dir.path().join("plain.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
+        drop(db);
+        std::fs::read(path).unwrap()
+    };
+    let samples: [(&str, Vec<u8>); 6] = [
+        ("without encryption", plain),
+        ("too short", b"Dear diary".to_vec()),
+        ("its header", b"Dear diary ".repeat(1000)),
+        (
+            "its header",
+            (0..20_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect(),
+        ),
+        ("too short", vec![0; 4095]),
+        ("its header", vec![0; 8192]),
+    ];
+    for (expected, bytes) in samples {
+        std::fs::write(&path, &bytes).unwrap();
+        for mode in [OpenMode::Create, OpenMode::ReadWrite, OpenMode::ReadOnly] {
+            let error = vfs.open(&path, &key(KEY), mode).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+    std::fs::write(&path, b"").unwrap();
+    for mode in [OpenMode::ReadWrite, OpenMode::ReadOnly] {
+        let error = vfs.open(&path, &key(KEY), mode).unwrap_err().to_string();
+        assert!(error.contains("an empty file"), "{error}");
+    }
+    assert_eq!(names(dir.path()), ["foreign.db", "plain.db"]);
+}
+
+/// An empty database beside a full WAL lost its content; SQLite alone would delete the WAL.
+#[test]
+fn an_empty_file_beside_a_wal_is_damage() {
+    let sample = Sample::new();
+    let image = Image { main: Vec::new(), wal: sample.image.wal.clone() };
+    for mode in [OpenMode::Create, OpenMode::ReadWrite] {
+        assert!(sample.open(&image, mode).is_err());
+        let left = Image::of(&sample.dir.path().join("laid/image.db"));
+        assert_eq!(left.wal, image.wal);
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    files(dir).into_iter().map(|(name, _)| name).collect()
+}
