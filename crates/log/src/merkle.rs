@@ -307,7 +307,7 @@ pub fn verify_inclusion(
 }
 
 /// Checks that the tree with `to_root` begins with the one with `from_root` (RFC 9162 §2.1.4.2).
-/// Every tree begins with the empty one.
+/// From the empty tree there is nothing to prove, and such a proof is refused.
 ///
 /// # Errors
 /// [`ProofError`].
@@ -318,11 +318,11 @@ pub fn verify_consistency(
     to_root: &Hash,
     proof: &[Hash],
 ) -> Result<(), ProofError> {
-    if from > to {
+    if from == 0 || from > to {
         return Err(ProofError::OutOfRange);
     }
-    if from == 0 || from == to {
-        return match (proof.is_empty(), from == 0 || from_root == to_root) {
+    if from == to {
+        return match (proof.is_empty(), from_root == to_root) {
             (true, true) => Ok(()),
             (false, _) => Err(ProofError::WrongLength),
             (true, false) => Err(ProofError::WrongRoot),
