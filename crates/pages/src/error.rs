@@ -1,5 +1,5 @@
 use std::ffi::c_int;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ffi;
 
@@ -40,10 +40,10 @@ pub enum Error {
         found: &'static str,
     },
     /// The key fits, but some of the file's bytes were altered or lost.
-    #[error("{path} is damaged ({damage}): restore it from a backup or sync it anew")]
+    #[error("{} is damaged ({damage}): restore it from a backup or sync it anew", named(path.as_deref()))]
     Corrupt {
-        /// The database; empty if only SQLite's code is known.
-        path: PathBuf,
+        /// The database; `None` if the error came from a statement.
+        path: Option<PathBuf>,
         /// What does not hold.
         damage: String,
     },
@@ -93,7 +93,7 @@ impl From<rusqlite::Error> for Error {
         let Some(code) = extended_code(&error) else { return Self::Sqlite(error) };
         match (code, code & 0xff) {
             (ffi::SQLITE_IOERR_DATA, _) | (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => {
-                Self::Corrupt { path: PathBuf::new(), damage: error.to_string() }
+                Self::Corrupt { path: None, damage: error.to_string() }
             }
             (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => Self::Busy(error),
             (_, ffi::SQLITE_FULL) => Self::Full(error),
@@ -101,6 +101,10 @@ impl From<rusqlite::Error> for Error {
             _ => Self::Sqlite(error),
         }
     }
+}
+
+fn named(path: Option<&Path>) -> String {
+    path.map_or_else(|| "the database".to_owned(), |path| path.display().to_string())
 }
 
 /// SQLite's extended result code behind `error`, if there is one.

@@ -175,11 +175,13 @@ fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Erro
     match fault {
         Some(Fault::InUse) => Error::InUse { path },
         Some(Fault::NotADatabase(found)) => Error::NotADatabase { path, found },
-        Some(Fault::Corrupt(damage)) => Error::Corrupt { path, damage: (*damage).to_owned() },
+        Some(Fault::Corrupt(damage)) => {
+            Error::Corrupt { path: Some(path), damage: (*damage).to_owned() }
+        }
         Some(Fault::NotWritable) => Error::NotWritable { path },
         Some(Fault::WrongKey) => Error::WrongKey { path },
         Some(Fault::Lower(_)) | None => match Error::from(error) {
-            Error::Corrupt { damage, .. } => Error::Corrupt { path, damage },
+            Error::Corrupt { damage, .. } => Error::Corrupt { path: Some(path), damage },
             error => error,
         },
     }

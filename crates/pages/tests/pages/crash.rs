@@ -107,3 +107,32 @@ fn a_recovered_wal_goes_on() {
     }
     assert!(is_intact(&db));
 }
+
+/// More frames than one region of the wal-index holds.
+#[test]
+fn a_wal_of_many_thousand_frames_is_read_and_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let vfs = vfs();
+    let db = create(&vfs, &path);
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 9000)";
+    db.execute_batch(&format!(
+        "PRAGMA wal_autocheckpoint=0; CREATE TABLE t (id INTEGER PRIMARY KEY, a);
+         {rows} INSERT INTO t SELECT i, zeroblob(3500) FROM n; UPDATE t SET a = id WHERE id > 8990"
+    ))
+    .unwrap();
+    assert!(std::fs::metadata(wal_of(&path)).unwrap().len() > 9000 * 4120);
+    let sum = "SELECT count(*), sum(length(a)), sum(CASE WHEN id > 8990 THEN a END) FROM t";
+    let sum = |db: &rusqlite::Connection| {
+        db.query_row(sum, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })
+        .unwrap()
+    };
+    let expected = (9000, 8990 * 3500 + 40, (8991..=9000).sum());
+    let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
+    assert_eq!(sum(&reader), expected);
+    let left = copy(&path, &dir.path().join("copy"));
+    let again = vfs.open(&left, &key(KEY), OpenMode::ReadWrite).unwrap();
+    assert_eq!(sum(&again), expected);
+}

@@ -307,3 +307,33 @@ fn an_empty_file_beside_a_wal_is_damage() {
 fn names(dir: &Path) -> Vec<String> {
     files(dir).into_iter().map(|(name, _)| name).collect()
 }
+
+/// SQLite reads a page behind the end of the file as zeros. The last page of an overflow chain
+/// is content without any structure: a file cut there gave zeros for data, and no error.
+#[test]
+fn a_page_missing_at_the_end_is_not_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = vfs();
+    let path = dir.path().join("a.db");
+    let db = create(&vfs, &path);
+    db.execute_batch("CREATE TABLE u (a); CREATE TABLE t (a)").unwrap();
+    db.execute("INSERT INTO t VALUES (?1)", ["content ".repeat(1000)]).unwrap();
+    checkpoint(&db);
+    db.execute("INSERT INTO u VALUES (1)", []).unwrap();
+    let mut image = Image::of(&path);
+    let laid = dir.path().join("laid");
+    std::fs::create_dir(&laid).unwrap();
+    for cut in [PAGE, PAGE - 100, PAGE + 100] {
+        let length = image.main.len() - cut;
+        let image = Image { main: image.main[..length].to_vec(), ..image.clone() };
+        let path = image.lay(&laid);
+        let db = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
+        let read = db.query_row("SELECT a FROM t", [], |row| row.get::<_, String>(0));
+        let error = larder_pages::Error::from(read.unwrap_err());
+        assert!(matches!(error, larder_pages::Error::Corrupt { .. }), "{error}");
+    }
+    image.wal.clear();
+    image.main.truncate(image.main.len() - PAGE);
+    assert!(image.content(&laid, &vfs, OpenMode::ReadWrite).is_err());
+    assert_eq!(names(&laid), ["image.db"], "not even an empty WAL is made");
+}

@@ -121,3 +121,40 @@ fn only_a_database_and_its_wal_are_ever_opened() {
     let expected = [full.clone(), wal_of(&full)].map(|path| path.to_string_lossy().into_owned());
     assert_eq!(opened, expected);
 }
+
+/// A checkpoint that a reader holds back skips pages which were changed since, and leaves holes
+/// that the file system fills with zeros. On the shim nothing on disk is zeros, so zeros are never
+/// taken for a page.
+#[test]
+fn holes_are_filled_with_sealed_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let zeros = |path: &Path, db: &Connection, reader: &Connection| {
+        db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, a)").unwrap();
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        db.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20)
+             INSERT INTO t SELECT i, zeroblob(3000) FROM n",
+        )
+        .unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        db.execute_batch("UPDATE t SET a = 1 WHERE id IN (5, 6, 7)").unwrap();
+        db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        bytes.chunks(4096).filter(|page| page.iter().all(|byte| *byte == 0)).count()
+    };
+    let path = dir.path().join("plain.db");
+    let plain = || Connection::open(&path).unwrap();
+    let db = plain();
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+    assert_eq!(zeros(&path, &db, &plain()), 3, "there are holes to fill");
+
+    let path = dir.path().join("sealed.db");
+    let vfs = vfs();
+    let db = create(&vfs, &path);
+    let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
+    assert_eq!(zeros(&path, &db, &reader), 0);
+    assert!(is_intact(&db) && is_intact(&reader));
+    reader.execute_batch("COMMIT").unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    assert!(is_intact(&db) && is_intact(&reader));
+}
