@@ -53,6 +53,14 @@ impl State {
     const ALL: [Self; 6] =
         [Self::Missing, Self::Waiting, Self::Applied, Self::Void, Self::Excused, Self::Kept];
 
+    /// The state of a section that nobody tried to open.
+    pub const fn unopened(payload: &Payload) -> Self {
+        match payload {
+            Payload::Missing => Self::Missing,
+            Payload::Sealed(_) | Payload::Opened(_) => Self::Waiting,
+        }
+    }
+
     const fn code(self) -> u8 {
         match self {
             Self::Missing => 0,

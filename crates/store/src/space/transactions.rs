@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
-use larder_log::{Batch, BatchEntry};
+use larder_log::{Batch, BatchEntry, Payload, VerifiedBatch};
 use larder_types::DeviceId;
 use rusqlite::{Connection, Row, params};
 
 use crate::error::{Part, StoreError};
+use crate::space::entries::{self, NewEntry};
 use crate::space::logs::{self, LogId};
-use crate::space::{entries, sections};
+use crate::space::sections::{self, About, NewSection, Place, State};
 use crate::sql::{Uint, cached, first, one};
 
 const PART: &str = "transactions";
@@ -66,6 +67,38 @@ pub fn append(
     conn.prepare_cached(sql)
         .and_then(|mut statement| statement.query_row(params, |row| row.get(0)))
         .writing(PART)
+}
+
+/// Writes a verified batch whole: its entries with their sections, the log's new end and its nodes,
+/// and the transaction. Returns the transaction's position.
+///
+/// `settled` says what became of each section so far, and what opening it told; without an opinion
+/// use [`State::unopened`].
+///
+/// # Errors
+/// [`StoreError::Write`] of `entries`, `sections`, `nodes`, `logs` or `transactions`;
+/// [`StoreError::Misuse`] if the batch does not follow on the log's end.
+pub fn store(
+    conn: &Connection,
+    log: LogId,
+    batch: &Batch,
+    verified: &VerifiedBatch,
+    mut settled: impl FnMut(Place, &Payload) -> (State, Option<About>),
+) -> Result<i64, StoreError> {
+    for ((entry, verified), seq) in
+        batch.entries.iter().zip(&verified.entries).zip(batch.first_seq..)
+    {
+        let mut sections = Vec::with_capacity(entry.payloads.len());
+        for ((commitment, payload), index) in entry.commitments.iter().zip(&entry.payloads).zip(0..)
+        {
+            let (state, about) = settled(Place { log, seq, index }, payload);
+            sections.push(NewSection { commitment, payload, state, about });
+        }
+        let (hash, header) = (&verified.hash, entry.header.as_slice());
+        entries::insert(conn, log, &NewEntry { seq, hash, header, sections: &sections })?;
+    }
+    logs::advance(conn, log, &verified.after, &verified.nodes)?;
+    append(conn, log, batch.first_seq, verified.after.size(), &batch.signature)
 }
 
 /// The transaction whose checkpoint is the first to cover an entry.
@@ -150,12 +183,13 @@ pub fn batch(
 #[derive(Debug, Clone)]
 pub struct Walk {
     after: i64,
-    covered: HashMap<LogId, u64>,
+    /// By device, since the peer may hold logs that are not known here yet.
+    covered: HashMap<DeviceId, u64>,
 }
 
 impl Walk {
     /// A walk for a peer that holds of each log the entries up to `frontier`'s size, and nothing of
-    /// logs that are not named. Logs unknown here are ignored.
+    /// logs that are not named.
     ///
     /// # Errors
     /// [`StoreError::Read`].
@@ -163,11 +197,9 @@ impl Walk {
         conn: &Connection,
         frontier: impl IntoIterator<Item = (DeviceId, u64)>,
     ) -> Result<Self, StoreError> {
-        let sizes: HashMap<DeviceId, u64> = frontier.into_iter().collect();
-        let mut walk = Self { after: end(conn)?, covered: HashMap::new() };
+        let mut walk = Self { after: end(conn)?, covered: frontier.into_iter().collect() };
         for log in logs::every(conn)? {
-            let size = sizes.get(&log.device).copied().unwrap_or(0);
-            walk.covered.insert(log.log, size);
+            let size = walk.covered.get(&log.device).copied().unwrap_or(0);
             // Nothing before the first transaction that is missing of any log needs a look.
             if let Some(first) = position_of(conn, log.log, size.saturating_add(1))? {
                 walk.after = walk.after.min(first - 1);
@@ -176,18 +208,21 @@ impl Walk {
         Ok(walk)
     }
 
-    /// The next transaction that the peer lacks, and the first entry of it that it lacks.
+    /// The next transaction that the peer lacks, and the first entry of it that it lacks. It counts
+    /// as covered from then on.
     ///
     /// # Errors
     /// [`StoreError::Read`] of `transactions`.
     pub fn next(&mut self, conn: &Connection) -> Result<Option<(Transaction, u64)>, StoreError> {
-        let sql = format!("{COLUMNS} WHERE position > ?1 ORDER BY position");
-        let mut statement = cached(conn, PART, &sql)?;
+        let sql = "SELECT position, log, first_seq, last_seq, signature, device
+                   FROM transactions JOIN logs USING (log) WHERE position > ?1 ORDER BY position";
+        let mut statement = cached(conn, PART, sql)?;
         let mut rows = statement.query([self.after]).reading(PART)?;
         while let Some(next) = rows.next().reading(PART)? {
+            let device = next.get(5).map(DeviceId::new).reading(PART)?;
             let next = row(next).reading(PART)?;
             self.after = next.position;
-            let covered = self.covered.entry(next.log).or_default();
+            let covered = self.covered.entry(device).or_default();
             if *covered < next.last_seq {
                 let from_seq = next.first_seq.max(*covered + 1);
                 *covered = next.last_seq;
@@ -197,9 +232,10 @@ impl Walk {
         Ok(None)
     }
 
-    /// The peer has got a log up to `size` from elsewhere: that is skipped from now on.
-    pub fn cover(&mut self, log: LogId, size: u64) {
-        let covered = self.covered.entry(log).or_default();
+    /// The peer holds a device's log up to `size`, from here or from elsewhere: that is skipped
+    /// from now on.
+    pub fn cover(&mut self, device: &DeviceId, size: u64) {
+        let covered = self.covered.entry(*device).or_default();
         *covered = size.max(*covered);
     }
 }
