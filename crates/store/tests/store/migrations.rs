@@ -1,5 +1,4 @@
 //! Migrations: embedded ones are those in the folder, reversible, and refused when they do not fit.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::cell::Cell;
 use std::path::Path;

@@ -1,0 +1,15 @@
+//! The store through its public API, on real SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod faults;
+mod fixture;
+mod migrations;
+mod profile;
+mod space;
+mod walk;

@@ -1,0 +1,150 @@
+//! What a profile's database keeps.
+
+use larder_store::migrate::{PROFILE, Run};
+use larder_store::profile::{self, Invitation, Joining, Membership, Peer, Space, Use};
+use larder_store::{ErrorKind, StoreError};
+use larder_types::{DeviceId, Hash, SpaceId, Timestamp, TransportId};
+use rusqlite::Connection;
+
+fn database() -> Connection {
+    let mut conn = Connection::open_in_memory().unwrap();
+    PROFILE.migrate(&mut conn, Run::at(Timestamp(1))).unwrap();
+    conn
+}
+
+fn space(n: u8) -> Space {
+    Space {
+        space: SpaceId::new([n; 32]),
+        name: format!("shared:s{n}").parse().unwrap(),
+        file: format!("{n}.db"),
+        wrapped_key: vec![n; 72],
+        device: DeviceId::new([n; 32]),
+        created_at: Timestamp(7),
+        state: Membership::Joining,
+        mirror_seq: 0,
+        mirror_root: None,
+    }
+}
+
+#[test]
+fn settings_and_keys_are_replaced() {
+    let conn = database();
+    assert_eq!(profile::setting(&conn, "port").unwrap(), None);
+    assert_eq!(profile::key(&conn, "transport").unwrap(), None);
+    for value in [b"1".as_slice(), b"2"] {
+        profile::set_setting(&conn, "port", value).unwrap();
+        profile::set_key(&conn, "transport", value).unwrap();
+        assert_eq!(profile::setting(&conn, "port").unwrap().unwrap(), value);
+        assert_eq!(profile::key(&conn, "transport").unwrap().unwrap(), value);
+    }
+}
+
+#[test]
+fn spaces_are_found_by_id_and_name_and_are_unique_in_both() {
+    let conn = database();
+    let (a, mut b) = (space(1), space(2));
+    profile::add_space(&conn, &b).unwrap();
+    profile::add_space(&conn, &a).unwrap();
+    assert_eq!(profile::spaces(&conn).unwrap(), [a.clone(), b.clone()]);
+    let clashes = [
+        Space { space: a.space, ..space(3) },
+        Space { name: a.name.clone(), ..space(3) },
+        Space { file: a.file.clone(), ..space(3) },
+    ];
+    for clash in clashes {
+        let error = profile::add_space(&conn, &clash).unwrap_err();
+        assert_eq!((error.part(), error.kind()), (Some("spaces"), ErrorKind::Constraint));
+    }
+    for state in [Membership::Joined, Membership::Left, Membership::Joining] {
+        profile::set_membership(&conn, &b.space, state).unwrap();
+        b.state = state;
+        assert_eq!(profile::space_named(&conn, &b.name).unwrap(), Some(b.clone()));
+    }
+    profile::remove_space(&conn, &b.space).unwrap();
+    assert_eq!(profile::space(&conn, &b.space).unwrap(), None);
+    assert_eq!(profile::space(&conn, &a.space).unwrap(), Some(a));
+}
+
+#[test]
+fn a_mirror_never_goes_back() {
+    let conn = database();
+    profile::add_space(&conn, &space(1)).unwrap();
+    let id = SpaceId::new([1; 32]);
+    for (seq, expected) in [(5, 5), (3, 5), (5, 5), (6, 6)] {
+        profile::set_mirror(&conn, &id, seq, &Hash::new([seq as u8; 32])).unwrap();
+        let found = profile::space(&conn, &id).unwrap().unwrap();
+        assert_eq!(found.mirror_seq, expected);
+        assert_eq!(found.mirror_root, Some(Hash::new([expected as u8; 32])));
+    }
+}
+
+#[test]
+fn peers_are_kept_with_their_addresses_last_seen_first() {
+    let conn = database();
+    let peer = |n: u8, addresses: &[&str], seen| Peer {
+        transport: TransportId::new([n; 32]),
+        label: format!("device {n}"),
+        addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+        last_seen: Timestamp(seen),
+    };
+    let (a, b) = (peer(1, &[], 5), peer(2, &["127.0.0.1:1", "[::1]:2"], 6));
+    profile::put_peer(&conn, &a).unwrap();
+    profile::put_peer(&conn, &b).unwrap();
+    assert_eq!(profile::peers(&conn).unwrap(), [b.clone(), a]);
+    let a = peer(1, &["x:1"], 9);
+    profile::put_peer(&conn, &a).unwrap();
+    assert_eq!(profile::peer(&conn, &a.transport).unwrap(), Some(a.clone()));
+    assert_eq!(profile::peers(&conn).unwrap(), [a, b]);
+    let error = profile::put_peer(&conn, &peer(3, &["x:1\ny:2"], 1)).unwrap_err();
+    assert!(matches!(error, StoreError::Misuse { part: "peers", .. }));
+}
+
+#[test]
+fn an_invitation_is_used_once_by_one_device_that_may_come_back() {
+    let conn = database();
+    let invitation = |n: u8, expires_at| Invitation {
+        id: Hash::new([n; 32]),
+        space: SpaceId::new([9; 32]),
+        created_at: Timestamp(100),
+        expires_at: Timestamp(expires_at),
+        used_by: None,
+        welcome: None,
+    };
+    let (phone, laptop) = (TransportId::new([1; 32]), TransportId::new([2; 32]));
+    let (offer, old) = (invitation(1, 200), invitation(2, 150));
+    profile::add_invitation(&conn, &offer).unwrap();
+    profile::add_invitation(&conn, &old).unwrap();
+    let uses = |id: &Hash, by: &TransportId, now| {
+        profile::use_invitation(&conn, id, by, Timestamp(now)).unwrap()
+    };
+    assert_eq!(uses(&Hash::new([3; 32]), &phone, 100), Use::Unknown);
+    assert_eq!(uses(&old.id, &phone, 150), Use::Expired);
+    let taken = Invitation { used_by: Some(phone), ..offer.clone() };
+    assert_eq!(uses(&offer.id, &phone, 199), Use::Taken(taken.clone()));
+    assert_eq!(uses(&offer.id, &laptop, 199), Use::Used);
+    profile::set_welcome(&conn, &offer.id, b"welcome").unwrap();
+    let again = Invitation { welcome: Some(b"welcome".to_vec()), ..taken };
+    // Even after its end: the device was let in, and only fetches its answer.
+    assert_eq!(uses(&offer.id, &phone, 9_999), Use::Again(again.clone()));
+    assert_eq!(profile::invitation(&conn, &offer.id).unwrap(), Some(again));
+    assert_eq!(profile::remove_invitations(&conn, Timestamp(200)).unwrap(), 1);
+    assert_eq!(uses(&old.id, &phone, 100), Use::Unknown);
+}
+
+#[test]
+fn a_join_that_was_cut_can_go_on() {
+    let conn = database();
+    let mut joining = Joining {
+        id: Hash::new([1; 32]),
+        space: SpaceId::new([2; 32]),
+        wrapped: b"keys".to_vec(),
+        started_at: Timestamp(5),
+    };
+    profile::put_joining(&conn, &joining).unwrap();
+    joining.wrapped = b"keys and welcome".to_vec();
+    profile::put_joining(&conn, &joining).unwrap();
+    assert_eq!(profile::joining(&conn, &joining.id).unwrap(), Some(joining.clone()));
+    assert_eq!(profile::joinings(&conn).unwrap(), [joining.clone()]);
+    profile::remove_joining(&conn, &joining.id).unwrap();
+    assert_eq!(profile::joining(&conn, &joining.id).unwrap(), None);
+}
