@@ -41,7 +41,7 @@ pub struct Session {
 
     /// Log sizes the peer is known to hold, or was sent.
     peer_has: BTreeMap<DeviceId, u64>,
-    /// Log sizes the peer may take this device to hold, or has sent itself.
+    /// Log sizes the peer may know this device to hold: said, acknowledged, sent to or by it.
     told: BTreeMap<DeviceId, u64>,
     epochs: Vec<EpochId>,
     /// Logs that are forked or refused: nothing of them is sent or taken in this session.
@@ -507,10 +507,15 @@ impl Session {
         let size = size_after(&batch);
         // The peer may have got it elsewhere while storage read it.
         let known = self.peer_has.get(&device).copied();
-        if self.stopped.contains(&device) || size <= known || self.stage != Stage::Open {
+        let is_known = size <= known || self.stopped.contains(&device);
+        // Nor does it lack what it wrote itself, beyond what its frontiers showed.
+        let is_own = Some(device) == self.peer && self.outbox.caught_up;
+        if is_known || is_own || self.stage != Stage::Open {
             return Ok(());
         }
         raise(&mut self.peer_has, device, size.unwrap_or(0));
+        // And by it the peer learns that it is held here.
+        raise(&mut self.told, device, size.unwrap_or(0));
         let entries = batch.entries.len();
         let frame = Frame::Batch(batch).encode();
         if frame.len() > self.config.frame_bytes_max {
@@ -661,6 +666,3 @@ fn raise(sizes: &mut BTreeMap<DeviceId, u64>, device: DeviceId, size: u64) {
 
 /// Batches read and not yet taken by the transport.
 const QUEUED_MAX: usize = 2;
-
-#[cfg(test)]
-mod tests;

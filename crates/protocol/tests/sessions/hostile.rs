@@ -1,0 +1,295 @@
+use larder_log::Batch;
+use larder_log::ack::Ack;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::merkle::Frontier;
+use larder_protocol::{Acks, Config, Event, Frame, Frontiers, LogHead, Session};
+use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX};
+use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
+use proptest::prelude::*;
+
+use crate::world::{SPACE, Store, ack_key, make_batch, signing_key};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// Device 1, whose store answers at once, and a peer, device 2, that says what it likes.
+struct Victim {
+    store: Store,
+    session: Session,
+    events: Vec<Event>,
+    said: Vec<Frame>,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let store = Store::new(1);
+        let peer = signing_key(2).device_id();
+        let session = Session::new(Config::new(store.me), SPACE, Some(peer), [7; 32]);
+        let mut victim = Self { store, session, events: Vec::new(), said: Vec::new() };
+        victim.pump();
+        victim
+    }
+
+    fn opened() -> Self {
+        let mut victim = Self::new();
+        victim.hear(&frontiers(&[]));
+        victim
+    }
+
+    fn hear(&mut self, frame: &Frame) -> &mut Self {
+        self.hear_bytes(&frame.encode())
+    }
+
+    fn hear_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        if self.session.wants_frame() {
+            self.session.handle_frame(NOW, bytes);
+        }
+        self.pump();
+        self
+    }
+
+    fn pump(&mut self) {
+        while let Some(request) = self.session.poll_request() {
+            let reply = self.store.answer(request);
+            self.session.handle_reply(NOW, reply);
+        }
+        while let Some(frame) = self.session.poll_transmit() {
+            assert!(frame.len() <= FRAME_BYTES_MAX);
+            self.said.push(Frame::decode(&frame).unwrap());
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// The code the victim closed with, which the peer was told and which the app was told.
+    fn closed(&self) -> Option<CloseCode> {
+        let event = self.events.iter().find_map(|event| match event {
+            Event::Closed { code, by_peer: false, .. } => Some(*code),
+            _ => None,
+        });
+        let last = match self.said.last() {
+            Some(Frame::Close { code, .. }) => Some(*code),
+            _ => None,
+        };
+        assert_eq!(event, last);
+        event
+    }
+}
+
+fn frontiers(logs: &[LogHead]) -> Frame {
+    let epochs_held = Vec::new();
+    Frame::Frontiers(Frontiers { space: SPACE, logs: logs.to_vec(), epochs_held })
+}
+
+fn head(number: u8, size: u64) -> LogHead {
+    let (device, root) = (signing_key(number).device_id(), Hash::new([1; 32]));
+    let checkpoint = Checkpoint { space: SPACE, device, size, root };
+    LogHead { device, size, root, signature: checkpoint.sign(&signing_key(number)) }
+}
+
+/// Two batches of device 2, one after the other.
+fn batches() -> [Batch; 2] {
+    let first = make_batch(2, &Frontier::default(), 2, 30);
+    let after = first.verify(&SPACE, &Frontier::default()).unwrap().after;
+    [first, make_batch(2, &after, 1, 30)]
+}
+
+fn batch(batch: &Batch) -> Frame {
+    Frame::Batch(Box::new(batch.clone()))
+}
+
+fn ack(space: SpaceId, size: u64) -> Ack {
+    let device = signing_key(3).device_id();
+    let checkpoint = Checkpoint { space, device, size, root: Hash::new([1; 32]) };
+    Ack::sign(&checkpoint, signing_key(2).device_id(), &ack_key(2), 1)
+}
+
+fn acks(handled: u64, acks: &[Ack]) -> Frame {
+    Frame::Acks(Acks { handled, acks: acks.to_vec() })
+}
+
+#[test]
+fn an_honest_peer_is_not_closed() {
+    let [first, second] = batches();
+    let mut victim = Victim::opened();
+    victim.hear(&batch(&first)).hear(&batch(&second)).hear(&Frame::CaughtUp);
+    victim.hear(&acks(0, &[ack(SPACE, 3)])).hear(&acks(0, &[ack(SPACE, 3), ack(SPACE, 4)]));
+    assert_eq!(victim.closed(), None);
+    assert_eq!(victim.store.sizes()[&first.device], 3);
+    // Twice the same is of no harm, and of no effect.
+    victim.hear(&batch(&first)).hear(&batch(&second));
+    assert_eq!(victim.closed(), None);
+    assert_eq!((victim.store.applied.len(), victim.store.repeated), (2, 0));
+    assert!(matches!(victim.said.last(), Some(Frame::Acks(Acks { handled: 4, .. }))));
+    victim.hear(&Frame::Close { code: CloseCode::Done, message: String::new() });
+    let closed = Event::Closed { code: CloseCode::Done, message: String::new(), by_peer: true };
+    assert_eq!(victim.events.last(), Some(&closed));
+}
+
+#[test]
+fn what_no_honest_peer_says_ends_the_session_with_a_named_code() {
+    let [first, second] = batches();
+    let changed = |change: &dyn Fn(&mut Batch)| {
+        let mut changed = first.clone();
+        change(&mut changed);
+        batch(&changed)
+    };
+    let device = |n: usize| DeviceId::new(std::array::from_fn(|i| (n >> (8 * (i % 2))) as u8));
+    let blank = LogHead { size: 1, ..head(2, 1) };
+    let cases: &[(&str, CloseCode, Vec<Frame>)] = &[
+        ("a gap", CloseCode::Gap, vec![batch(&second)]),
+        ("far ahead", CloseCode::Gap, vec![changed(&|b| b.first_seq = u64::MAX - 5)]),
+        ("beyond numbers", CloseCode::Malformed, vec![changed(&|b| b.first_seq = u64::MAX)]),
+        ("before the first", CloseCode::Malformed, vec![changed(&|b| b.first_seq = 0)]),
+        ("no entries", CloseCode::Malformed, vec![changed(&|b| b.entries.clear())]),
+        ("a wrong signature", CloseCode::BadBatch, vec![changed(&|b| b.signature[0] ^= 1)]),
+        ("another's name", CloseCode::BadBatch, vec![changed(&|b| b.device = device(9))]),
+        ("frontiers again", CloseCode::Unexpected, vec![frontiers(&[])]),
+        ("caught up again", CloseCode::Unexpected, vec![Frame::CaughtUp, Frame::CaughtUp]),
+        ("progress without cause", CloseCode::Unexpected, vec![acks(1, &[])]),
+        (
+            "an ack taken back",
+            CloseCode::BadAck,
+            vec![acks(0, &[ack(SPACE, 4)]), acks(0, &[ack(SPACE, 3)])],
+        ),
+        ("another space's ack", CloseCode::BadAck, vec![acks(0, &[ack(SpaceId::new([1; 32]), 4)])]),
+        ("too many acks", CloseCode::LimitExceeded, vec![acks(0, &vec![ack(SPACE, 1); 1025])]),
+    ];
+    for (name, code, frames) in cases {
+        let mut victim = Victim::opened();
+        for frame in frames {
+            victim.hear(frame);
+        }
+        assert_eq!(victim.closed(), Some(*code), "{name}");
+        assert_eq!(victim.store.applied.len(), 0, "{name}");
+        // And nothing wakes it again.
+        let said = victim.said.len();
+        victim.hear(&batch(&first));
+        victim.session.handle_local_commit(NOW);
+        victim.session.handle_timeout(Timestamp(u64::MAX));
+        victim.pump();
+        assert_eq!(victim.said.len(), said, "{name}");
+    }
+
+    let frontiers_of = |space, logs: Vec<LogHead>, epochs| {
+        let epochs_held = vec![EpochId::new([1; 32]); epochs];
+        Frame::Frontiers(Frontiers { space, logs, epochs_held })
+    };
+    let mut two = [head(2, 1), head(3, 1)];
+    two.sort_by_key(|head| std::cmp::Reverse(head.device));
+    let many: Vec<_> =
+        (0..=LOGS_MAX).map(|n| LogHead { device: device(n), ..blank.clone() }).collect();
+    let mut many = many;
+    many.sort_by_key(|head| head.device);
+    for (name, code, opening) in [
+        ("a batch first", CloseCode::Unexpected, batch(&first)),
+        ("caught up first", CloseCode::Unexpected, Frame::CaughtUp),
+        ("another space", CloseCode::NotShared, frontiers_of(SpaceId::new([1; 32]), vec![], 0)),
+        ("out of order", CloseCode::Malformed, frontiers_of(SPACE, two.to_vec(), 0)),
+        ("too many logs", CloseCode::LimitExceeded, frontiers_of(SPACE, many, 0)),
+        ("too many epochs", CloseCode::LimitExceeded, frontiers_of(SPACE, vec![], 4097)),
+        ("an unsigned head", CloseCode::BadBatch, {
+            frontiers_of(SPACE, vec![LogHead { size: 5, ..head(2, 1) }], 0)
+        }),
+    ] {
+        let mut victim = Victim::new();
+        victim.hear(&opening);
+        assert_eq!(victim.closed(), Some(code), "{name}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_frame_end_the_session() {
+    for (bytes, code) in [
+        (&[][..], CloseCode::Malformed),
+        (&[0][..], CloseCode::Unexpected),
+        (&[99, 1, 2][..], CloseCode::Unexpected),
+        (&[1][..], CloseCode::Malformed),
+        (&[4, 0][..], CloseCode::Malformed),
+        (&[2, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..], CloseCode::Malformed),
+        (&vec![1; FRAME_BYTES_MAX + 1][..], CloseCode::LimitExceeded),
+    ] {
+        let mut victim = Victim::opened();
+        victim.hear_bytes(bytes);
+        assert_eq!(victim.closed(), Some(code), "{:?}", &bytes[..bytes.len().min(10)]);
+    }
+}
+
+#[test]
+fn a_batch_that_would_swell_in_memory_is_refused_before_it_is_read() {
+    let [first, _] = batches();
+    let encoded = batch(&first).encode();
+    // As many empty payloads as fit, where there is one commitment.
+    let mut swollen = first.clone();
+    swollen.entries[0].payloads = vec![larder_log::Payload::Missing; 100_000];
+    let mut many = first.clone();
+    many.entries = vec![many.entries[0].clone(); 5000];
+    for hostile in [swollen, many] {
+        let mut victim = Victim::opened();
+        victim.hear(&batch(&hostile));
+        assert_eq!(victim.closed(), Some(CloseCode::LimitExceeded));
+    }
+    assert!(Frame::decode(&encoded).is_ok());
+}
+
+#[test]
+fn logs_without_end_are_refused() {
+    let mut victim = Victim::opened();
+    let [template, _] = batches();
+    // None of them is taken, so that only the session counts them.
+    for n in 0..=LOGS_MAX {
+        let device = DeviceId::new(std::array::from_fn(|i| (n >> (8 * (i % 2))) as u8));
+        victim.store.refuses.insert(device);
+        victim.hear(&batch(&Batch { device, ..template.clone() }));
+    }
+    assert_eq!(victim.closed(), Some(CloseCode::LimitExceeded));
+}
+
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let [first, second] = batches();
+    let honest = vec![
+        frontiers(&[head(2, 3)]).encode(),
+        batch(&first).encode(),
+        batch(&second).encode(),
+        acks(0, &[ack(SPACE, 3)]).encode(),
+        Frame::CaughtUp.encode(),
+        Frame::Close { code: CloseCode::Done, message: "bye".to_owned() }.encode(),
+    ];
+    let changed = (prop::sample::select(honest.clone()), any::<prop::sample::Index>(), any::<u8>())
+        .prop_map(|(mut frame, at, byte)| {
+            let at = at.index(frame.len());
+            frame[at] = byte;
+            frame
+        });
+    let noise =
+        (0..7_u8, prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(kind, mut rest)| {
+            rest.insert(0, kind);
+            rest
+        });
+    prop_oneof![3 => prop::sample::select(honest), 2 => changed, 1 => noise]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_peer_that_says_anything_at_all_is_survived(said in prop::collection::vec(frames(), 0..12)) {
+        let mut victim = Victim::new();
+        for frame in said {
+            victim.hear_bytes(&frame);
+        }
+        // Only what verifies was stored, and answers stay in proportion.
+        prop_assert!(victim.store.applied.len() <= 2);
+        prop_assert!(victim.said.len() <= 20);
+        let closes = victim.events.iter().filter(|e| matches!(e, Event::Closed { .. })).count();
+        prop_assert!(closes <= 1);
+        prop_assert_eq!(closes == 1, victim.session.is_closed());
+    }
+
+    #[test]
+    fn decoding_undoes_encoding(frame in frames()) {
+        if let Ok(decoded) = Frame::decode(&frame) {
+            prop_assert_eq!(decoded.encode(), frame);
+        }
+    }
+}

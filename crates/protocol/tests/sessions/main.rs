@@ -1,0 +1,12 @@
+//! Sessions between model stores that hold real batches, under every interleaving.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod honest;
+mod hostile;
+mod world;
