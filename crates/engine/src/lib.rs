@@ -1,1 +1,47 @@
 //! One device, synchronous: commits documents, log, receipts and indexes together.
+//!
+//! A [`Profile`] is an installation's home. Each of its spaces has one [`SpaceWriter`], through
+//! which everything is written, and any number of [`Space`] handles, which read.
+//!
+//! Invariants: one SQLite transaction holds a unit's entry, its sections, its documents, its index
+//! rows and its receipt; nothing is signed that is not made durable by the same transaction, and
+//! nothing leaves this crate before it is; only this crate holds the secrets that open sections;
+//! time and randomness come from the [`Environment`].
+
+mod apply;
+mod commit;
+mod environment;
+mod error;
+mod found;
+mod key_file;
+mod keyring;
+mod model;
+mod pairing;
+mod profile;
+mod read;
+mod rows;
+mod space;
+mod state;
+mod storage;
+mod sync;
+mod touched;
+mod unit;
+mod vault;
+mod writer;
+
+pub use apply::Applied;
+pub use environment::Environment;
+pub use error::{Error, Result};
+pub use key_file::Unlock;
+pub use larder_document::{Conflict, DocumentError, Heads, Object};
+pub use larder_log::Receipt;
+pub use larder_search::{EmbedError, Embedder, HashedNgrams};
+pub use model::{
+    Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,
+    ReceiptInfo, SpaceStatus,
+};
+pub use pairing::{Joining, Judgement, Ticket};
+pub use profile::{Access, Peer, Profile, ProfileOptions};
+pub use space::Space;
+pub use unit::{Base, UnitOfWork};
+pub use writer::SpaceWriter;

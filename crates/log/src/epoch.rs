@@ -116,7 +116,8 @@ impl EpochSecrets {
         Self { bands }
     }
 
-    fn from_highest(highest: BandSecret) -> Self {
+    /// The highest band's secret and those of the bands below it, which derive from it.
+    pub fn from_highest(highest: BandSecret) -> Self {
         let bands = std::iter::successors(Some(highest), BandSecret::lower).collect();
         Self { bands }
     }

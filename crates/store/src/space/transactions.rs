@@ -232,6 +232,11 @@ impl Walk {
         Ok(None)
     }
 
+    /// Goes on behind this position: what comes before it was sent, or is not to be.
+    pub fn skip_to(&mut self, position: i64) {
+        self.after = self.after.max(position);
+    }
+
     /// The peer holds a device's log up to `size`, from here or from elsewhere: that is skipped
     /// from now on.
     pub fn cover(&mut self, device: &DeviceId, size: u64) {

@@ -1,0 +1,301 @@
+//! From units of work to durable entries: seal, append, sign, and write it all in one transaction.
+
+use larder_document::{Actor, body};
+use larder_log::act::{Act, Enrolment};
+use larder_log::{Class, Metadata, Opened, Receipt, kind};
+use larder_types::limits::{
+    NAME_BYTES_MAX, SECTIONS_MAX, TRANSACTION_BYTES_TARGET, TRANSACTION_UNITS_MAX,
+};
+use larder_types::{
+    Clock, CollectionName, CorrelationId, Entropy, EntryHash, Hash, IdempotencyKey, ObjectId,
+};
+use rusqlite::Connection;
+
+use crate::rows::Origin;
+use crate::state::State as WriterState;
+use crate::touched::{Part, State, Touched};
+use crate::unit::Operation;
+use crate::writer::SpaceWriter;
+use crate::{Error, Result, UnitOfWork};
+
+/// One section before it is sealed.
+pub(crate) struct Draft {
+    pub(crate) kind: u16,
+    pub(crate) class: Class,
+    pub(crate) collection: Option<CollectionName>,
+    pub(crate) object: Option<ObjectId>,
+    pub(crate) generation: Option<EntryHash>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An entry at the end of the own log, in a transaction that is still open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) seq: u64,
+    pub(crate) hash: EntryHash,
+    pub(crate) sealed_bytes: usize,
+}
+
+/// A unit's outcome within the open transaction.
+enum Done {
+    Appended(Appended),
+    /// It was committed before, as this entry.
+    Before(u64),
+}
+
+impl SpaceWriter {
+    /// Commits units in one transaction: as many of `units` as share it well (one at least), each
+    /// all or nothing and with a receipt of its own. The results are those of the units taken, in
+    /// their order.
+    ///
+    /// Returns once everything is durable. A unit that fails leaves nothing, and the others stand;
+    /// if the transaction itself fails, none of them does.
+    pub fn commit(&mut self, units: &mut dyn Iterator<Item = UnitOfWork>) -> Vec<Result<Receipt>> {
+        let mut taken: Vec<UnitOfWork> = Vec::new();
+        let outcome = self.transact(|tx, state| {
+            state.ensure_epoch(tx)?;
+            let mut results = Vec::new();
+            let mut sealed_bytes = 0;
+            while results.len() < TRANSACTION_UNITS_MAX && sealed_bytes < TRANSACTION_BYTES_TARGET {
+                let Some(unit) = units.next() else { break };
+                let before = state.mark();
+                let result = larder_store::savepoint(tx, |db| state.unit(db, &unit));
+                taken.push(unit);
+                match &result {
+                    Ok(Done::Appended(appended)) => sealed_bytes += appended.sealed_bytes,
+                    Ok(Done::Before(_)) => {}
+                    Err(_) if !tx.is_autocommit() => state.return_to(before),
+                    // The error undid the whole transaction, not only this unit.
+                    Err(_) => {
+                        return Err(result.err().unwrap_or_else(|| {
+                            Error::Internal("a failure without a cause".into())
+                        }));
+                    }
+                }
+                results.push(result);
+            }
+            state.sign(tx)?;
+            let receipt = |done| match done {
+                Done::Appended(Appended { seq, .. }) | Done::Before(seq) => state.receipt(tx, seq),
+            };
+            Ok(results.into_iter().map(|done| done.and_then(receipt)).collect::<Vec<_>>())
+        });
+        outcome.unwrap_or_else(|e| {
+            let others = taken.len().max(1) - 1;
+            let also: Vec<_> =
+                (0..others).map(|_| Err(Error::Transaction(e.to_string()))).collect();
+            std::iter::once(Err(e)).chain(also).collect()
+        })
+    }
+
+    /// Admits a device: signs its enrolment and opens an epoch for all devices, the new one too.
+    /// A device that is enrolled already is not enrolled again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the roster does not allow it; the storage's errors.
+    pub fn admit(&mut self, enrolment: Enrolment) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            let device = enrolment.keys.signing;
+            if state.roster.device(&device).is_none() {
+                state.append_act(tx, &Act::Enrolment(enrolment))?;
+                state.ensure_epoch(tx)?;
+                state.sign(tx)?;
+            }
+            state.receipt(tx, state.frontier.size())
+        })
+    }
+}
+
+impl WriterState {
+    fn unit(&mut self, db: &Connection, unit: &UnitOfWork) -> Result<Done> {
+        check(unit)?;
+        let key = match unit.idempotency_key {
+            None => None,
+            Some(key) => match self.done_before(db, unit, &key)? {
+                Ok(seq) => return Ok(Done::Before(seq)),
+                Err(digest) => Some((key, digest)),
+            },
+        };
+        let mut touched = Touched::default();
+        for operation in &unit.operations {
+            self.operation(db, &mut touched, operation)?;
+        }
+        let parts = touched.into_parts();
+        let drafts: Vec<Option<Draft>> =
+            parts.iter().map(|(object, part)| draft(*object, part)).collect::<Result<_>>()?;
+        let sections: Vec<&Draft> = drafts.iter().flatten().collect();
+        let appended = self.append(db, &sections, unit.actor.as_deref(), unit.correlation)?;
+        self.write(db, &appended, parts, &drafts)?;
+        if let Some((key, digest)) = key {
+            let unit = larder_store::space::units::Unit { digest, seq: appended.seq };
+            larder_store::space::units::add(db, &key, &unit)?;
+        }
+        Ok(Done::Appended(appended))
+    }
+
+    /// The entry in which a unit with this key was committed, or the unit's digest if it was not.
+    fn done_before(
+        &self,
+        db: &Connection,
+        unit: &UnitOfWork,
+        key: &IdempotencyKey,
+    ) -> Result<std::result::Result<u64, Hash>> {
+        let digest = unit.digest()?;
+        match larder_store::space::units::find(db, key)? {
+            None => Ok(Err(digest)),
+            Some(known) if known.digest == digest => Ok(Ok(known.seq)),
+            Some(_) => Err(Error::IdempotencyKeyReused),
+        }
+    }
+
+    fn operation(
+        &mut self,
+        db: &Connection,
+        touched: &mut Touched,
+        operation: &Operation,
+    ) -> Result<()> {
+        let (device, now) = (self.device(), self.shared.env.now());
+        match operation {
+            Operation::Put { collection, object, value, base } => {
+                let actor = |generation: &EntryHash| Actor::of(&device, object, generation);
+                let part = touched.part(db, &mut self.cache, *object)?;
+                part.put(*object, collection, value, base, actor, now)
+            }
+            Operation::Delete { object } => {
+                touched.part(db, &mut self.cache, *object)?.delete(*object)
+            }
+            Operation::Vector { object, vector } => {
+                let part = touched.part(db, &mut self.cache, *object)?;
+                match part.state {
+                    State::New { .. } | State::Stored(_) => {
+                        part.vector = Some(vector.clone());
+                        Ok(())
+                    }
+                    State::Absent | State::Deleted | State::Removed { .. } => {
+                        Err(Error::NotFound(format!("there is no document {object} for a vector")))
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        db: &Connection,
+        appended: &Appended,
+        parts: Vec<(ObjectId, Part)>,
+        drafts: &[Option<Draft>],
+    ) -> Result<()> {
+        let mut embed = Vec::new();
+        let mut index = 0;
+        for ((object, part), draft) in parts.into_iter().zip(drafts) {
+            let origin = Origin {
+                log: self.log,
+                device: self.device(),
+                seq: appended.seq,
+                index,
+                entry: appended.hash,
+                clock: self.clock,
+            };
+            self.write_part(db, &origin, object, part, &mut embed)?;
+            index += u32::from(draft.is_some());
+        }
+        self.write_embeddings(db, &embed)
+    }
+
+    /// Seals `drafts` into an entry and appends it to the own log. No checkpoint covers it yet.
+    pub(crate) fn append(
+        &mut self,
+        db: &Connection,
+        drafts: &[&Draft],
+        actor: Option<&str>,
+        correlation: Option<CorrelationId>,
+    ) -> Result<Appended> {
+        let mut builder = self.begin_entry();
+        let mut entropy = self.shared.env.entropy();
+        for draft in drafts {
+            let opened = draft.opened(&mut *entropy, actor, correlation, self.clock);
+            self.keyring.seal(&mut *entropy, &mut builder, draft.class, &opened)?;
+        }
+        let entry = builder.finish().map_err(|e| Error::Invalid(format!("{e}: split the unit")))?;
+        self.insert_own(db, entry, drafts)
+    }
+}
+
+impl Draft {
+    /// The section that holds a membership act.
+    pub(crate) fn of_act(act: &Act) -> Self {
+        Self {
+            kind: act.kind(),
+            class: Class::Control,
+            collection: None,
+            object: None,
+            generation: None,
+            body: act.to_body(),
+        }
+    }
+
+    /// The section as it is sealed.
+    pub(crate) fn opened(
+        &self,
+        entropy: &mut dyn Entropy,
+        actor: Option<&str>,
+        correlation: Option<CorrelationId>,
+        clock: Clock,
+    ) -> Opened {
+        let mut meta_salt = [0; 16];
+        entropy.fill(&mut meta_salt);
+        let metadata = Metadata {
+            kind: self.kind,
+            collection: self.collection.clone(),
+            object: self.object,
+            generation: self.generation,
+            actor: actor.map(str::to_owned),
+            correlation,
+            clock,
+        };
+        Opened { meta_salt, metadata, body: self.body.clone() }
+    }
+}
+
+fn check(unit: &UnitOfWork) -> Result<()> {
+    if unit.operations.is_empty() {
+        return Err(Error::Invalid("the unit of work is empty: add an operation first".into()));
+    }
+    if unit.operations.len() > SECTIONS_MAX {
+        return Err(Error::Invalid(format!(
+            "the unit has {} operations, and one unit may have {SECTIONS_MAX}: split it",
+            unit.operations.len()
+        )));
+    }
+    match &unit.actor {
+        Some(actor) if actor.len() > NAME_BYTES_MAX => Err(Error::Invalid(format!(
+            "the actor's name is {} bytes long, and may have {NAME_BYTES_MAX}",
+            actor.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The section that logs what a unit did to one document; none if it came to nothing.
+fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
+    let (kind, collection, generation, body) = match &part.state {
+        State::New { collection, value } => {
+            let body = body::Create::new(value)?.encode();
+            (kind::DOCUMENT_CREATE, Some(collection.clone()), None, body)
+        }
+        State::Stored(stored) if !stored.changes.is_empty() => {
+            let body = body::Change::new(stored.changes.clone()).encode();
+            let row = &stored.row;
+            (kind::DOCUMENT_CHANGE, Some(row.collection.clone()), Some(row.generation), body)
+        }
+        State::Removed { collection, row } => {
+            let generation = row.as_ref().map(|row| row.generation);
+            let body = body::Delete::new().encode();
+            (kind::DOCUMENT_DELETE, collection.clone(), generation, body)
+        }
+        State::Stored(_) | State::Absent | State::Deleted => return Ok(None),
+    };
+    let class = Class::Data;
+    Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body }))
+}

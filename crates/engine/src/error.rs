@@ -1,0 +1,122 @@
+use std::path::{Path, PathBuf};
+
+use larder_document::{DocumentError, Heads, Object};
+use larder_types::{CloseCode, ObjectId};
+
+/// Result of this crate's operations.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, sorted by whose doing it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A peer sent something that its own log, the roster or a limit does not allow.
+    #[error("the peer's data was refused ({code:?}): {message}")]
+    Refused {
+        /// The code the session is closed with.
+        code: CloseCode,
+        /// What was wrong with it.
+        message: String,
+    },
+
+    /// A database failed; the part of the unit it happened in is named. Nothing of the unit is left.
+    #[error(transparent)]
+    Store(#[from] larder_store::StoreError),
+    /// A database file could not be opened or read.
+    #[error(transparent)]
+    Pages(#[from] larder_pages::Error),
+    /// The search indexes failed.
+    #[error("the search index failed: {0}")]
+    Search(#[from] larder_search::SearchError),
+    /// What is stored contradicts itself.
+    #[error("the stored data is damaged: {0}")]
+    Corrupt(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has the profile open.
+    #[error(
+        "the profile in {0} is in use by another process (a running `larder serve`, perhaps): \
+         stop that one first"
+    )]
+    InUse(PathBuf),
+
+    /// The passphrase or key does not open the profile. Nothing was touched.
+    #[error("wrong passphrase or key: nothing was changed, try again")]
+    WrongPassphrase,
+    /// An invitation cannot be used.
+    #[error("{0}")]
+    Invitation(String),
+    /// The space's file is older than what this device has signed already.
+    #[error(
+        "this copy of the space is older than what this device has already signed (entry {signed}, \
+         the file ends at {found}): it was restored from an old backup or copied. It can be read, \
+         but not written; invite this device again to go on"
+    )]
+    RolledBack {
+        /// The last entry known to have been signed.
+        signed: u64,
+        /// The last entry in the file.
+        found: u64,
+    },
+
+    /// The call or its input does not make sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// A value is not a document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is one already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The document was deleted, which is for ever.
+    #[error("document {0} was deleted; a deleted document never comes back, create a new one")]
+    Deleted(ObjectId),
+    /// The document changed since the caller read it.
+    #[error("document {object} was changed since it was read: read it again and redo the edit")]
+    Conflict {
+        /// Which document.
+        object: ObjectId,
+        /// Its heads now.
+        heads: Heads,
+        /// Its value now.
+        current: Box<Object>,
+    },
+    /// An idempotency key came back with other content.
+    #[error("this idempotency key was used before for another unit: choose a fresh key")]
+    IdempotencyKeyReused,
+    /// The profile was opened for reading only.
+    #[error("the profile was opened read-only: open it for writing to do this")]
+    ReadOnly,
+
+    /// The transaction that this unit shared with others failed; nothing of it is left.
+    #[error("the transaction failed, and nothing of it was kept: {0}")]
+    Transaction(String),
+    /// A state that should not be possible.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn refused(code: CloseCode, message: impl Into<String>) -> Self {
+        Self::Refused { code, message: message.into() }
+    }
+}
+
+impl From<larder_types::canonical::DecodeError> for Error {
+    fn from(e: larder_types::canonical::DecodeError) -> Self {
+        Self::Corrupt(e.to_string())
+    }
+}

@@ -1,0 +1,160 @@
+//! `profile.key`: the profile key, sealed under a passphrase or under a key the host app keeps.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use larder_crypto::aead::XAes;
+use larder_crypto::password::Argon2Params;
+use larder_crypto::{Secret, password};
+use larder_types::{Entropy, canonical};
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use crate::{Error, Result};
+
+const FILE: &str = "profile.key";
+const FILE_BYTES_MAX: usize = 4096;
+const LABEL: &[u8] = b"larder/profile-key/v0";
+
+/// What opens a profile.
+pub enum Unlock {
+    /// A passphrase, stretched with Argon2id (RFC 9106).
+    Passphrase(Zeroizing<String>),
+    /// 32 bytes kept by the host app, in the operating system's keychain for instance.
+    Key(Secret<32>),
+}
+
+impl std::fmt::Debug for Unlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase(redacted)",
+            Self::Key(_) => "Key(redacted)",
+        })
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct KeyFile {
+    #[n(0)]
+    v: u8,
+    #[n(1)]
+    suite: u16,
+    #[n(2)]
+    stretch: Option<Stretch>,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    wrapped: Vec<u8>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct Stretch {
+    #[n(0)]
+    cost: Argon2Params,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    salt: [u8; 16],
+}
+
+impl Stretch {
+    fn key(&self, passphrase: &str) -> Result<Secret<32>> {
+        password::derive(passphrase.as_bytes(), &self.salt, &self.cost)
+            .map_err(|e| Error::Corrupt(format!("{FILE}: {e}")))
+    }
+
+    /// Authenticated with the wrapped key, so that nobody makes a passphrase cheaper to guess.
+    fn context(stretch: Option<&Self>) -> Vec<u8> {
+        let mut context = LABEL.to_vec();
+        if let Some(stretch) = stretch {
+            context.extend(canonical::encode(stretch));
+        }
+        context
+    }
+}
+
+/// Whether `dir` holds a profile.
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
+/// Draws a profile key and writes it to `dir`, sealed, in one step: a crash leaves all or nothing.
+pub(crate) fn create(
+    dir: &Path,
+    unlock: &Unlock,
+    cost: Argon2Params,
+    entropy: &mut dyn Entropy,
+) -> Result<Secret<32>> {
+    let (stretch, wrapping) = match unlock {
+        Unlock::Passphrase(passphrase) => {
+            let mut salt = [0; 16];
+            entropy.fill(&mut salt);
+            let stretch = Stretch { cost, salt };
+            let key = stretch.key(passphrase)?;
+            (Some(stretch), key)
+        }
+        Unlock::Key(key) => (None, key.clone()),
+    };
+    let profile_key = Secret::random(entropy);
+    let context = Stretch::context(stretch.as_ref());
+    let wrapped = XAes::new(&wrapping).seal(entropy, &context, profile_key.expose());
+    let file = KeyFile { v: 0, suite: larder_crypto::SUITE, stretch, wrapped };
+    write_atomically(dir, FILE, &canonical::encode(&file))?;
+    Ok(profile_key)
+}
+
+/// Reads and opens the profile key. Nothing is written.
+pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<Secret<32>> {
+    let bytes = match fs::read(dir.join(FILE)) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NotFound(format!("there is no profile in {}", dir.display())));
+        }
+        Err(e) => return Err(Error::io(&dir.join(FILE), e)),
+    };
+    let damaged = |why: String| {
+        Error::Corrupt(format!("{FILE} is damaged ({why}): restore it from a backup"))
+    };
+    let file: KeyFile =
+        canonical::decode(&bytes, FILE_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
+    if file.v != 0 || file.suite != larder_crypto::SUITE {
+        return Err(Error::Invalid(format!(
+            "{FILE} is of version {} and suite {}, which this release does not know: update it",
+            file.v, file.suite
+        )));
+    }
+    let wrapping = match (unlock, &file.stretch) {
+        (Unlock::Passphrase(passphrase), Some(stretch)) => stretch.key(passphrase)?,
+        (Unlock::Key(key), None) => key.clone(),
+        (Unlock::Passphrase(_), None) => {
+            return Err(Error::Invalid(
+                "this profile opens with a 32-byte key of its app, not with a passphrase".into(),
+            ));
+        }
+        (Unlock::Key(_), Some(_)) => {
+            return Err(Error::Invalid("this profile opens with a passphrase".into()));
+        }
+    };
+    let context = Stretch::context(file.stretch.as_ref());
+    let plain =
+        XAes::new(&wrapping).open(&context, &file.wrapped).map_err(|_| Error::WrongPassphrase)?;
+    let bytes: [u8; 32] =
+        plain.as_slice().try_into().map_err(|_| damaged("its key has another length".into()))?;
+    Ok(Secret::new(bytes))
+}
+
+fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let (target, partial) = (dir.join(name), dir.join(format!("{name}.new")));
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, &target)?;
+        sync_dir(dir)
+    };
+    write().map_err(|e| Error::io(&target, e))
+}
+
+/// Makes a rename or a new file in `dir` durable, where the operating system has the notion.
+pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { fs::File::open(dir)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,131 @@
+//! The secrets of one space that open and seal its sections. Nothing outside this crate holds them.
+
+use std::collections::BTreeMap;
+
+use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
+use larder_log::act::DeviceKeys;
+use larder_log::epoch::{ControlSecret, EpochSecrets};
+use larder_log::{Address, Band, Class, EntryBuilder, Header, Opened, SectionCommitment};
+use larder_types::{DeviceId, Entropy, EpochId, TransportId};
+
+use crate::{Error, Result};
+
+/// One device's own keys in one space.
+pub(crate) struct OwnKeys {
+    pub(crate) signing: DeviceSigningKey,
+    pub(crate) ack: AckKey,
+    pub(crate) sealing: SealingKey,
+}
+
+impl OwnKeys {
+    pub(crate) fn generate(entropy: &mut dyn Entropy) -> Self {
+        Self {
+            signing: DeviceSigningKey::generate(entropy),
+            ack: AckKey::generate(entropy),
+            sealing: SealingKey::generate(entropy),
+        }
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.signing.device_id()
+    }
+
+    pub(crate) fn public(&self, transport: TransportId) -> DeviceKeys {
+        DeviceKeys {
+            suite: larder_crypto::SUITE,
+            signing: self.signing.device_id(),
+            ack: self.ack.public(),
+            sealing: self.sealing.public(),
+            transport,
+        }
+    }
+}
+
+/// What an attempt to open a section came to.
+pub(crate) enum Opening {
+    Opened(Box<Opened>),
+    /// The secret it is sealed under is not known here (yet).
+    NoSecret,
+    /// It does not open, or does not match its commitments: void on every device.
+    Void,
+}
+
+/// The control secret and the content secrets of the epochs this device was given.
+#[derive(Clone)]
+pub(crate) struct Keyring {
+    control: ControlSecret,
+    epochs: BTreeMap<EpochId, EpochSecrets>,
+}
+
+impl Keyring {
+    pub(crate) fn new(control: ControlSecret) -> Self {
+        Self { control, epochs: BTreeMap::new() }
+    }
+
+    pub(crate) fn control(&self) -> &ControlSecret {
+        &self.control
+    }
+
+    pub(crate) fn insert(&mut self, epoch: EpochId, secrets: EpochSecrets) {
+        self.epochs.insert(epoch, secrets);
+    }
+
+    pub(crate) fn holds(&self, epoch: &EpochId) -> bool {
+        self.epochs.contains_key(epoch)
+    }
+
+    pub(crate) fn held(&self) -> Vec<EpochId> {
+        self.epochs.keys().copied().collect()
+    }
+
+    fn secret(&self, class: u8, epoch: &EpochId, step: u32, band: Band) -> Option<Secret<32>> {
+        if class == Class::Control as u8 {
+            return Some(self.control.section_secret());
+        }
+        let secret = self.epochs.get(epoch)?.at(band, step)?;
+        Some(secret.secret().clone())
+    }
+
+    /// Seals `opened` as the next section of the entry under way.
+    pub(crate) fn seal(
+        &self,
+        entropy: &mut dyn Entropy,
+        builder: &mut EntryBuilder,
+        class: Class,
+        opened: &Opened,
+    ) -> Result<()> {
+        let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{e}: split the unit"));
+        let address = builder.address(Band::Green).map_err(|e| refuse(&e))?;
+        let secret = self
+            .secret(class as u8, &address.epoch, address.step, address.band)
+            .ok_or_else(|| Error::Internal("sealing to an epoch without its secret".into()))?;
+        let (commitment, sealed) =
+            larder_log::seal_section(entropy, &address, &secret, class, &self.control, opened)
+                .map_err(|e| refuse(&e))?;
+        builder.push(commitment, sealed);
+        Ok(())
+    }
+
+    /// Opens section `index` of the entry with `header`.
+    pub(crate) fn open(
+        &self,
+        header: &Header,
+        index: u32,
+        commitment: &SectionCommitment,
+        sealed: &[u8],
+    ) -> Opening {
+        let band = match commitment.band(&self.control) {
+            Ok(band) => band,
+            Err(_) => return Opening::Void,
+        };
+        let Header { space, device, seq, epoch, step, .. } = *header;
+        let address = Address { space, device, seq, index, epoch, step, band };
+        let Some(secret) = self.secret(commitment.class, &header.epoch, header.step, band) else {
+            return Opening::NoSecret;
+        };
+        match larder_log::open_section(&address, &secret, commitment, sealed) {
+            Ok(opened) => Opening::Opened(Box::new(opened)),
+            Err(_) => Opening::Void,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What reading a space returns.
+
+use larder_document::{Heads, Object};
+use larder_log::act::Role;
+use larder_types::{
+    Clock, CollectionName, DeviceId, EntryHash, ObjectId, SpaceId, SpaceName, TransportId,
+};
+use serde::{Serialize, Serializer};
+
+fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn as_rfc3339<S: Serializer>(clock: &Clock, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&clock.wall.to_string())
+}
+
+/// A document as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// Its id.
+    #[serde(serialize_with = "as_text")]
+    pub object: ObjectId,
+    /// Its collection.
+    #[serde(serialize_with = "as_text")]
+    pub collection: CollectionName,
+    /// Its value.
+    pub value: Object,
+    /// What names this version of it; see [`crate::Base`].
+    #[serde(serialize_with = "as_text")]
+    pub heads: Heads,
+    /// When its last change was made, as its author's clock claims.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub updated: Clock,
+    /// Who made that change.
+    #[serde(serialize_with = "as_text")]
+    pub by: DeviceId,
+}
+
+/// Where a listing goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(pub(crate) i64);
+
+/// A part of a listing, in the order in which this device came to know the documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The documents, as many as were asked for at most.
+    pub documents: Vec<Document>,
+    /// Where the next page starts, if there is more.
+    pub next: Option<Cursor>,
+}
+
+/// What to search for.
+#[derive(Debug, Clone)]
+pub struct Query {
+    pub(crate) text: Option<String>,
+    pub(crate) similar: Option<String>,
+    pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) collection: Option<String>,
+    pub(crate) limit: usize,
+}
+
+impl Query {
+    const fn empty() -> Self {
+        Self { text: None, similar: None, vector: None, collection: None, limit: 10 }
+    }
+
+    /// Documents with these words; the last one may be the start of a word.
+    pub fn text(words: impl Into<String>) -> Self {
+        Self { text: Some(words.into()), ..Self::empty() }
+    }
+
+    /// Documents near this text, as the space's embedder sees it.
+    pub fn similar(text: impl Into<String>) -> Self {
+        Self { similar: Some(text.into()), ..Self::empty() }
+    }
+
+    /// Documents near this vector, of those that the app gave vectors itself.
+    pub fn vector(vector: Vec<f32>) -> Self {
+        Self { vector: Some(vector), ..Self::empty() }
+    }
+
+    /// Both by words and by nearness, the two rankings fused (reciprocal rank fusion, Cormack,
+    /// Clarke and Büttcher, SIGIR 2009).
+    pub fn both(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { text: Some(text.clone()), similar: Some(text), ..Self::empty() }
+    }
+
+    /// Only documents of this collection.
+    #[must_use]
+    pub fn collection(mut self, collection: impl Into<String>) -> Self {
+        self.collection = Some(collection.into());
+        self
+    }
+
+    /// At most this many results; 10 unless told,
+    /// [`SEARCH_RESULTS_MAX`](larder_types::limits::SEARCH_RESULTS_MAX) at most.
+    #[must_use]
+    pub const fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// One result of a search, best first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Found {
+    /// The document.
+    pub document: Document,
+    /// Larger is better; comparable within one search only.
+    pub score: f64,
+    /// Some of its text, around a word that was searched for if there is one.
+    pub snippet: String,
+}
+
+/// One thing that happened to a document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HistoryItem {
+    /// Which device did it.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// In which entry of its log.
+    pub seq: u64,
+    /// When, as that device's clock claims.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub clock: Clock,
+    /// `created`, `changed` or `deleted`.
+    pub kind: &'static str,
+    /// Who did it within the app, if it said.
+    pub actor: Option<String>,
+}
+
+/// One entry of the log, in short.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReceiptInfo {
+    /// Whose log.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// The entry's number in it.
+    pub seq: u64,
+    /// The entry's hash.
+    #[serde(serialize_with = "as_text")]
+    pub entry: EntryHash,
+    /// How many objects it touched.
+    pub sections: u32,
+    /// When, as the device's clock claims, if the entry can be opened here.
+    #[serde(serialize_with = "as_optional_rfc3339")]
+    pub clock: Option<Clock>,
+    /// What it did, in a word each: `create`, `change`, `delete`, `genesis`, `enrolment`, `epoch`.
+    pub kinds: Vec<&'static str>,
+}
+
+fn as_optional_rfc3339<S: Serializer>(
+    clock: &Option<Clock>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match clock {
+        Some(clock) => as_rfc3339(clock, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// What an export of receipts wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ExportSummary {
+    /// How many logs.
+    pub logs: u64,
+    /// How many entries, each with its receipt.
+    pub entries: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// A device of a space.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeviceInfo {
+    /// Its id in this space.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// What its owner calls it.
+    pub label: String,
+    /// What it may do.
+    #[serde(serialize_with = "as_role")]
+    pub role: Role,
+    /// Its profile's transport key.
+    #[serde(serialize_with = "as_text")]
+    pub transport: TransportId,
+    /// Whether it is this one.
+    pub me: bool,
+}
+
+fn as_role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{role:?}").to_lowercase())
+}
+
+/// How far one log has come.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogStatus {
+    /// Whose log.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// What its owner calls the device.
+    pub label: String,
+    /// How many of its entries are held here.
+    pub size: u64,
+    /// Which devices say that they hold how many.
+    pub acknowledged: Vec<(String, u64)>,
+    /// Whether it was stopped because it contradicts itself.
+    pub forked: bool,
+}
+
+/// What there is in a space.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpaceStatus {
+    /// Its name.
+    #[serde(serialize_with = "as_text")]
+    pub name: SpaceName,
+    /// Its id.
+    #[serde(serialize_with = "as_text")]
+    pub id: SpaceId,
+    /// This device's id in it.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// Documents that are not deleted.
+    pub documents: u64,
+    /// Documents that were.
+    pub tombstones: u64,
+    /// Entries of all logs.
+    pub entries: u64,
+    /// Sections that cannot be opened here yet.
+    pub waiting: u64,
+    /// Bytes of the space's file and its WAL.
+    pub file_bytes: u64,
+    /// The logs.
+    pub logs: Vec<LogStatus>,
+    /// The devices.
+    pub devices: Vec<DeviceInfo>,
+}

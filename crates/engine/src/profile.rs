@@ -1,0 +1,599 @@
+//! One installation's home: its keys, its spaces, the peers it knows.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use larder_crypto::password::Argon2Params;
+use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey, kdf};
+use larder_search::{Embedder, HashedNgrams};
+use larder_store::migrate::{PROFILE, Run, SPACE};
+use larder_store::profile::{self as table, Membership};
+use larder_store::{Access as ConnAccess, Pool, StoreError};
+use larder_types::limits::NAME_BYTES_MAX;
+use larder_types::{Hash, MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
+use rusqlite::Connection;
+
+use crate::key_file::{self, Unlock};
+use crate::keyring::OwnKeys;
+use crate::pairing::Open;
+use crate::space::{Setting, Shared};
+use crate::storage::Storage;
+use crate::vault::Vault;
+use crate::{Environment, Error, Result, Space, SpaceWriter};
+
+const FILE: &str = "profile.db";
+const LOCK: &str = "lock";
+const SPACES: &str = "spaces";
+
+/// How a profile is set up or opened.
+#[derive(Clone, Default)]
+pub struct ProfileOptions {
+    /// Makes vectors of texts; [`HashedNgrams`] unless told.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    /// What a passphrase costs to try, for a new profile.
+    pub passphrase_cost: Argon2Params,
+    /// What to call this device, for a new profile; at most 128 bytes.
+    pub label: Option<String>,
+    /// Keeps everything in plain files: for the control run of a search for plaintext only.
+    #[doc(hidden)]
+    pub plain_control: bool,
+}
+
+/// What an opened profile may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everything. One process at a time.
+    ReadWrite,
+    /// Reading, searching and exporting. Not a byte is written; several processes may read.
+    ReadOnly,
+}
+
+/// A device that this one has met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its transport key.
+    pub transport: TransportId,
+    /// What it calls itself.
+    pub label: String,
+    /// Where it was found, the latest first.
+    pub addresses: Vec<SocketAddr>,
+    /// When it was last met.
+    pub last_seen: Timestamp,
+}
+
+/// An open profile. Cheap to clone; its calls block on the disk.
+#[derive(Clone)]
+pub struct Profile {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) env: Arc<dyn Environment>,
+    pub(crate) storage: Storage,
+    access: Access,
+    profile_key: Secret<32>,
+    vault: Vault,
+    transport: TransportKey,
+    label: String,
+    pub(crate) member: MemberId,
+    embedder: Arc<dyn Embedder>,
+    db: Db,
+    pub(crate) invitations: Mutex<Vec<Open>>,
+    /// Held while the profile is open: one process at a time.
+    _lock: Option<File>,
+}
+
+type Db = Arc<Mutex<Option<Connection>>>;
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profile").field("label", &self.inner.label).finish_non_exhaustive()
+    }
+}
+
+impl Profile {
+    /// Whether `dir` holds a profile.
+    pub fn exists(dir: &Path) -> bool {
+        key_file::exists(dir)
+    }
+
+    /// Makes a profile in `dir`, which is created if need be.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`]; [`Error::Io`] and the storage's errors.
+    pub fn create(
+        env: Arc<dyn Environment>,
+        dir: &Path,
+        unlock: &Unlock,
+        options: ProfileOptions,
+    ) -> Result<Self> {
+        if key_file::exists(dir) {
+            let message = format!("there is a profile in {} already", dir.display());
+            return Err(Error::AlreadyExists(message));
+        }
+        let spaces = dir.join(SPACES);
+        fs::create_dir_all(&spaces).map_err(|e| Error::io(&spaces, e))?;
+        private(dir)?;
+        let lock = lock(dir, Access::ReadWrite)?;
+        let mut entropy = env.entropy();
+        let cost = options.passphrase_cost;
+        let profile_key = key_file::create(dir, unlock, cost, &mut *entropy)?;
+        let storage = if options.plain_control {
+            Storage::Plain { dir: dir.to_owned() }
+        } else {
+            Storage::disk(&*env, dir, false)?
+        };
+        Self::start(env, storage, Access::ReadWrite, profile_key, options, lock)
+    }
+
+    /// Opens the profile in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`], [`Error::WrongPassphrase`] (nothing is touched),
+    /// [`Error::Corrupt`]; the storage's errors.
+    pub fn open(
+        env: Arc<dyn Environment>,
+        dir: &Path,
+        unlock: &Unlock,
+        access: Access,
+        options: ProfileOptions,
+    ) -> Result<Self> {
+        if !key_file::exists(dir) {
+            return Err(Error::NotFound(format!("there is no profile in {}", dir.display())));
+        }
+        let lock = lock(dir, access)?;
+        let profile_key = key_file::open(dir, unlock)?;
+        let missing = !dir.join(FILE).exists();
+        let has_spaces = fs::read_dir(dir.join(SPACES)).is_ok_and(|mut dir| dir.next().is_some());
+        if missing && (has_spaces || access == Access::ReadOnly) {
+            return Err(Error::Corrupt(format!(
+                "{} is missing though the profile has spaces: restore it from a backup",
+                dir.join(FILE).display()
+            )));
+        }
+        let storage = if options.plain_control {
+            Storage::Plain { dir: dir.to_owned() }
+        } else {
+            Storage::disk(&*env, dir, access == Access::ReadOnly)?
+        };
+        Self::start(env, storage, access, profile_key, options, lock)
+    }
+
+    /// A profile that leaves nothing on disk and is gone when it is dropped: for tests of apps.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn in_memory(env: Arc<dyn Environment>, options: ProfileOptions) -> Result<Self> {
+        let mut name = [0; 16];
+        env.entropy().fill(&mut name);
+        let storage = Storage::Memory { name: hex(&name) };
+        let profile_key = Secret::random(&mut *env.entropy());
+        Self::start(env, storage, Access::ReadWrite, profile_key, options, None)
+    }
+
+    fn start(
+        env: Arc<dyn Environment>,
+        storage: Storage,
+        access: Access,
+        profile_key: Secret<32>,
+        options: ProfileOptions,
+        lock: Option<File>,
+    ) -> Result<Self> {
+        let key = kdf::hkdf_sha256(profile_key.expose(), &[], b"larder/profile-db/v0");
+        let vault = Vault::of_profile(&profile_key);
+        let writing = access == Access::ReadWrite;
+        let conn_access = if writing { ConnAccess::Write } else { ConnAccess::Read };
+        let mut db = storage.open(FILE, &key, true, conn_access)?;
+        if writing {
+            PROFILE.migrate(&mut db, Run::at(env.now()))?;
+            if table::key(&db, TRANSPORT)?.is_none() {
+                initialise(&mut db, &*env, &vault, options.label)?;
+            }
+        } else {
+            PROFILE.verify(&db)?;
+        }
+        let missing = || Error::Corrupt("the profile's own keys are missing".into());
+        let wrapped = table::key(&db, TRANSPORT)?.ok_or_else(missing)?;
+        let transport = TransportKey::from_secret(&vault.open(TRANSPORT, &wrapped)?);
+        let label = table::setting(&db, LABEL)?.ok_or_else(missing)?;
+        let member = table::setting(&db, MEMBER)?.ok_or_else(missing)?;
+        let inner = Inner {
+            env,
+            storage,
+            access,
+            profile_key,
+            vault,
+            transport,
+            label: String::from_utf8_lossy(&label).into_owned(),
+            member: MemberId::from_slice(&member).ok_or_else(missing)?,
+            embedder: options.embedder.unwrap_or_else(|| Arc::new(HashedNgrams)),
+            db: Arc::new(Mutex::new(Some(db))),
+            invitations: Mutex::default(),
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What this device is called.
+    pub fn label(&self) -> &str {
+        &self.inner.label
+    }
+
+    /// The key that this device is known by to its peers.
+    pub fn transport_key(&self) -> &TransportKey {
+        &self.inner.transport
+    }
+
+    /// The public half of [`Profile::transport_key`].
+    pub fn transport_id(&self) -> TransportId {
+        self.inner.transport.public()
+    }
+
+    /// Whether it was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.access == Access::ReadOnly
+    }
+
+    /// Where it is on disk; none for a profile in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        match &self.inner.storage {
+            Storage::Disk { dir, .. } | Storage::Plain { dir } => Some(dir),
+            Storage::Memory { .. } => None,
+        }
+    }
+
+    /// The clock and randomness it was opened with.
+    pub fn env(&self) -> &Arc<dyn Environment> {
+        &self.inner.env
+    }
+
+    /// The embedder it was opened with.
+    pub fn embedder(&self) -> &Arc<dyn Embedder> {
+        &self.inner.embedder
+    }
+
+    /// The names of its spaces, sorted.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn space_names(&self) -> Result<Vec<SpaceName>> {
+        let spaces = self.inner.with_db(|db| Ok(table::spaces(db)?))?;
+        let joined = spaces.into_iter().filter(|space| space.state == Membership::Joined);
+        Ok(joined.map(|space| space.name).collect())
+    }
+
+    /// Opens a space. A profile that was opened for writing gets its writer too: there must be one
+    /// only, so open a space once and keep it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; the storage's errors.
+    pub fn open_space(&self, name: &SpaceName) -> Result<(Space, Option<SpaceWriter>)> {
+        let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
+        let Some(row) = row.filter(|row| row.state == Membership::Joined) else {
+            let message =
+                format!("there is no space '{name}' here: create it, or join it by invitation");
+            return Err(Error::NotFound(message));
+        };
+        let keys = self.inner.own_keys(&row.space)?;
+        let shared = self.inner.shared(&row, keys, false)?;
+        if self.is_read_only() {
+            SPACE.verify(&*shared.pool.reader()?)?;
+            let reader = shared.pool.reader()?;
+            crate::state::publish(&reader, &shared)?;
+            return Ok((Space { shared: Arc::clone(&shared) }, None));
+        }
+        SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
+        let writer = SpaceWriter::open(&shared, row.mirror_seq)?;
+        Ok((writer.space(), Some(writer)))
+    }
+
+    /// The UDP port that this profile listens on, 0 if none was chosen yet.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn listen_port(&self) -> Result<u16> {
+        let port = self.inner.with_db(|db| Ok(table::setting(db, PORT)?))?;
+        Ok(port.and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes))
+    }
+
+    /// Remembers the UDP port that this profile listens on.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn set_listen_port(&self, port: u16) -> Result<()> {
+        self.inner.write_db(|db| Ok(table::set_setting(db, PORT, &port.to_be_bytes())?))
+    }
+
+    /// The devices that this one has met, the latest first.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn peers(&self) -> Result<Vec<Peer>> {
+        let peers = self.inner.with_db(|db| Ok(table::peers(db)?))?;
+        Ok(peers.into_iter().map(peer_of).collect())
+    }
+
+    /// Remembers where a device was met; its last few addresses are kept.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn remember_peer(
+        &self,
+        transport: TransportId,
+        label: &str,
+        address: SocketAddr,
+    ) -> Result<()> {
+        let now = self.inner.env.now();
+        self.inner.write_db(|db| {
+            let known = table::peer(db, &transport)?.map(|peer| peer.addresses).unwrap_or_default();
+            let address = address.to_string();
+            let others = known.into_iter().filter(|other| *other != address);
+            let addresses = std::iter::once(address.clone()).chain(others).take(ADDRESSES_MAX);
+            let (label, addresses) = (label.to_owned(), addresses.collect());
+            Ok(table::put_peer(db, &table::Peer { transport, label, addresses, last_seen: now })?)
+        })
+    }
+
+    /// Closes the profile's own database. Its spaces are closed by their writers.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn close(&self) -> Result<()> {
+        match self.inner.lock_db().take() {
+            Some(db) => db
+                .close()
+                .map_err(|(_, source)| StoreError::Write { part: "connection", source }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn lock_db(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the profile's database.
+    pub(crate) fn with_db<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        work(self.lock_db().as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Writes the profile's database, in one transaction.
+    pub(crate) fn write_db<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        if self.access == Access::ReadOnly {
+            return Err(Error::ReadOnly);
+        }
+        let mut db = self.lock_db();
+        let tx = larder_store::begin(db.as_mut().ok_or(StoreError::Closed)?)?;
+        let done = work(&tx)?;
+        larder_store::commit(tx)?;
+        Ok(done)
+    }
+
+    /// Makes room for a space under this name: what an earlier attempt left is removed.
+    pub(crate) fn make_room(&self, name: &SpaceName) -> Result<()> {
+        let Some(row) = self.with_db(|db| Ok(table::space_named(db, name)?))? else {
+            return Ok(());
+        };
+        if row.state != Membership::Joining {
+            let message = format!("there is a space '{name}' in this profile already");
+            return Err(Error::AlreadyExists(message));
+        }
+        self.storage.remove(&row.file)?;
+        self.write_db(|db| Ok(table::remove_space(db, &row.space)?))
+    }
+
+    /// Records a space that is being set up, its file's key and this device's keys in it.
+    pub(crate) fn add_space(
+        &self,
+        id: SpaceId,
+        name: &SpaceName,
+        keys: &OwnKeys,
+    ) -> Result<table::Space> {
+        let mut entropy = self.env.entropy();
+        let file_key: Secret<32> = Secret::random(&mut *entropy);
+        let row = table::Space {
+            space: id,
+            name: name.clone(),
+            file: format!("{SPACES}/{id}.db"),
+            wrapped_key: self.vault.seal(&mut *entropy, &file_purpose(&id), file_key.expose()),
+            device: keys.device(),
+            created_at: self.env.now(),
+            state: Membership::Joining,
+            mirror_seq: 0,
+            mirror_root: None,
+        };
+        self.write_db(|db| {
+            for (name, secret) in keys.secrets() {
+                let purpose = key_purpose(&id, name);
+                let wrapped = self.vault.seal(&mut *entropy, &purpose, secret.expose());
+                table::set_key(db, &purpose, &wrapped)?;
+            }
+            Ok(table::add_space(db, &row)?)
+        })?;
+        Ok(row)
+    }
+
+    /// The space is complete: from now on it counts.
+    pub(crate) fn joined(&self, id: &SpaceId) -> Result<()> {
+        self.write_db(|db| Ok(table::set_membership(db, id, Membership::Joined)?))
+    }
+
+    fn own_keys(&self, id: &SpaceId) -> Result<OwnKeys> {
+        let key = |name: &str| -> Result<Secret<32>> {
+            let purpose = key_purpose(id, name);
+            let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
+            let missing = || Error::Corrupt(format!("the key '{purpose}' is missing"));
+            self.vault.open(&purpose, &wrapped.ok_or_else(missing)?)
+        };
+        Ok(OwnKeys {
+            signing: DeviceSigningKey::from_secret(&key(SIGNING)?),
+            ack: AckKey::from_secret(&key(ACK)?),
+            sealing: SealingKey::from_secret(&key(SEALING)?),
+        })
+    }
+
+    /// What the writer and the readers of a space share.
+    pub(crate) fn shared(
+        &self,
+        row: &table::Space,
+        keys: OwnKeys,
+        create: bool,
+    ) -> Result<Arc<Shared>> {
+        let id = row.space;
+        let file_key: Secret<32> = self.vault.open(&file_purpose(&id), &row.wrapped_key)?;
+        let (storage, file) = (self.storage.clone(), row.file.clone());
+        let path = storage.path(&file);
+        let pool = Pool::new(Box::new(move |access| {
+            storage.open(&file, &file_key, create, access).map_err(StoreError::open)
+        }));
+        Ok(Shared::new(Setting {
+            id,
+            name: row.name.clone(),
+            keys,
+            env: Arc::clone(&self.env),
+            vault: Vault::of_space(&self.profile_key, &id),
+            embedder: Some(Arc::clone(&self.embedder)),
+            pool,
+            file: path,
+            mirror: Mirror { db: Arc::clone(&self.db), noted: Mutex::new(row.mirror_seq) },
+        }))
+    }
+
+    /// Seals a secret of this profile's.
+    pub(crate) fn seal(&self, purpose: &str, secret: &[u8]) -> Vec<u8> {
+        self.vault.seal(&mut *self.env.entropy(), purpose, secret)
+    }
+
+    /// Opens what [`Inner::seal`] returned.
+    pub(crate) fn unseal<const N: usize>(&self, purpose: &str, sealed: &[u8]) -> Result<Secret<N>> {
+        self.vault.open(purpose, sealed)
+    }
+}
+
+/// The profile's memory of how far a space's own log was signed: a space file that is behind it was
+/// rolled back. Written lazily; behind by a little is normal.
+pub(crate) struct Mirror {
+    db: Db,
+    noted: Mutex<u64>,
+}
+
+impl Mirror {
+    /// The own log has grown to `seq`. Written every [`MIRROR_ENTRIES`] entries; a failure to do so
+    /// is no failure of the commit.
+    pub(crate) fn note(&self, space: &SpaceId, seq: u64, root: &Hash) {
+        let noted = *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if seq >= noted.saturating_add(MIRROR_ENTRIES) {
+            let _ = self.write(space, seq, root);
+        }
+    }
+
+    /// Writes it now, if it has grown.
+    pub(crate) fn write(&self, space: &SpaceId, seq: u64, root: &Hash) -> Result<()> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if seq > *noted {
+            let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+            table::set_mirror(db.as_ref().ok_or(StoreError::Closed)?, space, seq, root)?;
+            *noted = seq;
+        }
+        Ok(())
+    }
+}
+
+fn initialise(
+    db: &mut Connection,
+    env: &dyn Environment,
+    vault: &Vault,
+    label: Option<String>,
+) -> Result<()> {
+    let label = label.unwrap_or_else(|| "device".to_owned());
+    if label.is_empty() || label.len() > NAME_BYTES_MAX || label.chars().any(char::is_control) {
+        return Err(Error::Invalid(format!(
+            "a device's label is 1 to {NAME_BYTES_MAX} bytes of printable text"
+        )));
+    }
+    let mut entropy = env.entropy();
+    let transport = TransportKey::generate(&mut *entropy);
+    let wrapped = vault.seal(&mut *entropy, TRANSPORT, transport.to_secret().expose());
+    let member = MemberId::random(&mut *entropy);
+    let tx = larder_store::begin(db)?;
+    table::set_setting(&tx, LABEL, label.as_bytes())?;
+    table::set_setting(&tx, MEMBER, member.as_bytes())?;
+    table::set_key(&tx, TRANSPORT, &wrapped)?;
+    larder_store::commit(tx)?;
+    Ok(())
+}
+
+fn lock(dir: &Path, access: Access) -> Result<Option<File>> {
+    let path: PathBuf = dir.join(LOCK);
+    let opened = match access {
+        Access::ReadWrite => File::options().create(true).truncate(false).write(true).open(&path),
+        Access::ReadOnly => File::open(&path),
+    };
+    let file = match opened {
+        Ok(file) => file,
+        // On a medium that cannot be written nobody writes.
+        Err(e) if access == Access::ReadOnly && e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(e) => return Err(Error::io(&path, e)),
+    };
+    let locked = match access {
+        Access::ReadWrite => file.try_lock(),
+        Access::ReadOnly => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
+        Err(fs::TryLockError::Error(e)) => Err(Error::io(&path, e)),
+    }
+}
+
+/// Only its owner may enter the directory, where the operating system has the notion.
+fn private(dir: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(dir, mode).map_err(|e| Error::io(dir, e))?;
+    }
+    key_file::sync_dir(dir).map_err(|e| Error::io(dir, e))
+}
+
+fn peer_of(peer: table::Peer) -> Peer {
+    let addresses = peer.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+    let table::Peer { transport, label, last_seen, .. } = peer;
+    Peer { transport, label, addresses, last_seen }
+}
+
+impl OwnKeys {
+    /// Its secrets by name, as they are kept.
+    pub(crate) fn secrets(&self) -> HashMap<&'static str, Secret<32>> {
+        HashMap::from([
+            (SIGNING, self.signing.to_secret()),
+            (ACK, self.ack.to_secret()),
+            (SEALING, self.sealing.to_secret()),
+        ])
+    }
+}
+
+fn file_purpose(id: &SpaceId) -> String {
+    format!("file/{id}")
+}
+
+fn key_purpose(id: &SpaceId, name: &str) -> String {
+    format!("{id}/{name}")
+}
+
+const TRANSPORT: &str = "transport";
+const LABEL: &str = "label";
+const MEMBER: &str = "member";
+const PORT: &str = "port";
+const SIGNING: &str = "signing";
+const ACK: &str = "ack";
+const SEALING: &str = "sealing";
+const ADDRESSES_MAX: usize = 4;
+const MIRROR_ENTRIES: u64 = 64;

@@ -1,0 +1,360 @@
+//! Reading a space: documents, searches, histories, receipts. Every call sees one snapshot.
+
+use std::collections::HashMap;
+
+use larder_crypto::hash::sha256;
+use larder_document::Conflict;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::merkle::Frontier;
+use larder_log::{Header, Opened, Payload, Receipt, kind};
+use larder_search::Hit;
+use larder_store::space::logs::{self, Log, LogId};
+use larder_store::space::sections::{self, State};
+use larder_store::space::{self as table, control, documents, entries, tombstones, transactions};
+use larder_types::limits::SEARCH_RESULTS_MAX;
+use larder_types::{DeviceId, Hash, ObjectId, canonical};
+use rusqlite::Connection;
+
+use crate::keyring::Opening;
+use crate::model::{
+    Cursor, Document, Found, HistoryItem, LogStatus, Page, Query, ReceiptInfo, SpaceStatus,
+};
+use crate::rows::{APP_VECTORS, text_of};
+use crate::space::{Published, Space};
+use crate::touched::{load, parse};
+use crate::unit::parse_collection;
+use crate::{Error, Result};
+
+const PAGE_MAX: usize = 1000;
+
+impl Space {
+    /// A document, unless there is none or it was deleted.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn document(&self, object: &ObjectId) -> Result<Option<Document>> {
+        let db = self.shared.pool.reader()?;
+        documents::find(&db, object)?.map(|row| document_of(&db, row)).transpose()
+    }
+
+    /// Whether a document was deleted here or elsewhere.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn is_deleted(&self, object: &ObjectId) -> Result<bool> {
+        Ok(tombstones::contains(&*self.shared.pool.reader()?, object)?)
+    }
+
+    /// The documents of a collection whose top-level field `path` is this text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name; the storage's errors.
+    pub fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
+        let collection = parse_collection(collection)?;
+        let db = self.shared.pool.reader()?;
+        let rows = documents::by_path(&db, &collection, path)?;
+        rows.into_iter().map(|row| document_of(&db, row)).collect()
+    }
+
+    /// Up to `limit` documents (1,000 at most) of one collection or all, from `after` on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name; the storage's errors.
+    pub fn list(
+        &self,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let collection = collection.map(parse_collection).transpose()?;
+        let db = self.shared.pool.reader()?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let after = after.map_or(0, |cursor| cursor.0);
+        let rows = documents::page(&db, collection.as_ref(), after, limit_of(limit))?;
+        let full = rows.len() == limit;
+        let next = rows.last().filter(|_| full).map(|row| Cursor(row.document));
+        let documents =
+            rows.into_iter().map(|row| document_of(&db, row)).collect::<Result<Vec<_>>>()?;
+        Ok(Page { documents, next })
+    }
+
+    /// Searches by words, by nearness, or both; the best first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a vector has another number of dimensions than those it is compared
+    /// with, or the embedder fails; the storage's errors.
+    pub fn search(&self, query: &Query) -> Result<Vec<Found>> {
+        let db = self.shared.pool.reader()?;
+        let limit = query.limit.min(SEARCH_RESULTS_MAX);
+        let collection = query.collection.as_deref();
+        let mut lists: Vec<Vec<Hit>> = Vec::new();
+        if let Some(text) = &query.text {
+            lists.push(larder_search::query_text(&db, text, collection, limit)?);
+        }
+        if let (Some(text), Some(embedder)) = (&query.similar, &self.shared.embedder) {
+            let vectors = embedder
+                .embed_batch(&[text])
+                .map_err(|e| Error::Invalid(format!("the embedder failed on this query: {e}")))?;
+            if let Some(vector) = vectors.first() {
+                let id = embedder.id();
+                lists.push(larder_search::query_vector(&db, id, vector, collection, limit)?);
+            }
+        }
+        if let Some(vector) = &query.vector {
+            lists.push(larder_search::query_vector(&db, APP_VECTORS, vector, collection, limit)?);
+        }
+        let hits = match (lists.pop(), lists.is_empty()) {
+            (Some(only), true) => only,
+            (Some(last), false) => {
+                lists.push(last);
+                larder_search::fuse(&lists)
+            }
+            (None, _) => Vec::new(),
+        };
+        let words = query.text.as_deref().or(query.similar.as_deref()).unwrap_or_default();
+        hits.into_iter().take(limit).filter_map(|hit| found(&db, &hit, words).transpose()).collect()
+    }
+
+    /// Fields that were set to different values at the same time: the value shown, and the others.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; the storage's errors.
+    pub fn conflicts(&self, object: &ObjectId) -> Result<Vec<Conflict>> {
+        let db = self.shared.pool.reader()?;
+        let row = documents::find(&db, object)?
+            .ok_or_else(|| Error::NotFound(format!("there is no document {object}")))?;
+        Ok(load(&db, &row)?.conflicts()?)
+    }
+
+    /// What happened to a document, in the order in which this device learned of it.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn history(&self, object: &ObjectId) -> Result<Vec<HistoryItem>> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let devices = devices(&db)?;
+        let mut history = Vec::new();
+        for section in sections::of_object(&db, object)? {
+            let (Some(about), State::Applied) = (section.about, section.state) else { continue };
+            let Some(device) = devices.get(&section.place.log) else { continue };
+            history.push(HistoryItem {
+                device: *device,
+                seq: section.place.seq,
+                clock: about.clock,
+                kind: word_of(about.kind),
+                actor: opened(&db, &published, &section)?.and_then(|opened| opened.metadata.actor),
+            });
+        }
+        Ok(history)
+    }
+
+    /// A digest over all live documents and all tombstones: the same on devices with the same
+    /// content. Takes time in proportion to the space's size.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn digest(&self) -> Result<Hash> {
+        let db = self.shared.pool.reader()?;
+        // One leaf of 48 bytes for each object, in order of id, so that the order of arrival is no matter.
+        let mut leaves: Vec<(ObjectId, Hash)> = Vec::new();
+        documents::each(&db, None, |row| {
+            let fields = (row.object, row.collection.as_str(), row.generation, row.json.as_str());
+            leaves.push((row.object, sha256(&[b"larder/live/v0", &canonical::encode(&fields)])));
+            Ok::<_, Error>(())
+        })?;
+        let mut after = None;
+        loop {
+            let page = tombstones::page(&db, after.as_ref(), limit_of(PAGE_MAX))?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.object);
+            for tombstone in &page {
+                let digest = sha256(&[b"larder/tombstone/v0", tombstone.object.as_bytes()]);
+                leaves.push((tombstone.object, digest));
+            }
+        }
+        leaves.sort_unstable();
+        let hashes: Vec<Hash> = leaves.into_iter().map(|(_, hash)| hash).collect();
+        Ok(larder_log::merkle::root_of(&hashes))
+    }
+
+    /// The receipt of one entry, against its log's newest checkpoint here.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; the storage's errors.
+    pub fn receipt(&self, device: &DeviceId, seq: u64) -> Result<Receipt> {
+        let db = self.shared.pool.reader()?;
+        let missing =
+            || Error::NotFound(format!("there is no entry {seq} of the device {device} here"));
+        let log = logs::find(&db, device)?.filter(|log| (1..=log.frontier.size()).contains(&seq));
+        let log = log.ok_or_else(missing)?;
+        let last = transactions::last_of(&db, log.log)?.ok_or_else(missing)?;
+        let checkpoint = self.checkpoint(log.device, &log.frontier);
+        crate::state::receipt(&db, &checkpoint, log.log, seq, last.signature)
+    }
+
+    /// Up to `limit` entries (1,000 at most) in short, those of each log in order, from behind
+    /// `after` on.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn receipts(
+        &self,
+        after: Option<(DeviceId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<ReceiptInfo>> {
+        let db = self.shared.pool.reader()?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut logs = logs::every(&db)?;
+        logs.sort_by_key(|log| log.device);
+        let mut receipts = Vec::new();
+        for log in logs {
+            let first = match after {
+                Some((device, _)) if log.device < device => continue,
+                Some((device, seq)) if log.device == device => seq + 1,
+                _ => 1,
+            };
+            let wanted = (limit - receipts.len()) as u64;
+            let last = log.frontier.size().min((first - 1).saturating_add(wanted));
+            for entry in entries::range(&db, log.log, first, last)? {
+                receipts.push(receipt_info(&db, &log, &entry)?);
+            }
+            if receipts.len() >= limit {
+                break;
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// Counts, sizes and how far each log and each device has come.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn status(&self) -> Result<SpaceStatus> {
+        let db = self.shared.pool.reader()?;
+        let counts = table::status(&db)?;
+        let devices = self.devices()?;
+        let label = |id: &DeviceId| match devices.iter().find(|device| device.device == *id) {
+            Some(device) => device.label.clone(),
+            None => id.to_string(),
+        };
+        let acks = control::acks(&db)?;
+        let logs = logs::every(&db)?.into_iter().map(|log| LogStatus {
+            device: log.device,
+            label: label(&log.device),
+            size: log.frontier.size(),
+            acknowledged: acks
+                .iter()
+                .filter(|ack| ack.device == log.device)
+                .map(|ack| (label(&ack.acker), ack.size))
+                .collect(),
+            forked: log.stopped.is_some(),
+        });
+        let logs = logs.collect();
+        let file_bytes = match &self.shared.file {
+            Some(file) => [file.clone(), file.with_extension("db-wal")]
+                .iter()
+                .filter_map(|file| std::fs::metadata(file).ok())
+                .map(|metadata| metadata.len())
+                .sum(),
+            None => counts.database_bytes,
+        };
+        Ok(SpaceStatus {
+            name: self.name().clone(),
+            id: self.id(),
+            device: self.device(),
+            documents: counts.documents,
+            tombstones: counts.tombstones,
+            entries: counts.entries,
+            waiting: counts.sections_waiting + counts.sections_missing,
+            file_bytes,
+            logs,
+            devices,
+        })
+    }
+
+    pub(crate) fn checkpoint(&self, device: DeviceId, frontier: &Frontier) -> Checkpoint {
+        let (size, root) = (frontier.size(), frontier.root());
+        Checkpoint { space: self.id(), device, size, root }
+    }
+}
+
+fn limit_of(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+fn devices(db: &Connection) -> Result<HashMap<LogId, DeviceId>> {
+    Ok(logs::every(db)?.into_iter().map(|log| (log.log, log.device)).collect())
+}
+
+fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {
+    Ok(Document {
+        object: row.object,
+        collection: row.collection,
+        value: parse(&row.json)?,
+        heads: canonical::decode(&row.heads, row.heads.len())?,
+        updated: row.updated.clock,
+        by: logs::by_number(db, row.updated.log)?.device,
+    })
+}
+
+fn found(db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
+    let Some(row) = documents::by_number(db, hit.document)? else { return Ok(None) };
+    let document = document_of(db, row)?;
+    let snippet = larder_search::snippet(&text_of(&document.value), words);
+    Ok(Some(Found { document, score: hit.score, snippet }))
+}
+
+fn receipt_info(db: &Connection, log: &Log, entry: &entries::Entry) -> Result<ReceiptInfo> {
+    let sections = sections::of_entry(db, log.log, entry.seq)?;
+    let about = || sections.iter().filter_map(|section| section.about);
+    let mut kinds: Vec<&'static str> = about().map(|about| word_of(about.kind)).collect();
+    kinds.dedup();
+    let header = Header::decode(&entry.header)
+        .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
+    Ok(ReceiptInfo {
+        device: log.device,
+        seq: entry.seq,
+        entry: entry.hash,
+        sections: header.n,
+        clock: about().next().map(|about| about.clock),
+        kinds,
+    })
+}
+
+/// A stored section opened, if its bytes and its secret are here.
+pub(crate) fn opened(
+    db: &Connection,
+    published: &Published,
+    section: &sections::Section,
+) -> Result<Option<Opened>> {
+    match sections::payload(db, section.place)? {
+        Payload::Missing => Ok(None),
+        Payload::Opened(bytes) => Opened::decode(&bytes)
+            .map(Some)
+            .map_err(|e| Error::Corrupt(format!("a stored section: {e}"))),
+        Payload::Sealed(sealed) => {
+            let place = section.place;
+            let header = entries::find(db, place.log, place.seq)?
+                .and_then(|entry| Header::decode(&entry.header).ok())
+                .ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
+            Ok(match published.keyring.open(&header, place.index, &section.commitment, &sealed) {
+                Opening::Opened(opened) => Some(*opened),
+                Opening::NoSecret | Opening::Void => None,
+            })
+        }
+    }
+}
+
+/// The word for a kind of section.
+pub(crate) const fn word_of(kind: u16) -> &'static str {
+    match kind {
+        kind::DOCUMENT_CREATE => "create",
+        kind::DOCUMENT_CHANGE => "change",
+        kind::DOCUMENT_DELETE => "delete",
+        kind::GENESIS => "genesis",
+        kind::ENROLMENT => "enrolment",
+        kind::EPOCH => "epoch",
+        _ => "other",
+    }
+}

@@ -1,0 +1,200 @@
+//! Writes what a transaction came to into the tables that are read: documents, tombstones, the
+//! full-text index and the vectors.
+
+use larder_document::{Heads, Object};
+use larder_search::Text;
+use larder_store::space::documents::{self, NewDocument, Stamp};
+use larder_store::space::logs::LogId;
+use larder_store::space::tombstones::{self, Tombstone};
+use larder_types::{Clock, CollectionName, DeviceId, EntryHash, ObjectId, canonical};
+use rusqlite::Connection;
+
+use crate::state::State as WriterState;
+use crate::touched::{Part, State, Stored, parse};
+use crate::{Error, Result};
+
+/// The name under which vectors that the app brings itself are kept.
+pub(crate) const APP_VECTORS: &str = "app";
+
+/// Which section did it.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) log: LogId,
+    pub(crate) device: DeviceId,
+    pub(crate) seq: u64,
+    pub(crate) index: u32,
+    pub(crate) entry: EntryHash,
+    pub(crate) clock: Clock,
+}
+
+impl Origin {
+    const fn stamp(&self) -> Stamp {
+        Stamp { log: self.log, seq: self.seq, clock: self.clock }
+    }
+
+    pub(crate) fn tombstone(
+        &self,
+        object: ObjectId,
+        collection: Option<CollectionName>,
+    ) -> Tombstone {
+        let Self { clock, device, seq, index, .. } = *self;
+        Tombstone { object, collection, clock, device, seq, index }
+    }
+}
+
+/// A document whose embedding is to be made anew.
+pub(crate) struct Embed {
+    document: i64,
+    collection: CollectionName,
+    text: String,
+}
+
+impl WriterState {
+    /// Writes one document's part.
+    pub(crate) fn write_part(
+        &mut self,
+        db: &Connection,
+        origin: &Origin,
+        object: ObjectId,
+        part: Part,
+        embed: &mut Vec<Embed>,
+    ) -> Result<()> {
+        let (document, collection) = match part.state {
+            State::Absent | State::Deleted => return Ok(()),
+            State::Removed { collection, row } => {
+                return self.write_removed(db, origin, object, collection, row.as_deref());
+            }
+            State::New { collection, value } => {
+                let document = write_new(db, origin, &object, &collection, &value, embed)?;
+                (document, collection)
+            }
+            State::Stored(stored) => {
+                let (document, collection) = (stored.row.document, stored.row.collection.clone());
+                if stored.edited {
+                    write_edited(db, origin, &stored, embed)?;
+                }
+                self.cache.insert(object, stored.document);
+                (document, collection)
+            }
+        };
+        if let Some(vector) = part.vector {
+            larder_search::put_vector(db, APP_VECTORS, document, collection.as_str(), &vector)?;
+        }
+        Ok(())
+    }
+
+    fn write_removed(
+        &mut self,
+        db: &Connection,
+        origin: &Origin,
+        object: ObjectId,
+        collection: Option<CollectionName>,
+        row: Option<&documents::Document>,
+    ) -> Result<()> {
+        if let Some(row) = row {
+            documents::remove(db, &object)?;
+            larder_search::remove_text(db, row.document, &text_of(&parse(&row.json)?))?;
+            larder_search::remove_vectors(db, row.document)?;
+        }
+        self.cache.remove(&object);
+        Ok(tombstones::put(db, &origin.tombstone(object, collection))?)
+    }
+
+    /// Makes the embeddings of the documents that changed, all in one call.
+    pub(crate) fn write_embeddings(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
+        let Some(embedder) = &self.shared.embedder else { return Ok(()) };
+        if embed.is_empty() {
+            return Ok(());
+        }
+        let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
+        let vectors = embedder
+            .embed_batch(&texts)
+            .map_err(|e| Error::Invalid(format!("the embedder failed on this unit: {e}")))?;
+        if vectors.len() != embed.len() {
+            let message = "the embedder returned another number of vectors than it was given texts";
+            return Err(Error::Invalid(message.into()));
+        }
+        for (embed, vector) in embed.iter().zip(&vectors) {
+            let collection = embed.collection.as_str();
+            larder_search::put_vector(db, embedder.id(), embed.document, collection, vector)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn write_new(
+    db: &Connection,
+    origin: &Origin,
+    object: &ObjectId,
+    collection: &CollectionName,
+    value: &Object,
+    embed: &mut Vec<Embed>,
+) -> Result<i64> {
+    let document = documents::put(
+        db,
+        &NewDocument {
+            object,
+            collection,
+            generation: &origin.entry,
+            created: origin.stamp(),
+            updated: origin.stamp(),
+            heads: &canonical::encode(&Heads::FLAT),
+            json: &json_of(value),
+            automerge: None,
+        },
+    )?;
+    index(db, document, collection, None, value, embed)?;
+    Ok(document)
+}
+
+fn write_edited(
+    db: &Connection,
+    origin: &Origin,
+    stored: &Stored,
+    embed: &mut Vec<Embed>,
+) -> Result<()> {
+    let row = &stored.row;
+    let value = stored.document.value()?;
+    let saved = stored.document.save();
+    documents::put(
+        db,
+        &NewDocument {
+            object: &row.object,
+            collection: &row.collection,
+            generation: &row.generation,
+            created: row.created,
+            updated: origin.stamp(),
+            heads: &canonical::encode(&stored.document.heads()),
+            json: &json_of(&value),
+            automerge: saved.as_deref(),
+        },
+    )?;
+    let old = text_of(&parse(&row.json)?);
+    index(db, row.document, &row.collection, Some(&old), &value, embed)
+}
+
+fn index(
+    db: &Connection,
+    document: i64,
+    collection: &CollectionName,
+    old: Option<&Text>,
+    value: &Object,
+    embed: &mut Vec<Embed>,
+) -> Result<()> {
+    let text = text_of(value);
+    if old != Some(&text) {
+        larder_search::put_text(db, document, collection.as_str(), old, &text)?;
+        let text = format!("{}\n{}", text.title, text.body);
+        embed.push(Embed { document, collection: collection.clone(), text });
+    }
+    Ok(())
+}
+
+pub(crate) fn text_of(value: &Object) -> Text {
+    larder_search::text_of(value)
+}
+
+/// The canonical JSON of a value.
+fn json_of(value: &Object) -> String {
+    String::from_utf8_lossy(&larder_document::canonical(value)).into_owned()
+}

@@ -1,0 +1,135 @@
+//! One space of one device: its database, its keys, and what both its writer and its readers know.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use larder_log::roster::Roster;
+use larder_search::Embedder;
+use larder_store::Pool;
+use larder_types::{DeviceId, SpaceId, SpaceName, TransportId};
+
+use crate::keyring::{Keyring, OwnKeys};
+use crate::model::DeviceInfo;
+use crate::profile::Mirror;
+use crate::vault::Vault;
+use crate::{Environment, Error, Result};
+
+/// What a space's writer and its readers share.
+pub(crate) struct Shared {
+    pub(crate) id: SpaceId,
+    pub(crate) name: SpaceName,
+    pub(crate) keys: OwnKeys,
+    pub(crate) env: Arc<dyn Environment>,
+    pub(crate) vault: Vault,
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) pool: Pool,
+    /// The database's file; none for a space in memory.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) mirror: Mirror,
+    published: RwLock<Option<Arc<Published>>>,
+}
+
+/// What the last transaction made of roster and secrets, for readers.
+pub(crate) struct Published {
+    pub(crate) roster: Roster,
+    pub(crate) keyring: Keyring,
+}
+
+/// What a space is opened with.
+pub(crate) struct Setting {
+    pub(crate) id: SpaceId,
+    pub(crate) name: SpaceName,
+    pub(crate) keys: OwnKeys,
+    pub(crate) env: Arc<dyn Environment>,
+    pub(crate) vault: Vault,
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) pool: Pool,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) mirror: Mirror,
+}
+
+impl Shared {
+    pub(crate) fn new(setting: Setting) -> Arc<Self> {
+        let Setting { id, name, keys, env, vault, embedder, pool, file, mirror } = setting;
+        let published = RwLock::new(None);
+        Arc::new(Self { id, name, keys, env, vault, embedder, pool, file, mirror, published })
+    }
+
+    pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring) {
+        let published = Published { roster: roster.clone(), keyring: keyring.clone() };
+        let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Some(Arc::new(published));
+    }
+
+    pub(crate) fn published(&self) -> Result<Arc<Published>> {
+        let place = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        place.clone().ok_or_else(|| Error::Internal("the space was not opened".into()))
+    }
+}
+
+/// One space of a profile, for reading and for syncing. Cheap to clone; its calls block on the
+/// disk.
+#[derive(Clone)]
+pub struct Space {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl Space {
+    /// Its name.
+    pub fn name(&self) -> &SpaceName {
+        &self.shared.name
+    }
+
+    /// Its id: the hash of its genesis entry.
+    pub fn id(&self) -> SpaceId {
+        self.shared.id
+    }
+
+    /// This device's id in it.
+    pub fn device(&self) -> DeviceId {
+        self.shared.keys.device()
+    }
+
+    /// The devices enrolled in it, as far as known here.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn devices(&self) -> Result<Vec<DeviceInfo>> {
+        let me = self.device();
+        let published = self.shared.published()?;
+        let info = |(id, device): (&DeviceId, &larder_log::roster::Device)| DeviceInfo {
+            device: *id,
+            label: device.label.clone(),
+            role: device.role,
+            transport: device.keys.transport,
+            me: *id == me,
+        };
+        Ok(published.roster.devices().map(info).collect())
+    }
+
+    /// The device that uses this transport key, if it is enrolled.
+    pub fn peer_device(&self, transport: &TransportId) -> Option<DeviceId> {
+        let published = self.shared.published().ok()?;
+        published.roster.by_transport(transport).map(|(id, _)| *id)
+    }
+
+    /// What the owner of the device with this transport key calls it.
+    pub fn device_label(&self, transport: &TransportId) -> Option<String> {
+        let published = self.shared.published().ok()?;
+        published.roster.by_transport(transport).map(|(_, device)| device.label.clone())
+    }
+
+    /// The secret by which devices of this space find out that they share it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn discovery(&self) -> Result<larder_crypto::Secret<32>> {
+        Ok(self.shared.published()?.keyring.control().discovery())
+    }
+}

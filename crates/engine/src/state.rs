@@ -1,0 +1,376 @@
+//! What a space's writer knows of its database without asking it again.
+//!
+//! Invariant: it is what a fresh [`State::load`] would read. A transaction that fails loads it anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use larder_document::Cache;
+use larder_log::act::{Act, EpochReason};
+use larder_log::checkpoint::Checkpoint;
+use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
+use larder_log::merkle::{self, Frontier};
+use larder_log::roster::Roster;
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, Receipt};
+use larder_store::space::logs::{self, LogId, Tree};
+use larder_store::space::sections::{About, NewSection, Place};
+use larder_store::space::{control, entries, sections, set_value, transactions, value};
+use larder_types::limits::{DEPS_MAX, DOCUMENT_CACHE_BYTES};
+use larder_types::{Clock, DeviceId, EntryHash, EpochId, canonical};
+use minicbor::{Decode, Encode};
+use rusqlite::Connection;
+
+use crate::commit::{Appended, Draft};
+use crate::keyring::Keyring;
+use crate::space::Shared;
+use crate::{Error, Result};
+
+const STATE: &str = "writer";
+const STATE_BYTES_MAX: usize = 1 << 20;
+
+/// What is kept from one transaction to the next besides the tables.
+#[derive(Debug, Clone, Default, Encode, Decode)]
+#[cbor(array)]
+struct Kept {
+    /// The last clock reading given out or seen.
+    #[n(0)]
+    clock: Option<Clock>,
+    /// How far the own log has named the others in its deps.
+    #[n(1)]
+    named: BTreeMap<DeviceId, u64>,
+}
+
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: LogId,
+    pub(crate) frontier: Frontier,
+    pub(crate) clock: Clock,
+    pub(crate) roster: Roster,
+    pub(crate) keyring: Keyring,
+    /// The epoch that this device seals to; none before it has opened or received one.
+    pub(crate) epoch: Option<EpochId>,
+    pub(crate) cache: Cache,
+    named: BTreeMap<DeviceId, u64>,
+    /// The ends of the other logs.
+    others: BTreeMap<DeviceId, (u64, EntryHash)>,
+    /// The own log's size under its last checkpoint.
+    signed: u64,
+}
+
+/// What a failed unit is taken back to.
+pub(crate) struct Mark {
+    frontier: Frontier,
+    clock: Clock,
+    named: BTreeMap<DeviceId, u64>,
+}
+
+impl State {
+    /// Reads the state from the space's database.
+    pub(crate) fn load(db: &Connection, shared: &Arc<Shared>) -> Result<Self> {
+        let kept: Kept = match value(db, STATE)? {
+            Some(bytes) => canonical::decode(&bytes, STATE_BYTES_MAX)?,
+            None => Kept::default(),
+        };
+        let me = shared.keys.device();
+        let own = logs::find_or_add(db, &me)?;
+        let mut others = BTreeMap::new();
+        for log in logs::every(db)?.into_iter().filter(|log| log.device != me) {
+            let size = log.frontier.size();
+            if let Some(hash) = entries::hash(db, log.log, size)? {
+                others.insert(log.device, (size, hash));
+            }
+        }
+        let mut state = Self {
+            shared: Arc::clone(shared),
+            log: own.log,
+            signed: own.frontier.size(),
+            frontier: own.frontier,
+            clock: kept.clock.unwrap_or(Clock::ZERO),
+            roster: load_roster(db, shared)?,
+            keyring: load_keyring(db, shared)?,
+            epoch: None,
+            cache: Cache::new(DOCUMENT_CACHE_BYTES),
+            named: kept.named,
+            others,
+        };
+        state.choose_epoch();
+        Ok(state)
+    }
+
+    /// Writes what is not in the tables anyway.
+    pub(crate) fn save(&self, db: &Connection) -> Result<()> {
+        let kept = Kept { clock: Some(self.clock), named: self.named.clone() };
+        Ok(set_value(db, STATE, &canonical::encode(&kept))?)
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.shared.keys.device()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        let (frontier, clock, named) = (self.frontier.clone(), self.clock, self.named.clone());
+        Mark { frontier, clock, named }
+    }
+
+    pub(crate) fn return_to(&mut self, mark: Mark) {
+        (self.frontier, self.clock, self.named) = (mark.frontier, mark.clock, mark.named);
+        self.cache.clear();
+    }
+
+    /// Other logs' ends that the own log has not named yet, at most as many as a header may name.
+    fn take_deps(&mut self) -> Vec<Dep> {
+        let mut deps = Vec::new();
+        for (device, (seq, entry)) in &self.others {
+            if deps.len() == DEPS_MAX {
+                break;
+            }
+            if self.named.get(device).is_none_or(|named| named < seq) {
+                self.named.insert(*device, *seq);
+                deps.push(Dep { device: *device, seq: *seq, entry: *entry });
+            }
+        }
+        deps
+    }
+
+    /// Another device's log has grown to `size`, ending in `entry`.
+    pub(crate) fn grown(&mut self, device: DeviceId, size: u64, entry: EntryHash) {
+        self.others.insert(device, (size, entry));
+    }
+
+    /// Starts the next entry of the own log.
+    pub(crate) fn begin_entry(&mut self) -> EntryBuilder {
+        let seq = self.frontier.size() + 1;
+        let none = EpochId::new([0; 32]);
+        let epoch = self.epoch.unwrap_or(none);
+        self.clock = self.clock.tick(self.shared.env.now());
+        EntryBuilder::new(self.shared.id, self.device(), seq, epoch, 0).deps(self.take_deps())
+    }
+
+    /// Appends a finished entry to the own log.
+    pub(crate) fn insert_own(
+        &mut self,
+        db: &Connection,
+        entry: Entry,
+        drafts: &[&Draft],
+    ) -> Result<Appended> {
+        let sealed_bytes = entry.sealed.iter().map(Vec::len).sum();
+        let payloads: Vec<Payload> = entry.sealed.into_iter().map(Payload::Sealed).collect();
+        let sections: Vec<NewSection<'_>> = entry
+            .commitments
+            .iter()
+            .zip(&payloads)
+            .zip(drafts)
+            .map(|((commitment, payload), draft)| NewSection {
+                commitment,
+                payload,
+                state: sections::State::Applied,
+                about: Some(About { kind: draft.kind, object: draft.object, clock: self.clock }),
+            })
+            .collect();
+        let seq = entry.header.seq;
+        let new = entries::NewEntry {
+            seq,
+            hash: &entry.hash,
+            header: &entry.header_bytes,
+            sections: &sections,
+        };
+        entries::insert(db, self.log, &new)?;
+        let mut frontier = self.frontier.clone();
+        let mut nodes = Vec::new();
+        frontier.append(entry.hash.into(), &mut |node| nodes.push(node));
+        logs::advance(db, self.log, &frontier, &nodes)?;
+        self.frontier = frontier;
+        Ok(Appended { seq, hash: entry.hash, sealed_bytes })
+    }
+
+    /// Signs one checkpoint over all entries that no checkpoint covers yet.
+    pub(crate) fn sign(&mut self, db: &Connection) -> Result<()> {
+        let size = self.frontier.size();
+        if size > self.signed {
+            let signature = self.checkpoint().sign(&self.shared.keys.signing);
+            transactions::append(db, self.log, self.signed + 1, size, &signature)?;
+            self.signed = size;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let (size, root) = (self.frontier.size(), self.frontier.root());
+        Checkpoint { space: self.shared.id, device: self.device(), size, root }
+    }
+
+    /// Appends an act of this device's to its log, and takes it in.
+    pub(crate) fn append_act(&mut self, db: &Connection, act: &Act) -> Result<Appended> {
+        let draft = Draft::of_act(act);
+        let appended = self.append(db, &[&draft], None, None)?;
+        let header = entries::find(db, self.log, appended.seq)?
+            .and_then(|entry| Header::decode(&entry.header).ok())
+            .ok_or_else(|| Error::Internal("an entry just appended is not there".into()))?;
+        self.take_in(db, self.log, &header, 0, act)?.map_err(|reason| {
+            Error::Invalid(format!("the roster does not allow this: {reason}"))
+        })?;
+        Ok(appended)
+    }
+
+    /// Takes in an act: into the roster, and an epoch's secrets into the keyring. The inner error
+    /// says why it is void.
+    pub(crate) fn take_in(
+        &mut self,
+        db: &Connection,
+        log: LogId,
+        header: &Header,
+        index: u32,
+        act: &Act,
+    ) -> Result<std::result::Result<(), larder_log::VoidReason>> {
+        let place = Place { log, seq: header.seq, index };
+        let applied = self.roster.apply(header, index, act);
+        // Kept even if void by now: an act may take effect when its author's enrolment arrives.
+        control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
+        if let Act::Epoch(epoch) = act {
+            self.take_epoch(db, header, epoch)?;
+        }
+        self.choose_epoch();
+        Ok(applied)
+    }
+
+    fn take_epoch(
+        &mut self,
+        db: &Connection,
+        header: &Header,
+        act: &larder_log::act::EpochAct,
+    ) -> Result<()> {
+        let epoch = EpochId::from(header.hash());
+        if control::epoch(db, &epoch)?.is_some() {
+            return Ok(());
+        }
+        let (me, opener) = (self.device(), header.device);
+        // An envelope that does not open gives no secret; its sections wait for another way.
+        let secrets = receive_epoch(&header.space, opener, act, me, &self.shared.keys.sealing)
+            .unwrap_or(None);
+        let wrapped = secrets.as_ref().and_then(|secrets| self.wrap(&epoch, secrets));
+        let act = Act::Epoch(act.clone()).to_body();
+        control::add_epoch(db, &control::Epoch { epoch, opener, act, wrapped })?;
+        if let Some(secrets) = secrets {
+            self.keyring.insert(epoch, secrets);
+        }
+        Ok(())
+    }
+
+    /// The secret of the highest band, sealed; the lower ones derive from it.
+    fn wrap(&self, epoch: &EpochId, secrets: &EpochSecrets) -> Option<Vec<u8>> {
+        let highest = secrets.bands().iter().max_by_key(|secret| secret.band())?;
+        let mut plain = zeroize::Zeroizing::new(vec![highest.band() as u8]);
+        plain.extend_from_slice(highest.secret().expose());
+        let mut entropy = self.shared.env.entropy();
+        Some(self.shared.vault.seal(&mut *entropy, &epoch_purpose(epoch), &plain))
+    }
+
+    fn choose_epoch(&mut self) {
+        let keyring = &self.keyring;
+        self.epoch = self.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
+    }
+
+    /// Opens an epoch for exactly the devices that are cleared now, if there is none.
+    pub(crate) fn ensure_epoch(&mut self, db: &Connection) -> Result<()> {
+        if self.epoch.is_some() {
+            return Ok(());
+        }
+        let recipients: Vec<_> = self
+            .roster
+            .cleared()
+            .into_iter()
+            .filter_map(|(id, band)| Some((id, self.roster.device(&id)?.keys.sealing, band)))
+            .collect();
+        let supersedes = self.roster.epochs().map(|(epoch, _)| *epoch).collect();
+        let mut entropy = self.shared.env.entropy();
+        let (act, _) = open_epoch_act(
+            &mut *entropy,
+            &self.shared.id,
+            self.device(),
+            &recipients,
+            EpochReason::Enrolment,
+            supersedes,
+        )
+        .map_err(|e| Error::Internal(format!("an epoch could not be opened: {e}")))?;
+        self.append_act(db, &Act::Epoch(act))?;
+        match self.epoch {
+            Some(_) => Ok(()),
+            None => Err(Error::Invalid(
+                "this device is not enrolled in the space yet: sync with the device that invited \
+                 it first"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The receipt of an entry of the own log, against its newest checkpoint.
+    pub(crate) fn receipt(&self, db: &Connection, seq: u64) -> Result<Receipt> {
+        let transaction = transactions::last_of(db, self.log)?
+            .ok_or_else(|| Error::Corrupt("the own log has no checkpoint".into()))?;
+        receipt(db, &self.checkpoint(), self.log, seq, transaction.signature)
+    }
+}
+
+/// The receipt of entry `seq` of a log, against a checkpoint of it.
+pub(crate) fn receipt(
+    db: &Connection,
+    checkpoint: &Checkpoint,
+    log: LogId,
+    seq: u64,
+    signature: [u8; 64],
+) -> Result<Receipt> {
+    let entry = entries::find(db, log, seq)?.ok_or_else(|| {
+        Error::NotFound(format!("there is no entry {seq} in the log of {}", checkpoint.device))
+    })?;
+    let index = seq - 1;
+    let proof = merkle::inclusion_proof(&Tree::new(db, log), index, checkpoint.size)?;
+    let header = entry.header;
+    Ok(Receipt { header, index, proof, checkpoint: *checkpoint, signature, object: None })
+}
+
+/// Reads roster and secrets for a space that is opened without a writer.
+pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
+    shared.publish(&load_roster(db, shared)?, &load_keyring(db, shared)?);
+    Ok(())
+}
+
+fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
+    let mut roster = Roster::new(shared.id);
+    for act in control::acts(db)? {
+        let place = act.place;
+        let header = entries::find(db, place.log, place.seq)?
+            .and_then(|entry| Header::decode(&entry.header).ok())
+            .ok_or_else(|| Error::Corrupt("a membership act's entry is missing".into()))?;
+        if let Ok(Some(body)) = Act::from_body(act.kind, &act.body) {
+            // What is void now was void before, and may cease to be.
+            let _ = roster.apply(&header, place.index, &body);
+        }
+    }
+    Ok(roster)
+}
+
+fn load_keyring(db: &Connection, shared: &Shared) -> Result<Keyring> {
+    let wrapped = control::secret(db, CONTROL)?
+        .ok_or_else(|| Error::Corrupt("the space's control secret is missing".into()))?;
+    let control = larder_log::epoch::ControlSecret::new(shared.vault.open(CONTROL, &wrapped)?);
+    let mut keyring = Keyring::new(control);
+    for epoch in control::epochs(db)? {
+        let Some(wrapped) = &epoch.wrapped else { continue };
+        let plain = shared.vault.open::<33>(&epoch_purpose(&epoch.epoch), wrapped)?;
+        let (band, secret) = plain.expose().split_at(1);
+        let band = band.first().and_then(|band| Band::from_u8(*band));
+        let secret = larder_crypto::Secret::from_slice(secret);
+        let (Some(band), Some(secret)) = (band, secret) else {
+            return Err(Error::Corrupt("an epoch's secret has another form".into()));
+        };
+        let highest = BandSecret::new(band, 0, secret);
+        keyring.insert(epoch.epoch, EpochSecrets::from_highest(highest));
+    }
+    Ok(keyring)
+}
+
+pub(crate) const CONTROL: &str = "control";
+
+fn epoch_purpose(epoch: &EpochId) -> String {
+    format!("epoch/{epoch}")
+}

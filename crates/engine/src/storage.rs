@@ -1,0 +1,94 @@
+//! Where databases are: encrypted files, or memory.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use larder_crypto::Secret;
+use larder_pages::{OpenMode, Vfs};
+use larder_store::{Access, StoreError};
+use rusqlite::Connection;
+
+use crate::{Environment, Error, Result};
+
+/// How a profile's databases are kept.
+#[derive(Clone)]
+pub(crate) enum Storage {
+    /// Encrypted files in a directory.
+    Disk { vfs: Vfs, dir: PathBuf, read_only: bool },
+    /// Plain files, for the control run of a search for plaintext and nothing else.
+    Plain { dir: PathBuf },
+    /// Nothing on disk.
+    Memory { name: String },
+}
+
+impl Storage {
+    /// Encrypted files under `dir`.
+    pub(crate) fn disk(env: &dyn Environment, dir: &Path, read_only: bool) -> Result<Self> {
+        Ok(Self::Disk { vfs: vfs(env)?, dir: dir.to_owned(), read_only })
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn path(&self, file: &str) -> Option<PathBuf> {
+        match self {
+            Self::Disk { dir, .. } | Self::Plain { dir } => Some(dir.join(file)),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    /// Opens one of its databases, ready for [`larder_store`] and [`larder_search`].
+    pub(crate) fn open(
+        &self,
+        file: &str,
+        key: &Secret<32>,
+        create: bool,
+        access: Access,
+    ) -> Result<Connection> {
+        let conn = match self {
+            Self::Disk { vfs, dir, read_only } => {
+                let mode = match (create, *read_only) {
+                    (true, false) => OpenMode::Create,
+                    (false, false) => OpenMode::ReadWrite,
+                    (_, true) => OpenMode::ReadOnly,
+                };
+                vfs.open(&dir.join(file), key, mode)?
+            }
+            Self::Plain { dir } => {
+                let conn = Connection::open(dir.join(file)).map_err(StoreError::open)?;
+                conn.pragma_update(None, "journal_mode", "wal").map_err(StoreError::open)?;
+                conn
+            }
+            Self::Memory { name } => larder_pages::open_in_memory(&format!("{name}/{file}"))?,
+        };
+        larder_store::configure(&conn, access)?;
+        larder_pages::load_vectors(&conn).map_err(StoreError::open)?;
+        Ok(conn)
+    }
+
+    /// Removes one of its databases, if it is there.
+    pub(crate) fn remove(&self, file: &str) -> Result<()> {
+        let Some(path) = self.path(file) else { return Ok(()) };
+        for path in [path.clone(), path.with_extension("db-wal")] {
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io(&path, e)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The encrypting VFS above the environment's lower one, registered once per process.
+fn vfs(env: &dyn Environment) -> Result<Vfs> {
+    static REGISTERED: OnceLock<Mutex<HashMap<String, Vfs>>> = OnceLock::new();
+    let registered = REGISTERED.get_or_init(Mutex::default);
+    let mut registered = registered.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = format!("larder-{}", env.lower_vfs().unwrap_or("default"));
+    if let Some(vfs) = registered.get(&name) {
+        return Ok(vfs.clone());
+    }
+    let vfs = Vfs::register(&name, env.lower_vfs(), env.entropy())?;
+    registered.insert(name, vfs.clone());
+    Ok(vfs)
+}

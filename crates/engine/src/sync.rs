@@ -1,0 +1,162 @@
+//! What a sync session asks of storage, answered from a read connection.
+
+use larder_log::ack::Ack;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::merkle;
+use larder_log::{Batch, Class, Header, Payload};
+use larder_protocol::{Fork, LogHead, Position, Reply, Request};
+use larder_store::space::logs::{self, Tree};
+use larder_store::space::transactions::Walk;
+use larder_store::space::{control, transactions};
+use larder_types::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
+use larder_types::{DeviceId, EpochId, TransportId, canonical};
+
+use crate::keyring::Opening;
+use crate::space::Space;
+use crate::{Error, Result};
+
+impl Space {
+    /// Answers a request of a session with the device that has this transport key. `None`: the
+    /// request is the writer's to answer ([`crate::SpaceWriter`]).
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn answer(&self, peer: &TransportId, request: &Request) -> Option<Result<Reply>> {
+        match request {
+            Request::ReadFrontiers => Some(self.read_frontiers()),
+            Request::CheckFrontiers { logs } => Some(self.check_frontiers(logs)),
+            Request::ReadBatch { after, have, epochs } => {
+                let have = have.iter().map(|(device, size)| (*device, *size));
+                Some(self.read_batch(peer, *after, have, epochs))
+            }
+            Request::Apply { .. } | Request::StoreAcks { .. } => None,
+        }
+    }
+
+    fn read_frontiers(&self) -> Result<Reply> {
+        let db = self.shared.pool.reader()?;
+        let mut heads = Vec::new();
+        for log in logs::every(&db)? {
+            if let Some(last) = transactions::last_of(&db, log.log)? {
+                heads.push(LogHead {
+                    device: log.device,
+                    size: log.frontier.size(),
+                    root: log.frontier.root(),
+                    signature: last.signature,
+                });
+            }
+        }
+        let acks = control::acks(&db)?.into_iter().map(|ack| self.ack_of(&ack)).collect();
+        let epochs_held = self.shared.published()?.keyring.held();
+        Ok(Reply::Frontiers { logs: heads, epochs_held, acks })
+    }
+
+    pub(crate) fn ack_of(&self, ack: &control::Ack) -> Ack {
+        let control::Ack { acker, device, size, root, time_s, signature } = *ack;
+        Ack { acker, space: self.id(), device, size, root, time_s, signature }
+    }
+
+    /// Where both hold a log, the shorter must be the beginning of the longer. What the peer holds
+    /// beyond this device's end is compared when it is received.
+    fn check_frontiers(&self, heads: &[LogHead]) -> Result<Reply> {
+        let db = self.shared.pool.reader()?;
+        let mut forks = Vec::new();
+        for head in heads {
+            let Some(log) = logs::find(&db, &head.device)? else { continue };
+            if head.size == 0 || head.size > log.frontier.size() {
+                continue;
+            }
+            let Ok(root) = merkle::root_at(&Tree::new(&db, log.log), head.size) else {
+                return Err(Error::Corrupt(format!("the tree of {} has a hole", head.device)));
+            };
+            let theirs = self.checkpoint_of(head);
+            if root != head.root && theirs.verify(&head.signature).is_ok() {
+                let ours = self.checkpoint(log.device, &log.frontier);
+                let last = transactions::last_of(&db, log.log)?;
+                let ours = last.map(|last| ours.to_note(&last.signature)).unwrap_or_default();
+                let evidence = canonical::encode(&(theirs.to_note(&head.signature), ours));
+                forks.push(Fork { device: head.device, evidence });
+            }
+        }
+        Ok(Reply::Checked { forks })
+    }
+
+    fn checkpoint_of(&self, head: &LogHead) -> Checkpoint {
+        let LogHead { device, size, root, .. } = *head;
+        Checkpoint { space: self.id(), device, size, root }
+    }
+
+    /// The next run of entries that the peer lacks: of one log, under one checkpoint, from one
+    /// transaction or from several that follow each other here.
+    fn read_batch(
+        &self,
+        peer: &TransportId,
+        after: Position,
+        have: impl Iterator<Item = (DeviceId, u64)>,
+        epochs: &[EpochId],
+    ) -> Result<Reply> {
+        let db = self.shared.pool.reader()?;
+        let mut walk = Walk::new(&db, have)?;
+        walk.skip_to(i64::try_from(after.0).unwrap_or(i64::MAX));
+        let Some((first, from_seq)) = walk.next(&db)? else {
+            return Ok(Reply::Batch { position: after, batch: None });
+        };
+        let mut batch = transactions::batch(&db, &first, from_seq)?;
+        let mut last = first;
+        let mut bytes = sealed_bytes(&batch);
+        while bytes < BATCH_BYTES_TARGET {
+            let Some((next, from)) = walk.next(&db)? else { break };
+            let count = batch.entries.len() as u64 + (next.last_seq - next.first_seq) + 1;
+            if next.log != last.log || from != last.last_seq + 1 || count > LIMIT {
+                break;
+            }
+            let more = transactions::batch(&db, &next, from)?;
+            bytes += sealed_bytes(&more);
+            batch.entries.extend(more.entries);
+            batch.signature = more.signature;
+            last = next;
+        }
+        self.open_for(peer, epochs, &mut batch)?;
+        let position = Position(u64::try_from(last.position).unwrap_or_default());
+        Ok(Reply::Batch { position, batch: Some(Box::new(batch)) })
+    }
+
+    /// Hands sections opened to a cleared peer that was not given the secret to open them.
+    fn open_for(&self, peer: &TransportId, epochs: &[EpochId], batch: &mut Batch) -> Result<()> {
+        let published = self.shared.published()?;
+        let Some((_, device)) = published.roster.by_transport(peer) else { return Ok(()) };
+        if !device.role.may_read() {
+            return Ok(());
+        }
+        let receives = |epoch: &EpochId| {
+            let named = published.roster.epochs().find(|(id, _)| *id == epoch);
+            named.is_some_and(|(_, epoch)| epoch.recipients.contains_key(&device.keys.signing))
+        };
+        for entry in &mut batch.entries {
+            let Ok(header) = Header::decode(&entry.header) else { continue };
+            if epochs.contains(&header.epoch) || receives(&header.epoch) {
+                continue;
+            }
+            for (index, (commitment, payload)) in
+                (0..).zip(entry.commitments.iter().zip(&mut entry.payloads))
+            {
+                let Payload::Sealed(sealed) = &*payload else { continue };
+                if commitment.class != Class::Data as u8 {
+                    continue;
+                }
+                let opening = published.keyring.open(&header, index, commitment, sealed);
+                if let Opening::Opened(opened) = opening {
+                    *payload = Payload::Opened(opened.encode());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sealed_bytes(batch: &Batch) -> usize {
+    let commitments = batch.entries.iter().flat_map(|entry| &entry.commitments);
+    commitments.map(|section| usize::try_from(section.len).unwrap_or(usize::MAX)).sum()
+}
+
+const LIMIT: u64 = BATCH_ENTRIES_MAX as u64;

@@ -1,0 +1,173 @@
+//! A unit of work: what one atomic commit is to do.
+
+use larder_document::{Heads, Object};
+use larder_types::{
+    CollectionName, CorrelationId, Entropy, Hash, IdempotencyKey, ObjectId, canonical,
+};
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// Which value a `put` was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// The current one, whatever it is: fields that differ from it are changed.
+    Latest,
+    /// The one at these heads: only what differs from it is changed, and edits made since survive.
+    Merge(Heads),
+    /// The one at these heads, which must still be the current one, else the unit fails with
+    /// [`Error::Conflict`].
+    Exactly(Heads),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Put { collection: CollectionName, object: ObjectId, value: Object, base: Base },
+    Delete { object: ObjectId },
+    Vector { object: ObjectId, vector: Vec<f32> },
+}
+
+/// One atomic commit over any number of documents: all of it happens, or nothing.
+///
+/// It makes one entry in the log and returns one receipt. Costs what it holds: the values are
+/// kept until the commit.
+#[derive(Debug, Clone, Default)]
+pub struct UnitOfWork {
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    pub(crate) actor: Option<String>,
+    pub(crate) correlation: Option<CorrelationId>,
+}
+
+impl UnitOfWork {
+    /// An empty unit, which commits to nothing and fails.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates a document under a fresh id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name or a value that is not a JSON object.
+    pub fn create<T: Serialize>(
+        &mut self,
+        entropy: &mut dyn Entropy,
+        collection: &str,
+        value: &T,
+    ) -> Result<ObjectId> {
+        let object = ObjectId::random(entropy);
+        let (collection, value) = (parse_collection(collection)?, to_object(value)?);
+        let base = Base::Latest;
+        self.operations.push(Operation::Put { collection, object, value, base });
+        Ok(object)
+    }
+
+    /// Gives a document this value, creating it if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name or a value that is not a JSON object.
+    pub fn put<T: Serialize>(
+        &mut self,
+        collection: &str,
+        object: ObjectId,
+        value: &T,
+    ) -> Result<()> {
+        self.put_at(collection, object, value, Base::Latest)
+    }
+
+    /// Gives a document this value, made from the value at `base`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name or a value that is not a JSON object.
+    pub fn put_at<T: Serialize>(
+        &mut self,
+        collection: &str,
+        object: ObjectId,
+        value: &T,
+        base: Base,
+    ) -> Result<()> {
+        let (collection, value) = (parse_collection(collection)?, to_object(value)?);
+        self.operations.push(Operation::Put { collection, object, value, base });
+        Ok(())
+    }
+
+    /// Deletes a document, for ever and on every device: no concurrent edit brings it back.
+    pub fn delete(&mut self, object: ObjectId) {
+        self.operations.push(Operation::Delete { object });
+    }
+
+    /// Gives a document the app's own embedding, for this device's vector index. All vectors of
+    /// one space have the same number of dimensions; they are not synced.
+    pub fn vector(&mut self, object: ObjectId, vector: Vec<f32>) {
+        self.operations.push(Operation::Vector { object, vector });
+    }
+
+    /// A unit with a key that this device has committed before changes nothing and returns the
+    /// first receipt; with other content under that key it fails.
+    pub fn idempotency_key(&mut self, key: IdempotencyKey) {
+        self.idempotency_key = Some(key);
+    }
+
+    /// Who, within the app, did this: recorded sealed in the log. At most 128 bytes.
+    pub fn actor(&mut self, actor: &str) {
+        self.actor = Some(actor.to_owned());
+    }
+
+    /// Ties this unit to others.
+    pub fn correlation(&mut self, correlation: CorrelationId) {
+        self.correlation = Some(correlation);
+    }
+
+    /// How many operations it holds.
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// A digest of what the unit is to do, the same for the same calls in the same order.
+    pub(crate) fn digest(&self) -> Result<Hash> {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        for operation in &self.operations {
+            match operation {
+                Operation::Put { collection, object, value, base, .. } => {
+                    let json = larder_document::check(value)?;
+                    let base = match base {
+                        Base::Latest => vec![0],
+                        Base::Merge(heads) => [vec![1], canonical::encode(heads)].concat(),
+                        Base::Exactly(heads) => [vec![2], canonical::encode(heads)].concat(),
+                    };
+                    parts.push(canonical::encode(&(0u8, collection, object)));
+                    parts.push(base);
+                    parts.push(json);
+                }
+                Operation::Delete { object } => parts.push(canonical::encode(&(1u8, object))),
+                Operation::Vector { object, vector } => {
+                    parts.push(canonical::encode(&(2u8, object, vector.clone())));
+                }
+            }
+        }
+        parts.push(canonical::encode(&(self.actor.clone(), self.correlation)));
+        let mut bytes = b"larder/unit/v0".to_vec();
+        for part in &parts {
+            bytes.extend((part.len() as u64).to_be_bytes());
+            bytes.extend(part);
+        }
+        Ok(larder_crypto::hash::sha256(&[&bytes]))
+    }
+}
+
+pub(crate) fn parse_collection(name: &str) -> Result<CollectionName> {
+    name.parse().map_err(|e: larder_types::NameError| Error::Invalid(e.to_string()))
+}
+
+fn to_object<T: Serialize>(value: &T) -> Result<Object> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::Invalid("a document must serialise to a JSON object".into())),
+        Err(e) => Err(Error::Invalid(format!("the value does not serialise to JSON: {e}"))),
+    }
+}
