@@ -130,23 +130,11 @@ impl Table {
         Ok(())
     }
 
-    /// Deleting alone would leave the vector in its chunk, so it is overwritten first.
+    /// sqlite-vec overwrites with zeros what it deletes (a test looks).
     fn remove(&self, tx: &Connection, document: i64) -> Result<(), SearchError> {
         let Self(name) = self;
-        let length: Option<i64> = tx
-            .prepare_cached(&format!(
-                "SELECT vec_length(embedding) FROM {name} WHERE document = ?"
-            ))?
-            .query_row([document], |row| row.get(0))
-            .optional()?;
-        if let Some(length) = length {
-            tx.prepare_cached(&format!(
-                "UPDATE {name} SET embedding = zeroblob(4 * ?) WHERE document = ?"
-            ))?
-            .execute([length, document])?;
-            tx.prepare_cached(&format!("DELETE FROM {name} WHERE document = ?"))?
-                .execute([document])?;
-        }
+        tx.prepare_cached(&format!("DELETE FROM {name} WHERE document = ?"))?
+            .execute([document])?;
         Ok(())
     }
 }
