@@ -1,4 +1,4 @@
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// What went wrong with a database, sorted by blame: the storage, the schema, the caller.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +167,7 @@ impl StoreError {
                 .downcast_ref::<Self>()
                 .map(Self::kind)
                 .or_else(|| source.downcast_ref::<rusqlite::Error>().map(kind_of))
+                .or_else(|| source.downcast_ref::<larder_pages::Error>().map(kind_of_pages))
                 .unwrap_or(ErrorKind::Io),
             Self::Closed | Self::RolledBack | Self::Misuse { .. } => ErrorKind::Misuse,
         }
@@ -198,13 +199,31 @@ pub fn kind_of(error: &rusqlite::Error) -> ErrorKind {
     use rusqlite::Error as E;
     match error {
         E::SqliteFailure(failure, _) | E::SqlInputError { error: failure, .. } => {
-            kind_of_code(failure.code)
+            // A page that does not authenticate.
+            if failure.extended_code == ffi::SQLITE_IOERR_DATA {
+                ErrorKind::Corrupt
+            } else {
+                kind_of_code(failure.code)
+            }
         }
         E::FromSqlConversionFailure(..)
         | E::IntegralValueOutOfRange(..)
         | E::InvalidColumnType(..)
         | E::Utf8Error(..) => ErrorKind::Corrupt,
         E::InvalidPath(_) | E::ToSqlConversionFailure(_) => ErrorKind::Misuse,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn kind_of_pages(error: &larder_pages::Error) -> ErrorKind {
+    use larder_pages::Error as E;
+    match error {
+        E::InUse { .. } | E::Busy(_) => ErrorKind::Busy,
+        E::Full(_) => ErrorKind::Full,
+        E::NotADatabase { .. } | E::Corrupt { .. } | E::WrongKey { .. } => ErrorKind::Corrupt,
+        E::Missing { .. } | E::NotWritable { .. } | E::Io(_) => ErrorKind::Io,
+        E::NoLowerVfs { .. } | E::NameTaken { .. } | E::Unnameable(_) => ErrorKind::Misuse,
+        E::Sqlite(error) => kind_of(error),
         _ => ErrorKind::Internal,
     }
 }

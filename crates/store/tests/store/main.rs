@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod encrypted;
 mod faults;
 mod fixture;
 mod migrations;
