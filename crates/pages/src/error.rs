@@ -53,6 +53,14 @@ pub enum Error {
         /// The database.
         path: PathBuf,
     },
+    /// The operating system did not open the file.
+    #[error("{path} cannot be opened: check that its folder exists and may be written")]
+    CannotOpen {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
     /// The operating system refused a read, a write or a lock.
     #[error("reading or writing the database failed: {0}")]
     Io(#[source] rusqlite::Error),

@@ -33,7 +33,7 @@ const CLEAR_BYTES: [u8; 8] = [0x10, 0x00, 2, 2, 48, 64, 32, 32];
 const FRAME_CLEAR: usize = 16;
 
 /// HKDF's `info` and the start of all associated data.
-const LABEL: &[u8; 16] = b"larder-pages-v1\0";
+const LABEL: &[u8; 16] = b"larder/pages/v1\0";
 const MAIN: u8 = 1;
 const WAL: u8 = 2;
 const KEY_EPOCH: u16 = 1;

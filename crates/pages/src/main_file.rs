@@ -91,6 +91,7 @@ impl MainFile {
             return Err(Code::READONLY);
         }
         self.fill_holes_before(next)?;
+        self.session.database.pages_min.fetch_min(next - 1, Ordering::AcqRel);
         self.lower.truncate(size)
     }
 

@@ -1,4 +1,4 @@
-use std::ffi::CString;
+use std::ffi::{CString, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::database::{Fault, Request, Shared};
+use crate::error::extended_code;
 use crate::lower::LowerVfs;
 use crate::nonces::Nonces;
 use crate::shim;
@@ -71,7 +72,7 @@ impl Vfs {
     ///
     /// # Errors
     /// [`Error::WrongKey`], [`Error::NotADatabase`], [`Error::Corrupt`], [`Error::InUse`],
-    /// [`Error::Missing`], [`Error::NotWritable`], and those of the storage.
+    /// [`Error::Missing`], [`Error::NotWritable`], [`Error::CannotOpen`], and those of the storage.
     pub fn open(&self, path: &Path, key: &Secret<32>, mode: OpenMode) -> Result<Connection> {
         let full = self
             .shared
@@ -180,11 +181,18 @@ fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Erro
         }
         Some(Fault::NotWritable) => Error::NotWritable { path },
         Some(Fault::WrongKey) => Error::WrongKey { path },
+        Some(Fault::Lower(_)) | None if extended_code(&error).is_some_and(is_cannot_open) => {
+            Error::CannotOpen { path, source: error }
+        }
         Some(Fault::Lower(_)) | None => match Error::from(error) {
             Error::Corrupt { damage, .. } => Error::Corrupt { path: Some(path), damage },
             error => error,
         },
     }
+}
+
+fn is_cannot_open(code: c_int) -> bool {
+    code & 0xff == ffi::SQLITE_CANTOPEN
 }
 
 fn c_string(name: &str) -> Result<CString> {
