@@ -45,7 +45,8 @@ pub enum StoreError {
     },
     /// The database was written by a newer version of this program.
     #[error(
-        "the {database} database has schema {found}, this version knows up to {known}: update the program; nothing was changed"
+        "the {database} database has schema {found}, this version knows up to {known}: \
+         update the program; nothing was changed"
     )]
     Newer {
         /// Which database.
@@ -57,7 +58,8 @@ pub enum StoreError {
     },
     /// The database was written by an older version and was opened for reading only.
     #[error(
-        "the {database} database has schema {found}, and {known} is needed: open it once for writing, which migrates it"
+        "the {database} database has schema {found}, and {known} is needed: \
+         open it once for writing, which migrates it"
     )]
     Older {
         /// Which database.
@@ -69,7 +71,9 @@ pub enum StoreError {
     },
     /// A migration differs from the one that was applied.
     #[error(
-        "migration {number} of the {database} database is not the one that was applied to this file: use the version of the program that wrote it, or restore a backup; nothing was changed"
+        "migration {number} of the {database} database is not the one that was applied to this \
+         file: use the version of the program that wrote it, or restore a backup; \
+         nothing was changed"
     )]
     Edited {
         /// Which database.
@@ -79,7 +83,8 @@ pub enum StoreError {
     },
     /// The history of migrations misses one.
     #[error(
-        "the {database} database misses migration {number} though a later one was applied: restore a backup; nothing was changed"
+        "the {database} database misses migration {number} though a later one was applied: \
+         restore a backup; nothing was changed"
     )]
     Gap {
         /// Which database.
@@ -253,7 +258,8 @@ fn advice(error: &rusqlite::Error) -> String {
             "no space is left; free some and try again, what was committed before is safe"
         }
         ErrorKind::Corrupt => {
-            "the file is damaged, or the key is not its key; restore it from a backup or another device"
+            "the file is damaged, or the key is not its key; \
+             restore it from a backup or another device"
         }
         ErrorKind::Io => {
             "the file cannot be read or written; check the disk and the file's permissions"

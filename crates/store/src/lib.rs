@@ -1,8 +1,8 @@
 //! One space's database, and the profile's: migrations, tables, connections.
 //!
 //! Every function takes a connection that is open already; writes belong into a transaction
-//! ([`begin`], [`commit`]), so that a unit of work is kept whole or not at all. `docs/format/store.md`
-//! lists the tables.
+//! ([`begin`], [`commit`]), so that a unit of work is kept whole or not at all.
+//! `docs/format/store.md` lists the tables.
 //!
 //! Invariants: nothing here decrypts a section or sees an unwrapped key; no clock is read and no
 //! randomness drawn; every error names the part of the database it concerns.

@@ -100,14 +100,14 @@ pub struct Applied {
     pub duration_us: u64,
 }
 
-type Backup<'a> =
-    dyn FnMut(&Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+/// What a backup before a migration returns.
+pub type BackedUp = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// What migrating takes from outside: the time, a stopwatch, and a way to back up first.
 pub struct Run<'a> {
     now: Timestamp,
     stopwatch_us: Box<dyn Fn() -> u64 + 'a>,
-    back_up: Option<Box<Backup<'a>>>,
+    back_up: Option<Box<dyn FnMut(&Connection) -> BackedUp + 'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -125,10 +125,7 @@ impl<'a> Run<'a> {
 
     /// Calls `back_up` before the first step on a database that holds something already.
     #[must_use]
-    pub fn backing_up(
-        mut self,
-        back_up: impl FnMut(&Connection) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a,
-    ) -> Self {
+    pub fn backing_up(mut self, back_up: impl FnMut(&Connection) -> BackedUp + 'a) -> Self {
         self.back_up = Some(Box::new(back_up));
         self
     }

@@ -66,8 +66,12 @@ fn collect(walk: &mut Walk, conn: &Connection) -> Vec<(Transaction, u64)> {
     std::iter::from_fn(|| walk.next(conn).unwrap()).collect()
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn replicas_that_walk_each_other_converge_in_causal_order(
