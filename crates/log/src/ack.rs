@@ -1,7 +1,8 @@
 //! Acknowledgements: C2SP tlog-cosignatures, version 1 (Ed25519), by which one device states the
 //! largest tree of another's log that it has stored and, where it is cleared, opened.
 
-use larder_crypto::{AckKey, AckPublic};
+use larder_crypto::AckKey;
+pub use larder_crypto::AckPublic;
 use larder_types::{DeviceId, Hash, SpaceId};
 
 use crate::checkpoint::Checkpoint;
