@@ -1,7 +1,8 @@
 //! Several connections, several threads, several processes.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,9 @@ const CHILD: &str = "LARDER_PAGES_TEST_CHILD";
 fn child() {
     let Ok(order) = std::env::var(CHILD) else { return };
     let (mode, path) = order.split_once(' ').unwrap();
+    if mode == "write-on" {
+        return write_on(Path::new(path));
+    }
     let mode = if mode == "read" { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
     match vfs().open(Path::new(path), &key(KEY), mode) {
         Ok(db) => println!("child: opened {}", dump(&db).is_ok()),
@@ -24,12 +28,55 @@ fn child() {
     }
 }
 
-fn in_another_process(mode: &str, path: &Path) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
+/// Commits, and says so after each commit, until it is killed.
+fn write_on(path: &Path) {
+    let db = vfs().open(path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    db.execute_batch("PRAGMA cache_size=5; PRAGMA wal_autocheckpoint=40").unwrap();
+    for i in db.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap().. {
+        db.execute("INSERT INTO t VALUES (?1, hex(randomblob(3000)))", [i]).unwrap();
+        println!("committed {i}");
+    }
+}
+
+fn order(mode: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["sharing::child", "--exact", "--nocapture"])
-        .env(CHILD, format!("{mode} {}", path.display()))
-        .output()
-        .unwrap();
+        .env(CHILD, format!("{mode} {}", path.display()));
+    command
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_said_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let vfs = vfs();
+    create(&vfs, &path).execute_batch("CREATE TABLE t (i, a)").unwrap();
+    let mut committed = 0;
+    for round in 1..=5_i64 {
+        let mut child = order("write-on", &path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        while committed < round * 17 {
+            let line = said.next().unwrap().unwrap();
+            if let Some((_, i)) = line.split_once("committed ") {
+                committed = i.parse::<i64>().unwrap() + 1;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let db = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+        let found = db.query_row("SELECT count(*), max(i) + 1 FROM t", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        let (count, next) = found.unwrap();
+        assert!(count == next && count >= committed, "{count} of {committed}");
+        assert!(is_intact(&db));
+        committed = count;
+    }
+}
+
+fn in_another_process(mode: &str, path: &Path) -> String {
+    let output = order(mode, path).output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     let (_, said) = output.split_once("child: ").unwrap_or_else(|| panic!("{output}"));
     said.lines().next().unwrap().to_owned()
