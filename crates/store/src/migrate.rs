@@ -103,11 +103,13 @@ pub struct Applied {
 /// What a backup before a migration returns.
 pub type BackedUp = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
+type Backup<'a> = dyn FnMut(&Connection) -> BackedUp + 'a;
+
 /// What migrating takes from outside: the time, a stopwatch, and a way to back up first.
 pub struct Run<'a> {
     now: Timestamp,
     stopwatch_us: Box<dyn Fn() -> u64 + 'a>,
-    back_up: Option<Box<dyn FnMut(&Connection) -> BackedUp + 'a>>,
+    back_up: Option<Box<Backup<'a>>>,
 }
 
 impl<'a> Run<'a> {
