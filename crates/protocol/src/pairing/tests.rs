@@ -175,3 +175,16 @@ fn a_refusal_says_why() {
         PairReply::Welcome { .. } => panic!(),
     }
 }
+
+#[test]
+fn a_new_member_is_left_out_of_the_request() {
+    let keys = joiner(1).keys;
+    let fields = |member| {
+        let said = PairRequest::new(&secret(1), &EXPORTER, keys.clone(), "x", member).unwrap();
+        let frame = said.encode();
+        assert_eq!(PairRequest::decode(&frame).unwrap().member(), member);
+        frame[1]
+    };
+    // An array of three, or of four.
+    assert_eq!((fields(None), fields(Some(MemberId::new([4; 16])))), (0x83, 0x84));
+}
