@@ -33,9 +33,15 @@ pub use apply::Applied;
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use key_file::Unlock;
+pub use larder_crypto::Secret;
+pub use larder_crypto::password::Argon2Params;
 pub use larder_document::{Conflict, DocumentError, Heads, Object};
-pub use larder_log::Receipt;
+pub use larder_log::ack::Ack;
+pub use larder_log::act::Enrolment;
+pub use larder_log::{Batch, Receipt, entry_hash};
+pub use larder_pages::Error as PagesError;
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
+pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,
     ReceiptInfo, SpaceStatus,
