@@ -5,7 +5,7 @@
 //! from a peer never panic and are bounded before they are kept. `docs/format/wire.md` draws all
 //! that is said here.
 //!
-//! A connection opens with a [`greeting`], then carries one [`Session`] for each space in common.
+//! A connection opens with a [`Greeting`], then carries one [`Session`] for each space in common.
 //! [`pairing`] is what a device that is in no space yet says instead.
 
 mod acks;

@@ -18,7 +18,9 @@ pub use exchange::{Config, Event, Fork, Position, Reply, Request};
 /// [`Session::poll_request`] (storage answers each with [`Session::handle_reply`]; requests may
 /// run beside each other), [`Session::poll_transmit`], [`Session::poll_event`], and set a timer for
 /// [`Session::poll_timeout`]. Before reading a frame from the peer ask [`Session::wants_frame`];
-/// before writing one may wait, for [`Session::poll_transmit`] makes the next as the last is taken.
+/// write what [`Session::poll_transmit`] gives from a task of its own and poll it again only when
+/// that is written, so that batches are read as fast as they leave, and two devices that both have
+/// much to say never wait for each other to read.
 ///
 /// Memory at worst: [`Config::batches_in_flight_max`] batches received and two to be sent, each up
 /// to [`Config::frame_bytes_max`]; a few hundred bytes for each log and acknowledgement.

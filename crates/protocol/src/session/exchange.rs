@@ -87,7 +87,7 @@ pub enum Reply {
     Frontiers {
         /// Head of each log of which anything is held; in any order.
         logs: Vec<LogHead>,
-        /// Epochs whose secrets are held; the first [`EPOCHS_MAX`] are told the peer.
+        /// Epochs whose secrets are held; the first [`crate::EPOCHS_MAX`] are told the peer.
         epochs_held: Vec<EpochId>,
         /// Every acknowledgement held, the largest of each device for each log.
         acks: Vec<Ack>,
@@ -170,7 +170,7 @@ pub enum Event {
         bytes: usize,
     },
     /// Acknowledgements that are new to this device: hand them to its other sessions of the space
-    /// ([`Session::handle_acks`]).
+    /// ([`crate::Session::handle_acks`]).
     Acks(Vec<Ack>),
     /// A log was found to have two histories; nothing of it is synced in this session any more.
     Forked(Fork),
