@@ -39,6 +39,8 @@ pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
 mod tests {
     use super::*;
 
+    const PAGE: &str = include_str!("../../../docs/format/log.md");
+
     #[test]
     fn no_label_is_the_beginning_of_another() {
         let all = [
@@ -59,6 +61,8 @@ mod tests {
             EPOCH_ENVELOPE,
         ];
         for (i, one) in all.iter().enumerate() {
+            let row = format!("| `{}` |", std::str::from_utf8(one).unwrap());
+            assert!(PAGE.contains(&row), "docs/format/log.md lacks {row}");
             for (j, other) in all.iter().enumerate() {
                 assert!(i == j || !other.starts_with(one));
             }

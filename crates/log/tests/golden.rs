@@ -176,3 +176,25 @@ fn print_the_vectors() {
     assert_eq!(entry.header.epoch, first_epoch);
     println!("{}", serde_json::to_string_pretty(&all).unwrap());
 }
+
+#[test]
+fn the_page_on_the_format_shows_these_bytes() {
+    let page = include_str!("../../../docs/format/log.md");
+    let golden = golden();
+    for name in ["checkpoint", "vkey", "ack", "ack_vkey", "tlog_proof"] {
+        assert!(page.contains(&golden[name]), "docs/format/log.md shows another {name}");
+    }
+    assert!(page.replace('\n', "").contains(&golden["header"]));
+}
+
+#[test]
+fn payloads_are_drawn_as_they_are() {
+    use larder_log::Payload;
+    for (payload, bytes) in [
+        (Payload::Missing, "820080"),
+        (Payload::Sealed(vec![7]), "8201814107"),
+        (Payload::Opened(vec![7]), "8202814107"),
+    ] {
+        assert_eq!(hex(&canonical::encode(&payload)), bytes);
+    }
+}
