@@ -31,6 +31,9 @@ pub use error::{
 pub use header::{Dep, Header, VERSION, entry_hash};
 pub use metadata::{DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind};
 pub use receipt::{ObjectProof, Receipt};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use section::open_padded;
 pub use section::{
     Address, Band, Class, SEALED_BYTES_MAX, SectionCommitment, open_section, seal_section,
     sections_root,

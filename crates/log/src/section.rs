@@ -259,6 +259,16 @@ fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     Ok(padded)
 }
 
+/// What follows decryption, for the fuzzer, which cannot make an authentic section of any bytes.
+///
+/// # Errors
+/// As [`open_section`].
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn open_padded(padded: &[u8]) -> Result<Opened, SectionError> {
+    Opened::decode(&unpad_and_decompress(padded)?)
+}
+
 fn unpad_and_decompress(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     let malformed = |reason: &str| SectionError::Malformed(reason.to_owned());
     let (len, rest) =
