@@ -75,7 +75,7 @@ pub enum PairingError {
     #[error("the other device's keys cannot be used: {0}")]
     BadKeys(&'static str),
     /// The inviter says no.
-    #[error("the invitation was refused: {refusal}{}", if message.is_empty() { String::new() } else { format!(" ({message})") })]
+    #[error("the invitation was refused: {refusal}{}", aside(.message))]
     Refused {
         /// The named reason.
         refusal: Refusal,
@@ -93,4 +93,8 @@ impl From<BadKey> for PairingError {
     fn from(_: BadKey) -> Self {
         Self::BadKeys("a key of small order")
     }
+}
+
+fn aside(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
