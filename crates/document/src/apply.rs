@@ -98,6 +98,12 @@ impl Incoming {
     }
 }
 
+impl Incoming {
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.change.raw_bytes().len()
+    }
+}
+
 fn is_json(op: &Op) -> bool {
     match &op.action {
         OpType::Make(kind) => !matches!(kind, ObjType::Table),

@@ -57,6 +57,15 @@ impl Cache {
         Ok(document)
     }
 
+    /// The document itself, if it is there, and no longer afterwards: what edits it without a copy
+    /// puts it back, or leaves it out if it came to nothing.
+    pub fn take(&mut self, object: &ObjectId) -> Option<Document> {
+        let entry = self.entries.remove(object)?;
+        self.used_bytes -= entry.cost_bytes;
+        self.by_use.remove(&entry.used);
+        Some(entry.document)
+    }
+
     /// A copy of the document, if it is there.
     pub fn get(&mut self, object: &ObjectId) -> Option<Document> {
         let entry = self.entries.get_mut(object)?;
@@ -87,10 +96,7 @@ impl Cache {
 
     /// Forgets the document.
     pub fn remove(&mut self, object: &ObjectId) {
-        if let Some(entry) = self.entries.remove(object) {
-            self.used_bytes -= entry.cost_bytes;
-            self.by_use.remove(&entry.used);
-        }
+        self.take(object);
     }
 
     /// Forgets all of them.
@@ -134,5 +140,7 @@ mod tests {
         let loaded = cache.get_or_load(&id(0), || Ok::<_, DocumentError>(document(1)));
         assert!(loaded.is_ok());
         assert!(cache.get_or_load(&id(0), || Err(DocumentError::TooDeep)).is_ok());
+        assert!(cache.take(&id(0)).is_some() && cache.take(&id(0)).is_none());
+        assert_eq!(cache.used_bytes(), 2 * cost);
     }
 }

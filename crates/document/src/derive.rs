@@ -1,15 +1,14 @@
-use automerge::transaction::CommitOptions;
-use automerge::{Automerge, ROOT, TextEncoding};
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{Automerge, TextEncoding};
 
 use crate::heads::Actor;
-use crate::put::Writer;
+use crate::tree::{self, Texts};
 use crate::{DocumentError, Object};
 
 /// By which rules a flat value becomes an Automerge change. Every device derives the same bytes.
 ///
-/// Version 0: actor of sixteen zero bytes, sequence number 1, time 0, keys in the order of their
-/// bytes, each container filled before what follows it. Objects become maps, arrays lists,
-/// integers that fit 64 bits with sign `int`, larger ones `uint`, others floats. A string of more
+/// Version 0: actor of sixteen zero bytes, sequence number 1, time 0; breadth first, keys in the
+/// order of their bytes. Objects become maps, arrays lists, integers that fit 64 bits with sign `int`, larger ones `uint`, others floats. A string of more
 /// than 200 characters or with a line feed or carriage return becomes a text, others scalars.
 pub const DERIVATION: u16 = 0;
 
@@ -34,7 +33,8 @@ pub(crate) fn root(genesis: &Object) -> Result<Automerge, DocumentError> {
         return Ok(doc);
     }
     let mut tx = doc.transaction();
-    Writer::unbounded(&mut tx).fill_map(&ROOT, genesis)?;
+    tx.init_root_from_hydrate(&tree::map(genesis, Texts::Kept))
+        .map_err(|e| DocumentError::Internal(e.to_string()))?;
     tx.commit_with(options);
     Ok(doc)
 }

@@ -1,7 +1,7 @@
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use automerge::transaction::CommitOptions;
-use automerge::{Automerge, ChangeHash, LoadOptions, PatchLog, ReadDoc};
+use automerge::{Automerge, Change, ChangeHash, LoadOptions, PatchLog, ReadDoc};
 use larder_types::Timestamp;
 use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 
@@ -11,6 +11,11 @@ use crate::json::{canonical, check, same_object};
 use crate::put::Writer;
 use crate::read::Reader;
 use crate::{Actor, Conflict, DocumentError, Heads, Object, Outcome};
+
+/// What an operation takes in the columns of a saved history, its value aside; its author, time
+/// and hashes take what is said below.
+const OPERATION_BYTES_MAX: usize = 32;
+const CHANGE_OVERHEAD_BYTES: usize = 128;
 
 /// A document: the value it was created with, and from its first edit on a history.
 #[derive(Debug, Clone)]
@@ -26,21 +31,37 @@ enum State {
 struct Grown {
     doc: Automerge,
     /// Built when the first received change has to be judged.
-    index: Option<Index>,
+    index: Option<Arc<Index>>,
     /// The first change: the derived one.
     root: ChangeHash,
-    saved: OnceLock<Vec<u8>>,
+    saved: OnceLock<Arc<Vec<u8>>>,
+    /// What it can take at most to save it: saving costs as much as the history is long, so it is
+    /// not done for every edit.
+    bytes_max: usize,
 }
 
 impl Grown {
-    fn of(doc: Automerge) -> Result<Self, DocumentError> {
+    fn of(doc: Automerge, bytes_max: usize) -> Result<Self, DocumentError> {
         let root = doc
             .get_changes_meta(&[])
             .into_iter()
             .find(|meta| meta.deps.is_empty())
             .map(|meta| meta.hash)
             .ok_or_else(|| DocumentError::Corrupt("it has no first change".to_owned()))?;
-        Ok(Self { doc, index: None, root, saved: OnceLock::new() })
+        Ok(Self { doc, index: None, root, saved: OnceLock::new(), bytes_max })
+    }
+
+    /// With the derived change alone. Saving spends no more on a value than JSON does, beside its
+    /// columns' own names.
+    fn derived(genesis: &Object) -> Result<Self, DocumentError> {
+        let doc = derive::root(genesis)?;
+        let operations = usize::try_from(doc.stats().num_ops).unwrap_or(usize::MAX);
+        Self::of(doc, operations.saturating_mul(OPERATION_BYTES_MAX) + canonical(genesis).len())
+    }
+
+    fn grow(&mut self, change_bytes: usize) {
+        self.saved = OnceLock::new();
+        self.bytes_max = self.bytes_max.saturating_add(change_bytes + CHANGE_OVERHEAD_BYTES);
     }
 
     fn hashes(&self, heads: &Heads) -> Result<Vec<ChangeHash>, DocumentError> {
@@ -55,8 +76,23 @@ impl Grown {
         }
     }
 
+    fn apply(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
+        let index = self.index.take().map(Arc::unwrap_or_clone);
+        let index = index.unwrap_or_else(|| Index::of(&self.doc));
+        let mut trial = Trial { doc: self.doc.clone(), index };
+        let outcomes = trial.apply(incoming);
+        self.doc = trial.doc;
+        self.index = Some(Arc::new(trial.index));
+        for (outcome, incoming) in outcomes.iter().zip(incoming) {
+            if *outcome == Outcome::Applied {
+                self.grow(incoming.len_bytes());
+            }
+        }
+        outcomes
+    }
+
     fn save(&self) -> &Vec<u8> {
-        self.saved.get_or_init(|| self.doc.save())
+        self.saved.get_or_init(|| Arc::new(self.doc.save()))
     }
 }
 
@@ -78,7 +114,7 @@ impl Document {
         let doc = contained(|| Automerge::load_with_options(saved, options()))
             .ok_or_else(|| corrupt("it is senseless"))?
             .map_err(|e| corrupt(&e.to_string()))?;
-        let grown = Grown::of(doc)?;
+        let grown = Grown::of(doc, saved.len())?;
         Ok(Self(State::Grown(Box::new(grown))))
     }
 
@@ -160,7 +196,7 @@ impl Document {
         time: Timestamp,
     ) -> Result<Option<Vec<u8>>, DocumentError> {
         check(new)?;
-        let mut grown = match &self.0 {
+        match &mut self.0 {
             State::Flat(genesis) => {
                 if let Some(heads) = base.filter(|heads| !heads.is_flat()) {
                     return Err(DocumentError::UnknownHeads { heads: heads.to_string() });
@@ -168,13 +204,26 @@ impl Document {
                 if same_object(genesis, new) {
                     return Ok(None);
                 }
-                Grown::of(derive::root(genesis)?)?
+                let mut grown = Grown::derived(genesis)?;
+                let change = edit(&mut grown, actor, base, new, time)?;
+                if change.is_some() {
+                    self.0 = State::Grown(Box::new(grown));
+                }
+                Ok(change.map(|change| change.raw_bytes().to_vec()))
             }
-            State::Grown(grown) => (**grown).clone(),
-        };
-        let Some(change) = edit(&mut grown, actor, base, new, time)? else { return Ok(None) };
-        self.0 = State::Grown(Box::new(grown));
-        Ok(Some(change))
+            State::Grown(grown) => {
+                let mut copy = grown.clone();
+                let change = edit(&mut copy, actor, base, new, time)?;
+                let Some(change) = change else { return Ok(None) };
+                // Not the copy's: then there would be two, and one would have to be copied.
+                copy.index = grown.index.take();
+                if let Some(index) = &mut copy.index {
+                    Arc::make_mut(index).add_change(&change);
+                }
+                *grown = copy;
+                Ok(Some(change.raw_bytes().to_vec()))
+            }
+        }
     }
 
     /// Applies received changes in the order of their logs, each with the actor that its author is
@@ -207,37 +256,28 @@ impl Document {
             State::Flat(genesis) => 256 + 3 * canonical(genesis).len(),
             State::Grown(grown) => {
                 let operations = usize::try_from(grown.doc.stats().num_ops).unwrap_or(usize::MAX);
-                let index = grown.index.as_ref().map_or(0, Index::cost_bytes);
-                let saved = grown.saved.get().map_or(0, Vec::len);
+                let index = grown.index.as_ref().map_or(0, |index| index.cost_bytes());
+                let saved = grown.saved.get().map_or(0, |saved| saved.len());
                 operations.saturating_mul(OPERATION).saturating_add(EMPTY_HISTORY + index + saved)
             }
         }
     }
 
     fn apply_read(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
-        if incoming.is_empty() {
-            return Vec::new();
+        match &mut self.0 {
+            _ if incoming.is_empty() => Vec::new(),
+            State::Grown(grown) => grown.apply(incoming),
+            State::Flat(genesis) => {
+                let Ok(mut grown) = Grown::derived(genesis) else {
+                    return vec![Outcome::Waiting; incoming.len()];
+                };
+                let outcomes = grown.apply(incoming);
+                if outcomes.contains(&Outcome::Applied) {
+                    self.0 = State::Grown(Box::new(grown));
+                }
+                outcomes
+            }
         }
-        let grown = match &self.0 {
-            State::Grown(grown) => Ok((**grown).clone()),
-            State::Flat(genesis) => derive::root(genesis).and_then(Grown::of),
-        };
-        let Ok(Grown { doc, index, root, .. }) = grown else {
-            return vec![Outcome::Waiting; incoming.len()];
-        };
-        let index = index.unwrap_or_else(|| Index::of(&doc));
-        let mut trial = Trial { doc, index };
-        let outcomes = trial.apply(incoming);
-        let changed = outcomes.contains(&Outcome::Applied);
-        if changed || self.has_history() {
-            let saved = match &self.0 {
-                State::Grown(grown) if !changed => grown.saved.clone(),
-                _ => OnceLock::new(),
-            };
-            let Trial { doc, index } = trial;
-            self.0 = State::Grown(Box::new(Grown { doc, index: Some(index), root, saved }));
-        }
-        outcomes
     }
 }
 
@@ -247,7 +287,7 @@ fn edit(
     base: Option<&Heads>,
     new: &Object,
     time: Timestamp,
-) -> Result<Option<Vec<u8>>, DocumentError> {
+) -> Result<Option<Change>, DocumentError> {
     let internal = |why: &str| DocumentError::Internal(why.to_owned());
     let mut now = grown.doc.get_heads();
     now.sort_unstable();
@@ -273,17 +313,16 @@ fn edit(
     let hash = hash.ok_or_else(|| internal("nothing was committed"))?;
     let change =
         grown.doc.get_change_by_hash(&hash).ok_or_else(|| internal("the change is not there"))?;
-    let bytes = change.raw_bytes().to_vec();
-    if bytes.len() > CHANGE_BYTES_MAX {
-        return Err(DocumentError::ChangeTooLarge { bytes: bytes.len() });
+    let bytes = change.raw_bytes().len();
+    if bytes > CHANGE_BYTES_MAX {
+        return Err(DocumentError::ChangeTooLarge { bytes });
     }
-    if let Some(index) = &mut grown.index {
-        index.add_change(&change);
+    grown.grow(bytes);
+    if grown.bytes_max > DOCUMENT_AUTOMERGE_BYTES_MAX {
+        grown.bytes_max = grown.save().len();
+        if grown.bytes_max > DOCUMENT_AUTOMERGE_BYTES_MAX {
+            return Err(DocumentError::HistoryTooLarge { bytes: grown.bytes_max });
+        }
     }
-    grown.saved = OnceLock::new();
-    let saved = grown.save().len();
-    if saved > DOCUMENT_AUTOMERGE_BYTES_MAX {
-        return Err(DocumentError::HistoryTooLarge { bytes: saved });
-    }
-    Ok(Some(bytes))
+    Ok(Some(change))
 }

@@ -27,6 +27,7 @@ mod heads;
 mod json;
 mod put;
 mod read;
+mod tree;
 
 pub use apply::{Outcome, VoidReason};
 pub use cache::Cache;

@@ -1,12 +1,12 @@
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{AutomergeError, ObjId, ObjType, ROOT, ScalarValue};
+use automerge::{AutomergeError, ObjId, ROOT, ScalarValue, hydrate};
 use larder_types::limits::CHANGE_OPERATIONS_MAX;
 use serde_json::Value;
 
-use crate::derive::is_text;
 use crate::diff::{hunks, splices};
 use crate::json::{same, sorted};
 use crate::read::{Reader, Shown};
+use crate::tree::{self, Texts, operations};
 use crate::{DocumentError, Object};
 
 /// Writes JSON into a transaction.
@@ -20,14 +20,9 @@ pub(crate) struct Writer<'t, 'd> {
 enum Place<'a> {
     Key(&'a str),
     Over(usize),
-    Before(usize),
 }
 
 impl<'t, 'd> Writer<'t, 'd> {
-    pub(crate) fn unbounded(tx: &'t mut Transaction<'d>) -> Self {
-        Self { tx, operations_max: usize::MAX }
-    }
-
     pub(crate) fn bounded(tx: &'t mut Transaction<'d>) -> Self {
         Self { tx, operations_max: CHANGE_OPERATIONS_MAX }
     }
@@ -35,12 +30,6 @@ impl<'t, 'd> Writer<'t, 'd> {
     /// Makes the root's value `new`, touching nothing that is the same already.
     pub(crate) fn update(&mut self, new: &Object) -> Result<(), DocumentError> {
         self.update_map(&ROOT, new, 1)
-    }
-
-    pub(crate) fn fill_map(&mut self, map: &ObjId, object: &Object) -> Result<(), DocumentError> {
-        sorted(object)
-            .into_iter()
-            .try_for_each(|(key, value)| self.write(map, Place::Key(key), value))
     }
 
     fn update_map(&mut self, map: &ObjId, new: &Object, level: usize) -> Result<(), DocumentError> {
@@ -54,7 +43,7 @@ impl<'t, 'd> Writer<'t, 'd> {
         }
         for key in old.keys() {
             self.tx.delete(map, key.as_str()).map_err(internal)?;
-            self.within_bounds(0)?;
+            self.within_bounds()?;
         }
         Ok(())
     }
@@ -76,14 +65,9 @@ impl<'t, 'd> Writer<'t, 'd> {
         for hunk in hunks(&values, new, same).into_iter().rev() {
             let pairs = hunk.old.clone().zip(hunk.new.clone());
             let kept = hunk.old.len().min(hunk.new.len());
-            for index in (hunk.old.start + kept..hunk.old.end).rev() {
-                self.tx.delete(list, index).map_err(internal)?;
-                self.within_bounds(0)?;
-            }
+            let at = hunk.old.start + kept;
             let added = new.get(hunk.new.start + kept..hunk.new.end).unwrap_or(&[]);
-            for (index, value) in (hunk.old.start + kept..).zip(added) {
-                self.write(list, Place::Before(index), value)?;
-            }
+            self.splice(list, at, hunk.old.end - at, added)?;
             for (from, to) in pairs {
                 if let (Some(shown), Some(value)) = (shown.get(from), new.get(to)) {
                     self.update_place(list, Place::Over(from), shown, value, level + 1)?;
@@ -123,46 +107,42 @@ impl<'t, 'd> Writer<'t, 'd> {
     }
 
     fn write(&mut self, obj: &ObjId, place: Place<'_>, value: &Value) -> Result<(), DocumentError> {
-        self.within_bounds(1)?;
-        match value {
-            Value::Object(object) => {
-                let id = self.make(obj, place, ObjType::Map)?;
-                self.fill_map(&id, object)
+        let texts = self.texts_for(|texts| operations(value, texts))?;
+        match tree::value(value, texts) {
+            hydrate::Value::Scalar(scalar) => self.scalar(obj, place, scalar),
+            tree => match place {
+                Place::Key(key) => self.tx.batch_create_object(obj, key, &tree, false),
+                Place::Over(index) => self.tx.batch_create_object(obj, index, &tree, false),
             }
-            Value::Array(items) => {
-                let id = self.make(obj, place, ObjType::List)?;
-                let mut items = items.iter().enumerate();
-                items.try_for_each(|(i, item)| self.write(&id, Place::Before(i), item))
-            }
-            Value::String(text) if is_text(text) && self.has_room_for(text) => {
-                let id = self.make(obj, place, ObjType::Text)?;
-                self.tx.splice_text(&id, 0, 0, text).map_err(internal)
-            }
-            Value::String(text) => self.scalar(obj, place, text.as_str().into()),
-            Value::Number(number) => self.scalar(obj, place, scalar_of(number)),
-            Value::Bool(b) => self.scalar(obj, place, (*b).into()),
-            Value::Null => self.scalar(obj, place, ScalarValue::Null),
+            .map(drop)
+            .map_err(internal),
         }
     }
 
-    /// A text too large for one change is written as a scalar: it is kept, but edits of it will
-    /// not merge until it has become a text again.
-    fn has_room_for(&self, text: &str) -> bool {
-        self.tx.pending_ops().saturating_add(1 + text.chars().count()) <= self.operations_max
-    }
-
-    fn make(
+    fn splice(
         &mut self,
-        obj: &ObjId,
-        place: Place<'_>,
-        kind: ObjType,
-    ) -> Result<ObjId, DocumentError> {
-        match place {
-            Place::Key(key) => self.tx.put_object(obj, key, kind),
-            Place::Over(index) => self.tx.put_object(obj, index, kind),
-            Place::Before(index) => self.tx.insert_object(obj, index, kind),
-        }
-        .map_err(internal)
+        list: &ObjId,
+        at: usize,
+        delete: usize,
+        added: &[Value],
+    ) -> Result<(), DocumentError> {
+        let cost = |texts| added.iter().fold(delete, |sum, item| sum + operations(item, texts));
+        let texts = self.texts_for(cost)?;
+        let added: Vec<_> = added.iter().map(|item| tree::value(item, texts)).collect();
+        let delete = isize::try_from(delete).unwrap_or(isize::MAX);
+        self.tx.splice(list, at, delete, added).map_err(internal)
+    }
+
+    /// Whether there is room for texts. A text too large for one change is written as a scalar:
+    /// it is kept, but edits of it will not merge until it has become a text again.
+    fn texts_for(&self, cost: impl Fn(Texts) -> usize) -> Result<Texts, DocumentError> {
+        let total = |texts| self.tx.pending_ops().saturating_add(cost(texts));
+        let fits = |texts: &Texts| total(*texts) <= self.operations_max;
+        let operations = total(Texts::Plain);
+        [Texts::Kept, Texts::Plain]
+            .into_iter()
+            .find(fits)
+            .ok_or(DocumentError::TooManyOperations { operations })
     }
 
     fn scalar(
@@ -174,13 +154,12 @@ impl<'t, 'd> Writer<'t, 'd> {
         match place {
             Place::Key(key) => self.tx.put(obj, key, value),
             Place::Over(index) => self.tx.put(obj, index, value),
-            Place::Before(index) => self.tx.insert(obj, index, value),
         }
         .map_err(internal)
     }
 
-    fn within_bounds(&self, more: usize) -> Result<(), DocumentError> {
-        let operations = self.tx.pending_ops().saturating_add(more);
+    fn within_bounds(&self) -> Result<(), DocumentError> {
+        let operations = self.tx.pending_ops();
         if operations <= self.operations_max {
             Ok(())
         } else {
@@ -190,16 +169,6 @@ impl<'t, 'd> Writer<'t, 'd> {
 
     fn reader(&self) -> Reader<'_, Transaction<'d>> {
         Reader { doc: self.tx, heads: None }
-    }
-}
-
-fn scalar_of(number: &serde_json::Number) -> ScalarValue {
-    if let Some(n) = number.as_i64() {
-        ScalarValue::Int(n)
-    } else if let Some(n) = number.as_u64() {
-        ScalarValue::Uint(n)
-    } else {
-        number.as_f64().map_or(ScalarValue::Null, ScalarValue::F64)
     }
 }
 

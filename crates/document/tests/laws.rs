@@ -71,7 +71,7 @@ fn edited(value: &Object, edit: &Edit) -> Object {
                 (Edit::Set(_, new), Value::Array(items)) => items.insert(0, new.clone()),
                 (Edit::Set(_, new), _) => *value = new.clone(),
                 (_, Value::Array(items)) => drop(items.pop()),
-                (_, Value::Object(map)) => drop(map.clear()),
+                (_, Value::Object(map)) => map.clear(),
                 (_, other) => *other = Value::Null,
             }
         }
