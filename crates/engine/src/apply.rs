@@ -165,7 +165,7 @@ impl WriterState {
         effects: &mut Effects,
     ) -> Result<()> {
         let header = &verified.header;
-        self.check_deps(db, header)?;
+        check_deps(db, header)?;
         // The acts first: the entry that founds a space, or opens an epoch, is judged by them.
         let mut sections = Vec::with_capacity(entry.commitments.len());
         for (index, (commitment, payload)) in
@@ -205,34 +205,6 @@ impl WriterState {
         let new =
             entries::NewEntry { seq: header.seq, hash, header: header_bytes, sections: &sections };
         Ok(entries::insert(db, log, &new)?)
-    }
-
-    /// Every entry is applied after those that it names.
-    fn check_deps(&self, db: &Connection, header: &Header) -> Result<()> {
-        for dep in &header.deps {
-            let held = match logs::find(db, &dep.device)? {
-                Some(log) => entries::hash(db, log.log, dep.seq)?,
-                None => None,
-            };
-            match held {
-                Some(hash) if hash == dep.entry => {}
-                Some(_) => {
-                    let message = format!(
-                        "entry {} of {} builds on another history of {}",
-                        header.seq, header.device, dep.device
-                    );
-                    return Err(Error::refused(CloseCode::Forked, message));
-                }
-                None => {
-                    let message = format!(
-                        "entry {} of {} builds on entry {} of {}, which is not here",
-                        header.seq, header.device, dep.seq, dep.device
-                    );
-                    return Err(Error::refused(CloseCode::Gap, message));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Takes in one opened section; says what it came to.
@@ -350,6 +322,34 @@ impl WriterState {
         }
         self.write_embeddings(db, &embed)
     }
+}
+
+/// Every entry is applied after those that it names.
+fn check_deps(db: &Connection, header: &Header) -> Result<()> {
+    for dep in &header.deps {
+        let held = match logs::find(db, &dep.device)? {
+            Some(log) => entries::hash(db, log.log, dep.seq)?,
+            None => None,
+        };
+        match held {
+            Some(hash) if hash == dep.entry => {}
+            Some(_) => {
+                let message = format!(
+                    "entry {} of {} builds on another history of {}",
+                    header.seq, header.device, dep.device
+                );
+                return Err(Error::refused(CloseCode::Forked, message));
+            }
+            None => {
+                let message = format!(
+                    "entry {} of {} builds on entry {} of {}, which is not here",
+                    header.seq, header.device, dep.seq, dep.device
+                );
+                return Err(Error::refused(CloseCode::Gap, message));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn apply_changes(db: &Connection, stored: &mut Stored, changes: &[Change]) -> Result<()> {

@@ -111,7 +111,7 @@ impl WriterState {
         check(unit)?;
         let key = match unit.idempotency_key {
             None => None,
-            Some(key) => match self.done_before(db, unit, &key)? {
+            Some(key) => match done_before(db, unit, &key)? {
                 Ok(seq) => return Ok(Done::Before(seq)),
                 Err(digest) => Some((key, digest)),
             },
@@ -131,21 +131,6 @@ impl WriterState {
             larder_store::space::units::add(db, &key, &unit)?;
         }
         Ok(Done::Appended(appended))
-    }
-
-    /// The entry in which a unit with this key was committed, or the unit's digest if it was not.
-    fn done_before(
-        &self,
-        db: &Connection,
-        unit: &UnitOfWork,
-        key: &IdempotencyKey,
-    ) -> Result<std::result::Result<u64, Hash>> {
-        let digest = unit.digest()?;
-        match larder_store::space::units::find(db, key)? {
-            None => Ok(Err(digest)),
-            Some(known) if known.digest == digest => Ok(Ok(known.seq)),
-            Some(_) => Err(Error::IdempotencyKeyReused),
-        }
     }
 
     fn operation(
@@ -255,6 +240,20 @@ impl Draft {
             clock,
         };
         Opened { meta_salt, metadata, body: self.body.clone() }
+    }
+}
+
+/// The entry in which a unit with this key was committed, or the unit's digest if it was not.
+fn done_before(
+    db: &Connection,
+    unit: &UnitOfWork,
+    key: &IdempotencyKey,
+) -> Result<std::result::Result<u64, Hash>> {
+    let digest = unit.digest()?;
+    match larder_store::space::units::find(db, key)? {
+        None => Ok(Err(digest)),
+        Some(known) if known.digest == digest => Ok(Ok(known.seq)),
+        Some(_) => Err(Error::IdempotencyKeyReused),
     }
 }
 

@@ -114,10 +114,7 @@ impl Keyring {
         commitment: &SectionCommitment,
         sealed: &[u8],
     ) -> Opening {
-        let band = match commitment.band(&self.control) {
-            Ok(band) => band,
-            Err(_) => return Opening::Void,
-        };
+        let Ok(band) = commitment.band(&self.control) else { return Opening::Void };
         let Header { space, device, seq, epoch, step, .. } = *header;
         let address = Address { space, device, seq, index, epoch, step, band };
         let Some(secret) = self.secret(commitment.class, &header.epoch, header.step, band) else {

@@ -12,6 +12,7 @@ mod apply;
 mod commit;
 mod environment;
 mod error;
+mod export;
 mod found;
 mod key_file;
 mod keyring;

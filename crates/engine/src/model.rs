@@ -151,6 +151,7 @@ pub struct ReceiptInfo {
     pub kinds: Vec<&'static str>,
 }
 
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
 fn as_optional_rfc3339<S: Serializer>(
     clock: &Option<Clock>,
     serializer: S,
@@ -190,6 +191,7 @@ pub struct DeviceInfo {
     pub me: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn as_role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{role:?}").to_lowercase())
 }

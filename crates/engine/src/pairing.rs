@@ -154,25 +154,22 @@ impl Profile {
         let id = joining_id(&invitation);
         let purpose = format!("joining/{id}");
         let kept = self.inner.with_db(|db| Ok(table::joining(db, &id)?))?;
-        let keys = match kept {
-            Some(kept) => {
-                let secrets: Secret<96> = self.inner.unseal(&purpose, &kept.wrapped)?;
-                keys_of(&secrets)?
+        let keys = if let Some(kept) = kept {
+            keys_of(&self.inner.unseal(&purpose, &kept.wrapped)?)?
+        } else {
+            let keys = OwnKeys::generate(&mut *self.inner.env.entropy());
+            let mut plain = Zeroizing::new(Vec::with_capacity(96));
+            for secret in [keys.signing.to_secret(), keys.ack.to_secret(), keys.sealing.to_secret()]
+            {
+                plain.extend_from_slice(secret.expose());
             }
-            None => {
-                let keys = OwnKeys::generate(&mut *self.inner.env.entropy());
-                let mut plain = Zeroizing::new(Vec::with_capacity(96));
-                plain.extend_from_slice(keys.signing.to_secret().expose());
-                plain.extend_from_slice(keys.ack.to_secret().expose());
-                plain.extend_from_slice(keys.sealing.to_secret().expose());
-                let wrapped = self.inner.seal(&purpose, &plain);
-                let started_at = self.inner.env.now();
-                // Which space it is, the welcome tells.
-                let space = SpaceId::new([0; 32]);
-                let joining = table::Joining { id, space, wrapped, started_at };
-                self.inner.write_db(|db| Ok(table::put_joining(db, &joining)?))?;
-                keys
-            }
+            let wrapped = self.inner.seal(&purpose, &plain);
+            let started_at = self.inner.env.now();
+            // Which space it is, the welcome tells.
+            let space = SpaceId::new([0; 32]);
+            let joining = table::Joining { id, space, wrapped, started_at };
+            self.inner.write_db(|db| Ok(table::put_joining(db, &joining)?))?;
+            keys
         };
         let (transport, label) = (self.transport_id(), self.label().to_owned());
         Ok(Joining { invitation, keys, transport, label })

@@ -408,3 +408,41 @@ fn search_finds_by_word_by_nearness_and_by_the_apps_vectors() {
     writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
     assert!(space.search(&Query::text("boiler")).unwrap().is_empty());
 }
+
+#[test]
+fn an_export_is_verified_without_any_key_and_shows_no_content() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "A secret letter"}));
+    let mut b = a.invite(dirs[1].path(), 2);
+    b.put(object(2), &json!({"title": "Another secret"}));
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(1));
+    b.commit(unit).unwrap();
+    sync(&mut a, &mut b);
+
+    let export = dirs[2].path().join("export");
+    let mut told = Vec::new();
+    let summary = a.space.export_receipts(&export, &mut |done, of| told.push((done, of))).unwrap();
+    assert_eq!(told.last(), Some(&(summary.entries, summary.entries)));
+    assert_eq!(summary.logs, 2);
+    let again = a.space.export_receipts(&export, &mut |_, _| {});
+    assert!(matches!(again, Err(Error::AlreadyExists(_))), "{again:?}");
+    let verdict = larder_audit::verify(&export).unwrap();
+    assert_eq!(verdict.logs.len(), 2);
+
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(export.join("logs")).unwrap() {
+        for file in std::fs::read_dir(entry.unwrap().path()).unwrap() {
+            files.push(file.unwrap().path());
+        }
+    }
+    for file in &files {
+        let bytes = std::fs::read(file).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"secret"), "{}", file.display());
+    }
+    let victim = files.iter().find(|file| file.ends_with("2.tlog-proof")).unwrap();
+    let text = std::fs::read_to_string(victim).unwrap();
+    std::fs::write(victim, text.replacen("index 1", "index 0", 1)).unwrap();
+    larder_audit::verify(&export).unwrap_err();
+}
