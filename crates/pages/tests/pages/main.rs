@@ -5,6 +5,7 @@ mod common;
 mod crash;
 mod damage;
 mod disk;
+mod faults;
 mod law;
 mod refusal;
 mod sharing;
