@@ -3,6 +3,7 @@
 //! No target draws randomness or reads a clock, so an input that fails once fails always.
 
 mod documents;
+mod exports;
 mod logs;
 mod wire;
 mod world;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 pub use documents::{history, json};
+pub use exports::export;
 pub use logs::{batch, notes, sections, values};
 pub use wire::{frames, handshake, invitation, session};
 pub use world::World;
@@ -25,6 +27,7 @@ pub fn sow(target: &str) {
         "sections" => logs::section_seeds(&world),
         "json" => documents::json_seeds(),
         "history" => documents::history_seeds(),
+        "export" => exports::seeds(),
         "frames" => wire::frame_seeds(&world),
         "handshake" => wire::handshake_seeds(&world),
         "invitation" => wire::invitation_seeds(&world),

@@ -172,7 +172,7 @@ pub(crate) fn note_seeds(world: &World) -> Vec<Vec<u8>> {
     let device = world.signing.device_id();
     let ack = Ack::sign(&checkpoint, device, &world.ack, 1_700_000_000);
     let line = ack.to_note_line(&world.ack.public());
-    let receipt = world.receipt();
+    let receipt = world.receipt(1);
     assert!(receipt.verify().is_ok(), "the seed is not valid");
     [note.clone(), line.clone(), note + &line, receipt.to_tlog_proof()]
         .map(String::into_bytes)

@@ -153,15 +153,15 @@ impl World {
         }
     }
 
-    pub fn receipt(&self) -> Receipt {
+    pub fn receipt(&self, index: usize) -> Receipt {
         let nodes =
             MemoryNodes::new(self.entries.iter().map(|entry| Hash::new(*entry.hash.as_bytes())));
         let (checkpoint, signature) = self.checkpoint(self.entries.len());
-        let Ok(proof) = inclusion_proof(&nodes, 1, checkpoint.size);
-        let entry = &self.entries[1];
+        let Ok(proof) = inclusion_proof(&nodes, index as u64, checkpoint.size);
+        let entry = &self.entries[index];
         Receipt {
             header: entry.header_bytes.clone(),
-            index: 1,
+            index: index as u64,
             proof,
             checkpoint,
             signature,
