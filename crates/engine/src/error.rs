@@ -49,6 +49,12 @@ pub enum Error {
     /// The passphrase or key does not open the profile. Nothing was touched.
     #[error("wrong passphrase or key: nothing was changed, try again")]
     WrongPassphrase,
+    /// This device has joined, and its enrolment has not arrived yet.
+    #[error(
+        "nothing can be written before the first sync: sync with the device that sent the \
+         invitation first"
+    )]
+    NotYetEnrolled,
     /// An invitation cannot be used.
     #[error("{0}")]
     Invitation(String),

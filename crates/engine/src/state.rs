@@ -275,6 +275,9 @@ impl State {
         if self.epoch.is_some() {
             return Ok(());
         }
+        if self.roster.device(&self.device()).is_none() {
+            return Err(Error::NotYetEnrolled);
+        }
         let recipients: Vec<_> = self
             .roster
             .cleared()
@@ -292,15 +295,7 @@ impl State {
             supersedes,
         )
         .map_err(|e| Error::Internal(format!("an epoch could not be opened: {e}")))?;
-        self.append_act(db, &Act::Epoch(act))?;
-        match self.epoch {
-            Some(_) => Ok(()),
-            None => Err(Error::Invalid(
-                "this device is not enrolled in the space yet: sync with the device that invited \
-                 it first"
-                    .into(),
-            )),
-        }
+        self.append_act(db, &Act::Epoch(act)).map(drop)
     }
 
     /// The receipt of an entry of the own log, against its newest checkpoint.
