@@ -62,7 +62,7 @@ fn checkpoint(db: &Connection) {
 fn positions(length: usize, start: usize, unit: usize) -> impl Iterator<Item = usize> {
     (0..length).filter(move |position| {
         let within = position.saturating_sub(start) % unit;
-        *position < start || within < 24 || within >= unit - 48 || position % 29 == 0
+        *position < start || within < 24 || within >= unit - 48 || position % 61 == 0
     })
 }
 
@@ -93,7 +93,7 @@ fn every_altered_byte_is_an_error_or_changes_nothing() {
             Ok(content) => assert_eq!(content, last, "byte {position} of the WAL"),
         }
     }
-    assert!(errors > 500, "{errors} of the WAL's bytes gave errors");
+    assert!(errors > 300, "{errors} of the WAL's bytes gave errors");
 }
 
 #[test]
