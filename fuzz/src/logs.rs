@@ -32,6 +32,7 @@ pub fn values(data: &[u8]) {
                 assert_eq!(opened.encode(), bytes);
                 let _ = opened.meta_commitment();
             }
+            let _ = larder_log::unpack(bytes);
         }
         3 => same::<Genesis>(bytes),
         4 => same::<Enrolment>(bytes),

@@ -173,7 +173,7 @@ impl WriterState {
         {
             let opening = match payload {
                 Payload::Missing => None,
-                Payload::Opened(bytes) => Some(match Opened::decode(bytes) {
+                Payload::Opened(bytes) => Some(match larder_log::unpack(bytes) {
                     Ok(opened) => Opening::Opened(Box::new(opened)),
                     Err(_) => Opening::Void,
                 }),

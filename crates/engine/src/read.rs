@@ -330,7 +330,7 @@ pub(crate) fn opened(
 ) -> Result<Option<Opened>> {
     match sections::payload(db, section.place)? {
         Payload::Missing => Ok(None),
-        Payload::Opened(bytes) => Opened::decode(&bytes)
+        Payload::Opened(bytes) => larder_log::unpack(&bytes)
             .map(Some)
             .map_err(|e| Error::Corrupt(format!("a stored section: {e}"))),
         Payload::Sealed(sealed) => {

@@ -146,7 +146,10 @@ impl Space {
                 }
                 let opening = published.keyring.open(&header, index, commitment, sealed);
                 if let Opening::Opened(opened) = opening {
-                    *payload = Payload::Opened(opened.encode());
+                    let packed = larder_log::pack(&opened).map_err(|e| {
+                        Error::Internal(format!("a section cannot be carried: {e}"))
+                    })?;
+                    *payload = Payload::Opened(packed);
                 }
             }
         }

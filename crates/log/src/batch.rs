@@ -5,8 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{BatchError, SectionError};
 use crate::header::{Header, entry_hash};
 use crate::merkle::{Frontier, Node};
-use crate::metadata::Opened;
-use crate::section::{SEALED_BYTES_MAX, SectionCommitment, sections_root};
+use crate::section::{SEALED_BYTES_MAX, SectionCommitment, sections_root, unpack};
 
 /// A section's bytes as they travel beside its commitment.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -17,7 +16,7 @@ pub enum Payload {
     /// As the author sealed it.
     #[n(1)]
     Sealed(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
-    /// Carried: the canonical encoding of [`Opened`].
+    /// Carried: an opened section, packed ([`crate::pack`]).
     #[n(2)]
     Opened(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
@@ -177,7 +176,7 @@ impl BatchEntry {
                 Payload::Sealed(sealed) if commitment.is_of(sealed) => {}
                 Payload::Sealed(_) => return Err(refuse(SectionError::NotCommitted)),
                 Payload::Opened(bytes) => {
-                    let opened = Opened::decode(bytes).map_err(refuse)?;
+                    let opened = unpack(bytes).map_err(refuse)?;
                     if !opened.matches(commitment) {
                         return Err(refuse(SectionError::Mismatch));
                     }

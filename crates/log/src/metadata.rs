@@ -122,7 +122,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The canonical encoding: what is sealed, and what travels as
+    /// The canonical encoding: what is sealed, and what travels, packed, as
     /// [`crate::Payload::Opened`].
     pub fn encode(&self) -> Vec<u8> {
         canonical::encode(self)

@@ -245,6 +245,26 @@ fn sealed_digest(sealed: &[u8]) -> Hash {
     sha256(&[labels::SEALED, sealed])
 }
 
+/// An opened section as it is carried and kept: one zstd frame, so that an entry takes no more room
+/// opened than sealed.
+///
+/// # Errors
+/// [`SectionError::Malformed`] if compression fails.
+pub fn pack(opened: &Opened) -> Result<Vec<u8>, SectionError> {
+    let plain = Zeroizing::new(opened.encode());
+    zstd::bulk::compress(&plain, ZSTD_LEVEL)
+        .map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+}
+
+/// Undoes [`pack`], within the bounds of a section.
+///
+/// # Errors
+/// [`SectionError::Malformed`] for anything else than one frame around one canonical section.
+pub fn unpack(packed: &[u8]) -> Result<Opened, SectionError> {
+    let plain = decompress(packed).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))?;
+    Opened::decode(&plain)
+}
+
 /// Compressed length (u32, big-endian) ‖ one zstd frame ‖ zeros up to the Padmé length.
 fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     let malformed = |e: std::io::Error| SectionError::Malformed(format!("zstd: {e}"));

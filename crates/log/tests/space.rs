@@ -10,7 +10,7 @@ use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
 use larder_log::{
     Address, Band, Batch, BatchError, Class, Dep, DisclosedField, DisclosureError, Field, Header,
-    ObjectProof, Opened, Payload, SectionError, VoidReason, kind, open_section,
+    ObjectProof, Opened, Payload, SectionError, VoidReason, kind, open_section, pack,
 };
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId};
 use proptest::prelude::*;
@@ -106,12 +106,12 @@ fn a_receiver_may_get_sections_opened_or_not_at_all() {
     let mut batch = space.founder.batch(space.id, 1);
     batch.entries[0].payloads[0] = Payload::Missing;
     assert!(batch.verify(&space.id, &Frontier::new()).is_ok());
-    batch.entries[1].payloads[0] = Payload::Opened(opened.encode());
+    batch.entries[1].payloads[0] = Payload::Opened(pack(&opened).unwrap());
     assert_eq!(
         batch.verify(&space.id, &Frontier::new()),
         Err(BatchError::Section { seq: 2, index: 0, source: SectionError::Mismatch })
     );
-    batch.entries[1].payloads[0] = Payload::Opened(first_note(&space).encode());
+    batch.entries[1].payloads[0] = Payload::Opened(pack(&first_note(&space)).unwrap());
     assert!(batch.verify(&space.id, &Frontier::new()).is_ok());
 }
 
