@@ -16,7 +16,10 @@ pub enum AuditError {
         reason: String,
     },
     /// A file could not be read, so nothing is said about the export.
-    #[error("{} could not be read: {source}. Check that the directory is an export and readable", file.display())]
+    #[error(
+        "{} could not be read: {source}. Check that the directory is an export and readable",
+        file.display()
+    )]
     Unreadable {
         /// The file.
         file: PathBuf,

@@ -46,7 +46,8 @@ pub enum DocumentError {
     },
     /// One edit of too many bytes.
     #[error(
-        "one edit of {bytes} bytes, where at most {CHANGE_BYTES_MAX} are allowed; make it in several steps"
+        "one edit of {bytes} bytes, where at most {CHANGE_BYTES_MAX} are allowed; \
+         make it in several steps"
     )]
     ChangeTooLarge {
         /// How many it came to.

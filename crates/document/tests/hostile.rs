@@ -333,7 +333,9 @@ proptest! {
     #[test]
     fn every_device_decides_alike_on_forged_operations(forgeries in vec(forgery(), 1..4)) {
         let ids = ids();
-        let bytes = forged(|c| forgeries.iter().for_each(|one| forge(&mut c.operations, one, &ids)));
+        let bytes = forged(|c| {
+            forgeries.iter().for_each(|one| forge(&mut c.operations, one, &ids));
+        });
         let _ = verdict(&bytes);
     }
 

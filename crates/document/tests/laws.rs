@@ -220,7 +220,8 @@ proptest! {
             prop_assert_eq!(document.conflicts(), devices[0].conflicts());
         }
         if let Some(saved) = devices[2].save() {
-            prop_assert_eq!(Document::load(start, Some(&saved)).unwrap().value(), devices[0].value());
+            let loaded = Document::load(start, Some(&saved)).unwrap();
+            prop_assert_eq!(loaded.value(), devices[0].value());
         }
     }
 }

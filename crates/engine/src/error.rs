@@ -19,7 +19,8 @@ pub enum Error {
         message: String,
     },
 
-    /// A database failed; the part of the unit it happened in is named. Nothing of the unit is left.
+    /// A database failed; the part of the unit it happened in is named. Nothing of the unit is
+    /// left.
     #[error(transparent)]
     Store(#[from] larder_store::StoreError),
     /// A database file could not be opened or read.

@@ -20,7 +20,8 @@ impl Space {
     /// and their total number.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if there is an export in `dir`; [`Error::Io`]; the storage's errors.
+    /// [`Error::AlreadyExists`] if there is an export in `dir`; [`Error::Io`]; the storage's
+    /// errors.
     pub fn export_receipts(
         &self,
         dir: &Path,

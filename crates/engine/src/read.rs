@@ -156,7 +156,8 @@ impl Space {
     /// The storage's errors.
     pub fn digest(&self) -> Result<Hash> {
         let db = self.shared.pool.reader()?;
-        // One leaf of 48 bytes for each object, in order of id, so that the order of arrival is no matter.
+        // One leaf of 48 bytes for each object, in order of id, so that the order of arrival is no
+        // matter.
         let mut leaves: Vec<(ObjectId, Hash)> = Vec::new();
         documents::each(&db, None, |row| {
             let fields = (row.object, row.collection.as_str(), row.generation, row.json.as_str());

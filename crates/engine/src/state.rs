@@ -1,6 +1,7 @@
 //! What a space's writer knows of its database without asking it again.
 //!
-//! Invariant: it is what a fresh [`State::load`] would read. A transaction that fails loads it anew.
+//! Invariant: it is what a fresh [`State::load`] would read. A transaction that fails loads it
+//! anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

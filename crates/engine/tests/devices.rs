@@ -164,11 +164,21 @@ fn edits_made_apart_merge_and_a_tombstone_wins() {
 
     a.put(
         object(1),
-        &json!({"title": "Letter", "text": text.replace("first", "very first"), "stars": 2, "kept": null}),
+        &json!({
+            "title": "Letter",
+            "text": text.replace("first", "very first"),
+            "stars": 2,
+            "kept": null
+        }),
     );
     b.put(
         object(1),
-        &json!({"title": "Letter", "text": text.replace("last", "very last"), "stars": 3, "kept": null}),
+        &json!({
+            "title": "Letter",
+            "text": text.replace("last", "very last"),
+            "stars": 3,
+            "kept": null
+        }),
     );
     b.put(object(2), &json!({"title": "Soup of the day"}));
     let mut unit = UnitOfWork::new();

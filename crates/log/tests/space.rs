@@ -367,7 +367,11 @@ proptest! {
     #[test]
     fn headers_have_one_encoding(
         space: [u8; 32], device: [u8; 32], seq in 1..u64::MAX, epoch: [u8; 32], step: u32,
-        deps in prop::collection::btree_map(any::<[u8; 32]>(), (1..u64::MAX, any::<[u8; 32]>()), 0..5),
+        deps in prop::collection::btree_map(
+            any::<[u8; 32]>(),
+            (1..u64::MAX, any::<[u8; 32]>()),
+            0..5,
+        ),
         root: [u8; 32], n in 1..4096_u32, at: prop::sample::Index, bit in 0..8_u8,
     ) {
         let header = Header {

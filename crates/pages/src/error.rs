@@ -40,7 +40,10 @@ pub enum Error {
         found: &'static str,
     },
     /// The key fits, but some of the file's bytes were altered or lost.
-    #[error("{} is damaged ({damage}): restore it from a backup or sync it anew", named(path.as_deref()))]
+    #[error(
+        "{} is damaged ({damage}): restore it from a backup or sync it anew",
+        named(path.as_deref())
+    )]
     Corrupt {
         /// The database; `None` if the error came from a statement.
         path: Option<PathBuf>,

@@ -114,7 +114,8 @@ pub fn remove_text(tx: &Connection, document: i64, old: &Text) -> Result<(), Sea
 /// [`SearchError::Storage`].
 pub fn clear(tx: &Connection) -> Result<(), SearchError> {
     tx.execute_batch(
-        "INSERT INTO search_text (search_text) VALUES ('delete-all'); DELETE FROM search_documents;",
+        "INSERT INTO search_text (search_text) VALUES ('delete-all');
+         DELETE FROM search_documents;",
     )?;
     Ok(())
 }

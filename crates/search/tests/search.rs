@@ -240,7 +240,8 @@ proptest! {
         put_text(&db, 1, "notes", None, &old).unwrap();
         put_text(&db, 1, "notes", Some(&old), &new).unwrap();
         remove_text(&db, 1, &new).unwrap();
-        db.execute_batch("INSERT INTO search_text(search_text) VALUES ('integrity-check')").unwrap();
+        let check = "INSERT INTO search_text(search_text) VALUES ('integrity-check')";
+        db.execute_batch(check).unwrap();
         let rows: i64 =
             db.query_row("SELECT count(*) FROM search_text_docsize", [], |row| row.get(0)).unwrap();
         prop_assert_eq!(rows, 0);

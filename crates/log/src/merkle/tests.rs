@@ -65,13 +65,17 @@ fn a_frontier_with_too_few_peaks_is_refused() {
 proptest! {
     #[test]
     fn a_proof_with_any_change_is_refused(
-        size in 2..300_u64, index: prop::sample::Index, at: prop::sample::Index, bit in 0..256_usize,
+        size in 2..300_u64,
+        index: prop::sample::Index,
+        at: prop::sample::Index,
+        bit in 0..256_usize,
     ) {
         let nodes = MemoryNodes::new((0..size).map(leaf));
         let root = nodes.frontier().root();
         let index = index.index(usize::try_from(size).unwrap()) as u64;
         let mut proof = inclusion_proof(&nodes, index, size).unwrap();
-        let check = |proof: &[Hash], index| verify_inclusion(&leaf(index), index, size, proof, &root);
+        let check =
+            |proof: &[Hash], index| verify_inclusion(&leaf(index), index, size, proof, &root);
         prop_assert!(check(&proof, index).is_ok());
         prop_assert!(check(&proof, (index + 1) % size).is_err());
         prop_assert!(check(&proof[1..], index).is_err());

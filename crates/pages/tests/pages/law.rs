@@ -30,7 +30,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (table(), 1..5_i64, 0..5_i64).prop_map(|(table, every, at)| format!(
             "DELETE FROM {table} WHERE id % {every} = {at}"
         )),
-        1 => table().prop_map(|table| format!("CREATE INDEX IF NOT EXISTS i{table} ON {table} (b)")),
+        1 => table()
+            .prop_map(|table| format!("CREATE INDEX IF NOT EXISTS i{table} ON {table} (b)")),
         1 => table().prop_map(|table| format!("DROP INDEX IF EXISTS i{table}")),
         1 => Just("VACUUM".to_owned()),
         2 => Just("BEGIN".to_owned()),

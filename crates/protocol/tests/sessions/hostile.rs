@@ -273,7 +273,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_peer_that_says_anything_at_all_is_survived(said in prop::collection::vec(frames(), 0..12)) {
+    fn a_peer_that_says_anything_at_all_is_survived(
+        said in prop::collection::vec(frames(), 0..12),
+    ) {
         let mut victim = Victim::new();
         for frame in said {
             victim.hear_bytes(&frame);
