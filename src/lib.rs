@@ -1,1 +1,92 @@
-//! Larder.
+//! Larder: an encrypted local-first sync engine for apps.
+//!
+//! Each device keeps its own full copy of the spaces it belongs to, works offline, and merges when
+//! devices meet. There is no server and no account. What is written is encrypted on disk, and every
+//! commit returns a [`Receipt`] that an outsider can check without any key of the household's.
+//!
+//! A [`Profile`] is one installation's home: its keys and its spaces. A [`Space`] is what devices
+//! share. Its documents are JSON objects in collections, written one by one or many at once in a
+//! [`UnitOfWork`], found by words and by likeness ([`Space::search`]).
+//!
+//! ```
+//! use larder::{Options, Profile, Query};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct Note {
+//!     title: String,
+//!     body: String,
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let profile = Profile::in_memory(Options::default()).await?; // or create, or open, in a folder
+//! let space = profile.create_space(&"shared:household".parse()?).await?;
+//!
+//! let note = Note { title: "Bread".into(), body: "Flour, water, salt, patience".into() };
+//! let (id, receipt) = space.create("notes", &note).await?;
+//! receipt.verify()?; // so can anyone else: receipt.to_tlog_proof()
+//!
+//! assert_eq!(space.get::<Note>(id).await?, Some(note));
+//! let found = space.search(Query::text("patience")).await?;
+//! assert_eq!(found[0].document.object, id);
+//! profile.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Other devices
+//!
+//! One device calls [`Profile::invite`] and hands the text to the other, which calls
+//! [`Profile::join`] with it. From then on [`Profile::sync`] makes one pass with every known
+//! device, and [`Profile::listen`] with [`Profile::follow`] keeps them connected, so that
+//! [`Space::changed`] ticks as soon as another device wrote something. Edits made apart are merged:
+//! of different fields, of different places in a text (a string with a line break, or of more than
+//! 200 characters), of lists. Where two devices set the same field, one value is shown and
+//! [`Space::conflicts`] has the other. A deleted document stays deleted.
+//!
+//! # Errors
+//!
+//! Every function returns [`Error`]: match on [`Error::kind`], show the message, which says what to
+//! do.
+//!
+//! # What it needs
+//!
+//! A tokio runtime. Calls that touch the disk run on its blocking threads, writing on one thread
+//! per space. Limits on everything are in [`limits`].
+
+mod connections;
+mod error;
+mod event;
+mod invitation;
+mod node;
+mod options;
+mod profile;
+mod receipt;
+mod space;
+mod status;
+mod system;
+mod unit;
+mod writer;
+
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, PeerReport, SpaceReport};
+pub use invitation::{Invitation, Joined};
+pub use options::Options;
+pub use profile::Profile;
+pub use receipt::Receipt;
+pub use space::Space;
+pub use status::{PeerStatus, Status};
+pub use unit::UnitOfWork;
+
+pub use larder_engine::{
+    Argon2Params, Base, Conflict, Cursor, DeviceInfo, Document, EmbedError, Embedder,
+    ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus, Object, Page, Query,
+    ReceiptInfo, Secret, SpaceStatus, Unlock,
+};
+pub use zeroize::Zeroizing;
+
+pub use larder_types::{
+    Clock, CollectionName, CorrelationId, DeviceId, EntryHash, Hash, IdempotencyKey, NameError,
+    ObjectId, SpaceId, SpaceKind, SpaceName, Timestamp, TransportId, limits,
+};

@@ -1,0 +1,15 @@
+//! Connections with other devices: who may connect, dialling, pairing, and a session for each
+//! common space.
+
+mod accept;
+mod addresses;
+mod dial;
+mod network;
+mod pairing;
+mod session;
+mod talk;
+
+pub(crate) use accept::listen;
+pub(crate) use dial::{follow, label, sync, sync_with};
+pub(crate) use network::Network;
+pub(crate) use pairing::{invite, join};

@@ -1,0 +1,212 @@
+//! One connection for sync: the greeting, then a stream and a session for each common space.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_protocol::{
+    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, Tag, agree,
+};
+use larder_transport::{Connection, FrameStream};
+use larder_types::limits::HANDSHAKE_MS_MAX;
+use larder_types::{CloseCode, SpaceId};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::network::Registered;
+use super::session;
+use crate::error::blocking;
+use crate::node::{Node, OpenSpace};
+use crate::system::OsEntropy;
+use crate::{Error, Event, Result, SpaceReport};
+
+/// How long sessions last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Until both sides have everything.
+    Once,
+    /// Until something ends them.
+    Live,
+}
+
+/// Of a tag, the first frame of each stream.
+const TAG_BYTES: usize = 32;
+
+type Sessions = JoinSet<Result<SpaceReport>>;
+
+/// Talks until all sessions have ended. What each moved, or why the first that failed did.
+pub(super) async fn talk(
+    node: &Arc<Node>,
+    connection: &Connection,
+    side: Side,
+    pass: Pass,
+) -> Result<Vec<SpaceReport>> {
+    let peer = connection.peer();
+    let agreement = within_limit(greet(node, connection, side)).await?;
+    if agreement.spaces.is_empty() {
+        connection.close(CloseCode::NotShared, "");
+        return Err(Error::NothingShared);
+    }
+    remember(node, connection).await?;
+    let is_kept = side == Side::Connector && pass == Pass::Live;
+    let registered = Registered::new(node, connection, side, is_kept);
+    node.tell(Event::PeerConnected { peer, label: node.label_of(&peer) });
+    let mut sessions = Sessions::new();
+    let result = match side {
+        Side::Connector => open_all(node, connection, &agreement, pass, &mut sessions).await,
+        Side::Acceptor => accept_all(node, connection, &agreement, pass, &mut sessions).await,
+    };
+    // Sessions that began are seen to their end even if another one could not.
+    let reports = collect(&mut sessions).await;
+    if side == Side::Connector {
+        connection.close(CloseCode::Done, "");
+    } else if node.is_stopped() {
+        connection.close(CloseCode::ShuttingDown, "");
+    }
+    drop(registered);
+    node.tell(Event::PeerLost { peer, label: node.label_of(&peer) });
+    result.and(reports)
+}
+
+async fn collect(sessions: &mut Sessions) -> Result<Vec<SpaceReport>> {
+    let mut reports = Vec::new();
+    let mut failed = None;
+    while let Some(ended) = sessions.join_next().await {
+        match ended {
+            Ok(Ok(report)) => reports.push(report),
+            Ok(Err(error)) => failed = failed.or(Some(error)),
+            Err(error) => failed = failed.or(Some(Error::Internal(error.to_string()))),
+        }
+    }
+    reports.sort_by(|a, b| a.space.cmp(&b.space));
+    failed.map_or(Ok(reports), Err)
+}
+
+/// The first frame of each side: which spaces both have.
+async fn greet(node: &Arc<Node>, connection: &Connection, side: Side) -> Result<Agreement> {
+    let exporter = connection.exporter(GREETING_EXPORTER)?;
+    let peer = connection.peer();
+    let mut spaces = Vec::new();
+    for space in node.open_spaces() {
+        // A device that was just invited knows nobody yet, and it is the one that connects.
+        if side == Side::Connector || space.reader.peer_device(&peer).is_some() {
+            spaces.push((space.reader.id(), space.reader.discovery()?));
+        }
+    }
+    let ours = Greeting::new(&mut OsEntropy, &exporter, side, &spaces)?.encode();
+    let mut stream = match side {
+        Side::Connector => connection.open_stream().await?,
+        Side::Acceptor => connection.accept_stream().await?.ok_or_else(gone)?,
+    };
+    // The connector speaks first: a stream is seen with its first frame.
+    if side == Side::Connector {
+        stream.send(&ours).await?;
+    }
+    let theirs = stream.recv(GREETING_BYTES_MAX).await?.ok_or_else(gone)?;
+    if side == Side::Acceptor {
+        stream.send(&ours).await?;
+    }
+    stream.finish().await?;
+    let agreement = Greeting::decode(&theirs)
+        .and_then(|theirs| agree(&theirs, &exporter, side, &spaces))
+        .inspect_err(|error| {
+            let code = match error {
+                larder_protocol::GreetingError::NoCommonVersion { .. } => {
+                    CloseCode::NoCommonVersion
+                }
+                _ => CloseCode::Malformed,
+            };
+            connection.close(code, &error.to_string());
+        })?;
+    Ok(agreement)
+}
+
+/// Notes where the peer is, for later.
+async fn remember(node: &Arc<Node>, connection: &Connection) -> Result<()> {
+    let Some(address) = connection.remote_address() else { return Ok(()) };
+    let (peer, label) = (connection.peer(), node.label_of(&connection.peer()));
+    let told = Arc::clone(node);
+    blocking(move || told.engine.remember_peer(peer, &label, address)).await?;
+    node.network.peers.send_modify(|count| *count += 1);
+    Ok(())
+}
+
+async fn open_all(
+    node: &Arc<Node>,
+    connection: &Connection,
+    agreement: &Agreement,
+    pass: Pass,
+    sessions: &mut Sessions,
+) -> Result<()> {
+    for (id, tag) in &agreement.spaces {
+        let Some(space) = node.space_by_id(id) else { continue };
+        let mut stream = connection.open_stream().await?;
+        stream.send(tag.as_bytes()).await?;
+        sessions.spawn(session::run(Arc::clone(node), space, connection.peer(), stream, pass));
+    }
+    Ok(())
+}
+
+/// Takes the connector's streams until it closes the connection, or this device does.
+async fn accept_all(
+    node: &Arc<Node>,
+    connection: &Connection,
+    agreement: &Agreement,
+    pass: Pass,
+    sessions: &mut Sessions,
+) -> Result<()> {
+    let mut wanted: Vec<(SpaceId, Tag)> = agreement.spaces.clone();
+    // Each stream is read in a task of its own: one that stalls holds up no other.
+    let mut opening: JoinSet<Result<(Tag, FrameStream)>> = JoinSet::new();
+    let mut failed = Ok(());
+    loop {
+        tokio::select! {
+            () = node.stopped() => return failed,
+            stream = connection.accept_stream(), if opening.len() <= agreement.spaces.len() => {
+                match stream {
+                    Ok(Some(stream)) => {
+                        opening.spawn(read_tag(stream));
+                    }
+                    Ok(None) => return failed,
+                    // The sessions say better what happened, if there are any.
+                    Err(_) if !sessions.is_empty() => return failed,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Some(opened) = opening.join_next() => {
+                let Ok(Ok((tag, stream))) = opened else { continue };
+                // Once for each space, and only those of the agreement.
+                let at = wanted.iter().position(|(_, known)| *known == tag);
+                let space = at.and_then(|at| space_of(node, wanted.swap_remove(at).0));
+                let Some(space) = space else { continue };
+                let node = Arc::clone(node);
+                sessions.spawn(session::run(node, space, connection.peer(), stream, pass));
+            }
+            Some(ended) = sessions.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    failed = failed.and(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn space_of(node: &Node, id: SpaceId) -> Option<Arc<OpenSpace>> {
+    node.space_by_id(&id)
+}
+
+async fn read_tag(mut stream: FrameStream) -> Result<(Tag, FrameStream)> {
+    let frame = within_limit(async { Ok(stream.recv(TAG_BYTES).await?) }).await?;
+    let tag = frame.as_deref().and_then(Tag::from_frame).ok_or_else(gone)?;
+    Ok((tag, stream))
+}
+
+/// Gives the peer as long as a handshake may take.
+pub(super) async fn within_limit<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
+    timeout(limit, work).await.unwrap_or(Err(larder_transport::Error::TimedOut.into()))
+}
+
+pub(super) fn gone() -> Error {
+    let detail = "the other device ended the conversation".to_owned();
+    larder_transport::Error::Cut { detail }.into()
+}

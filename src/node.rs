@@ -1,0 +1,220 @@
+//! One open profile: its spaces, each with its reading side and its writer thread, and its
+//! connections. Every public handle and every background task has a part in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use larder_engine::Ack;
+use larder_types::{SpaceId, SpaceName, TransportId};
+use tokio::sync::{broadcast, watch};
+
+use crate::connections::Network;
+use crate::error::{blocking, to_the_end};
+use crate::writer::Writer;
+use crate::{Error, Event, Result};
+
+pub(crate) struct Node {
+    pub(crate) engine: larder_engine::Profile,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// True once: everything that runs in the background ends.
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) network: Network,
+    spaces: RwLock<BTreeMap<SpaceName, Arc<OpenSpace>>>,
+    /// Held while a space is opened, so that none is opened twice.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// A space that is open.
+pub(crate) struct OpenSpace {
+    pub(crate) reader: larder_engine::Space,
+    pub(crate) changed: watch::Sender<u64>,
+    /// New acknowledgements, each with the number of the session that took them in, for all other
+    /// sessions of the space.
+    pub(crate) acks: broadcast::Sender<(u64, Vec<Ack>)>,
+    writer: Option<Writer>,
+}
+
+impl OpenSpace {
+    fn start(
+        reader: larder_engine::Space,
+        writer: Option<larder_engine::SpaceWriter>,
+    ) -> Result<Arc<Self>> {
+        let changed = watch::Sender::new(0);
+        let writer = writer.map(|writer| Writer::start(writer, changed.clone())).transpose()?;
+        Ok(Arc::new(Self { reader, changed, acks: broadcast::Sender::new(ACKS_KEPT), writer }))
+    }
+
+    pub(crate) fn writer(&self) -> Result<&Writer> {
+        self.writer.as_ref().ok_or(Error::Engine(larder_engine::Error::ReadOnly))
+    }
+}
+
+impl Node {
+    pub(crate) fn new(engine: larder_engine::Profile) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            stop: watch::Sender::new(false),
+            network: Network::default(),
+            spaces: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Fails only if nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Resolves once the profile is closed or dropped.
+    pub(crate) async fn stopped(&self) {
+        // Fails only if the sender is gone, and that is in `self`.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_stopped() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Fails unless other devices can be spoken to.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.engine.is_read_only() {
+            return Err(Error::Engine(larder_engine::Error::ReadOnly));
+        }
+        Ok(())
+    }
+}
+
+/// Spaces.
+impl Node {
+    pub(crate) fn open_spaces(&self) -> Vec<Arc<OpenSpace>> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.values().cloned().collect()
+    }
+
+    fn find(&self, name: &SpaceName) -> Option<Arc<OpenSpace>> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        spaces.get(name).cloned()
+    }
+
+    pub(crate) fn space_by_id(&self, id: &SpaceId) -> Option<Arc<OpenSpace>> {
+        self.open_spaces().into_iter().find(|space| space.reader.id() == *id)
+    }
+
+    fn keep(&self, space: &Arc<OpenSpace>) {
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        spaces.insert(space.reader.name().clone(), space.clone());
+    }
+
+    pub(crate) async fn space(self: &Arc<Self>, name: &SpaceName) -> Result<Arc<OpenSpace>> {
+        self.check_open()?;
+        if let Some(space) = self.find(name) {
+            return Ok(space);
+        }
+        let name = name.clone();
+        self.take_in(move |node| match node.find(&name) {
+            Some(space) => Ok(Taken::Open(space)),
+            None => {
+                node.engine.open_space(&name).map(|(reader, writer)| Taken::New(reader, writer))
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn create_space(self: &Arc<Self>, name: &SpaceName) -> Result<Arc<OpenSpace>> {
+        self.check_open()?;
+        let name = name.clone();
+        self.take_in(move |node| {
+            let (reader, writer) = node.engine.create_space(&name)?;
+            Ok(Taken::New(reader, Some(writer)))
+        })
+        .await
+    }
+
+    /// Opens a space by `work`, one at a time, and keeps it, even if the caller stops waiting: the
+    /// engine gives out a space's writer once.
+    pub(crate) async fn take_in(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> larder_engine::Result<Taken> + Send + 'static,
+    ) -> Result<Arc<OpenSpace>> {
+        let node = Arc::clone(self);
+        to_the_end(async move {
+            let _one_at_a_time = node.opening.lock().await;
+            node.check_open()?;
+            let blocked = Arc::clone(&node);
+            match blocking(move || work(&blocked)).await? {
+                Taken::Open(space) => Ok(space),
+                Taken::New(reader, writer) => {
+                    let space = OpenSpace::start(reader, writer)?;
+                    node.keep(&space);
+                    Ok(space)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Opens every space of the profile. One that fails keeps no other from being opened; each
+    /// failure is told once as an event and returned.
+    pub(crate) async fn open_all(self: &Arc<Self>) -> Result<Vec<(SpaceName, Error)>> {
+        let node = Arc::clone(self);
+        let names = blocking(move || node.engine.space_names()).await?;
+        let mut failed = Vec::new();
+        for name in names {
+            if let Err(error) = self.space(&name).await {
+                self.tell(Event::SyncFailed {
+                    space: Some(name.clone()),
+                    peer: None,
+                    message: error.to_string(),
+                });
+                failed.push((name, error));
+            }
+        }
+        Ok(failed)
+    }
+
+    /// What the owner of the device with this transport key calls it; empty if nobody knows.
+    pub(crate) fn label_of(&self, peer: &TransportId) -> String {
+        let spaces = self.open_spaces();
+        spaces.iter().find_map(|space| space.reader.device_label(peer)).unwrap_or_default()
+    }
+}
+
+pub(crate) enum Taken {
+    Open(Arc<OpenSpace>),
+    New(larder_engine::Space, Option<larder_engine::SpaceWriter>),
+}
+
+/// Closing.
+impl Node {
+    pub(crate) async fn close(self: &Arc<Self>) -> Result<()> {
+        let node = Arc::clone(self);
+        to_the_end(async move {
+            if node.stop.send_replace(true) {
+                return Ok(());
+            }
+            node.network.close().await;
+            let _nothing_is_being_opened = node.opening.lock().await;
+            let mut result = Ok(());
+            for space in node.open_spaces() {
+                if let Ok(writer) = space.writer() {
+                    result = result.and(writer.close().await);
+                }
+            }
+            let engine = node.engine.clone();
+            result.and(blocking(move || engine.close()).await)
+        })
+        .await
+    }
+}
+
+/// Events kept for a receiver that is behind.
+const EVENTS_KEPT: usize = 1024;
+/// Lots of acknowledgements kept for a session that is behind; what it misses goes out with the
+/// next session.
+const ACKS_KEPT: usize = 64;

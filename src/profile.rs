@@ -1,0 +1,319 @@
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_engine::{Access, Unlock};
+use larder_types::{SpaceName, TransportId};
+use tokio::sync::broadcast;
+
+use crate::connections;
+use crate::error::{blocking, to_the_end};
+use crate::node::Node;
+use crate::status::{PeerStatus, Status};
+use crate::system::System;
+use crate::{ErrorKind, Event, Invitation, Options, PeerReport, Result, Space, SpaceReport};
+
+/// One installation's local home: its keys, its spaces, and its connections with other devices.
+/// Cheap to clone.
+///
+/// One process at a time owns a profile. Everything it does in the background ends with
+/// [`Profile::close`], or when the last handle, this or a [`Space`], is dropped; what was committed
+/// is safe either way.
+#[derive(Clone)]
+pub struct Profile {
+    handles: Arc<Handles>,
+}
+
+/// What all public handles of one profile share. When the last of them is dropped, everything that
+/// runs in the background ends.
+pub(crate) struct Handles(Arc<Node>);
+
+impl Handles {
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.0.stop.send_replace(true);
+        self.0.network.abandon();
+    }
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profile").field("label", &self.label()).finish_non_exhaustive()
+    }
+}
+
+/// Making, opening and closing.
+impl Profile {
+    /// Makes a profile in `dir`, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if there is one; [`ErrorKind::Io`].
+    pub async fn create(dir: impl AsRef<Path>, unlock: Unlock, options: Options) -> Result<Self> {
+        let dir = dir.as_ref().to_owned();
+        let options = options.into_engine();
+        Self::with(move || larder_engine::Profile::create(Arc::new(System), &dir, &unlock, options))
+            .await
+    }
+
+    /// Opens the profile in `dir`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::WrongPassphrase`], and nothing was
+    /// touched; [`ErrorKind::InUse`] if another process has it open; [`ErrorKind::Corrupt`],
+    /// [`ErrorKind::Io`].
+    pub async fn open(dir: impl AsRef<Path>, unlock: Unlock, options: Options) -> Result<Self> {
+        Self::open_as(dir.as_ref(), unlock, false, options).await
+    }
+
+    /// Opens the profile in `dir` for reading only: nothing in it is changed, and it speaks to no
+    /// other device.
+    ///
+    /// # Errors
+    /// As [`Profile::open`].
+    pub async fn open_read_only(dir: impl AsRef<Path>, unlock: Unlock) -> Result<Self> {
+        Self::open_as(dir.as_ref(), unlock, true, Options::default()).await
+    }
+
+    /// A profile that is gone when it is closed: for tests and for trying things out. It can do
+    /// all that others can, sync included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`].
+    pub async fn in_memory(options: Options) -> Result<Self> {
+        let options = options.into_engine();
+        Self::with(move || larder_engine::Profile::in_memory(Arc::new(System), options)).await
+    }
+
+    /// Whether there is a profile in `dir`.
+    pub fn exists(dir: impl AsRef<Path>) -> bool {
+        larder_engine::Profile::exists(dir.as_ref())
+    }
+
+    /// Ends what runs in the background, tells the peers, and closes every file. What was
+    /// committed is safe with or without this. Handles that remain fail with
+    /// [`Error::Closed`](crate::Error::Closed).
+    ///
+    /// # Errors
+    /// The storage's, of writing its journals back; they are kept and read at the next opening.
+    pub async fn close(&self) -> Result<()> {
+        self.node().close().await
+    }
+
+    async fn open_as(
+        dir: &Path,
+        unlock: Unlock,
+        read_only: bool,
+        options: Options,
+    ) -> Result<Self> {
+        let (dir, options) = (dir.to_owned(), options.into_engine());
+        let unlock = Arc::new(unlock);
+        let mut patience = InUse::TRIES;
+        loop {
+            let (dir, unlock, options) = (dir.clone(), Arc::clone(&unlock), options.clone());
+            let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+            let opened = Self::with(move || {
+                larder_engine::Profile::open(Arc::new(System), &dir, &unlock, access, options)
+            });
+            match opened.await {
+                // A profile that was dropped and not closed is let go of as soon as its threads
+                // have ended, which may take a moment.
+                Err(error) if error.kind() == ErrorKind::InUse && patience > 0 => patience -= 1,
+                result => return result,
+            }
+            tokio::time::sleep(InUse::WAIT).await;
+        }
+    }
+
+    async fn with(
+        make: impl FnOnce() -> larder_engine::Result<larder_engine::Profile> + Send + 'static,
+    ) -> Result<Self> {
+        let node = Node::new(blocking(make).await?);
+        Ok(Self { handles: Arc::new(Handles(node)) })
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        self.handles.node()
+    }
+}
+
+/// Itself and its spaces.
+impl Profile {
+    /// What people call this device.
+    pub fn label(&self) -> String {
+        self.node().engine.label().to_owned()
+    }
+
+    /// Its transport key, by which its peers know it.
+    pub fn transport_id(&self) -> TransportId {
+        self.node().engine.transport_id()
+    }
+
+    /// Whether it was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.node().engine.is_read_only()
+    }
+
+    /// Founds a space, whose only device is this one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name;
+    /// [`ErrorKind::ReadOnly`]; the storage's.
+    pub async fn create_space(&self, name: &SpaceName) -> Result<Space> {
+        let space = self.node().create_space(name).await?;
+        Ok(Space::new(space, Arc::clone(&self.handles)))
+    }
+
+    /// A space of the profile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it has none of this name; [`ErrorKind::Corrupt`] and the
+    /// storage's.
+    pub async fn space(&self, name: &SpaceName) -> Result<Space> {
+        let space = self.node().space(name).await?;
+        Ok(Space::new(space, Arc::clone(&self.handles)))
+    }
+
+    /// All spaces of the profile.
+    ///
+    /// # Errors
+    /// As [`Profile::space`], if any of them cannot be opened.
+    pub async fn spaces(&self) -> Result<Vec<Space>> {
+        self.node().check_open()?;
+        if let Some((_, error)) = self.node().open_all().await?.into_iter().next() {
+            return Err(error);
+        }
+        let spaces = self.node().open_spaces().into_iter();
+        Ok(spaces.map(|space| Space::new(space, Arc::clone(&self.handles))).collect())
+    }
+
+    /// What there is in the profile.
+    ///
+    /// # Errors
+    /// As [`Profile::spaces`].
+    pub async fn status(&self) -> Result<Status> {
+        let mut spaces = Vec::new();
+        for space in self.spaces().await? {
+            spaces.push(space.status().await?);
+        }
+        let node = Arc::clone(self.node());
+        let known = blocking(move || node.engine.peers()).await?;
+        let peers = known.into_iter().map(|peer| PeerStatus {
+            label: connections::label(self.node(), &peer),
+            connected: self.node().network.is_connected(&peer.transport),
+            transport: peer.transport,
+            addresses: peer.addresses,
+            last_seen: peer.last_seen,
+        });
+        Ok(Status {
+            dir: self.node().engine.dir().map(Path::to_owned),
+            label: self.label(),
+            transport: self.transport_id(),
+            read_only: self.is_read_only(),
+            listening: self.node().network.listening().await,
+            peers: peers.collect(),
+            spaces,
+        })
+    }
+}
+
+/// Other devices.
+impl Profile {
+    /// Begins to accept connections of devices that share a space, in the background, until the
+    /// profile is closed. Returns the address, with the port that was chosen. Without one it is
+    /// the port of the last time on all of this machine's IPv4 addresses. A profile that listens
+    /// already keeps its address, unless told another one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the address cannot be listened on; [`ErrorKind::ReadOnly`].
+    pub async fn listen(&self, address: Option<SocketAddr>) -> Result<SocketAddr> {
+        let node = Arc::clone(self.node());
+        to_the_end(async move { connections::listen(&node, address).await }).await
+    }
+
+    /// Offers a space to one more device. Listens, if the profile does not yet.
+    ///
+    /// # Errors
+    /// As [`Profile::space`] and [`Profile::listen`].
+    pub async fn invite(&self, space: &SpaceName) -> Result<Invitation> {
+        let node = Arc::clone(self.node());
+        let space = node.space(space).await?;
+        to_the_end(async move { connections::invite(&node, &space).await }).await
+    }
+
+    /// Uses an invitation: this device becomes a device of the space, whose content comes with the
+    /// next [`Profile::sync`]. If it was cut, the same invitation again completes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invitation`] if the text is none, or is not honoured any more;
+    /// [`ErrorKind::Unreachable`] if the inviting device does not answer;
+    /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name.
+    pub async fn join(&self, invitation: &str) -> Result<Space> {
+        let invitation = invitation.parse()?;
+        let node = Arc::clone(self.node());
+        let space = to_the_end(async move { connections::join(&node, &invitation).await }).await?;
+        Ok(Space::new(space, Arc::clone(&self.handles)))
+    }
+
+    /// One pass: connects to every known peer, exchanges what is missing in every common space,
+    /// and returns once all are done or have failed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`], and the storage's; what goes wrong with one peer is in its report.
+    pub async fn sync(&self) -> Result<Vec<PeerReport>> {
+        connections::sync(self.node()).await
+    }
+
+    /// One pass with the device at an address, whichever of the known spaces' devices it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`]; [`ErrorKind::Refused`] if it is no device of any of this
+    /// profile's spaces; what went wrong in the first space that failed.
+    pub async fn sync_with(&self, address: SocketAddr) -> Result<Vec<SpaceReport>> {
+        connections::sync_with(self.node(), address).await
+    }
+
+    /// Keeps a connection with every known peer, so that changes go to and fro as they are made;
+    /// with back-off while a peer does not answer. Runs until the profile is closed, or until the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`], and the storage's.
+    pub async fn follow(&self) -> Result<()> {
+        connections::follow(self.node()).await
+    }
+
+    /// What happens between this device and others from now on. A receiver that does not keep up
+    /// misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.node().events.subscribe()
+    }
+}
+
+/// How long a profile that is in use is waited for.
+struct InUse;
+
+impl InUse {
+    const TRIES: u32 = 20;
+    const WAIT: Duration = Duration::from_millis(50);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_a_handle<T: Clone + Send + Sync>() {}
+    fn is_an_error<T: std::error::Error + Send + Sync>() {}
+
+    #[test]
+    fn handles_go_to_any_task() {
+        is_a_handle::<Profile>();
+        is_a_handle::<Space>();
+        is_an_error::<crate::Error>();
+    }
+}

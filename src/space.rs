@@ -1,0 +1,311 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_engine::{
+    Conflict, Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, Page, Query,
+    ReceiptInfo, SpaceStatus,
+};
+use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::error::blocking;
+use crate::node::OpenSpace;
+use crate::profile::Handles;
+use crate::{Error, Receipt, Result, UnitOfWork};
+
+/// One space of a profile: its documents, its search and its receipts. Cheap to clone; it keeps
+/// its profile open.
+///
+/// What is written returns once it is durable on this device; other devices learn of it as they
+/// sync. What is read is a snapshot, and never waits for a writer.
+#[derive(Clone)]
+pub struct Space {
+    space: Arc<OpenSpace>,
+    handles: Arc<Handles>,
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Space {
+    pub(crate) fn new(space: Arc<OpenSpace>, handles: Arc<Handles>) -> Self {
+        Self { space, handles }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &SpaceName {
+        self.space.reader.name()
+    }
+
+    /// Its id, the same on every device.
+    pub fn id(&self) -> SpaceId {
+        self.space.reader.id()
+    }
+
+    /// This device's id in it.
+    pub fn device(&self) -> DeviceId {
+        self.space.reader.device()
+    }
+
+    /// Ticks after every commit here and every batch taken in from another device.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.space.changed.subscribe()
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.handles.node().check_open()?;
+        let reader = self.space.reader.clone();
+        blocking(move || work(&reader)).await
+    }
+}
+
+/// Writing.
+impl Space {
+    /// Creates a document under a fresh id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a bad collection name or a value that
+    /// is not a JSON object within the limits; as [`Space::commit`].
+    pub async fn create<T: Serialize + ?Sized>(
+        &self,
+        collection: &str,
+        value: &T,
+    ) -> Result<(ObjectId, Receipt)> {
+        let mut unit = UnitOfWork::new();
+        let object = unit.create(collection, value)?;
+        Ok((object, self.commit(unit).await?))
+    }
+
+    /// Gives a document this value, creating it if there is none. Fields that differ from the
+    /// current value are changed, and only those.
+    ///
+    /// # Errors
+    /// As [`Space::create`]; [`ErrorKind::Deleted`](crate::ErrorKind::Deleted) for a deleted one.
+    pub async fn put<T: Serialize + ?Sized>(
+        &self,
+        collection: &str,
+        object: ObjectId,
+        value: &T,
+    ) -> Result<Receipt> {
+        let mut unit = UnitOfWork::new();
+        unit.put(collection, object, value)?;
+        self.commit(unit).await
+    }
+
+    /// Deletes a document, for ever and on every device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none;
+    /// [`ErrorKind::Deleted`](crate::ErrorKind::Deleted) if it was deleted before.
+    pub async fn delete(&self, object: ObjectId) -> Result<Receipt> {
+        let mut unit = UnitOfWork::new();
+        unit.delete(object);
+        self.commit(unit).await
+    }
+
+    /// An empty unit of work, to be filled and given to [`Space::commit`].
+    pub fn unit(&self) -> UnitOfWork {
+        UnitOfWork::new()
+    }
+
+    /// Commits a unit: all of it, durably, or nothing. Units that wait together share one
+    /// transaction, so writing from many tasks is fast.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if an expected version is not the
+    /// current one, [`ErrorKind::Deleted`](crate::ErrorKind::Deleted),
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid),
+    /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly), and the storage's. Nothing of the unit
+    /// remains then.
+    pub async fn commit(&self, unit: UnitOfWork) -> Result<Receipt> {
+        self.handles.node().check_open()?;
+        self.space.writer()?.commit(unit.into_engine()).await?.try_into()
+    }
+
+    /// Fills a unit and commits it.
+    ///
+    /// # Errors
+    /// Those of `build`, and as [`Space::commit`].
+    pub async fn write(
+        &self,
+        build: impl FnOnce(&mut UnitOfWork) -> Result<()>,
+    ) -> Result<Receipt> {
+        let mut unit = UnitOfWork::new();
+        build(&mut unit)?;
+        self.commit(unit).await
+    }
+}
+
+/// Reading.
+impl Space {
+    /// A document's value. `None`: there is none, or it was deleted.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it does not read as a `T`; the storage's.
+    pub async fn get<T: DeserializeOwned>(&self, object: ObjectId) -> Result<Option<T>> {
+        let Some(document) = self.document(object).await? else { return Ok(None) };
+        let value = serde_json::Value::Object(document.value);
+        serde_json::from_value(value).map(Some).map_err(|source| Error::Shape { object, source })
+    }
+
+    /// A document with what is known of it. `None`: there is none, or it was deleted.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn document(&self, object: ObjectId) -> Result<Option<Document>> {
+        self.read(move |space| space.document(&object)).await
+    }
+
+    /// The documents of a collection whose field `path` is this text; through an index.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
+        let (collection, path) = (collection.to_owned(), path.to_owned());
+        self.read(move |space| space.find(&collection, &path)).await
+    }
+
+    /// At most `limit` documents, of one collection or all, from `after` on: the first page
+    /// without a cursor, the next with [`Page::next`].
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn list(
+        &self,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let collection = collection.map(str::to_owned);
+        self.read(move |space| space.list(collection.as_deref(), after, limit)).await
+    }
+
+    /// Whether there was a document of this id that was deleted.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn is_deleted(&self, object: ObjectId) -> Result<bool> {
+        self.read(move |space| space.is_deleted(&object)).await
+    }
+
+    /// The best results of a search, best first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vector of another size than those
+    /// of the space; the embedder's and the storage's.
+    pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
+        self.read(move |space| space.search(&query)).await
+    }
+
+    /// Fields that devices gave different values while apart: which one is shown, and which others
+    /// there are. Writing the field settles it.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn conflicts(&self, object: ObjectId) -> Result<Vec<Conflict>> {
+        self.read(move |space| space.conflicts(&object)).await
+    }
+
+    /// What happened to a document, oldest first.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn history(&self, object: ObjectId) -> Result<Vec<HistoryItem>> {
+        self.read(move |space| space.history(&object)).await
+    }
+
+    /// A digest over all documents and tombstones: two devices with the same content have the
+    /// same. Reads everything.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn digest(&self) -> Result<Hash> {
+        self.read(larder_engine::Space::digest).await
+    }
+
+    /// The devices enrolled in the space, as far as known here.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn devices(&self) -> Result<Vec<DeviceInfo>> {
+        self.read(larder_engine::Space::devices).await
+    }
+
+    /// What there is in the space.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn status(&self) -> Result<SpaceStatus> {
+        self.read(larder_engine::Space::status).await
+    }
+}
+
+/// Receipts.
+impl Space {
+    /// The receipt for one entry of one device's log, this device's or another's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not held here; the storage's.
+    pub async fn receipt(&self, device: DeviceId, seq: u64) -> Result<Receipt> {
+        self.read(move |space| space.receipt(&device, seq)).await?.try_into()
+    }
+
+    /// At most `limit` entries of all logs in short, from behind the one named on.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn receipts(
+        &self,
+        after: Option<(DeviceId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<ReceiptInfo>> {
+        self.read(move |space| space.receipts(after, limit)).await
+    }
+
+    /// Writes the receipts of all entries, with checkpoints and keys and without any content, into
+    /// the directory, for an outsider to verify. `progress` is told how many of how many entries
+    /// are done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the directory is not
+    /// empty; [`ErrorKind::Io`](crate::ErrorKind::Io); the storage's.
+    pub async fn export_receipts(
+        &self,
+        dir: &Path,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<ExportSummary> {
+        let dir = dir.to_owned();
+        let (told, mut tells) = watch::channel((0, 0));
+        let export = self.read(move |space| {
+            space.export_receipts(&dir, &mut |done, total| {
+                told.send_replace((done, total));
+            })
+        });
+        tokio::pin!(export);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut export => {
+                    // Its last word, which came with its end.
+                    let (done, total) = *tells.borrow_and_update();
+                    if total > 0 {
+                        progress(done, total);
+                    }
+                    return result;
+                }
+                Ok(()) = tells.changed() => {
+                    let (done, total) = *tells.borrow_and_update();
+                    progress(done, total);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use larder_engine::SpaceStatus;
+use larder_types::{Timestamp, TransportId};
+use serde::{Serialize, Serializer};
+
+/// What there is in a profile.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// Its directory; none for a profile in memory.
+    pub dir: Option<PathBuf>,
+    /// What its owner calls this device.
+    pub label: String,
+    /// Its transport key, by which its peers know it.
+    #[serde(serialize_with = "as_text")]
+    pub transport: TransportId,
+    /// Whether it was opened for reading only.
+    pub read_only: bool,
+    /// Where it listens, if it does.
+    pub listening: Option<SocketAddr>,
+    /// Its spaces.
+    pub spaces: Vec<SpaceStatus>,
+    /// The devices it has spoken to.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A device that this one has spoken to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Its transport key.
+    #[serde(serialize_with = "as_text")]
+    pub transport: TransportId,
+    /// What its owner calls it.
+    pub label: String,
+    /// Where it was.
+    pub addresses: Vec<SocketAddr>,
+    /// When it was last spoken to, as this device's clock had it.
+    #[serde(serialize_with = "as_text")]
+    pub last_seen: Timestamp,
+    /// Whether a connection with it is up now.
+    pub connected: bool,
+}
+
+fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}

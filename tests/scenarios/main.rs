@@ -1,0 +1,6 @@
+//! The façade as an app uses it: real files, real sockets, several devices.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+mod sync;
+mod units;
