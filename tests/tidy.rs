@@ -268,6 +268,29 @@ fn the_format_document_lists_every_limit_as_it_is() {
 }
 
 #[test]
+fn the_fuzz_targets_are_built_from_the_same_versions() {
+    let versions = |lock: &str| -> BTreeSet<(String, String)> {
+        let text = read(&root().join(lock));
+        let lines: Vec<&str> = text.lines().collect();
+        lines
+            .windows(2)
+            .filter_map(|pair| Some((value_of(pair[0], "name")?, value_of(pair[1], "version")?)))
+            .collect()
+    };
+    let (ours, theirs) = (versions("Cargo.lock"), versions("fuzz/Cargo.lock"));
+    let of_fuzzing = ["larder-fuzz", "libfuzzer-sys", "arbitrary"];
+    let breaches: Vec<String> = theirs
+        .difference(&ours)
+        .filter(|(name, _)| !of_fuzzing.contains(&name.as_str()))
+        .map(|(name, version)| format!("fuzz/Cargo.lock has {name} {version}"))
+        .collect();
+    none(
+        &breaches,
+        "cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml >/dev/null",
+    );
+}
+
+#[test]
 fn the_readme_names_the_command_that_ci_runs() {
     let readme = read(&root().join("README.md"));
     assert!(
@@ -434,6 +457,12 @@ fn read(path: &Path) -> String {
 /// Whether `wanted` stands in the line as a whole word.
 fn word(line: &str, wanted: &str) -> bool {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == wanted)
+}
+
+/// The string that a line of TOML gives this key.
+fn value_of(line: &str, key: &str) -> Option<String> {
+    let value = line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?;
+    Some(value.to_owned())
 }
 
 fn grouped(value: u64) -> String {
