@@ -149,7 +149,7 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
     }
     if journal != "wal" {
         let reason = format!("the database has no WAL but journal_mode={journal}");
-        let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+        let code = ffi::Error::new(ffi::SQLITE_ERROR);
         return Err(rusqlite::Error::SqliteFailure(code, Some(reason)));
     }
     connection.execute_batch("PRAGMA synchronous=FULL")?;
