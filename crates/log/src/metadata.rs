@@ -1,5 +1,5 @@
 use larder_crypto::hash::{equal, sha256};
-use larder_crypto::kdf::hkdf_sha256;
+use larder_crypto::kdf::HkdfSha256;
 use larder_types::limits::{NAME_BYTES_MAX, SECTION_BYTES_MAX};
 use larder_types::{Clock, CollectionName, CorrelationId, EntryHash, Hash, ObjectId, canonical};
 
@@ -150,8 +150,10 @@ impl Opened {
 
     /// The public commitment to metadata and body.
     pub fn meta_commitment(&self) -> Hash {
+        let salts = self.salts();
         meta_commitment(
-            &Field::ALL.map(|field| field_commitment(&self.salt(field), &self.value(field))),
+            &Field::ALL
+                .map(|field| field_commitment(&salts.field(field), &self.value(field, &salts))),
         )
     }
 
@@ -163,30 +165,27 @@ impl Opened {
     /// Opens `fields`, and the body if `with_body`, and hides the rest. The body's digest is
     /// shown with the body, for without it nothing binds the body.
     pub fn disclose(&self, fields: &[Field], with_body: bool) -> Disclosure {
+        let salts = self.salts();
         Disclosure {
             fields: Field::ALL.map(|field| {
-                let salt = self.salt(field);
-                let value = self.value(field);
+                let salt = salts.field(field);
+                let value = self.value(field, &salts);
                 if fields.contains(&field) || (with_body && field == Field::BodyDigest) {
                     DisclosedField::Shown { salt, value }
                 } else {
                     DisclosedField::Hidden(field_commitment(&salt, &value))
                 }
             }),
-            body: with_body.then(|| (self.body_salt(), self.body.clone())),
+            body: with_body.then(|| (salts.body(), self.body.clone())),
         }
     }
 
-    fn salt(&self, field: Field) -> [u8; 32] {
-        derive_salt(&self.meta_salt, &[field as u8])
-    }
-
-    fn body_salt(&self) -> [u8; 32] {
-        derive_salt(&self.meta_salt, b"body")
+    fn salts(&self) -> Salts {
+        Salts(HkdfSha256::new(&self.meta_salt, &[]))
     }
 
     /// The field's canonical encoding, null for none.
-    fn value(&self, field: Field) -> Vec<u8> {
+    fn value(&self, field: Field, salts: &Salts) -> Vec<u8> {
         let metadata = &self.metadata;
         match field {
             Field::Kind => canonical::encode(&metadata.kind),
@@ -196,7 +195,7 @@ impl Opened {
             Field::Actor => canonical::encode(&metadata.actor),
             Field::Correlation => canonical::encode(&metadata.correlation),
             Field::Clock => canonical::encode(&metadata.clock),
-            Field::BodyDigest => canonical::encode(&body_digest(&self.body_salt(), &self.body)),
+            Field::BodyDigest => canonical::encode(&body_digest(&salts.body(), &self.body)),
         }
     }
 }
@@ -300,8 +299,21 @@ where
     }
 }
 
-fn derive_salt(meta_salt: &[u8; 16], which: &[u8]) -> [u8; 32] {
-    *hkdf_sha256(meta_salt, &[], &[labels::SALT, which].concat()).expose()
+/// The salts that derive from one metadata salt.
+struct Salts(HkdfSha256);
+
+impl Salts {
+    fn field(&self, field: Field) -> [u8; 32] {
+        self.derive(&[field as u8])
+    }
+
+    fn body(&self) -> [u8; 32] {
+        self.derive(b"body")
+    }
+
+    fn derive(&self, which: &[u8]) -> [u8; 32] {
+        *self.0.expand(&[labels::SALT, which].concat()).expose()
+    }
 }
 
 fn field_commitment(salt: &[u8; 32], value: &[u8]) -> Hash {
