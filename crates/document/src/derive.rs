@@ -9,8 +9,8 @@ use crate::{DocumentError, Object};
 ///
 /// Version 0: actor of sixteen zero bytes, sequence number 1, time 0; breadth first, keys in the
 /// order of their bytes. Objects become maps, arrays lists, integers that fit 64 bits with sign
-/// `int`, larger ones `uint`, others floats. A string of more
-/// than 200 characters or with a line feed or carriage return becomes a text, others scalars.
+/// `int`, larger ones `uint`, others floats. A string of more than 200 characters or with a line
+/// feed or carriage return becomes a text, others scalars.
 pub const DERIVATION: u16 = 0;
 
 const SCALAR_CHARS_MAX: usize = 200;

@@ -5,7 +5,7 @@ use automerge::{ActorId, ChangeHash};
 use larder_types::{DeviceId, EntryHash, FromHexError, ObjectId, hex, unhex};
 use sha2::{Digest, Sha256};
 
-const ACTOR_LABEL: &[u8] = b"larder/actor/v1";
+const ACTOR_LABEL: &[u8] = b"larder/actor/v0";
 const STRAND_MAGIC: [u8; 4] = [0x13, 0xb2, 0x23, 0x09];
 const FLAT: &str = "flat";
 

@@ -333,9 +333,12 @@ proptest! {
     #[test]
     fn every_device_decides_alike_on_forged_operations(forgeries in vec(forgery(), 1..4)) {
         let ids = ids();
-        let bytes = forged(|c| {
-            forgeries.iter().for_each(|one| forge(&mut c.operations, one, &ids));
-        });
+        let forge_all = |operations: &mut Vec<Op>| {
+            for one in &forgeries {
+                forge(operations, one, &ids);
+            }
+        };
+        let bytes = forged(|change| forge_all(&mut change.operations));
         let _ = verdict(&bytes);
     }
 

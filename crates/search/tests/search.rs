@@ -13,6 +13,8 @@ use rusqlite::Connection;
 const UP: &str = include_str!("../../../migrations/space/0002_search.up.sql");
 const DOWN: &str = include_str!("../../../migrations/space/0002_search.down.sql");
 
+const CHECK: &str = "INSERT INTO search_text(search_text) VALUES ('integrity-check')";
+
 fn open(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     larder_pages::load_vectors(&connection).unwrap();
@@ -77,7 +79,7 @@ fn a_changed_or_removed_text_is_not_found_any_more() {
     clear(&db).unwrap();
     assert_eq!(found(&db, "pear"), [0; 0]);
     put_text(&db, 1, "notes", None, &new).unwrap();
-    db.execute_batch("INSERT INTO search_text(search_text) VALUES ('integrity-check')").unwrap();
+    db.execute_batch(CHECK).unwrap();
 }
 
 #[test]
@@ -240,8 +242,7 @@ proptest! {
         put_text(&db, 1, "notes", None, &old).unwrap();
         put_text(&db, 1, "notes", Some(&old), &new).unwrap();
         remove_text(&db, 1, &new).unwrap();
-        let check = "INSERT INTO search_text(search_text) VALUES ('integrity-check')";
-        db.execute_batch(check).unwrap();
+        db.execute_batch(CHECK).unwrap();
         let rows: i64 =
             db.query_row("SELECT count(*) FROM search_text_docsize", [], |row| row.get(0)).unwrap();
         prop_assert_eq!(rows, 0);
