@@ -28,7 +28,7 @@ use crate::verdict::{AckVerdict, LogVerdict, Verdict};
 /// Longest file or line that is read into memory: the largest body there may be, in base64.
 const READ_BYTES_MAX: u64 = 16 << 20;
 /// Most acts that are kept, about 1 KB each.
-const ACTS_MAX: usize = 8 * LOGS_MAX;
+const ACTS_MAX: usize = 2 * LOGS_MAX;
 /// Most acknowledgements of one log.
 const ACKS_MAX: usize = 8 * LOGS_MAX;
 
