@@ -7,7 +7,7 @@ use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
 use larder_log::{
     Address, Band, Batch, BatchEntry, Dep, DisclosedField, Disclosure, Field, Header, Metadata,
-    Opened, Receipt, SectionCommitment, kind, open_section,
+    Opened, Payload, Receipt, SectionCommitment, kind, open_section, pack, unpack,
 };
 use larder_types::{Clock, CollectionName, DeviceId, SpaceName, canonical};
 use minicbor::{Decode, Encode};
@@ -145,7 +145,9 @@ pub(crate) fn batch_seeds(world: &World) -> Vec<Vec<u8>> {
     let batch = world.batch();
     assert!(batch.verify(&world.space, &Frontier::new()).is_ok(), "the seed is not valid");
     let last = Batch { first_seq: 3, entries: batch.entries[2..].to_vec(), ..batch.clone() };
-    vec![batch.encode(), last.encode()]
+    let mut carried = last.clone();
+    carried.entries[0].payloads = vec![Payload::Opened(pack(&world.opened[3]).unwrap())];
+    vec![batch.encode(), last.encode(), carried.encode()]
 }
 
 /// The texts that outsiders read: checkpoints, acknowledgements, receipts.
@@ -210,6 +212,7 @@ pub fn sections(data: &[u8]) {
     let body = part(&mut rest).and_then(<[u8]>::split_first_chunk);
     let body = body.map(|(salt, body)| (*salt, body.to_vec()));
     let _ = Disclosure { fields, body }.verify(&commitment);
+    let _ = unpack(data);
     #[cfg(fuzzing)]
     {
         let _ = larder_log::open_padded(data);
@@ -230,5 +233,5 @@ pub(crate) fn section_seeds(world: &World) -> Vec<Vec<u8>> {
     let commitment = canonical::encode(&entry.commitments[0]);
     let mut all: Vec<&[u8]> = vec![&commitment, &entry.sealed[0]];
     all.extend(fields.iter().map(Vec::as_slice));
-    vec![parts(&all)]
+    vec![parts(&all), pack(&world.opened[2]).unwrap()]
 }
