@@ -29,8 +29,9 @@ pub type Opener = Box<dyn Fn(Access) -> Result<Connection, StoreError> + Send + 
 const STATEMENTS_CACHED: usize = 192;
 
 /// Sets on a freshly opened connection what this crate relies on: full durability, foreign keys,
-/// room for its prepared statements, no functions with side effects in the schema, and no writing
-/// on a reader.
+/// room for its prepared statements, no functions with side effects in the schema, no writing on a
+/// reader, and zeros where something was deleted (else a removed document's words would stay in
+/// freed pages, for whoever has the key).
 ///
 /// # Errors
 /// [`StoreError::Read`] naming the connection.
@@ -40,7 +41,7 @@ pub fn configure(conn: &Connection, access: Access) -> Result<(), StoreError> {
         Access::Write => {
             "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
              PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
-             PRAGMA temp_store = MEMORY"
+             PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON"
         }
         Access::Read => {
             "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;
@@ -284,6 +285,14 @@ mod tests {
         assert_eq!(opened.load(Ordering::Relaxed), 2);
         let reader = pool.reader().unwrap();
         assert!(reader.execute_batch("INSERT INTO t VALUES (1)").is_err());
+    }
+
+    #[test]
+    fn a_writer_puts_zeros_where_it_deletes() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let writer = pool(&dir, &opened).writer().unwrap();
+        let set: i64 = writer.pragma_query_value(None, "secure_delete", |row| row.get(0)).unwrap();
+        assert_eq!(set, 1);
     }
 
     #[test]
