@@ -66,24 +66,21 @@ pub(crate) enum Command {
     )]
     Space(SpaceCommand),
     /// Import a folder of .md, .txt, .json and .jsonl files; again: only what changed
-    #[command(
-        after_help = "Each file becomes a document in the collection `files`, each line of a .jsonl file one, too.
+    #[command(after_help = "Each file becomes a document in the collection `files`; each line of a
+.jsonl file becomes one, too.
 Files that went from the folder stay in the space, unless --prune deletes their documents.
 Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
 Ctrl-C finishes the unit at hand; the same command again completes the work.
 
 Example:
-  larder import shared:household ~/Notes"
-    )]
+  larder import shared:household ~/Notes")]
     Import(Import),
     /// Print an invitation to a space, once, and wait for the other device
-    #[command(
-        after_help = "Whoever has the text can join within ten minutes, once: hand it over privately.
-The command waits until the other device has joined and taken what the space holds.
+    #[command(after_help = "Whoever has the text can join within ten minutes, once: hand it over
+privately. The command waits until the other device has joined and taken what the space holds.
 
 Example:
-  larder invite shared:household"
-    )]
+  larder invite shared:household")]
     Invite(Invite),
     /// Join a space by an invitation, and take what it holds
     #[command(after_help = "The invitation may also come from a file or, with `-`, from stdin.
@@ -93,12 +90,11 @@ Example:
   larder join - < invitation.txt")]
     Join(Join),
     /// Listen for this profile's peers, and push and take changes as they happen
-    #[command(
-        after_help = "Runs until Ctrl-C. With --json, each event is one line; the first is `listening`.
+    #[command(after_help = "Runs until Ctrl-C. With --json, each event is one line; the first is
+`listening`.
 
 Example:
-  larder serve --listen 0.0.0.0:4433"
-    )]
+  larder serve --listen 0.0.0.0:4433")]
     Serve(Serve),
     /// Take and give what is new with every known peer once, then exit
     #[command(after_help = "Exit code 8: a peer did not answer; the others are up to date.
@@ -117,7 +113,8 @@ Example:
     Get(Get),
     /// Create a document, or change one, from a JSON object
     #[command(
-        after_help = "Only what differs from the document's present value is written, so that edits elsewhere survive.
+        after_help = "Only what differs from the document's present value is written, so that edits
+elsewhere survive.
 
 Example:
   echo '{\"title\": \"Milk\"}' | larder put shared:household shopping --file -"
@@ -163,8 +160,9 @@ Example:
     Export(Export),
     /// Show the whole way on this machine: two devices, sync, merge, search, receipts
     #[command(
-        after_help = "Works on a copy of what is in FOLDER, in two new profiles in a temporary directory; nothing
-else is touched. Without FOLDER: a sample household. Exit code 1: some check failed.
+        after_help = "Works on a copy of what is in FOLDER, in two new profiles in a temporary
+directory; nothing else is touched. Without FOLDER: a sample household.
+Exit code 1: some check failed.
 
 Example:
   larder demo ~/Notes

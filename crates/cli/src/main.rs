@@ -1,8 +1,35 @@
 //! The `larder` command: one face of the façade. It parses, prints and decides exit codes.
-#![allow(dead_code, unused_imports, reason = "the commands that use these follow")]
 
 mod args;
+mod commands;
+mod demo;
+mod exit;
 mod files;
+mod home;
+mod interrupt;
 mod output;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::exit::{Exit, code_of};
+use crate::output::{note, printable};
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let exit = match start(&cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = code_of(&error);
+            note(&format!("larder: {}", printable(&format!("{error:#}"))));
+            exit
+        }
+    };
+    exit.into()
+}
+
+fn start(cli: &args::Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(commands::run(cli))
+}

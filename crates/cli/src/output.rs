@@ -102,10 +102,8 @@ impl Table {
 
 /// The text with every control character made visible.
 pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let turns = ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+    let hidden = |c: char| c.is_control() || turns.iter().any(|turn| turn.contains(&c));
     if !text.chars().any(hidden) {
         return text.to_owned();
     }

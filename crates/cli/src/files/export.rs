@@ -154,7 +154,7 @@ fn make_folders(root: &Path, folders: &str) -> Result<PathBuf, Reason> {
 }
 
 /// Whether both files can be read and hold the same bytes.
-fn same(one: &Path, other: &Path) -> bool {
+pub(crate) fn same(one: &Path, other: &Path) -> bool {
     let lengths = [one, other].map(|path| fs::metadata(path).map(|metadata| metadata.len()).ok());
     let (Ok(one), Ok(other), true) = (File::open(one), File::open(other), lengths[0] == lengths[1])
     else {

@@ -13,7 +13,7 @@ mod path;
 mod skip;
 mod walk;
 
-pub(crate) use export::{Outgoing, Target, Written, line_of, plan};
+pub(crate) use export::{Outgoing, Target, Written, line_of, plan, same};
 pub(crate) use parse::json;
 pub(crate) use path::{Paths, check as check_path};
 pub(crate) use skip::{Reason, Skip};

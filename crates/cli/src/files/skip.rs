@@ -28,6 +28,7 @@ pub(crate) enum Reason {
     Malformed { line: u64, column: u64, message: String },
     TooDeep { levels_max: u64 },
     Lossy { number: String },
+    Refused(String),
     Exists(String),
 }
 
@@ -49,6 +50,7 @@ impl Reason {
             Self::Malformed { .. } => "malformed",
             Self::TooDeep { .. } => "too-deep",
             Self::Lossy { .. } => "lossy-number",
+            Self::Refused(_) => "refused",
             Self::Exists(_) => "exists",
         }
     }
@@ -85,6 +87,7 @@ impl fmt::Display for Reason {
             Self::Lossy { number } => {
                 write!(f, "the number {number} would lose digits: write it as a string")
             }
+            Self::Refused(why) => f.write_str(why),
             Self::Exists(what) => write!(f, "{what}: kept as it is (--force overwrites)"),
         }
     }

@@ -1,0 +1,231 @@
+//! `larder list`, `get`, `put`, `delete`: documents one by one.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use larder::limits::DOCUMENT_JSON_BYTES_MAX;
+use larder::{Cursor, Document, ObjectId, Receipt, Space};
+use serde_json::{Value, json};
+
+use crate::args::{Delete, Get, List, Pick, Put};
+use crate::exit::{Exit, Failure};
+use crate::files::{self, Object};
+use crate::home::Call;
+use crate::output::{Output, printable, shortened, write_out};
+
+const PAGE_DOCUMENTS: usize = 256;
+const TITLE_WIDTH: usize = 64;
+
+pub(crate) async fn list(call: &Call<'_>, args: &List) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let collection = args.collection.as_ref().map(ToString::to_string);
+    let mut after: Option<Cursor> = None;
+    let mut is_empty = true;
+    loop {
+        let page = space.list(collection.as_deref(), after, PAGE_DOCUMENTS).await?;
+        for document in &page.documents {
+            if is_empty {
+                out.line(&columns("collection", "id", "updated", "title"))?;
+                is_empty = false;
+            }
+            let mut line = outline(document);
+            if args.values {
+                line.insert("value".to_owned(), Value::Object(document.value.clone()));
+            }
+            out.json(&line)?;
+            out.line(&columns(
+                document.collection.as_str(),
+                &document.object.to_string(),
+                &when(document),
+                &title(&document.value),
+            ))?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if is_empty {
+        out.line(&format!("Nothing there yet. Next: larder import {} FOLDER", args.space))?;
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn columns(collection: &str, id: &str, updated: &str, title: &str) -> String {
+    let (collection, title) = (printable(collection), printable(title));
+    format!("{collection:<12}  {id:<32}  {updated:<20}  {title}").trim_end().to_owned()
+}
+
+/// What identifies a document, as JSON.
+pub(crate) fn outline(document: &Document) -> Object {
+    let mut line = Object::new();
+    line.insert("collection".to_owned(), document.collection.as_str().into());
+    line.insert("id".to_owned(), document.object.to_string().into());
+    line.insert("title".to_owned(), title(&document.value).into());
+    line.insert("updated".to_owned(), document.updated.wall.to_string().into());
+    line.insert("by".to_owned(), document.by.to_string().into());
+    line
+}
+
+fn when(document: &Document) -> String {
+    let time = document.updated.wall.to_string();
+    time.split('.').next().unwrap_or(&time).replace('T', " ")
+}
+
+/// What a person knows a document by.
+pub(crate) fn title(value: &Object) -> String {
+    let named = ["path", "title", "name"].iter().find_map(|key| value.get(*key)?.as_str());
+    let text = named.or_else(|| value.values().find_map(Value::as_str)).unwrap_or_default();
+    shortened(text, TITLE_WIDTH)
+}
+
+/// Finds the one document meant by an id or a path.
+async fn pick(space: &Space, pick: &Pick) -> anyhow::Result<Document> {
+    let named = &pick.document;
+    if let Ok(object) = named.parse::<ObjectId>() {
+        if let Some(document) = space.document(object).await? {
+            return Ok(document);
+        }
+        let message = if space.is_deleted(object).await? {
+            format!("the document {named} was deleted, which is for ever")
+        } else {
+            format!("there is no document {named} in {}: see `larder list {0}`", pick.space)
+        };
+        return Err(Failure::error(Exit::NotFound, message));
+    }
+    let mut found = space.find(pick.collection.as_str(), named).await?;
+    match (found.pop(), found.is_empty()) {
+        (Some(document), true) => Ok(document),
+        (Some(last), false) => {
+            let ids: Vec<_> = found.iter().chain([&last]).map(|d| d.object.to_string()).collect();
+            Err(Failure::error(
+                Exit::NotFound,
+                format!(
+                    "several documents have the path {named}; name one by its id: {}",
+                    ids.join(", ")
+                ),
+            ))
+        }
+        (None, _) => Err(Failure::error(
+            Exit::NotFound,
+            format!(
+                "no document of the collection {} has the path {named}: see `larder list {}`",
+                pick.collection, pick.space
+            ),
+        )),
+    }
+}
+
+pub(crate) async fn get(call: &Call<'_>, args: &Get) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.pick.space).await?;
+    let document = pick(&space, &args.pick).await?;
+    profile.close().await?;
+    if args.text {
+        let text = document.value.get("text").and_then(Value::as_str).ok_or_else(|| {
+            Failure::error(Exit::Failed, "this document has no `text`: leave --text out")
+        })?;
+        write_out(text.as_bytes())?;
+    } else if out.json {
+        out.json(&document.value)?;
+    } else {
+        // JSON escapes control characters; the rest of a value is shown as it is.
+        let mut text = serde_json::to_string_pretty(&document.value)?;
+        text.push('\n');
+        write_out(text.as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn put(call: &Call<'_>, args: &Put) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let value = read_object(&args.file)?;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let collection = args.collection.as_str();
+    let (object, receipt) = match args.id {
+        Some(object) => (object, space.put(collection, object, &value).await?),
+        None => space.create(collection, &value).await?,
+    };
+    tell(out, "put", object, &receipt)?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn read_object(path: &Path) -> anyhow::Result<Object> {
+    let bytes_max = DOCUMENT_JSON_BYTES_MAX as u64;
+    let mut text = String::new();
+    let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(bytes_max + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path)
+            .and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("cannot read {name}"))?;
+    anyhow::ensure!(
+        text.len() as u64 <= bytes_max,
+        "{name} has more than {bytes_max} bytes, a document's limit"
+    );
+    match files::json(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => {
+            anyhow::bail!("{name}: a document is a JSON object, such as {{\"title\": \"Milk\"}}")
+        }
+        Err(reason) => anyhow::bail!("{name}: {reason}"),
+    }
+}
+
+pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.pick.space).await?;
+    let document = pick(&space, &args.pick).await?;
+    let receipt = space.delete(document.object).await?;
+    tell(out, "deleted", document.object, &receipt)?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn tell(out: Output, what: &str, object: ObjectId, receipt: &Receipt) -> anyhow::Result<()> {
+    out.json(&json!({
+        "event": what,
+        "id": object.to_string(),
+        "device": receipt.device.to_string(),
+        "seq": receipt.seq,
+        "entry": receipt.entry.to_string(),
+    }))?;
+    out.line(&format!("{what} {object}, entry {} of this device", receipt.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_the_path_then_a_name_then_any_text() {
+        let of = |value: Value| title(value.as_object().unwrap());
+        assert_eq!(of(json!({"text": "x", "path": "a/b.md"})), "a/b.md");
+        assert_eq!(of(json!({"name": "n", "title": "t"})), "t");
+        assert_eq!(of(json!({"x": 1, "y": "a\nb"})), "a b");
+        assert_eq!(of(json!({})), "");
+    }
+
+    #[test]
+    fn put_takes_one_strict_object() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let check = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            read_object(file.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("{\"a\": 1}").unwrap()["a"], 1);
+        assert!(check("[1]").unwrap_err().contains("JSON object"));
+        assert!(check("{\"a\": }").unwrap_err().contains("column"));
+        assert!(check(&" ".repeat(DOCUMENT_JSON_BYTES_MAX + 1)).unwrap_err().contains("limit"));
+    }
+}

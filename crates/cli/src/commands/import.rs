@@ -1,0 +1,379 @@
+//! `larder import`: a folder's files into a space, unit by unit.
+//!
+//! A thread reads files ahead of the writer through a short channel; one unit is committed while
+//! the next is gathered. So memory is bounded by a few documents and two units, whatever the
+//! folder's size, and a stop between units loses nothing.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use larder::{Cursor, ErrorKind, ObjectId, Receipt, Space, UnitOfWork};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::args::Import;
+use crate::exit::Exit;
+use crate::files::{COLLECTION, Folder, Item, Object, Reason, Skip, Step};
+use crate::home::Call;
+use crate::interrupt::Interrupt;
+use crate::output::{bytes, counted, duration, note, per_second, progress};
+
+const UNIT_DOCUMENTS_MAX: usize = 256;
+const UNIT_BYTES_TARGET: u64 = 1 << 20;
+const READ_AHEAD_STEPS: usize = 32;
+const SKIPS_SHOWN_MAX: u64 = 100;
+
+/// What an import came to.
+#[derive(Debug, Default, Clone, Serialize)]
+pub(crate) struct Imported {
+    pub(crate) created: u64,
+    pub(crate) changed: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) deleted: u64,
+    /// Files and lines that should have been taken and could not be.
+    pub(crate) skipped: u64,
+    pub(crate) links: u64,
+    /// Files of other kinds.
+    pub(crate) ignored: u64,
+    pub(crate) units: u64,
+    /// Bytes of the files and lines taken.
+    pub(crate) bytes: u64,
+    pub(crate) interrupted: bool,
+}
+
+impl Imported {
+    pub(crate) fn documents(&self) -> u64 {
+        self.created + self.changed + self.unchanged
+    }
+}
+
+/// What an import tells while it goes.
+pub(crate) enum Notice<'a> {
+    Item(&'a Item),
+    Skipped(&'a Skip),
+}
+
+pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let stop = &call.stop;
+    // Before the passphrase is asked for.
+    Folder::open(&args.folder).with_context(|| format!("cannot read {}", args.folder.display()))?;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let bar = progress(None, "importing");
+    let begun = Instant::now();
+    let mut shown = 0_u64;
+    let mut on = |notice: Notice<'_>| match notice {
+        Notice::Item(_) => bar.inc(1),
+        Notice::Skipped(skip) => {
+            if let Err(error) = out.json(&SkippedLine { event: "skipped", skip }) {
+                note(&error.to_string());
+            }
+            shown += 1;
+            if shown <= SKIPS_SHOWN_MAX {
+                bar.suspend(|| note(&format!("skipped {skip}")));
+            }
+        }
+    };
+    let imported = import(&space, &args.folder, args.prune, stop, &mut on).await;
+    bar.finish_and_clear();
+    if shown > SKIPS_SHOWN_MAX {
+        note(&format!("… and {} more (--json names all)", shown - SKIPS_SHOWN_MAX));
+    }
+    let closed = profile.close().await;
+    let imported = imported?;
+    closed?;
+    out.json(&ImportedLine { event: "imported", imported: &imported })?;
+    out.line(&summary(&imported, begun))?;
+    Ok(if imported.interrupted {
+        note("Stopped. What is counted above is safe; the same command again completes the work.");
+        Exit::Interrupted
+    } else if imported.skipped > 0 {
+        Exit::Skips
+    } else {
+        Exit::Done
+    })
+}
+
+#[derive(Serialize)]
+struct SkippedLine<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    skip: &'a Skip,
+}
+
+#[derive(Serialize)]
+struct ImportedLine<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    imported: &'a Imported,
+}
+
+fn summary(imported: &Imported, begun: Instant) -> String {
+    let took = begun.elapsed();
+    let mut parts = vec![
+        format!("{} new", crate::output::count(imported.created)),
+        format!("{} changed", crate::output::count(imported.changed)),
+        format!("{} as before", crate::output::count(imported.unchanged)),
+    ];
+    if imported.deleted > 0 {
+        parts.push(format!("{} deleted", crate::output::count(imported.deleted)));
+    }
+    let mut text = format!(
+        "{} ({}) in {}, {}/s: {}.",
+        counted(imported.documents(), "document", "documents"),
+        bytes(imported.bytes),
+        duration(took),
+        crate::output::count(per_second(imported.documents(), took)),
+        parts.join(", "),
+    );
+    let left = [
+        (
+            imported.skipped,
+            counted(imported.skipped, "file or line skipped", "files or lines skipped"),
+        ),
+        (imported.links, counted(imported.links, "symbolic link", "symbolic links")),
+        (imported.ignored, counted(imported.ignored, "other file", "other files")),
+    ];
+    let left: Vec<_> = left.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
+    if !left.is_empty() {
+        text = format!("{text} Left out: {}.", left.join(", "));
+    }
+    text
+}
+
+/// Brings the space's documents in line with a folder.
+///
+/// # Errors
+/// A unit could not be committed, or the space not be read. The units before it are durable.
+pub(crate) async fn import(
+    space: &Space,
+    folder: &Path,
+    prune: bool,
+    stop: &Interrupt,
+    on: &mut dyn FnMut(Notice<'_>),
+) -> anyhow::Result<Imported> {
+    let mut importer = Importer::new(space, prune).await?;
+    let mut steps = read_ahead(folder.to_owned());
+    while let Some(step) = steps.recv().await {
+        match step? {
+            Step::Item(item) => {
+                importer.take(&item, on).await?;
+                on(Notice::Item(&item));
+            }
+            Step::Skip(skip) => importer.skip(&skip, on),
+            Step::Ignored => importer.done.ignored += 1,
+        }
+        if stop.is_asked() {
+            importer.done.interrupted = true;
+            break;
+        }
+    }
+    if prune && !importer.done.interrupted {
+        importer.prune(folder).await?;
+    }
+    importer.finish().await
+}
+
+/// The folder's steps, read by a thread of their own.
+pub(crate) fn read_ahead(folder: PathBuf) -> mpsc::Receiver<std::io::Result<Step>> {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD_STEPS);
+    tokio::task::spawn_blocking(move || match Folder::open(&folder) {
+        Ok(folder) => {
+            for step in folder {
+                if sender.blocking_send(Ok(step)).is_err() {
+                    return;
+                }
+            }
+        }
+        Err(error) => {
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    receiver
+}
+
+/// One unit that is being committed, and what it adds to the counts.
+struct Committing {
+    task: JoinHandle<larder::Result<Receipt>>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    created: u64,
+    changed: u64,
+    deleted: u64,
+    bytes: u64,
+}
+
+struct Importer<'a> {
+    space: &'a Space,
+    /// No file was imported yet, so no document needs to be looked for.
+    is_first: bool,
+    unit: UnitOfWork,
+    counts: Counts,
+    committing: Option<Committing>,
+    done: Imported,
+    /// With `prune`: paths that are in the folder.
+    seen: Option<HashSet<String>>,
+    /// A part of the folder was not read, so nothing is known to be gone.
+    is_partial: bool,
+}
+
+impl<'a> Importer<'a> {
+    async fn new(space: &'a Space, prune: bool) -> anyhow::Result<Self> {
+        let page = space.list(Some(COLLECTION), None, 1).await?;
+        Ok(Self {
+            space,
+            is_first: page.documents.is_empty(),
+            unit: UnitOfWork::new(),
+            counts: Counts::default(),
+            committing: None,
+            done: Imported::default(),
+            seen: prune.then(HashSet::new),
+            is_partial: false,
+        })
+    }
+
+    async fn take(&mut self, item: &Item, on: &mut dyn FnMut(Notice<'_>)) -> anyhow::Result<()> {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(item.path.clone());
+        }
+        let there = if self.is_first {
+            Vec::new()
+        } else {
+            self.space.find(COLLECTION, &item.path).await?
+        };
+        if there.iter().any(|document| document.value == item.value) {
+            self.done.unchanged += 1;
+            self.done.bytes += item.bytes;
+            return Ok(());
+        }
+        let queued = match there.first() {
+            Some(document) => self.unit.put(COLLECTION, document.object, &item.value),
+            None => self.unit.create(COLLECTION, &item.value).map(|_| ()),
+        };
+        match queued {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                let reason = Reason::Refused(error.to_string());
+                self.skip(&Skip { path: item.path.clone(), line: None, reason }, on);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if there.is_empty() {
+            self.counts.created += 1;
+        } else {
+            self.counts.changed += 1;
+        }
+        self.counts.bytes += item.bytes;
+        self.commit_if_full().await
+    }
+
+    fn skip(&mut self, skip: &Skip, on: &mut dyn FnMut(Notice<'_>)) {
+        if skip.reason.is_loss() {
+            self.done.skipped += 1;
+        } else {
+            self.done.links += 1;
+        }
+        // A folder that cannot be opened, or a file of lines that cannot be read to its end.
+        self.is_partial |= matches!(skip.reason, Reason::Unreadable(_))
+            || (skip.line.is_some() && matches!(skip.reason, Reason::Binary { .. }));
+        if let Some(seen) = &mut self.seen {
+            let path = &skip.path;
+            seen.insert(skip.line.map_or_else(|| path.clone(), |line| format!("{path}#{line}")));
+        }
+        on(Notice::Skipped(skip));
+    }
+
+    async fn commit_if_full(&mut self) -> anyhow::Result<()> {
+        if self.unit.len() >= UNIT_DOCUMENTS_MAX || self.counts.bytes >= UNIT_BYTES_TARGET {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts to commit the unit at hand, once the one before it is durable.
+    async fn commit(&mut self) -> anyhow::Result<()> {
+        self.settle().await?;
+        if self.unit.is_empty() {
+            return Ok(());
+        }
+        let unit = std::mem::replace(&mut self.unit, UnitOfWork::new());
+        let counts = std::mem::take(&mut self.counts);
+        let space = self.space.clone();
+        let task = tokio::spawn(async move { space.commit(unit).await });
+        self.committing = Some(Committing { task, counts });
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(Committing { task, counts }) = self.committing.take() else { return Ok(()) };
+        task.await.context("the writer ended")?.with_context(|| {
+            let safe = self.done.created + self.done.changed;
+            format!(
+                "a unit was not committed; {} before it are safe",
+                counted(safe, "document", "documents")
+            )
+        })?;
+        self.done.created += counts.created;
+        self.done.changed += counts.changed;
+        self.done.deleted += counts.deleted;
+        self.done.bytes += counts.bytes;
+        self.done.units += 1;
+        Ok(())
+    }
+
+    /// Deletes documents whose file is gone.
+    async fn prune(&mut self, folder: &Path) -> anyhow::Result<()> {
+        self.commit().await?;
+        self.settle().await?;
+        anyhow::ensure!(
+            !self.is_partial,
+            "a part of {} could not be read, so nothing was deleted; the rest is imported",
+            folder.display()
+        );
+        for object in self.gone().await? {
+            self.unit.delete(object);
+            self.counts.deleted += 1;
+            self.commit_if_full().await?;
+        }
+        Ok(())
+    }
+
+    async fn gone(&self) -> anyhow::Result<Vec<ObjectId>> {
+        let seen = self.seen.as_ref();
+        let mut gone = Vec::new();
+        let mut after: Option<Cursor> = None;
+        loop {
+            let page = self.space.list(Some(COLLECTION), after, UNIT_DOCUMENTS_MAX).await?;
+            for document in page.documents {
+                let is_seen = |path: &str| seen.is_none_or(|seen| seen.contains(path));
+                if path_of(&document.value).is_some_and(|path| !is_seen(path)) {
+                    gone.push(document.object);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(gone);
+            }
+        }
+    }
+
+    async fn finish(mut self) -> anyhow::Result<Imported> {
+        self.commit().await?;
+        self.settle().await?;
+        Ok(self.done)
+    }
+}
+
+fn path_of(value: &Object) -> Option<&str> {
+    value.get("format")?;
+    value.get("path").and_then(Value::as_str)
+}

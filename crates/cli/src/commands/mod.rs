@@ -1,0 +1,59 @@
+//! One module per group of commands; each returns the exit code it earned.
+
+mod audit;
+mod documents;
+mod export;
+mod import;
+mod pair;
+mod profile;
+mod search;
+
+use crate::args::{AuditCommand, Cli, Command, SpaceCommand};
+use crate::demo;
+use crate::exit::Exit;
+use crate::home::Call;
+use crate::output::note;
+
+pub(crate) use documents::title;
+pub(crate) use import::{Notice, import, read_ahead};
+
+/// Runs a command. Those that write in units finish the one at hand when asked to stop; any other
+/// is dropped where it is: what it was about to commit is then not committed.
+pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let call = Call::new(&cli.global);
+    let finishes = matches!(
+        cli.command,
+        Command::Import(_) | Command::Export(_) | Command::Serve(_) | Command::Invite(_)
+    );
+    tokio::select! {
+        biased;
+        done = dispatch(&cli.command, &call) => done,
+        () = call.stop.asked(), if !finishes => {
+            note("Stopped. What was committed is safe; the same command again completes the work.");
+            Ok(Exit::Interrupted)
+        }
+    }
+}
+
+async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => profile::init(call, args).await,
+        Command::Space(SpaceCommand::Create { space }) => profile::create(call, space).await,
+        Command::Space(SpaceCommand::List) => profile::list(call).await,
+        Command::Status => profile::status(call).await,
+        Command::Import(args) => import::run(call, args).await,
+        Command::Export(args) => export::run(call, args).await,
+        Command::Invite(args) => pair::invite(call, args).await,
+        Command::Join(args) => pair::join(call, args).await,
+        Command::Serve(args) => pair::serve(call, args).await,
+        Command::Sync(args) => pair::sync(call, args).await,
+        Command::List(args) => documents::list(call, args).await,
+        Command::Get(args) => documents::get(call, args).await,
+        Command::Put(args) => documents::put(call, args).await,
+        Command::Delete(args) => documents::delete(call, args).await,
+        Command::Search(args) => search::run(call, args).await,
+        Command::Receipts(args) => audit::receipts(call, args).await,
+        Command::Audit(AuditCommand::Verify { dir }) => audit::verify(dir, call.out),
+        Command::Demo(args) => demo::run(call, args).await,
+    }
+}

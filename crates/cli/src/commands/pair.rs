@@ -1,0 +1,258 @@
+//! `larder invite`, `join`, `serve`, `sync`: this device and the others.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use larder::{Event, PeerReport, SpaceName, SpaceReport, TransportId};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::args::{Invite, Join, Serve, Sync};
+use crate::commands::profile::short;
+use crate::exit::{Exit, code_of_kind};
+use crate::home::Call;
+use crate::output::{Output, bytes, counted, note, printable};
+
+const INVITATION_BYTES_MAX: u64 = 64 << 10;
+
+pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let stop = &call.stop;
+    let profile = call.open().await?;
+    let address = profile.listen(args.listen).await?;
+    let mut events = profile.events();
+    let mut invitation = profile.invite(&args.space).await?;
+    out.json(&json!({
+        "event": "invitation",
+        "text": invitation.text,
+        "expires": invitation.expires.to_string(),
+        "address": address.to_string(),
+    }))?;
+    out.line(&invitation.text)?;
+    note(&format!(
+        "Whoever has this text can join {}, once, until {}. On the other device:\n  \
+         larder join INVITATION\n\
+         Waiting for it at {address}; Ctrl-C withdraws the invitation.",
+        args.space, invitation.expires
+    ));
+    let joined = tokio::select! {
+        joined = invitation.joined() => joined?,
+        () = stop.asked() => {
+            profile.close().await?;
+            return Ok(Exit::Interrupted);
+        }
+    };
+    out.json(&json!({
+        "event": "joined", "label": joined.label, "device": joined.device.to_string(),
+    }))?;
+    out.line(&format!("{} joined {}.", printable(&joined.label), args.space))?;
+    note("Giving it what the space holds; this ends when it has all.");
+    // Until the other side has taken everything, or hung up.
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(Event::CaughtUp { space, .. }) if space == args.space => break,
+                Ok(Event::PeerLost { .. }) | Err(RecvError::Closed) => break,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+            },
+            () = stop.asked() => break,
+        }
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let invitation = invitation_text(&args.invitation)?;
+    let profile = call.open().await?;
+    let space = profile.join(invitation.trim()).await?;
+    out.json(&json!({
+        "event": "joined",
+        "space": space.name().to_string(),
+        "id": space.id().to_string(),
+        "device": space.device().to_string(),
+    }))?;
+    out.line(&format!("Joined {}.", space.name()))?;
+    let reports = profile.sync().await?;
+    let exit = tell_reports(out, &reports)?;
+    profile.close().await?;
+    if exit == Exit::Done {
+        out.line(&format!("Next: larder list {}", space.name()))?;
+    } else {
+        note("This device has joined, and what it holds is safe; `larder sync` takes the rest.");
+    }
+    Ok(exit)
+}
+
+fn invitation_text(argument: &str) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if argument == "-" {
+        std::io::stdin().lock().take(INVITATION_BYTES_MAX).read_to_string(&mut text)?;
+    } else if Path::new(argument).is_file() {
+        let file = std::fs::File::open(argument)?;
+        file.take(INVITATION_BYTES_MAX)
+            .read_to_string(&mut text)
+            .with_context(|| format!("cannot read {argument}"))?;
+    } else {
+        argument.clone_into(&mut text);
+    }
+    Ok(text)
+}
+
+pub(crate) async fn sync(call: &Call<'_>, args: &Sync) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let exit = if let Some(address) = args.with {
+        let spaces = profile.sync_with(address).await?;
+        out.json(&json!({
+            "address": address.to_string(), "ok": true, "spaces": spaces_json(&spaces),
+        }))?;
+        out.line(&format!("{address}: {}", sentence(&spaces)))?;
+        Exit::Done
+    } else {
+        let reports = profile.sync().await?;
+        if reports.is_empty() {
+            note("No peers yet: larder invite SPACE here, larder join INVITATION there.");
+        }
+        tell_reports(out, &reports)?
+    };
+    profile.close().await?;
+    Ok(exit)
+}
+
+fn tell_reports(out: Output, reports: &[PeerReport]) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    for report in reports {
+        let (peer, label) = (report.peer.to_string(), &report.label);
+        let (line, text) = match &report.outcome {
+            Ok(spaces) => (
+                json!({ "peer": peer, "label": label, "ok": true, "spaces": spaces_json(spaces) }),
+                sentence(spaces),
+            ),
+            Err(error) => {
+                exit = code_of_kind(error.kind());
+                let error = error.to_string();
+                (json!({ "peer": peer, "label": label, "ok": false, "error": error }), error)
+            }
+        };
+        out.json(&line)?;
+        out.line(&printable(&format!("{label}: {text}")))?;
+    }
+    Ok(exit)
+}
+
+fn spaces_json(spaces: &[SpaceReport]) -> Value {
+    let line = |report: &SpaceReport| {
+        json!({
+            "space": report.space.to_string(),
+            "entries_in": report.entries_in,
+            "entries_out": report.entries_out,
+            "bytes_in": report.bytes_in,
+            "bytes_out": report.bytes_out,
+        })
+    };
+    spaces.iter().map(line).collect()
+}
+
+fn sentence(spaces: &[SpaceReport]) -> String {
+    let one = |report: &SpaceReport| {
+        format!(
+            "{}: took {} ({}), gave {} ({})",
+            report.space,
+            counted(report.entries_in, "entry", "entries"),
+            bytes(report.bytes_in),
+            counted(report.entries_out, "entry", "entries"),
+            bytes(report.bytes_out)
+        )
+    };
+    if spaces.is_empty() {
+        return "no space in common".to_owned();
+    }
+    spaces.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let stop = &call.stop;
+    let profile = call.open().await?;
+    let mut events = profile.events();
+    let address = profile.listen(args.listen).await?;
+    out.json(&json!({ "event": "listening", "address": address.to_string() }))?;
+    out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
+    let following = profile.clone();
+    let mut follow = tokio::spawn(async move { following.follow().await });
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => tell_event(out, &event)?,
+                Err(RecvError::Lagged(missed)) => note(&format!("({missed} events not shown)")),
+                Err(RecvError::Closed) => break,
+            },
+            ended = &mut follow => {
+                ended.context("the task that follows peers ended")??;
+            }
+            () = stop.asked() => break,
+        }
+    }
+    follow.abort();
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn tell_event(out: Output, event: &Event) -> anyhow::Result<()> {
+    let (line, text) = match event {
+        Event::PeerConnected { peer, label } => (
+            json!({ "event": "peer-connected", "peer": peer.to_string(), "label": label }),
+            format!("{} is here", name_of(peer, label)),
+        ),
+        Event::PeerLost { peer, label } => (
+            json!({ "event": "peer-lost", "peer": peer.to_string(), "label": label }),
+            format!("{} is gone", name_of(peer, label)),
+        ),
+        Event::Received { space, peer, entries } => (
+            moved("received", space, peer, *entries),
+            format!("{space}: took {}", counted(*entries, "entry", "entries")),
+        ),
+        Event::Sent { space, peer, entries } => (
+            moved("sent", space, peer, *entries),
+            format!("{space}: gave {}", counted(*entries, "entry", "entries")),
+        ),
+        Event::CaughtUp { space, peer } => (
+            json!({ "event": "caught-up", "space": space.to_string(), "peer": peer.to_string() }),
+            format!("{space}: both hold the same"),
+        ),
+        Event::Joined { space, device, label } => (
+            json!({
+                "event": "joined", "space": space.to_string(), "device": device.to_string(),
+                "label": label,
+            }),
+            format!("{label} joined {space}"),
+        ),
+        Event::Forked { space, device } => (
+            json!({ "event": "forked", "space": space.to_string(), "device": device.to_string() }),
+            format!("{space}: the log of {device} has two histories and is taken no further"),
+        ),
+        Event::SyncFailed { space, peer, message } => (
+            json!({
+                "event": "sync-failed", "space": space.as_ref().map(ToString::to_string),
+                "peer": peer.as_ref().map(ToString::to_string), "message": message,
+            }),
+            format!("a sync ended early: {message}"),
+        ),
+        _ => return Ok(()),
+    };
+    out.json(&line)?;
+    out.line(&printable(&text))
+}
+
+fn moved(event: &str, space: &SpaceName, peer: &TransportId, entries: u64) -> Value {
+    json!({
+        "event": event, "space": space.to_string(), "peer": peer.to_string(), "entries": entries,
+    })
+}
+
+fn name_of(peer: &TransportId, label: &str) -> String {
+    if label.is_empty() { short(&peer.to_string()) } else { label.to_owned() }
+}

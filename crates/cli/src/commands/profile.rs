@@ -1,0 +1,134 @@
+//! `larder init`, `larder space`, `larder status`.
+
+use larder::{Space, SpaceName, Status};
+use serde_json::json;
+
+use crate::args::Init;
+use crate::exit::Exit;
+use crate::home::{Call, host_name};
+use crate::output::{Table, bytes, count, printable, write_out};
+
+pub(crate) async fn init(call: &Call<'_>, args: &Init) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let label = args.label.clone().unwrap_or_else(host_name);
+    let (dir, profile) = call.create(label, args.passphrase_cost).await?;
+    let label = profile.label();
+    out.json(&json!({
+        "profile": dir, "label": label, "transport": profile.transport_id().to_string(),
+    }))?;
+    out.line(&format!("Made a profile for {} at {}.", printable(&label), dir.display()))?;
+    out.line("Its passphrase cannot be recovered: write it down.")?;
+    out.line("Next: larder space create shared:household, or larder join INVITATION")?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn create(call: &Call<'_>, name: &SpaceName) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.create_space(name).await?;
+    out.json(&line_of(&space))?;
+    out.line(&format!("Made {name}."))?;
+    out.line(&format!("Next: larder import {name} FOLDER, or larder invite {name}"))?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn list(call: &Call<'_>) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let spaces = profile.spaces().await?;
+    let mut table = Table::new(&["space", "id", "this device there"]);
+    for space in &spaces {
+        out.json(&line_of(space))?;
+        let (id, device) = (space.id().to_string(), space.device().to_string());
+        table.row([space.name().to_string(), short(&id), short(&device)]);
+    }
+    if spaces.is_empty() {
+        out.line("No spaces yet: larder space create shared:household, or larder join INVITATION")?;
+    } else {
+        out.line(table.render().trim_end())?;
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn line_of(space: &Space) -> serde_json::Value {
+    json!({
+        "space": space.name().to_string(),
+        "id": space.id().to_string(),
+        "device": space.device().to_string(),
+    })
+}
+
+/// Enough of an id to tell it from its neighbours.
+pub(crate) fn short(id: &str) -> String {
+    id.chars().take(12).collect()
+}
+
+pub(crate) async fn status(call: &Call<'_>) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let status = profile.status().await?;
+    out.json(&status)?;
+    if !out.json {
+        write_out(describe(&status).as_bytes())?;
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = format!("This device  {}\n", printable(&status.label));
+    if let Some(dir) = &status.dir {
+        text = format!("{text}Profile      {}\n", dir.display());
+    }
+    text = format!("{text}Known as     {}\n\n", short(&status.transport.to_string()));
+    let mut spaces =
+        Table::new(&["space", "documents", "deleted", "entries", "waiting", "on disk"]);
+    for space in &status.spaces {
+        spaces.row([
+            space.name.to_string(),
+            count(space.documents),
+            count(space.tombstones),
+            count(space.entries),
+            count(space.waiting),
+            bytes(space.file_bytes),
+        ]);
+    }
+    let mut logs = Table::new(&["log", "entries", "acknowledged by", ""]);
+    for (space, log) in status.spaces.iter().flat_map(|s| s.logs.iter().map(move |log| (s, log))) {
+        let by = log.acknowledged.iter().map(|(label, size)| format!("{label} ({})", count(*size)));
+        let forked = if log.forked { "stopped: it contradicts itself" } else { "" };
+        logs.row([
+            format!("{} of {}", log.label, space.name),
+            count(log.size),
+            by.collect::<Vec<_>>().join(", "),
+            forked.to_owned(),
+        ]);
+    }
+    let mut peers = Table::new(&["peer", "last seen", "address"]);
+    for peer in &status.peers {
+        let addresses = peer.addresses.iter().map(ToString::to_string);
+        peers.row([
+            peer.label.clone(),
+            peer.last_seen.to_string(),
+            addresses.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    let tables = [
+        (
+            spaces,
+            status.spaces.is_empty(),
+            "No spaces: larder space create shared:household, or larder join INVITATION\n",
+        ),
+        (logs, status.spaces.is_empty(), ""),
+        (peers, status.peers.is_empty(), "No peers yet: larder invite SPACE\n"),
+    ];
+    let parts = tables.into_iter().map(
+        |(table, is_empty, instead)| {
+            if is_empty { instead.to_owned() } else { table.render() }
+        },
+    );
+    text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}

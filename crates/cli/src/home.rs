@@ -1,0 +1,211 @@
+//! Where the profile is, and the passphrase that opens it.
+//!
+//! A passphrase comes from a prompt, a file or a file descriptor; never from an argument or an
+//! environment variable, which other processes can read.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use larder::{Options, Profile, Unlock};
+use zeroize::Zeroizing;
+
+use crate::args::{Cost, Global};
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+
+const PASSPHRASE_BYTES_MAX: u64 = 4096;
+
+/// The profile's directory: the option, `$LARDER_HOME`, or the platform's place.
+fn profile_dir(global: &Global) -> anyhow::Result<PathBuf> {
+    choose_dir(global.profile.clone(), std::env::var_os("LARDER_HOME"), || {
+        // Not the roaming directory: device keys belong to this machine alone.
+        directories::ProjectDirs::from("", "", "larder").map(|dirs| dirs.data_local_dir().into())
+    })
+    .ok_or_else(|| {
+        Failure::error(
+            Exit::Usage,
+            "this system has no data directory: say where the profile is with --profile DIR",
+        )
+    })
+}
+
+fn choose_dir(
+    option: Option<PathBuf>,
+    variable: Option<OsString>,
+    platform: impl FnOnce() -> Option<PathBuf>,
+) -> Option<PathBuf> {
+    option
+        .or_else(|| variable.filter(|value| !value.is_empty()).map(PathBuf::from))
+        .or_else(platform)
+}
+
+/// One run of the command: its global options, where its results go, and whether to stop.
+pub(crate) struct Call<'a> {
+    global: &'a Global,
+    pub(crate) stop: Interrupt,
+    pub(crate) out: Output,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(global: &'a Global) -> Self {
+        Self { global, stop: Interrupt::default(), out: Output { json: global.json } }
+    }
+
+    /// The passphrase; from here on Ctrl-C is the command's to handle. While a person types one, it
+    /// ends the process as ever.
+    fn unlock(&self, new: bool) -> anyhow::Result<Unlock> {
+        let passphrase = passphrase(self.global, new)?;
+        self.stop.listen();
+        Ok(Unlock::Passphrase(passphrase))
+    }
+
+    /// Opens the profile, or says what to do.
+    pub(crate) async fn open(&self) -> anyhow::Result<Profile> {
+        let dir = profile_dir(self.global)?;
+        if !Profile::exists(&dir) {
+            return Err(Failure::error(
+                Exit::NotFound,
+                format!(
+                    "there is no profile at {}: make one with `larder init`, or name another with \
+                     --profile DIR",
+                    dir.display()
+                ),
+            ));
+        }
+        let unlock = self.unlock(false)?;
+        Ok(Profile::open(&dir, unlock, Options::default()).await?)
+    }
+
+    /// Makes the profile.
+    pub(crate) async fn create(
+        &self,
+        label: String,
+        cost: Cost,
+    ) -> anyhow::Result<(PathBuf, Profile)> {
+        let dir = profile_dir(self.global)?;
+        if Profile::exists(&dir) {
+            return Err(Failure::error(
+                Exit::Failed,
+                format!(
+                    "there is a profile at {} already: use it, or name another place with \
+                     --profile DIR",
+                    dir.display()
+                ),
+            ));
+        }
+        let unlock = self.unlock(true)?;
+        let mut options = Options::default().label(label);
+        if cost == Cost::Low {
+            options = options.passphrase_cost(low_cost());
+        }
+        let profile = Profile::create(&dir, unlock, options).await?;
+        Ok((dir, profile))
+    }
+}
+
+fn low_cost() -> larder::Argon2Params {
+    larder::Argon2Params { memory_kib: 8 * 1024, passes: 1, lanes: 1 }
+}
+
+/// What this machine calls itself.
+pub(crate) fn host_name() -> String {
+    let file = |path| std::fs::read_to_string(path).ok();
+    let name = file("/proc/sys/kernel/hostname")
+        .or_else(|| file("/etc/hostname"))
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "this device".to_owned() } else { name.to_owned() }
+}
+
+fn passphrase(global: &Global, new: bool) -> anyhow::Result<Zeroizing<String>> {
+    let passphrase = if let Some(path) = &global.passphrase_file {
+        from_file(path).with_context(|| format!("cannot read {}", path.display()))?
+    } else if let Some(fd) = global.passphrase_fd {
+        from_file(Path::new(&format!("/dev/fd/{fd}")))
+            .with_context(|| format!("cannot read file descriptor {fd}"))?
+    } else {
+        prompt("Passphrase: ")?
+    };
+    if new {
+        if passphrase.is_empty() {
+            return Err(Failure::error(
+                Exit::Usage,
+                "the passphrase is empty: choose a longer one",
+            ));
+        }
+        let prompted = global.passphrase_file.is_none() && global.passphrase_fd.is_none();
+        // Compared in the open: both came from the same person a moment ago.
+        if prompted && *prompt("The same again: ")? != *passphrase {
+            return Err(Failure::error(Exit::Usage, "the two passphrases differ: start again"));
+        }
+    }
+    Ok(passphrase)
+}
+
+fn prompt(text: &str) -> anyhow::Result<Zeroizing<String>> {
+    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|error| {
+        Failure::error(
+            Exit::Usage,
+            format!(
+                "there is no terminal to ask for the passphrase ({error}): use \
+                 --passphrase-file or --passphrase-fd"
+            ),
+        )
+    })
+}
+
+fn from_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    first_line(File::open(path)?)
+}
+
+/// The first line, without its line break and nothing else taken away.
+fn first_line(reader: impl Read) -> anyhow::Result<Zeroizing<String>> {
+    // Room for all of it at once, so that growing leaves no copies behind.
+    let capacity = usize::try_from(PASSPHRASE_BYTES_MAX)? + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    reader.take(PASSPHRASE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    anyhow::ensure!(line.len() < capacity, "a passphrase has at most {PASSPHRASE_BYTES_MAX} bytes");
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = std::str::from_utf8(line).context("the passphrase is not UTF-8")?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_wins_over_the_variable_over_the_platform() {
+        let platform = || Some(PathBuf::from("platform"));
+        let choose = |option: Option<&str>, variable: Option<&str>| {
+            choose_dir(option.map(PathBuf::from), variable.map(OsString::from), platform)
+        };
+        assert_eq!(choose(Some("option"), Some("variable")), Some("option".into()));
+        assert_eq!(choose(None, Some("variable")), Some("variable".into()));
+        assert_eq!(choose(None, Some("")), Some("platform".into()));
+        assert_eq!(choose_dir(None, None, || None), None);
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line_and_keeps_its_blanks() {
+        for (file, expect) in [
+            ("correct horse\n", "correct horse"),
+            (" a \r\nsecond line\n", " a "),
+            ("no line break", "no line break"),
+            ("", ""),
+            ("\n", ""),
+        ] {
+            assert_eq!(*first_line(file.as_bytes()).unwrap(), expect);
+        }
+        assert!(first_line(&b"\xff\xfe"[..]).is_err());
+        assert!(first_line("x".repeat(5000).as_bytes()).is_err());
+        let longest = "x".repeat(4096);
+        assert_eq!(*first_line(format!("{longest}\n{longest}").as_bytes()).unwrap(), longest);
+    }
+}

@@ -1,0 +1,185 @@
+//! What a person does by hand, on two devices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::home::{Home, Running, SPACE};
+
+fn household() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/household")
+}
+
+/// Invites, joins, and takes what there is.
+fn pair(first: &Home, second: &Home) {
+    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let invitation = inviting.event("invitation");
+    let text = invitation["text"].as_str().unwrap();
+    let joined = second.run(["join", text, "--json"]).code(0);
+    assert_eq!(joined.event("joined")["space"], SPACE);
+    assert_eq!(inviting.event("joined")["label"], "tablet");
+    inviting.finish().code(0);
+}
+
+fn serve(home: &Home) -> (Running, String) {
+    let mut serving = home.start(["serve", "--listen", "127.0.0.1:0"]);
+    let address = serving.event("listening")["address"].as_str().unwrap().to_owned();
+    (serving, address)
+}
+
+fn stop(serving: Running) {
+    serving.interrupt();
+    serving.finish().code(0);
+}
+
+/// What both devices list, without the order.
+fn listing(home: &Home) -> Vec<String> {
+    let ran = home.run(["list", SPACE, "--json", "--values"]).code(0);
+    let mut lines: Vec<String> = ran
+        .lines()
+        .iter()
+        .map(|line| format!("{} {} {}", line["id"], line["collection"], line["value"]))
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn two_devices_share_a_household() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let imported =
+        first.run([Path::new("import"), Path::new(SPACE), &household(), Path::new("--json")]);
+    let imported = imported.code(0).event("imported");
+    assert!(imported["created"].as_u64().unwrap() > 60, "{imported}");
+    pair(&first, &second);
+    assert_eq!(listing(&first), listing(&second));
+
+    let soup = second.run(["get", SPACE, "recipes/lentil-soup.md", "--text"]).code(0).out;
+    assert_eq!(soup, fs::read_to_string(household().join("recipes/lentil-soup.md")).unwrap());
+
+    let put = second.run_with(
+        "{\"title\": \"Milk\", \"litres\": 2}",
+        ["put", SPACE, "shopping", "--file", "-", "--json"],
+    );
+    let id = put.code(0).event("put")["id"].as_str().unwrap().to_owned();
+    second.run(["delete", SPACE, "lists/shopping.md"]).code(0);
+    let (serving, address) = serve(&first);
+    let synced = second.run(["sync", "--with", &address, "--json"]).code(0).lines();
+    assert_eq!(synced[0]["spaces"][0]["entries_out"], 2, "{synced:?}");
+    stop(serving);
+    let milk: Value = serde_json::from_str(&first.run(["get", SPACE, &id]).code(0).out).unwrap();
+    assert_eq!(milk["litres"], 2);
+    first.run(["get", SPACE, "lists/shopping.md"]).code(5).says("larder list");
+    assert_eq!(listing(&first), listing(&second));
+
+    let by_words =
+        second.run(["search", SPACE, "lentil", "--by", "words", "--json"]).code(0).lines();
+    assert!(by_words.iter().any(|hit| hit["title"] == "recipes/lentil-soup.md"), "{by_words:?}");
+    let by_likeness =
+        second.run(["search", SPACE, &soup, "--by", "likeness", "--json"]).code(0).lines();
+    assert_eq!(by_likeness[0]["title"], "recipes/lentil-soup.md");
+    first.run(["status"]).code(0);
+}
+
+#[test]
+fn only_what_changed_is_imported_again() {
+    let home = Home::with_space("laptop");
+    let import = |more: &[&str]| {
+        let folder = home.path("notes");
+        let args = ["import", SPACE, folder.to_str().unwrap(), "--json"];
+        home.run(args.iter().chain(more)).code(0).event("imported")
+    };
+    home.file("notes/a.md", "one");
+    home.file("notes/b/c.txt", "two");
+    home.file("notes/d.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
+    let counts = |imported: &Value| {
+        ["created", "changed", "unchanged", "deleted"].map(|key| imported[key].as_u64().unwrap())
+    };
+    assert_eq!(counts(&import(&[])), [4, 0, 0, 0]);
+    let receipts = |expect: usize| {
+        assert_eq!(home.run(["receipts", SPACE, "--json"]).code(0).lines().len(), expect);
+    };
+    receipts(2);
+    assert_eq!(counts(&import(&[])), [0, 0, 4, 0]);
+    receipts(2);
+    home.file("notes/a.md", "one, changed");
+    home.file("notes/e.json", "[1]");
+    fs::remove_file(home.path("notes/b/c.txt")).unwrap();
+    assert_eq!(counts(&import(&[])), [1, 1, 2, 0]);
+    home.run(["get", SPACE, "b/c.txt"]).code(0);
+    assert_eq!(counts(&import(&["--prune"])), [0, 0, 4, 1]);
+    home.run(["get", SPACE, "b/c.txt"]).code(5);
+    let text = home.run(["get", SPACE, "a.md", "--text"]).code(0).out;
+    assert_eq!(text, "one, changed");
+}
+
+#[test]
+fn an_export_is_the_folder_again_and_overwrites_nothing_unasked() {
+    let home = Home::with_space("laptop");
+    home.file("notes/bom.md", "\u{feff}a\r\nb");
+    home.file("notes/empty.txt", "");
+    home.file(
+        "notes/list.jsonl",
+        (1..=300).map(|n| format!("{{\"n\":{n}}}\n")).collect::<Vec<_>>().concat(),
+    );
+    home.file("notes/deep/er/x.json", "{\n  \"a\": 1\n}\n");
+    let (notes, out) = (home.path("notes"), home.path("out"));
+    home.run(["import", SPACE, notes.to_str().unwrap()]).code(0);
+    let export =
+        |more: &[&str]| home.run(["export", SPACE, out.to_str().unwrap()].iter().chain(more));
+    export(&[]).code(0);
+    assert_eq!(Home::files(&out), Home::files(&notes));
+    home.file("out/bom.md", "mine");
+    export(&[]).code(6).says("bom.md");
+    assert_eq!(fs::read_to_string(out.join("bom.md")).unwrap(), "mine");
+    export(&["--force"]).code(0);
+    assert_eq!(Home::files(&out), Home::files(&notes));
+}
+
+#[test]
+fn a_document_cannot_write_outside_the_export() {
+    let home = Home::with_space("laptop");
+    for path in
+        ["../escaped.md", "/tmp/escaped.md", "a/../../escaped.md", "..\\escaped.md", "a\u{0}b.md"]
+    {
+        let value = serde_json::json!({"path": path, "format": "text", "text": "x"}).to_string();
+        home.run_with(&value, ["put", SPACE, "files", "--file", "-"]).code(0);
+    }
+    let twice = "{\"path\": \"good.md\", \"format\": \"text\", \"text\": \"good\"}";
+    for _ in 0..2 {
+        home.run_with(twice, ["put", SPACE, "files", "--file", "-"]).code(0);
+    }
+    let out = home.path("deep/out");
+    let ran = home.run(["export", SPACE, out.to_str().unwrap(), "--json"]).code(6);
+    assert_eq!(ran.event("exported")["files"]["skipped"], 5);
+    let names: Vec<String> =
+        Home::files(&home.path("deep")).into_iter().map(|file| file.0).collect();
+    assert_eq!(names, ["out/good (2).md", "out/good.md"]);
+}
+
+#[test]
+fn an_outsider_checks_an_export_of_receipts() {
+    let home = Home::with_space("laptop");
+    home.file("notes/a.md", "one");
+    home.run(["import", SPACE, home.path("notes").to_str().unwrap()]).code(0);
+    let out = home.path("receipts");
+    let out = out.to_str().unwrap();
+    home.run(["receipts", SPACE, "--export", out]).code(0);
+    let stranger = Home::empty();
+    let verdict = stranger.run(["audit", "verify", out, "--json"]).code(0).lines();
+    assert_eq!(verdict.len(), 1, "{verdict:?}");
+    stranger.run(["audit", "verify", out]).code(0);
+
+    // Any one byte of any file, changed, refutes it.
+    let files = Home::files(Path::new(out));
+    assert!(files.len() >= 2, "{files:?}");
+    for (name, bytes) in files.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        let mut changed = bytes.clone();
+        changed[bytes.len() / 2] ^= 1;
+        fs::write(Path::new(out).join(name), &changed).unwrap();
+        stranger.run(["audit", "verify", out]).code(7);
+        fs::write(Path::new(out).join(name), bytes).unwrap();
+    }
+    stranger.run(["audit", "verify", out]).code(0);
+}

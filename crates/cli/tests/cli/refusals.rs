@@ -1,0 +1,112 @@
+//! Wrong passphrases, busy profiles, bad invitations, wrong command lines.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::home::{Home, PASSPHRASE, SPACE, ran};
+
+#[test]
+fn a_wrong_passphrase_is_refused_and_touches_nothing() {
+    let home = Home::with_space("laptop");
+    let before = Home::files(&home.profile());
+    fs::write(home.path("passphrase"), "another\n").unwrap();
+    home.run(["list", SPACE]).code(3).says("passphrase");
+    assert_eq!(Home::files(&home.profile()), before);
+    fs::write(home.path("passphrase"), PASSPHRASE).unwrap();
+    home.run(["list", SPACE]).code(0);
+}
+
+#[test]
+fn a_second_process_is_told_that_the_profile_is_in_use() {
+    let home = Home::with_space("laptop");
+    let mut serving = home.start(["serve", "--listen", "127.0.0.1:0"]);
+    serving.event("listening");
+    home.run(["status"]).code(4).says("in use by another process");
+    drop(serving);
+    // The one before was killed, and left no lock behind.
+    home.run(["status"]).code(0);
+}
+
+#[test]
+fn what_is_missing_or_there_already_is_said() {
+    let home = Home::empty();
+    home.run(["status"]).code(5).says("larder init");
+    home.run(["init", "--passphrase-cost", "low"]).code(0);
+    home.run(["init", "--passphrase-cost", "low"]).code(1).says("already");
+    home.run(["list", SPACE]).code(5);
+    home.run(["space", "create", SPACE]).code(0);
+    home.run(["space", "create", SPACE]).code(1);
+    home.run(["get", SPACE, "no.md"]).code(5).says("no.md");
+    home.run(["get", SPACE, &"0".repeat(32)]).code(5);
+    home.run(["delete", SPACE, "no.md"]).code(5);
+    let spaces = home.run(["space", "list", "--json"]).code(0).lines();
+    assert_eq!(spaces[0]["space"], SPACE);
+}
+
+#[test]
+fn an_invitation_is_used_once_and_must_be_whole() {
+    let first = Home::with_space("laptop");
+    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
+    let (second, third) = (Home::new("tablet"), Home::new("phone"));
+
+    let mut mangled = text.clone().into_bytes();
+    let middle = mangled.len() / 2;
+    mangled[middle] = if mangled[middle] == b'a' { b'b' } else { b'a' };
+    let mangled = String::from_utf8(mangled).unwrap();
+    for bad in ["", "hello", &mangled, &text[..text.len() - 1], &format!("{text}x")] {
+        second.run(["join", bad]).code(9);
+    }
+    // With line breaks around it, from a file, as a person pastes it.
+    let file = second.file("invitation.txt", format!("\n{text}\r\n"));
+    second.run([Path::new("join"), &file]).code(0);
+    // The inviting process ends once the tablet has everything: refused, or nobody there.
+    let refused = third.run(["join", &text]);
+    assert!([8, 9].contains(&refused.code), "{refused:#?}");
+    drop(inviting);
+    assert_eq!(third.run(["space", "list", "--json"]).code(0).lines().len(), 0);
+}
+
+#[test]
+fn an_inviter_that_is_gone_is_unreachable() {
+    let first = Home::with_space("laptop");
+    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
+    drop(inviting);
+    let second = Home::new("tablet");
+    second.run(["join", &text]).code(8);
+}
+
+#[test]
+fn wrong_command_lines_exit_with_2_and_help_with_0() {
+    let home = Home::empty();
+    home.run(["no-such-command"]).code(2);
+    home.run(["import", "household", "/tmp"]).code(2).says("shared:NAME");
+    home.run(["init", "--passphrase", "secret"]).code(2);
+    for command in [
+        "init", "space", "import", "invite", "join", "serve", "sync", "list", "get", "put",
+        "delete", "search", "status", "receipts", "audit", "export", "demo",
+    ] {
+        let mut help = Command::new(env!("CARGO_BIN_EXE_larder"));
+        let shown = ran(help.args([command, "--help"])).code(0);
+        assert!(shown.out.contains("Example"), "{command}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_passphrase_comes_from_a_descriptor_and_never_from_the_environment() {
+    let home = Home::with_space("laptop");
+    let larder = env!("CARGO_BIN_EXE_larder");
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", larder]).env("LARDER_HOME", home.profile());
+        command.env("PASS", home.path("passphrase"));
+        command.env("LARDER_PASSPHRASE", PASSPHRASE).stdin(std::process::Stdio::null());
+        ran(&mut command)
+    };
+    shell("\"$1\" status --passphrase-fd 3 3< \"$PASS\"").code(0);
+    shell("cat \"$PASS\" | \"$1\" status --passphrase-fd 0").code(0);
+    shell("\"$1\" status --passphrase-fd 9").code(1);
+}
