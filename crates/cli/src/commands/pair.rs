@@ -48,12 +48,19 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     }))?;
     out.line(&format!("{} joined {}.", printable(&joined.label), args.space))?;
     note("Giving it what the space holds; this ends when it has all.");
-    // Until the other side has taken everything, or hung up.
+    let devices = profile.space(&args.space).await?.devices().await?;
+    let newcomer = devices.iter().find(|device| device.device == joined.device);
+    let newcomer = newcomer.map(|device| device.transport);
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Ok(Event::CaughtUp { space, .. }) if space == args.space => break,
-                Ok(Event::PeerLost { .. }) | Err(RecvError::Closed) => break,
+                Ok(Event::CaughtUp { space, peer })
+                    if space == args.space && Some(peer) == newcomer => break,
+                Ok(Event::PeerLost { peer, .. }) if Some(peer) == newcomer => {
+                    note("It hung up. If it lacks anything: larder serve here, larder sync there.");
+                    break;
+                }
+                Err(RecvError::Closed) => break,
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
             },
             () = stop.asked() => break,
