@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
@@ -214,12 +214,16 @@ impl Index {
                 None => walk.push(*dep),
             }
         }
-        while let Some(node) = walk.pop().and_then(|hash| self.changes.get(&hash)) {
+        // A later change of the same actor tells nothing of this one's own past: it may have been
+        // reached just now, and lead on through this one.
+        let mut visited = HashSet::new();
+        while let Some(hash) = walk.pop() {
+            let Some(node) = self.changes.get(&hash).filter(|_| visited.insert(hash)) else {
+                continue;
+            };
             let last = past.entry(node.actor).or_insert(0);
-            if *last < node.seq {
-                *last = node.seq;
-                walk.extend(&node.deps);
-            }
+            *last = (*last).max(node.seq);
+            walk.extend(&node.deps);
         }
         past
     }

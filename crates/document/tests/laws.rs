@@ -225,3 +225,33 @@ proptest! {
         }
     }
 }
+
+/// An honest change was once void on every device but its author's: its causal past was walked
+/// through the latest changes of each device, and what only earlier ones of them led to was
+/// missed.
+#[test]
+fn devices_that_all_edit_in_every_round_agree_after_each() {
+    let lines = ["one", "two", "three"];
+    let mut start = Object::new();
+    start.insert("body".into(), Value::from(lines.join("\n-\n")));
+    let mut devices: Vec<Document> = lines.map(|_| Document::flat(start.clone())).into();
+    for round in 0..8 {
+        let mut changes = Vec::new();
+        for (number, device) in devices.iter_mut().enumerate() {
+            let mut value = device.value().unwrap();
+            let line = lines[number];
+            let body = value["body"].as_str().unwrap().replace(line, &format!("{line} {round}"));
+            value.insert("body".into(), Value::from(body));
+            let change = device.put(actor(number), None, &value, Timestamp(round)).unwrap();
+            changes.push((actor(number), change.unwrap()));
+        }
+        for device in &mut devices {
+            for (actor, change) in &changes {
+                let outcomes = device.apply(&[(*actor, change)]);
+                assert!(matches!(outcomes[..], [Outcome::Applied | Outcome::Duplicate]), "{round}");
+            }
+        }
+        let value = devices[0].value().unwrap();
+        assert!(devices.iter().all(|device| device.value().unwrap() == value), "{round}");
+    }
+}
