@@ -83,7 +83,7 @@ pub(crate) struct Inner {
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 type Db = Arc<Mutex<Option<Connection>>>;
@@ -212,7 +212,7 @@ impl Profile {
             embedder: options.embedder.unwrap_or_else(|| Arc::new(HashedNgrams)),
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Mutex::default(),
-            _lock: lock,
+            lock: Mutex::new(lock),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -337,17 +337,20 @@ impl Profile {
         })
     }
 
-    /// Closes the profile's own database. Its spaces are closed by their writers.
+    /// Closes the profile's own database and lets the next process have the profile. Close its
+    /// spaces first: each writer ([`SpaceWriter::close`]), then each space ([`Space::close`]).
     ///
     /// # Errors
     /// The storage's errors.
     pub fn close(&self) -> Result<()> {
-        match self.inner.lock_db().take() {
+        let closed = match self.inner.lock_db().take() {
             Some(db) => db
                 .close()
                 .map_err(|(_, source)| StoreError::Write { part: "connection", source }.into()),
             None => Ok(()),
-        }
+        };
+        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        closed
     }
 }
 

@@ -125,6 +125,14 @@ impl Space {
         published.roster.by_transport(transport).map(|(_, device)| device.label.clone())
     }
 
+    /// Closes the space's connections, once those in use are free; reading fails from then on.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn close(&self) -> Result<()> {
+        Ok(self.shared.pool.close()?)
+    }
+
     /// The secret by which devices of this space find out that they share it.
     ///
     /// # Errors
