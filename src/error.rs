@@ -202,7 +202,6 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             ErrorKind::DiskFull
         }
-        E::Io { .. } => ErrorKind::Io,
         E::InUse(_) => ErrorKind::InUse,
         E::WrongPassphrase => ErrorKind::WrongPassphrase,
         E::Invitation(_) => ErrorKind::Invitation,
@@ -212,7 +211,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Deleted(_) => ErrorKind::Deleted,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
         E::ReadOnly | E::RolledBack { .. } => ErrorKind::ReadOnly,
-        E::Transaction(_) | E::Search(_) => ErrorKind::Io,
+        E::Io { .. } | E::Transaction(_) | E::Search(_) => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }
 }
@@ -220,8 +219,8 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
 fn of_store(error: &StoreError) -> ErrorKind {
     match error {
         StoreError::Newer { .. } | StoreError::Older { .. } => ErrorKind::Invalid,
-        StoreError::Open { source } if source.is::<PagesError>() => {
-            source.downcast_ref().map_or(ErrorKind::Io, of_pages)
+        StoreError::Open { source } if source.is::<larder_engine::Error>() => {
+            source.downcast_ref().map_or(ErrorKind::Io, of_engine)
         }
         error => match error.kind() {
             StoreErrorKind::Busy => ErrorKind::Busy,

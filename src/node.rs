@@ -119,9 +119,10 @@ impl Node {
         let name = name.clone();
         self.take_in(move |node| match node.find(&name) {
             Some(space) => Ok(Taken::Open(space)),
-            None => {
-                node.engine.open_space(&name).map(|(reader, writer)| Taken::New(reader, writer))
-            }
+            None => node
+                .engine
+                .open_space(&name)
+                .map(|(reader, writer)| Taken::New(reader, Box::new(writer))),
         })
         .await
     }
@@ -131,7 +132,7 @@ impl Node {
         let name = name.clone();
         self.take_in(move |node| {
             let (reader, writer) = node.engine.create_space(&name)?;
-            Ok(Taken::New(reader, Some(writer)))
+            Ok(Taken::New(reader, Box::new(Some(writer))))
         })
         .await
     }
@@ -150,7 +151,7 @@ impl Node {
             match blocking(move || work(&blocked)).await? {
                 Taken::Open(space) => Ok(space),
                 Taken::New(reader, writer) => {
-                    let space = OpenSpace::start(reader, writer)?;
+                    let space = OpenSpace::start(reader, *writer)?;
                     node.keep(&space);
                     Ok(space)
                 }
@@ -187,7 +188,7 @@ impl Node {
 
 pub(crate) enum Taken {
     Open(Arc<OpenSpace>),
-    New(larder_engine::Space, Option<larder_engine::SpaceWriter>),
+    New(larder_engine::Space, Box<Option<larder_engine::SpaceWriter>>),
 }
 
 /// Closing.
@@ -205,6 +206,8 @@ impl Node {
                 if let Ok(writer) = space.writer() {
                     result = result.and(writer.close().await);
                 }
+                let reader = space.reader.clone();
+                result = result.and(blocking(move || reader.close()).await);
             }
             let engine = node.engine.clone();
             result.and(blocking(move || engine.close()).await)

@@ -136,7 +136,7 @@ pub(crate) async fn join(node: &Arc<Node>, offer: &Offer) -> Result<Arc<OpenSpac
     let space = node
         .take_in(move |node| {
             let (reader, writer) = node.engine.finish_join(joining, &exporter, &reply)?;
-            Ok(Taken::New(reader, Some(writer)))
+            Ok(Taken::New(reader, Box::new(Some(writer))))
         })
         .await?;
     remember_inviter(node, offer, &connection).await?;

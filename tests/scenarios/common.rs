@@ -14,13 +14,11 @@ use tempfile::TempDir;
 use tokio::sync::broadcast;
 
 /// Far longer than anything here takes, so that a hang fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what} did not happen"),
-    }
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
 pub(crate) fn household() -> SpaceName {
@@ -31,6 +29,7 @@ pub(crate) fn key() -> Unlock {
     Unlock::Key(Secret::new([7; 32]))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as `listen` takes it")]
 pub(crate) fn loopback() -> Option<SocketAddr> {
     Some("127.0.0.1:0".parse().unwrap())
 }
@@ -169,7 +168,6 @@ pub(crate) fn note(title: &str, body: &str) -> Value {
 }
 
 /// Every file below a directory with its bytes, in the order of their paths.
-#[expect(dead_code, reason = "for what comes next")]
 pub(crate) fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];

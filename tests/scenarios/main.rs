@@ -1,6 +1,11 @@
 //! The façade as an app uses it: real files, real sockets, several devices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod audit;
 mod common;
+mod cuts;
+mod many;
+mod pairing;
+mod profiles;
 mod sync;
 mod units;

@@ -72,7 +72,7 @@ async fn the_same_field_keeps_one_value_and_remembers_the_other() {
     assert_eq!(conflicts[0].shown, shown);
     let mut both = conflicts[0].others.clone();
     both.push(shown);
-    both.sort_by_key(|value| value.as_i64());
+    both.sort_by_key(serde_json::Value::as_i64);
     assert_eq!(both, [json!(2), json!(3)]);
     // Writing the field settles it, for both.
     ben.put(object, json!({ "stars": 4 })).await;

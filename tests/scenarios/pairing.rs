@@ -1,0 +1,216 @@
+//! Who gets in, and who does not.
+
+use std::net::UdpSocket;
+
+use larder::{ErrorKind, Event, Options, Profile, SpaceName};
+
+use crate::common::{
+    Device, digests_equal, event, household, key, kind, loopback, new_profile, note, soon,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_inviter_learns_who_joined() {
+    let ana = Device::found("Ana").await;
+    let mut events = ana.profile.events();
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    assert!(!format!("{invitation:?}").contains(&invitation.text[20..40]));
+    let (_dir, ben) = new_profile("Ben").await;
+    let space = ben.join(&invitation.text).await.unwrap();
+    let joined = soon("being told", invitation.joined()).await.unwrap();
+    assert_eq!((joined.label.as_str(), joined.device), ("Ben", space.device()));
+    let told = event(&mut events, |event| matches!(event, Event::Joined { .. })).await;
+    let expect =
+        Event::Joined { space: household(), device: space.device(), label: "Ben".to_owned() };
+    assert_eq!(told, expect);
+    assert_eq!(kind(invitation.joined().await), ErrorKind::Invitation);
+    assert_eq!(space.id(), ana.space.id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_works_once() {
+    let ana = Device::found("Ana").await;
+    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let (_ben_dir, ben) = new_profile("Ben").await;
+    ben.join(&invitation.text).await.unwrap();
+    let (_carol_dir, carol) = new_profile("Carol").await;
+    assert_eq!(kind(carol.join(&invitation.text).await), ErrorKind::Invitation);
+    assert_eq!(kind(carol.space(&household()).await), ErrorKind::NotFound);
+    assert_eq!(ana.space.devices().await.unwrap().len(), 2);
+    // Another one works.
+    let invitation = ana.profile.invite(&household()).await.unwrap();
+    carol.join(&invitation.text).await.unwrap();
+    assert_eq!(ana.space.devices().await.unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_ends_with_the_process_that_made_it() {
+    let ana = Device::found("Ana").await;
+    let text = ana.profile.invite(&household()).await.unwrap().text;
+    let port = ana.address().await.port();
+    ana.profile.close().await.unwrap();
+    let Device { dir, profile, space } = ana;
+    drop((profile, space));
+    let ana = Profile::open(dir.path(), key(), Options::default()).await.unwrap();
+    ana.listen(Some(([127, 0, 0, 1], port).into())).await.unwrap();
+    let (_dir, ben) = new_profile("Ben").await;
+    assert_eq!(kind(soon("refusal", ben.join(&text)).await), ErrorKind::Invitation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_is_no_invitation_is_told_apart() {
+    let ana = Device::found("Ana").await;
+    let text = ana.profile.invite(&household()).await.unwrap().text;
+    let (_dir, ben) = new_profile("Ben").await;
+    let mut mangled = text.clone();
+    let last = mangled.pop().unwrap();
+    mangled.push(if last == 'a' { 'b' } else { 'a' });
+    let texts = ["", "hello", &text[..text.len() / 2], &mangled, "larder2-abcdef", "larder1-"];
+    for wrong in texts {
+        let error = ben.join(wrong).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invitation, "{wrong}: {error}");
+    }
+    let version = ben.join("larder2-abcdef").await.unwrap_err().to_string();
+    assert!(version.contains("version 2"), "{version}");
+    // None of that used it up, and white space does no harm.
+    let (head, tail) = text.split_at(30);
+    ben.join(&format!(" {head}\n{tail}\n")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_was_cut_is_completed_by_the_same_invitation() {
+    let ana = Device::found("Ana").await;
+    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options::default().label("Ben");
+    let mut ben = Profile::create(dir.path(), key(), options()).await.unwrap();
+    let mut waiting = invitation;
+    // Killed as soon as Ana has enrolled it: the welcome may or may not have arrived.
+    let (joiner, text) = (ben.clone(), waiting.text.clone());
+    let joining = tokio::spawn(async move { joiner.join(&text).await.map(drop) });
+    soon("enrolment", waiting.joined()).await.unwrap();
+    joining.abort();
+    let _ = joining.await;
+    drop(ben);
+    ben = Profile::open(dir.path(), key(), options()).await.unwrap();
+    match soon("joining again", ben.join(&waiting.text)).await {
+        Ok(_) => {}
+        // It had been completed before the abort.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}"),
+    }
+    for report in soon("the sync", ben.sync()).await.unwrap() {
+        report.outcome.unwrap();
+    }
+    let space = ben.space(&household()).await.unwrap();
+    assert_eq!(space.devices().await.unwrap().len(), 2);
+    assert_eq!(space.digest().await.unwrap(), ana.space.digest().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_enrolled_is_refused() {
+    let ana = Device::found("Ana").await;
+    ana.create(note("Private", "")).await;
+    ana.profile.close().await.unwrap();
+    let before = crate::common::files(ana.dir.path());
+    let ana = ana.restart().await;
+    let ben = ana.invite("Ben").await;
+    // Ana as she was before she let Ben in.
+    ana.profile.close().await.unwrap();
+    let old = tempfile::tempdir().unwrap();
+    for (path, bytes) in before {
+        let path = old.path().join(path.strip_prefix(ana.dir.path()).unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let old = Device::reopen(old).await;
+    let address = old.address().await;
+    let refused = soon("refusal", ben.profile.sync_with(address)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused}");
+    assert!(refused.to_string().contains("does not know this device"), "{refused}");
+    // A device of another household does not even ask.
+    let carol = Device::found("Carol").await;
+    let stranger = carol.profile.sync_with(address).await;
+    assert_eq!(kind(stranger), ErrorKind::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_port_disturbs_nobody() {
+    let ana = Device::found("Ana").await;
+    let object = ana.create(note("Bread", "Flour")).await;
+    let address = ana.address().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut state = 1_u32;
+    let mut throw = |count: usize| {
+        for length in (0..count).map(|n| n * 37 % 1400) {
+            let datagram: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    state.to_be_bytes()[0]
+                })
+                .collect();
+            socket.send_to(&datagram, address).unwrap();
+        }
+    };
+    throw(500);
+    let ben = ana.invite("Ben").await;
+    throw(500);
+    ben.sync().await;
+    assert_eq!(ben.value(object).await, Some(note("Bread", "Flour")));
+    digests_equal(&[&ana, &ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_at_the_address_is_unreachable() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let address = ana.address().await;
+    ana.profile.close().await.unwrap();
+    let silent = UdpSocket::bind(address).unwrap();
+    assert_eq!(kind(ben.profile.sync_with(address).await), ErrorKind::Unreachable);
+    let reports = ben.try_sync().await;
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].label, "Ana");
+    assert_eq!(reports[0].outcome.as_ref().unwrap_err().kind(), ErrorKind::Unreachable);
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_space_is_shared_over_the_same_connection() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let follower = ben.profile.clone();
+    tokio::spawn(async move { follower.follow().await });
+    let garden: SpaceName = "selective:garden".parse().unwrap();
+    let space = ana.profile.create_space(&garden).await.unwrap();
+    let invitation = ana.profile.invite(&garden).await.unwrap();
+    let joined = soon("joining", ben.profile.join(&invitation.text)).await.unwrap();
+    let (object, _) = space.create("beds", &note("Beans", "")).await.unwrap();
+    let mut changed = joined.changed();
+    soon("the push", async {
+        while joined.document(object).await.unwrap().is_none() {
+            changed.changed().await.unwrap();
+        }
+    })
+    .await;
+    let reports = ben.sync().await;
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    assert_eq!(reports[0].space, garden);
+    digests_equal(&[&ana, &ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listening_again_keeps_the_address_and_the_port_is_remembered() {
+    let (dir, profile) = new_profile("Ana").await;
+    profile.create_space(&household()).await.unwrap();
+    let first = profile.listen(loopback()).await.unwrap();
+    assert_eq!(profile.listen(None).await.unwrap(), first);
+    assert_eq!(profile.listen(loopback()).await.unwrap(), first);
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bound = profile.listen(Some(taken.local_addr().unwrap())).await;
+    assert_eq!(kind(bound), ErrorKind::Io);
+    profile.close().await.unwrap();
+    drop(profile);
+    let profile = Profile::open(dir.path(), key(), Options::default()).await.unwrap();
+    let again = profile.listen(None).await.unwrap();
+    assert!(again.ip().is_unspecified());
+    assert_eq!(again.port(), first.port());
+}
