@@ -55,6 +55,10 @@
 //! A tokio runtime. Calls that touch the disk run on its blocking threads, writing on one thread
 //! per space. Limits on everything are in [`limits`].
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod connections;
 mod error;
 mod event;
