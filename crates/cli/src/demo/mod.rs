@@ -82,10 +82,10 @@ async fn play(
 
     report.heading(&format!("Two devices: {FIRST} and {SECOND}"))?;
     let alone = Alone::create(stage, report).await?;
-    import_all(&alone, folder, stop, report).await?;
+    let content_bytes = import_all(&alone, folder, stop, report).await?;
     let subjects = edits::choose(&alone.first.space).await?;
     let devices = alone.join(report).await?;
-    first_sync(&devices, report).await?;
+    first_sync(&devices, content_bytes, report).await?;
     compare(&devices, folder, report).await?;
 
     report.heading("Apart: both edit the same documents, then meet again")?;
@@ -116,7 +116,7 @@ async fn import_all(
     folder: &Path,
     stop: &Interrupt,
     report: &mut Report,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     machine::reset_peak();
     let bar = progress(None, "importing");
     let mut on = |_: crate::commands::Notice<'_>| bar.inc(1);
@@ -144,10 +144,14 @@ async fn import_all(
     report.figure("import_peak_bytes", peak);
     let peak = peak.map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
     report.figure_line("import", format!("{} documents/s{peak}", count(rate)));
-    Ok(())
+    Ok(imported.bytes)
 }
 
-async fn first_sync(devices: &Devices, report: &mut Report) -> anyhow::Result<()> {
+async fn first_sync(
+    devices: &Devices,
+    content_bytes: u64,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     machine::reset_peak();
     let (reports, took) = devices.sync(report, "first sync").await?;
     let documents = devices.second.documents().await?;
@@ -166,10 +170,11 @@ async fn first_sync(devices: &Devices, report: &mut Report) -> anyhow::Result<()
     report.figure_line(
         "first sync",
         format!(
-            "{} documents/s in {} entries, {} on the wire{peak}",
+            "{} documents/s in {} entries, {} on the wire for {}{peak}",
             count(per_second(documents, took)),
             count(entries),
-            bytes(wire)
+            bytes(wire),
+            bytes(content_bytes)
         ),
     );
     Ok(())
