@@ -1,6 +1,7 @@
 //! Two devices, one space: joined by invitation over real QUIC, edited apart, merged:
 //! `cargo run --example two_devices`.
 #![allow(clippy::print_stdout, reason = "it is to be seen")]
+#![allow(clippy::indexing_slicing, reason = "of a value made a line above")]
 
 use anyhow::Context;
 use larder::{Options, Profile, Secret, SpaceName, Unlock};
@@ -34,19 +35,14 @@ async fn main() -> anyhow::Result<()> {
     println!("the phone has: {}", value(&there, id).await?);
 
     // Apart: different fields, and different places in the same text.
-    here.put(
-        "lists",
-        id,
-        &json!({ "title": "Shopping", "shop": "the corner shop", "body": "flour (2 kg)\nwater\nsalt\n" }),
-    )
-    .await?;
-    there
-        .put(
-            "lists",
-            id,
-            &json!({ "title": "For Sunday", "shop": "the market", "body": "flour\nwater\nsea salt\n" }),
-        )
-        .await?;
+    let mut mine = list.clone();
+    mine["shop"] = json!("the corner shop");
+    mine["body"] = json!("flour (2 kg)\nwater\nsalt\n");
+    here.put("lists", id, &mine).await?;
+    let mut theirs = list;
+    theirs["title"] = json!("For Sunday");
+    theirs["body"] = json!("flour\nwater\nsea salt\n");
+    there.put("lists", id, &theirs).await?;
     sync(&phone).await?;
     println!("merged:        {}", value(&here, id).await?);
     anyhow::ensure!(here.digest().await? == there.digest().await?, "the two differ");

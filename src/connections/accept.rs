@@ -131,7 +131,9 @@ async fn take(node: Arc<Node>, connection: Connection) {
         Purpose::Sync => talk(&node, &connection, Side::Acceptor, Pass::Live).await.map(drop),
         Purpose::Pair => pairing::take(&node, &connection).await,
     };
-    if let Err(error) = result {
+    if let Err(error) = result
+        && !node.is_stopped()
+    {
         connection.close(CloseCode::Unexpected, "");
         let message = error.to_string();
         node.tell(Event::SyncFailed { space: None, peer: Some(peer), message });

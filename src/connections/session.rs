@@ -37,7 +37,9 @@ pub(super) async fn run(
         Ok(()) => driver.finish().await,
         Err(error) => Err(error),
     };
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !node.is_stopped()
+    {
         let message = error.to_string();
         node.tell(Event::SyncFailed { space: Some(name), peer: Some(peer), message });
     }
