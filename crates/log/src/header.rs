@@ -1,5 +1,5 @@
 use larder_types::canonical;
-use larder_types::limits::{DEPS_MAX, HEADER_BYTES_MAX, SECTIONS_MAX};
+use larder_types::limits::{DEPS_MAX, HEADER_BYTES_MAX, SECTIONS_MAX, STEP_MAX};
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId};
 
 use crate::error::HeaderError;
@@ -99,6 +99,10 @@ impl Header {
         }
         if self.seq == 0 {
             return Err(HeaderError::Invalid("seq starts at 1"));
+        }
+        // Each step costs a receiver a derivation.
+        if self.step > STEP_MAX {
+            return Err(HeaderError::Invalid("more steps than an epoch has"));
         }
         if self.n as usize > SECTIONS_MAX {
             return Err(HeaderError::Invalid("too many sections"));

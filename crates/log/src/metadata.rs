@@ -1,6 +1,6 @@
 use larder_crypto::hash::{equal, sha256};
 use larder_crypto::kdf::HkdfSha256;
-use larder_types::limits::{NAME_BYTES_MAX, SECTION_BYTES_MAX};
+use larder_types::limits::{CLOCK_MS_MAX, NAME_BYTES_MAX, SECTION_BYTES_MAX};
 use larder_types::{Clock, CollectionName, CorrelationId, EntryHash, Hash, ObjectId, canonical};
 
 use crate::error::{DisclosureError, SectionError};
@@ -143,6 +143,10 @@ impl Opened {
         match &self.metadata.actor {
             Some(actor) if actor.len() > NAME_BYTES_MAX => {
                 Err(SectionError::Malformed("an actor longer than a name may be".to_owned()))
+            }
+            // Not every database holds a larger number.
+            _ if self.metadata.clock.wall.0 > CLOCK_MS_MAX => {
+                Err(SectionError::Malformed("a clock beyond the year 9999".to_owned()))
             }
             _ => Ok(()),
         }

@@ -241,6 +241,22 @@ pub fn open_section(
     if opened.matches(commitment) { Ok(opened) } else { Err(SectionError::Mismatch) }
 }
 
+/// Seals an opened section as its author did, if `opened` is what the author sealed: sealing takes
+/// no other chance than the key's salt, which is public. None if these are not the bytes of
+/// `commitment`: the author sealed something else, or compressed it by other means than this version.
+pub fn reseal_section(
+    address: &Address,
+    secret: &Secret<32>,
+    commitment: &SectionCommitment,
+    opened: &Opened,
+) -> Option<Vec<u8>> {
+    let padded = compress_and_pad(&Zeroizing::new(opened.encode())).ok()?;
+    let key = address.key(secret, &commitment.key_salt);
+    let data = address.associated_data(&commitment.meta);
+    let sealed = aead::seal_section(&key, &data, &padded);
+    (opened.matches(commitment) && commitment.is_of(&sealed)).then_some(sealed)
+}
+
 fn sealed_digest(sealed: &[u8]) -> Hash {
     sha256(&[labels::SEALED, sealed])
 }

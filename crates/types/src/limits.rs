@@ -46,6 +46,9 @@ limits! {
     SECTION_BYTES_MAX: usize = 10 << 20, "bytes", true, "One section opened: metadata and body.";
     SECTION_CHUNK_BYTES: usize = 1 << 20, "bytes", true, "Plain bytes under one AEAD tag of a section.";
     ENTRY_BYTES_MAX: usize = 16 << 20, "bytes", true, "All sealed bytes of one entry.";
+    ENTRY_OPENED_BYTES_MAX: usize = 64 << 20, "bytes", true, "All bodies of one entry's DATA sections, opened; those past it are void.";
+    STEP_MAX: u32 = 4096, "steps", true, "An epoch's step; then a writer opens a new epoch.";
+    CLOCK_MS_MAX: u64 = 253_402_300_799_999, "milliseconds", true, "A section's clock: the last millisecond of the year 9999.";
     ACT_BYTES_MAX: usize = 256 << 10, "bytes", true, "One membership or epoch act.";
     TRANSACTION_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a group of units is committed; one larger unit goes alone.";
     TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";
@@ -80,6 +83,7 @@ mod tests {
             assert!(DOCUMENT_JSON_BYTES_MAX < SECTION_BYTES_MAX);
             assert!(CHANGE_BYTES_MAX < SECTION_BYTES_MAX);
             assert!(SECTION_BYTES_MAX < ENTRY_BYTES_MAX);
+            assert!(ENTRY_BYTES_MAX < ENTRY_OPENED_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX + HEADER_BYTES_MAX < FRAME_BYTES_MAX);
             assert!(KEEP_ALIVE_MS < IDLE_MS_MAX);
         }
