@@ -325,6 +325,7 @@ impl Trial {
         let change = &incoming.change;
         let actor = change.actor_id();
         let start = change.start_op().get();
+        let mut new: HashMap<OpId, ObjType> = HashMap::new();
         for (op, counter) in incoming.operations.iter().zip(start..) {
             let is_known = |id: &OpId| {
                 (id.1 == *actor && (start..counter).contains(&id.0))
@@ -332,7 +333,9 @@ impl Trial {
             };
             let kind = match &op.obj {
                 ObjectId::Root => Some(ObjType::Map),
-                ObjectId::Id(id) if is_known(id) => self.kind_of(id, made),
+                ObjectId::Id(id) if is_known(id) => {
+                    new.get(id).copied().or_else(|| self.kind_of(id, made))
+                }
                 ObjectId::Id(_) => None,
             };
             let fits = match (kind, &op.key) {
@@ -351,9 +354,10 @@ impl Trial {
                 return false;
             }
             if let OpType::Make(kind) = &op.action {
-                made.insert(OpId(counter, actor.clone()), *kind);
+                new.insert(OpId(counter, actor.clone()), *kind);
             }
         }
+        made.extend(new);
         true
     }
 
