@@ -75,7 +75,11 @@ macro_rules! migration {
 pub const SPACE: Schema = Schema {
     database: "space",
     application_id: 0x4c52_5350,
-    migrations: &[migration!("space", 1, "initial"), migration!("space", 2, "search")],
+    migrations: &[
+        migration!("space", 1, "initial"),
+        migration!("space", 2, "search"),
+        migration!("space", 3, "copies"),
+    ],
 };
 
 /// The schema of the profile's database.

@@ -146,6 +146,15 @@ pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, Store
     Ok(found)
 }
 
+/// Gives a document another id, which no document has.
+///
+/// # Errors
+/// [`StoreError::Write`] of `documents`, of kind constraint if one has it.
+pub fn rename(conn: &Connection, document: i64, object: &ObjectId) -> Result<(), StoreError> {
+    let sql = "UPDATE documents SET object = ?2 WHERE document = ?1";
+    execute(conn, PART, sql, params![document, object.as_bytes()]).map(drop)
+}
+
 /// The document with this id.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! causal order, because that is the order in which they were applied.
 
 pub mod control;
+pub mod copies;
 pub mod documents;
 pub mod entries;
 pub mod logs;

@@ -122,6 +122,9 @@ const COMMITMENT_BYTES_MAX: usize = 256;
 const COLUMNS: &str = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
     commitment FROM sections";
 
+/// The partial index's own condition: SQLite does not conclude it from `state = 1`.
+const PENDING: &str = "state IN (0, 1) AND section > ?1";
+
 fn row(row: &Row<'_>) -> rusqlite::Result<Section> {
     let about = match row.get::<_, Option<u16>>(5)? {
         Some(kind) => Some(About {
@@ -301,7 +304,7 @@ pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, S
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE state = 1 AND section > ?1 ORDER BY section LIMIT ?2");
+    let sql = format!("{COLUMNS} WHERE state = 1 AND {PENDING} ORDER BY section LIMIT ?2");
     all(conn, PART, &sql, params![after, limit], row)
 }
 
@@ -310,6 +313,6 @@ pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn missing(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE state = 0 AND section > ?1 ORDER BY section LIMIT ?2");
+    let sql = format!("{COLUMNS} WHERE state = 0 AND {PENDING} ORDER BY section LIMIT ?2");
     all(conn, PART, &sql, params![after, limit], row)
 }

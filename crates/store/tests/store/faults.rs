@@ -5,10 +5,12 @@ use larder_log::Payload;
 use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Invitation, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
-use larder_store::space::{self, control, documents, logs, sections, tombstones};
+use larder_store::space::{self, control, copies, documents, logs, sections, tombstones};
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, commit, savepoint};
-use larder_types::{EntryHash, EpochId, Hash, IdempotencyKey, SpaceId, Timestamp, TransportId};
+use larder_types::{
+    EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, SpaceId, Timestamp, TransportId,
+};
 use rusqlite::Connection;
 
 /// One unit of work that writes to every table of a space; `n` makes it differ from others.
@@ -65,6 +67,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
         signature: [n; 64],
     };
     control::put_ack(conn, &ack)?;
+    copies::set_path(conn, &ObjectId::new([n; 16]), &[ObjectId::new([n + 1; 16])])?;
     let epoch = control::Epoch {
         epoch: EpochId::new([n; 32]),
         opener: device(n),
