@@ -3,24 +3,23 @@
 //! What fails a rule is void and never stops a log; what could not be judged without changing
 //! between devices (a clock, a limit of this device) is no rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
 
-use larder_document::{Actor, Outcome, body};
 use larder_log::ack::Ack;
 use larder_log::act::Act;
 use larder_log::{
-    Batch, BatchEntry, Class, Header, Opened, Payload, VerifiedBatch, VerifiedEntry, kind,
+    Batch, BatchEntry, Class, Header, Payload, SectionCommitment, VerifiedBatch, VerifiedEntry,
 };
 use larder_store::space::logs::{self, LogId};
-use larder_store::space::sections::{self, About, NewSection, Place};
-use larder_store::space::{control, entries, tombstones, transactions};
-use larder_types::{CloseCode, DeviceId, EntryHash, ObjectId};
+use larder_store::space::sections::{self, About, NewSection};
+use larder_store::space::{control, entries, transactions};
+use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
-use crate::keyring::Opening;
-use crate::rows::{Embed, Origin, write_new};
+use crate::effects::{Effects, about};
+use crate::keyring::{Opening, Resealed};
+use crate::rows::Origin;
 use crate::state::State as WriterState;
-use crate::touched::{State, Stored, Touched};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -35,25 +34,6 @@ pub struct Applied {
     pub entries: u64,
     /// This device's acknowledgement of them.
     pub acks: Vec<Ack>,
-}
-
-/// A change to a document, gathered until the batch's end.
-struct Change {
-    object: ObjectId,
-    generation: EntryHash,
-    actor: Actor,
-    bytes: Vec<u8>,
-    place: Place,
-}
-
-/// What a batch does to documents.
-#[derive(Default)]
-struct Effects {
-    touched: Touched,
-    changes: Vec<Change>,
-    /// The last section that touched each document.
-    origins: HashMap<ObjectId, Origin>,
-    embed: Vec<Embed>,
 }
 
 impl SpaceWriter {
@@ -140,8 +120,13 @@ impl WriterState {
         verified: &VerifiedBatch,
     ) -> Result<Ack> {
         let mut effects = Effects::default();
+        let mut progress = false;
+        let secrets = self.keyring.len();
         for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
             self.store_entry(db, log, entry, verified, &mut effects)?;
+            if let Some(large) = effects.take_large() {
+                progress |= self.write_effects(db, large)?;
+            }
         }
         logs::advance(db, log, &verified.after, &verified.nodes)?;
         let last = verified.after.size();
@@ -149,7 +134,10 @@ impl WriterState {
         if let Some(entry) = verified.entries.last() {
             self.grown(batch.device, last, entry.hash);
         }
-        self.write_effects(db, effects)?;
+        progress |= self.write_effects(db, effects)?;
+        if progress || self.keyring.len() > secrets {
+            self.retry(db)?;
+        }
         let time_s = self.shared.env.now().0 / 1000;
         let ack = Ack::sign(&verified.checkpoint, self.device(), &self.shared.keys.ack, time_s);
         control::put_ack(db, &row_of(&ack))?;
@@ -166,170 +154,189 @@ impl WriterState {
     ) -> Result<()> {
         let header = &verified.header;
         check_deps(db, header)?;
-        // The acts first: the entry that founds a space, or opens an epoch, is judged by them.
-        let mut sections = Vec::with_capacity(entry.commitments.len());
-        for (index, (commitment, payload)) in
-            (0..).zip(entry.commitments.iter().zip(&entry.payloads))
-        {
-            let opening = match payload {
-                Payload::Missing => None,
-                Payload::Opened(bytes) => Some(match larder_log::unpack(bytes) {
-                    Ok(opened) => Opening::Opened(Box::new(opened)),
-                    Err(_) => Opening::Void,
-                }),
-                Payload::Sealed(sealed) => {
-                    Some(self.keyring.open(header, index, commitment, sealed))
-                }
-            };
-            let about = match &opening {
-                Some(Opening::Opened(opened)) => Some(about(opened)),
-                _ => None,
-            };
-            let state = match opening {
-                None => sections::State::Missing,
-                Some(Opening::NoSecret) => sections::State::Waiting,
-                Some(Opening::Void) => sections::State::Void,
-                Some(Opening::Opened(opened)) => {
-                    let place = Place { log, seq: header.seq, index };
-                    let class = commitment.class;
-                    self.take(db, place, verified, class, *opened, effects)?
-                }
-            };
-            sections.push(NewSection { commitment, payload, state, about });
+        if !header.is_genesis() {
+            self.check_author(header)?;
         }
-        self.roster.is_authorised(header).map_err(|reason| {
-            let message = format!("entry {} of {}: {reason}", header.seq, header.device);
-            Error::refused(CloseCode::BadBatch, message)
-        })?;
+        let count = entry.commitments.len();
+        let mut taken: Vec<Option<Taken<'_>>> =
+            std::iter::repeat_with(|| None).take(count).collect();
+        let mut opens_epoch = false;
+        // The acts first: an entry that opens an epoch holds nothing else.
+        for acts in [true, false] {
+            let all = (0..).zip(&entry.commitments).zip(&entry.payloads).zip(&mut taken);
+            for (((index, commitment), payload), taken) in all {
+                if (commitment.class == Class::Control as u8) != acts {
+                    continue;
+                }
+                let section = Incoming { log, index, verified, commitment, payload };
+                *taken = Some(if acts {
+                    self.take_act(db, section, &mut opens_epoch)?
+                } else if opens_epoch && commitment.class == Class::Data as u8 {
+                    let payload = Cow::Borrowed(payload);
+                    Taken { payload, state: sections::State::Void, about: None }
+                } else {
+                    self.take_content(db, section, effects)?
+                });
+            }
+        }
+        // The founder is enrolled by its own first act.
+        if header.is_genesis() {
+            self.check_author(header)?;
+        }
+        let taken: Vec<Taken<'_>> = taken.into_iter().flatten().collect();
+        let sections: Vec<NewSection<'_>> = entry
+            .commitments
+            .iter()
+            .zip(&taken)
+            .map(|(commitment, Taken { payload, state, about })| NewSection {
+                commitment,
+                payload,
+                state: *state,
+                about: *about,
+            })
+            .collect();
         let (hash, header_bytes) = (&verified.hash, &entry.header);
         let new =
             entries::NewEntry { seq: header.seq, hash, header: header_bytes, sections: &sections };
         Ok(entries::insert(db, log, &new)?)
     }
 
-    /// Takes in one opened section; says what it came to.
-    fn take(
+    fn check_author(&self, header: &Header) -> Result<()> {
+        self.roster.is_authorised(header).map_err(|reason| {
+            let message = format!("entry {} of {}: {reason}", header.seq, header.device);
+            Error::refused(CloseCode::BadBatch, message)
+        })
+    }
+
+    fn take_act<'p>(
         &mut self,
         db: &Connection,
-        place: Place,
-        verified: &VerifiedEntry,
-        class: u8,
-        opened: Opened,
-        effects: &mut Effects,
-    ) -> Result<sections::State> {
-        let header = &verified.header;
-        let clock = opened.metadata.clock;
-        self.clock = self.clock.observe(clock, self.shared.env.now());
-        match Act::read(class, &opened) {
-            Err(_) => return Ok(sections::State::Void),
+        section: Incoming<'_, 'p>,
+        opens_epoch: &mut bool,
+    ) -> Result<Taken<'p>> {
+        let header = &section.verified.header;
+        let opening = match section.payload {
+            Payload::Sealed(sealed) => {
+                self.keyring.open(header, section.index, section.commitment, sealed)
+            }
+            Payload::Opened(_) => return Err(section.refuse("an act comes as it was sealed")),
+            Payload::Missing => return Err(section.refuse(MISSING)),
+        };
+        let payload = Cow::Borrowed(section.payload);
+        let Opening::Opened(opened) = opening else {
+            return Ok(Taken { payload, state: sections::State::Void, about: None });
+        };
+        let state = match Act::read(section.commitment.class, &opened) {
+            Err(_) => sections::State::Void,
+            Ok(None) => sections::State::Kept,
             Ok(Some(act)) => {
-                let applied = self.take_in(db, place.log, header, place.index, &act)?;
-                let void = applied.is_err();
-                return Ok(if void { sections::State::Void } else { sections::State::Applied });
+                *opens_epoch |= matches!(act, Act::Epoch(_));
+                let applied = self.take_in(db, section.log, header, section.index, &act)?;
+                applied.map_or(sections::State::Void, |()| sections::State::Applied)
             }
-            Ok(None) => {}
-        }
-        if class != Class::Data as u8 {
-            return Ok(sections::State::Kept);
-        }
-        let origin = Origin {
-            log: place.log,
-            device: header.device,
-            seq: header.seq,
-            index: place.index,
-            entry: verified.hash,
-            clock,
         };
-        self.take_document(db, place, origin, opened, effects)
+        self.clock = self.clock.observe(opened.metadata.clock, self.shared.env.now());
+        Ok(Taken { payload, state, about: Some(about(&opened)) })
     }
 
-    fn take_document(
+    fn take_content<'p>(
         &mut self,
         db: &Connection,
-        place: Place,
-        origin: Origin,
-        opened: Opened,
+        section: Incoming<'_, 'p>,
         effects: &mut Effects,
-    ) -> Result<sections::State> {
-        let metadata = opened.metadata;
-        if !(kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE).contains(&metadata.kind) {
-            return Ok(sections::State::Kept);
-        }
-        let (Some(object), Some(collection)) = (metadata.object, metadata.collection) else {
-            return Ok(sections::State::Void);
+    ) -> Result<Taken<'p>> {
+        let (payload, opening) = self.open_content(section)?;
+        let opened = match opening {
+            Opening::Opened(opened) => *opened,
+            Opening::NoSecret => {
+                return Ok(Taken { payload, state: sections::State::Waiting, about: None });
+            }
+            Opening::Void => {
+                return Ok(Taken { payload, state: sections::State::Void, about: None });
+            }
         };
-        effects.origins.insert(object, origin);
-        match metadata.kind {
-            kind::DOCUMENT_CREATE => {
-                let value = body::Create::decode(&opened.body).ok().and_then(|c| c.value().ok());
-                let Some(value) = value else { return Ok(sections::State::Void) };
-                match effects.touched.part(db, &mut self.cache, object)?.state {
-                    State::Absent => {
-                        // Written at once: changes of it in the same batch find it stored.
-                        effects.touched.forget(&object);
-                        write_new(db, &origin, &object, &collection, &value, &mut effects.embed)?;
-                    }
-                    State::Deleted | State::Removed { .. } => {}
-                    State::New { .. } | State::Stored(_) => return Ok(sections::State::Void),
-                }
-            }
-            kind::DOCUMENT_CHANGE => {
-                let change = body::Change::decode(&opened.body).ok();
-                let changes = change.as_ref().and_then(|change| change.changes().ok());
-                let (Some(changes), Some(generation)) = (changes, metadata.generation) else {
-                    return Ok(sections::State::Void);
-                };
-                let actor = Actor::of(&origin.device, &object, &generation);
-                effects.changes.extend(changes.map(|bytes| {
-                    let bytes = bytes.to_vec();
-                    Change { object, generation, actor, bytes, place }
-                }));
-            }
-            _ => {
-                if body::Delete::decode(&opened.body).is_err() {
-                    return Ok(sections::State::Void);
-                }
-                tombstones::put(db, &origin.tombstone(object, Some(collection.clone())))?;
-                effects.touched.part(db, &mut self.cache, object)?.bury(collection);
-            }
-        }
-        Ok(sections::State::Applied)
+        let Incoming { log, index, verified, commitment, .. } = section;
+        let (device, seq) = (verified.header.device, verified.header.seq);
+        let about = about(&opened);
+        self.clock = self.clock.observe(about.clock, self.shared.env.now());
+        let state = if Act::read(commitment.class, &opened).is_err() {
+            sections::State::Void
+        } else if commitment.class != Class::Data as u8 {
+            sections::State::Kept
+        } else if effects.admits(log, seq, &opened.body) {
+            let (entry, clock) = (verified.hash, about.clock);
+            let origin = Origin { log, device, seq, index, entry, clock };
+            self.take_document(db, origin, opened, None, effects)?
+        } else {
+            sections::State::Void
+        };
+        Ok(Taken { payload, state, about: Some(about) })
     }
 
-    /// Applies the changes of the whole batch, all of one document together, and writes what
-    /// became of the documents.
-    fn write_effects(&mut self, db: &Connection, effects: Effects) -> Result<()> {
-        let Effects { mut touched, changes, origins, mut embed } = effects;
-        let mut by_object: BTreeMap<ObjectId, Vec<Change>> = BTreeMap::new();
-        for change in changes {
-            by_object.entry(change.object).or_default().push(change);
-        }
-        for (object, changes) in by_object {
-            match &mut touched.part(db, &mut self.cache, object)?.state {
-                State::Stored(stored) => apply_changes(db, stored, &changes)?,
-                State::Deleted | State::Removed { .. } => {}
-                State::Absent | State::New { .. } => {
-                    for change in &changes {
-                        sections::settle(db, change.place, sections::State::Waiting, None)?;
+    /// Opens a section that is no act. One that came opened is sealed again where that is
+    /// possible: its author may have sealed something else than it committed to, and then it is
+    /// void for those who got it sealed.
+    fn open_content<'p>(&self, section: Incoming<'_, 'p>) -> Result<(Cow<'p, Payload>, Opening)> {
+        let Incoming { index, verified, commitment, payload, .. } = section;
+        let header = &verified.header;
+        match payload {
+            Payload::Missing => Err(section.refuse(MISSING)),
+            Payload::Sealed(sealed) => {
+                let opening = self.keyring.open(header, index, commitment, sealed);
+                Ok((Cow::Borrowed(payload), opening))
+            }
+            Payload::Opened(bytes) => {
+                let Ok(opened) = larder_log::unpack(bytes) else {
+                    return Ok((Cow::Borrowed(payload), Opening::Void));
+                };
+                let resealed = self.keyring.reseal(header, index, commitment, &opened);
+                let opening = Opening::Opened(Box::new(opened));
+                match resealed {
+                    Resealed::Same(sealed) => Ok((Cow::Owned(Payload::Sealed(sealed)), opening)),
+                    Resealed::NoSecret => Ok((Cow::Borrowed(payload), opening)),
+                    Resealed::Other => {
+                        Err(section.refuse("it is not shown to be what its author sealed"))
                     }
                 }
             }
         }
-        for (object, part) in touched.into_parts() {
-            if let Some(origin) = origins.get(&object) {
-                self.write_part(db, origin, object, part, &mut embed)?;
-            }
-        }
-        self.write_embeddings(db, &embed)
     }
 }
+
+/// A section of a batch.
+#[derive(Clone, Copy)]
+struct Incoming<'b, 'p> {
+    log: LogId,
+    index: u32,
+    verified: &'b VerifiedEntry,
+    commitment: &'b SectionCommitment,
+    payload: &'p Payload,
+}
+
+impl Incoming<'_, '_> {
+    fn refuse(&self, reason: &str) -> Error {
+        let Header { device, seq, .. } = &self.verified.header;
+        let message = format!("section {} of entry {seq} of {device}: {reason}", self.index);
+        Error::refused(CloseCode::BadBatch, message)
+    }
+}
+
+/// What a section came to.
+struct Taken<'p> {
+    payload: Cow<'p, Payload>,
+    state: sections::State,
+    about: Option<About>,
+}
+
+// Until sections are erased or pruned, none is missing that its author sealed.
+const MISSING: &str = "its bytes are missing";
 
 /// Every entry is applied after those that it names.
 fn check_deps(db: &Connection, header: &Header) -> Result<()> {
     for dep in &header.deps {
         let held = match logs::find(db, &dep.device)? {
-            Some(log) => entries::hash(db, log.log, dep.seq)?,
-            None => None,
+            Some(log) if dep.seq <= log.frontier.size() => entries::hash(db, log.log, dep.seq)?,
+            _ => None,
         };
         match held {
             Some(hash) if hash == dep.entry => {}
@@ -350,30 +357,4 @@ fn check_deps(db: &Connection, header: &Header) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn apply_changes(db: &Connection, stored: &mut Stored, changes: &[Change]) -> Result<()> {
-    let (fitting, others): (Vec<&Change>, Vec<&Change>) =
-        changes.iter().partition(|change| change.generation == stored.row.generation);
-    for change in others {
-        sections::settle(db, change.place, sections::State::Void, None)?;
-    }
-    let batch: Vec<(Actor, &[u8])> =
-        fitting.iter().map(|change| (change.actor, change.bytes.as_slice())).collect();
-    for (change, outcome) in fitting.iter().zip(stored.document.apply(&batch)) {
-        match outcome {
-            Outcome::Applied => stored.edited = true,
-            Outcome::Duplicate => {}
-            Outcome::Waiting => {
-                sections::settle(db, change.place, sections::State::Waiting, None)?;
-            }
-            Outcome::Void(_) => sections::settle(db, change.place, sections::State::Void, None)?,
-        }
-    }
-    Ok(())
-}
-
-fn about(opened: &Opened) -> About {
-    let metadata = &opened.metadata;
-    About { kind: metadata.kind, object: metadata.object, clock: metadata.clock }
 }

@@ -4,7 +4,8 @@ use larder_document::{Actor, body};
 use larder_log::act::{Act, Enrolment};
 use larder_log::{Class, Metadata, Opened, Receipt, kind};
 use larder_types::limits::{
-    NAME_BYTES_MAX, SECTIONS_MAX, TRANSACTION_BYTES_TARGET, TRANSACTION_UNITS_MAX,
+    ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, SECTIONS_MAX, TRANSACTION_BYTES_TARGET,
+    TRANSACTION_UNITS_MAX,
 };
 use larder_types::{
     Clock, CollectionName, CorrelationId, Entropy, EntryHash, Hash, IdempotencyKey, ObjectId,
@@ -124,6 +125,13 @@ impl WriterState {
         let drafts: Vec<Option<Draft>> =
             parts.iter().map(|(object, part)| draft(*object, part)).collect::<Result<_>>()?;
         let sections: Vec<&Draft> = drafts.iter().flatten().collect();
+        let bytes: usize = sections.iter().map(|draft| draft.body.len()).sum();
+        if bytes > ENTRY_OPENED_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the unit's content is {bytes} bytes long, and may have {ENTRY_OPENED_BYTES_MAX}: \
+                 split it"
+            )));
+        }
         let appended = self.append(db, &sections, unit.actor.as_deref(), unit.correlation)?;
         self.write(db, &appended, parts, &drafts)?;
         if let Some((key, digest)) = key {
@@ -142,7 +150,7 @@ impl WriterState {
         let (device, now) = (self.device(), self.shared.env.now());
         match operation {
             Operation::Put { collection, object, value, base } => {
-                let actor = |generation: &EntryHash| Actor::of(&device, object, generation);
+                let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.put(*object, collection, value, base, actor, now)
             }
@@ -278,23 +286,22 @@ fn check(unit: &UnitOfWork) -> Result<()> {
 
 /// The section that logs what a unit did to one document; none if it came to nothing.
 fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
-    let (kind, collection, generation, body) = match &part.state {
+    let (kind, object, collection, generation, body) = match &part.state {
         State::New { collection, value } => {
             let body = body::Create::new(value)?.encode();
-            (kind::DOCUMENT_CREATE, Some(collection.clone()), None, body)
+            (kind::DOCUMENT_CREATE, object, collection, None, body)
         }
         State::Stored(stored) if !stored.changes.is_empty() => {
             let body = body::Change::new(stored.changes.clone()).encode();
             let row = &stored.row;
-            (kind::DOCUMENT_CHANGE, Some(row.collection.clone()), Some(row.generation), body)
+            (kind::DOCUMENT_CHANGE, stored.root, &row.collection, Some(row.generation), body)
         }
-        State::Removed { collection, row } => {
-            let generation = row.as_ref().map(|row| row.generation);
+        State::Removed { row } => {
             let body = body::Delete::new().encode();
-            (kind::DOCUMENT_DELETE, collection.clone(), generation, body)
+            (kind::DOCUMENT_DELETE, object, &row.collection, Some(row.generation), body)
         }
         State::Stored(_) | State::Absent | State::Deleted => return Ok(None),
     };
-    let class = Class::Data;
+    let (class, collection) = (Class::Data, Some(collection.clone()));
     Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body }))
 }

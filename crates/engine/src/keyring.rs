@@ -50,6 +50,16 @@ pub(crate) enum Opening {
     Void,
 }
 
+/// What sealing a section again came to.
+pub(crate) enum Resealed {
+    /// The bytes that its author committed to.
+    Same(Vec<u8>),
+    /// Other bytes than those.
+    Other,
+    /// The secret it is sealed under is not known here.
+    NoSecret,
+}
+
 /// The control secret and the content secrets of the epochs this device was given.
 #[derive(Clone)]
 pub(crate) struct Keyring {
@@ -76,6 +86,10 @@ impl Keyring {
 
     pub(crate) fn held(&self) -> Vec<EpochId> {
         self.epochs.keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.epochs.len()
     }
 
     fn secret(&self, class: u8, epoch: &EpochId, step: u32, band: Band) -> Option<Secret<32>> {
@@ -123,6 +137,26 @@ impl Keyring {
         match larder_log::open_section(&address, &secret, commitment, sealed) {
             Ok(opened) => Opening::Opened(Box::new(opened)),
             Err(_) => Opening::Void,
+        }
+    }
+
+    /// Seals a section of another device again, to see whether it is what was sealed.
+    pub(crate) fn reseal(
+        &self,
+        header: &Header,
+        index: u32,
+        commitment: &SectionCommitment,
+        opened: &Opened,
+    ) -> Resealed {
+        let Ok(band) = commitment.band(&self.control) else { return Resealed::Other };
+        let Some(secret) = self.secret(commitment.class, &header.epoch, header.step, band) else {
+            return Resealed::NoSecret;
+        };
+        let Header { space, device, seq, epoch, step, .. } = *header;
+        let address = Address { space, device, seq, index, epoch, step, band };
+        match larder_log::reseal_section(&address, &secret, commitment, opened) {
+            Some(sealed) => Resealed::Same(sealed),
+            None => Resealed::Other,
         }
     }
 }

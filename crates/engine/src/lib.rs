@@ -10,6 +10,8 @@
 
 mod apply;
 mod commit;
+mod copies;
+mod effects;
 mod environment;
 mod error;
 mod export;

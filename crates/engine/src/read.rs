@@ -42,7 +42,7 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn is_deleted(&self, object: &ObjectId) -> Result<bool> {
-        Ok(tombstones::contains(&*self.shared.pool.reader()?, object)?)
+        crate::copies::is_deleted(&*self.shared.pool.reader()?, object)
     }
 
     /// The documents of a collection whose top-level field `path` is this text.

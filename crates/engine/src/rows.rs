@@ -2,10 +2,11 @@
 //! full-text index and the vectors.
 
 use larder_document::{Heads, Object};
-use larder_search::Text;
+use larder_search::{EmbedError, Embedder, SearchError, Text};
+use larder_store::space::copies;
 use larder_store::space::documents::{self, NewDocument, Stamp};
 use larder_store::space::logs::LogId;
-use larder_store::space::tombstones::{self, Tombstone};
+use larder_store::space::tombstones::Tombstone;
 use larder_types::{Clock, CollectionName, DeviceId, EntryHash, ObjectId, canonical};
 use rusqlite::Connection;
 
@@ -44,7 +45,7 @@ impl Origin {
 
 /// A document whose embedding is to be made anew.
 pub(crate) struct Embed {
-    document: i64,
+    pub(crate) document: i64,
     collection: CollectionName,
     text: String,
 }
@@ -61,13 +62,16 @@ impl WriterState {
     ) -> Result<()> {
         let (document, collection) = match part.state {
             State::Absent | State::Deleted => return Ok(()),
-            State::Removed { collection, row } => {
-                return self.write_removed(db, origin, object, collection, row.as_deref());
+            State::Removed { row } => {
+                let tombstone = origin.tombstone(object, Some(row.collection));
+                return self.bury(db, &tombstone, embed);
             }
             State::New { collection, value } => {
-                let document = write_new(db, origin, &object, &collection, &value, embed)?;
+                let document = write_new(db, origin, &object, &[], &collection, &value, embed)?;
                 (document, collection)
             }
+            // The same unit deleted what it is a copy of.
+            State::Stored(stored) if is_copy_buried(db, &stored)? => return Ok(()),
             State::Stored(stored) => {
                 let (document, collection) = (stored.row.document, stored.row.collection.clone());
                 if stored.edited {
@@ -83,53 +87,75 @@ impl WriterState {
         Ok(())
     }
 
-    fn write_removed(
-        &mut self,
-        db: &Connection,
-        origin: &Origin,
-        object: ObjectId,
-        collection: Option<CollectionName>,
-        row: Option<&documents::Document>,
-    ) -> Result<()> {
-        if let Some(row) = row {
-            documents::remove(db, &object)?;
-            larder_search::remove_text(db, row.document, &text_of(&parse(&row.json)?))?;
-            larder_search::remove_vectors(db, row.document)?;
-        }
-        self.cache.remove(&object);
-        Ok(tombstones::put(db, &origin.tombstone(object, collection))?)
-    }
-
     /// Makes the embeddings of the documents that changed, all in one call.
     pub(crate) fn write_embeddings(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
         let Some(embedder) = &self.shared.embedder else { return Ok(()) };
-        if embed.is_empty() {
-            return Ok(());
-        }
-        let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
-        let vectors = embedder
-            .embed_batch(&texts)
+        let vectors = vectors(&**embedder, embed)
             .map_err(|e| Error::Invalid(format!("the embedder failed on this unit: {e}")))?;
-        if vectors.len() != embed.len() {
-            let message = "the embedder returned another number of vectors than it was given texts";
-            return Err(Error::Invalid(message.into()));
-        }
         for (embed, vector) in embed.iter().zip(&vectors) {
-            let collection = embed.collection.as_str();
-            larder_search::put_vector(db, embedder.id(), embed.document, collection, vector)?;
+            put_vector(db, &**embedder, embed, vector)?;
         }
         Ok(())
     }
+
+    /// The same for what came from peers. An embedder is a matter of this device alone: a text that
+    /// it fails on stays without a vector.
+    pub(crate) fn embed_received(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
+        let Some(embedder) = &self.shared.embedder else { return Ok(()) };
+        let together = vectors(&**embedder, embed).ok();
+        for (n, text) in embed.iter().enumerate() {
+            let vector = match &together {
+                Some(vectors) => vectors.get(n).cloned(),
+                None => vectors(&**embedder, std::slice::from_ref(text))
+                    .ok()
+                    .and_then(|mut vectors| vectors.pop()),
+            };
+            let Some(vector) = vector else { continue };
+            let put = put_vector(db, &**embedder, text, &vector);
+            if let Err(e @ SearchError::Storage(_)) = put {
+                return Err(e.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn vectors(
+    embedder: &dyn Embedder,
+    embed: &[Embed],
+) -> std::result::Result<Vec<Vec<f32>>, EmbedError> {
+    if embed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
+    let vectors = embedder.embed_batch(&texts)?;
+    if vectors.len() != embed.len() {
+        let message = "it returned another number of vectors than it was given texts";
+        return Err(EmbedError(message.into()));
+    }
+    Ok(vectors)
+}
+
+fn put_vector(
+    db: &Connection,
+    embedder: &dyn Embedder,
+    embed: &Embed,
+    vector: &[f32],
+) -> std::result::Result<(), SearchError> {
+    let Embed { document, collection, .. } = embed;
+    larder_search::put_vector(db, embedder.id(), *document, collection.as_str(), vector)
 }
 
 pub(crate) fn write_new(
     db: &Connection,
     origin: &Origin,
     object: &ObjectId,
+    path: &[ObjectId],
     collection: &CollectionName,
     value: &Object,
     embed: &mut Vec<Embed>,
 ) -> Result<i64> {
+    copies::set_path(db, object, path)?;
     let document = documents::put(
         db,
         &NewDocument {
@@ -147,7 +173,7 @@ pub(crate) fn write_new(
     Ok(document)
 }
 
-fn write_edited(
+pub(crate) fn write_edited(
     db: &Connection,
     origin: &Origin,
     stored: &Stored,
@@ -192,6 +218,10 @@ fn index(
 
 pub(crate) fn text_of(value: &Object) -> Text {
     larder_search::text_of(value)
+}
+
+fn is_copy_buried(db: &Connection, stored: &Stored) -> Result<bool> {
+    Ok(stored.root != stored.row.object && copies::is_buried(db, &stored.row.object)?)
 }
 
 /// The canonical JSON of a value.

@@ -51,6 +51,8 @@ pub(crate) struct State {
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
     pub(crate) cache: Cache,
+    /// The last waiting section that was tried again; 0 before the first.
+    pub(crate) retried: i64,
     named: BTreeMap<DeviceId, u64>,
     /// The ends of the other logs.
     others: BTreeMap<DeviceId, (u64, EntryHash)>,
@@ -91,6 +93,7 @@ impl State {
             keyring: load_keyring(db, shared)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
+            retried: 0,
             named: kept.named,
             others,
         };

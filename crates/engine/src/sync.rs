@@ -1,18 +1,20 @@
 //! What a sync session asks of storage, answered from a read connection.
 
+use std::sync::Arc;
+
 use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
-use larder_log::{Batch, Class, Header, Payload};
+use larder_log::{Batch, BatchEntry, Class, Header, Payload};
 use larder_protocol::{Fork, LogHead, Position, Reply, Request};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, transactions};
-use larder_types::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
+use larder_types::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, TransportId, canonical};
 
 use crate::keyring::Opening;
-use crate::space::Space;
+use crate::space::{Published, Space};
 use crate::{Error, Result};
 
 impl Space {
@@ -95,46 +97,81 @@ impl Space {
         have: impl Iterator<Item = (DeviceId, u64)>,
         epochs: &[EpochId],
     ) -> Result<Reply> {
+        let none = Reply::Batch { position: after, batch: None };
+        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
         let db = self.shared.pool.reader()?;
         let mut walk = Walk::new(&db, have)?;
         walk.skip_to(i64::try_from(after.0).unwrap_or(i64::MAX));
-        let Some((first, from_seq)) = walk.next(&db)? else {
-            return Ok(Reply::Batch { position: after, batch: None });
-        };
+        let Some((first, from_seq)) = walk.next(&db)? else { return Ok(none) };
         let mut batch = transactions::batch(&db, &first, from_seq)?;
+        peer.open_for(&mut batch)?;
         let mut last = first;
-        let mut bytes = sealed_bytes(&batch);
+        let mut bytes = bytes_of(&batch);
         while bytes < BATCH_BYTES_TARGET {
             let Some((next, from)) = walk.next(&db)? else { break };
             let count = batch.entries.len() as u64 + (next.last_seq - next.first_seq) + 1;
             if next.log != last.log || from != last.last_seq + 1 || count > LIMIT {
                 break;
             }
-            let more = transactions::batch(&db, &next, from)?;
-            bytes += sealed_bytes(&more);
+            let mut more = transactions::batch(&db, &next, from)?;
+            peer.open_for(&mut more)?;
+            bytes = bytes.saturating_add(bytes_of(&more));
+            // One transaction fits into a frame; a small one before it might be too much.
+            if bytes > GROUP_BYTES_MAX {
+                break;
+            }
             batch.entries.extend(more.entries);
             batch.signature = more.signature;
             last = next;
         }
-        self.open_for(peer, epochs, &mut batch)?;
         let position = Position(u64::try_from(last.position).unwrap_or_default());
         Ok(Reply::Batch { position, batch: Some(Box::new(batch)) })
     }
 
-    /// Hands sections opened to a cleared peer that was not given the secret to open them.
-    fn open_for(&self, peer: &TransportId, epochs: &[EpochId], batch: &mut Batch) -> Result<()> {
+    /// The device behind a transport key, if it may read. One that joined again after its first
+    /// joining was cut short is enrolled twice: it counts as both.
+    fn reading_peer<'e>(
+        &self,
+        peer: &TransportId,
+        epochs: &'e [EpochId],
+    ) -> Result<Option<Peer<'e>>> {
         let published = self.shared.published()?;
-        let Some((_, device)) = published.roster.by_transport(peer) else { return Ok(()) };
-        if !device.role.may_read() {
-            return Ok(());
+        let mut devices = Vec::new();
+        for (id, device) in published.roster.devices() {
+            if device.keys.transport == *peer {
+                if !device.role.may_read() {
+                    return Ok(None);
+                }
+                devices.push(*id);
+            }
         }
-        let receives = |epoch: &EpochId| {
-            let named = published.roster.epochs().find(|(id, _)| *id == epoch);
-            named.is_some_and(|(_, epoch)| epoch.recipients.contains_key(&device.keys.signing))
-        };
+        Ok((!devices.is_empty()).then_some(Peer { published, devices, epochs }))
+    }
+}
+
+/// Who is sent a batch.
+struct Peer<'e> {
+    published: Arc<Published>,
+    devices: Vec<DeviceId>,
+    /// The epochs whose secrets it says it has.
+    epochs: &'e [EpochId],
+}
+
+impl Peer<'_> {
+    /// Whether it has this epoch's secret, or gets it with the act that opens the epoch.
+    fn has(&self, epoch: &EpochId) -> bool {
+        let named = self.published.roster.epochs().find(|(id, _)| *id == epoch);
+        self.epochs.contains(epoch)
+            || named.is_some_and(|(_, epoch)| {
+                self.devices.iter().all(|device| epoch.recipients.contains_key(device))
+            })
+    }
+
+    /// Opens the sections that it has no secret for.
+    fn open_for(&self, batch: &mut Batch) -> Result<()> {
         for entry in &mut batch.entries {
             let Ok(header) = Header::decode(&entry.header) else { continue };
-            if epochs.contains(&header.epoch) || receives(&header.epoch) {
+            if self.has(&header.epoch) {
                 continue;
             }
             for (index, (commitment, payload)) in
@@ -144,7 +181,7 @@ impl Space {
                 if commitment.class != Class::Data as u8 {
                     continue;
                 }
-                let opening = published.keyring.open(&header, index, commitment, sealed);
+                let opening = self.published.keyring.open(&header, index, commitment, sealed);
                 if let Opening::Opened(opened) = opening {
                     let packed = larder_log::pack(&opened).map_err(|e| {
                         Error::Internal(format!("a section cannot be carried: {e}"))
@@ -157,9 +194,20 @@ impl Space {
     }
 }
 
-fn sealed_bytes(batch: &Batch) -> usize {
-    let commitments = batch.entries.iter().flat_map(|entry| &entry.commitments);
-    commitments.map(|section| usize::try_from(section.len).unwrap_or(usize::MAX)).sum()
+/// About what a batch takes in a frame.
+fn bytes_of(batch: &Batch) -> usize {
+    let bytes = |payload: &Payload| match payload {
+        Payload::Missing => 0,
+        Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
+    };
+    let entry = |entry: &BatchEntry| {
+        let payloads: usize = entry.payloads.iter().map(bytes).sum();
+        entry.header.len() + payloads + entry.payloads.len() * COMMITMENT_BYTES
+    };
+    batch.entries.iter().map(entry).sum()
 }
 
+/// A section's commitment, with what encodes it and its bytes.
+const COMMITMENT_BYTES: usize = 128;
+const GROUP_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 const LIMIT: u64 = BATCH_ENTRIES_MAX as u64;

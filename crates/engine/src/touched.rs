@@ -1,16 +1,17 @@
-//! The documents that one unit or batch touches: read once, changed in memory, written at its end.
+//! The documents that one unit touches: read once, changed in memory, written at its end.
 //!
-//! Local units and batches from peers go the same way: a [`Part`] gathers what happens to one
-//! document, and [`crate::rows`] writes what it came to.
+//! A [`Part`] gathers what a local unit does to one document, and [`crate::rows`] writes what it came
+//! to.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use larder_document::{Actor, Cache, Document, Heads, Object};
-use larder_store::space::{documents, tombstones};
+use larder_store::space::documents;
 use larder_types::{CollectionName, EntryHash, ObjectId, Timestamp, canonical};
 use rusqlite::Connection;
 
+use crate::copies::{is_deleted, root};
 use crate::unit::Base;
 use crate::{Error, Result};
 
@@ -24,13 +25,15 @@ pub(crate) enum State {
     New { collection: CollectionName, value: Object },
     /// Stored before.
     Stored(Box<Stored>),
-    /// Deleted here; the row is the one to remove, if it was stored.
-    Removed { collection: Option<CollectionName>, row: Option<Box<documents::Document>> },
+    /// Deleted here; the row is the one to remove.
+    Removed { row: Box<documents::Document> },
 }
 
 /// A document that was stored before, loaded.
 pub(crate) struct Stored {
     pub(crate) row: documents::Document,
+    /// The id that it was created under, and that its changes name.
+    pub(crate) root: ObjectId,
     pub(crate) document: Document,
     /// Changes made by the own unit, to be logged.
     pub(crate) changes: Vec<Vec<u8>>,
@@ -69,13 +72,6 @@ impl Touched {
         }
     }
 
-    /// Drops what is known of `object`, so that the next touch reads it anew.
-    pub(crate) fn forget(&mut self, object: &ObjectId) {
-        if self.parts.remove(object).is_some() {
-            self.order.retain(|other| other != object);
-        }
-    }
-
     /// The parts, in the order in which they were first touched.
     pub(crate) fn into_parts(mut self) -> Vec<(ObjectId, Part)> {
         let parts = &mut self.parts;
@@ -85,14 +81,11 @@ impl Touched {
 
 fn read(db: &Connection, cache: &mut Cache, object: &ObjectId) -> Result<State> {
     let Some(row) = documents::find(db, object)? else {
-        let deleted = tombstones::contains(db, object)?;
+        let deleted = is_deleted(db, object)?;
         return Ok(if deleted { State::Deleted } else { State::Absent });
     };
-    let document = match cache.get(object) {
-        Some(document) => document,
-        None => load(db, &row)?,
-    };
-    Ok(State::Stored(Box::new(Stored { row, document, changes: Vec::new(), edited: false })))
+    let root = root(db, object)?;
+    Ok(State::Stored(Box::new(Stored::read(db, cache, row, root)?)))
 }
 
 /// Loads a stored document, with its history if it has one.
@@ -102,9 +95,10 @@ pub(crate) fn load(db: &Connection, row: &documents::Document) -> Result<Documen
     Ok(Document::load(parse(&row.json)?, saved.as_deref())?)
 }
 
-/// The value in a document's JSON column.
+/// The value in a document's JSON column, of any size: what merged from several edits is not
+/// bounded as each of them is.
 pub(crate) fn parse(json: &str) -> Result<Object> {
-    Ok(larder_document::parse(json.as_bytes())?)
+    serde_json::from_str(json).map_err(|e| Error::Corrupt(format!("a document's value: {e}")))
 }
 
 impl Part {
@@ -115,7 +109,7 @@ impl Part {
         collection: &CollectionName,
         value: &Object,
         base: &Base,
-        actor: impl FnOnce(&EntryHash) -> Actor,
+        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
         now: Timestamp,
     ) -> Result<()> {
         match &mut self.state {
@@ -148,34 +142,32 @@ impl Part {
                 return Err(Error::NotFound(message));
             }
             State::New { .. } => State::Absent,
-            State::Stored(stored) => State::Removed {
-                collection: Some(stored.row.collection.clone()),
-                row: Some(Box::new(stored.row)),
-            },
+            State::Stored(stored) => State::Removed { row: Box::new(stored.row) },
         };
         Ok(())
     }
 }
 
-impl Part {
-    /// Deletes the document, as a peer's tombstone tells: it wins, whatever there is.
-    pub(crate) fn bury(&mut self, collection: CollectionName) {
-        let row = match std::mem::replace(&mut self.state, State::Deleted) {
-            State::Stored(stored) => Some(Box::new(stored.row)),
-            State::Removed { row, .. } => row,
-            State::Absent | State::Deleted | State::New { .. } => None,
-        };
-        self.state = State::Removed { collection: Some(collection), row };
-    }
-}
-
 impl Stored {
+    pub(crate) fn read(
+        db: &Connection,
+        cache: &mut Cache,
+        row: documents::Document,
+        root: ObjectId,
+    ) -> Result<Self> {
+        let document = match cache.get(&row.object) {
+            Some(document) => document,
+            None => load(db, &row)?,
+        };
+        Ok(Self { row, root, document, changes: Vec::new(), edited: false })
+    }
+
     fn put(
         &mut self,
         object: ObjectId,
         value: &Object,
         base: &Base,
-        actor: impl FnOnce(&EntryHash) -> Actor,
+        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
         now: Timestamp,
     ) -> Result<()> {
         let base = match base {
@@ -190,7 +182,9 @@ impl Stored {
                 None
             }
         };
-        if let Some(change) = self.document.put(actor(&self.row.generation), base, value, now)? {
+        if let Some(change) =
+            self.document.put(actor(&self.root, &self.row.generation), base, value, now)?
+        {
             self.changes.push(change);
             self.edited = true;
         }

@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,212 @@
+//! Where a document lives if its id was created more than once (`docs/format/documents.md`).
+//!
+//! Each creation goes from id to id, from the one it names to those derived from it, until it is the
+//! lowest that comes by. Which that is does not depend on the order in which they come.
+
+use larder_crypto::hash::sha256;
+use larder_store::space::copies;
+use larder_store::space::documents::{self, Document};
+use larder_store::space::tombstones::{self, Tombstone};
+use larder_types::{EntryHash, ObjectId};
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::rows::{Embed, text_of};
+use crate::state::State as WriterState;
+use crate::touched::parse;
+
+const LABEL: &[u8] = b"larder/copy/v0";
+
+/// Where a creation ends up.
+pub(crate) enum Room {
+    /// There, behind the ids it passed.
+    At(ObjectId, Vec<ObjectId>),
+    /// An id that it comes by was deleted.
+    Buried,
+    /// It is there already.
+    Taken,
+}
+
+/// Where the document is that a change is of.
+pub(crate) enum Found {
+    At(Box<Document>),
+    Buried,
+    /// It has not been created here.
+    Unknown,
+}
+
+enum Way {
+    Free(ObjectId, Vec<ObjectId>),
+    /// The id is that of a creation which has to go further now.
+    Higher(Box<Document>, Vec<ObjectId>),
+    Same(Box<Document>),
+    Buried,
+}
+
+/// The id to which a creation goes on from `object`.
+fn next_id(object: &ObjectId, generation: &EntryHash) -> ObjectId {
+    let hash = sha256(&[LABEL, object.as_bytes(), generation.as_bytes()]);
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash.as_bytes()).for_each(|(id, byte)| *id = *byte);
+    ObjectId::new(id)
+}
+
+/// Follows the way of a creation from `at` on.
+fn way(
+    db: &Connection,
+    mut at: ObjectId,
+    generation: &EntryHash,
+    mut path: Vec<ObjectId>,
+) -> Result<Way> {
+    loop {
+        if tombstones::contains(db, &at)? {
+            return Ok(Way::Buried);
+        }
+        match documents::find(db, &at)? {
+            None => return Ok(Way::Free(at, path)),
+            Some(row) if row.generation == *generation => return Ok(Way::Same(Box::new(row))),
+            Some(row) if row.generation > *generation => {
+                return Ok(Way::Higher(Box::new(row), path));
+            }
+            Some(_) => {
+                path.push(at);
+                at = next_id(&at, generation);
+            }
+        }
+    }
+}
+
+/// The document that was created under `object` by the entry `generation`.
+pub(crate) fn locate(db: &Connection, object: &ObjectId, generation: &EntryHash) -> Result<Found> {
+    Ok(match way(db, *object, generation, Vec::new())? {
+        Way::Same(row) => Found::At(row),
+        Way::Buried => Found::Buried,
+        Way::Free(..) | Way::Higher(..) => Found::Unknown,
+    })
+}
+
+/// The id under which the document `object` was created.
+pub(crate) fn root(db: &Connection, object: &ObjectId) -> Result<ObjectId> {
+    Ok(copies::path(db, object)?.first().copied().unwrap_or(*object))
+}
+
+/// Whether `object` is deleted, by its own id or by one it passed.
+pub(crate) fn is_deleted(db: &Connection, object: &ObjectId) -> Result<bool> {
+    Ok(tombstones::contains(db, object)? || copies::is_buried(db, object)?)
+}
+
+impl WriterState {
+    /// Finds the place of a creation, and moves those on that have to give way.
+    pub(crate) fn make_room(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        generation: &EntryHash,
+        embed: &mut Vec<Embed>,
+    ) -> Result<Room> {
+        let (mut displaced, room) = match way(db, object, generation, Vec::new())? {
+            Way::Buried => return Ok(Room::Buried),
+            Way::Same(_) => return Ok(Room::Taken),
+            Way::Free(at, path) => return Ok(Room::At(at, path)),
+            Way::Higher(row, path) => {
+                let at = row.object;
+                (row, Room::At(at, path))
+            }
+        };
+        let mut moves = Vec::new();
+        loop {
+            let mut path = copies::path(db, &displaced.object)?;
+            path.push(displaced.object);
+            let next = next_id(&displaced.object, &displaced.generation);
+            match way(db, next, &displaced.generation, path)? {
+                Way::Free(at, path) => {
+                    moves.push((displaced, at, path));
+                    break;
+                }
+                Way::Higher(row, path) => {
+                    moves.push((displaced, row.object, path));
+                    displaced = row;
+                }
+                Way::Buried | Way::Same(_) => {
+                    self.remove_row(db, &displaced, embed)?;
+                    break;
+                }
+            }
+        }
+        for (row, to, path) in moves.into_iter().rev() {
+            self.move_row(db, &row, to, &path)?;
+        }
+        Ok(room)
+    }
+
+    /// Deletes whatever was or is to be created under an id.
+    pub(crate) fn bury(
+        &mut self,
+        db: &Connection,
+        tombstone: &Tombstone,
+        embed: &mut Vec<Embed>,
+    ) -> Result<()> {
+        tombstones::put(db, tombstone)?;
+        let object = &tombstone.object;
+        if let Some(row) = documents::find(db, object)? {
+            self.remove_row(db, &row, embed)?;
+        }
+        for copy in copies::through(db, object)? {
+            if let Some(row) = documents::find(db, &copy)? {
+                self.remove_row(db, &row, embed)?;
+                self.refill(db, copy)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What had to give way to the document that was here comes back.
+    fn refill(&mut self, db: &Connection, mut empty: ObjectId) -> Result<()> {
+        loop {
+            let mut lowest: Option<(Document, Vec<ObjectId>)> = None;
+            for copy in copies::through(db, &empty)? {
+                let mut path = copies::path(db, &copy)?;
+                if path.pop() != Some(empty) {
+                    continue;
+                }
+                let Some(row) = documents::find(db, &copy)? else { continue };
+                if lowest.as_ref().is_none_or(|(low, _)| row.generation < low.generation) {
+                    lowest = Some((row, path));
+                }
+            }
+            let Some((row, path)) = lowest else { return Ok(()) };
+            self.move_row(db, &row, empty, &path)?;
+            empty = row.object;
+        }
+    }
+
+    fn move_row(
+        &mut self,
+        db: &Connection,
+        row: &Document,
+        to: ObjectId,
+        path: &[ObjectId],
+    ) -> Result<()> {
+        documents::rename(db, row.document, &to)?;
+        copies::set_path(db, &row.object, &[])?;
+        copies::set_path(db, &to, path)?;
+        if let Some(document) = self.cache.take(&row.object) {
+            self.cache.insert(to, document);
+        }
+        Ok(())
+    }
+
+    fn remove_row(
+        &mut self,
+        db: &Connection,
+        row: &Document,
+        embed: &mut Vec<Embed>,
+    ) -> Result<()> {
+        documents::remove(db, &row.object)?;
+        larder_search::remove_text(db, row.document, &text_of(&parse(&row.json)?))?;
+        larder_search::remove_vectors(db, row.document)?;
+        embed.retain(|embed| embed.document != row.document);
+        self.cache.remove(&row.object);
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! What sections of peers do to documents: creations and deletions at once, changes all of one
+//! document together.
+
+use std::collections::BTreeMap;
+
+use larder_document::{Actor, Object, Outcome, body};
+use larder_log::act::Act;
+use larder_log::{Class, Header, Opened, Payload, kind};
+use larder_store::space::entries;
+use larder_store::space::logs::{self, LogId};
+use larder_store::space::sections::{self, About, Place, Section};
+use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
+use larder_types::{CollectionName, EntryHash, ObjectId};
+use rusqlite::Connection;
+
+use crate::copies::{Found, Room, locate};
+use crate::keyring::Opening;
+use crate::rows::{Embed, Origin, write_edited, write_new};
+use crate::state::State as WriterState;
+use crate::touched::Stored;
+use crate::{Error, Result};
+
+/// Waiting sections that one batch tries again, and how often if it gets on with them.
+const RETRIES_MAX: usize = 256;
+const ROUNDS_MAX: usize = 8;
+/// Bytes of changes held before those gathered so far are applied.
+const GATHERED_BYTES_MAX: usize = 16 << 20;
+
+/// A change to a document, gathered until the batch's end.
+struct Change {
+    actor: Actor,
+    bytes: Vec<u8>,
+    origin: Origin,
+    /// What opening it told, if it had waited before.
+    waited: Option<About>,
+}
+
+/// What a batch does to documents.
+#[derive(Default)]
+pub(crate) struct Effects {
+    changes: BTreeMap<(ObjectId, EntryHash), Vec<Change>>,
+    /// Bytes of the changes gathered.
+    pub(crate) bytes: usize,
+    /// The entry under way, and the bytes of its DATA bodies so far.
+    opened: Option<(LogId, u64, usize)>,
+    embed: Vec<Embed>,
+    /// Whether documents were created or changed, for which others may have waited.
+    pub(crate) progress: bool,
+}
+
+impl Effects {
+    /// Whether a body still counts, or lies beyond what the bodies of one entry may hold.
+    pub(crate) fn admits(&mut self, log: LogId, seq: u64, body: &[u8]) -> bool {
+        let before = match self.opened {
+            Some((l, s, bytes)) if (l, s) == (log, seq) => bytes,
+            _ => 0,
+        };
+        let bytes = before.saturating_add(body.len());
+        self.opened = Some((log, seq, bytes));
+        bytes <= ENTRY_OPENED_BYTES_MAX
+    }
+
+    /// What is gathered so far, to be written, if it takes much memory.
+    pub(crate) fn take_large(&mut self) -> Option<Self> {
+        (self.bytes > GATHERED_BYTES_MAX).then(|| std::mem::take(self))
+    }
+}
+
+/// What became of sections with changes, as far as it is not in the database already.
+#[derive(Default)]
+struct Outcomes(BTreeMap<Place, (sections::State, Option<About>)>);
+
+impl Outcomes {
+    /// A section waits if one of its changes does, and is void if one of them is.
+    fn add(&mut self, change: &Change, state: sections::State) {
+        let known = self.0.entry(change.origin.place()).or_insert((state, change.waited));
+        let rank = |state| match state {
+            sections::State::Waiting => 2,
+            sections::State::Void => 1,
+            _ => 0,
+        };
+        if rank(state) > rank(known.0) {
+            known.0 = state;
+        }
+    }
+
+    /// A new section stands as applied, one that waited as waiting.
+    fn write(self, db: &Connection) -> Result<()> {
+        for (place, (state, waited)) in self.0 {
+            let known = match waited {
+                Some(_) => sections::State::Waiting,
+                None => sections::State::Applied,
+            };
+            if state != known {
+                sections::settle(db, place, state, waited.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WriterState {
+    /// Takes in an opened section of a document's life.
+    pub(crate) fn take_document(
+        &mut self,
+        db: &Connection,
+        origin: Origin,
+        opened: Opened,
+        waited: Option<About>,
+        effects: &mut Effects,
+    ) -> Result<sections::State> {
+        let metadata = opened.metadata;
+        if !(kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE).contains(&metadata.kind) {
+            return Ok(sections::State::Kept);
+        }
+        let (Some(object), Some(collection)) = (metadata.object, metadata.collection) else {
+            return Ok(sections::State::Void);
+        };
+        match metadata.kind {
+            kind::DOCUMENT_CREATE => {
+                let value = body::Create::decode(&opened.body).ok().and_then(|c| c.value().ok());
+                let Some(value) = value else { return Ok(sections::State::Void) };
+                self.create(db, &origin, object, &collection, &value, effects)
+            }
+            kind::DOCUMENT_CHANGE => {
+                let change = body::Change::decode(&opened.body).ok();
+                let changes = change.as_ref().and_then(|change| change.changes().ok());
+                let (Some(changes), Some(generation)) = (changes, metadata.generation) else {
+                    return Ok(sections::State::Void);
+                };
+                let actor = Actor::of(&origin.device, &object, &generation);
+                let gathered = effects.changes.entry((object, generation)).or_default();
+                let before = gathered.len();
+                for bytes in changes {
+                    effects.bytes += bytes.len();
+                    gathered.push(Change { actor, bytes: bytes.to_vec(), origin, waited });
+                }
+                let waits = waited.is_some() && gathered.len() > before;
+                Ok(if waits { sections::State::Waiting } else { sections::State::Applied })
+            }
+            _ => {
+                if body::Delete::decode(&opened.body).is_err() {
+                    return Ok(sections::State::Void);
+                }
+                let tombstone = origin.tombstone(object, Some(collection));
+                self.bury(db, &tombstone, &mut effects.embed)?;
+                Ok(sections::State::Applied)
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        db: &Connection,
+        origin: &Origin,
+        object: ObjectId,
+        collection: &CollectionName,
+        value: &Object,
+        effects: &mut Effects,
+    ) -> Result<sections::State> {
+        let embed = &mut effects.embed;
+        match self.make_room(db, object, &origin.entry, embed)? {
+            Room::At(at, path) => {
+                write_new(db, origin, &at, &path, collection, value, embed)?;
+                effects.progress = true;
+            }
+            Room::Buried => {}
+            // An entry that creates one object twice.
+            Room::Taken => return Ok(sections::State::Void),
+        }
+        Ok(sections::State::Applied)
+    }
+
+    /// Applies the changes gathered, all of one document together. Whether anything came of them,
+    /// or of the creations before them.
+    pub(crate) fn write_effects(&mut self, db: &Connection, effects: Effects) -> Result<bool> {
+        let Effects { changes, mut embed, mut progress, .. } = effects;
+        let mut outcomes = Outcomes::default();
+        for ((object, generation), changes) in changes {
+            match locate(db, &object, &generation)? {
+                Found::At(row) => {
+                    let stored = Stored::read(db, &mut self.cache, *row, object)?;
+                    progress |=
+                        self.apply_changes(db, stored, &changes, &mut outcomes, &mut embed)?;
+                }
+                Found::Buried => {
+                    for change in &changes {
+                        outcomes.add(change, sections::State::Applied);
+                    }
+                }
+                Found::Unknown => {
+                    for change in &changes {
+                        outcomes.add(change, sections::State::Waiting);
+                    }
+                }
+            }
+        }
+        outcomes.write(db)?;
+        self.embed_received(db, &embed)?;
+        Ok(progress)
+    }
+
+    fn apply_changes(
+        &mut self,
+        db: &Connection,
+        mut stored: Stored,
+        changes: &[Change],
+        outcomes: &mut Outcomes,
+        embed: &mut Vec<Embed>,
+    ) -> Result<bool> {
+        let batch: Vec<_> = changes.iter().map(|c| (c.actor, c.bytes.as_slice())).collect();
+        let mut last = None;
+        for (change, outcome) in changes.iter().zip(stored.document.apply(&batch)) {
+            let state = match outcome {
+                Outcome::Applied => {
+                    last = Some(change.origin);
+                    sections::State::Applied
+                }
+                Outcome::Duplicate => sections::State::Applied,
+                Outcome::Waiting => sections::State::Waiting,
+                Outcome::Void(_) => sections::State::Void,
+            };
+            outcomes.add(change, state);
+        }
+        if let Some(origin) = &last {
+            write_edited(db, origin, &stored, embed)?;
+        }
+        self.cache.insert(stored.row.object, stored.document);
+        Ok(last.is_some())
+    }
+
+    /// Tries sections again that waited: for a secret, a document or another change.
+    pub(crate) fn retry(&mut self, db: &Connection) -> Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let mut effects = Effects::default();
+            let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
+            let waiting = sections::waiting(db, self.retried, limit)?;
+            // The next time it goes on behind these, so that none is passed over for ever.
+            self.retried = match waiting.last() {
+                Some(last) if waiting.len() == RETRIES_MAX => last.section,
+                _ => 0,
+            };
+            for section in &waiting {
+                self.retry_one(db, section, &mut effects)?;
+            }
+            let progress = self.write_effects(db, effects)?;
+            if !progress || waiting.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_one(
+        &mut self,
+        db: &Connection,
+        section: &Section,
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let (place, commitment) = (section.place, &section.commitment);
+        let missing = || Error::Corrupt("a waiting section's entry is missing".into());
+        let entry = entries::find(db, place.log, place.seq)?.ok_or_else(missing)?;
+        let header = Header::decode(&entry.header).map_err(|_| missing())?;
+        let opening = match sections::payload(db, place)? {
+            Payload::Missing => return Ok(()),
+            Payload::Sealed(sealed) => self.keyring.open(&header, place.index, commitment, &sealed),
+            Payload::Opened(bytes) => match larder_log::unpack(&bytes) {
+                Ok(opened) => Opening::Opened(Box::new(opened)),
+                Err(_) => Opening::Void,
+            },
+        };
+        let opened = match opening {
+            Opening::NoSecret => return Ok(()),
+            Opening::Void => {
+                return Ok(sections::settle(db, place, sections::State::Void, None)?);
+            }
+            Opening::Opened(opened) => *opened,
+        };
+        let about = about(&opened);
+        let origin = Origin {
+            log: place.log,
+            device: logs::by_number(db, place.log)?.device,
+            seq: place.seq,
+            index: place.index,
+            entry: entry.hash,
+            clock: about.clock,
+        };
+        let state = match Act::read(commitment.class, &opened) {
+            Err(_) | Ok(Some(_)) => sections::State::Void,
+            Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
+            Ok(None)
+                if section.about.is_none()
+                    && !effects.admits(place.log, place.seq, &opened.body) =>
+            {
+                sections::State::Void
+            }
+            Ok(None) => self.take_document(db, origin, opened, Some(about), effects)?,
+        };
+        if state != sections::State::Waiting {
+            sections::settle(db, place, state, Some(&about))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn about(opened: &Opened) -> About {
+    let metadata = &opened.metadata;
+    About { kind: metadata.kind, object: metadata.object, clock: metadata.clock }
+}
+
+impl Origin {
+    const fn place(&self) -> Place {
+        Place { log: self.log, seq: self.seq, index: self.index }
+    }
+}
