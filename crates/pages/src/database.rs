@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use larder_crypto::Secret;
@@ -63,8 +63,8 @@ pub(crate) struct Database {
     /// Pages the file must have: what its own page 1 says. A page missing below is damage, one
     /// missing above was never written.
     pub(crate) pages_min: AtomicU32,
-    /// Whether the WAL holds recovered frames that nobody has synced since.
-    pub(crate) wal_is_unsynced: AtomicBool,
+    /// The salts of the WAL as it is now, which each of its frames bears; 0 before it is known.
+    pub(crate) wal_salts: AtomicU64,
     guard: Mutex<Guard>,
 }
 
@@ -115,7 +115,7 @@ impl Shared {
             shm: Shm::default(),
             locks: FileLocks::default(),
             pages_min: AtomicU32::new(found.pages_min),
-            wal_is_unsynced: AtomicBool::new(false),
+            wal_salts: AtomicU64::new(0),
             guard: Mutex::new(guard),
         });
         databases.insert(path.to_owned(), Arc::downgrade(&database));

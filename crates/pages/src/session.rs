@@ -1,5 +1,4 @@
-use std::ffi::{CString, c_int};
-use std::sync::atomic::Ordering;
+use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 
 use crate::code::Code;
@@ -63,11 +62,7 @@ impl Session {
     }
 
     pub(crate) fn shm_lock(&self, request: shm::Request) -> Result<(), Code> {
-        self.database.shm.lock(&mut locked(&self.state).held, request)?;
-        if request.exclusive && request.covers(RECOVER_SLOT) {
-            self.database.wal_is_unsynced.store(true, Ordering::Release);
-        }
-        Ok(())
+        self.database.shm.lock(&mut locked(&self.state).held, request)
     }
 
     pub(crate) fn shm_unlock(&self, request: shm::Request) {
@@ -104,16 +99,6 @@ impl Session {
         let mut state = locked(&self.state);
         let written = state.written.get_or_insert(Written { first: index, last: index });
         written.last = written.last.max(index);
-    }
-
-    /// Syncs frames that a crashed process may have left unsynced, once, through `sync`.
-    pub(crate) fn settle(&self, sync: impl FnOnce(c_int) -> Result<(), Code>) -> Result<(), Code> {
-        let unsynced = &self.database.wal_is_unsynced;
-        if unsynced.load(Ordering::Acquire) {
-            sync(rusqlite::ffi::SQLITE_SYNC_FULL)?;
-            unsynced.store(false, Ordering::Release);
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 use std::ffi::c_int;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::ffi;
 
@@ -94,9 +95,11 @@ impl WalFile {
                     loaded => loaded.map(|_| self.copy_from(0, out)),
                 }
             }
-            Part::FrameHeader(index) => self.load(index).map(|_| self.copy_from(0, out)),
-            Part::FrameSums(index) => self.load(index).map(|_| self.copy_from(16, out)),
-            Part::FramePage(index) => self.load(index).map(|_| self.copy_from(FRAME_HEADER, out)),
+            Part::FrameHeader(index) => self.load_current(index).map(|_| self.copy_from(0, out)),
+            Part::FrameSums(index) => self.load_current(index).map(|_| self.copy_from(16, out)),
+            Part::FramePage(index) => {
+                self.load_current(index).map(|_| self.copy_from(FRAME_HEADER, out))
+            }
         }
     }
 
@@ -112,10 +115,22 @@ impl WalFile {
     /// The header is clear, and its checksum is SQLite's. SQLite would take a WAL with a damaged
     /// one for empty and delete it, with all that is committed in it. (It reads the header in
     /// recovery alone, which may happen on closing too, and then without the locks that show it.)
+    ///
+    /// What a killed process wrote and did not sync is in the operating system's cache only, and
+    /// recovery takes it for committed: so it is synced first, or it could be sent to a peer and
+    /// then lost with the power.
     fn read_header(&mut self, out: &mut [u8]) -> Result<(), Code> {
+        self.find_lower()?;
+        let synced = self.sync(ffi::SQLITE_SYNC_FULL);
+        // A medium that cannot be written need not be able to sync.
+        if !self.session.is_read_only() {
+            synced?;
+        }
         let mut header = [0; WAL_HEADER];
         self.read_below(&mut header, 0)?;
-        if !format::is_wal_header(&header) {
+        if format::is_wal_header(&header) {
+            self.note_salts(&header);
+        } else {
             for index in 1..=self.frames()? {
                 if self.load(index).is_ok() {
                     return Err(Code::DAMAGED);
@@ -138,6 +153,22 @@ impl WalFile {
         let Self { lower, session, scratch, .. } = self;
         read_whole(lower.as_mut(), scratch.as_mut_slice(), offset_of(index))?;
         session.database.sealer.open_frame(index, scratch).map_err(|_| Code::DAMAGED)
+    }
+
+    /// [`Self::load`] for a frame that SQLite knows to be of the WAL as it is now: one of the WAL
+    /// before at the same place authenticates too. (A transaction that writes over its own frames
+    /// leaves the salts of those behind out until it commits.)
+    fn load_current(&mut self, index: u32) -> Result<u8, Code> {
+        let flags = self.load(index)?;
+        let salts = u64::from_be_bytes(format::bytes(self.scratch.as_slice(), 8));
+        let known = self.session.database.wal_salts.load(Ordering::Acquire);
+        let is_left_out = salts == 0 && self.session.has_written(index);
+        if known == 0 || known == salts || is_left_out { Ok(flags) } else { Err(Code::DAMAGED) }
+    }
+
+    fn note_salts(&self, header: &[u8; WAL_HEADER]) {
+        let salts = u64::from_be_bytes(format::bytes(header, 16));
+        self.session.database.wal_salts.store(salts, Ordering::Release);
     }
 
     /// Whether the frame at `index`, which does not authenticate, was committed and synced: then
@@ -168,7 +199,9 @@ impl WalFile {
                     return Err(Code::WRITE);
                 }
                 self.waiting = None;
-                self.writable()?.write(bytes, 0)
+                self.writable()?.write(bytes, 0)?;
+                self.note_salts(header);
+                Ok(())
             }
             Part::FrameHeader(index) => {
                 let header = FrameHeader::try_from(bytes).map_err(|_| Code::WRITE)?;
@@ -195,10 +228,6 @@ impl WalFile {
             return Err(Code::WRITE);
         }
         let starts = self.session.starts_transaction(index);
-        if starts {
-            let session = Arc::clone(&self.session);
-            session.settle(|flags| self.writable()?.sync(flags))?;
-        }
         replace(&mut self.scratch, 0, header);
         replace(&mut self.scratch, FRAME_HEADER, page);
         self.store(index, if starts { STARTS_TRANSACTION } else { 0 })?;
@@ -206,7 +235,8 @@ impl WalFile {
         Ok(())
     }
 
-    /// Changes a frame that this transaction wrote, under a fresh nonce.
+    /// Changes a frame that this transaction wrote, under a fresh nonce. (It may bear other salts
+    /// than the WAL: after a rollback to a savepoint a new WAL begins once more, with new ones.)
     fn reseal(&mut self, index: u32, at: usize, bytes: &[u8]) -> Result<(), Code> {
         let flags = self.load(index)?;
         if at != 0 && !format::is_sealable(page_number(self.scratch.as_slice()), bytes) {

@@ -136,3 +136,25 @@ fn a_wal_of_many_thousand_frames_is_read_and_recovered() {
     let again = vfs.open(&left, &key(KEY), OpenMode::ReadWrite).unwrap();
     assert_eq!(sum(&again), expected);
 }
+
+/// A transaction that goes back to before its first frame begins the WAL once more, under new
+/// salts, over frames of its own that bear the old ones.
+#[test]
+fn a_transaction_may_begin_the_wal_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let vfs = vfs();
+    create(&vfs, &path).execute_batch("CREATE TABLE t (a, b)").unwrap();
+    let db = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 300)
+        INSERT INTO t SELECT i, hex(randomblob(200)) FROM n";
+    db.execute_batch(&format!(
+        "PRAGMA cache_size=5; BEGIN; SAVEPOINT s; {rows}; ROLLBACK TO s;
+         INSERT INTO t VALUES (1, 'kept'); {rows}; COMMIT"
+    ))
+    .unwrap();
+    let left = copy(&path, &dir.path().join("copy"));
+    let again = vfs.open(&left, &key(KEY), OpenMode::ReadWrite).unwrap();
+    assert_eq!(dump(&again).unwrap(), dump(&db).unwrap());
+    assert!(is_intact(&again) && dump(&again).unwrap().contains("kept"));
+}

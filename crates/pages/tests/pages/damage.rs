@@ -5,7 +5,7 @@ use std::path::Path;
 use larder_pages::{OpenMode, Vfs};
 use rusqlite::Connection;
 
-use crate::common::{Image, KEY, create, dump, files, key, vfs};
+use crate::common::{Image, KEY, create, dump, files, key, vfs, wal_of};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 24 + PAGE;
@@ -336,4 +336,33 @@ fn a_page_missing_at_the_end_is_not_zeros() {
     image.main.truncate(image.main.len() - PAGE);
     assert!(image.content(&laid, &vfs, OpenMode::ReadWrite).is_err());
     assert_eq!(names(&laid), ["image.db"], "not even an empty WAL is made");
+}
+
+/// A frame of the WAL as it was before it started over authenticates at its place, but it is not
+/// what SQLite wrote there since.
+#[test]
+fn a_frame_of_the_wal_before_is_damage_in_a_running_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let vfs = vfs();
+    let path = dir.path().join("a.db");
+    let db = create(&vfs, &path);
+    db.execute_batch("CREATE TABLE t (a)").unwrap();
+    checkpoint(&db);
+    let frame = WAL_HEADER..WAL_HEADER + FRAME;
+    db.execute("INSERT INTO t VALUES ('old')", []).unwrap();
+    let old = std::fs::read(wal_of(&path)).unwrap()[frame.clone()].to_vec();
+    db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+    db.execute("UPDATE t SET a = 'new'", []).unwrap();
+    let new = std::fs::read(wal_of(&path)).unwrap();
+    assert_eq!(old[..4], new[frame.clone()][..4], "both are of the same page");
+    let read = |bytes: &[u8]| {
+        std::fs::write(wal_of(&path), bytes).unwrap();
+        let other = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+        other.query_row("SELECT a FROM t", [], |row| row.get::<_, String>(0))
+    };
+    let mut replaced = new.clone();
+    replaced[frame].copy_from_slice(&old);
+    let error = larder_pages::Error::from(read(&replaced).unwrap_err());
+    assert!(matches!(error, larder_pages::Error::Corrupt { .. }), "{error}");
+    assert_eq!(read(&new), Ok("new".to_owned()));
 }

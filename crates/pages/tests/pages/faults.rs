@@ -2,7 +2,7 @@
 //! was committed.
 #![expect(unsafe_code, reason = "a VFS is a table of C functions")]
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,6 +19,7 @@ static LEFT: AtomicI64 = AtomicI64::new(i64::MAX);
 #[repr(C)]
 struct Faulty {
     base: ffi::sqlite3_file,
+    never_syncs: bool,
 }
 
 const OFFSET: usize = size_of::<Faulty>().next_multiple_of(16);
@@ -50,7 +51,7 @@ pass!(close, xClose, None,);
 pass!(read, xRead, Some(ffi::SQLITE_IOERR_READ), to: *mut c_void, n: c_int, at: i64);
 pass!(write, xWrite, Some(ffi::SQLITE_FULL), from: *const c_void, n: c_int, at: i64);
 pass!(truncate, xTruncate, Some(ffi::SQLITE_IOERR_TRUNCATE), size: i64);
-pass!(sync, xSync, Some(ffi::SQLITE_IOERR_FSYNC), flags: c_int);
+pass!(sync_below, xSync, Some(ffi::SQLITE_IOERR_FSYNC), flags: c_int);
 pass!(file_size, xFileSize, Some(ffi::SQLITE_IOERR_FSTAT), out: *mut i64);
 pass!(lock, xLock, Some(ffi::SQLITE_IOERR_LOCK), level: c_int);
 pass!(unlock, xUnlock, None, level: c_int);
@@ -58,6 +59,16 @@ pass!(check, xCheckReservedLock, None, out: *mut c_int);
 pass!(control, xFileControl, None, operation: c_int, argument: *mut c_void);
 pass!(sector_size, xSectorSize, None,);
 pass!(characteristics, xDeviceCharacteristics, None,);
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: `open` made it; the arguments go on as they came.
+    unsafe {
+        if (*file.cast::<Faulty>()).never_syncs {
+            return ffi::SQLITE_IOERR_FSYNC;
+        }
+        sync_below(file, flags)
+    }
+}
 
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     iVersion: 1,
@@ -94,6 +105,8 @@ unsafe extern "C" fn open(
         if LEFT.fetch_sub(1, Ordering::SeqCst) <= 0 {
             return ffi::SQLITE_CANTOPEN;
         }
+        let text = if name.is_null() { "" } else { CStr::from_ptr(name).to_str().unwrap() };
+        (*file.cast::<Faulty>()).never_syncs = text.ends_with("never-syncs.db-wal");
         let below = ffi::sqlite3_vfs_find(std::ptr::null());
         let code = (*below).xOpen.unwrap()(below, name, real(file), flags, out);
         if code == ffi::SQLITE_OK {
@@ -176,4 +189,24 @@ fn an_error_at_any_call_loses_nothing_that_was_committed() {
         faults += 1;
     }
     assert!(faults > 100, "{faults} calls failed in turn");
+}
+
+/// A process was killed between writing a transaction and syncing it. What the next one finds, it
+/// takes for committed and may send to a peer: a power failure must not take it away then.
+#[test]
+fn what_is_recovered_is_synced_before_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("never-syncs.db");
+    let db = create(&vfs(), &path);
+    db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES ('written')").unwrap();
+    let left = copy(&path, &dir.path().join("left"));
+    let read = |vfs: &Vfs| {
+        let db = vfs.open(&left, &key(KEY), OpenMode::ReadWrite)?;
+        dump(&db).map_err(Error::from)
+    };
+    let refused = read(&faulty());
+    assert!(refused.is_err(), "{refused:?}");
+    let again = copy(&left, &dir.path().join("again"));
+    let db = vfs().open(&again, &key(KEY), OpenMode::ReadWrite).unwrap();
+    assert!(dump(&db).unwrap().contains("written"));
 }
