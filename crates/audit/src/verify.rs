@@ -316,7 +316,7 @@ impl Sections {
             };
             verdict.count(shown.as_ref());
             let Some(shown) = shown else { continue };
-            if let Some(act) = self.admission(commitment.class, &shown)? {
+            if let Some(act) = admission(commitment.class, &shown) {
                 if admissions.len() == ACTS_MAX {
                     return Err(self.lines.refuse("more acts than a space may have"));
                 }
@@ -331,21 +331,23 @@ impl Sections {
         }
     }
 
-    fn admission(&self, class: u8, shown: &DisclosedMetadata) -> Result<Option<Act>> {
-        let is_control = class == Class::Control as u8;
-        match (shown.kind, &shown.body) {
-            (Some(kind @ (kind::GENESIS | kind::ENROLMENT)), Some(body)) if is_control => {
-                Act::from_body(kind, body).map_err(|void| self.lines.refuse(void.to_string()))
-            }
-            _ => Ok(None),
-        }
-    }
-
     fn end(mut self) -> Result<()> {
         match self.lines.next::<SectionLine>()? {
             None => Ok(()),
             Some(_) => Err(self.lines.refuse("of no entry that the checkpoint covers")),
         }
+    }
+}
+
+/// The act that a section shows, if it may admit a device. One that cannot be read, of a newer
+/// version say, is void: it admits nobody, and is no fault of the export.
+fn admission(class: u8, shown: &DisclosedMetadata) -> Option<Act> {
+    let is_control = class == Class::Control as u8;
+    match (shown.kind, &shown.body) {
+        (Some(kind @ (kind::GENESIS | kind::ENROLMENT)), Some(body)) if is_control => {
+            Act::from_body(kind, body).ok().flatten()
+        }
+        _ => None,
     }
 }
 
@@ -451,7 +453,8 @@ fn kind_name(kind: u16) -> String {
 fn check_acked_root(dir: &Path, acks: &[(usize, AckLine)], frontier: &Frontier) -> Result<()> {
     for (line, ack) in acks.iter().filter(|(_, ack)| ack.size == frontier.size()) {
         if ack.root != frontier.root().to_string() {
-            let reason = "acknowledges another tree than the entries form: a fork";
+            let reason = "acknowledges another tree than the entries form; whose doing that is, \
+                          only a second checkpoint of the log could show";
             return Err(refuted(&dir.join(ACKS), Some(*line), reason));
         }
     }
@@ -523,12 +526,16 @@ fn conclude(manifest: &Parsed, logs: Vec<Log>, roster: &Roster) -> Verdict {
         ));
         verdicts.push(verdict);
     }
-    let not_proven = vec![
+    let mut not_proven = vec![
         "that there are no later entries: each log is complete up to its checkpoint".to_owned(),
         "when anything happened: times are claims of the devices".to_owned(),
         "what hidden fields, undisclosed sections and sealed contents say".to_owned(),
         "that a device showed everyone the same log, beyond the acknowledgements above".to_owned(),
     ];
+    let without_log = roster.devices().filter(|(id, _)| manifest.logs.binary_search(id).is_err());
+    not_proven.extend(without_log.map(|(id, device)| {
+        format!("what {id} ({:?}) wrote, if anything: its log is not in the export", device.label)
+    }));
     Verdict {
         verified: true,
         space: manifest.space.to_string(),

@@ -409,3 +409,74 @@ fn the_program_says_by_its_exit_code_what_it_found() {
     assert_eq!(run(&[dir.path().join("nothing").to_str().unwrap()]).0, 2);
     assert_eq!(run(&["--help"]).0, 0);
 }
+
+/// A member may write an enrolment that no device of today can read: on devices it is void, and
+/// the export is no worse for it.
+#[test]
+fn an_act_of_another_version_admits_nobody_and_refutes_nothing() {
+    let mut space = household();
+    let (device, seq) = (space.founder.id(), space.founder.next_seq());
+    let mut builder = EntryBuilder::new(space.id, device, seq, space.epoch, 0);
+    let opened = space.opened(larder_log::kind::ENROLMENT, b"of a later version".to_vec());
+    let address = builder.address(Band::Green).unwrap();
+    let secret = space.control.section_secret();
+    let (commitment, sealed) = larder_log::seal_section(
+        &mut space.entropy,
+        &address,
+        &secret,
+        Class::Control,
+        &space.control,
+        &opened,
+    )
+    .unwrap();
+    builder.push(commitment, sealed);
+    space.founder.append(builder.finish().unwrap());
+    let dir = TempDir::new().unwrap();
+    export(&space, dir.path());
+    let verdict = verify(dir.path()).unwrap();
+    let founder = verdict.logs.iter().find(|log| log.founder).unwrap();
+    assert_eq!((founder.entries, founder.kinds["device enrolled"]), (5, 2));
+}
+
+#[test]
+fn who_acknowledges_another_tree_proves_nothing_against_the_author() {
+    let (space, dir) = exported();
+    let held = Checkpoint {
+        space: space.id,
+        device: space.founder.id(),
+        size: 2,
+        root: larder_types::Hash::new([9; 32]),
+    };
+    let ack = Ack::sign(&held, space.second.id(), &space.second.ack, 1);
+    let line = serde_json::to_string(&AckLine::new(&ack, &space.second.ack.public())).unwrap();
+    fs::write(log_dir(dir.path(), &space.founder).join("acks.jsonl"), line + "\n").unwrap();
+    let message = refuted(dir.path());
+    assert!(message.contains("acks.jsonl") && message.contains("another tree"), "{message}");
+    assert!(!message.contains("fork"), "{message}");
+}
+
+#[test]
+fn a_device_without_a_log_is_named() {
+    let mut space = household();
+    // Its last entry names the second device's log.
+    space.founder.entries.truncate(3);
+    space.founder.frontier = larder_log::merkle::Frontier::new();
+    for entry in space.founder.entries.clone() {
+        space.founder.frontier.append(entry.hash.into(), &mut |_| {});
+    }
+    let dir = TempDir::new().unwrap();
+    let root = dir.path();
+    let founder = &space.founder;
+    let mut writer = ExportWriter::create(root, &space.id, &founder.id(), EXPORTED_AT).unwrap();
+    let mut log = writer.log(&founder.id()).unwrap();
+    write_entries(&space, founder, &mut log);
+    let checkpoint = founder.checkpoint(space.id);
+    log.finish(&checkpoint, &checkpoint.sign(&founder.signing), &[]).unwrap();
+    writer.finish().unwrap();
+    let verdict = verify(root).unwrap();
+    let left_out = space.second.id().to_string();
+    assert!(verdict.not_proven.iter().any(|line| line.contains(&left_out)), "{verdict}");
+    let (_, whole) = exported();
+    let verdict = verify(whole.path()).unwrap();
+    assert!(!verdict.not_proven.iter().any(|line| line.contains(&left_out)), "{verdict}");
+}

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use larder_audit::format::{AckLine, ExportWriter, SectionLine, disclose_by_default};
+use larder_log::merkle;
 use larder_log::roster::Roster;
-use larder_store::space::logs::{self, Log};
+use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::{control, sections, transactions};
 use rusqlite::Connection;
 
@@ -71,14 +72,17 @@ impl Space {
     }
 
     fn ack_lines(&self, db: &Connection, roster: &Roster, log: &Log) -> Result<Vec<AckLine>> {
-        let acks = control::acks_of(db, &log.device)?;
-        // Others may hold more of a log than there is here to show.
-        let held = |ack: &&control::Ack| ack.size <= log.frontier.size();
-        let line = |ack: &control::Ack| {
-            let key = &roster.device(&ack.acker)?.keys.ack;
-            Some(AckLine::new(&self.ack_of(ack), key))
-        };
-        Ok(acks.iter().filter(held).filter_map(line).collect())
+        let tree = Tree::new(db, log.log);
+        let mut lines = Vec::new();
+        for ack in control::acks_of(db, &log.device)? {
+            // Others may hold more of a log than there is here to show, or say something untrue.
+            let is_of_this =
+                ack.size <= log.frontier.size() && merkle::root_at(&tree, ack.size)? == ack.root;
+            if let (true, Some(acker)) = (is_of_this, roster.device(&ack.acker)) {
+                lines.push(AckLine::new(&self.ack_of(&ack), &acker.keys.ack));
+            }
+        }
+        Ok(lines)
     }
 }
 
