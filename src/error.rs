@@ -210,7 +210,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
-        E::ReadOnly | E::RolledBack { .. } => ErrorKind::ReadOnly,
+        E::ReadOnly | E::RolledBack { .. } | E::OtherHistory => ErrorKind::ReadOnly,
         E::Io { .. } | E::Transaction(_) | E::Search(_) => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }

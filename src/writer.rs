@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use larder_engine::{Ack, Applied, Batch, Enrolment, Receipt, SpaceWriter, UnitOfWork};
+use larder_protocol::Fork;
 use larder_types::limits::WRITE_QUEUE_MAX;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +21,7 @@ enum Job {
     Apply(Box<Batch>, Answer<Applied>),
     Acks(Vec<Ack>, Answer<Vec<Ack>>),
     Admit(Box<Enrolment>, Answer<Receipt>),
+    Stop(Vec<Fork>, Answer<()>),
     Close(Answer<()>),
 }
 
@@ -56,6 +58,11 @@ impl Writer {
 
     pub(crate) async fn admit(&self, enrolment: Enrolment) -> Result<Receipt> {
         self.ask(|answer| Job::Admit(Box::new(enrolment), answer)).await
+    }
+
+    /// Keeps evidence of forks.
+    pub(crate) async fn stop_logs(&self, forks: Vec<Fork>) -> Result<()> {
+        self.ask(|answer| Job::Stop(forks, answer)).await
     }
 
     /// Finishes what was asked before, writes the WAL back and ends the thread.
@@ -137,6 +144,9 @@ fn step(
             let result = writer.admit(*enrolment);
             tick(result.is_ok());
             let _ = answer.send(result);
+        }
+        Some(Job::Stop(forks, answer)) => {
+            let _ = answer.send(writer.stop_logs(&forks));
         }
         Some(Job::Close(answer)) => {
             let _ = answer.send(writer.close());

@@ -337,15 +337,7 @@ async fn answer(space: Arc<OpenSpace>, peer: TransportId, request: Request) -> R
             Ok(writer) => writer.store_acks(acks).await.map(|new| Reply::AcksStored { new }),
             Err(error) => Err(error),
         },
-        request => {
-            let reader = space.reader.clone();
-            blocking(move || {
-                reader.answer(&peer, &request).unwrap_or_else(|| {
-                    Err(larder_engine::Error::Internal("a request nobody answers".to_owned()))
-                })
-            })
-            .await
-        }
+        request => read(&space, peer, request).await,
     };
     result.unwrap_or_else(|error| match error {
         Error::Engine(larder_engine::Error::Refused { code, message }) => {
@@ -353,6 +345,22 @@ async fn answer(space: Arc<OpenSpace>, peer: TransportId, request: Request) -> R
         }
         error => Reply::Failed { message: error.to_string() },
     })
+}
+
+async fn read(space: &OpenSpace, peer: TransportId, request: Request) -> Result<Reply> {
+    let reader = space.reader.clone();
+    let reply = blocking(move || {
+        reader.answer(&peer, &request).unwrap_or_else(|| {
+            Err(larder_engine::Error::Internal("a request nobody answers".to_owned()))
+        })
+    })
+    .await?;
+    if let Reply::Checked { forks } = &reply
+        && !forks.is_empty()
+    {
+        space.writer()?.stop_logs(forks.clone()).await?;
+    }
+    Ok(reply)
 }
 
 async fn apply(space: &OpenSpace, batch: Box<Batch>) -> Result<Reply> {

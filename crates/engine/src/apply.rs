@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use larder_log::ack::Ack;
 use larder_log::act::Act;
+use larder_log::merkle;
 use larder_log::{
     Batch, BatchEntry, Class, Header, Payload, SectionCommitment, VerifiedBatch, VerifiedEntry,
 };
-use larder_store::space::logs::{self, LogId};
+use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection};
 use larder_store::space::{control, entries, transactions};
 use larder_types::{CloseCode, DeviceId};
@@ -46,7 +47,7 @@ impl SpaceWriter {
     pub fn apply(&mut self, batch: Batch) -> Result<Applied> {
         let device = batch.device;
         if device == self.shared.keys.device() {
-            return self.apply_own(&batch);
+            return self.apply_own(batch);
         }
         self.transact(|tx, state| {
             let log = logs::find_or_add(tx, &device)?;
@@ -67,18 +68,26 @@ impl SpaceWriter {
         })
     }
 
-    /// A peer sends this device's own entries: it has those, or it is an old copy of itself.
-    fn apply_own(&mut self, batch: &Batch) -> Result<Applied> {
-        let (device, have) = (batch.device, self.state().frontier.size());
-        if batch.size() <= have {
-            return Ok(Applied { device, size: have, entries: 0, acks: Vec::new() });
-        }
-        self.freeze(batch.size());
-        let message = "this device is an old copy of itself, and takes no more of its own log";
-        Err(Error::refused(CloseCode::Forked, message))
+    /// A peer sends this device's own entries: it has those, or it is an old copy of itself. Only
+    /// what this device has signed says so.
+    fn apply_own(&mut self, batch: Batch) -> Result<Applied> {
+        let (device, size) = (batch.device, batch.size());
+        self.transact(|_, state| {
+            let have = state.frontier.size();
+            if size <= have {
+                return Ok(Applied { device, size: have, entries: 0, acks: Vec::new() });
+            }
+            let batch = without_known(batch, have);
+            if let Ok(verified) = batch.verify(&state.shared.id, &state.frontier) {
+                state.shared.found_behind(size, &verified.after.root(), have)?;
+            }
+            let message = "this device is an old copy of itself, and takes no more of its own log";
+            Err(Error::refused(CloseCode::Forked, message))
+        })
     }
 
-    /// Keeps acknowledgements that verify; returns those that were new.
+    /// Keeps acknowledgements that verify, of enrolled devices' logs, and of the log held here as
+    /// far as that goes; returns those that were new.
     ///
     /// # Errors
     /// The storage's errors.
@@ -88,12 +97,28 @@ impl SpaceWriter {
             for ack in acks {
                 let Some(acker) = state.roster.device(&ack.acker) else { continue };
                 let valid = ack.space == state.shared.id && ack.verify(&acker.keys.ack).is_ok();
-                if valid && control::put_ack(tx, &row_of(ack))? {
+                if valid && is_of_log(tx, state, ack)? && control::put_ack(tx, &row_of(ack))? {
                     new.push(ack.clone());
                 }
             }
             Ok(new)
         })
+    }
+}
+
+/// Whether an acknowledgement is of a log that there is, and of no other history of it than the one
+/// held here. What it says of entries that are not here is its signer's word.
+fn is_of_log(db: &Connection, state: &WriterState, ack: &Ack) -> Result<bool> {
+    let is_storable =
+        [ack.size, ack.time_s].into_iter().all(|number| i64::try_from(number).is_ok());
+    if !is_storable || state.roster.device(&ack.device).is_none() {
+        return Ok(false);
+    }
+    match logs::find(db, &ack.device)? {
+        Some(log) if ack.size <= log.frontier.size() => {
+            Ok(merkle::root_at(&Tree::new(db, log.log), ack.size)? == ack.root)
+        }
+        _ => Ok(true),
     }
 }
 

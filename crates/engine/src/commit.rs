@@ -93,14 +93,23 @@ impl SpaceWriter {
     /// A device that is enrolled already is not enrolled again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the roster does not allow it; the storage's errors.
+    /// [`Error::Invalid`] if the roster does not allow it, or knows the device by other keys; the
+    /// storage's errors.
     pub fn admit(&mut self, enrolment: Enrolment) -> Result<Receipt> {
         self.transact(|tx, state| {
             let device = enrolment.keys.signing;
-            if state.roster.device(&device).is_none() {
-                state.append_act(tx, &Act::Enrolment(enrolment))?;
-                state.ensure_epoch(tx)?;
-                state.sign(tx)?;
+            match state.roster.device(&device) {
+                // Whoever asks would be given the space's secrets under keys that nobody enrolled.
+                Some(known) if known.keys != enrolment.keys => {
+                    let message = format!("the device {device} is enrolled with other keys");
+                    return Err(Error::Invalid(message));
+                }
+                Some(_) => {}
+                None => {
+                    state.append_act(tx, &Act::Enrolment(enrolment))?;
+                    state.ensure_epoch(tx)?;
+                    state.sign(tx)?;
+                }
             }
             state.receipt(tx, state.frontier.size())
         })

@@ -71,6 +71,13 @@ pub enum Error {
         /// The last entry in the file.
         found: u64,
     },
+    /// The space's file has another history of this device than it has signed.
+    #[error(
+        "this device has signed other entries in this space than this copy holds: the profile or \
+         the space's file was copied, and both copies were used. It can be read, but not written; \
+         invite this device again to go on"
+    )]
+    OtherHistory,
 
     /// The call or its input does not make sense.
     #[error("{0}")]

@@ -14,6 +14,7 @@ use crate::keyring::{Keyring, OwnKeys};
 use crate::profile::Profile;
 use crate::space::Shared;
 use crate::state::CONTROL;
+use crate::writer::End;
 use crate::{Error, Result, Space, SpaceWriter};
 
 impl Profile {
@@ -85,7 +86,7 @@ pub(crate) fn prepare(
         control::set_secret(&tx, CONTROL, &wrapped)?;
         larder_store::commit(tx)?;
     }
-    SpaceWriter::open(shared, 0)
+    SpaceWriter::open(shared, End::NONE)
 }
 
 /// The header of a genesis entry cannot name the space, whose id is its hash: zero stands for it.

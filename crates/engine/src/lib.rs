@@ -11,6 +11,8 @@
 mod apply;
 mod commit;
 mod copies;
+#[cfg(test)]
+mod durability_tests;
 mod effects;
 mod environment;
 mod error;

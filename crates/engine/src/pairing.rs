@@ -108,10 +108,8 @@ impl Profile {
             None if now >= invitation.expires => return refuse(Refusal::Expired),
             None => invitation.used_by = Some(request.keys().clone()),
         }
-        let mut enrolment = self.enrolment(request.keys().clone(), request.label());
-        if let Some(member) = request.member() {
-            enrolment.member = member;
-        }
+        // Whose device it is, the inviter says: it is its own member's.
+        let enrolment = self.enrolment(request.keys().clone(), request.label());
         let (space, secret) = (invitation.space.clone(), invitation.secret.clone());
         Judgement::Admit(Box::new(Ticket { space, enrolment, request, secret }))
     }

@@ -22,9 +22,11 @@ use crate::pairing::Open;
 use crate::space::{Setting, Shared};
 use crate::storage::Storage;
 use crate::vault::Vault;
+use crate::writer::End;
 use crate::{Environment, Error, Result, Space, SpaceWriter};
 
 const FILE: &str = "profile.db";
+const PARTIAL: &str = "profile-new.db";
 const LOCK: &str = "lock";
 const SPACES: &str = "spaces";
 
@@ -103,21 +105,22 @@ impl Profile {
     /// Makes a profile in `dir`, which is created if need be.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`]; [`Error::Io`] and the storage's errors.
+    /// [`Error::AlreadyExists`]; [`Error::Corrupt`] if there is a profile that lost its key;
+    /// [`Error::Invalid`] if the label is none; [`Error::Io`] and the storage's errors.
     pub fn create(
         env: Arc<dyn Environment>,
         dir: &Path,
         unlock: &Unlock,
         options: ProfileOptions,
     ) -> Result<Self> {
-        if key_file::exists(dir) {
-            let message = format!("there is a profile in {} already", dir.display());
-            return Err(Error::AlreadyExists(message));
-        }
+        check_label(options.label.as_deref())?;
+        check_vacant(dir)?;
         let spaces = dir.join(SPACES);
-        fs::create_dir_all(&spaces).map_err(|e| Error::io(&spaces, e))?;
+        make_dirs(&spaces).map_err(|e| Error::io(&spaces, e))?;
         private(dir)?;
         let lock = lock(dir, Access::ReadWrite)?;
+        // Another process may have made one meanwhile.
+        check_vacant(dir)?;
         let mut entropy = env.entropy();
         let cost = options.passphrase_cost;
         let profile_key = key_file::create(dir, unlock, cost, &mut *entropy)?;
@@ -147,8 +150,7 @@ impl Profile {
         let lock = lock(dir, access)?;
         let profile_key = key_file::open(dir, unlock)?;
         let missing = !dir.join(FILE).exists();
-        let has_spaces = fs::read_dir(dir.join(SPACES)).is_ok_and(|mut dir| dir.next().is_some());
-        if missing && (has_spaces || access == Access::ReadOnly) {
+        if missing && (has_spaces(dir) || access == Access::ReadOnly) {
             return Err(Error::Corrupt(format!(
                 "{} is missing though the profile has spaces: restore it from a backup",
                 dir.join(FILE).display()
@@ -186,11 +188,14 @@ impl Profile {
         let vault = Vault::of_profile(&profile_key);
         let writing = access == Access::ReadWrite;
         let conn_access = if writing { ConnAccess::Write } else { ConnAccess::Read };
+        if writing {
+            set_up(&storage, &key, &*env, &vault, options.label.as_deref())?;
+        }
         let mut db = storage.open(FILE, &key, true, conn_access)?;
         if writing {
             PROFILE.migrate(&mut db, Run::at(env.now()))?;
             if table::key(&db, TRANSPORT)?.is_none() {
-                initialise(&mut db, &*env, &vault, options.label)?;
+                initialise(&mut db, &*env, &vault, options.label.as_deref())?;
             }
         } else {
             PROFILE.verify(&db)?;
@@ -286,7 +291,8 @@ impl Profile {
             return Ok((Space { shared: Arc::clone(&shared) }, None));
         }
         SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
-        let writer = SpaceWriter::open(&shared, row.mirror_seq)?;
+        let writer =
+            SpaceWriter::open(&shared, End { size: row.mirror_seq, root: row.mirror_root })?;
         Ok((writer.space(), Some(writer)))
     }
 
@@ -506,18 +512,86 @@ impl Mirror {
     }
 }
 
+/// Makes the profile's database under another name first: a crash leaves all of it or nothing, and
+/// what it left is made anew.
+fn set_up(
+    storage: &Storage,
+    key: &Secret<32>,
+    env: &dyn Environment,
+    vault: &Vault,
+    label: Option<&str>,
+) -> Result<()> {
+    let (Some(target), Some(partial)) = (storage.path(FILE), storage.path(PARTIAL)) else {
+        return Ok(());
+    };
+    if target.exists() {
+        return Ok(());
+    }
+    storage.remove(PARTIAL)?;
+    let mut db = storage.open(PARTIAL, key, true, ConnAccess::Write)?;
+    PROFILE.migrate(&mut db, Run::at(env.now()))?;
+    initialise(&mut db, env, vault, label)?;
+    let written = |source| StoreError::Write { part: "connection", source };
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(written)?;
+    db.close().map_err(|(_, source)| written(source))?;
+    let put = fs::rename(&partial, &target).and_then(|()| match target.parent() {
+        Some(dir) => key_file::sync_dir(dir),
+        None => Ok(()),
+    });
+    put.map_err(|e| Error::io(&target, e))
+}
+
+/// Refuses a directory that holds a profile, or the rest of one: its key file is what opens it.
+fn check_vacant(dir: &Path) -> Result<()> {
+    if key_file::exists(dir) {
+        let message = format!("there is a profile in {} already", dir.display());
+        return Err(Error::AlreadyExists(message));
+    }
+    if dir.join(FILE).exists() || has_spaces(dir) {
+        return Err(Error::Corrupt(format!(
+            "there is a profile in {} without its profile.key, and nothing opens it without that: \
+             restore the file from a backup, or choose another directory",
+            dir.display()
+        )));
+    }
+    Ok(())
+}
+
+fn has_spaces(dir: &Path) -> bool {
+    fs::read_dir(dir.join(SPACES)).is_ok_and(|mut dir| dir.next().is_some())
+}
+
+/// Makes a directory and those above it, durably.
+fn make_dirs(dir: &Path) -> std::io::Result<()> {
+    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let made: Vec<&Path> = dir.ancestors().take_while(is_new).collect();
+    fs::create_dir_all(dir)?;
+    for parent in made.iter().filter_map(|dir| dir.parent()) {
+        let here = parent.as_os_str().is_empty();
+        key_file::sync_dir(if here { Path::new(".") } else { parent })?;
+    }
+    Ok(())
+}
+
+fn check_label(label: Option<&str>) -> Result<()> {
+    let is_fine = |label: &str| {
+        !label.is_empty() && label.len() <= NAME_BYTES_MAX && !label.chars().any(char::is_control)
+    };
+    if label.is_none_or(is_fine) {
+        return Ok(());
+    }
+    let message = format!("a device's label is 1 to {NAME_BYTES_MAX} bytes of printable text");
+    Err(Error::Invalid(message))
+}
+
 fn initialise(
     db: &mut Connection,
     env: &dyn Environment,
     vault: &Vault,
-    label: Option<String>,
+    label: Option<&str>,
 ) -> Result<()> {
-    let label = label.unwrap_or_else(|| "device".to_owned());
-    if label.is_empty() || label.len() > NAME_BYTES_MAX || label.chars().any(char::is_control) {
-        return Err(Error::Invalid(format!(
-            "a device's label is 1 to {NAME_BYTES_MAX} bytes of printable text"
-        )));
-    }
+    check_label(label)?;
+    let label = label.unwrap_or("device");
     let mut entropy = env.entropy();
     let transport = TransportKey::generate(&mut *entropy);
     let wrapped = vault.seal(&mut *entropy, TRANSPORT, transport.to_secret().expose());

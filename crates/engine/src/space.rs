@@ -1,12 +1,12 @@
 //! One space of one device: its database, its keys, and what both its writer and its readers know.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
-use larder_types::{DeviceId, SpaceId, SpaceName, TransportId};
+use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
 
 use crate::keyring::{Keyring, OwnKeys};
 use crate::model::DeviceInfo;
@@ -27,6 +27,16 @@ pub(crate) struct Shared {
     pub(crate) file: Option<PathBuf>,
     pub(crate) mirror: Mirror,
     published: RwLock<Option<Arc<Published>>>,
+    frozen: OnceLock<Frozen>,
+}
+
+/// Why this copy of a space must not sign any more, until it is opened again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Frozen {
+    /// It ends before what this device has signed.
+    Behind { signed: u64, found: u64 },
+    /// This device has signed something else than it holds.
+    OtherHistory,
 }
 
 /// What the last transaction made of roster and secrets, for readers.
@@ -51,8 +61,46 @@ pub(crate) struct Setting {
 impl Shared {
     pub(crate) fn new(setting: Setting) -> Arc<Self> {
         let Setting { id, name, keys, env, vault, embedder, pool, file, mirror } = setting;
-        let published = RwLock::new(None);
-        Arc::new(Self { id, name, keys, env, vault, embedder, pool, file, mirror, published })
+        let (published, frozen) = (RwLock::new(None), OnceLock::new());
+        Arc::new(Self {
+            id,
+            name,
+            keys,
+            env,
+            vault,
+            embedder,
+            pool,
+            file,
+            mirror,
+            published,
+            frozen,
+        })
+    }
+
+    /// From now on this device signs nothing in this space. The first reason stays.
+    pub(crate) fn freeze(&self, why: Frozen) {
+        let _ = self.frozen.set(why);
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.get().is_some()
+    }
+
+    pub(crate) fn check_may_sign(&self) -> Result<()> {
+        match self.frozen.get() {
+            None => Ok(()),
+            Some(Frozen::Behind { signed, found }) => {
+                Err(Error::RolledBack { signed: *signed, found: *found })
+            }
+            Some(Frozen::OtherHistory) => Err(Error::OtherHistory),
+        }
+    }
+
+    /// Somebody holds the own log up to `size`, signed, and this copy ends at `found`: it must not
+    /// sign any more, not after it is opened again either.
+    pub(crate) fn found_behind(&self, size: u64, root: &Hash, found: u64) -> Result<()> {
+        self.freeze(Frozen::Behind { signed: size, found });
+        self.mirror.write(&self.id, size, root)
     }
 
     pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring) {

@@ -59,13 +59,21 @@ impl Space {
     }
 
     /// Where both hold a log, the shorter must be the beginning of the longer. What the peer holds
-    /// beyond this device's end is compared when it is received.
+    /// beyond this device's end is compared when it is received; of the own log, it shows that this
+    /// copy is an old one.
     fn check_frontiers(&self, heads: &[LogHead]) -> Result<Reply> {
         let db = self.shared.pool.reader()?;
         let mut forks = Vec::new();
         for head in heads {
             let Some(log) = logs::find(&db, &head.device)? else { continue };
-            if head.size == 0 || head.size > log.frontier.size() {
+            let found = log.frontier.size();
+            if head.size > found && head.device == self.device() {
+                if self.checkpoint_of(head).verify(&head.signature).is_ok() {
+                    self.shared.found_behind(head.size, &head.root, found)?;
+                }
+                continue;
+            }
+            if head.size == 0 || head.size > found {
                 continue;
             }
             let Ok(root) = merkle::root_at(&Tree::new(&db, log.log), head.size) else {

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use larder_log::checkpoint::Checkpoint;
+use larder_log::merkle;
+use larder_protocol::Fork;
+use larder_store::space::logs::{self, Log, Tree};
 use larder_store::{ErrorKind, Lent, StoreError};
 use larder_types::limits::BUSY_RETRIES_MAX;
-use rusqlite::Transaction;
+use larder_types::{Hash, SpaceId, canonical};
+use rusqlite::{Connection, Transaction};
 
-use crate::space::{Shared, Space};
+use crate::Result;
+use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
-use crate::{Error, Result};
 
 /// Writes one space: units of its app, batches of its peers. There is one per space; its calls
 /// block until what they did is durable.
@@ -16,9 +21,26 @@ pub struct SpaceWriter {
     pub(crate) shared: Arc<Shared>,
     /// None after a failure, until the log's end is read on a new connection.
     db: Option<Lent>,
+    /// Ahead of the disk after a failure, until it is read anew.
     state: State,
-    /// Set if this copy of the space must not sign any more.
-    rolled_back: Option<(u64, u64)>,
+    /// The own log's end as it is known to be on disk.
+    durable: End,
+}
+
+/// The size and root of the own log at some time. No root is known of a log that was never signed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) size: u64,
+    pub(crate) root: Option<Hash>,
+}
+
+impl End {
+    /// Of a log that was never signed.
+    pub(crate) const NONE: Self = Self { size: 0, root: None };
+
+    fn of(state: &State) -> Self {
+        Self { size: state.frontier.size(), root: Some(state.frontier.root()) }
+    }
 }
 
 impl std::fmt::Debug for SpaceWriter {
@@ -28,15 +50,15 @@ impl std::fmt::Debug for SpaceWriter {
 }
 
 impl SpaceWriter {
-    /// Takes the pool's writing connection and reads the log's end. `signed` is the last entry
-    /// that this device is known to have signed.
-    pub(crate) fn open(shared: &Arc<Shared>, signed: u64) -> Result<Self> {
+    /// Takes the pool's writing connection and reads the log's end. `signed` is the last end that
+    /// this device is known to have signed.
+    pub(crate) fn open(shared: &Arc<Shared>, signed: End) -> Result<Self> {
         let db = shared.pool.writer()?;
         let state = State::load(&db, shared)?;
-        let found = state.frontier.size();
-        let rolled_back = (signed > found).then_some((signed, found));
+        compare(&db, &state, signed)?;
         shared.publish(&state.roster, &state.keyring);
-        Ok(Self { shared: Arc::clone(shared), db: Some(db), state, rolled_back })
+        let durable = End::of(&state);
+        Ok(Self { shared: Arc::clone(shared), db: Some(db), state, durable })
     }
 
     /// The reading side.
@@ -49,19 +71,29 @@ impl SpaceWriter {
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
     ) -> Result<T> {
-        if let Some((signed, found)) = self.rolled_back {
-            return Err(Error::RolledBack { signed, found });
+        self.shared.check_may_sign()?;
+        let db = self.connection()?;
+        if let Err(frozen) = self.shared.check_may_sign() {
+            self.db = Some(db);
+            return Err(frozen);
         }
-        let mut db = match self.db.take() {
-            Some(db) => db,
-            None => self.reopen()?,
-        };
+        self.write(db, work)
+    }
+
+    /// [`SpaceWriter::transact`] for what must be recorded even if nothing is signed any more.
+    fn write<T>(
+        &mut self,
+        mut db: Lent,
+        work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
+    ) -> Result<T> {
         match attempt(&mut db, &mut self.state, work) {
             Ok(done) => {
                 self.db = Some(db);
+                self.durable = End::of(&self.state);
                 self.shared.publish(&self.state.roster, &self.state.keyring);
-                let (size, root) = (self.state.frontier.size(), self.state.frontier.root());
-                self.shared.mirror.note(&self.shared.id, size, &root);
+                if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
+                    self.shared.mirror.note(&self.shared.id, self.durable.size, root);
+                }
                 Ok(done)
             }
             // What is known in memory may be ahead of the disk now. After a failed COMMIT it is not
@@ -74,20 +106,37 @@ impl SpaceWriter {
         }
     }
 
-    fn reopen(&mut self) -> Result<Lent> {
+    fn connection(&mut self) -> Result<Lent> {
+        if let Some(db) = self.db.take() {
+            return Ok(db);
+        }
         let db = self.shared.pool.writer()?;
         self.state = State::load(&db, &self.shared)?;
+        compare(&db, &self.state, self.durable)?;
         Ok(db)
     }
 
-    /// A peer holds more of this device's log than this copy of it does: it is an old one, and
-    /// must not sign any more.
-    pub(crate) fn freeze(&mut self, signed: u64) {
-        self.rolled_back.get_or_insert((signed, self.state.frontier.size()));
-    }
-
-    pub(crate) const fn state(&self) -> &State {
-        &self.state
+    /// Stops the logs that a session found to have two histories, for good, and keeps the
+    /// evidence. If this device's own is among them, it signs nothing more. Evidence that does not
+    /// contradict what is held here is passed over.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn stop_logs(&mut self, forks: &[Fork]) -> Result<()> {
+        let db = self.connection()?;
+        self.write(db, |tx, state| {
+            for fork in forks {
+                let Some(log) = logs::find(tx, &fork.device)? else { continue };
+                if !contradicts(tx, &state.shared.id, &log, &fork.evidence)? {
+                    continue;
+                }
+                if log.log == state.log {
+                    state.shared.freeze(Frozen::OtherHistory);
+                }
+                logs::stop(tx, log.log, &fork.evidence)?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes the WAL back into the file and ends writing.
@@ -95,8 +144,10 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors; what was committed before is safe all the same.
     pub fn close(&mut self) -> Result<()> {
-        let (size, root) = (self.state.frontier.size(), self.state.frontier.root());
-        self.shared.mirror.write(&self.shared.id, size, &root)?;
+        // Not what a failed transaction left in memory, and not another history than was signed.
+        if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
+            self.shared.mirror.write(&self.shared.id, self.durable.size, root)?;
+        }
         if let (Some(db), Some(_)) = (self.db.take(), &self.shared.file) {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .map_err(|source| StoreError::Write { part: "checkpoint", source })?;
@@ -104,6 +155,47 @@ impl SpaceWriter {
         Ok(())
     }
 }
+
+/// Compares the own log as it was read with what this device is known to have signed of it: a copy
+/// that is behind, or has another history, must not sign.
+fn compare(db: &Connection, state: &State, signed: End) -> Result<()> {
+    let found = state.frontier.size();
+    if signed.size > found {
+        state.shared.freeze(Frozen::Behind { signed: signed.size, found });
+        return Ok(());
+    }
+    let is_other = match signed.root {
+        Some(root) => merkle::root_at(&Tree::new(db, state.log), signed.size)? != root,
+        None => false,
+    };
+    if is_other || logs::by_number(db, state.log)?.stopped.is_some() {
+        state.shared.freeze(Frozen::OtherHistory);
+    }
+    Ok(())
+}
+
+/// Whether one of the two checkpoints is signed by the log's device and is of another tree than the
+/// log held here.
+fn contradicts(db: &Connection, space: &SpaceId, log: &Log, evidence: &[u8]) -> Result<bool> {
+    let notes: (String, String) = match canonical::decode(evidence, EVIDENCE_BYTES_MAX) {
+        Ok(notes) => notes,
+        Err(_) => return Ok(false),
+    };
+    for note in [notes.0, notes.1] {
+        let Ok((checkpoint, signature)) = Checkpoint::parse_note(&note) else { continue };
+        let Checkpoint { space: of, device, size, root } = checkpoint;
+        let is_of_log = (of, device) == (*space, log.device)
+            && (1..=log.frontier.size()).contains(&size)
+            && checkpoint.verify(&signature).is_ok();
+        if is_of_log && merkle::root_at(&Tree::new(db, log.log), size)? != root {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Two signed checkpoints, with room.
+const EVIDENCE_BYTES_MAX: usize = 4096;
 
 fn attempt<T>(
     db: &mut Lent,

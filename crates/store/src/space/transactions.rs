@@ -200,8 +200,12 @@ impl Walk {
         let mut walk = Self { after: end(conn)?, covered: frontier.into_iter().collect() };
         for log in logs::every(conn)? {
             let size = walk.covered.get(&log.device).copied().unwrap_or(0);
+            // A peer may be said to hold a log without end, and then it lacks nothing of it.
+            if size >= log.frontier.size() {
+                continue;
+            }
             // Nothing before the first transaction that is missing of any log needs a look.
-            if let Some(first) = position_of(conn, log.log, size.saturating_add(1))? {
+            if let Some(first) = position_of(conn, log.log, size + 1)? {
                 walk.after = walk.after.min(first - 1);
             }
         }

@@ -169,3 +169,18 @@ proptest! {
         prop_assert!(positions.is_sorted());
     }
 }
+
+/// A session says so of a log that it stopped.
+#[test]
+fn a_log_that_is_held_without_end_is_passed_over() {
+    let conn = space();
+    let none: &[Payload] = &[];
+    for author in [0, 1, 0] {
+        append(&conn, &device(author), &[none]);
+    }
+    for size in [u64::MAX, u64::MAX - 1, 2] {
+        let mut walk = Walk::new(&conn, [(device(0), size)]).unwrap();
+        let found = collect(&mut walk, &conn);
+        assert_eq!(found.iter().map(|(next, _)| next.position).collect::<Vec<_>>(), [2]);
+    }
+}
