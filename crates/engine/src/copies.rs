@@ -1,7 +1,7 @@
 //! Where a document lives if its id was created more than once (`docs/format/documents.md`).
 //!
-//! Each creation goes from id to id, from the one it names to those derived from it, until it is the
-//! lowest that comes by. Which that is does not depend on the order in which they come.
+//! Each creation goes from id to id, from the one it names to those derived from it, until it is
+//! the lowest that comes by. Which that is does not depend on the order in which they come.
 
 use larder_crypto::hash::sha256;
 use larder_store::space::copies;
@@ -196,7 +196,7 @@ impl WriterState {
         Ok(())
     }
 
-    fn remove_row(
+    pub(crate) fn remove_row(
         &mut self,
         db: &Connection,
         row: &Document,

@@ -313,3 +313,94 @@ impl Origin {
         Place { log: self.log, seq: self.seq, index: self.index }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use larder_store::space::documents;
+    use larder_types::{Entropy, Timestamp};
+    use rusqlite::types::ValueRef;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Environment, Profile, ProfileOptions, UnitOfWork};
+
+    struct World(AtomicU64);
+
+    struct Counter(u64);
+
+    impl Entropy for Counter {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            for chunk in bytes.chunks_mut(32) {
+                self.0 += 1;
+                let hash = larder_crypto::hash::sha256(&[&self.0.to_be_bytes()]);
+                chunk.copy_from_slice(&hash.as_bytes()[..chunk.len()]);
+            }
+        }
+    }
+
+    impl Environment for World {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000)
+        }
+
+        fn entropy(&self) -> Box<dyn Entropy> {
+            Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
+        }
+    }
+
+    #[test]
+    fn what_waited_is_applied_once_it_can_be_whatever_came_first() {
+        let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
+        let profile = Profile::in_memory(Arc::new(World(AtomicU64::new(0))), options).unwrap();
+        let (space, mut writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+        let object = ObjectId::new([1; 16]);
+        for n in 0..3 {
+            let mut unit = UnitOfWork::new();
+            unit.put("notes", object, &json!({"title": "Letter", "n": n})).unwrap();
+            writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        }
+        let digest = space.digest().unwrap();
+        let state_of =
+            |states: &[sections::State], retry: bool, writer: &mut crate::SpaceWriter| {
+                writer.transact(|tx, state| {
+                    let of_object = sections::of_object(tx, &object)?;
+                    assert_eq!(of_object.len(), states.len());
+                    if let Some(row) = documents::find(tx, &object)?.filter(|_| retry) {
+                        state.remove_row(tx, &row, &mut Vec::new())?;
+                        for section in &of_object {
+                            sections::settle(tx, section.place, sections::State::Waiting, None)?;
+                        }
+                        // As if the creation had come last.
+                        state.retried = of_object[0].section;
+                        state.retry(tx)?;
+                        assert!(documents::find(tx, &object)?.is_none());
+                        state.retry(tx)?;
+                    }
+                    let now = sections::of_object(tx, &object)?;
+                    assert!(now.iter().map(|section| section.state).eq(states.iter().copied()));
+                    Ok(())
+                })
+            };
+        let applied = [sections::State::Applied; 3];
+        state_of(&applied, false, &mut writer).unwrap();
+        state_of(&applied, true, &mut writer).unwrap();
+        assert_eq!(space.digest().unwrap(), digest);
+    }
+
+    #[test]
+    fn bodies_beyond_what_an_entry_may_hold_do_not_count() {
+        let one_more_in = |seq| {
+            let mut effects = Effects::default();
+            let half = vec![0; ENTRY_OPENED_BYTES_MAX / 2];
+            let log =
+                <LogId as rusqlite::types::FromSql>::column_result(ValueRef::Integer(1)).unwrap();
+            assert!(effects.admits(log, 1, &half) && effects.admits(log, 1, &half));
+            effects.admits(log, seq, &[0])
+        };
+        assert!(!one_more_in(1), "one byte more in the same entry");
+        assert!(one_more_in(2), "the next entry begins anew");
+    }
+}

@@ -1,7 +1,7 @@
 //! The documents that one unit touches: read once, changed in memory, written at its end.
 //!
-//! A [`Part`] gathers what a local unit does to one document, and [`crate::rows`] writes what it came
-//! to.
+//! A [`Part`] gathers what a local unit does to one document, and [`crate::rows`] writes what it
+//! came to.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

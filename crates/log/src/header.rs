@@ -131,3 +131,27 @@ impl Header {
 pub fn entry_hash(header: &[u8]) -> EntryHash {
     merkle::leaf_hash(header).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_takes_long_to_derive_is_refused() {
+        let header = |step| Header {
+            v: VERSION,
+            space: SpaceId::new([1; 32]),
+            device: DeviceId::new([2; 32]),
+            seq: 2,
+            deps: Vec::new(),
+            epoch: EpochId::new([3; 32]),
+            step,
+            n: 0,
+            sections_root: merkle::empty_root(),
+        };
+        let read = |step| Header::decode(&header(step).encode());
+        assert!(read(STEP_MAX).is_ok());
+        assert!(matches!(read(STEP_MAX + 1), Err(HeaderError::Invalid(_))));
+        assert!(read(u32::MAX).is_err());
+    }
+}

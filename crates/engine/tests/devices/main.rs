@@ -9,6 +9,7 @@
 )]
 
 mod copies;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::path::Path;

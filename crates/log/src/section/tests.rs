@@ -202,3 +202,31 @@ fn padme_lengths_are_those_of_the_paper() {
         assert_eq!(padme(len), padded, "{len}");
     }
 }
+
+#[test]
+fn what_was_sealed_is_sealed_again_to_the_same_bytes_and_nothing_else_is() {
+    let opened = opened(vec![7; 3000]);
+    let (commitment, sealed) = seal(&opened);
+    let secret = Secret::new([7; 32]);
+    let again = |opened: &Opened| reseal_section(&address(), &secret, &commitment, opened);
+    assert_eq!(again(&opened), Some(sealed));
+    let other = Opened { body: vec![8; 3000], ..opened.clone() };
+    assert_eq!(again(&other), None);
+    // Its author commits to one thing and seals another.
+    let (garbage, _) = seal(&other);
+    let lie = SectionCommitment { sealed: garbage.sealed, len: garbage.len, ..commitment.clone() };
+    assert!(opened.matches(&lie));
+    assert_eq!(reseal_section(&address(), &secret, &lie, &opened), None);
+}
+
+#[test]
+fn a_clock_that_no_database_holds_is_refused() {
+    let at = |wall| {
+        let mut opened = opened(Vec::new());
+        opened.metadata.clock.wall = Timestamp(wall);
+        Opened::decode(&opened.encode())
+    };
+    assert!(at(larder_types::limits::CLOCK_MS_MAX).is_ok());
+    assert!(matches!(at(larder_types::limits::CLOCK_MS_MAX + 1), Err(SectionError::Malformed(_))));
+    assert!(at(u64::MAX).is_err());
+}

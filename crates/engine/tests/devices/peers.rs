@@ -1,0 +1,209 @@
+//! What peers send, and what they are sent.
+
+use larder_engine::{Batch, EmbedError, Embedder};
+use larder_log::{Class, Payload};
+use larder_types::TransportId;
+
+use super::*;
+
+/// All batches that `from` has for a device that holds nothing.
+fn batches(from: &Device, peer: TransportId, epochs: &[larder_types::EpochId]) -> Vec<Batch> {
+    let (mut position, mut have) = (Position::default(), BTreeMap::new());
+    let mut batches = Vec::new();
+    loop {
+        let (after, epochs) = (position, epochs.to_vec());
+        let request = Request::ReadBatch { after, have: have.clone(), epochs };
+        let reply = from.space.answer(&peer, &request).unwrap().unwrap();
+        let Reply::Batch { position: next, batch } = reply else { panic!("{reply:?}") };
+        let Some(batch) = batch else { return batches };
+        have.insert(batch.device, batch.size());
+        batches.push(*batch);
+        position = next;
+    }
+}
+
+fn dirs(n: usize) -> Vec<tempfile::TempDir> {
+    (0..n).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+#[test]
+fn nothing_is_sent_to_whom_the_roster_does_not_name() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "Letter"}));
+    let b = a.invite(dirs[1].path(), 2);
+    assert!(!batches(&a, b.profile.transport_id(), &[]).is_empty());
+    assert!(batches(&a, TransportId::new([9; 32]), &[]).is_empty());
+    // A newcomer holds what it was given opened: that goes to nobody else either.
+    assert!(batches(&b, TransportId::new([9; 32]), &[]).is_empty());
+}
+
+#[test]
+fn sections_do_not_come_without_bytes_and_acts_do_not_come_opened() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    a.put(object(1), &json!({"title": "Letter"}));
+    let have = b.have();
+    let new = |a: &Device| {
+        let epochs = b.epochs();
+        let all = batches(a, b.profile.transport_id(), &epochs);
+        let mut last = all.into_iter().next_back().unwrap();
+        let known = usize::try_from(have[&last.device]).unwrap();
+        last.entries.drain(..known + 1 - usize::try_from(last.first_seq).unwrap());
+        last.first_seq = have[&last.device] + 1;
+        last
+    };
+    let good = new(&a);
+    let mut stripped = good.clone();
+    stripped.entries[0].payloads[0] = Payload::Missing;
+    let mut before = b.have();
+    let refused = b.writer.apply(stripped);
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert_eq!(b.have(), before);
+    b.writer.apply(good).unwrap();
+    before = b.have();
+    assert_eq!(before[&a.space.device()], a.have()[&a.space.device()]);
+    assert_eq!(b.value(object(1)), json!({"title": "Letter"}));
+}
+
+#[test]
+fn what_comes_opened_is_kept_sealed_where_that_can_be_checked() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    a.put(object(1), &json!({"title": "Letter"}));
+    let mut c = a.invite(dirs[2].path(), 3);
+    let is_opened = |batches: &[Batch]| {
+        let entries = batches.iter().flat_map(|batch| &batch.entries);
+        let payloads = entries.flat_map(|entry| &entry.payloads);
+        payloads.filter(|payload| matches!(payload, Payload::Opened(_))).count()
+    };
+    // The newcomer was given the letter opened, and gives it to one that has the secret.
+    assert!(is_opened(&batches(&c, b.profile.transport_id(), &b.epochs())) > 0);
+    b.pull(&c);
+    assert_eq!(b.value(object(1)), json!({"title": "Letter"}));
+    let back = batches(&b, b.profile.transport_id(), &b.epochs());
+    assert_eq!(is_opened(&back), 0);
+    assert!(back.iter().any(|batch| {
+        let sections = batch.entries.iter().flat_map(|entry| &entry.commitments);
+        sections.into_iter().any(|section| section.class == Class::Data as u8)
+    }));
+    sync(&mut b, &mut c);
+}
+
+#[test]
+fn a_device_that_joined_twice_reads_what_its_first_joining_was_sealed_for() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let profile = Profile::create(world(2), dirs[1].path(), &unlock(), options("other")).unwrap();
+    let exporter = [9; 32];
+    let join = |a: &mut Device| {
+        let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
+        let joining = profile.begin_join(invitation).unwrap();
+        let request = joining.request(&exporter).unwrap();
+        let Judgement::Admit(ticket) = a.profile.judge(request, &exporter, &profile.transport_id())
+        else {
+            panic!("a good request was refused");
+        };
+        a.writer.admit(ticket.enrolment.clone()).unwrap();
+        (ticket, joining)
+    };
+    // The welcome is lost, and the device starts again with other keys.
+    drop(join(&mut a));
+    a.put(object(1), &json!({"title": "Between"}));
+    let (ticket, joining) = join(&mut a);
+    let reply = a.profile.welcome(&ticket, &a.space, &exporter).unwrap();
+    let (space, writer) = profile.finish_join(joining, &exporter, &reply).unwrap();
+    let mut b = Device { profile, space, writer };
+    b.pull(&a);
+    assert_eq!(b.value(object(1)), json!({"title": "Between"}));
+    assert_eq!(b.space.status().unwrap().waiting, 0);
+    sync(&mut a, &mut b);
+}
+
+#[test]
+fn a_document_that_merges_beyond_the_limit_of_an_edit_is_read_edited_and_deleted() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "Long"}));
+    let mut b = a.invite(dirs[1].path(), 2);
+    let long = "a long line of text ".repeat(30_000);
+    a.put(object(1), &json!({"title": "Long", "a": long}));
+    b.put(object(1), &json!({"title": "Long", "b": long}));
+    sync(&mut a, &mut b);
+    let merged = b.value(object(1));
+    assert_eq!((&merged["a"], &merged["b"]), (&json!(long), &json!(long)));
+    assert_eq!(b.space.search(&Query::text("long")).unwrap().len(), 1);
+    b.put(object(1), &json!({"title": "Short", "a": long}));
+    sync(&mut a, &mut b);
+    assert_eq!(a.value(object(1))["title"], "Short");
+
+    a.put(object(2), &json!({"title": "Long"}));
+    sync(&mut a, &mut b);
+    a.put(object(2), &json!({"title": "Long", "a": long}));
+    b.put(object(2), &json!({"title": "Long", "b": long}));
+    sync(&mut a, &mut b);
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(2));
+    b.commit(unit).unwrap();
+    sync(&mut a, &mut b);
+    assert!(a.space.document(&object(2)).unwrap().is_none());
+}
+
+/// Fails on texts that speak of it.
+struct Moody;
+
+impl Embedder for Moody {
+    fn id(&self) -> &'static str {
+        "moody"
+    }
+
+    fn dimensions(&self) -> usize {
+        2
+    }
+
+    fn embed_batch(&self, texts: &[&str]) -> std::result::Result<Vec<Vec<f32>>, EmbedError> {
+        if texts.iter().any(|text| text.contains("moody")) {
+            return Err(EmbedError("not that".into()));
+        }
+        Ok(texts.iter().map(|_| vec![1.0, 0.0]).collect())
+    }
+}
+
+#[test]
+fn an_embedder_that_fails_on_a_peers_text_and_a_document_deleted_at_once_leave_no_vector() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "a moody text"}));
+    a.put(object(2), &json!({"title": "a calm text"}));
+    a.put(object(3), &json!({"title": "gone"}));
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(3));
+    a.commit(unit).unwrap();
+    let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
+    let options = ProfileOptions { embedder: Some(Arc::new(Moody)), ..options("moody") };
+    let profile = Profile::create(world(2), dirs[1].path(), &unlock(), options).unwrap();
+    let joining = profile.begin_join(invitation).unwrap();
+    let request = joining.request(&[9; 32]).unwrap();
+    let Judgement::Admit(ticket) = a.profile.judge(request, &[9; 32], &profile.transport_id())
+    else {
+        panic!("a good request was refused");
+    };
+    a.writer.admit(ticket.enrolment.clone()).unwrap();
+    let reply = a.profile.welcome(&ticket, &a.space, &[9; 32]).unwrap();
+    let (space, writer) = profile.finish_join(joining, &[9; 32], &reply).unwrap();
+    let mut b = Device { profile, space, writer };
+    b.pull(&a);
+    assert_eq!(b.value(object(1))["title"], "a moody text");
+    let near = b.space.search(&Query::similar("anything")).unwrap();
+    assert_eq!(near.len(), 1);
+    assert_eq!(near[0].document.object, object(2));
+    // The number of the deleted document is given to the next, which has no vector.
+    a.put(object(5), &json!({"title": "another moody text"}));
+    b.pull(&a);
+    assert_eq!(b.space.search(&Query::similar("anything")).unwrap().len(), 1);
+    let mut unit = UnitOfWork::new();
+    unit.put("notes", object(4), &json!({"title": "moody"})).unwrap();
+    assert!(matches!(b.commit(unit), Err(Error::Invalid(_))), "its own app is told");
+}
