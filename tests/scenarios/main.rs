@@ -8,4 +8,5 @@ mod many;
 mod pairing;
 mod profiles;
 mod sync;
+mod twins;
 mod units;
