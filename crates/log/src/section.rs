@@ -243,7 +243,7 @@ pub fn open_section(
 
 /// Seals an opened section as its author did, if `opened` is what the author sealed: sealing takes
 /// no other chance than the key's salt, which is public. None if these are not the bytes of
-/// `commitment`: the author sealed something else, or compressed it by other means than this version.
+/// `commitment`: the author sealed something else, or compressed it otherwise than this version.
 pub fn reseal_section(
     address: &Address,
     secret: &Secret<32>,

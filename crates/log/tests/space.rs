@@ -366,7 +366,8 @@ proptest! {
 
     #[test]
     fn headers_have_one_encoding(
-        space: [u8; 32], device: [u8; 32], seq in 1..u64::MAX, epoch: [u8; 32], step in 0..=larder_types::limits::STEP_MAX,
+        space: [u8; 32], device: [u8; 32], seq in 1..u64::MAX, epoch: [u8; 32],
+        step in 0..=larder_types::limits::STEP_MAX,
         deps in prop::collection::btree_map(
             any::<[u8; 32]>(),
             (1..u64::MAX, any::<[u8; 32]>()),
