@@ -32,19 +32,25 @@ pub struct HashedNgrams;
 
 impl HashedNgrams {
     const DIMENSIONS: usize = 256;
-    const CHARACTERS: [usize; 3] = [3, 4, 5];
+    const SHORTEST: usize = 3;
+    const LONGEST: usize = 5;
 
     fn embed(text: &str) -> Vec<f32> {
         let spaced = spaced(text);
         let starts: Vec<usize> =
             spaced.char_indices().map(|(i, _)| i).chain([spaced.len()]).collect();
         let mut sums = [0_i32; Self::DIMENSIONS];
-        for n in Self::CHARACTERS {
-            for ends in starts.windows(n + 1) {
-                let (Some(from), Some(to)) = (ends.first(), ends.last()) else { continue };
-                let hash = fnv_1a(spaced.as_bytes().get(*from..*to).unwrap_or(&[]));
+        for from in 0..starts.len() {
+            let window = starts.get(from..).unwrap_or(&[]);
+            // One hash runs on through the three lengths.
+            let mut hash = FNV_OFFSET;
+            for (n, ends) in (1..=Self::LONGEST).zip(window.windows(2)) {
+                let [start, end] = *ends else { continue };
+                hash = fnv_1a(hash, spaced.as_bytes().get(start..end).unwrap_or(&[]));
                 let [slot, .., sign] = hash.to_le_bytes();
-                if let Some(sum) = sums.get_mut(usize::from(slot)) {
+                if n >= Self::SHORTEST
+                    && let Some(sum) = sums.get_mut(usize::from(slot))
+                {
                     *sum += if sign & 1 == 0 { 1 } else { -1 };
                 }
             }
@@ -83,11 +89,11 @@ fn spaced(text: &str) -> String {
     spaced
 }
 
-/// FNV-1a, 64 bits (draft-eastlake-fnv).
-fn fnv_1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv), going on from `hash`.
+fn fnv_1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Only operations that IEEE 754 rounds alike everywhere.
@@ -122,7 +128,7 @@ mod tests {
             bits = (bits ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         assert_eq!(format!("{bits:016x}"), "bc8f0dec6c18584d");
-        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(fnv_1a(FNV_OFFSET, b"foobar"), 0x8594_4171_f739_67e8);
     }
 
     #[test]

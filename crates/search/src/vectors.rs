@@ -6,6 +6,10 @@ use crate::{Hit, SearchError};
 
 const EMBEDDER_ID_MAX: usize = 64;
 
+/// Vectors in one blob of the index. A vector is written into its chunk's blob, so that a large one
+/// (sqlite-vec's default is 1,024 rows, a megabyte and more) costs a long walk for each.
+const CHUNK_ROWS: usize = 64;
+
 /// Stores a document's vector, in place of the one it had under this embedder. Its length does not
 /// matter, only its direction.
 ///
@@ -122,7 +126,8 @@ impl Table {
              CREATE VIRTUAL TABLE {name} USING vec0(
                  document INTEGER PRIMARY KEY,
                  collection INTEGER,
-                 embedding FLOAT[{dimensions}] distance_metric=cosine
+                 embedding FLOAT[{dimensions}] distance_metric=cosine,
+                 chunk_size={CHUNK_ROWS}
              );"
         ))?;
         tx.prepare_cached("INSERT INTO search_embedders (id, dimensions) VALUES (?, ?)")?

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use larder_types::limits::READERS_MAX;
+use larder_types::limits::{READER_CACHE_BYTES, READERS_MAX, WRITER_CACHE_BYTES};
 use rusqlite::Connection;
 
 use crate::error::{Part, StoreError};
@@ -47,6 +47,15 @@ pub fn configure(conn: &Connection, access: Access) -> Result<(), StoreError> {
             "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA query_only = ON;
              PRAGMA temp_store = MEMORY"
         }
+    })
+    .and_then(|()| {
+        let cache_bytes = match access {
+            Access::Write => WRITER_CACHE_BYTES,
+            Access::Read => READER_CACHE_BYTES,
+        };
+        // SQLite counts kibibytes where the number is negative.
+        let kibibytes = i64::try_from(cache_bytes >> 10).unwrap_or(i64::MAX);
+        conn.pragma_update(None, "cache_size", -kibibytes)
     })
     .reading("connection")
 }

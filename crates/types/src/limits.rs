@@ -55,6 +55,8 @@ limits! {
     WRITE_QUEUE_MAX: usize = 256, "units", false, "Units waiting for a space's writer.";
     BUSY_RETRIES_MAX: usize = 5, "tries", false, "Tries of a unit that found the database busy.";
     READERS_MAX: usize = 4, "connections", false, "Read connections kept open per space.";
+    WRITER_CACHE_BYTES: usize = 16 << 20, "bytes", false, "Opened pages kept by a space's writing connection.";
+    READER_CACHE_BYTES: usize = 4 << 20, "bytes", false, "Opened pages kept by each reading connection.";
     DOCUMENT_CACHE_BYTES: usize = 32 << 20, "bytes", false, "Loaded Automerge documents kept per space.";
     FRAME_BYTES_MAX: usize = 20 << 20, "bytes", false, "One frame on the wire: the largest entry and what it needs beside it.";
     BATCH_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a batch ends at the next checkpoint.";
