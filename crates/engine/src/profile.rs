@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use larder_crypto::password::Argon2Params;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey, kdf};
@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use crate::key_file::{self, Unlock};
 use crate::keyring::OwnKeys;
 use crate::pairing::Open;
-use crate::space::{Setting, Shared};
+use crate::space::Shared;
 use crate::storage::Storage;
 use crate::vault::Vault;
 use crate::writer::End;
@@ -459,7 +459,7 @@ impl Inner {
         let pool = Pool::new(Box::new(move |access| {
             storage.open(&file, &file_key, create, access).map_err(StoreError::open)
         }));
-        Ok(Shared::new(Setting {
+        Ok(Arc::new(Shared {
             id,
             name: row.name.clone(),
             keys,
@@ -469,6 +469,8 @@ impl Inner {
             pool,
             file: path,
             mirror: Mirror { db: Arc::clone(&self.db), noted: Mutex::new(row.mirror_seq) },
+            published: RwLock::default(),
+            frozen: OnceLock::new(),
         }))
     }
 

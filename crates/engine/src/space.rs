@@ -26,8 +26,9 @@ pub(crate) struct Shared {
     /// The database's file; none for a space in memory.
     pub(crate) file: Option<PathBuf>,
     pub(crate) mirror: Mirror,
-    published: RwLock<Option<Arc<Published>>>,
-    frozen: OnceLock<Frozen>,
+    /// What the last transaction made of roster and secrets; none before the first is read.
+    pub(crate) published: RwLock<Option<Arc<Published>>>,
+    pub(crate) frozen: OnceLock<Frozen>,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -45,38 +46,7 @@ pub(crate) struct Published {
     pub(crate) keyring: Keyring,
 }
 
-/// What a space is opened with.
-pub(crate) struct Setting {
-    pub(crate) id: SpaceId,
-    pub(crate) name: SpaceName,
-    pub(crate) keys: OwnKeys,
-    pub(crate) env: Arc<dyn Environment>,
-    pub(crate) vault: Vault,
-    pub(crate) embedder: Option<Arc<dyn Embedder>>,
-    pub(crate) pool: Pool,
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) mirror: Mirror,
-}
-
 impl Shared {
-    pub(crate) fn new(setting: Setting) -> Arc<Self> {
-        let Setting { id, name, keys, env, vault, embedder, pool, file, mirror } = setting;
-        let (published, frozen) = (RwLock::new(None), OnceLock::new());
-        Arc::new(Self {
-            id,
-            name,
-            keys,
-            env,
-            vault,
-            embedder,
-            pool,
-            file,
-            mirror,
-            published,
-            frozen,
-        })
-    }
-
     /// From now on this device signs nothing in this space. The first reason stays.
     pub(crate) fn freeze(&self, why: Frozen) {
         let _ = self.frozen.set(why);
