@@ -41,7 +41,8 @@ pub(crate) struct Global {
     /// The profile's directory [default: `$LARDER_HOME`, or the platform's data directory]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) profile: Option<PathBuf>,
-    /// Print JSON on stdout: one document, or one line per item or event
+    /// Print JSON on stdout: one document, or one line per item or event; a failure is the last
+    /// line, {"error", "exit"}
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Read the passphrase from the first line of a file

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::exit::{Exit, code_of};
-use crate::output::{note, printable};
+use crate::output::{Output, note, printable};
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
@@ -22,7 +22,11 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(error) => {
             let exit = code_of(&error);
-            note(&format!("larder: {}", printable(&format!("{error:#}"))));
+            let message = format!("{error:#}");
+            let output = Output { json: cli.global.json };
+            // If standard output is gone, the exit code and the note still tell.
+            let _ = output.json(&serde_json::json!({ "error": message, "exit": exit as u8 }));
+            note(&format!("larder: {}", printable(&message)));
             exit
         }
     };

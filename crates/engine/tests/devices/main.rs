@@ -55,7 +55,12 @@ impl Environment for World {
 }
 
 fn world(seed: u64) -> Arc<dyn Environment> {
-    Arc::new(World { clock: AtomicU64::new(0), seed: AtomicU64::new(seed << 40) })
+    later_world(seed, 0)
+}
+
+/// A world whose clock is ahead of the others'.
+fn later_world(seed: u64, ahead_ms: u64) -> Arc<dyn Environment> {
+    Arc::new(World { clock: AtomicU64::new(ahead_ms), seed: AtomicU64::new(seed << 40) })
 }
 
 fn unlock() -> Unlock {
@@ -458,4 +463,35 @@ fn an_export_is_verified_without_any_key_and_shows_no_content() {
     let text = std::fs::read_to_string(victim).unwrap();
     std::fs::write(victim, text.replacen("index 1", "index 0", 1)).unwrap();
     larder_audit::verify(&export).unwrap_err();
+}
+
+#[test]
+fn an_invitation_expires_on_both_sides() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let eleven_minutes = 11 * 60 * 1000;
+    let late =
+        Profile::create(later_world(2, eleven_minutes), dirs[1].path(), &unlock(), options("late"))
+            .unwrap();
+    let a = Device::found(dirs[0].path(), 1);
+    let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
+    match late.begin_join(invitation.clone()) {
+        Err(Error::Invitation(message)) => assert!(message.contains("expired"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    // A joiner whose clock is slow still asks; the inviter's own clock decides.
+    let slow = Profile::create(world(3), dirs[2].path(), &unlock(), options("slow")).unwrap();
+    let clock = Arc::new(World { clock: AtomicU64::new(0), seed: AtomicU64::new(4 << 40) });
+    let env: Arc<dyn Environment> = clock.clone();
+    let inviter = Profile::in_memory(env, options("x")).unwrap();
+    let (space, _writer) = inviter.create_space(&"shared:test".parse().unwrap()).unwrap();
+    let mut invitation = inviter.invite(&space, Vec::new()).unwrap();
+    assert!(inviter.invitation_open());
+    invitation.expires = Timestamp(u64::MAX);
+    let joining = slow.begin_join(invitation).unwrap();
+    let exporter = [5; 32];
+    let request = joining.request(&exporter).unwrap();
+    clock.clock.fetch_add(eleven_minutes, Ordering::Relaxed);
+    assert!(!inviter.invitation_open());
+    let judged = inviter.judge(request, &exporter, &slow.transport_id());
+    assert!(matches!(judged, Judgement::Refuse(_)), "{judged:?}");
 }
