@@ -10,6 +10,8 @@ use larder_store::space::entries;
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
+use larder_types::limits::GATHERED_BYTES_MAX;
+use larder_types::limits::RETRIES_MAX;
 use larder_types::{CollectionName, EntryHash, ObjectId};
 use rusqlite::Connection;
 
@@ -20,11 +22,7 @@ use crate::state::State as WriterState;
 use crate::touched::Stored;
 use crate::{Error, Result};
 
-/// Waiting sections that one batch tries again, and how often if it gets on with them.
-const RETRIES_MAX: usize = 256;
 const ROUNDS_MAX: usize = 8;
-/// Bytes of changes held before those gathered so far are applied.
-const GATHERED_BYTES_MAX: usize = 16 << 20;
 
 /// A change to a document, gathered until the batch's end.
 struct Change {

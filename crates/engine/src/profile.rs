@@ -13,6 +13,7 @@ use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
 use larder_store::{Access as ConnAccess, Pool, StoreError};
 use larder_types::limits::NAME_BYTES_MAX;
+use larder_types::limits::PEER_ADDRESSES_MAX as ADDRESSES_MAX;
 use larder_types::{Hash, MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
 use rusqlite::Connection;
 
@@ -674,5 +675,4 @@ const PORT: &str = "port";
 const SIGNING: &str = "signing";
 const ACK: &str = "ack";
 const SEALING: &str = "sealing";
-const ADDRESSES_MAX: usize = 4;
 const MIRROR_ENTRIES: u64 = 64;

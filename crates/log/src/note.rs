@@ -4,14 +4,12 @@ use data_encoding::{BASE64, HEXLOWER};
 use larder_crypto::hash::sha256;
 
 use crate::error::NoteError;
+pub(crate) use larder_types::limits::NOTE_BYTES_MAX;
 
 /// Ed25519 over the note's text.
 pub(crate) const TYPE_ED25519: u8 = 0x01;
 /// Timestamped Ed25519 cosignature (C2SP tlog-cosignature).
 pub(crate) const TYPE_COSIGNATURE: u8 = 0x04;
-
-/// Longest note that is read: a checkpoint with some hundred cosignatures.
-pub(crate) const NOTE_BYTES_MAX: usize = 64 << 10;
 
 pub(crate) fn key_id(name: &str, kind: u8, key: &[u8; 32]) -> [u8; 4] {
     let hash = sha256(&[name.as_bytes(), b"\n", &[kind], key]);

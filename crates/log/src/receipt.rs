@@ -1,6 +1,7 @@
 use data_encoding::BASE64;
 use larder_types::Hash;
 use larder_types::limits::HEADER_BYTES_MAX;
+use larder_types::limits::PROOF_HASHES_MAX;
 
 use crate::checkpoint::{Checkpoint, parse_hash};
 use crate::error::NoteError;
@@ -10,8 +11,6 @@ use crate::note::{self, malformed};
 use crate::section::SectionCommitment;
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
-/// A tree of 2⁶⁴ leaves has no longer path.
-const PROOF_HASHES_MAX: usize = 64;
 
 /// Proof that an entry was committed: its header, where it stands in its device's log, and the
 /// device's signature over that log. 1 to 2 KB at a million entries; checked with public keys

@@ -4,6 +4,7 @@ use larder_crypto::hash::sha256;
 use larder_crypto::kdf::hkdf_sha256;
 use larder_crypto::{Secret, aead};
 use larder_types::limits::SECTION_BYTES_MAX;
+pub use larder_types::limits::SECTION_SEALED_BYTES_MAX as SEALED_BYTES_MAX;
 use larder_types::{DeviceId, Entropy, EpochId, Hash, SpaceId, canonical};
 use zeroize::Zeroizing;
 
@@ -11,9 +12,6 @@ use crate::epoch::ControlSecret;
 use crate::error::SectionError;
 use crate::metadata::Opened;
 use crate::{labels, merkle};
-
-/// Most sealed bytes of one section: [`SECTION_BYTES_MAX`] that do not compress, padding and tags.
-pub const SEALED_BYTES_MAX: usize = SECTION_BYTES_MAX + (1 << 20);
 
 const ZSTD_LEVEL: i32 = 3;
 /// 16 MiB: larger than any window that [`SECTION_BYTES_MAX`] bytes need.

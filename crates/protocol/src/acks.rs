@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use larder_log::ack::Ack;
+use larder_types::limits::ACKS_TRACKED_MAX as TRACKED_MAX;
 use larder_types::{CloseCode, DeviceId, SpaceId};
 
 use crate::frame::{ACKS_PER_FRAME_MAX, FrameError};
@@ -108,6 +109,3 @@ impl AckLedger {
 fn refused(message: &str) -> FrameError {
     FrameError::new(CloseCode::BadAck, format!("an acknowledgement {message}"))
 }
-
-/// Pairs of acknowledging device and log.
-const TRACKED_MAX: usize = 16 << 10;

@@ -2,16 +2,12 @@
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
+pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
+pub use larder_types::limits::CLOSE_MESSAGE_BYTES_MAX;
+pub use larder_types::limits::EPOCHS_MAX;
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, canonical};
 use minicbor::{Decode, Encode};
-
-/// Epochs that one [`Frontiers`] names.
-pub const EPOCHS_MAX: usize = 4096;
-/// Of the text in a close frame, in bytes.
-pub const CLOSE_MESSAGE_BYTES_MAX: usize = 256;
-/// Acknowledgements in one frame.
-pub(crate) const ACKS_PER_FRAME_MAX: usize = 1024;
 
 /// One message of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use larder_crypto::{Secret, hash::hmac_sha256};
+pub use larder_types::limits::GREETING_BYTES_MAX;
 use larder_types::limits::SPACES_PER_CONNECTION_MAX;
 use larder_types::{Entropy, SpaceId, canonical};
 use minicbor::bytes::ByteArray;
@@ -17,9 +18,6 @@ use crate::error::GreetingError;
 
 /// The label of the keying material (TLS exporter) that [`Greeting::new`] and [`agree`] take.
 pub const GREETING_EXPORTER: &str = "EXPORTER-larder-greeting-v0";
-
-/// A frame with a greeting is at most this long, in bytes.
-pub const GREETING_BYTES_MAX: usize = 4 << 10;
 
 /// The versions of the protocol that this crate speaks, best first.
 pub const VERSIONS: &[u16] = &[0];

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
 use larder_crypto::{Secret, hash::sha256};
+pub use larder_types::limits::INVITATION_ADDRESSES_MAX as ADDRESSES_MAX;
+use larder_types::limits::INVITATION_TEXT_BYTES_MAX as TEXT_BYTES_MAX;
 use larder_types::{Timestamp, TransportId, canonical};
 use minicbor::{Decode, Encode};
 
@@ -26,9 +28,6 @@ pub struct Invitation {
     /// When the inviter stops honouring it. Whoever reads it judges.
     pub expires: Timestamp,
 }
-
-/// Addresses in one invitation.
-pub const ADDRESSES_MAX: usize = 8;
 
 impl fmt::Display for Invitation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -153,8 +152,6 @@ impl<'b, C> Decode<'b, C> for Address {
 const PREFIX: &str = "larder";
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
-/// Twice what eight IPv6 addresses need.
-const TEXT_BYTES_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {

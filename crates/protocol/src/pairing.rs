@@ -10,6 +10,7 @@ use larder_crypto::check_signing_key;
 use larder_crypto::hash::{equal, hmac_sha256, sha256};
 use larder_crypto::{Envelope, SUITE, SealingKey, SealingPublic, Secret, hpke_seal};
 use larder_log::act::DeviceKeys;
+pub use larder_types::limits::PAIRING_BYTES_MAX;
 use larder_types::{DeviceId, Entropy, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
@@ -21,9 +22,6 @@ pub use crate::invitation::Invitation;
 
 /// The label of the keying material (TLS exporter) that a [`Transcript`] takes.
 pub const PAIRING_EXPORTER: &str = "EXPORTER-larder-pairing-v0";
-
-/// A frame with a request or a reply is at most this long, in bytes.
-pub const PAIRING_BYTES_MAX: usize = 8 << 10;
 
 /// A device's label is at most this long, in bytes.
 pub const LABEL_BYTES_MAX: usize = 128;

@@ -1,3 +1,4 @@
+use larder_types::limits::QUERY_WORDS_MAX;
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use serde_json::Value;
@@ -8,7 +9,6 @@ use crate::{Hit, SearchError};
 const TITLE_KEYS: [&str; 3] = ["title", "name", "path"];
 const TITLE_WEIGHT: f64 = 5.0;
 const BODY_WEIGHT: f64 = 1.0;
-const QUERY_WORDS_MAX: usize = 32;
 const WORD_CHARS_MAX: usize = 64;
 
 /// What of a document can be searched.

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_types::limits::RECEIVE_WINDOW_BYTES;
+use larder_types::limits::SEND_WINDOW_BYTES;
+use larder_types::limits::STREAM_WINDOW_BYTES;
 use larder_types::limits::{IDLE_MS_MAX, KEEP_ALIVE_MS, SPACES_PER_CONNECTION_MAX};
 use larder_types::{CloseCode, TransportId};
 use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
@@ -178,11 +181,5 @@ fn shortened(text: &str) -> &str {
 
 /// Streams beside those of the spaces.
 const BLOB_STREAMS_MAX: usize = 4;
-/// Bytes received on one stream and not yet read.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// Bytes received on one connection and not yet read.
-const RECEIVE_WINDOW_BYTES: u32 = 8 << 20;
-/// Bytes sent on one connection and not yet acknowledged.
-const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Of the text beside a close code.
 const REASON_BYTES_MAX: usize = 256;

@@ -71,6 +71,24 @@ limits! {
     PUSH_COALESCE_MS: u64 = 20, "milliseconds", false, "For how long new entries are gathered before they are pushed.";
     INVITATION_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "An invitation's life.";
     CLOCK_AHEAD_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "How far ahead a peer's clock may be before it is flagged and ignored.";
+    SECTION_SEALED_BYTES_MAX: usize = 11 << 20, "bytes", true, "One section sealed.";
+    PROOF_HASHES_MAX: usize = 64, "hashes", true, "A Merkle proof read from text.";
+    NOTE_BYTES_MAX: usize = 64 << 10, "bytes", true, "A signed note read from text.";
+    EPOCHS_MAX: usize = 4096, "epochs", false, "Epochs that one frontier names.";
+    CLOSE_MESSAGE_BYTES_MAX: usize = 256, "bytes", false, "The text of a close frame.";
+    ACKS_PER_FRAME_MAX: usize = 1024, "acknowledgements", false, "Acknowledgements in one frame.";
+    ACKS_TRACKED_MAX: usize = 16 << 10, "acknowledgements", false, "Acknowledgements that one session keeps track of.";
+    GREETING_BYTES_MAX: usize = 4 << 10, "bytes", false, "A greeting.";
+    PAIRING_BYTES_MAX: usize = 8 << 10, "bytes", false, "A pairing message.";
+    INVITATION_ADDRESSES_MAX: usize = 8, "addresses", false, "Addresses in one invitation.";
+    INVITATION_TEXT_BYTES_MAX: usize = 1024, "bytes", false, "An invitation's text.";
+    STREAM_WINDOW_BYTES: u32 = 2 << 20, "bytes", false, "Received and not yet read on one stream.";
+    RECEIVE_WINDOW_BYTES: u32 = 8 << 20, "bytes", false, "Received and not yet read on one connection.";
+    SEND_WINDOW_BYTES: u64 = 8 << 20, "bytes", false, "Sent and not yet acknowledged on one connection.";
+    PEER_ADDRESSES_MAX: usize = 4, "addresses", false, "Addresses remembered of one peer.";
+    GATHERED_BYTES_MAX: usize = 16 << 20, "bytes", false, "Changes of a batch kept before they are written.";
+    RETRIES_MAX: usize = 256, "sections", false, "Waiting sections tried again at once.";
+    QUERY_WORDS_MAX: usize = 32, "words", false, "Words of a full-text query that count.";
     VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";
     SEARCH_RESULTS_MAX: usize = 1000, "results", false, "Results of one search.";
 }
