@@ -10,8 +10,7 @@ use larder_store::space::entries;
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
-use larder_types::limits::GATHERED_BYTES_MAX;
-use larder_types::limits::RETRIES_MAX;
+use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
 use larder_types::{CollectionName, EntryHash, ObjectId};
 use rusqlite::Connection;
 

@@ -3,9 +3,8 @@
 use larder_log::Batch;
 use larder_log::ack::Ack;
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
-pub use larder_types::limits::CLOSE_MESSAGE_BYTES_MAX;
-pub use larder_types::limits::EPOCHS_MAX;
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX};
+pub use larder_types::limits::{CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, canonical};
 use minicbor::{Decode, Encode};
 
