@@ -466,7 +466,7 @@ impl Inner {
             keys,
             env: Arc::clone(&self.env),
             vault: Vault::of_space(&self.profile_key, &id),
-            embedder: Some(Arc::clone(&self.embedder)),
+            embedder: Arc::clone(&self.embedder),
             pool,
             file: path,
             mirror: Mirror { db: Arc::clone(&self.db), noted: Mutex::new(row.mirror_seq) },

@@ -91,7 +91,8 @@ impl Space {
         if let Some(text) = &query.text {
             lists.push(larder_search::query_text(&db, text, collection, limit)?);
         }
-        if let (Some(text), Some(embedder)) = (&query.similar, &self.shared.embedder) {
+        if let Some(text) = &query.similar {
+            let embedder = &self.shared.embedder;
             let vectors = embedder
                 .embed_batch(&[text])
                 .map_err(|e| Error::Invalid(format!("the embedder failed on this query: {e}")))?;

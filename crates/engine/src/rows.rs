@@ -89,7 +89,7 @@ impl WriterState {
 
     /// Makes the embeddings of the documents that changed, all in one call.
     pub(crate) fn write_embeddings(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
-        let Some(embedder) = &self.shared.embedder else { return Ok(()) };
+        let embedder = &self.shared.embedder;
         let vectors = vectors(&**embedder, embed)
             .map_err(|e| Error::Invalid(format!("the embedder failed on this unit: {e}")))?;
         for (embed, vector) in embed.iter().zip(&vectors) {
@@ -101,7 +101,7 @@ impl WriterState {
     /// The same for what came from peers. An embedder is a matter of this device alone: a text that
     /// it fails on stays without a vector.
     pub(crate) fn embed_received(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
-        let Some(embedder) = &self.shared.embedder else { return Ok(()) };
+        let embedder = &self.shared.embedder;
         let together = vectors(&**embedder, embed).ok();
         for (n, text) in embed.iter().enumerate() {
             let vector = match &together {

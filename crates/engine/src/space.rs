@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) keys: OwnKeys,
     pub(crate) env: Arc<dyn Environment>,
     pub(crate) vault: Vault,
-    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) pool: Pool,
     /// The database's file; none for a space in memory.
     pub(crate) file: Option<PathBuf>,
