@@ -1,5 +1,4 @@
 DROP TABLE joining;
-DROP TABLE invitations;
 DROP TABLE peers;
 DROP TABLE spaces;
 DROP TABLE keys;

@@ -32,16 +32,6 @@ CREATE TABLE peers (
     last_seen INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Offers made by this device. `id` is the hash of the secret, which is not kept.
-CREATE TABLE invitations (
-    id         BLOB PRIMARY KEY CHECK (length(id) = 32),
-    space      BLOB NOT NULL CHECK (length(space) = 32),
-    created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
-    used_by    BLOB CHECK (length(used_by) = 32),
-    welcome    BLOB
-) STRICT, WITHOUT ROWID;
-
 -- Offers taken up by this device and not finished yet: what it takes to go on after a cut.
 CREATE TABLE joining (
     id         BLOB PRIMARY KEY CHECK (length(id) = 32),

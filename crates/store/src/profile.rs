@@ -1,7 +1,6 @@
-//! The profile's database: settings, keys, spaces, peers, invitations.
+//! The profile's database: settings, keys, spaces, peers, joins under way.
 //!
-//! Invariants: a key is stored only wrapped, by a key this crate never sees; an invitation is used
-//! by one device only, and that device may come back to it after a cut.
+//! Invariant: a key is stored only wrapped, by a key this crate never sees.
 
 use larder_types::{DeviceId, Hash, SpaceId, SpaceName, Timestamp, TransportId};
 use rusqlite::{Connection, Row, params};
@@ -261,122 +260,6 @@ pub fn peers(conn: &Connection) -> Result<Vec<Peer>, StoreError> {
 pub fn peer(conn: &Connection, transport: &TransportId) -> Result<Option<Peer>, StoreError> {
     let sql = "SELECT transport, label, addresses, last_seen FROM peers WHERE transport = ?1";
     first(conn, "peers", sql, [transport.as_bytes()], peer_row)
-}
-
-/// An invitation this device made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invitation {
-    /// The hash of its secret.
-    pub id: InvitationId,
-    /// The space it invites to.
-    pub space: SpaceId,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it ends.
-    pub expires_at: Timestamp,
-    /// Who used it.
-    pub used_by: Option<TransportId>,
-    /// What the one who used it was told, to be told again after a cut.
-    pub welcome: Option<Vec<u8>>,
-}
-
-/// What became of a try to use an invitation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Use {
-    /// It is this device's now; give it a welcome with [`set_welcome`] in the same transaction.
-    Taken(Invitation),
-    /// The same device used it before: go on from what it was told.
-    Again(Invitation),
-    /// Another device used it.
-    Used,
-    /// It ended unused.
-    Expired,
-    /// No such invitation was made here.
-    Unknown,
-}
-
-const INVITATION_COLUMNS: &str =
-    "SELECT id, space, created_at, expires_at, used_by, welcome FROM invitations";
-
-fn invitation_row(row: &Row<'_>) -> rusqlite::Result<Invitation> {
-    Ok(Invitation {
-        id: Hash::new(row.get(0)?),
-        space: SpaceId::new(row.get(1)?),
-        created_at: Timestamp(row.get::<_, Uint>(2)?.0),
-        expires_at: Timestamp(row.get::<_, Uint>(3)?.0),
-        used_by: row.get::<_, Option<_>>(4)?.map(TransportId::new),
-        welcome: row.get(5)?,
-    })
-}
-
-/// Records an invitation.
-///
-/// # Errors
-/// [`StoreError::Write`] of `invitations`.
-pub fn add_invitation(conn: &Connection, invitation: &Invitation) -> Result<(), StoreError> {
-    let sql = "INSERT INTO invitations (id, space, created_at, expires_at, used_by, welcome)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let params = params![
-        invitation.id.as_bytes(),
-        invitation.space.as_bytes(),
-        Uint(invitation.created_at.0),
-        Uint(invitation.expires_at.0),
-        invitation.used_by.as_ref().map(TransportId::as_bytes),
-        invitation.welcome,
-    ];
-    execute(conn, "invitations", sql, params).map(drop)
-}
-
-/// Uses an invitation for a device, once. Run it in a transaction with what follows from it.
-///
-/// # Errors
-/// [`StoreError::Read`] or [`StoreError::Write`] of `invitations`.
-pub fn use_invitation(
-    conn: &Connection,
-    id: &InvitationId,
-    by: &TransportId,
-    now: Timestamp,
-) -> Result<Use, StoreError> {
-    let Some(mut found) = invitation(conn, id)? else { return Ok(Use::Unknown) };
-    match found.used_by {
-        Some(user) if user == *by => return Ok(Use::Again(found)),
-        Some(_) => return Ok(Use::Used),
-        None if now >= found.expires_at => return Ok(Use::Expired),
-        None => {}
-    }
-    let sql = "UPDATE invitations SET used_by = ?2 WHERE id = ?1 AND used_by IS NULL";
-    if execute(conn, "invitations", sql, params![id.as_bytes(), by.as_bytes()])? == 0 {
-        return Ok(Use::Used);
-    }
-    found.used_by = Some(*by);
-    Ok(Use::Taken(found))
-}
-
-/// Keeps what the device that used an invitation was told.
-///
-/// # Errors
-/// [`StoreError::Write`] of `invitations`.
-pub fn set_welcome(conn: &Connection, id: &InvitationId, welcome: &[u8]) -> Result<(), StoreError> {
-    let sql = "UPDATE invitations SET welcome = ?2 WHERE id = ?1";
-    execute(conn, "invitations", sql, params![id.as_bytes(), welcome]).map(drop)
-}
-
-/// One invitation.
-///
-/// # Errors
-/// [`StoreError::Read`] of `invitations`.
-pub fn invitation(conn: &Connection, id: &InvitationId) -> Result<Option<Invitation>, StoreError> {
-    let sql = format!("{INVITATION_COLUMNS} WHERE id = ?1");
-    first(conn, "invitations", &sql, [id.as_bytes()], invitation_row)
-}
-
-/// Forgets invitations that ended before `before`, used or not. Returns how many.
-///
-/// # Errors
-/// [`StoreError::Write`] of `invitations`.
-pub fn remove_invitations(conn: &Connection, before: Timestamp) -> Result<usize, StoreError> {
-    let sql = "DELETE FROM invitations WHERE expires_at < ?1";
-    execute(conn, "invitations", sql, [Uint(before.0)])
 }
 
 /// An invitation this device took up and has not finished yet.

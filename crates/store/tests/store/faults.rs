@@ -3,7 +3,7 @@
 use crate::fixture::{batch, clock, device, dump, object, space, tables};
 use larder_log::Payload;
 use larder_store::migrate::{PROFILE, Run};
-use larder_store::profile::{self, Invitation, Joining, Membership, Peer, Space};
+use larder_store::profile::{self, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{self, control, copies, documents, logs, sections, tombstones};
 use larder_store::space::{transactions, units};
@@ -98,20 +98,11 @@ fn write_profile(conn: &Connection, n: u8) -> Result<(), StoreError> {
     profile::add_space(conn, &space)?;
     let peer = Peer {
         transport: TransportId::new([n; 32]),
-        label: "phone".into(),
+        label: "phone".repeat(2000),
         addresses: vec!["[::1]:1".into()],
         last_seen: Timestamp(1),
     };
     profile::put_peer(conn, &peer)?;
-    let invitation = Invitation {
-        id,
-        space: space.space,
-        created_at: Timestamp(1),
-        expires_at: Timestamp(2),
-        used_by: None,
-        welcome: Some(filler.clone()),
-    };
-    profile::add_invitation(conn, &invitation)?;
     let joining = Joining { id, space: space.space, wrapped: filler, started_at: Timestamp(1) };
     profile::put_joining(conn, &joining)
 }

@@ -1,7 +1,7 @@
 //! What a profile's database keeps.
 
 use larder_store::migrate::{PROFILE, Run};
-use larder_store::profile::{self, Invitation, Joining, Membership, Peer, Space, Use};
+use larder_store::profile::{self, Joining, Membership, Peer, Space};
 use larder_store::{ErrorKind, StoreError};
 use larder_types::{DeviceId, Hash, SpaceId, Timestamp, TransportId};
 use rusqlite::Connection;
@@ -97,38 +97,6 @@ fn peers_are_kept_with_their_addresses_last_seen_first() {
     assert_eq!(profile::peers(&conn).unwrap(), [a, b]);
     let error = profile::put_peer(&conn, &peer(3, &["x:1\ny:2"], 1)).unwrap_err();
     assert!(matches!(error, StoreError::Misuse { part: "peers", .. }));
-}
-
-#[test]
-fn an_invitation_is_used_once_by_one_device_that_may_come_back() {
-    let conn = database();
-    let invitation = |n: u8, expires_at| Invitation {
-        id: Hash::new([n; 32]),
-        space: SpaceId::new([9; 32]),
-        created_at: Timestamp(100),
-        expires_at: Timestamp(expires_at),
-        used_by: None,
-        welcome: None,
-    };
-    let (phone, laptop) = (TransportId::new([1; 32]), TransportId::new([2; 32]));
-    let (offer, old) = (invitation(1, 200), invitation(2, 150));
-    profile::add_invitation(&conn, &offer).unwrap();
-    profile::add_invitation(&conn, &old).unwrap();
-    let uses = |id: &Hash, by: &TransportId, now| {
-        profile::use_invitation(&conn, id, by, Timestamp(now)).unwrap()
-    };
-    assert_eq!(uses(&Hash::new([3; 32]), &phone, 100), Use::Unknown);
-    assert_eq!(uses(&old.id, &phone, 150), Use::Expired);
-    let taken = Invitation { used_by: Some(phone), ..offer.clone() };
-    assert_eq!(uses(&offer.id, &phone, 199), Use::Taken(taken.clone()));
-    assert_eq!(uses(&offer.id, &laptop, 199), Use::Used);
-    profile::set_welcome(&conn, &offer.id, b"welcome").unwrap();
-    let again = Invitation { welcome: Some(b"welcome".to_vec()), ..taken };
-    // Even after its end: the device was let in, and only fetches its answer.
-    assert_eq!(uses(&offer.id, &phone, 9_999), Use::Again(again.clone()));
-    assert_eq!(profile::invitation(&conn, &offer.id).unwrap(), Some(again));
-    assert_eq!(profile::remove_invitations(&conn, Timestamp(200)).unwrap(), 1);
-    assert_eq!(uses(&old.id, &phone, 100), Use::Unknown);
 }
 
 #[test]
