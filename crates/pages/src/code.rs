@@ -12,6 +12,7 @@ impl Code {
     /// A page or frame is not what was written.
     pub(crate) const DAMAGED: Self = Self(ffi::SQLITE_IOERR_DATA);
     pub(crate) const IOERR: Self = Self(ffi::SQLITE_IOERR);
+    pub(crate) const NO_SUCH_FILE: Self = Self(ffi::SQLITE_IOERR_DELETE_NOENT);
     pub(crate) const NOTFOUND: Self = Self(ffi::SQLITE_NOTFOUND);
     pub(crate) const READ: Self = Self(ffi::SQLITE_IOERR_READ);
     pub(crate) const READONLY: Self = Self(ffi::SQLITE_READONLY);

@@ -93,6 +93,10 @@ pub enum Error {
     #[error("this name or path cannot be given to SQLite: {0:?}")]
     Unnameable(String),
 
+    /// A copy was to go on with another connection than it was begun with.
+    #[error("this connection is not the one that the copy was begun with")]
+    Foreign,
+
     // Internal.
     /// SQLite answered something unforeseen.
     #[error("SQLite: {0}")]

@@ -11,6 +11,7 @@
 //! would drop the lock that keeps other processes out.
 
 mod code;
+mod copying;
 mod database;
 mod error;
 mod format;
@@ -26,6 +27,7 @@ mod vectors;
 mod vfs;
 mod wal_file;
 
+pub use copying::{Copied, Copying};
 pub use error::{Error, Result};
 pub use vectors::load_vectors;
 pub use vfs::{OpenMode, Vfs, open_in_memory};

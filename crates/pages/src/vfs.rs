@@ -9,9 +9,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags, ffi};
 
+use crate::code::Code;
 use crate::database::{Fault, Request, Shared};
 use crate::error::extended_code;
-use crate::lower::LowerVfs;
+use crate::lower::{FileName, LowerVfs};
 use crate::nonces::Nonces;
 use crate::shim;
 use crate::sync::locked;
@@ -36,6 +37,14 @@ pub enum OpenMode {
     /// Read only: not one byte on disk changes, not even beside the database. A WAL that another
     /// process left is read as well.
     ReadOnly,
+}
+
+/// What a connection is opened for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    Use,
+    /// To be filled by a backup, into a file that is new.
+    Copy,
 }
 
 impl Vfs {
@@ -74,11 +83,43 @@ impl Vfs {
     /// [`Error::WrongKey`], [`Error::NotADatabase`], [`Error::Corrupt`], [`Error::InUse`],
     /// [`Error::Missing`], [`Error::NotWritable`], [`Error::CannotOpen`], and those of the storage.
     pub fn open(&self, path: &Path, key: &Secret<32>, mode: OpenMode) -> Result<Connection> {
-        let full = self
-            .shared
-            .lower
-            .full_path(&path_to_c(path)?)
+        self.open_for(path, key, mode, Purpose::Use)
+    }
+
+    /// Deletes the database at `path` and its WAL, if they are there. It must not be open.
+    ///
+    /// # Errors
+    /// [`Error::Unnameable`]; those of the storage.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        let full = self.full_path(path)?;
+        let name = FileName::of_database(&full)
             .map_err(|_| Error::Unnameable(path.display().to_string()))?;
+        // The WAL first: what a crash leaves is the old database or none, not a WAL alone.
+        for file in [name.wal().as_c_str(), name.as_c_str()] {
+            match self.shared.lower.delete(file, 0) {
+                Ok(()) | Err(Code::NO_SUCH_FILE) => {}
+                Err(code) => {
+                    let code = ffi::Error::new(Code::of(Err(code)));
+                    return Err(rusqlite::Error::SqliteFailure(code, None).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn full_path(&self, path: &Path) -> Result<CString> {
+        let unnameable = |_| Error::Unnameable(path.display().to_string());
+        self.shared.lower.full_path(&path_to_c(path)?).map_err(unnameable)
+    }
+
+    pub(crate) fn open_for(
+        &self,
+        path: &Path,
+        key: &Secret<32>,
+        mode: OpenMode,
+        purpose: Purpose,
+    ) -> Result<Connection> {
+        let full = self.full_path(path)?;
         let full_path = path_from_c(&full)?;
         let exists = self.shared.lower.access(&full, ffi::SQLITE_ACCESS_EXISTS);
         if mode != OpenMode::Create && exists == Ok(false) && !full_path.exists() {
@@ -100,7 +141,10 @@ impl Vfs {
         );
         drop(announced);
         let fault = locked(&request.fault).take();
-        let opened = opened.and_then(|connection| set_up(connection, mode));
+        let opened = opened.and_then(|connection| match purpose {
+            Purpose::Use => set_up(connection, mode),
+            Purpose::Copy => set_up_copy(connection),
+        });
         opened.map_err(|error| explain(fault.as_ref(), error, full_path))
     }
 }
@@ -160,6 +204,23 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(connection)
 }
+
+/// Pages go straight into the file: a copy that a crash cuts is thrown away, so it needs no
+/// journal; and it is large, so it should not be written twice.
+fn set_up_copy(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.execute_batch(PRAGMAS)?;
+    connection.execute_batch(&format!("PRAGMA cache_size={COPY_CACHE_PAGES}"))?;
+    connection.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous=FULL")?;
+    if cfg!(target_vendor = "apple") {
+        connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
+    }
+    Ok(connection)
+}
+
+/// Small, as no page is read again, and what is in it is written at the end, in one go.
+const COPY_CACHE_PAGES: u32 = 64;
 
 /// Refuses to attach files: a name may be a URI that chooses another VFS, without encryption.
 fn authorize(context: AuthContext<'_>) -> Authorization {
