@@ -80,7 +80,8 @@ fn an_arrow_between_crates_runs_downward() {
         }
         for dependency in package.ours(Kind::Dev) {
             let below = LAYERS.iter().any(|(name, l, _)| *name == dependency && l < level);
-            if !below {
+            // A crate tests with features of its own.
+            if !below && dependency != package.name {
                 breaches.push(format!("{} tests with {dependency}", package.name));
             }
         }

@@ -36,3 +36,17 @@ impl Code {
         self.0 & 0xff == ffi::SQLITE_BUSY
     }
 }
+
+/// What only the disk in memory answers by itself.
+#[cfg(feature = "testing")]
+impl Code {
+    pub(crate) const ACCESS: Self = Self(ffi::SQLITE_IOERR_ACCESS);
+    pub(crate) const CLOSE: Self = Self(ffi::SQLITE_IOERR_CLOSE);
+    pub(crate) const DELETE: Self = Self(ffi::SQLITE_IOERR_DELETE);
+    pub(crate) const DELETE_NOENT: Self = Self(ffi::SQLITE_IOERR_DELETE_NOENT);
+    pub(crate) const FSTAT: Self = Self(ffi::SQLITE_IOERR_FSTAT);
+    pub(crate) const FSYNC: Self = Self(ffi::SQLITE_IOERR_FSYNC);
+    pub(crate) const FULL: Self = Self(ffi::SQLITE_FULL);
+    pub(crate) const LOCK: Self = Self(ffi::SQLITE_IOERR_LOCK);
+    pub(crate) const UNLOCK: Self = Self(ffi::SQLITE_IOERR_UNLOCK);
+}

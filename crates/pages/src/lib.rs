@@ -23,6 +23,8 @@ mod session;
 mod shim;
 mod shm;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vectors;
 mod vfs;
 mod wal_file;

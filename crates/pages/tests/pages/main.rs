@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod faults;
 mod law;
+mod power;
 mod refusal;
 mod sharing;
 mod trace;

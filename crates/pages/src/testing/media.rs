@@ -1,0 +1,209 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::content::Content;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileId(u64);
+
+/// What the medium and the cache above it hold.
+///
+/// Invariant: `files[id].cached` is `files[id].durable` with the log's changes to it in order, and
+/// `names` is `names_durable` with the log's changes to names.
+#[derive(Clone, Default)]
+pub(super) struct Media {
+    pub(super) files: BTreeMap<FileId, File>,
+    pub(super) names: BTreeMap<PathBuf, FileId>,
+    pub(super) names_durable: BTreeMap<PathBuf, FileId>,
+    /// What no sync has covered yet, oldest first.
+    pub(super) log: Vec<Change>,
+    files_made: u64,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct File {
+    /// As calls see it.
+    pub(super) cached: Content,
+    /// As of its last sync.
+    pub(super) durable: Content,
+    /// Handles on it.
+    opened: usize,
+}
+
+#[derive(Clone)]
+pub(super) enum Change {
+    Write {
+        file: FileId,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+    Resize {
+        file: FileId,
+        length: u64,
+    },
+    /// A name now leads to this file, or to none.
+    Name {
+        path: PathBuf,
+        file: Option<FileId>,
+    },
+}
+
+impl Change {
+    pub(super) fn file(&self) -> Option<FileId> {
+        match self {
+            Self::Write { file, .. } | Self::Resize { file, .. } => Some(*file),
+            Self::Name { .. } => None,
+        }
+    }
+}
+
+impl Media {
+    pub(super) fn find(&self, path: &Path) -> Option<FileId> {
+        self.names.get(path).copied()
+    }
+
+    pub(super) fn content(&self, file: FileId) -> Option<&Content> {
+        self.files.get(&file).map(|file| &file.cached)
+    }
+
+    /// Bytes in all files that have a name or a handle.
+    pub(super) fn used(&self) -> u64 {
+        let in_use = |id: &FileId, file: &File| {
+            file.opened > 0 || self.names.values().any(|named| named == id)
+        };
+        let used = self.files.iter().filter(|(id, file)| in_use(id, file));
+        used.map(|(_, file)| file.cached.length()).sum()
+    }
+
+    pub(super) fn create(&mut self, path: &Path) -> FileId {
+        let id = FileId(self.files_made);
+        self.files_made += 1;
+        self.files.insert(id, File::default());
+        self.name(path, Some(id));
+        id
+    }
+
+    /// False if there is no such file.
+    pub(super) fn delete(&mut self, path: &Path) -> bool {
+        let was_there = self.names.contains_key(path);
+        if was_there {
+            self.name(path, None);
+        }
+        was_there
+    }
+
+    fn name(&mut self, path: &Path, file: Option<FileId>) {
+        match file {
+            Some(id) => self.names.insert(path.to_owned(), id),
+            None => self.names.remove(path),
+        };
+        self.log.push(Change::Name { path: path.to_owned(), file });
+    }
+
+    pub(super) fn write(&mut self, id: FileId, offset: u64, bytes: &[u8]) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.cached.write(offset, bytes);
+            self.log.push(Change::Write { file: id, offset, bytes: bytes.into() });
+        }
+    }
+
+    pub(super) fn resize(&mut self, id: FileId, length: u64) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.cached.resize(length);
+            self.log.push(Change::Resize { file: id, length });
+        }
+    }
+
+    /// Makes the file's content durable, not its name.
+    pub(super) fn sync(&mut self, id: FileId) {
+        let Self { files, log, .. } = self;
+        let Some(File { cached, durable, .. }) = files.get_mut(&id) else { return };
+        // Sizes first, in order, since cutting off and growing again leaves zeros; then blocks as
+        // they are now.
+        for change in log.iter().filter(|change| change.file() == Some(id)) {
+            match change {
+                Change::Resize { length, .. } => durable.resize(*length),
+                Change::Write { offset, bytes, .. } => {
+                    durable.resize(durable.length().max(offset + bytes.len() as u64));
+                }
+                Change::Name { .. } => {}
+            }
+        }
+        for change in log.iter() {
+            if let Change::Write { file, offset, bytes } = change
+                && *file == id
+            {
+                durable.share(cached, *offset, bytes.len());
+            }
+        }
+        log.retain(|change| change.file() != Some(id));
+    }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn sync_directory(&mut self, directory: Option<&Path>) {
+        let names_durable = &mut self.names_durable;
+        self.log.retain(|change| match change {
+            Change::Name { path, file } if path.parent() == directory => {
+                match file {
+                    Some(id) => names_durable.insert(path.clone(), *id),
+                    None => names_durable.remove(path),
+                };
+                false
+            }
+            _ => true,
+        });
+        self.forget_unreachable();
+    }
+
+    /// A file that is whole and durable at once, in place of what the path led to.
+    pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) {
+        self.take_away(path);
+        let id = self.create(path);
+        self.write(id, 0, bytes);
+        self.sync(id);
+        self.log.retain(|change| !matches!(change, Change::Name { path: p, .. } if p == path));
+        self.names_durable.insert(path.to_owned(), id);
+    }
+
+    /// Deletes durably and at once.
+    pub(super) fn take_away(&mut self, path: &Path) {
+        self.names.remove(path);
+        self.names_durable.remove(path);
+        self.log.retain(|change| !matches!(change, Change::Name { path: p, .. } if p == path));
+        self.forget_unreachable();
+    }
+
+    pub(super) fn note_opened(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.opened += 1;
+        }
+    }
+
+    pub(super) fn note_closed(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.opened = file.opened.saturating_sub(1);
+        }
+        self.forget_unreachable();
+    }
+
+    /// All handles are gone, without a word.
+    pub(super) fn forget_handles(&mut self) {
+        self.files.values_mut().for_each(|file| file.opened = 0);
+        self.forget_unreachable();
+    }
+
+    /// Drops the files that no name and no handle leads to, nor could after a crash.
+    fn forget_unreachable(&mut self) {
+        let Self { files, names, names_durable, log, .. } = self;
+        let in_log = |id: &FileId| {
+            log.iter().any(|change| matches!(change, Change::Name { file: Some(f), .. } if f == id))
+        };
+        files.retain(|id, file| {
+            file.opened > 0
+                || names.values().chain(names_durable.values()).any(|named| named == id)
+                || in_log(id)
+        });
+        log.retain(|change| change.file().is_none_or(|id| files.contains_key(&id)));
+    }
+}
