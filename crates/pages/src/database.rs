@@ -105,7 +105,7 @@ impl Shared {
             if !database.sealer.has_key(&request.key) {
                 return Err(Fault::WrongKey);
             }
-            locked(&database.guard).ensure(self.lower, name, exclusive)?;
+            locked(&database.guard).ensure(exclusive)?;
             return Ok(database);
         }
         let guard = Guard::acquire(self.lower, name, exclusive)?;
@@ -179,23 +179,16 @@ impl Guard {
 
     /// Makes sure that the lock is at least this strong, and that the file is still the one that
     /// its path names.
-    fn ensure(&mut self, lower: LowerVfs, name: FileName, exclusive: bool) -> Result<(), Fault> {
+    ///
+    /// The lock of a process that only reads is not raised: there would be a moment without one, or
+    /// with two, and what its connections recovered from the WAL was not synced for a writer.
+    fn ensure(&mut self, exclusive: bool) -> Result<(), Fault> {
         let mut moved = 0;
         let known = self.file.control(ffi::SQLITE_FCNTL_HAS_MOVED, &mut moved).is_ok();
         if known && moved != 0 {
             return Err(Fault::Corrupt("the file was moved or replaced while it was open"));
         }
-        if exclusive && !self.exclusive {
-            self.file.unlock(ffi::SQLITE_LOCK_NONE)?;
-            match Self::acquire(lower, name, true) {
-                Ok(stronger) => *self = stronger,
-                Err(fault) => {
-                    self.file.lock(ffi::SQLITE_LOCK_SHARED)?;
-                    return Err(fault);
-                }
-            }
-        }
-        Ok(())
+        if exclusive && !self.exclusive { Err(Fault::InUse) } else { Ok(()) }
     }
 }
 

@@ -19,8 +19,12 @@ pub enum Error {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// Another process has this database open.
-    #[error("{path} is in use by another process: close that one first")]
+    /// Another process has this database open, or this one has it open for reading only and it was
+    /// to be opened for writing.
+    #[error(
+        "{path} is in use by another process, or open for reading only in this one: \
+         close that one first"
+    )]
     InUse {
         /// The database.
         path: PathBuf,
@@ -69,8 +73,9 @@ pub enum Error {
     Io(#[source] rusqlite::Error),
 
     // Authority.
-    /// Not one page opens with this key. Nothing of the file was changed.
-    #[error("the key does not open {path}; it was left as it is")]
+    /// Not one of the first pages, nor of the first frames of its WAL, opens with this key: it is
+    /// another's key, or all of them are damaged. Nothing of the file was changed.
+    #[error("the key does not open {path}, or its beginning is damaged; it was left as it is")]
     WrongKey {
         /// The database.
         path: PathBuf,

@@ -270,12 +270,6 @@ impl LowerFile {
         Code::check(unsafe { function(self.pointer(), level) })
     }
 
-    pub(crate) fn unlock(&mut self, level: c_int) -> Result<(), Code> {
-        let function = self.methods().and_then(|m| m.xUnlock).ok_or(Code::IOERR)?;
-        // SAFETY: the file is open.
-        Code::check(unsafe { function(self.pointer(), level) })
-    }
-
     /// A file control whose argument is one `int`.
     pub(crate) fn control(&mut self, operation: c_int, value: &mut c_int) -> Result<(), Code> {
         let function = self.methods().and_then(|m| m.xFileControl).ok_or(Code::NOTFOUND)?;

@@ -100,7 +100,10 @@ fn a_second_process_is_told_that_the_database_is_in_use() {
     let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
     assert_eq!(in_another_process("read", &path), "opened true");
     assert_eq!(in_another_process("write", &path), "in use");
+    drop(reader);
+
     let writer = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
     assert_eq!(in_another_process("read", &path), "in use");
     writer.execute("INSERT INTO t VALUES (1)", []).unwrap();
     assert_eq!(dump(&reader).unwrap(), dump(&writer).unwrap());
@@ -204,15 +207,38 @@ fn reading_only_needs_no_write() {
     }
     assert_eq!(files(left.parent().unwrap()), before);
 
-    // Without a WAL it makes none, and follows one that a writer makes later.
+    // Without a WAL it makes none.
     drop(vfs.open(&left, &key(KEY), OpenMode::ReadWrite).unwrap());
     let before = files(left.parent().unwrap());
     assert_eq!(before.len(), 1);
     let reader = vfs.open(&left, &key(KEY), OpenMode::ReadOnly).unwrap();
     assert_eq!(dump(&reader).unwrap(), dump(&db).unwrap());
     assert_eq!(files(left.parent().unwrap()), before);
-    let writer = vfs.open(&left, &key(KEY), OpenMode::ReadWrite).unwrap();
+}
+
+/// To write, the lock of a process that reads had to be given up and taken anew: between the two
+/// anybody could write, and what the readers had recovered was never synced.
+#[test]
+fn a_database_that_is_open_for_reading_is_not_opened_for_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let vfs = vfs();
+    create(&vfs, &path).execute_batch("CREATE TABLE t (a)").unwrap();
+    let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
+    for mode in [OpenMode::ReadWrite, OpenMode::Create] {
+        let refused = vfs.open(&path, &key(KEY), mode);
+        assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
+    }
+    assert_eq!(in_another_process("read", &path), "opened true");
+    drop(reader);
+    // The other way round they share it, and readers follow the writer.
+    let writer = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    let reader = vfs.open(&path, &key(KEY), OpenMode::ReadOnly).unwrap();
     writer.execute("INSERT INTO t VALUES (3)", []).unwrap();
     assert_eq!(dump(&reader).unwrap(), dump(&writer).unwrap());
-    assert!(Image::of(&left).wal.len() > 4096);
+    drop(writer);
+    let writer = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
+    writer.execute("INSERT INTO t VALUES (4)", []).unwrap();
+    assert_eq!(dump(&reader).unwrap(), dump(&writer).unwrap());
+    assert!(Image::of(&path).wal.len() > 4096);
 }
