@@ -80,7 +80,7 @@ pub use options::Options;
 pub use profile::Profile;
 pub use receipt::Receipt;
 pub use space::Space;
-pub use status::{PeerStatus, Status};
+pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
 pub use larder_engine::{

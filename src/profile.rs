@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use crate::connections;
 use crate::error::{blocking, to_the_end};
 use crate::node::Node;
-use crate::status::{PeerStatus, Status};
+use crate::status::{Checked, PeerStatus, Status};
 use crate::system::System;
 use crate::{ErrorKind, Event, Invitation, Options, PeerReport, Result, Space, SpaceReport};
 
@@ -190,6 +190,26 @@ impl Profile {
         }
         let spaces = self.node().open_spaces().into_iter();
         Ok(spaces.map(|space| Space::new(space, Arc::clone(&self.handles))).collect())
+    }
+
+    /// Reads every file of the profile and checks it: its own first, then each space's. What is
+    /// damaged does not keep the rest from being checked.
+    ///
+    /// # Errors
+    /// The storage's, if not even the spaces' names can be read.
+    pub async fn check(&self) -> Result<Vec<Checked>> {
+        let node = Arc::clone(self.node());
+        let (own, names) =
+            blocking(move || Ok((node.engine.check(), node.engine.space_names()?))).await?;
+        let mut checked = vec![Checked { space: None, result: own.map_err(Into::into) }];
+        for name in names {
+            let result = match self.space(&name).await {
+                Ok(space) => space.check().await,
+                Err(error) => Err(error),
+            };
+            checked.push(Checked { space: Some(name), result });
+        }
+        Ok(checked)
     }
 
     /// What there is in the profile.

@@ -231,6 +231,15 @@ impl Space {
         self.read(larder_engine::Space::digest).await
     }
 
+    /// Reads the space's whole file and checks it: every page authenticates, tables and indexes
+    /// agree. Takes as long as reading the file does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) with what is wrong; the storage's.
+    pub async fn check(&self) -> Result<()> {
+        self.read(larder_engine::Space::check).await
+    }
+
     /// The devices enrolled in the space, as far as known here.
     ///
     /// # Errors

@@ -2,8 +2,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use larder_engine::SpaceStatus;
-use larder_types::{Timestamp, TransportId};
+use larder_types::{SpaceName, Timestamp, TransportId};
 use serde::{Serialize, Serializer};
+
+use crate::Result;
 
 /// What there is in a profile.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,6 +26,16 @@ pub struct Status {
     pub spaces: Vec<SpaceStatus>,
     /// The devices it has spoken to.
     pub peers: Vec<PeerStatus>,
+}
+
+/// What a check of one file came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Whose file it is: a space's, or the profile's own.
+    pub space: Option<SpaceName>,
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) with what is wrong; the storage's errors.
+    pub result: Result<()>,
 }
 
 /// A device that this one has spoken to.

@@ -135,6 +135,12 @@ Example:
     #[command(after_help = "Example:
   larder status --json")]
     Status,
+    /// Read everything in the profile and check that nothing is damaged
+    #[command(after_help = "Exit code 1: something is damaged; the rest is checked all the same.
+
+Example:
+  larder check")]
+    Check,
     /// List the receipts of a space, or export them for an outsider to check
     #[command(after_help = "An export holds headers, proofs and checkpoints, and no content.
 

@@ -261,6 +261,15 @@ impl Profile {
         &self.inner.embedder
     }
 
+    /// Reads the profile's own database, not those of its spaces, and checks that nothing in it is
+    /// damaged.
+    ///
+    /// # Errors
+    /// As [`Space::check`].
+    pub fn check(&self) -> Result<()> {
+        self.inner.with_db(|db| Ok(larder_store::check(db)?))
+    }
+
     /// The names of its spaces, sorted.
     ///
     /// # Errors

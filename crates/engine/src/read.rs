@@ -28,6 +28,15 @@ use crate::{Error, Result};
 const PAGE_MAX: usize = 1000;
 
 impl Space {
+    /// Reads the space's whole database and checks that nothing in it is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`](crate::StoreError::Damaged) with what is wrong; the storage's
+    /// errors.
+    pub fn check(&self) -> Result<()> {
+        Ok(larder_store::check(&*self.shared.pool.reader()?)?)
+    }
+
     /// A document, unless there is none or it was deleted.
     ///
     /// # Errors

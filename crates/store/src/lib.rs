@@ -7,6 +7,7 @@
 //! Invariants: nothing here decrypts a section or sees an unwrapped key; no clock is read and no
 //! randomness drawn; every error names the part of the database it concerns.
 
+mod check;
 mod error;
 pub mod migrate;
 mod pool;
@@ -15,6 +16,7 @@ pub mod space;
 mod sql;
 mod transaction;
 
+pub use check::check;
 pub use error::{ErrorKind, StoreError, kind_of};
 pub use pool::{Access, Lent, Opener, Pool, configure};
 pub use transaction::{begin, commit, savepoint};

@@ -45,6 +45,27 @@ fn what_is_missing_or_there_already_is_said() {
 }
 
 #[test]
+fn a_check_names_what_is_damaged_and_goes_on() {
+    let home = Home::with_space("laptop");
+    home.run(["space", "create", "shared:garden"]).code(0);
+    home.file("notes/long.txt", "a line of a long note\n".repeat(20_000));
+    home.run(["import", SPACE, home.path("notes").to_str().unwrap()]).code(0);
+    let whole = home.run(["check"]).code(0).out;
+    assert_eq!(whole, format!("profile: whole\nshared:garden: whole\n{SPACE}: whole\n"));
+
+    let files = Home::files(&home.profile());
+    let longest = files.iter().max_by_key(|(_, bytes)| bytes.len());
+    let (name, mut bytes) = longest.unwrap().clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(home.profile().join(name), bytes).unwrap();
+    let found = home.run(["check", "--json"]).code(1).lines();
+    let damaged: Vec<_> =
+        found.iter().filter(|line| !line["damage"].is_null()).map(|line| &line["what"]).collect();
+    assert_eq!((damaged, found.len()), (vec![SPACE], 3));
+}
+
+#[test]
 fn an_invitation_is_used_once_and_must_be_whole() {
     let first = Home::with_space("laptop");
     let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
@@ -86,7 +107,7 @@ fn wrong_command_lines_exit_with_2_and_help_with_0() {
     home.run(["init", "--passphrase", "secret"]).code(2);
     for command in [
         "init", "space", "import", "invite", "join", "serve", "sync", "list", "get", "put",
-        "delete", "search", "status", "receipts", "audit", "export", "demo",
+        "delete", "search", "status", "check", "receipts", "audit", "export", "demo",
     ] {
         let mut help = Command::new(env!("CARGO_BIN_EXE_larder"));
         let shown = ran(help.args([command, "--help"])).code(0);
