@@ -55,7 +55,11 @@ impl Imported {
 pub(crate) enum Notice<'a> {
     Item(&'a Item),
     Skipped(&'a Skip),
+    /// A unit is durable: its receipt, and how many documents it holds.
+    Committed(&'a Receipt, u64),
 }
+
+type Tell<'a> = dyn FnMut(Notice<'_>) + 'a;
 
 pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> {
     let out = call.out;
@@ -69,6 +73,17 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
     let mut shown = 0_u64;
     let mut on = |notice: Notice<'_>| match notice {
         Notice::Item(_) => bar.inc(1),
+        Notice::Committed(receipt, documents) => {
+            let line = CommittedLine {
+                event: "committed",
+                seq: receipt.seq,
+                entry: receipt.entry.to_string(),
+                documents,
+            };
+            if let Err(error) = out.json(&line) {
+                note(&error.to_string());
+            }
+        }
         Notice::Skipped(skip) => {
             if let Err(error) = out.json(&SkippedLine { event: "skipped", skip }) {
                 note(&error.to_string());
@@ -104,6 +119,14 @@ struct SkippedLine<'a> {
     event: &'static str,
     #[serde(flatten)]
     skip: &'a Skip,
+}
+
+#[derive(Serialize)]
+struct CommittedLine {
+    event: &'static str,
+    seq: u64,
+    entry: String,
+    documents: u64,
 }
 
 #[derive(Serialize)]
@@ -155,7 +178,7 @@ pub(crate) async fn import(
     folder: &Path,
     prune: bool,
     stop: &Interrupt,
-    on: &mut dyn FnMut(Notice<'_>),
+    on: &mut Tell<'_>,
 ) -> anyhow::Result<Imported> {
     let mut importer = Importer::new(space, prune).await?;
     let mut steps = read_ahead(folder.to_owned());
@@ -174,9 +197,9 @@ pub(crate) async fn import(
         }
     }
     if prune && !importer.done.interrupted {
-        importer.prune(folder).await?;
+        importer.prune(folder, on).await?;
     }
-    importer.finish().await
+    importer.finish(on).await
 }
 
 /// The folder's steps, read by a thread of their own.
@@ -240,7 +263,10 @@ impl<'a> Importer<'a> {
         })
     }
 
-    async fn take(&mut self, item: &Item, on: &mut dyn FnMut(Notice<'_>)) -> anyhow::Result<()> {
+    async fn take(&mut self, item: &Item, on: &mut Tell<'_>) -> anyhow::Result<()> {
+        if self.committing.as_ref().is_some_and(|unit| unit.task.is_finished()) {
+            self.settle(on).await?;
+        }
         if let Some(seen) = &mut self.seen {
             seen.insert(item.path.clone());
         }
@@ -273,10 +299,10 @@ impl<'a> Importer<'a> {
             self.counts.changed += 1;
         }
         self.counts.bytes += item.bytes;
-        self.commit_if_full().await
+        self.commit_if_full(on).await
     }
 
-    fn skip(&mut self, skip: &Skip, on: &mut dyn FnMut(Notice<'_>)) {
+    fn skip(&mut self, skip: &Skip, on: &mut Tell<'_>) {
         if skip.reason.is_loss() {
             self.done.skipped += 1;
         } else {
@@ -292,16 +318,16 @@ impl<'a> Importer<'a> {
         on(Notice::Skipped(skip));
     }
 
-    async fn commit_if_full(&mut self) -> anyhow::Result<()> {
+    async fn commit_if_full(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
         if self.unit.len() >= UNIT_DOCUMENTS_MAX || self.counts.bytes >= UNIT_BYTES_TARGET {
-            self.commit().await?;
+            self.commit(on).await?;
         }
         Ok(())
     }
 
     /// Starts to commit the unit at hand, once the one before it is durable.
-    async fn commit(&mut self) -> anyhow::Result<()> {
-        self.settle().await?;
+    async fn commit(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
+        self.settle(on).await?;
         if self.unit.is_empty() {
             return Ok(());
         }
@@ -313,9 +339,9 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    async fn settle(&mut self) -> anyhow::Result<()> {
+    async fn settle(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
         let Some(Committing { task, counts }) = self.committing.take() else { return Ok(()) };
-        task.await.context("the writer ended")?.with_context(|| {
+        let receipt = task.await.context("the writer ended")?.with_context(|| {
             let safe = self.done.created + self.done.changed;
             format!(
                 "a unit was not committed; {} before it are safe",
@@ -327,13 +353,14 @@ impl<'a> Importer<'a> {
         self.done.deleted += counts.deleted;
         self.done.bytes += counts.bytes;
         self.done.units += 1;
+        on(Notice::Committed(&receipt, counts.created + counts.changed));
         Ok(())
     }
 
     /// Deletes documents whose file is gone.
-    async fn prune(&mut self, folder: &Path) -> anyhow::Result<()> {
-        self.commit().await?;
-        self.settle().await?;
+    async fn prune(&mut self, folder: &Path, on: &mut Tell<'_>) -> anyhow::Result<()> {
+        self.commit(on).await?;
+        self.settle(on).await?;
         anyhow::ensure!(
             !self.is_partial,
             "a part of {} could not be read, so nothing was deleted; the rest is imported",
@@ -342,7 +369,7 @@ impl<'a> Importer<'a> {
         for object in self.gone().await? {
             self.unit.delete(object);
             self.counts.deleted += 1;
-            self.commit_if_full().await?;
+            self.commit_if_full(on).await?;
         }
         Ok(())
     }
@@ -366,9 +393,9 @@ impl<'a> Importer<'a> {
         }
     }
 
-    async fn finish(mut self) -> anyhow::Result<Imported> {
-        self.commit().await?;
-        self.settle().await?;
+    async fn finish(mut self, on: &mut Tell<'_>) -> anyhow::Result<Imported> {
+        self.commit(on).await?;
+        self.settle(on).await?;
         Ok(self.done)
     }
 }

@@ -172,17 +172,34 @@ pub(crate) struct Running {
 impl Running {
     /// Reads lines until the event comes.
     pub(crate) fn event(&mut self, name: &str) -> Value {
-        let mut line = String::new();
         loop {
-            line.clear();
-            let read = self.lines.read_line(&mut line).unwrap();
-            let errors = || fs::read_to_string(&self.errors).unwrap();
-            assert!(read > 0, "the process ended before its event {name}: {}", errors());
-            let value: Value = serde_json::from_str(&line).unwrap();
+            let Some(value) = self.line() else {
+                let errors = fs::read_to_string(&self.errors).unwrap();
+                panic!("the process ended before its event {name}: {errors}");
+            };
             if value["event"] == name {
                 return value;
             }
         }
+    }
+
+    /// The next line; none once the process has ended.
+    pub(crate) fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).unwrap();
+        (read > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Kills it, unless it has ended: no code of its runs any more. Answers with what it still said
+    /// (its exit code is -1 if it was killed).
+    pub(crate) fn kill(mut self) -> Ran {
+        let _ = self.child.kill();
+        self.finish()
     }
 
     /// Ctrl-C.

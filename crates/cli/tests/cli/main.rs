@@ -6,4 +6,6 @@ mod bad_input;
 mod demo;
 mod home;
 mod household;
+#[cfg(unix)]
+mod kills;
 mod refusals;
