@@ -78,6 +78,13 @@ impl XAes {
     }
 }
 
+impl Drop for XAes {
+    /// The key of each message was computed on the stack.
+    fn drop(&mut self) {
+        crate::wipe_stack();
+    }
+}
+
 /// Seals `plain` under a key that is used this once: AES-256-GCM over chunks of
 /// [`SECTION_CHUNK_BYTES`], each followed by its tag.
 ///

@@ -17,4 +17,4 @@ pub use keys::{
     AckKey, AckPublic, DeviceSigningKey, Envelope, SUITE, SealingKey, SealingPublic, TransportKey,
     check_signing_key, hpke_seal, verify,
 };
-pub use secret::Secret;
+pub use secret::{Secret, wipe_stack};

@@ -54,6 +54,18 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
+/// Overwrites the free part of this thread's stack, down to 32 KiB below the caller.
+///
+/// Ciphers expand keys into temporaries, and a move copies: what lies there is nobody's to wipe.
+/// To be called when the last holder of a key lets go. It reaches no other thread's stack.
+#[inline(never)]
+#[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
+pub fn wipe_stack() {
+    const BYTES: usize = 32 << 10;
+    let mut below = [0_u8; BYTES];
+    std::hint::black_box(&mut below);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

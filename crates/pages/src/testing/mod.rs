@@ -25,6 +25,8 @@ mod disk;
 mod locks;
 mod loss;
 mod media;
+#[cfg(target_os = "linux")]
+mod memory;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,3 +34,5 @@ mod tests;
 pub use dice::Dice;
 pub use disk::{Call, Disk, Operation, Outcome, Snapshot};
 pub use loss::Loss;
+#[cfg(target_os = "linux")]
+pub use memory::{MemorySearch, masked};

@@ -8,6 +8,8 @@ mod damage;
 mod disk;
 mod faults;
 mod law;
+#[cfg(target_os = "linux")]
+mod memory;
 mod power;
 mod refusal;
 mod sharing;
