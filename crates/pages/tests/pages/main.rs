@@ -7,10 +7,12 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod grammar;
 mod law;
 #[cfg(target_os = "linux")]
 mod memory;
 mod power;
 mod refusal;
 mod sharing;
+mod slt;
 mod trace;
