@@ -269,7 +269,7 @@ fn the_format_document_lists_every_limit_as_it_is() {
 }
 
 #[test]
-fn the_fuzz_targets_are_built_from_the_same_versions() {
+fn what_is_built_apart_is_built_from_the_same_versions() {
     let versions = |lock: &str| -> BTreeSet<(String, String)> {
         let text = read(&root().join(lock));
         let lines: Vec<&str> = text.lines().collect();
@@ -278,17 +278,25 @@ fn the_fuzz_targets_are_built_from_the_same_versions() {
             .filter_map(|pair| Some((value_of(pair[0], "name")?, value_of(pair[1], "version")?)))
             .collect()
     };
-    let (ours, theirs) = (versions("Cargo.lock"), versions("fuzz/Cargo.lock"));
-    let of_fuzzing = ["larder-fuzz", "libfuzzer-sys", "arbitrary"];
-    let breaches: Vec<String> = theirs
-        .difference(&ours)
-        .filter(|(name, _)| !of_fuzzing.contains(&name.as_str()))
-        .map(|(name, version)| format!("fuzz/Cargo.lock has {name} {version}"))
-        .collect();
-    none(
-        &breaches,
-        "cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml >/dev/null",
-    );
+    let ours = versions("Cargo.lock");
+    let apart = [
+        ("fuzz", &["larder-fuzz", "libfuzzer-sys", "arbitrary"][..]),
+        ("peers", &["peers-pages", "sqlcipher-src"]),
+    ];
+    for (folder, of_their_own) in apart {
+        let breaches: Vec<String> = versions(&format!("{folder}/Cargo.lock"))
+            .difference(&ours)
+            .filter(|(name, _)| !of_their_own.contains(&name.as_str()))
+            .map(|(name, version)| format!("{folder}/Cargo.lock has {name} {version}"))
+            .collect();
+        none(
+            &breaches,
+            &format!(
+                "cp Cargo.lock {folder}/ && \
+                 cargo metadata --manifest-path {folder}/Cargo.toml >/dev/null"
+            ),
+        );
+    }
 }
 
 #[test]
