@@ -86,21 +86,28 @@ impl WalFile {
         match Part::at(offset, out.len()).ok_or(Code::READ)? {
             Part::Header => self.read_header(out),
             Part::HeaderSums => self.read_below(out, offset),
-            Part::Frame(index) => {
-                match self.load(index) {
-                    // An answer of zeros names page 0, where SQLite ends the WAL.
-                    Err(Code::DAMAGED) if self.session.is_recovering() => {
-                        if self.is_durable(index)? { Err(Code::DAMAGED) } else { Ok(()) }
-                    }
-                    loaded => loaded.map(|_| self.copy_from(0, out)),
-                }
-            }
+            Part::Frame(index) => self.read_frame(index, out),
             Part::FrameHeader(index) => self.load_current(index).map(|_| self.copy_from(0, out)),
             Part::FrameSums(index) => self.load_current(index).map(|_| self.copy_from(16, out)),
             Part::FramePage(index) => {
                 self.load_current(index).map(|_| self.copy_from(FRAME_HEADER, out))
             }
         }
+    }
+
+    /// A whole frame, which only recovery reads. SQLite ends the WAL at one that is none of its
+    /// own: zeros, which name page 0, in place of one that does not authenticate; or one of an
+    /// older WAL, that a lost write left there. Neither may hide what was durable behind it.
+    fn read_frame(&mut self, index: u32, out: &mut [u8]) -> Result<(), Code> {
+        let ends = match self.load(index) {
+            Ok(_) => {
+                self.copy_from(0, out);
+                salts_of(out) != self.session.database.wal_salts.load(Ordering::Acquire)
+            }
+            Err(Code::DAMAGED) if self.session.is_recovering() => true,
+            Err(code) => return Err(code),
+        };
+        if ends && self.is_durable(index)? { Err(Code::DAMAGED) } else { Ok(()) }
     }
 
     fn copy_from(&self, at: usize, out: &mut [u8]) {
@@ -160,7 +167,7 @@ impl WalFile {
     /// leaves the salts of those behind out until it commits.)
     fn load_current(&mut self, index: u32) -> Result<u8, Code> {
         let flags = self.load(index)?;
-        let salts = u64::from_be_bytes(format::bytes(self.scratch.as_slice(), 8));
+        let salts = salts_of(self.scratch.as_slice());
         let known = self.session.database.wal_salts.load(Ordering::Acquire);
         let is_left_out = salts == 0 && self.session.has_written(index);
         if known == 0 || known == salts || is_left_out { Ok(flags) } else { Err(Code::DAMAGED) }
@@ -291,6 +298,10 @@ fn offset_of(index: u32) -> u64 {
 
 fn page_number(header: &[u8]) -> u32 {
     u32::from_be_bytes(format::bytes(header, 0))
+}
+
+fn salts_of(frame: &[u8]) -> u64 {
+    u64::from_be_bytes(format::bytes(frame, 8))
 }
 
 fn replace(frame: &mut Frame, at: usize, bytes: &[u8]) {

@@ -1,4 +1,5 @@
-//! Altered, lost, moved and exchanged bytes: an error, or the content proven whole.
+//! What a crash or a careless hand leaves: an error, or the content proven whole. (Tampering by
+//! rule, byte by byte, is in `tampering`.)
 
 use std::path::Path;
 
@@ -58,44 +59,6 @@ fn checkpoint(db: &Connection) {
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
-/// Every byte that is not content, and a sample of the others.
-fn positions(length: usize, start: usize, unit: usize) -> impl Iterator<Item = usize> {
-    (0..length).filter(move |position| {
-        let within = position.saturating_sub(start) % unit;
-        *position < start || within < 24 || within >= unit - 48 || position % 61 == 0
-    })
-}
-
-#[test]
-fn every_altered_byte_is_an_error_or_changes_nothing() {
-    let sample = Sample::new();
-    let (last, _) = sample.history.last().unwrap().clone();
-    assert_eq!(sample.open(&sample.image, OpenMode::ReadOnly).as_ref(), Ok(&last));
-
-    for position in positions(sample.image.main.len(), 0, PAGE) {
-        let mut image = sample.image.clone();
-        image.main[position] ^= 1 << (position % 8);
-        if let Ok(content) = sample.open(&image, OpenMode::ReadOnly) {
-            assert_eq!(content, last, "byte {position} of the database");
-        }
-    }
-    let (before_last, frames) = sample.history[sample.history.len() - 2].clone();
-    let mut errors = 0;
-    for position in positions(sample.image.wal.len(), WAL_HEADER, FRAME) {
-        let mut image = sample.image.clone();
-        image.wal[position] ^= 1 << (position % 8);
-        match sample.open(&image, OpenMode::ReadOnly) {
-            Err(_) => errors += 1,
-            // The last transaction cannot be told from one that a crash tore.
-            Ok(content) if position >= WAL_HEADER + frames * FRAME => {
-                assert!(content == last || content == before_last, "byte {position}");
-            }
-            Ok(content) => assert_eq!(content, last, "byte {position} of the WAL"),
-        }
-    }
-    assert!(errors > 300, "{errors} of the WAL's bytes gave errors");
-}
-
 #[test]
 fn a_database_that_does_not_open_stays_as_it_is() {
     let sample = Sample::new();
@@ -125,73 +88,6 @@ fn a_database_that_does_not_open_stays_as_it_is() {
         }
     }
     assert!(refused > 40, "{refused}");
-}
-
-#[test]
-fn pages_and_frames_count_only_in_their_own_place() {
-    let sample = Sample::new();
-    let (last, _) = sample.history.last().unwrap().clone();
-    let other = Sample::new();
-    let check = |name: &str, image: &Image| {
-        for mode in [OpenMode::ReadOnly, OpenMode::ReadWrite] {
-            match sample.open(image, mode) {
-                Ok(content) => assert_eq!(content, last, "{name}"),
-                Err(error) => assert!(!error.is_empty()),
-            }
-        }
-    };
-    let main = sample.image.main.clone();
-    let page = |bytes: &[u8], number: usize| bytes[(number - 1) * PAGE..number * PAGE].to_vec();
-    let frame = |bytes: &[u8], index: usize| {
-        let at = WAL_HEADER + (index - 1) * FRAME;
-        bytes[at..at + FRAME].to_vec()
-    };
-    let mut bare = Image { main: main.clone(), wal: Vec::new() };
-    bare.main[PAGE..2 * PAGE].copy_from_slice(&page(&main, 3));
-    bare.main[2 * PAGE..].copy_from_slice(&page(&main, 2));
-    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "two pages exchanged");
-
-    let mut bare = Image { main: main.clone(), wal: Vec::new() };
-    bare.main[PAGE..2 * PAGE].copy_from_slice(&page(&other.image.main, 2));
-    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "a page of another database");
-
-    let mut bare = Image { main: main.clone(), wal: Vec::new() };
-    bare.main[PAGE..2 * PAGE].copy_from_slice(&frame(&sample.image.wal, 1)[24..]);
-    assert!(sample.open(&bare, OpenMode::ReadOnly).is_err(), "a frame's page as a page");
-
-    let mut image = sample.image.clone();
-    let (first, second) = (frame(&image.wal, 1), frame(&image.wal, 2));
-    image.wal[WAL_HEADER..WAL_HEADER + FRAME].copy_from_slice(&second);
-    image.wal[WAL_HEADER + FRAME..WAL_HEADER + 2 * FRAME].copy_from_slice(&first);
-    check("two frames exchanged", &image);
-    assert!(sample.open(&image, OpenMode::ReadOnly).is_err());
-
-    // The whole WAL of another database: nothing in it is ours, so there is nothing to lose.
-    let foreign = Image { main, wal: other.image.wal };
-    let before = &sample.history[0].0;
-    let content = sample.open(&foreign, OpenMode::ReadOnly);
-    assert!(content.is_err() || content.as_ref() == Ok(before));
-}
-
-#[test]
-fn a_shortened_file_is_an_error_or_a_committed_prefix() {
-    let sample = Sample::new();
-    let full = &sample.history.last().unwrap().0;
-    for length in (0..sample.image.main.len()).step_by(512) {
-        let main = sample.image.main[..length].to_vec();
-        let bare = Image { main: main.clone(), wal: Vec::new() };
-        assert!(sample.open(&bare, OpenMode::ReadWrite).is_err(), "{length} bytes of it");
-        if let Ok(content) =
-            sample.open(&Image { main, ..sample.image.clone() }, OpenMode::ReadOnly)
-        {
-            assert_eq!(&content, full, "{length} bytes of it beside a WAL");
-        }
-    }
-    for length in (0..sample.image.wal.len()).step_by(1000) {
-        let image = Image { wal: sample.image.wal[..length].to_vec(), ..sample.image.clone() };
-        let content = sample.open(&image, OpenMode::ReadWrite).unwrap();
-        assert!(sample.history.iter().any(|(state, _)| *state == content), "{length} of the WAL");
-    }
 }
 
 /// A checkpoint writes page 1 in place; a crash may tear it, and the WAL still has it.

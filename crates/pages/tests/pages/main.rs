@@ -15,4 +15,5 @@ mod power;
 mod refusal;
 mod sharing;
 mod slt;
+mod tampering;
 mod trace;
