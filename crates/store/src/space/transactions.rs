@@ -62,10 +62,12 @@ pub fn append(
         return Err(StoreError::Misuse { part: PART, what });
     }
     let sql = "INSERT INTO transactions (log, first_seq, last_seq, signature)
-               VALUES (?1, ?2, ?3, ?4) RETURNING position";
+               VALUES (?1, ?2, ?3, ?4)";
     let params = params![log, Uint(first_seq), Uint(last_seq), signature];
+    // Not RETURNING: a row comes before the statement's end, where foreign keys are checked.
     conn.prepare_cached(sql)
-        .and_then(|mut statement| statement.query_row(params, |row| row.get(0)))
+        .and_then(|mut statement| statement.execute(params))
+        .map(|_| conn.last_insert_rowid())
         .writing(PART)
 }
 
