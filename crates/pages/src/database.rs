@@ -90,7 +90,7 @@ impl Shared {
     }
 
     /// The database at `path`, whose file is `file`: the one that is open already, or a new one
-    /// once the key proved right. Changes nothing on disk.
+    /// once the key proved right. Changes no byte on disk.
     pub(crate) fn attach(
         &self,
         path: &CStr,
@@ -212,7 +212,10 @@ impl Inspection<'_> {
             return self.empty();
         }
         let mut page: Box<Page> = Box::new([0; PAGE]);
-        self.file.read(page.as_mut_slice(), 0)?;
+        let filled = self.file.read(page.as_mut_slice(), 0)?;
+        if filled == Filled::Short && size >= PAGE as u64 {
+            return Err(Fault::Lower(Code::READ));
+        }
         if page.starts_with(format::MAGIC) {
             return Err(Fault::NotADatabase("a SQLite database without encryption"));
         }
@@ -224,7 +227,11 @@ impl Inspection<'_> {
         }
         let id: DatabaseId = format::bytes(page.as_slice(), 0);
         let sealer = Sealer::new(&self.request.key, id);
+        let as_found = page.clone();
         if sealer.open_page(1, &mut page).is_ok() {
+            if size == PAGE as u64 {
+                self.make_durable(&as_found)?;
+            }
             let pages_min = format::pages_in_header(&page);
             // A crash amid a checkpoint may leave the file short, but then there is a WAL.
             if size < u64::from(pages_min) * PAGE as u64 && !self.has_wal()? {
@@ -240,6 +247,17 @@ impl Inspection<'_> {
             return Err(Fault::Corrupt("its first page does not authenticate"));
         }
         Err(Fault::WrongKey)
+    }
+
+    /// The first page is written once without a WAL. If the process ended before that was synced,
+    /// or the sync failed, nothing would sync it before the first checkpoint: after a power failure
+    /// there would be a WAL with all that was committed, and no database that it belongs to.
+    fn make_durable(&mut self, first: &Page) -> Result<(), Code> {
+        if self.request.mode == OpenMode::ReadOnly {
+            return Ok(());
+        }
+        self.file.write(first, 0)?;
+        self.file.sync(ffi::SQLITE_SYNC_FULL)
     }
 
     fn empty(&self) -> Result<Found, Fault> {

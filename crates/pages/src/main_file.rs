@@ -60,7 +60,12 @@ impl MainFile {
         if number == 1 {
             self.pages_min_next = Some(format::pages_in_header(page));
         }
-        self.store(number, page)
+        let stored = self.store(number, page);
+        // A part of a first page is no database, and nobody could make one in its place.
+        if stored.is_err() && self.lower.size().is_ok_and(|size| size < PAGE as u64) {
+            let _ = self.lower.truncate(0);
+        }
+        stored
     }
 
     fn store(&mut self, number: u32, page: &Page) -> Result<(), Code> {

@@ -187,8 +187,7 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
     if journal != "wal" && mode == OpenMode::Create {
         // The first write of an empty database has no WAL yet: it runs without a journal file.
         for mode in ["memory", "wal"] {
-            journal =
-                connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0))?;
+            journal = set_journal_mode(&connection, mode)?;
         }
     }
     if journal != "wal" {
@@ -205,13 +204,24 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
     Ok(connection)
 }
 
+/// The statement answers before it commits, so whether it did is known only at its end.
+fn set_journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare(&format!("PRAGMA journal_mode={mode}"))?;
+    let mut rows = statement.query([])?;
+    let mut set = String::new();
+    while let Some(row) = rows.next()? {
+        set = row.get(0)?;
+    }
+    Ok(set)
+}
+
 /// Pages go straight into the file: a copy that a crash cuts is thrown away, so it needs no
 /// journal; and it is large, so it should not be written twice.
 fn set_up_copy(connection: Connection) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(PRAGMAS)?;
     connection.execute_batch(&format!("PRAGMA cache_size={COPY_CACHE_PAGES}"))?;
-    connection.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    set_journal_mode(&connection, "memory")?;
     connection.execute_batch("PRAGMA synchronous=FULL")?;
     if cfg!(target_vendor = "apple") {
         connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;

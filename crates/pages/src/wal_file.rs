@@ -122,30 +122,75 @@ impl WalFile {
     /// The header is clear, and its checksum is SQLite's. SQLite would take a WAL with a damaged
     /// one for empty and delete it, with all that is committed in it. (It reads the header in
     /// recovery alone, which may happen on closing too, and then without the locks that show it.)
-    ///
-    /// What a killed process wrote and did not sync is in the operating system's cache only, and
-    /// recovery takes it for committed: so it is synced first, or it could be sent to a peer and
-    /// then lost with the power.
     fn read_header(&mut self, out: &mut [u8]) -> Result<(), Code> {
         self.find_lower()?;
-        let synced = self.sync(ffi::SQLITE_SYNC_FULL);
-        // A medium that cannot be written need not be able to sync.
-        if !self.session.is_read_only() {
-            synced?;
-        }
         let mut header = [0; WAL_HEADER];
         self.read_below(&mut header, 0)?;
         if format::is_wal_header(&header) {
+            self.make_durable(&header)?;
             self.note_salts(&header);
         } else {
             for index in 1..=self.frames()? {
-                if self.load(index).is_ok() {
+                if self.flags(index)?.is_some() {
                     return Err(Code::DAMAGED);
                 }
             }
         }
         out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
         Ok(())
+    }
+
+    /// What a killed process wrote and did not sync is in the operating system's cache only, and
+    /// recovery takes it for committed: without this it could be sent to a peer and then be lost
+    /// with the power. A sync alone is not enough: if one failed in that process, the next one may
+    /// succeed though nothing reached the disk (Linux takes what it could not write for written).
+    /// So what is not known to be synced is written once more, as it is, and then synced.
+    fn make_durable(&mut self, header: &[u8; WAL_HEADER]) -> Result<(), Code> {
+        if self.session.is_read_only() {
+            // A medium that cannot be written need not be able to sync.
+            let _ = self.sync(ffi::SQLITE_SYNC_FULL);
+            return Ok(());
+        }
+        self.writable()?.write(header, 0)?;
+        for index in self.last_start(header)?..=self.frames()? {
+            if self.is_of(header, index)? {
+                let Self { lower, scratch, .. } = self;
+                let lower = lower.as_mut().ok_or(Code::WRITE)?;
+                if lower.read(scratch.as_mut_slice(), offset_of(index))? == Filled::Whole {
+                    lower.write(scratch.as_slice(), offset_of(index))?;
+                }
+            }
+        }
+        self.sync(ffi::SQLITE_SYNC_FULL)
+    }
+
+    /// The frame that the last transaction began with: those before it were synced. The first one
+    /// if none can be told.
+    fn last_start(&mut self, header: &[u8; WAL_HEADER]) -> Result<u32, Code> {
+        for index in (1..=self.frames()?).rev() {
+            let starts = |flags: u8| flags & STARTS_TRANSACTION != 0;
+            if self.is_of(header, index)? && self.flags(index)?.is_some_and(starts) {
+                return Ok(index);
+            }
+        }
+        Ok(1)
+    }
+
+    /// The flags of the frame at `index`, if it authenticates.
+    fn flags(&mut self, index: u32) -> Result<Option<u8>, Code> {
+        match self.load(index) {
+            Ok(flags) => Ok(Some(flags)),
+            Err(Code::DAMAGED) => Ok(None),
+            // What cannot be read now may be whole.
+            Err(code) => Err(code),
+        }
+    }
+
+    /// Whether the frame at `index` says that it is of the WAL with this header.
+    fn is_of(&mut self, header: &[u8; WAL_HEADER], index: u32) -> Result<bool, Code> {
+        let mut frame = [0; 16];
+        self.read_below(&mut frame, offset_of(index))?;
+        Ok(frame[8..] == header[16..24])
     }
 
     /// Whole frames in the file.
@@ -182,17 +227,9 @@ impl WalFile {
     /// losing it is damage, and not the torn end of a WAL. It was if a frame behind it began a
     /// transaction of the same WAL, since all before that one was synced first.
     fn is_durable(&mut self, index: u32) -> Result<bool, Code> {
-        let mut salts = [0; 8];
-        self.read_below(&mut salts, 16)?;
-        for later in index + 1..=self.frames()? {
-            let mut header = [0; 16];
-            self.read_below(&mut header, offset_of(later))?;
-            let same_wal = header[8..] == salts;
-            if same_wal && self.load(later).is_ok_and(|flags| flags & STARTS_TRANSACTION != 0) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut header = [0; WAL_HEADER];
+        self.read_below(&mut header, 0)?;
+        Ok(self.last_start(&header)? > index)
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), Code> {

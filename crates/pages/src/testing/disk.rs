@@ -79,6 +79,10 @@ pub enum Outcome {
     Fail(c_int),
     /// A read finds this many bytes and no more; a write stores this many and finds the disk full.
     Short(usize),
+    /// A sync answers with this result code, and what it should have made durable never will be,
+    /// unless it is written again: it can be read until the power fails, and later syncs succeed.
+    /// So Linux behaves. For other calls it is [`Outcome::Fail`].
+    Forget(c_int),
     /// The power fails during the call: it may have happened, and nothing works until
     /// [`Disk::crash`].
     Crash,
@@ -246,10 +250,15 @@ impl Disk {
         // Its lock ends here: what follows may be another thread's turn.
         let outcome = (locked(&self.hook))(&call);
         match outcome {
-            Outcome::Go => Ok(Permit { short: None, ends: None }),
-            Outcome::Short(bytes) => Ok(Permit { short: Some(bytes), ends: None }),
-            Outcome::Fail(code) => Err(Code::check(code).err().unwrap_or(failure)),
-            Outcome::Crash => Ok(Permit { short: None, ends: Some(failure) }),
+            Outcome::Go => Ok(Permit::default()),
+            Outcome::Short(bytes) => Ok(Permit { short: Some(bytes), ..Permit::default() }),
+            Outcome::Forget(code) if operation == Operation::Sync => {
+                Ok(Permit { forgets: Code::check(code).err(), ..Permit::default() })
+            }
+            Outcome::Fail(code) | Outcome::Forget(code) => {
+                Err(Code::check(code).err().unwrap_or(failure))
+            }
+            Outcome::Crash => Ok(Permit { ends: Some(failure), ..Permit::default() }),
         }
     }
 
@@ -327,8 +336,10 @@ impl Disk {
 }
 
 /// The hook's leave to make a call.
+#[derive(Default)]
 struct Permit {
     short: Option<usize>,
+    forgets: Option<Code>,
     /// The power fails once the call is made, which answers this.
     ends: Option<Code>,
 }
@@ -405,6 +416,10 @@ impl Handle {
     pub(super) fn sync(&mut self) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Sync, (0, 0), Code::FSYNC)?;
         let mut state = locked(&self.disk.state);
+        if let Some(code) = permit.forgets {
+            state.media.forget(self.file);
+            return Err(code);
+        }
         permit.end(&mut state)?;
         state.media.sync(self.file);
         if std::mem::take(&mut self.syncs_directory) {

@@ -9,8 +9,8 @@ pub(super) struct FileId(u64);
 
 /// What the medium and the cache above it hold.
 ///
-/// Invariant: `files[id].cached` is `files[id].durable` with the log's changes to it in order, and
-/// `names` is `names_durable` with the log's changes to names.
+/// Invariant: `files[id].cached` is `files[id].durable` with the log's changes to it in order (and
+/// those that were forgotten), and `names` is `names_durable` with the log's changes to names.
 #[derive(Clone, Default)]
 pub(super) struct Media {
     pub(super) files: BTreeMap<FileId, File>,
@@ -138,6 +138,11 @@ impl Media {
             }
         }
         log.retain(|change| change.file() != Some(id));
+    }
+
+    /// What of the file is not durable never will be, unless it is written again.
+    pub(super) fn forget(&mut self, id: FileId) {
+        self.log.retain(|change| change.file() != Some(id));
     }
 
     /// Makes the names in a directory durable.

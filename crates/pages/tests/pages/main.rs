@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod disk;
 mod faults;
+mod full;
 mod grammar;
 mod law;
 #[cfg(target_os = "linux")]
