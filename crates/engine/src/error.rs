@@ -114,6 +114,9 @@ pub enum Error {
     /// The transaction that this unit shared with others failed; nothing of it is left.
     #[error("the transaction failed, and nothing of it was kept: {0}")]
     Transaction(String),
+    /// The renewal of a key that several waited for failed; one of them was told why.
+    #[error("the key was not renewed, and everything is as it was: try again")]
+    RekeyFailed,
     /// A state that should not be possible.
     #[error("internal error, please report it: {0}")]
     Internal(String),

@@ -38,7 +38,7 @@ impl Profile {
         let id = SpaceId::from(entry.hash);
 
         let row = self.inner.add_space(id, name, &keys)?;
-        let shared = self.inner.shared(&row, keys, true)?;
+        let shared = self.inner.shared(&row, keys)?;
         let mut writer = prepare(self, &shared, &control)?;
         let header = entry.header.clone();
         writer.transact(|tx, state| {
@@ -81,7 +81,7 @@ pub(crate) fn prepare(
         let mut db = shared.pool.writer()?;
         SPACE.migrate(&mut db, Run::at(env.now()))?;
         let secret = control.secret().expose();
-        let wrapped = shared.vault.seal(&mut *env.entropy(), CONTROL, secret);
+        let wrapped = shared.home().vault.seal(&mut *env.entropy(), CONTROL, secret);
         let tx = larder_store::begin(&mut db)?;
         control::set_secret(&tx, CONTROL, &wrapped)?;
         larder_store::commit(tx)?;

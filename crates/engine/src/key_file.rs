@@ -1,4 +1,5 @@
-//! `profile.key`: the profile key, sealed under a passphrase or under a key the host app keeps.
+//! `profile.key`: the profile key, sealed under a passphrase or under a key the host app keeps, and
+//! which of the profile's databases it opens.
 
 use std::fs;
 use std::io::Write;
@@ -11,9 +12,11 @@ use larder_types::{Entropy, canonical};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
+use crate::steps::{self, Step};
 use crate::{Error, Result};
 
 const FILE: &str = "profile.key";
+const PARTIAL: &str = "profile.key.new";
 const FILE_BYTES_MAX: usize = 4096;
 const LABEL: &[u8] = b"larder/profile-key/v0";
 
@@ -41,10 +44,22 @@ struct KeyFile {
     v: u8,
     #[n(1)]
     suite: u16,
+    /// Which database of the profile the key opens; each purge makes the next.
     #[n(2)]
+    generation: u32,
+    #[n(3)]
     stretch: Option<Stretch>,
-    #[cbor(n(3), with = "minicbor::bytes")]
+    #[cbor(n(4), with = "minicbor::bytes")]
     wrapped: Vec<u8>,
+}
+
+/// What `profile.key` holds, opened.
+pub(crate) struct ProfileKey {
+    pub(crate) key: Secret<32>,
+    /// Which database of the profile it opens.
+    pub(crate) generation: u32,
+    /// What its passphrase costs to try; none if a host app keeps the key.
+    pub(crate) cost: Option<Argon2Params>,
 }
 
 #[derive(Encode, Decode)]
@@ -62,9 +77,11 @@ impl Stretch {
             .map_err(|e| Error::Corrupt(format!("{FILE}: {e}")))
     }
 
-    /// Authenticated with the wrapped key, so that nobody makes a passphrase cheaper to guess.
-    fn context(stretch: Option<&Self>) -> Vec<u8> {
+    /// Authenticated with the wrapped key, so that nobody makes a passphrase cheaper to guess, or
+    /// has the key open another database.
+    fn context(generation: u32, stretch: Option<&Self>) -> Vec<u8> {
         let mut context = LABEL.to_vec();
+        context.extend(generation.to_be_bytes());
         if let Some(stretch) = stretch {
             context.extend(canonical::encode(stretch));
         }
@@ -77,33 +94,33 @@ pub(crate) fn exists(dir: &Path) -> bool {
     dir.join(FILE).exists()
 }
 
-/// Draws a profile key and writes it to `dir`, sealed, in one step: a crash leaves all or nothing.
-pub(crate) fn create(
+/// Writes a profile key to `dir`, sealed, in one step: a crash leaves the file as it was or as it
+/// is to be. An error leaves it open which of the two is there.
+pub(crate) fn write(
     dir: &Path,
     unlock: &Unlock,
-    cost: Argon2Params,
+    key: &ProfileKey,
     entropy: &mut dyn Entropy,
-) -> Result<Secret<32>> {
+) -> Result<()> {
     let (stretch, wrapping) = match unlock {
         Unlock::Passphrase(passphrase) => {
             let mut salt = [0; 16];
             entropy.fill(&mut salt);
-            let stretch = Stretch { cost, salt };
+            let stretch = Stretch { cost: key.cost.unwrap_or_default(), salt };
             let key = stretch.key(passphrase)?;
             (Some(stretch), key)
         }
         Unlock::Key(key) => (None, key.clone()),
     };
-    let profile_key = Secret::random(entropy);
-    let context = Stretch::context(stretch.as_ref());
-    let wrapped = XAes::new(&wrapping).seal(entropy, &context, profile_key.expose());
-    let file = KeyFile { v: 0, suite: larder_crypto::SUITE, stretch, wrapped };
-    write_atomically(dir, FILE, &canonical::encode(&file))?;
-    Ok(profile_key)
+    let generation = key.generation;
+    let context = Stretch::context(generation, stretch.as_ref());
+    let wrapped = XAes::new(&wrapping).seal(entropy, &context, key.key.expose());
+    let file = KeyFile { v: 0, suite: larder_crypto::SUITE, generation, stretch, wrapped };
+    write_atomically(dir, FILE, &canonical::encode(&file))
 }
 
 /// Reads and opens the profile key. Nothing is written.
-pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<Secret<32>> {
+pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<ProfileKey> {
     let bytes = match fs::read(dir.join(FILE)) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -134,21 +151,32 @@ pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<Secret<32>> {
             return Err(Error::Invalid("this profile opens with a passphrase".into()));
         }
     };
-    let context = Stretch::context(file.stretch.as_ref());
+    let context = Stretch::context(file.generation, file.stretch.as_ref());
     let plain =
         XAes::new(&wrapping).open(&context, &file.wrapped).map_err(|_| Error::WrongPassphrase)?;
     let bytes: [u8; 32] =
         plain.as_slice().try_into().map_err(|_| damaged("its key has another length".into()))?;
-    Ok(Secret::new(bytes))
+    let cost = file.stretch.as_ref().map(|stretch| stretch.cost);
+    Ok(ProfileKey { key: Secret::new(bytes), generation: file.generation, cost })
+}
+
+/// Removes what a write that was cut left.
+pub(crate) fn remove_partial(dir: &Path) -> Result<()> {
+    let partial = dir.join(PARTIAL);
+    match fs::remove_file(&partial) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&partial, e)),
+        _ => Ok(()),
+    }
 }
 
 fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let (target, partial) = (dir.join(name), dir.join(format!("{name}.new")));
+    let (target, partial) = (dir.join(name), dir.join(PARTIAL));
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&partial, &target)?;
+        steps::reached(Step::KeyFileNamed)?;
         sync_dir(dir)
     };
     write().map_err(|e| Error::io(&target, e))

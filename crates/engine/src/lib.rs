@@ -17,16 +17,24 @@ mod effects;
 mod environment;
 mod error;
 mod export;
+mod files;
 mod found;
+mod home;
 mod key_file;
 mod keyring;
+mod mirror;
 mod model;
 mod pairing;
 mod profile;
+mod purge;
 mod read;
+mod rekey;
+#[cfg(test)]
+mod rekey_tests;
 mod rows;
 mod space;
 mod state;
+mod steps;
 mod storage;
 mod sync;
 mod touched;
@@ -49,10 +57,12 @@ pub use larder_search::{EmbedError, Embedder, HashedNgrams};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,
-    ReceiptInfo, SpaceStatus,
+    ReceiptInfo, RekeyStatus, SpaceStatus,
 };
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
+pub use purge::{PurgeProgress, Purged};
+pub use rekey::Rekey;
 pub use space::Space;
 pub use unit::{Base, UnitOfWork};
 pub use writer::SpaceWriter;

@@ -3,7 +3,8 @@
 use larder_document::{Heads, Object};
 use larder_log::act::Role;
 use larder_types::{
-    Clock, CollectionName, DeviceId, EntryHash, ObjectId, SpaceId, SpaceName, TransportId,
+    Clock, CollectionName, DeviceId, EntryHash, ObjectId, SpaceId, SpaceName, Timestamp,
+    TransportId,
 };
 use serde::{Serialize, Serializer};
 
@@ -212,6 +213,23 @@ pub struct LogStatus {
     pub forked: bool,
 }
 
+/// What there is to the renewal of a space's at-rest key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RekeyStatus {
+    /// None is wished for.
+    None,
+    /// One is wished for and not under way: it begins when the space is opened next.
+    Wished,
+    /// Under way.
+    Copying {
+        /// Pages of 4 KiB in the new file.
+        pages: u64,
+        /// Pages that there are now.
+        pages_total: u64,
+    },
+}
+
 /// What there is in a space.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SpaceStatus {
@@ -234,6 +252,11 @@ pub struct SpaceStatus {
     pub waiting: u64,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
+    /// When its at-rest key was drawn, as this device's clock had it.
+    #[serde(serialize_with = "as_text")]
+    pub key_created: Timestamp,
+    /// What there is to the renewal of that key.
+    pub rekey: RekeyStatus,
     /// The logs.
     pub logs: Vec<LogStatus>,
     /// The devices.

@@ -150,7 +150,7 @@ impl Profile {
             return Err(Error::Invitation(message));
         }
         let id = joining_id(&invitation);
-        let purpose = format!("joining/{id}");
+        let purpose = joining_purpose(&id);
         let kept = self.inner.with_db(|db| Ok(table::joining(db, &id)?))?;
         let keys = if let Some(kept) = kept {
             keys_of(&self.inner.unseal(&purpose, &kept.wrapped)?)?
@@ -192,7 +192,7 @@ impl Profile {
             .map_err(|e| Error::Invitation(e.to_string()))?;
         self.inner.make_room(&welcome.name)?;
         let row = self.inner.add_space(welcome.space, &welcome.name, &joining.keys)?;
-        let shared = self.inner.shared(&row, joining.keys, true)?;
+        let shared = self.inner.shared(&row, joining.keys)?;
         let writer = prepare(self, &shared, &ControlSecret::new(welcome.control))?;
         self.inner.joined(&welcome.space)?;
         self.inner.write_db(|db| Ok(table::remove_joining(db, &id)?))?;
@@ -219,6 +219,10 @@ impl Joining {
 
 fn joining_id(invitation: &Invitation) -> Hash {
     sha256(&[b"larder/invitation/v0", invitation.secret.expose()])
+}
+
+pub(crate) fn joining_purpose(id: &Hash) -> String {
+    format!("joining/{id}")
 }
 
 fn keys_of(secrets: &Secret<96>) -> Result<OwnKeys> {

@@ -3,33 +3,32 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_crypto::password::Argon2Params;
-use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey, kdf};
+use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey};
 use larder_search::{Embedder, HashedNgrams};
 use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
-use larder_store::{Access as ConnAccess, Pool, StoreError};
+use larder_store::{Access as ConnAccess, StoreError};
 use larder_types::limits::NAME_BYTES_MAX;
 use larder_types::limits::PEER_ADDRESSES_MAX as ADDRESSES_MAX;
-use larder_types::{Hash, MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
+use larder_types::{MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
 use rusqlite::Connection;
 
-use crate::key_file::{self, Unlock};
+use crate::files::{self, PARTIAL, SPACES};
+use crate::home::Home;
+use crate::key_file::{self, ProfileKey, Unlock};
 use crate::keyring::OwnKeys;
+use crate::mirror::Mirror;
 use crate::pairing::Open;
+use crate::rekey::file_purpose;
 use crate::space::Shared;
 use crate::storage::Storage;
-use crate::vault::Vault;
+use crate::vault::{self, Vault};
 use crate::writer::End;
 use crate::{Environment, Error, Result, Space, SpaceWriter};
-
-const FILE: &str = "profile.db";
-const PARTIAL: &str = "profile-new.db";
-const LOCK: &str = "lock";
-const SPACES: &str = "spaces";
 
 /// How a profile is set up or opened.
 #[derive(Clone, Default)]
@@ -77,19 +76,22 @@ pub(crate) struct Inner {
     pub(crate) env: Arc<dyn Environment>,
     pub(crate) storage: Storage,
     access: Access,
-    profile_key: Secret<32>,
-    vault: Vault,
+    /// Which database of the profile it is.
+    pub(crate) generation: u32,
+    /// What its passphrase costs to try.
+    pub(crate) cost: Option<Argon2Params>,
+    pub(crate) vault: Vault,
     transport: TransportKey,
     label: String,
     pub(crate) member: MemberId,
-    embedder: Arc<dyn Embedder>,
+    pub(crate) embedder: Arc<dyn Embedder>,
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
     lock: Mutex<Option<File>>,
 }
 
-type Db = Arc<Mutex<Option<Connection>>>;
+pub(crate) type Db = Arc<Mutex<Option<Connection>>>;
 
 impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,22 +117,23 @@ impl Profile {
         options: ProfileOptions,
     ) -> Result<Self> {
         check_label(options.label.as_deref())?;
-        check_vacant(dir)?;
+        files::check_vacant(dir)?;
         let spaces = dir.join(SPACES);
-        make_dirs(&spaces).map_err(|e| Error::io(&spaces, e))?;
-        private(dir)?;
-        let lock = lock(dir, Access::ReadWrite)?;
+        files::make_dirs(&spaces).map_err(|e| Error::io(&spaces, e))?;
+        files::private(dir)?;
+        let lock = files::lock(dir, Access::ReadWrite)?;
         // Another process may have made one meanwhile.
-        check_vacant(dir)?;
+        files::check_vacant(dir)?;
         let mut entropy = env.entropy();
-        let cost = options.passphrase_cost;
-        let profile_key = key_file::create(dir, unlock, cost, &mut *entropy)?;
+        let key = Secret::random(&mut *entropy);
+        let key = ProfileKey { key, generation: 0, cost: Some(options.passphrase_cost) };
+        key_file::write(dir, unlock, &key, &mut *entropy)?;
         let storage = if options.plain_control {
             Storage::Plain { dir: dir.to_owned() }
         } else {
             Storage::disk(&*env, dir, false)?
         };
-        Self::start(env, storage, Access::ReadWrite, profile_key, options, lock)
+        Self::start(env, storage, Access::ReadWrite, &key, options, lock)
     }
 
     /// Opens the profile in `dir`.
@@ -148,13 +151,14 @@ impl Profile {
         if !key_file::exists(dir) {
             return Err(Error::NotFound(format!("there is no profile in {}", dir.display())));
         }
-        let lock = lock(dir, access)?;
-        let profile_key = key_file::open(dir, unlock)?;
-        let missing = !dir.join(FILE).exists();
-        if missing && (has_spaces(dir) || access == Access::ReadOnly) {
+        let lock = files::lock(dir, access)?;
+        let key = key_file::open(dir, unlock)?;
+        let file = dir.join(files::profile_db(key.generation));
+        let is_new = key.generation == 0 && !files::has_spaces(dir);
+        if !file.exists() && (!is_new || access == Access::ReadOnly) {
             return Err(Error::Corrupt(format!(
                 "{} is missing though the profile has spaces: restore it from a backup",
-                dir.join(FILE).display()
+                file.display()
             )));
         }
         let storage = if options.plain_control {
@@ -162,7 +166,7 @@ impl Profile {
         } else {
             Storage::disk(&*env, dir, access == Access::ReadOnly)?
         };
-        Self::start(env, storage, access, profile_key, options, lock)
+        Self::start(env, storage, access, &key, options, lock)
     }
 
     /// A profile that leaves nothing on disk and is gone when it is dropped: for tests of apps.
@@ -173,31 +177,36 @@ impl Profile {
         let mut name = [0; 16];
         env.entropy().fill(&mut name);
         let storage = Storage::Memory { name: hex(&name) };
-        let profile_key = Secret::random(&mut *env.entropy());
-        Self::start(env, storage, Access::ReadWrite, profile_key, options, None)
+        let key = Secret::random(&mut *env.entropy());
+        let key = ProfileKey { key, generation: 0, cost: None };
+        Self::start(env, storage, Access::ReadWrite, &key, options, None)
     }
 
     fn start(
         env: Arc<dyn Environment>,
         storage: Storage,
         access: Access,
-        profile_key: Secret<32>,
+        profile_key: &ProfileKey,
         options: ProfileOptions,
         lock: Option<File>,
     ) -> Result<Self> {
-        let key = kdf::hkdf_sha256(profile_key.expose(), &[], b"larder/profile-db/v0");
-        let vault = Vault::of_profile(&profile_key);
+        let ProfileKey { key: profile_key, generation, cost } = profile_key;
+        let key = vault::profile_db_key(profile_key);
+        let vault = Vault::of_profile(profile_key);
         let writing = access == Access::ReadWrite;
         let conn_access = if writing { ConnAccess::Write } else { ConnAccess::Read };
-        if writing {
+        if writing && *generation == 0 {
             set_up(&storage, &key, &*env, &vault, options.label.as_deref())?;
         }
-        let mut db = storage.open(FILE, &key, true, conn_access)?;
+        let file = files::profile_db(*generation);
+        let mut db = storage.open(&file, &key, *generation == 0, conn_access)?;
         if writing {
             PROFILE.migrate(&mut db, Run::at(env.now()))?;
             if table::key(&db, TRANSPORT)?.is_none() {
                 initialise(&mut db, &*env, &vault, options.label.as_deref())?;
             }
+            // Left-overs take room and do no other harm: no reason not to open.
+            let _ = files::sweep(&storage, *generation, &table::spaces(&db)?);
         } else {
             PROFILE.verify(&db)?;
         }
@@ -210,7 +219,8 @@ impl Profile {
             env,
             storage,
             access,
-            profile_key,
+            generation: *generation,
+            cost: *cost,
             vault,
             transport,
             label: String::from_utf8_lossy(&label).into_owned(),
@@ -293,7 +303,7 @@ impl Profile {
             return Err(Error::NotFound(message));
         };
         let keys = self.inner.own_keys(&row.space)?;
-        let shared = self.inner.shared(&row, keys, false)?;
+        let shared = self.inner.shared(&row, keys)?;
         if self.is_read_only() {
             SPACE.verify(&*shared.pool.reader()?)?;
             let reader = shared.pool.reader()?;
@@ -301,8 +311,10 @@ impl Profile {
             return Ok((Space { shared: Arc::clone(&shared) }, None));
         }
         SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
-        let writer =
-            SpaceWriter::open(&shared, End { size: row.mirror_seq, root: row.mirror_root })?;
+        let signed = End { size: row.mirror_seq, root: row.mirror_root };
+        let mut writer = SpaceWriter::open(&shared, signed)?;
+        // A wish that cannot be kept now is one for the next time.
+        let _ = writer.check_key_age();
         Ok((writer.space(), Some(writer)))
     }
 
@@ -321,6 +333,28 @@ impl Profile {
     /// The storage's errors.
     pub fn set_listen_port(&self, port: u16) -> Result<()> {
         self.inner.write_db(|db| Ok(table::set_setting(db, PORT, &port.to_be_bytes())?))
+    }
+
+    /// When the profile key was drawn, as this device's clock had it.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn key_created(&self) -> Result<Option<Timestamp>> {
+        self.time_setting(KEY_CREATED)
+    }
+
+    /// Since when a purge is wished for that was begun and cut.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn purge_wished(&self) -> Result<Option<Timestamp>> {
+        self.time_setting(PURGE_WISHED)
+    }
+
+    fn time_setting(&self, name: &str) -> Result<Option<Timestamp>> {
+        let bytes = self.inner.with_db(|db| Ok(table::setting(db, name)?))?;
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        Ok(bytes.map(|bytes| Timestamp(u64::from_be_bytes(bytes))))
     }
 
     /// The devices that this one has met, the latest first.
@@ -359,12 +393,7 @@ impl Profile {
     /// # Errors
     /// The storage's errors.
     pub fn close(&self) -> Result<()> {
-        let closed = match self.inner.lock_db().take() {
-            Some(db) => db
-                .close()
-                .map_err(|(_, source)| StoreError::Write { part: "connection", source }.into()),
-            None => Ok(()),
-        };
+        let closed = self.inner.close_db();
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
     }
@@ -373,6 +402,21 @@ impl Profile {
 impl Inner {
     fn lock_db(&self) -> MutexGuard<'_, Option<Connection>> {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the profile's database.
+    pub(crate) fn close_db(&self) -> Result<()> {
+        let Some(db) = self.lock_db().take() else { return Ok(()) };
+        let failed = |source| StoreError::Write { part: "connection", source };
+        Ok(db.close().map_err(|(_, source)| failed(source))?)
+    }
+
+    /// Works with the connection to the profile's database.
+    pub(crate) fn with_db_mut<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
+        work(self.lock_db().as_mut().ok_or(StoreError::Closed)?)
     }
 
     /// Reads the profile's database.
@@ -401,7 +445,7 @@ impl Inner {
             let message = format!("there is a space '{name}' in this profile already");
             return Err(Error::AlreadyExists(message));
         }
-        self.storage.remove(&row.file)?;
+        self.storage.remove(&row.home.file)?;
         self.write_db(|db| Ok(table::remove_space(db, &row.space)?))
     }
 
@@ -413,14 +457,20 @@ impl Inner {
         keys: &OwnKeys,
     ) -> Result<table::Space> {
         let mut entropy = self.env.entropy();
-        let file_key: Secret<32> = Secret::random(&mut *entropy);
+        let secret: Secret<32> = Secret::random(&mut *entropy);
+        let created_at = self.env.now();
+        let home = table::Home {
+            file: files::space_db(&id, 0),
+            wrapped_key: self.vault.seal(&mut *entropy, &file_purpose(&id), secret.expose()),
+            key_created_at: created_at,
+            rekey_wished_at: None,
+        };
         let row = table::Space {
             space: id,
             name: name.clone(),
-            file: format!("{SPACES}/{id}.db"),
-            wrapped_key: self.vault.seal(&mut *entropy, &file_purpose(&id), file_key.expose()),
+            home,
             device: keys.device(),
-            created_at: self.env.now(),
+            created_at,
             state: Membership::Joining,
             mirror_seq: 0,
             mirror_root: None,
@@ -457,31 +507,22 @@ impl Inner {
 
     /// What the writer and the readers of a space share.
     pub(crate) fn shared(
-        &self,
+        self: &Arc<Self>,
         row: &table::Space,
         keys: OwnKeys,
-        create: bool,
     ) -> Result<Arc<Shared>> {
-        let id = row.space;
-        let file_key: Secret<32> = self.vault.open(&file_purpose(&id), &row.wrapped_key)?;
-        let (storage, file) = (self.storage.clone(), row.file.clone());
-        let path = storage.path(&file);
-        let pool = Pool::new(Box::new(move |access| {
-            storage.open(&file, &file_key, create, access).map_err(StoreError::open)
-        }));
-        Ok(Arc::new(Shared {
-            id,
-            name: row.name.clone(),
-            keys,
-            env: Arc::clone(&self.env),
-            vault: Vault::of_space(&self.profile_key, &id),
-            embedder: Arc::clone(&self.embedder),
-            pool,
-            file: path,
-            mirror: Mirror { db: Arc::clone(&self.db), noted: Mutex::new(row.mirror_seq) },
-            published: RwLock::default(),
-            frozen: OnceLock::new(),
-        }))
+        let home = self.home(row)?;
+        Ok(Arc::new(Shared::new(Arc::clone(self), row, keys, home)))
+    }
+
+    /// Where a space's database is, and what opens it.
+    pub(crate) fn home(&self, row: &table::Space) -> Result<Home> {
+        let secret = self.vault.open(&file_purpose(&row.space), &row.home.wrapped_key)?;
+        Ok(Home::new(&self.storage, &row.space, row.home.clone(), &secret))
+    }
+
+    pub(crate) fn mirror(&self, row: &table::Space) -> Mirror {
+        Mirror::new(Arc::clone(&self.db), row.mirror_seq)
     }
 
     /// Seals a secret of this profile's.
@@ -495,35 +536,6 @@ impl Inner {
     }
 }
 
-/// The profile's memory of how far a space's own log was signed: a space file that is behind it was
-/// rolled back. Written lazily; behind by a little is normal.
-pub(crate) struct Mirror {
-    db: Db,
-    noted: Mutex<u64>,
-}
-
-impl Mirror {
-    /// The own log has grown to `seq`. Written every [`MIRROR_ENTRIES`] entries; a failure to do so
-    /// is no failure of the commit.
-    pub(crate) fn note(&self, space: &SpaceId, seq: u64, root: &Hash) {
-        let noted = *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if seq >= noted.saturating_add(MIRROR_ENTRIES) {
-            let _ = self.write(space, seq, root);
-        }
-    }
-
-    /// Writes it now, if it has grown.
-    pub(crate) fn write(&self, space: &SpaceId, seq: u64, root: &Hash) -> Result<()> {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if seq > *noted {
-            let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-            table::set_mirror(db.as_ref().ok_or(StoreError::Closed)?, space, seq, root)?;
-            *noted = seq;
-        }
-        Ok(())
-    }
-}
-
 /// Makes the profile's database under another name first: a crash leaves all of it or nothing, and
 /// what it left is made anew.
 fn set_up(
@@ -533,7 +545,9 @@ fn set_up(
     vault: &Vault,
     label: Option<&str>,
 ) -> Result<()> {
-    let (Some(target), Some(partial)) = (storage.path(FILE), storage.path(PARTIAL)) else {
+    let (Some(target), Some(partial)) =
+        (storage.path(&files::profile_db(0)), storage.path(PARTIAL))
+    else {
         return Ok(());
     };
     if target.exists() {
@@ -551,38 +565,6 @@ fn set_up(
         None => Ok(()),
     });
     put.map_err(|e| Error::io(&target, e))
-}
-
-/// Refuses a directory that holds a profile, or the rest of one: its key file is what opens it.
-fn check_vacant(dir: &Path) -> Result<()> {
-    if key_file::exists(dir) {
-        let message = format!("there is a profile in {} already", dir.display());
-        return Err(Error::AlreadyExists(message));
-    }
-    if dir.join(FILE).exists() || has_spaces(dir) {
-        return Err(Error::Corrupt(format!(
-            "there is a profile in {} without its profile.key, and nothing opens it without that: \
-             restore the file from a backup, or choose another directory",
-            dir.display()
-        )));
-    }
-    Ok(())
-}
-
-fn has_spaces(dir: &Path) -> bool {
-    fs::read_dir(dir.join(SPACES)).is_ok_and(|mut dir| dir.next().is_some())
-}
-
-/// Makes a directory and those above it, durably.
-fn make_dirs(dir: &Path) -> std::io::Result<()> {
-    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
-    let made: Vec<&Path> = dir.ancestors().take_while(is_new).collect();
-    fs::create_dir_all(dir)?;
-    for parent in made.iter().filter_map(|dir| dir.parent()) {
-        let here = parent.as_os_str().is_empty();
-        key_file::sync_dir(if here { Path::new(".") } else { parent })?;
-    }
-    Ok(())
 }
 
 fn check_label(label: Option<&str>) -> Result<()> {
@@ -611,45 +593,10 @@ fn initialise(
     let tx = larder_store::begin(db)?;
     table::set_setting(&tx, LABEL, label.as_bytes())?;
     table::set_setting(&tx, MEMBER, member.as_bytes())?;
+    table::set_setting(&tx, KEY_CREATED, &env.now().0.to_be_bytes())?;
     table::set_key(&tx, TRANSPORT, &wrapped)?;
     larder_store::commit(tx)?;
     Ok(())
-}
-
-fn lock(dir: &Path, access: Access) -> Result<Option<File>> {
-    let path: PathBuf = dir.join(LOCK);
-    let opened = match access {
-        Access::ReadWrite => File::options().create(true).truncate(false).write(true).open(&path),
-        Access::ReadOnly => File::open(&path),
-    };
-    let file = match opened {
-        Ok(file) => file,
-        // On a medium that cannot be written nobody writes.
-        Err(e) if access == Access::ReadOnly && e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::io(&path, e)),
-    };
-    let locked = match access {
-        Access::ReadWrite => file.try_lock(),
-        Access::ReadOnly => file.try_lock_shared(),
-    };
-    match locked {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(e)) => Err(Error::io(&path, e)),
-    }
-}
-
-/// Only its owner may enter the directory, where the operating system has the notion.
-fn private(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(dir, mode).map_err(|e| Error::io(dir, e))?;
-    }
-    key_file::sync_dir(dir).map_err(|e| Error::io(dir, e))
 }
 
 fn peer_of(peer: table::Peer) -> Peer {
@@ -669,19 +616,18 @@ impl OwnKeys {
     }
 }
 
-fn file_purpose(id: &SpaceId) -> String {
-    format!("file/{id}")
-}
-
 fn key_purpose(id: &SpaceId, name: &str) -> String {
     format!("{id}/{name}")
 }
 
 const TRANSPORT: &str = "transport";
+/// When the profile key was drawn.
+pub(crate) const KEY_CREATED: &str = "key created";
+/// Since when a purge is wished for that is not done.
+pub(crate) const PURGE_WISHED: &str = "purge wished";
 const LABEL: &str = "label";
 const MEMBER: &str = "member";
 const PORT: &str = "port";
 const SIGNING: &str = "signing";
 const ACK: &str = "ack";
 const SEALING: &str = "sealing";
-const MIRROR_ENTRIES: u64 = 64;

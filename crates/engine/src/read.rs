@@ -262,7 +262,7 @@ impl Space {
             forked: log.stopped.is_some(),
         });
         let logs = logs.collect();
-        let file_bytes = match &self.shared.file {
+        let file_bytes = match self.shared.home().path() {
             Some(file) => [file.clone(), file.with_extension("db-wal")]
                 .iter()
                 .filter_map(|file| std::fs::metadata(file).ok())
@@ -279,6 +279,8 @@ impl Space {
             entries: counts.entries,
             waiting: counts.sections_waiting + counts.sections_missing,
             file_bytes,
+            key_created: self.shared.home().row.key_created_at,
+            rekey: self.shared.rekey_status()?,
             logs,
             devices,
         })

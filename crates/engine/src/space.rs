@@ -1,17 +1,19 @@
 //! One space of one device: its database, its keys, and what both its writer and its readers know.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
+use larder_store::profile::{self as table, Membership};
 use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
 
+use crate::home::Home;
 use crate::keyring::{Keyring, OwnKeys};
-use crate::model::DeviceInfo;
-use crate::profile::Mirror;
-use crate::vault::Vault;
+use crate::mirror::Mirror;
+use crate::model::{DeviceInfo, RekeyStatus};
+use crate::profile::Inner;
+use crate::rekey::Rekey;
 use crate::{Environment, Error, Result};
 
 /// What a space's writer and its readers share.
@@ -20,11 +22,12 @@ pub(crate) struct Shared {
     pub(crate) name: SpaceName,
     pub(crate) keys: OwnKeys,
     pub(crate) env: Arc<dyn Environment>,
-    pub(crate) vault: Vault,
+    pub(crate) profile: Arc<Inner>,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) pool: Pool,
-    /// The database's file; none for a space in memory.
-    pub(crate) file: Option<PathBuf>,
+    /// Where the database is; changes with its key.
+    home: RwLock<Arc<Home>>,
+    rekey: Mutex<Rekey>,
     pub(crate) mirror: Mirror,
     /// What the last transaction made of roster and secrets; none before the first is read.
     pub(crate) published: RwLock<Option<Arc<Published>>>,
@@ -47,6 +50,53 @@ pub(crate) struct Published {
 }
 
 impl Shared {
+    pub(crate) fn new(profile: Arc<Inner>, row: &table::Space, keys: OwnKeys, home: Home) -> Self {
+        // A row that is not complete yet has a database that may not be there.
+        let creates = row.state == Membership::Joining;
+        Self {
+            id: row.space,
+            name: row.name.clone(),
+            keys,
+            env: Arc::clone(&profile.env),
+            embedder: Arc::clone(&profile.embedder),
+            pool: Pool::new(home.opener(creates)),
+            home: RwLock::new(Arc::new(home)),
+            rekey: Mutex::new(Rekey::Idle),
+            mirror: profile.mirror(row),
+            published: RwLock::default(),
+            frozen: OnceLock::new(),
+            profile,
+        }
+    }
+
+    pub(crate) fn home(&self) -> Arc<Home> {
+        Arc::clone(&self.home.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on the database is in another file, which is like the one before.
+    pub(crate) fn move_to(&self, home: Home) {
+        let opener = home.opener(false);
+        let mut place = self.home.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *place, Arc::new(home));
+        drop(place);
+        old.retire();
+        self.pool.switch(opener);
+    }
+
+    pub(crate) fn set_rekey(&self, rekey: Rekey) {
+        *self.rekey.lock().unwrap_or_else(PoisonError::into_inner) = rekey;
+    }
+
+    pub(crate) fn rekey_status(&self) -> Result<RekeyStatus> {
+        let rekey = *self.rekey.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Rekey::Copying { pages, pages_total } = rekey {
+            return Ok(RekeyStatus::Copying { pages, pages_total });
+        }
+        let row = self.profile.with_db(|db| Ok(table::space(db, &self.id)?))?;
+        let wished = row.is_some_and(|row| row.home.rekey_wished_at.is_some());
+        Ok(if wished { RekeyStatus::Wished } else { RekeyStatus::None })
+    }
+
     /// From now on this device signs nothing in this space. The first reason stays.
     pub(crate) fn freeze(&self, why: Frozen) {
         let _ = self.frozen.set(why);

@@ -24,6 +24,7 @@ use rusqlite::Connection;
 use crate::commit::{Appended, Draft};
 use crate::keyring::Keyring;
 use crate::space::Shared;
+use crate::vault::Vault;
 use crate::{Error, Result};
 
 const STATE: &str = "writer";
@@ -90,7 +91,7 @@ impl State {
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
             roster: load_roster(db, shared)?,
-            keyring: load_keyring(db, shared)?,
+            keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             retried: 0,
@@ -266,7 +267,7 @@ impl State {
         let mut plain = zeroize::Zeroizing::new(vec![highest.band() as u8]);
         plain.extend_from_slice(highest.secret().expose());
         let mut entropy = self.shared.env.entropy();
-        Some(self.shared.vault.seal(&mut *entropy, &epoch_purpose(epoch), &plain))
+        Some(self.shared.home().vault.seal(&mut *entropy, &epoch_purpose(epoch), &plain))
     }
 
     fn choose_epoch(&mut self) {
@@ -329,7 +330,7 @@ pub(crate) fn receipt(
 
 /// Reads roster and secrets for a space that is opened without a writer.
 pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
-    shared.publish(&load_roster(db, shared)?, &load_keyring(db, shared)?);
+    shared.publish(&load_roster(db, shared)?, &load_keyring(db, &shared.home().vault)?);
     Ok(())
 }
 
@@ -348,14 +349,14 @@ fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
     Ok(roster)
 }
 
-fn load_keyring(db: &Connection, shared: &Shared) -> Result<Keyring> {
+pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {
     let wrapped = control::secret(db, CONTROL)?
         .ok_or_else(|| Error::Corrupt("the space's control secret is missing".into()))?;
-    let control = larder_log::epoch::ControlSecret::new(shared.vault.open(CONTROL, &wrapped)?);
+    let control = larder_log::epoch::ControlSecret::new(vault.open(CONTROL, &wrapped)?);
     let mut keyring = Keyring::new(control);
     for epoch in control::epochs(db)? {
         let Some(wrapped) = &epoch.wrapped else { continue };
-        let plain = shared.vault.open::<33>(&epoch_purpose(&epoch.epoch), wrapped)?;
+        let plain = vault.open::<33>(&epoch_purpose(&epoch.epoch), wrapped)?;
         let (band, secret) = plain.expose().split_at(1);
         let band = band.first().and_then(|band| Band::from_u8(*band));
         let secret = larder_crypto::Secret::from_slice(secret);
@@ -370,6 +371,6 @@ fn load_keyring(db: &Connection, shared: &Shared) -> Result<Keyring> {
 
 pub(crate) const CONTROL: &str = "control";
 
-fn epoch_purpose(epoch: &EpochId) -> String {
+pub(crate) fn epoch_purpose(epoch: &EpochId) -> String {
     format!("epoch/{epoch}")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use larder_crypto::Secret;
-use larder_pages::{OpenMode, Vfs};
+use larder_pages::{Copying, OpenMode, Vfs};
 use larder_store::{Access, StoreError};
 use rusqlite::Connection;
 
@@ -65,17 +65,55 @@ impl Storage {
         Ok(conn)
     }
 
+    /// Begins a copy of the database that `source` has open into a new file of its own.
+    pub(crate) fn copy_of(
+        &self,
+        source: &mut Connection,
+        file: &str,
+        key: &Secret<32>,
+    ) -> Result<Copying> {
+        match self {
+            Self::Disk { vfs, dir, read_only: false } => {
+                Ok(vfs.copy_of(source, &dir.join(file), key)?)
+            }
+            Self::Disk { .. } => Err(Error::ReadOnly),
+            Self::Plain { .. } | Self::Memory { .. } => Err(Error::Invalid(
+                "this profile keeps no encrypted files, so there is no key to renew".into(),
+            )),
+        }
+    }
+
+    /// Makes the names of the files in the directory of `file` durable.
+    pub(crate) fn sync_names(&self, file: &str) -> Result<()> {
+        let Some(path) = self.path(file) else { return Ok(()) };
+        let dir = path.parent().unwrap_or(Path::new("."));
+        crate::key_file::sync_dir(dir).map_err(|e| Error::io(dir, e))
+    }
+
     /// Removes one of its databases, if it is there.
     pub(crate) fn remove(&self, file: &str) -> Result<()> {
-        let Some(path) = self.path(file) else { return Ok(()) };
-        for path in [path.clone(), path.with_extension("db-wal")] {
-            match std::fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::io(&path, e)),
+        match self {
+            Self::Disk { read_only: true, .. } => Err(Error::ReadOnly),
+            Self::Disk { vfs, dir, .. } => Ok(vfs.remove(&dir.join(file))?),
+            Self::Plain { dir } => {
+                let path = dir.join(file);
+                for path in [path.with_extension("db-wal"), path] {
+                    match std::fs::remove_file(&path) {
+                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(Error::io(&path, e));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(())
             }
+            Self::Memory { .. } => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether its files are encrypted, so that it has keys to renew.
+    pub(crate) fn has_keys(&self) -> bool {
+        matches!(self, Self::Disk { .. })
     }
 }
 

@@ -17,13 +17,9 @@ impl Vault {
         Self(XAes::new(&kdf::hkdf_sha256(profile_key.expose(), &[], b"larder/profile-vault/v0")))
     }
 
-    /// The vault of one space's database.
-    pub(crate) fn of_space(profile_key: &Secret<32>, space: &SpaceId) -> Self {
-        Self(XAes::new(&kdf::hkdf_sha256(
-            profile_key.expose(),
-            space.as_bytes(),
-            b"larder/space-vault/v0",
-        )))
+    /// The vault of one space's database, under the secret of its file.
+    pub(crate) fn of_space(file_secret: &Secret<32>, space: &SpaceId) -> Self {
+        Self(XAes::new(&derived(file_secret, space, b"larder/space-vault/v0")))
     }
 
     /// Seals `secret`; only [`Vault::open`] with the same `purpose` opens it again.
@@ -31,11 +27,43 @@ impl Vault {
         self.0.seal(entropy, purpose.as_bytes(), secret)
     }
 
+    /// Seals under `to` what is sealed here for `purpose`.
+    pub(crate) fn reseal(
+        &self,
+        to: &Self,
+        entropy: &mut dyn Entropy,
+        purpose: &str,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>> {
+        let plain = self.0.open(purpose.as_bytes(), sealed);
+        let plain = plain.map_err(|_| does_not_open(purpose))?;
+        Ok(to.seal(entropy, purpose, &plain))
+    }
+
     /// Opens what [`Vault::seal`] returned.
     pub(crate) fn open<const N: usize>(&self, purpose: &str, sealed: &[u8]) -> Result<Secret<N>> {
-        let corrupt = || Error::Corrupt(format!("the stored secret '{purpose}' does not open"));
-        let plain = self.0.open(purpose.as_bytes(), sealed).map_err(|_| corrupt())?;
-        let bytes: [u8; N] = plain.as_slice().try_into().map_err(|_| corrupt())?;
+        let corrupt = |_| does_not_open(purpose);
+        let plain = self.0.open(purpose.as_bytes(), sealed).map_err(corrupt)?;
+        let bytes: [u8; N] = plain.as_slice().try_into().map_err(|_| does_not_open(purpose))?;
         Ok(Secret::new(bytes))
     }
+}
+
+fn does_not_open(purpose: &str) -> Error {
+    Error::Corrupt(format!("the stored secret '{purpose}' does not open"))
+}
+
+/// The at-rest key of a profile's database.
+pub(crate) fn profile_db_key(profile_key: &Secret<32>) -> Secret<32> {
+    kdf::hkdf_sha256(profile_key.expose(), &[], b"larder/profile-db/v0")
+}
+
+/// The at-rest key of a space's file. It and the file's vault derive from one secret, which the
+/// profile keeps: neither gives the other, and a new secret renews both.
+pub(crate) fn space_db_key(file_secret: &Secret<32>, space: &SpaceId) -> Secret<32> {
+    derived(file_secret, space, b"larder/space-db/v0")
+}
+
+fn derived(file_secret: &Secret<32>, space: &SpaceId, label: &[u8]) -> Secret<32> {
+    kdf::hkdf_sha256(file_secret.expose(), space.as_bytes(), label)
 }

@@ -12,6 +12,7 @@ use larder_types::{Hash, SpaceId, canonical};
 use rusqlite::{Connection, Transaction};
 
 use crate::Result;
+use crate::rekey::Renewal;
 use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
 
@@ -20,11 +21,12 @@ use crate::state::State;
 pub struct SpaceWriter {
     pub(crate) shared: Arc<Shared>,
     /// None after a failure, until the log's end is read on a new connection.
-    db: Option<Lent>,
+    pub(crate) db: Option<Lent>,
     /// Ahead of the disk after a failure, until it is read anew.
     state: State,
     /// The own log's end as it is known to be on disk.
     durable: End,
+    pub(crate) renewal: Renewal,
 }
 
 /// The size and root of the own log at some time. No root is known of a log that was never signed.
@@ -58,7 +60,8 @@ impl SpaceWriter {
         compare(&db, &state, signed)?;
         shared.publish(&state.roster, &state.keyring);
         let durable = End::of(&state);
-        Ok(Self { shared: Arc::clone(shared), db: Some(db), state, durable })
+        let renewal = Renewal::new(shared.home().row.rekey_wished_at.is_some());
+        Ok(Self { shared: Arc::clone(shared), db: Some(db), state, durable, renewal })
     }
 
     /// The reading side.
@@ -100,13 +103,15 @@ impl SpaceWriter {
             // even known what reached it: a new connection reads the log's end before anything is
             // signed again.
             Err(e) => {
+                self.give_up_rekey(&mut db);
                 db.discard();
                 Err(e)
             }
         }
     }
 
-    fn connection(&mut self) -> Result<Lent> {
+    pub(crate) fn connection(&mut self) -> Result<Lent> {
+        self.settle()?;
         if let Some(db) = self.db.take() {
             return Ok(db);
         }
@@ -148,11 +153,21 @@ impl SpaceWriter {
         if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
             self.shared.mirror.write(&self.shared.id, self.durable.size, root)?;
         }
-        if let (Some(db), Some(_)) = (self.db.take(), &self.shared.file) {
+        let Some(mut db) = self.db.take() else { return Ok(()) };
+        self.give_up_rekey(&mut db);
+        if self.shared.home().path().is_some() {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .map_err(|source| StoreError::Write { part: "checkpoint", source })?;
         }
         Ok(())
+    }
+}
+
+impl Drop for SpaceWriter {
+    fn drop(&mut self) {
+        if let Some(mut db) = self.db.take() {
+            self.give_up_rekey(&mut db);
+        }
     }
 }
 

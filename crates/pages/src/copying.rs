@@ -46,7 +46,10 @@ pub enum Copied {
     },
     /// The new file is complete, synced and closed: it is what the source is now, and what is
     /// written to the source from here on is not in it.
-    Whole,
+    Whole {
+        /// How many pages it has.
+        pages: u64,
+    },
 }
 
 impl Vfs {
@@ -90,19 +93,19 @@ impl Copying {
         let Some(open) = self.open.as_mut().filter(|_| mine) else { return Err(Error::Foreign) };
         let pages = c_int::try_from(pages).unwrap_or(c_int::MAX).max(1);
         // SAFETY: `open` is there, so the backup has not ended; its source is borrowed exclusively.
-        match unsafe { ffi::sqlite3_backup_step(open.backup.as_ptr(), pages) } {
+        let (code, left, total) = unsafe {
+            let backup = open.backup.as_ptr();
+            let code = ffi::sqlite3_backup_step(backup, pages);
+            (code, ffi::sqlite3_backup_remaining(backup), ffi::sqlite3_backup_pagecount(backup))
+        };
+        let pages_total = u64::try_from(total).unwrap_or(0);
+        match code {
             ffi::SQLITE_OK => {
                 sync(&open.target)?;
-                // SAFETY: as above.
-                let (left, total) = unsafe {
-                    let backup = open.backup.as_ptr();
-                    (ffi::sqlite3_backup_remaining(backup), ffi::sqlite3_backup_pagecount(backup))
-                };
-                let (left, pages_total) = (u64::try_from(left), u64::try_from(total));
-                let (left, pages_total) = (left.unwrap_or(0), pages_total.unwrap_or(0));
+                let left = u64::try_from(left).unwrap_or(0);
                 Ok(Copied::Partly { pages: pages_total.saturating_sub(left), pages_total })
             }
-            ffi::SQLITE_DONE => self.end(source).map(|()| Copied::Whole),
+            ffi::SQLITE_DONE => self.end(source).map(|()| Copied::Whole { pages: pages_total }),
             code => Err(failure(code)),
         }
     }

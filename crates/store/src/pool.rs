@@ -69,15 +69,15 @@ pub struct Pool {
 }
 
 struct Shared {
-    open: Opener,
     readers_max: usize,
     state: Mutex<State>,
     returned: Condvar,
 }
 
 /// Readers come before the writer, so that the writer is closed last and checkpoints the WAL.
-#[derive(Default)]
 struct State {
+    /// Dropped with the last connection that it opened, once another took its place.
+    open: Arc<Opener>,
     closed: bool,
     readers: Vec<Connection>,
     readers_lent: usize,
@@ -95,9 +95,15 @@ impl Pool {
     pub fn with_readers(readers_max: usize, open: Opener) -> Self {
         Self {
             shared: Arc::new(Shared {
-                open,
                 readers_max: readers_max.max(1),
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    open: Arc::new(open),
+                    closed: false,
+                    readers: Vec::new(),
+                    readers_lent: 0,
+                    writer: None,
+                    writer_lent: false,
+                }),
                 returned: Condvar::new(),
             }),
         }
@@ -146,6 +152,18 @@ impl Pool {
         self.shared.lock().closed = false;
     }
 
+    /// Opens all further connections by `open`, to another copy of the same database. Those that
+    /// are lent stay as they are and are closed when they come back; the earlier opener is dropped
+    /// after the last of them.
+    pub fn switch(&self, open: Opener) {
+        let mut state = self.shared.lock();
+        let earlier = std::mem::replace(&mut state.open, Arc::new(open));
+        let (readers, writer) = (std::mem::take(&mut state.readers), state.writer.take());
+        drop(state);
+        drop((readers, writer));
+        drop(earlier);
+    }
+
     fn lend(&self, access: Access) -> Result<Lent, StoreError> {
         let mut state = self.shared.lock();
         loop {
@@ -171,11 +189,12 @@ impl Pool {
                 state.readers.pop()
             }
         };
+        let open = Arc::clone(&state.open);
         drop(state);
         // From here on `lent` gives the place back, whatever happens.
-        let mut lent = Lent { conn: idle, access, shared: Arc::clone(&self.shared) };
+        let mut lent = Lent { conn: idle, access, open, shared: Arc::clone(&self.shared) };
         if lent.conn.is_none() {
-            lent.conn = Some((self.shared.open)(access)?);
+            lent.conn = Some((lent.open)(access)?);
         }
         Ok(lent)
     }
@@ -208,6 +227,8 @@ pub struct Lent {
     /// `None` only before it is lent and after it is given back or discarded.
     conn: Option<Connection>,
     access: Access,
+    /// Dropped after the connection that it opened.
+    open: Arc<Opener>,
     shared: Arc<Shared>,
 }
 
@@ -237,19 +258,22 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let conn = self.conn.take().filter(Connection::is_autocommit);
+        let mut conn = self.conn.take().filter(Connection::is_autocommit);
         let mut state = self.shared.lock();
+        let is_current = Arc::ptr_eq(&self.open, &state.open);
+        let kept = conn.take_if(|_| is_current);
         match self.access {
             Access::Write => {
                 state.writer_lent = false;
-                state.writer = conn;
+                state.writer = kept;
             }
             Access::Read => {
                 state.readers_lent = state.readers_lent.saturating_sub(1);
-                state.readers.extend(conn);
+                state.readers.extend(kept);
             }
         }
         drop(state);
+        drop(conn);
         self.shared.returned.notify_all();
     }
 }
@@ -268,17 +292,18 @@ mod tests {
     use super::*;
 
     fn pool(dir: &tempfile::TempDir, opened: &Arc<AtomicUsize>) -> Pool {
+        Pool::with_readers(2, opener(dir, opened))
+    }
+
+    fn opener(dir: &tempfile::TempDir, opened: &Arc<AtomicUsize>) -> Opener {
         let path = dir.path().join("pool.db");
         let opened = Arc::clone(opened);
-        Pool::with_readers(
-            2,
-            Box::new(move |access| {
-                opened.fetch_add(1, Ordering::Relaxed);
-                let conn = Connection::open(&path).map_err(StoreError::open)?;
-                configure(&conn, access)?;
-                Ok(conn)
-            }),
-        )
+        Box::new(move |access| {
+            opened.fetch_add(1, Ordering::Relaxed);
+            let conn = Connection::open(&path).map_err(StoreError::open)?;
+            configure(&conn, access)?;
+            Ok(conn)
+        })
     }
 
     #[test]
@@ -359,6 +384,28 @@ mod tests {
         writer.discard();
         pool.writer().unwrap();
         assert_eq!(opened.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn after_a_switch_all_further_connections_are_new_and_the_earlier_opener_goes_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Arc::default();
+        let pool = pool(&dir, &opened);
+        let (other_dir, other_opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let other = opener(&other_dir, &other_opened);
+        pool.writer().unwrap().execute_batch("CREATE TABLE old (x)").unwrap();
+        let reader = pool.reader().unwrap();
+        drop(pool.reader().unwrap());
+        pool.switch(other);
+        // The count is shared with the opener alone.
+        assert_eq!(Arc::strong_count(&opened), 2);
+        pool.writer().unwrap().execute_batch("CREATE TABLE new (x)").unwrap();
+        pool.reader().unwrap().execute_batch("SELECT * FROM new").unwrap();
+        reader.execute_batch("SELECT * FROM old").unwrap();
+        drop(reader);
+        assert_eq!(Arc::strong_count(&opened), 1);
+        pool.reader().unwrap().execute_batch("SELECT * FROM new").unwrap();
+        assert_eq!((opened.load(Ordering::Relaxed), other_opened.load(Ordering::Relaxed)), (3, 2));
     }
 
     #[test]

@@ -29,6 +29,23 @@ pub fn set_setting(conn: &Connection, key: &str, value: &[u8]) -> Result<(), Sto
     execute(conn, "settings", sql, params![key, value]).map(drop)
 }
 
+/// Forgets a setting.
+///
+/// # Errors
+/// [`StoreError::Write`] of `settings`.
+pub fn remove_setting(conn: &Connection, key: &str) -> Result<(), StoreError> {
+    execute(conn, "settings", "DELETE FROM settings WHERE key = ?1", [key]).map(drop)
+}
+
+/// All keys of the profile, wrapped, by name.
+///
+/// # Errors
+/// [`StoreError::Read`] of `keys`.
+pub fn keys(conn: &Connection) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let sql = "SELECT name, wrapped FROM keys ORDER BY name";
+    all(conn, "keys", sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 /// A key of the profile, wrapped.
 ///
 /// # Errors
@@ -79,10 +96,8 @@ pub struct Space {
     pub space: SpaceId,
     /// Its name, unique within the profile.
     pub name: SpaceName,
-    /// Its database's file name within the profile's directory.
-    pub file: String,
-    /// The file's at-rest key, wrapped.
-    pub wrapped_key: Vec<u8>,
+    /// Its database's file, and what opens it.
+    pub home: Home,
     /// This profile's device there.
     pub device: DeviceId,
     /// When it was created or joined here.
@@ -95,16 +110,34 @@ pub struct Space {
     pub mirror_root: Option<Hash>,
 }
 
+/// Where a space's database is, and under which key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The file's name within the profile's directory.
+    pub file: String,
+    /// The secret that its at-rest key derives from, wrapped.
+    pub wrapped_key: Vec<u8>,
+    /// When that was drawn.
+    pub key_created_at: Timestamp,
+    /// Since when another key is wished for, if one is.
+    pub rekey_wished_at: Option<Timestamp>,
+}
+
 const SPACE_COLUMNS: &str =
-    "SELECT space, name, file, wrapped_key, device, created_at, state, mirror_seq, mirror_root
+    "SELECT space, name, file, wrapped_key, device, created_at, state, mirror_seq, mirror_root,
+         key_created_at, rekey_wished_at
      FROM spaces";
 
 fn space_row(row: &Row<'_>) -> rusqlite::Result<Space> {
     Ok(Space {
         space: SpaceId::new(row.get(0)?),
         name: parsed(row, 1, |text: String| text.parse().ok())?,
-        file: row.get(2)?,
-        wrapped_key: row.get(3)?,
+        home: Home {
+            file: row.get(2)?,
+            wrapped_key: row.get(3)?,
+            key_created_at: Timestamp(row.get::<_, Uint>(9)?.0),
+            rekey_wished_at: row.get::<_, Option<Uint>>(10)?.map(|at| Timestamp(at.0)),
+        },
         device: DeviceId::new(row.get(4)?),
         created_at: Timestamp(row.get::<_, Uint>(5)?.0),
         state: parsed(row, 6, Membership::from_code)?,
@@ -119,18 +152,20 @@ fn space_row(row: &Row<'_>) -> rusqlite::Result<Space> {
 /// [`StoreError::Write`] of `spaces`, of kind constraint if the id, name or file is there already.
 pub fn add_space(conn: &Connection, space: &Space) -> Result<(), StoreError> {
     let sql = "INSERT INTO spaces (space, name, file, wrapped_key, device, created_at, state,
-                   mirror_seq, mirror_root)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+                   mirror_seq, mirror_root, key_created_at, rekey_wished_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let params = params![
         space.space.as_bytes(),
         space.name.as_str(),
-        space.file,
-        space.wrapped_key,
+        space.home.file,
+        space.home.wrapped_key,
         space.device.as_bytes(),
         Uint(space.created_at.0),
         space.state.code(),
         Uint(space.mirror_seq),
         space.mirror_root.as_ref().map(Hash::as_bytes),
+        Uint(space.home.key_created_at.0),
+        space.home.rekey_wished_at.map(|at| Uint(at.0)),
     ];
     execute(conn, "spaces", sql, params).map(drop)
 }
@@ -172,6 +207,34 @@ pub fn set_membership(
 ) -> Result<(), StoreError> {
     let sql = "UPDATE spaces SET state = ?2 WHERE space = ?1";
     execute(conn, "spaces", sql, params![space.as_bytes(), state.code()]).map(drop)
+}
+
+/// Says where a space's database is from now on, and under which key.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`, of kind constraint if another space has that file.
+pub fn set_home(conn: &Connection, space: &SpaceId, home: &Home) -> Result<(), StoreError> {
+    let sql = "UPDATE spaces SET file = ?2, wrapped_key = ?3, key_created_at = ?4,
+                   rekey_wished_at = ?5
+               WHERE space = ?1";
+    let params = params![
+        space.as_bytes(),
+        home.file,
+        home.wrapped_key,
+        Uint(home.key_created_at.0),
+        home.rekey_wished_at.map(|at| Uint(at.0)),
+    ];
+    execute(conn, "spaces", sql, params).map(drop)
+}
+
+/// Records that another key is wished for a space's file. An earlier wish stays as it is.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`.
+pub fn wish_rekey(conn: &Connection, space: &SpaceId, at: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE spaces SET rekey_wished_at = ?2
+               WHERE space = ?1 AND rekey_wished_at IS NULL";
+    execute(conn, "spaces", sql, params![space.as_bytes(), Uint(at.0)]).map(drop)
 }
 
 /// Mirrors the end of the own log of a space. A mirror never goes back: an older `seq` changes

@@ -90,6 +90,8 @@ limits! {
     RETRIES_MAX: usize = 256, "sections", false, "Waiting sections tried again at once.";
     QUERY_WORDS_MAX: usize = 32, "words", false, "Words of a full-text query that count.";
     VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";
+    REKEY_AGE_MS: u64 = 31_536_000_000, "milliseconds", false, "Age at which a space's at-rest key is renewed: 365 days.";
+    REKEY_STEP_PAGES: u32 = 256, "pages", false, "Pages copied between two transactions while a space's at-rest key is renewed.";
     SEARCH_RESULTS_MAX: usize = 1000, "results", false, "Results of one search.";
 }
 

@@ -180,6 +180,16 @@ pub fn secret(conn: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreErr
     first(conn, "secrets", "SELECT wrapped FROM secrets WHERE name = ?1", [name], |row| row.get(0))
 }
 
+/// All own keys and secrets, wrapped, by name.
+///
+/// # Errors
+/// [`StoreError::Read`] of `secrets`.
+pub fn secrets(conn: &Connection) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    all(conn, "secrets", "SELECT name, wrapped FROM secrets ORDER BY name", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
 /// Stores or replaces one.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use crate::fixture::{batch, clock, device, dump, object, space, tables};
 use larder_log::Payload;
 use larder_store::migrate::{PROFILE, Run};
-use larder_store::profile::{self, Joining, Membership, Peer, Space};
+use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{self, control, copies, documents, logs, sections, tombstones};
 use larder_store::space::{transactions, units};
@@ -87,8 +87,12 @@ fn write_profile(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let space = Space {
         space: SpaceId::new([n; 32]),
         name: format!("shared:s{n}").parse().unwrap(),
-        file: format!("{n}.db"),
-        wrapped_key: filler.clone(),
+        home: Home {
+            file: format!("{n}.db"),
+            wrapped_key: filler.clone(),
+            key_created_at: Timestamp(7),
+            rekey_wished_at: None,
+        },
         device: device(n),
         created_at: Timestamp(1),
         state: Membership::Joined,

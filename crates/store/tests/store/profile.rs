@@ -1,7 +1,7 @@
 //! What a profile's database keeps.
 
 use larder_store::migrate::{PROFILE, Run};
-use larder_store::profile::{self, Joining, Membership, Peer, Space};
+use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::{ErrorKind, StoreError};
 use larder_types::{DeviceId, Hash, SpaceId, Timestamp, TransportId};
 use rusqlite::Connection;
@@ -16,8 +16,12 @@ fn space(n: u8) -> Space {
     Space {
         space: SpaceId::new([n; 32]),
         name: format!("shared:s{n}").parse().unwrap(),
-        file: format!("{n}.db"),
-        wrapped_key: vec![n; 72],
+        home: Home {
+            file: format!("{n}.db"),
+            wrapped_key: vec![n; 72],
+            key_created_at: Timestamp(7),
+            rekey_wished_at: None,
+        },
         device: DeviceId::new([n; 32]),
         created_at: Timestamp(7),
         state: Membership::Joining,
@@ -40,6 +44,28 @@ fn settings_and_keys_are_replaced() {
 }
 
 #[test]
+fn a_wish_for_another_key_stays_until_the_key_is_there() {
+    let conn = database();
+    profile::add_space(&conn, &space(1)).unwrap();
+    profile::add_space(&conn, &space(2)).unwrap();
+    let home = |n: u8| profile::space(&conn, &SpaceId::new([n; 32])).unwrap().unwrap().home;
+    for at in [20, 30] {
+        profile::wish_rekey(&conn, &SpaceId::new([1; 32]), Timestamp(at)).unwrap();
+        assert_eq!(home(1).rekey_wished_at, Some(Timestamp(20)), "the first wish counts");
+    }
+    let new = Home {
+        file: "1.1.db".into(),
+        wrapped_key: vec![9; 72],
+        key_created_at: Timestamp(40),
+        rekey_wished_at: None,
+    };
+    profile::set_home(&conn, &SpaceId::new([1; 32]), &new).unwrap();
+    assert_eq!((home(1), home(2)), (new.clone(), space(2).home));
+    let taken = profile::set_home(&conn, &SpaceId::new([2; 32]), &new).unwrap_err();
+    assert_eq!((taken.part(), taken.kind()), (Some("spaces"), ErrorKind::Constraint));
+}
+
+#[test]
 fn spaces_are_found_by_id_and_name_and_are_unique_in_both() {
     let conn = database();
     let (a, mut b) = (space(1), space(2));
@@ -49,7 +75,7 @@ fn spaces_are_found_by_id_and_name_and_are_unique_in_both() {
     let clashes = [
         Space { space: a.space, ..space(3) },
         Space { name: a.name.clone(), ..space(3) },
-        Space { file: a.file.clone(), ..space(3) },
+        Space { home: a.home.clone(), ..space(3) },
     ];
     for clash in clashes {
         let error = profile::add_space(&conn, &clash).unwrap_err();

@@ -1,0 +1,84 @@
+//! Where a space's database is, what opens it, and what happens to it once another took its place.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_crypto::Secret;
+use larder_store::profile as table;
+use larder_store::{Access, Opener, StoreError};
+use larder_types::SpaceId;
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::storage::Storage;
+use crate::vault::{self, Vault};
+
+/// A space's database file with what opens it and what is sealed in it.
+pub(crate) struct Home {
+    /// As the profile has it.
+    pub(crate) row: table::Home,
+    pub(crate) vault: Vault,
+    key: Secret<32>,
+    file: Arc<HomeFile>,
+}
+
+/// The file itself: removed with the last connection to it, once it is retired.
+struct HomeFile {
+    storage: Storage,
+    name: String,
+    retired: AtomicBool,
+}
+
+impl Home {
+    pub(crate) fn new(
+        storage: &Storage,
+        id: &SpaceId,
+        row: table::Home,
+        secret: &Secret<32>,
+    ) -> Self {
+        let file = HomeFile {
+            storage: storage.clone(),
+            name: row.file.clone(),
+            retired: AtomicBool::new(false),
+        };
+        Self {
+            row,
+            vault: Vault::of_space(secret, id),
+            key: vault::space_db_key(secret, id),
+            file: Arc::new(file),
+        }
+    }
+
+    /// Where the file is; none for a space in memory.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        self.file.storage.path(&self.file.name)
+    }
+
+    /// Opens a connection to it.
+    pub(crate) fn open(&self, access: Access) -> Result<Connection> {
+        self.file.storage.open(&self.file.name, &self.key, false, access)
+    }
+
+    /// Opens connections to it, for a pool.
+    pub(crate) fn opener(&self, create: bool) -> Opener {
+        let (file, key) = (Arc::clone(&self.file), self.key.clone());
+        Box::new(move |access| {
+            file.storage.open(&file.name, &key, create, access).map_err(StoreError::open)
+        })
+    }
+
+    /// Another file took its place: this one goes as soon as nobody has it open.
+    pub(crate) fn retire(&self) {
+        self.file.retired.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for HomeFile {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire) {
+            // What cannot be removed now is removed when the profile is opened next.
+            let _ = self.storage.remove(&self.name);
+        }
+    }
+}
