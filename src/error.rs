@@ -4,6 +4,7 @@ use larder_engine::{Heads, Object, PagesError, StoreError, StoreErrorKind};
 use larder_protocol::pairing::Refusal;
 use larder_protocol::{GreetingError, InvitationError, PairingError};
 use larder_types::{CloseCode, ObjectId, SpaceName};
+use tokio::sync::watch;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -211,7 +212,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Deleted(_) => ErrorKind::Deleted,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
         E::ReadOnly | E::RolledBack { .. } | E::OtherHistory => ErrorKind::ReadOnly,
-        E::Io { .. } | E::Transaction(_) | E::Search(_) => ErrorKind::Io,
+        E::Io { .. } | E::Transaction(_) | E::Search(_) | E::RekeyFailed => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }
 }
@@ -277,5 +278,30 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
     match tokio::spawn(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Internal(error.to_string())),
+    }
+}
+
+/// Waits for `work`, telling `progress` what comes through `tells` meanwhile, the last of it too.
+pub(crate) async fn told<T>(
+    work: impl Future<Output = Result<T>>,
+    mut tells: watch::Receiver<(u64, u64)>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<T> {
+    tokio::pin!(work);
+    let mut tell = |tells: &mut watch::Receiver<(u64, u64)>| {
+        let (done, total) = *tells.borrow_and_update();
+        if total > 0 {
+            progress(done, total);
+        }
+    };
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => {
+                tell(&mut tells);
+                return result;
+            }
+            Ok(()) = tells.changed() => tell(&mut tells),
+        }
     }
 }

@@ -4,7 +4,7 @@ use larder_types::{DeviceId, SpaceName, TransportId};
 
 use crate::Error;
 
-/// Something that happened between this device and others.
+/// Something that happened between this device and others, or in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -71,6 +71,19 @@ pub enum Event {
         space: Option<SpaceName>,
         /// With whom, if it is known.
         peer: Option<TransportId>,
+        /// Why.
+        message: String,
+    },
+    /// A space is under a new at-rest key, in a new file.
+    Rekeyed {
+        /// The space.
+        space: SpaceName,
+    },
+    /// The renewal of a space's at-rest key was given up. The space is as it was, and it is tried
+    /// again when the space is opened next.
+    RekeyFailed {
+        /// The space.
+        space: SpaceName,
         /// Why.
         message: String,
     },

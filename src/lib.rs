@@ -85,8 +85,8 @@ pub use unit::UnitOfWork;
 
 pub use larder_engine::{
     Argon2Params, Base, Conflict, Cursor, DeviceInfo, Document, EmbedError, Embedder,
-    ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus, Object, Page, Query,
-    ReceiptInfo, Secret, SpaceStatus, Unlock,
+    ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus, Object, Page, Purged, Query,
+    ReceiptInfo, RekeyStatus, Secret, SpaceStatus, Unlock,
 };
 pub use zeroize::Zeroizing;
 

@@ -38,9 +38,11 @@ impl OpenSpace {
     fn start(
         reader: larder_engine::Space,
         writer: Option<larder_engine::SpaceWriter>,
+        events: &broadcast::Sender<Event>,
     ) -> Result<Arc<Self>> {
         let changed = watch::Sender::new(0);
-        let writer = writer.map(|writer| Writer::start(writer, changed.clone())).transpose()?;
+        let start = |writer| Writer::start(writer, changed.clone(), events.clone());
+        let writer = writer.map(start).transpose()?;
         Ok(Arc::new(Self { reader, changed, acks: broadcast::Sender::new(ACKS_KEPT), writer }))
     }
 
@@ -151,7 +153,7 @@ impl Node {
             match blocking(move || work(&blocked)).await? {
                 Taken::Open(space) => Ok(space),
                 Taken::New(reader, writer) => {
-                    let space = OpenSpace::start(reader, *writer)?;
+                    let space = OpenSpace::start(reader, *writer, &node.events)?;
                     node.keep(&space);
                     Ok(space)
                 }

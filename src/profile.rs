@@ -3,13 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::{Access, Unlock};
+use larder_engine::{Access, PurgeProgress, Purged, Unlock};
 use larder_types::{SpaceName, TransportId};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::connections;
-use crate::error::{blocking, to_the_end};
+use crate::error::{blocking, to_the_end, told};
 use crate::node::Node;
+use crate::space::PAGE_BYTES;
 use crate::status::{Checked, PeerStatus, Status};
 use crate::system::System;
 use crate::{ErrorKind, Event, Invitation, Options, PeerReport, Result, Space, SpaceReport};
@@ -103,6 +104,35 @@ impl Profile {
     /// The storage's, of writing its journals back; they are kept and read at the next opening.
     pub async fn close(&self) -> Result<()> {
         self.node().close().await
+    }
+
+    /// Writes everything of the profile in `dir`, which must not be open anywhere, anew under new
+    /// keys, and removes the old files: what is left of those on the medium, in free blocks of a
+    /// flash memory for one, opens with nothing that is kept. `new` replaces what opens the
+    /// profile. `progress` is told how many of how many bytes are written. Needs as much room
+    /// again as the profile has on disk, until it is done.
+    ///
+    /// If it is cut, all is as it was, and [`Status::purge_wished`] says so until it is done.
+    ///
+    /// A copy of the whole profile that was made before still opens with what opened it then.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; [`ErrorKind::DiskFull`] and the storage's, and all is as it was.
+    pub async fn purge(
+        dir: impl AsRef<Path>,
+        unlock: Unlock,
+        new: Option<Unlock>,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Purged> {
+        let dir = dir.as_ref().to_owned();
+        let (telling, tells) = watch::channel((0, 0));
+        let purge = blocking(move || {
+            let tell = &mut |progress: PurgeProgress| {
+                telling.send_replace((progress.pages, progress.pages_total));
+            };
+            larder_engine::Profile::purge(Arc::new(System), &dir, &unlock, new.as_ref(), tell)
+        });
+        told(purge, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
     }
 
     async fn open_as(
@@ -222,7 +252,11 @@ impl Profile {
             spaces.push(space.status().await?);
         }
         let node = Arc::clone(self.node());
-        let known = blocking(move || node.engine.peers()).await?;
+        let (known, key_created, purge_wished) = blocking(move || {
+            let profile = &node.engine;
+            Ok((profile.peers()?, profile.key_created()?, profile.purge_wished()?))
+        })
+        .await?;
         let peers = known.into_iter().map(|peer| PeerStatus {
             label: connections::label(self.node(), &peer),
             connected: self.node().network.is_connected(&peer.transport),
@@ -235,6 +269,8 @@ impl Profile {
             label: self.label(),
             transport: self.transport_id(),
             read_only: self.is_read_only(),
+            key_created,
+            purge_wished,
             listening: self.node().network.listening().await,
             peers: peers.collect(),
             spaces,

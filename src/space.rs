@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::error::blocking;
+use crate::error::{blocking, told};
 use crate::node::OpenSpace;
 use crate::profile::Handles;
 use crate::{Error, Receipt, Result, UnitOfWork};
@@ -289,32 +289,41 @@ impl Space {
     pub async fn export_receipts(
         &self,
         dir: &Path,
-        mut progress: impl FnMut(u64, u64) + Send,
+        progress: impl FnMut(u64, u64) + Send,
     ) -> Result<ExportSummary> {
         let dir = dir.to_owned();
-        let (told, mut tells) = watch::channel((0, 0));
+        let (telling, tells) = watch::channel((0, 0));
         let export = self.read(move |space| {
             space.export_receipts(&dir, &mut |done, total| {
-                told.send_replace((done, total));
+                telling.send_replace((done, total));
             })
         });
-        tokio::pin!(export);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut export => {
-                    // Its last word, which came with its end.
-                    let (done, total) = *tells.borrow_and_update();
-                    if total > 0 {
-                        progress(done, total);
-                    }
-                    return result;
-                }
-                Ok(()) = tells.changed() => {
-                    let (done, total) = *tells.borrow_and_update();
-                    progress(done, total);
-                }
-            }
-        }
+        told(export, tells, progress).await
     }
 }
+
+/// Keys.
+impl Space {
+    /// Gives the space a new at-rest key: its database is written anew while it is used, and the
+    /// old file is removed. `progress` is told how many of how many bytes are written. Needs as
+    /// much room again as the space has on disk, until it is done.
+    ///
+    /// The wish for it is durable. If it is cut, or the future is dropped, it goes on by itself,
+    /// from the start, here or when the space is opened next. A key that is older than
+    /// [`limits::REKEY_AGE_MS`](crate::limits::REKEY_AGE_MS) is renewed without being asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull) and the storage's: it is given up, the
+    /// space goes on under the key that it has, and it is tried again when it is opened next.
+    /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly);
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a space in memory.
+    pub async fn rekey(&self, mut progress: impl FnMut(u64, u64) + Send) -> Result<()> {
+        self.handles.node().check_open()?;
+        let (telling, tells) = watch::channel((0, 0));
+        let rekey = self.space.writer()?.rekey(telling);
+        told(rekey, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
+    }
+}
+
+/// Bytes of a database's page.
+pub(crate) const PAGE_BYTES: u64 = 4096;

@@ -20,6 +20,12 @@ pub struct Status {
     pub transport: TransportId,
     /// Whether it was opened for reading only.
     pub read_only: bool,
+    /// When the profile's key was drawn, as this device's clock had it.
+    #[serde(serialize_with = "as_optional_text")]
+    pub key_created: Option<Timestamp>,
+    /// Since when a purge is wished for that was cut: what it was to destroy is still there.
+    #[serde(serialize_with = "as_optional_text")]
+    pub purge_wished: Option<Timestamp>,
     /// Where it listens, if it does.
     pub listening: Option<SocketAddr>,
     /// Its spaces.
@@ -58,4 +64,12 @@ pub struct PeerStatus {
 
 fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+fn as_optional_text<T: ToString, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
 }

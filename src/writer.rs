@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use larder_engine::{Ack, Applied, Batch, Enrolment, Receipt, SpaceWriter, UnitOfWork};
+use larder_engine::{Ack, Applied, Batch, Enrolment, Receipt, Rekey, SpaceWriter, UnitOfWork};
 use larder_protocol::Fork;
 use larder_types::limits::WRITE_QUEUE_MAX;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::{Error, Result};
+use crate::{Error, Event, Result};
 
 type Answer<T> = oneshot::Sender<larder_engine::Result<T>>;
 
@@ -22,8 +23,12 @@ enum Job {
     Acks(Vec<Ack>, Answer<Vec<Ack>>),
     Admit(Box<Enrolment>, Answer<Receipt>),
     Stop(Vec<Fork>, Answer<()>),
+    Rekey(watch::Sender<Pages>, Answer<()>),
     Close(Answer<()>),
 }
+
+/// How many pages of 4 KiB are done, of how many.
+pub(crate) type Pages = (u64, u64);
 
 /// The way to a space's writer thread. When the last clone is gone, the thread finishes what it
 /// was asked and ends.
@@ -34,12 +39,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; `changed` ticks after every transaction that changed something.
-    pub(crate) fn start(writer: SpaceWriter, changed: watch::Sender<u64>) -> Result<Self> {
+    /// Starts the thread; `changed` ticks after every transaction that changed something, `events`
+    /// takes what nobody asked for.
+    pub(crate) fn start(
+        writer: SpaceWriter,
+        changed: watch::Sender<u64>,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self> {
         let (jobs, queue) = mpsc::channel(WRITE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("larder-writer".into())
-            .spawn(move || run(writer, queue, &changed))
+            .spawn(move || Worker::new(writer, changed, events).run(queue))
             .map_err(|error| Error::Internal(format!("no thread for the space: {error}")))?;
         Ok(Self { jobs, thread: Arc::new(Mutex::new(Some(thread))) })
     }
@@ -65,6 +75,11 @@ impl Writer {
         self.ask(|answer| Job::Stop(forks, answer)).await
     }
 
+    /// Renews the space's at-rest key between other work; `told` hears how far that has come.
+    pub(crate) async fn rekey(&self, told: watch::Sender<Pages>) -> Result<()> {
+        self.ask(|answer| Job::Rekey(told, answer)).await
+    }
+
     /// Finishes what was asked before, writes the WAL back and ends the thread.
     pub(crate) async fn close(&self) -> Result<()> {
         let closed = match self.ask(Job::Close).await {
@@ -88,73 +103,136 @@ impl Writer {
     }
 }
 
-fn run(mut writer: SpaceWriter, mut queue: mpsc::Receiver<Job>, changed: &watch::Sender<u64>) {
-    let mut waiting: VecDeque<Job> = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            match queue.blocking_recv() {
-                Some(job) => waiting.push_back(job),
-                None => break,
-            }
-        }
-        while waiting.len() < WRITE_QUEUE_MAX
-            && let Ok(job) = queue.try_recv()
-        {
-            waiting.push_back(job);
-        }
-        if !step(&mut writer, &mut waiting, changed) {
-            return;
-        }
-    }
-    // Nobody is left to be told of a failure; what was committed is safe without this.
-    let _ = writer.close();
+/// What the thread works with.
+struct Worker {
+    writer: SpaceWriter,
+    changed: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+    waiting: VecDeque<Job>,
+    /// Those who wait for the renewal of the key.
+    renewing: Vec<(watch::Sender<Pages>, Answer<()>)>,
 }
 
-/// Does the first of the waiting jobs, and those behind it that can share its transaction.
-/// False: the thread ends.
-fn step(
-    writer: &mut SpaceWriter,
-    waiting: &mut VecDeque<Job>,
-    changed: &watch::Sender<u64>,
-) -> bool {
-    // Told before the asker is: who sees its own answer finds the change counted.
-    let tick = |really: bool| {
-        if really {
-            changed.send_modify(|count| *count += 1);
+impl Worker {
+    fn new(
+        writer: SpaceWriter,
+        changed: watch::Sender<u64>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        Self { writer, changed, events, waiting: VecDeque::new(), renewing: Vec::new() }
+    }
+
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        loop {
+            if self.waiting.is_empty() {
+                // A renewal goes on while there is nothing else to do.
+                let next = if self.writer.wants_rekey() {
+                    queue.try_recv()
+                } else {
+                    queue.blocking_recv().ok_or(TryRecvError::Disconnected)
+                };
+                match next {
+                    Ok(job) => self.waiting.push_back(job),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            }
+            while self.waiting.len() < WRITE_QUEUE_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                self.waiting.push_back(job);
+            }
+            if !self.step() {
+                return;
+            }
+            self.renew();
         }
-    };
-    // An asker that gave up no longer cares for the answer.
-    match waiting.pop_front() {
-        Some(Job::Commit(unit, answer)) => {
-            let (answers, results) = commit_group(writer, *unit, answer, waiting);
-            tick(results.iter().any(Result::is_ok));
-            for (answer, result) in answers.into_iter().zip(results) {
+        // Nobody is left to be told of a failure; what was committed is safe without this.
+        let _ = self.writer.close();
+    }
+
+    /// Does the first of the waiting jobs, and those behind it that can share its transaction.
+    /// False: the thread ends.
+    fn step(&mut self) -> bool {
+        let Self { writer, changed, waiting, .. } = self;
+        // Told before the asker is: who sees its own answer finds the change counted.
+        let tick = |really: bool| {
+            if really {
+                changed.send_modify(|count| *count += 1);
+            }
+        };
+        // An asker that gave up no longer cares for the answer.
+        match waiting.pop_front() {
+            Some(Job::Commit(unit, answer)) => {
+                let (answers, results) = commit_group(writer, *unit, answer, waiting);
+                tick(results.iter().any(Result::is_ok));
+                for (answer, result) in answers.into_iter().zip(results) {
+                    let _ = answer.send(result);
+                }
+            }
+            Some(Job::Apply(batch, answer)) => {
+                let result = writer.apply(*batch);
+                tick(result.as_ref().is_ok_and(|applied| applied.entries > 0));
                 let _ = answer.send(result);
             }
+            Some(Job::Acks(acks, answer)) => {
+                let _ = answer.send(writer.store_acks(&acks));
+            }
+            Some(Job::Admit(enrolment, answer)) => {
+                let result = writer.admit(*enrolment);
+                tick(result.is_ok());
+                let _ = answer.send(result);
+            }
+            Some(Job::Stop(forks, answer)) => {
+                let _ = answer.send(writer.stop_logs(&forks));
+            }
+            Some(Job::Rekey(told, answer)) => match writer.wish_rekey() {
+                Ok(()) => self.renewing.push((told, answer)),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Some(Job::Close(answer)) => {
+                let _ = answer.send(writer.close());
+                return false;
+            }
+            None => {}
         }
-        Some(Job::Apply(batch, answer)) => {
-            let result = writer.apply(*batch);
-            tick(result.as_ref().is_ok_and(|applied| applied.entries > 0));
-            let _ = answer.send(result);
-        }
-        Some(Job::Acks(acks, answer)) => {
-            let _ = answer.send(writer.store_acks(&acks));
-        }
-        Some(Job::Admit(enrolment, answer)) => {
-            let result = writer.admit(*enrolment);
-            tick(result.is_ok());
-            let _ = answer.send(result);
-        }
-        Some(Job::Stop(forks, answer)) => {
-            let _ = answer.send(writer.stop_logs(&forks));
-        }
-        Some(Job::Close(answer)) => {
-            let _ = answer.send(writer.close());
-            return false;
-        }
-        None => {}
+        true
     }
-    true
+
+    /// One step of a renewal of the key, if one is wished for.
+    fn renew(&mut self) {
+        // A wish that cannot be recorded now is one for later.
+        let _ = self.writer.check_key_age();
+        if !self.writer.wants_rekey() {
+            return;
+        }
+        let stepped = self.writer.rekey_step();
+        let space = || self.writer.space().name().clone();
+        match stepped {
+            Ok(Rekey::Copying { pages, pages_total }) => {
+                for (told, _) in &self.renewing {
+                    told.send_replace((pages, pages_total));
+                }
+            }
+            Ok(Rekey::Done { pages }) => {
+                let _ = self.events.send(Event::Rekeyed { space: space() });
+                for (told, answer) in self.renewing.drain(..) {
+                    told.send_replace((pages, pages));
+                    let _ = answer.send(Ok(()));
+                }
+            }
+            Ok(Rekey::Idle) => {}
+            Err(error) => {
+                let message = error.to_string();
+                let _ = self.events.send(Event::RekeyFailed { space: space(), message });
+                let mut error = Some(error);
+                for (_, answer) in self.renewing.drain(..) {
+                    let failed = error.take().unwrap_or(larder_engine::Error::RekeyFailed);
+                    let _ = answer.send(Err(failed));
+                }
+            }
+        }
+    }
 }
 
 type Group = (Vec<Answer<Receipt>>, Vec<larder_engine::Result<Receipt>>);

@@ -165,6 +165,27 @@ Example:
   larder export shared:household ./household"
     )]
     Export(Export),
+    /// Give a space a new key at rest: its file is written anew while it is used
+    #[command(after_help = "Keys older than a year are renewed without this. Needs as much room
+again as the space has on disk. If it is stopped or cut, the space is as it was, and the renewal
+begins anew, by itself, when the space is opened next.
+What lies in free blocks of the disk still opens with the passphrase: see `larder purge`.
+
+Example:
+  larder rekey shared:household
+  larder rekey --all")]
+    Rekey(Rekey),
+    /// Write the whole profile anew under new keys, so that nothing kept opens what was deleted
+    #[command(after_help = "All files are replaced at once, and the old ones are removed: what is
+left of them on the medium (free blocks of a flash memory, for one) opens with nothing that is kept.
+Needs the passphrase, and as much room again as the profile has on disk. If it is cut, all is as it
+was: run it again. Ctrl-C twice cuts it.
+A copy of the whole profile made before, a backup for one, still opens with its own passphrase.
+
+Example:
+  larder purge
+  larder purge --new-passphrase")]
+    Purge(Purge),
     /// Show the whole way on this machine: two devices, sync, merge, search, receipts
     #[command(
         after_help = "Works on a copy of what is in FOLDER, in two new profiles in a temporary
@@ -371,6 +392,26 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Rekey {
+    /// The space
+    #[arg(required_unless_present = "all")]
+    pub(crate) space: Option<SpaceName>,
+    /// All spaces of this profile, one after the other
+    #[arg(long, conflicts_with = "space")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// Ask for a new passphrase, which replaces the old one
+    #[arg(long, conflicts_with = "new_passphrase_file")]
+    pub(crate) new_passphrase: bool,
+    /// Read the new passphrase from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// A folder of .md, .txt, .json and .jsonl files [default: a sample household]
     pub(crate) folder: Option<PathBuf>,
@@ -424,6 +465,11 @@ mod tests {
             "receipts shared:household --export out",
             "audit verify out",
             "export shared:household out --force",
+            "rekey shared:household",
+            "rekey --all --json",
+            "purge",
+            "purge --new-passphrase",
+            "purge --new-passphrase-file p --passphrase-file q",
             "demo --keep out --json --measure",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
@@ -440,6 +486,10 @@ mod tests {
             "init --passphrase secret",
             "init --passphrase-file a --passphrase-fd 3",
             "search shared:household text --limit 0",
+            "rekey",
+            "rekey shared:household --all",
+            "purge --new-passphrase --new-passphrase-file p",
+            "purge --new-passphrase secret",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
             assert!(parsed.is_err(), "{line}");

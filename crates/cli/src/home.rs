@@ -9,10 +9,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder::{Options, Profile, Unlock};
+use larder::{Options, Profile, Purged, Unlock};
 use zeroize::Zeroizing;
 
-use crate::args::{Cost, Global};
+use crate::args::{Cost, Global, Purge};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -65,6 +65,35 @@ impl<'a> Call<'a> {
 
     /// Opens the profile, or says what to do.
     pub(crate) async fn open(&self) -> anyhow::Result<Profile> {
+        let dir = self.existing()?;
+        let unlock = self.unlock(false)?;
+        Ok(Profile::open(&dir, unlock, Options::default()).await?)
+    }
+
+    /// Purges the profile; whether it has a new passphrase is told as well.
+    pub(crate) async fn purge(
+        &self,
+        args: &Purge,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> anyhow::Result<(Purged, bool)> {
+        let dir = self.existing()?;
+        let old = passphrase(self.global, false)?;
+        let new = match &args.new_passphrase_file {
+            Some(path) => {
+                Some(from_file(path).with_context(|| format!("cannot read {}", path.display()))?)
+            }
+            None if args.new_passphrase => Some(prompt_twice("New passphrase: ")?),
+            None => None,
+        };
+        new.as_deref().map(|new| check_new(new)).transpose()?;
+        self.stop.listen();
+        let is_new = new.is_some();
+        let new = new.map(Unlock::Passphrase);
+        Ok((Profile::purge(&dir, Unlock::Passphrase(old), new, progress).await?, is_new))
+    }
+
+    /// The profile's directory, if there is a profile in it.
+    fn existing(&self) -> anyhow::Result<PathBuf> {
         let dir = profile_dir(self.global)?;
         if !Profile::exists(&dir) {
             return Err(Failure::error(
@@ -76,8 +105,7 @@ impl<'a> Call<'a> {
                 ),
             ));
         }
-        let unlock = self.unlock(false)?;
-        Ok(Profile::open(&dir, unlock, Options::default()).await?)
+        Ok(dir)
     }
 
     /// Makes the profile.
@@ -128,21 +156,31 @@ fn passphrase(global: &Global, new: bool) -> anyhow::Result<Zeroizing<String>> {
     } else if let Some(fd) = global.passphrase_fd {
         from_file(Path::new(&format!("/dev/fd/{fd}")))
             .with_context(|| format!("cannot read file descriptor {fd}"))?
+    } else if new {
+        prompt_twice("Passphrase: ")?
     } else {
         prompt("Passphrase: ")?
     };
     if new {
-        if passphrase.is_empty() {
-            return Err(Failure::error(
-                Exit::Usage,
-                "the passphrase is empty: choose a longer one",
-            ));
-        }
-        let prompted = global.passphrase_file.is_none() && global.passphrase_fd.is_none();
-        // Compared in the open: both came from the same person a moment ago.
-        if prompted && *prompt("The same again: ")? != *passphrase {
-            return Err(Failure::error(Exit::Usage, "the two passphrases differ: start again"));
-        }
+        check_new(&passphrase)?;
+    }
+    Ok(passphrase)
+}
+
+fn check_new(passphrase: &str) -> anyhow::Result<()> {
+    if passphrase.is_empty() {
+        let message = "the passphrase is empty: choose a longer one";
+        return Err(Failure::error(Exit::Usage, message));
+    }
+    Ok(())
+}
+
+fn prompt_twice(text: &str) -> anyhow::Result<Zeroizing<String>> {
+    let passphrase = prompt(text)?;
+    check_new(&passphrase)?;
+    // Compared in the open: both came from the same person a moment ago.
+    if *prompt("The same again: ")? != *passphrase {
+        return Err(Failure::error(Exit::Usage, "the two passphrases differ: start again"));
     }
     Ok(passphrase)
 }

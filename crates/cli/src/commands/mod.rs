@@ -4,6 +4,7 @@ mod audit;
 mod documents;
 mod export;
 mod import;
+mod keys;
 mod pair;
 mod profile;
 mod search;
@@ -23,7 +24,11 @@ pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let call = Call::new(&cli.global);
     let finishes = matches!(
         cli.command,
-        Command::Import(_) | Command::Export(_) | Command::Serve(_) | Command::Invite(_)
+        Command::Import(_)
+            | Command::Export(_)
+            | Command::Serve(_)
+            | Command::Invite(_)
+            | Command::Purge(_)
     );
     tokio::select! {
         biased;
@@ -55,6 +60,8 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Search(args) => search::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(dir, call.out),
+        Command::Rekey(args) => keys::rekey(call, args).await,
+        Command::Purge(args) => keys::purge(call, args).await,
         Command::Demo(args) => demo::run(call, args).await,
     }
 }

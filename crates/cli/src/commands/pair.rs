@@ -248,6 +248,14 @@ fn tell_event(out: Output, event: &Event) -> anyhow::Result<()> {
             }),
             format!("a sync ended early: {message}"),
         ),
+        Event::Rekeyed { space } => (
+            json!({ "event": "rekeyed", "space": space.to_string() }),
+            format!("{space} is under a new key"),
+        ),
+        Event::RekeyFailed { space, message } => (
+            json!({ "event": "rekey-failed", "space": space.to_string(), "message": message }),
+            format!("{space}: its key was not renewed, and it is as it was: {message}"),
+        ),
         _ => return Ok(()),
     };
     out.json(&line)?;

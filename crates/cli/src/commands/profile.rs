@@ -1,6 +1,6 @@
 //! `larder init`, `larder space`, `larder status`.
 
-use larder::{Space, SpaceName, Status};
+use larder::{RekeyStatus, Space, SpaceName, SpaceStatus, Status};
 use serde_json::json;
 
 use crate::args::Init;
@@ -95,14 +95,31 @@ pub(crate) async fn check(call: &Call<'_>) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
+/// The day on which a space's key was drawn, and what becomes of it.
+fn key_of(space: &SpaceStatus) -> String {
+    let drawn = space.key_created.to_string();
+    let day = drawn.split('T').next().unwrap_or_default();
+    match space.rekey {
+        RekeyStatus::None => day.to_owned(),
+        RekeyStatus::Wished => format!("{day}, to be renewed"),
+        RekeyStatus::Copying { pages, pages_total } => {
+            format!("{day}, being renewed ({pages} of {pages_total} pages)")
+        }
+    }
+}
+
 fn describe(status: &Status) -> String {
     let mut text = format!("This device  {}\n", printable(&status.label));
     if let Some(dir) = &status.dir {
         text = format!("{text}Profile      {}\n", dir.display());
     }
-    text = format!("{text}Known as     {}\n\n", short(&status.transport.to_string()));
+    text = format!("{text}Known as     {}\n", short(&status.transport.to_string()));
+    if let Some(since) = status.purge_wished {
+        text = format!("{text}Purge        begun at {since} and cut: run `larder purge` again\n");
+    }
+    text.push('\n');
     let mut spaces =
-        Table::new(&["space", "documents", "deleted", "entries", "waiting", "on disk"]);
+        Table::new(&["space", "documents", "deleted", "entries", "waiting", "on disk", "key of"]);
     for space in &status.spaces {
         spaces.row([
             space.name.to_string(),
@@ -111,6 +128,7 @@ fn describe(status: &Status) -> String {
             count(space.entries),
             count(space.waiting),
             bytes(space.file_bytes),
+            key_of(space),
         ]);
     }
     let mut logs = Table::new(&["log", "entries", "acknowledged by", ""]);

@@ -6,6 +6,7 @@ mod bad_input;
 mod demo;
 mod home;
 mod household;
+mod keys;
 #[cfg(unix)]
 mod kills;
 mod refusals;
