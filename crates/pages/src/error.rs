@@ -54,8 +54,8 @@ pub enum Error {
         /// What does not hold.
         damage: String,
     },
-    /// The file can be read but not written; open it read-only, or change its permissions.
-    #[error("{path} cannot be written: open it read-only or change its permissions")]
+    /// The file or its folder can be read but not written.
+    #[error("{path} cannot be written: open it read-only, or let it and its folder be written")]
     NotWritable {
         /// The database.
         path: PathBuf,

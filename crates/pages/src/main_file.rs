@@ -92,9 +92,7 @@ impl MainFile {
         if at != 0 {
             return Err(Code::TRUNCATE);
         }
-        if self.session.is_read_only() {
-            return Err(Code::READONLY);
-        }
+        self.session.check_writable()?;
         self.fill_holes_before(next)?;
         self.session.database.pages_min.fetch_min(next - 1, Ordering::AcqRel);
         self.lower.truncate(size)

@@ -38,10 +38,16 @@ impl Nonces {
         Ok(out)
     }
 
+    /// Whether this is the process that all connections were opened in.
+    ///
+    /// # Errors
+    /// In a forked child. What it knows of the files is of another time than the files.
+    pub(crate) fn check_process(&self) -> Result<(), Code> {
+        if std::process::id() == self.process { Ok(()) } else { Err(Code::IOERR) }
+    }
+
     pub(crate) fn fill(&self, out: &mut [u8]) -> Result<(), Code> {
-        if std::process::id() != self.process {
-            return Err(Code::IOERR);
-        }
+        self.check_process()?;
         let mut pool = locked(&self.pool);
         let Pool { entropy, bytes, used } = &mut *pool;
         if out.len() > POOL {

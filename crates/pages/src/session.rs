@@ -46,6 +46,12 @@ impl Session {
         self.mode == OpenMode::ReadOnly
     }
 
+    /// # Errors
+    /// If it was opened for reading only, or by the process that this one was forked from.
+    pub(crate) fn check_writable(&self) -> Result<(), Code> {
+        if self.is_read_only() { Err(Code::READONLY) } else { self.shared.nonces.check_process() }
+    }
+
     pub(crate) fn lock(&self, level: Level) -> Result<(), Code> {
         if self.is_read_only() && level > Level::Shared {
             return Err(Code::READONLY);

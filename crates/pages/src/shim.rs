@@ -530,7 +530,8 @@ unsafe extern "C" fn x_delete(
         // SAFETY: SQLite passes the VFS it looked up, and a path that ends in NUL.
         let (shared, name) = unsafe { (shared_of(vfs), CStr::from_ptr(name)) };
         if name.to_bytes().ends_with(b"-wal") {
-            Code::of(shared.lower.delete(name, sync_directory))
+            let ours = shared.nonces.check_process();
+            Code::of(ours.and_then(|()| shared.lower.delete(name, sync_directory)))
         } else {
             ffi::SQLITE_IOERR_DELETE
         }

@@ -255,11 +255,19 @@ fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Erro
         Some(Fault::Lower(_)) | None if extended_code(&error).is_some_and(is_cannot_open) => {
             Error::CannotOpen { path, source: error }
         }
+        // A folder in which no WAL can be made.
+        Some(Fault::Lower(_)) | None if extended_code(&error).is_some_and(is_read_only) => {
+            Error::NotWritable { path }
+        }
         Some(Fault::Lower(_)) | None => match Error::from(error) {
             Error::Corrupt { damage, .. } => Error::Corrupt { path: Some(path), damage },
             error => error,
         },
     }
+}
+
+fn is_read_only(code: c_int) -> bool {
+    code & 0xff == ffi::SQLITE_READONLY
 }
 
 fn is_cannot_open(code: c_int) -> bool {

@@ -75,9 +75,7 @@ impl WalFile {
 
     /// The file below, to write.
     fn writable(&mut self) -> Result<&mut LowerFile, Code> {
-        if self.session.is_read_only() {
-            return Err(Code::READONLY);
-        }
+        self.session.check_writable()?;
         self.lower.as_mut().ok_or(Code::WRITE)
     }
 

@@ -12,6 +12,8 @@ mod grammar;
 mod law;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(unix)]
+mod paths;
 mod power;
 mod refusal;
 mod sharing;

@@ -11,17 +11,19 @@ use larder_pages::{Error, OpenMode};
 use crate::common::{Image, KEY, copy, create, dump, files, is_intact, key, vfs, wal_of};
 
 const CHILD: &str = "LARDER_PAGES_TEST_CHILD";
+const CHILD_PATH: &str = "LARDER_PAGES_TEST_CHILD_PATH";
 
 /// The other process of the tests below: opens what it is told to and says how that went.
 #[test]
 fn child() {
-    let Ok(order) = std::env::var(CHILD) else { return };
-    let (mode, path) = order.split_once(' ').unwrap();
+    let Ok(mode) = std::env::var(CHILD) else { return };
+    let path = std::env::var_os(CHILD_PATH).unwrap();
+    let path = Path::new(&path);
     if mode == "write-on" {
-        return write_on(Path::new(path));
+        return write_on(path);
     }
     let mode = if mode == "read" { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
-    match vfs().open(Path::new(path), &key(KEY), mode) {
+    match vfs().open(path, &key(KEY), mode) {
         Ok(db) => println!("child: opened {}", dump(&db).is_ok()),
         Err(Error::InUse { .. }) => println!("child: in use"),
         Err(error) => println!("child: {error}"),
@@ -42,7 +44,8 @@ fn order(mode: &str, path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["sharing::child", "--exact", "--nocapture"])
-        .env(CHILD, format!("{mode} {}", path.display()));
+        .env(CHILD, mode)
+        .env(CHILD_PATH, path);
     command
 }
 
@@ -75,7 +78,8 @@ fn a_killed_process_loses_nothing_that_it_said_was_committed() {
     }
 }
 
-fn in_another_process(mode: &str, path: &Path) -> String {
+/// What another process says when it opens the database to `read` or to `write`.
+pub(crate) fn in_another_process(mode: &str, path: &Path) -> String {
     let output = order(mode, path).output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     let (_, said) = output.split_once("child: ").unwrap_or_else(|| panic!("{output}"));
