@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::thread::ThreadId;
 
 use larder_crypto::Secret;
 use rusqlite::ffi;
@@ -15,7 +16,7 @@ use crate::lower::{FileName, Filled, LowerFile, LowerVfs};
 use crate::nonces::Nonces;
 use crate::shm::Shm;
 use crate::sync::locked;
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, Purpose};
 
 /// Pages and frames that are tried before a key is called wrong.
 const PROBES_MAX: u64 = 16;
@@ -24,17 +25,26 @@ const PROBES_MAX: u64 = 16;
 pub(crate) struct Shared {
     pub(crate) lower: LowerVfs,
     pub(crate) nonces: Nonces,
-    /// Held while a database is opened, so that a path has at most one request.
+    /// Held while a database is opened, so that only one connection sets it up.
     pub(crate) opening: Mutex<()>,
-    requests: Mutex<HashMap<CString, Arc<Request>>>,
+    requests: Mutex<HashMap<(CString, ThreadId), Arc<Request>>>,
     databases: Mutex<HashMap<CString, Weak<Database>>>,
 }
 
-/// The key for a path, there only while that path is being opened.
+/// The key for a path, there only while that path is being opened, for the thread that opens it.
 pub(crate) struct Request {
     pub(crate) key: Secret<32>,
     pub(crate) mode: OpenMode,
+    pub(crate) purpose: Purpose,
+    /// The one name that `ATTACH` may use for it; `None` for a connection of its own.
+    pub(crate) uri: Option<String>,
     pub(crate) fault: Mutex<Option<Fault>>,
+}
+
+impl Request {
+    pub(crate) fn new(key: &Secret<32>, mode: OpenMode, purpose: Purpose) -> Self {
+        Self { key: key.clone(), mode, purpose, uri: None, fault: Mutex::default() }
+    }
 }
 
 /// Why a file could not be opened, in more words than SQLite's codes have.
@@ -79,14 +89,23 @@ impl Shared {
         }
     }
 
-    /// Lets `xOpen` find the key for `path` until the answer is dropped.
+    /// Lets `xOpen` on this thread find the key for `path` until the answer is dropped.
     pub(crate) fn announce(&self, path: CString, request: Arc<Request>) -> Announced<'_> {
-        locked(&self.requests).insert(path.clone(), request);
-        Announced { shared: self, path }
+        let place = (path, std::thread::current().id());
+        locked(&self.requests).insert(place.clone(), request);
+        Announced { shared: self, place }
     }
 
     pub(crate) fn request(&self, path: &CStr) -> Option<Arc<Request>> {
-        locked(&self.requests).get(path).cloned()
+        locked(&self.requests).get(&(path.to_owned(), std::thread::current().id())).cloned()
+    }
+
+    /// Whether this thread is attaching a database by this name at the moment.
+    pub(crate) fn is_attaching(&self, uri: &str) -> bool {
+        let thread = std::thread::current().id();
+        let requests = locked(&self.requests);
+        let mut mine = requests.iter().filter(|((_, announcer), _)| *announcer == thread);
+        mine.any(|(_, request)| request.uri.as_deref() == Some(uri))
     }
 
     /// The database at `path`, whose file is `file`: the one that is open already, or a new one
@@ -133,12 +152,12 @@ impl Shared {
 /// See [`Shared::announce`].
 pub(crate) struct Announced<'a> {
     shared: &'a Shared,
-    path: CString,
+    place: (CString, ThreadId),
 }
 
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
-        locked(&self.shared.requests).remove(&self.path);
+        locked(&self.shared.requests).remove(&self.place);
     }
 }
 

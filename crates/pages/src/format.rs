@@ -218,6 +218,11 @@ fn with_versions_of(page: &[u8]) -> [u8; 8] {
     expected
 }
 
+/// Makes page 1 that of a database with a WAL.
+pub(crate) fn set_wal_versions(page: &mut Page) {
+    page.iter_mut().skip(CLEAR.start).zip(CLEAR_BYTES).for_each(|(to, from)| *to = from);
+}
+
 /// How many pages an opened page 1 says the database has; 0 if it does not say.
 pub(crate) fn pages_in_header(page: &Page) -> u32 {
     if bytes::<4>(page, 24) == bytes::<4>(page, 92) {

@@ -10,6 +10,7 @@
 //! A process must not open and close an open database's file by other means (`std::fs`): POSIX
 //! would drop the lock that keeps other processes out.
 
+mod attach;
 mod code;
 mod copying;
 mod database;

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::format::{self, LOCK_PAGE, PAGE, Page};
 use crate::lower::{Filled, LowerFile};
 use crate::session::Session;
+use crate::vfs::Purpose;
 
 /// The main database file of one connection.
 ///
@@ -70,6 +71,10 @@ impl MainFile {
 
     fn store(&mut self, number: u32, page: &Page) -> Result<(), Code> {
         *self.scratch = *page;
+        if number == 1 && self.session.purpose == Purpose::Compact {
+            // Whoever opens it next finds a database with a WAL; SQLite never reads it back here.
+            format::set_wal_versions(&mut self.scratch);
+        }
         let nonce = self.session.shared.nonces.draw()?;
         self.session.database.sealer.seal_page(number, nonce, &mut self.scratch);
         self.lower.write(self.scratch.as_slice(), offset_of(number))

@@ -2,11 +2,11 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 
 use crate::code::Code;
-use crate::database::{Database, Shared};
+use crate::database::{Database, Request, Shared};
 use crate::locks::Level;
 use crate::shm::{self, Held, RECOVER_SLOT, WRITE_SLOT};
 use crate::sync::locked;
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, Purpose};
 
 /// One connection to a database: what its main file and its WAL both need to know.
 pub(crate) struct Session {
@@ -15,6 +15,7 @@ pub(crate) struct Session {
     /// The database's full path.
     pub(crate) path: CString,
     pub(crate) mode: OpenMode,
+    pub(crate) purpose: Purpose,
     state: Mutex<State>,
 }
 
@@ -37,9 +38,10 @@ impl Session {
         shared: Arc<Shared>,
         database: Arc<Database>,
         path: CString,
-        mode: OpenMode,
+        request: &Request,
     ) -> Self {
-        Self { shared, database, path, mode, state: Mutex::default() }
+        let Request { mode, purpose, .. } = *request;
+        Self { shared, database, path, mode, purpose, state: Mutex::default() }
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

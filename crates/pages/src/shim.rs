@@ -19,7 +19,7 @@ use crate::main_file::MainFile;
 use crate::session::Session;
 use crate::shm;
 use crate::sync::locked;
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, Purpose};
 use crate::wal_file::WalFile;
 
 /// What SQLite knows of an open file of ours; it allots the memory.
@@ -185,8 +185,10 @@ unsafe fn open_main(
     let path = unsafe { CStr::from_ptr(name) }.to_owned();
     let request = shared.request(&path).ok_or(Code::CANTOPEN)?;
     let open = || -> Result<(Handle, c_int), Fault> {
+        // An attached database is opened as was asked for, whatever the connection was opened for.
+        let flags = request.mode.access() | (flags & !OpenMode::ACCESS);
         // SAFETY: the caller's promise.
-        let (mut file, opened) = unsafe { shared.lower.open_named_by_sqlite(name, flags) }?;
+        let (mut file, mut opened) = unsafe { shared.lower.open_named_by_sqlite(name, flags) }?;
         let writes = request.mode != OpenMode::ReadOnly;
         if writes && opened & ffi::SQLITE_OPEN_READONLY != 0 {
             return Err(Fault::NotWritable);
@@ -195,7 +197,11 @@ unsafe fn open_main(
             return Err(Fault::Lower(Code::CANTOPEN));
         }
         let database = shared.attach(&path, &mut file, &request)?;
-        let session = Session::new(Arc::clone(shared), database, path.clone(), request.mode);
+        let session = Session::new(Arc::clone(shared), database, path.clone(), &request);
+        if request.purpose == Purpose::Compact {
+            // `VACUUM INTO` sets no journal mode: this makes SQLite keep its journal in memory.
+            opened |= ffi::SQLITE_OPEN_MEMORY;
+        }
         Ok((Handle::Main(MainFile::new(file, Arc::new(session))), opened))
     };
     open().map_err(|fault| match fault {

@@ -1,7 +1,7 @@
 use std::ffi::{CString, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use larder_crypto::Secret;
 use larder_types::{Entropy, hex};
@@ -23,8 +23,8 @@ use crate::{Error, Result};
 /// Cheap to clone. It stays registered for the life of the process, and so must the VFS below.
 #[derive(Clone)]
 pub struct Vfs {
-    name: CString,
-    shared: Arc<Shared>,
+    pub(crate) name: CString,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What [`Vfs::open`] may do to the file.
@@ -39,12 +39,29 @@ pub enum OpenMode {
     ReadOnly,
 }
 
+impl OpenMode {
+    /// The bits of [`OpenMode::access`].
+    pub(crate) const ACCESS: c_int =
+        ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE;
+
+    /// The same as SQLite's flags.
+    pub(crate) fn access(self) -> c_int {
+        match self {
+            Self::Create => ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE,
+            Self::ReadWrite => ffi::SQLITE_OPEN_READWRITE,
+            Self::ReadOnly => ffi::SQLITE_OPEN_READONLY,
+        }
+    }
+}
+
 /// What a connection is opened for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Use,
     /// To be filled by a backup, into a file that is new.
     Copy,
+    /// To be filled by `VACUUM INTO`, into a file that is new.
+    Compact,
 }
 
 impl Vfs {
@@ -76,8 +93,8 @@ impl Vfs {
     /// The connection has a WAL, `synchronous=FULL` (full syncs on Apple's systems), its temporary
     /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. What would
     /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
-    /// `VACUUM INTO` of anything but memory (copy with SQLite's backup API into a connection from
-    /// here instead). An authorizer enforces the last; whoever sets another must refuse it too.
+    /// `VACUUM INTO` of anything but memory ([`Vfs::attach`] and [`Vfs::vacuum_into`] are the way).
+    /// An authorizer enforces the last; whoever sets another must refuse it too.
     ///
     /// # Errors
     /// [`Error::WrongKey`], [`Error::NotADatabase`], [`Error::Corrupt`], [`Error::InUse`],
@@ -112,6 +129,17 @@ impl Vfs {
         self.shared.lower.full_path(&path_to_c(path)?).map_err(unnameable)
     }
 
+    /// The full path of `path`, as SQLite has it and as Rust has it.
+    pub(crate) fn find(&self, path: &Path, mode: OpenMode) -> Result<(CString, PathBuf)> {
+        let full = self.full_path(path)?;
+        let full_path = path_from_c(&full)?;
+        let exists = self.shared.lower.access(&full, ffi::SQLITE_ACCESS_EXISTS);
+        if mode != OpenMode::Create && exists == Ok(false) && !full_path.exists() {
+            return Err(Error::Missing { path: full_path });
+        }
+        Ok((full, full_path))
+    }
+
     pub(crate) fn open_for(
         &self,
         path: &Path,
@@ -119,31 +147,20 @@ impl Vfs {
         mode: OpenMode,
         purpose: Purpose,
     ) -> Result<Connection> {
-        let full = self.full_path(path)?;
-        let full_path = path_from_c(&full)?;
-        let exists = self.shared.lower.access(&full, ffi::SQLITE_ACCESS_EXISTS);
-        if mode != OpenMode::Create && exists == Ok(false) && !full_path.exists() {
-            return Err(Error::Missing { path: full_path });
-        }
-        let access = match mode {
-            OpenMode::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-            OpenMode::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE,
-            OpenMode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        };
-
+        let (full, full_path) = self.find(path, mode)?;
         let _opening = locked(&self.shared.opening);
-        let request = Arc::new(Request { key: key.clone(), mode, fault: Mutex::default() });
+        let request = Arc::new(Request::new(key, mode, purpose));
         let announced = self.shared.announce(full, Arc::clone(&request));
         let opened = Connection::open_with_flags_and_vfs(
             &full_path,
-            access | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            OpenFlags::from_bits_retain(mode.access()) | OpenFlags::SQLITE_OPEN_NO_MUTEX,
             self.name.as_c_str(),
         );
         drop(announced);
         let fault = locked(&request.fault).take();
         let opened = opened.and_then(|connection| match purpose {
-            Purpose::Use => set_up(connection, mode),
             Purpose::Copy => set_up_copy(connection),
+            Purpose::Use | Purpose::Compact => set_up(connection, mode, &self.shared),
         });
         opened.map_err(|error| explain(fault.as_ref(), error, full_path))
     }
@@ -176,18 +193,38 @@ pub fn open_in_memory(name: &str) -> Result<Connection> {
 const PRAGMAS: &str = "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;
     PRAGMA cell_size_check=ON; PRAGMA foreign_keys=ON;";
 
-fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connection> {
+fn set_up(
+    mut connection: Connection,
+    mode: OpenMode,
+    shared: &Arc<Shared>,
+) -> rusqlite::Result<Connection> {
     // A database that turns out damaged is not checkpointed either.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(PRAGMAS)?;
+    set_up_schema(&connection, "main", mode)?;
+    if cfg!(target_vendor = "apple") {
+        connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
+    }
+    let shared = Arc::clone(shared);
+    connection.authorizer(Some(move |context: AuthContext<'_>| authorize(&shared, context)))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
+}
+
+/// Reads a database for the first time, and gives an empty one its WAL.
+pub(crate) fn set_up_schema(
+    connection: &Connection,
+    schema: &str,
+    mode: OpenMode,
+) -> rusqlite::Result<()> {
     // Reads page 1, and recovers the WAL that a crash left.
-    connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))?;
+    connection.pragma_query_value(Some(schema), "schema_version", |row| row.get::<_, i64>(0))?;
     let mut journal: String =
-        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        connection.pragma_query_value(Some(schema), "journal_mode", |row| row.get(0))?;
     if journal != "wal" && mode == OpenMode::Create {
         // The first write of an empty database has no WAL yet: it runs without a journal file.
         for mode in ["memory", "wal"] {
-            journal = set_journal_mode(&connection, mode)?;
+            journal = set_journal_mode(connection, schema, mode)?;
         }
     }
     if journal != "wal" {
@@ -195,18 +232,13 @@ fn set_up(mut connection: Connection, mode: OpenMode) -> rusqlite::Result<Connec
         let code = ffi::Error::new(ffi::SQLITE_ERROR);
         return Err(rusqlite::Error::SqliteFailure(code, Some(reason)));
     }
-    connection.execute_batch("PRAGMA synchronous=FULL")?;
-    if cfg!(target_vendor = "apple") {
-        connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
-    }
-    connection.authorizer(Some(authorize))?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(connection)
+    connection.pragma_update(Some(schema), "synchronous", "FULL")
 }
 
 /// The statement answers before it commits, so whether it did is known only at its end.
-fn set_journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
-    let mut statement = connection.prepare(&format!("PRAGMA journal_mode={mode}"))?;
+fn set_journal_mode(connection: &Connection, schema: &str, mode: &str) -> rusqlite::Result<String> {
+    let sql = format!("PRAGMA {}.journal_mode={mode}", quoted(schema));
+    let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
     let mut set = String::new();
     while let Some(row) = rows.next()? {
@@ -215,13 +247,18 @@ fn set_journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<Str
     Ok(set)
 }
 
+/// A schema's name as SQL has it.
+pub(crate) fn quoted(schema: &str) -> String {
+    format!("\"{}\"", schema.replace('"', "\"\""))
+}
+
 /// Pages go straight into the file: a copy that a crash cuts is thrown away, so it needs no
 /// journal; and it is large, so it should not be written twice.
 fn set_up_copy(connection: Connection) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch(PRAGMAS)?;
     connection.execute_batch(&format!("PRAGMA cache_size={COPY_CACHE_PAGES}"))?;
-    set_journal_mode(&connection, "memory")?;
+    set_journal_mode(&connection, "main", "memory")?;
     connection.execute_batch("PRAGMA synchronous=FULL")?;
     if cfg!(target_vendor = "apple") {
         connection.execute_batch("PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON")?;
@@ -232,18 +269,35 @@ fn set_up_copy(connection: Connection) -> rusqlite::Result<Connection> {
 /// Small, as no page is read again, and what is in it is written at the end, in one go.
 const COPY_CACHE_PAGES: u32 = 64;
 
-/// Refuses to attach files: a name may be a URI that chooses another VFS, without encryption.
-fn authorize(context: AuthContext<'_>) -> Authorization {
+/// Refuses to attach files by SQL alone: a name may be a URI that chooses another VFS, without
+/// encryption. And what [`MainFile`](crate::main_file::MainFile) refuses of pragmas that hold for
+/// the whole connection is not to be had by naming a schema that is not one of our files.
+fn authorize(shared: &Shared, context: AuthContext<'_>) -> Authorization {
     match context.action {
         AuthAction::Attach { filename: "" | ":memory:" } => Authorization::Allow,
+        AuthAction::Attach { filename } if shared.is_attaching(filename) => Authorization::Allow,
         AuthAction::Attach { .. } | AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => {
+            Authorization::Deny
+        }
+        AuthAction::Pragma { pragma_name, pragma_value: Some(_) }
+            if context.database_name.is_some_and(|schema| schema != "main")
+                && CONNECTION_WIDE.iter().any(|name| pragma_name.eq_ignore_ascii_case(name)) =>
+        {
             Authorization::Deny
         }
         _ => Authorization::Allow,
     }
 }
 
-fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Error {
+const CONNECTION_WIDE: &[&str] = &[
+    "checkpoint_fullfsync",
+    "data_store_directory",
+    "fullfsync",
+    "temp_store",
+    "temp_store_directory",
+];
+
+pub(crate) fn explain(fault: Option<&Fault>, error: rusqlite::Error, path: PathBuf) -> Error {
     match fault {
         Some(Fault::InUse) => Error::InUse { path },
         Some(Fault::NotADatabase(found)) => Error::NotADatabase { path, found },

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use larder_crypto::Secret;
+use larder_pages::testing::Disk;
 use larder_pages::{OpenMode, Vfs};
 use larder_types::Entropy;
 use rusqlite::Connection;
@@ -135,4 +136,11 @@ impl Image {
         let content = dump(&db).map_err(|error| error.to_string())?;
         if is_intact(&db) { Ok(content) } else { Err("not intact".to_owned()) }
     }
+}
+
+/// A disk in memory and a VFS over it.
+pub(crate) fn on_disk(name: &str) -> (Disk, Vfs) {
+    let disk = Disk::register(&format!("disk-{name}")).unwrap();
+    let vfs = vfs_over(Some(disk.name()));
+    (disk, vfs)
 }

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::common::{KEY, create, files, is_intact, key, vfs, vfs_over, wal_of};
-use crate::trace;
+use crate::common::{KEY, create, files, is_intact, key, vfs};
 use larder_pages::OpenMode;
 
 const CANARY: &str = "canary-Zw3kQ9";
@@ -92,34 +91,6 @@ fn no_page_is_written_twice_alike() {
     // Page 2 has the same rows, sealed anew.
     assert_ne!(before[4096..], after[4096..]);
     assert_eq!(before[..24], after[..24], "the id and the clear bytes stay");
-}
-
-#[test]
-fn only_a_database_and_its_wal_are_ever_opened() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("traced-life.db");
-    let vfs = vfs_over(Some(trace::name()));
-    let db = create(&vfs, &path);
-    live(&db);
-    for pragma in ["journal_mode=DELETE", "journal_mode=OFF", "journal_mode=MEMORY"] {
-        assert!(db.execute_batch(&format!("PRAGMA {pragma}")).is_err(), "{pragma}");
-        assert!(db.execute_batch(&format!("PRAGMA main.{pragma}")).is_err(), "{pragma}");
-    }
-    // Even if somebody gets temporary files past the pragma, none is opened.
-    let _ = db.execute_batch("PRAGMA temp.temp_store=FILE");
-    let _ = db.execute_batch("CREATE TEMP TABLE more AS SELECT randomblob(1000) FROM held");
-    drop(db);
-    let db = vfs.open(&path, &key(KEY), OpenMode::ReadWrite).unwrap();
-    assert!(is_intact(&db));
-    drop(db);
-    assert!(!wal_of(&path).exists());
-
-    let mut opened = trace::opened("traced-life");
-    opened.sort();
-    opened.dedup();
-    let full = path.canonicalize().unwrap();
-    let expected = [full.clone(), wal_of(&full)].map(|path| path.to_string_lossy().into_owned());
-    assert_eq!(opened, expected);
 }
 
 /// A checkpoint that a reader holds back skips pages which were changed since, and leaves holes

@@ -1,6 +1,8 @@
 //! The encrypting VFS on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod attach;
+mod backup;
 mod common;
 mod copying;
 mod crash;
@@ -9,6 +11,8 @@ mod disk;
 mod faults;
 mod full;
 mod grammar;
+mod journals;
+mod large;
 mod law;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -19,4 +23,3 @@ mod refusal;
 mod sharing;
 mod slt;
 mod tampering;
-mod trace;
