@@ -446,7 +446,7 @@ fn a_fault_while_it_is_copied_passes() {
         loop {
             match copying.step(db, 3) {
                 Ok(Copied::Partly { .. }) => {}
-                Ok(Copied::Whole) => return Ok(()),
+                Ok(Copied::Whole { .. }) => return Ok(()),
                 Err(error) => {
                     copying.abandon(db);
                     return Err(error);
