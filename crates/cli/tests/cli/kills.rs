@@ -19,10 +19,10 @@ use serde_json::Value;
 use crate::home::{Home, Ran, Running, SPACE};
 
 /// Each document by the path it came from.
-type Documents = BTreeMap<String, Value>;
+pub(crate) type Documents = BTreeMap<String, Value>;
 
 /// `SplitMix64` (Steele et al. 2014).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn draw(&mut self) -> u64 {
@@ -33,11 +33,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.draw() % limit.max(1)
     }
 
-    fn within(&mut self, time: Duration) -> Duration {
+    pub(crate) fn within(&mut self, time: Duration) -> Duration {
         Duration::from_micros(self.below(u64::try_from(time.as_micros()).unwrap()))
     }
 }
@@ -135,7 +135,7 @@ fn text(random: &mut Random, lines: u64) -> String {
 }
 
 /// Notes, records and lists of lines.
-fn fill(home: &Home, folder: &str, readings: u64, random: &mut Random) {
+pub(crate) fn fill(home: &Home, folder: &str, readings: u64, random: &mut Random) {
     for n in 0..220 {
         let kind = ["md", "txt"][n % 2];
         let lines = random.below(14) + 1;
@@ -151,7 +151,7 @@ fn fill(home: &Home, folder: &str, readings: u64, random: &mut Random) {
 }
 
 /// Changes, adds; removes nothing.
-fn edit(home: &Home, folder: &str, random: &mut Random) {
+pub(crate) fn edit(home: &Home, folder: &str, random: &mut Random) {
     for n in (0..220).step_by(2) {
         let path = home.path(&format!("{folder}/notes/{}/{n}.md", n % 7));
         let before = fs::read_to_string(&path).unwrap();
@@ -162,11 +162,11 @@ fn edit(home: &Home, folder: &str, random: &mut Random) {
     }
 }
 
-fn import(folder: &Path) -> [&Path; 3] {
+pub(crate) fn import(folder: &Path) -> [&Path; 3] {
     [Path::new("import"), Path::new(SPACE), folder]
 }
 
-fn documents(home: &Home) -> Documents {
+pub(crate) fn documents(home: &Home) -> Documents {
     let listed = home.run(["list", SPACE, "--json", "--values"]).code(0).lines();
     let all = listed.len();
     let by_path: Documents = listed
@@ -395,7 +395,7 @@ const MAKING_MAX: Duration = Duration::from_millis(40);
 const SYNC_MAX: Duration = Duration::from_millis(60);
 
 /// Everything opens, every page authenticates, tables and indexes agree.
-fn whole(home: &Home) {
+pub(crate) fn whole(home: &Home) {
     if home.profile().join("profile.key").exists() {
         home.run(["check"]).code(0);
     }
@@ -409,7 +409,7 @@ fn no_strays(home: &Home) {
     assert_eq!(names, ["lock", "profile.db", "profile.key", &space]);
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 

@@ -6,6 +6,8 @@ mod bad_input;
 mod demo;
 mod home;
 mod household;
+#[cfg(unix)]
+mod key_kills;
 mod keys;
 #[cfg(unix)]
 mod kills;
