@@ -70,6 +70,7 @@ impl Vfs {
     ) -> Result<Copying> {
         self.remove(path)?;
         let target = self.open_for(path, key, OpenMode::Create, Purpose::Copy)?;
+        self.sync_name(path)?;
         // SAFETY: both connections are alive and used by nobody else during the call.
         let (source, backup, code) = unsafe {
             let (from, to) = (source.handle(), target.handle());

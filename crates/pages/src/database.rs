@@ -238,6 +238,9 @@ impl Inspection<'_> {
         if page.starts_with(format::MAGIC) {
             return Err(Fault::NotADatabase("a SQLite database without encryption"));
         }
+        if format::is_unfinished(&page, size) {
+            return self.start_over();
+        }
         if size < PAGE as u64 {
             return Err(Fault::NotADatabase("too short for a single page"));
         }
@@ -279,14 +282,25 @@ impl Inspection<'_> {
         self.file.sync(ffi::SQLITE_SYNC_FULL)
     }
 
+    /// The file's creation was cut short, so nothing was ever committed to it.
+    fn start_over(&mut self) -> Result<Found, Fault> {
+        let found = self.empty()?;
+        self.file.truncate(0)?;
+        self.file.sync(ffi::SQLITE_SYNC_FULL)?;
+        Ok(found)
+    }
+
     fn empty(&self) -> Result<Found, Fault> {
         if self.request.mode != OpenMode::Create {
             return Err(Fault::NotADatabase("an empty file"));
         }
-        if self.has_wal()? {
+        // The sync of its header made the file's own name durable: a WAL with frames had a
+        // database. One without may outlive the name of a file that was never committed to.
+        if self.has_frames()? {
             return Err(Fault::Corrupt("it is empty, yet there is a WAL beside it"));
         }
-        let id = self.shared.nonces.draw()?;
+        let mut id: DatabaseId = self.shared.nonces.draw()?;
+        format::mark(&mut id);
         Ok(Found { sealer: Sealer::new(&self.request.key, id), pages_min: 0 })
     }
 
@@ -295,13 +309,23 @@ impl Inspection<'_> {
         self.shared.lower.access(name.as_c_str(), ffi::SQLITE_ACCESS_EXISTS)
     }
 
-    fn wal_opens(&self, sealer: &Sealer) -> Result<bool, Code> {
+    fn wal(&self) -> Result<Option<LowerFile>, Code> {
         if !self.has_wal()? {
-            return Ok(false);
+            return Ok(None);
         }
         let name = FileName::of_database(self.path)?.wal();
         let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_WAL;
-        let (mut wal, _) = self.shared.lower.open(name, flags)?;
+        self.shared.lower.open(name, flags).map(|(wal, _)| Some(wal))
+    }
+
+    /// Whether there is room for a frame in the WAL.
+    fn has_frames(&self) -> Result<bool, Code> {
+        let size = self.wal()?.map_or(Ok(0), |mut wal| wal.size())?;
+        Ok(size >= (WAL_HEADER + FRAME) as u64)
+    }
+
+    fn wal_opens(&self, sealer: &Sealer) -> Result<bool, Code> {
+        let Some(mut wal) = self.wal()? else { return Ok(false) };
         let mut frame = Box::new([0; FRAME]);
         for index in 1..=PROBES_MAX {
             let offset = WAL_HEADER as u64 + (index - 1) * FRAME as u64;

@@ -194,6 +194,30 @@ pub(crate) fn has_clear_bytes(page: &Page) -> bool {
     bytes::<8>(page, CLEAR.start) == with_versions_of(page)
 }
 
+/// Makes a database id one that [`is_unfinished`] can tell from zeros.
+pub(crate) fn mark(id: &mut DatabaseId) {
+    let [first, ..] = id;
+    *first = (*first).max(1);
+}
+
+/// Blanks the id and the clear bytes of a sealed page 1, as the first write of a file has it.
+pub(crate) fn blank(page: &mut Page) {
+    page.iter_mut().take(CLEAR.end).for_each(|byte| *byte = 0);
+}
+
+/// Whether a crash cut the creation of this file short, so that nothing was ever committed to it:
+/// it is one page or less, and what is written last of that, the id and the clear bytes, are not
+/// there or torn. `page` has zeros behind the end of the file.
+pub(crate) fn is_unfinished(page: &Page, size: u64) -> bool {
+    let (id, clear) = (bytes::<16>(page, 0), bytes::<8>(page, CLEAR.start));
+    let is_blank = id == [0; 16] && clear == [0; 8];
+    let [high, low] = KEY_EPOCH.to_be_bytes();
+    let is_torn = page.ends_with(&[high, low, FORMAT, 0, 0, 0, 0, 0])
+        && clear.iter().zip(CLEAR_BYTES).all(|(found, full)| *found == 0 || *found == full)
+        && (id.starts_with(&[0]) || clear != CLEAR_BYTES);
+    size <= PAGE as u64 && (is_blank || is_torn)
+}
+
 /// Whether a page that SQLite wants written has the shape this format needs: nothing in its tail
 /// and, on page 1, its own page size and reserve. (A backup from a database without a reserve
 /// would otherwise put content where the nonce goes.)

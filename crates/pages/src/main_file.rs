@@ -2,6 +2,8 @@ use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rusqlite::ffi;
+
 use crate::code::Code;
 use crate::format::{self, LOCK_PAGE, PAGE, Page};
 use crate::lower::{Filled, LowerFile};
@@ -77,6 +79,14 @@ impl MainFile {
         }
         let nonce = self.session.shared.nonces.draw()?;
         self.session.database.sealer.seal_page(number, nonce, &mut self.scratch);
+        if number == 1 && self.lower.size()? == 0 {
+            // The id and the clear bytes come last, in one sector, so that a file whose creation
+            // a crash cut short can be told from a damaged one.
+            let mut blank = self.scratch.clone();
+            format::blank(&mut blank);
+            self.lower.write(blank.as_slice(), 0)?;
+            self.lower.sync(ffi::SQLITE_SYNC_FULL)?;
+        }
         self.lower.write(self.scratch.as_slice(), offset_of(number))
     }
 

@@ -111,9 +111,10 @@ impl Vfs {
         let full = self.full_path(path)?;
         let name = FileName::of_database(&full)
             .map_err(|_| Error::Unnameable(path.display().to_string()))?;
-        // The WAL first: what a crash leaves is the old database or none, not a WAL alone.
+        // The WAL first, and durably: what a crash leaves is the old database or none, not a WAL
+        // alone.
         for file in [name.wal().as_c_str(), name.as_c_str()] {
-            match self.shared.lower.delete(file, 0) {
+            match self.shared.lower.delete(file, SYNC_DIRECTORY) {
                 Ok(()) | Err(Code::NO_SUCH_FILE) => {}
                 Err(code) => {
                     let code = ffi::Error::new(Code::of(Err(code)));
@@ -122,6 +123,24 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    /// Makes the name of the database file at `path`, which is new and has no WAL, durable.
+    ///
+    /// SQLite leaves that to the first sync of a journal beside it: so one is made and deleted.
+    pub(crate) fn sync_name(&self, path: &Path) -> Result<()> {
+        let full = self.full_path(path)?;
+        let sync = || -> std::result::Result<(), Code> {
+            let wal = FileName::of_database(&full)?.wal();
+            let flags = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE | ffi::SQLITE_OPEN_WAL;
+            self.shared.lower.open(wal, flags)?.0.sync(ffi::SQLITE_SYNC_FULL)?;
+            let wal = FileName::of_database(&full)?.wal();
+            self.shared.lower.delete(wal.as_c_str(), SYNC_DIRECTORY)
+        };
+        sync().map_err(|code| {
+            let code = ffi::Error::new(Code::of(Err(code)));
+            rusqlite::Error::SqliteFailure(code, None).into()
+        })
     }
 
     fn full_path(&self, path: &Path) -> Result<CString> {
@@ -189,6 +208,9 @@ pub fn open_in_memory(name: &str) -> Result<Connection> {
     connection.execute_batch(PRAGMAS)?;
     Ok(connection)
 }
+
+/// For `xDelete`: the deletion is durable before it returns.
+const SYNC_DIRECTORY: c_int = 1;
 
 const PRAGMAS: &str = "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;
     PRAGMA cell_size_check=ON; PRAGMA foreign_keys=ON;";

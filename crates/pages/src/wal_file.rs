@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -117,9 +118,11 @@ impl WalFile {
         read_whole(self.lower.as_mut(), out, offset)
     }
 
-    /// The header is clear, and its checksum is SQLite's. SQLite would take a WAL with a damaged
-    /// one for empty and delete it, with all that is committed in it. (It reads the header in
-    /// recovery alone, which may happen on closing too, and then without the locks that show it.)
+    /// The header is clear, and its checksum is SQLite's. SQLite takes a WAL with a damaged one for
+    /// empty and deletes it, with all that is committed in it: right if a crash tore the header
+    /// when the WAL began anew, since everything in it was in the database then, and only then.
+    /// (SQLite reads the header in recovery alone, which may happen on closing too, and then
+    /// without the locks that show it.)
     fn read_header(&mut self, out: &mut [u8]) -> Result<(), Code> {
         self.find_lower()?;
         let mut header = [0; WAL_HEADER];
@@ -127,12 +130,8 @@ impl WalFile {
         if format::is_wal_header(&header) {
             self.make_durable(&header)?;
             self.note_salts(&header);
-        } else {
-            for index in 1..=self.frames()? {
-                if self.flags(index)?.is_some() {
-                    return Err(Code::DAMAGED);
-                }
-            }
+        } else if !self.is_checkpointed()? {
+            return Err(Code::DAMAGED);
         }
         out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
         Ok(())
@@ -189,6 +188,62 @@ impl WalFile {
         let mut frame = [0; 16];
         self.read_below(&mut frame, offset_of(index))?;
         Ok(frame[8..] == header[16..24])
+    }
+
+    /// Whether the database has all that was committed in the WAL, whose header is of no use.
+    fn is_checkpointed(&mut self) -> Result<bool, Code> {
+        let mut written: Vec<(u32, u32)> = Vec::new();
+        let (mut committed, mut pages) = (0, 0);
+        let (mut salts, mut is_broken) = (None, false);
+        for index in 1..=self.frames()? {
+            let Some(flags) = self.flags(index)? else {
+                is_broken = true;
+                continue;
+            };
+            let frame = self.scratch.as_slice();
+            // The first frame tells which of them are of one WAL.
+            if is_broken && salts.is_none() {
+                return Ok(false);
+            }
+            let found = format::bytes::<8>(frame, 8);
+            if *salts.get_or_insert(found) != found {
+                continue;
+            }
+            if is_broken {
+                // One that starts a transaction says that all before it was committed.
+                if flags & STARTS_TRANSACTION != 0 {
+                    return Ok(false);
+                }
+                continue;
+            }
+            written.push((page_number(frame), index));
+            let pages_at_commit = u32::from_be_bytes(format::bytes(frame, 4));
+            if pages_at_commit != 0 {
+                pages = pages_at_commit;
+                committed = written.len();
+            }
+        }
+        written.truncate(committed);
+        written.retain(|(page, _)| *page <= pages);
+        if written.is_empty() {
+            return Ok(true);
+        }
+        let vfs = self.session.shared.lower;
+        let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_MAIN_DB;
+        let (mut main, _) = vfs.open(FileName::of_database(&self.session.path)?, flags)?;
+        let mut page = Box::new([0; PAGE]);
+        let newest: HashMap<u32, u32> = written.into_iter().collect();
+        for (number, index) in newest {
+            self.load(index)?;
+            let offset = (u64::from(number) - 1) * PAGE as u64;
+            let is_there = main.read(page.as_mut_slice(), offset)? == Filled::Whole
+                && self.session.database.sealer.open_page(number, &mut page).is_ok()
+                && self.scratch.ends_with(page.as_slice());
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whole frames in the file.

@@ -18,10 +18,10 @@ const NOISE_MAX: u64 = 1 << 20;
 pub enum Loss {
     /// Each sector of each write, each change of size and each change of a name is kept or lost
     /// by chance; a sector is old or new as a whole. Space that a file grew by without its bytes
-    /// reads as zeros or as noise.
+    /// reads as zeros.
     Sectors(u64),
     /// As [`Self::Sectors`], but a sector may also be torn: it begins or ends new and is old
-    /// elsewhere, or the bytes that were written are noise.
+    /// elsewhere; and new space may read as noise.
     Torn(u64),
     /// Everything is lost.
     Everything,
@@ -169,21 +169,16 @@ impl Survivor {
     fn tear(&mut self, file: FileId, at: u64, part: &[u8]) {
         let cut = usize::try_from(self.dice.below(part.len() as u64)).unwrap_or(0);
         let (start, end) = part.split_at(cut);
-        match self.dice.below(3) {
-            0 => self.keep(file, at, start),
-            1 => self.keep(file, at + start.len() as u64, end),
-            _ => {
-                let mut noise = vec![0; part.len()];
-                self.dice.fill(&mut noise);
-                self.keep(file, at, &noise);
-            }
+        if self.dice.chance(50) {
+            self.keep(file, at, start);
+        } else {
+            self.keep(file, at + start.len() as u64, end);
         }
     }
 
     /// Space that the file did not have: zeros, or what lay on the medium before.
     fn grow(&mut self, file: FileId, length: u64) {
-        let is_noisy =
-            matches!(self.loss, Loss::Sectors(_) | Loss::Torn(_)) && self.dice.chance(30);
+        let is_noisy = matches!(self.loss, Loss::Torn(_)) && self.dice.chance(30);
         let Some(content) = self.contents.get_mut(&file) else { return };
         let from = content.length();
         if from < length {

@@ -7,7 +7,8 @@
 //! What is assumed of a real disk, and so what a test over this one proves:
 //!
 //! - A sync makes the content and size of one file durable. Unsynced writes reach the medium in
-//!   any order, wholly, not at all, or in some of their 512-byte sectors ([`Loss`]).
+//!   any order, wholly, not at all, or in some of their 512-byte sectors ([`Loss`]), of which each
+//!   byte is old or new; only space that a file newly got may hold noise.
 //! - A write never changes bytes outside of it (SQLite calls this powersafe overwrite).
 //! - A name is durable when its directory was synced, as SQLite's Unix VFS does it: with the first
 //!   sync of a WAL or journal that it created, for all names beside it, and in a deletion that
