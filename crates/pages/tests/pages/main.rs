@@ -6,6 +6,7 @@ mod backup;
 mod common;
 mod copying;
 mod crash;
+mod crash_points;
 mod damage;
 mod disk;
 mod faults;
