@@ -94,14 +94,16 @@ impl WalFile {
         }
     }
 
-    /// A whole frame, which only recovery reads. SQLite ends the WAL at one that is none of its
-    /// own: zeros, which name page 0, in place of one that does not authenticate; or one of an
-    /// older WAL, that a lost write left there. Neither may hide what was durable behind it.
+    /// A whole frame: recovery reads it, and a commit that renews checksums. SQLite ends the WAL
+    /// at one that is none of its own: zeros, which name page 0, in place of one that does not
+    /// authenticate; or one of an older WAL, that a lost write left there. Neither may hide what
+    /// was durable behind it.
     fn read_frame(&mut self, index: u32, out: &mut [u8]) -> Result<(), Code> {
         let ends = match self.load(index) {
             Ok(_) => {
                 self.copy_from(0, out);
-                salts_of(out) != self.session.database.wal_salts.load(Ordering::Acquire)
+                let known = self.session.database.wal_salts.load(Ordering::Acquire);
+                salts_of(out) != known && !self.is_left_out(index)
             }
             Err(Code::DAMAGED) if self.session.is_recovering() => true,
             Err(code) => return Err(code),
@@ -267,8 +269,13 @@ impl WalFile {
         let flags = self.load(index)?;
         let salts = salts_of(self.scratch.as_slice());
         let known = self.session.database.wal_salts.load(Ordering::Acquire);
-        let is_left_out = salts == 0 && self.session.has_written(index);
-        if known == 0 || known == salts || is_left_out { Ok(flags) } else { Err(Code::DAMAGED) }
+        let is_current = known == 0 || known == salts || self.is_left_out(index);
+        if is_current { Ok(flags) } else { Err(Code::DAMAGED) }
+    }
+
+    /// Whether the loaded frame is one that the open transaction wrote without salts.
+    fn is_left_out(&self, index: u32) -> bool {
+        salts_of(self.scratch.as_slice()) == 0 && self.session.has_written(index)
     }
 
     fn note_salts(&self, header: &[u8; WAL_HEADER]) {
