@@ -1,13 +1,14 @@
 //! Authenticated encryption: [`XAes`] where nonces are random, [`seal_section`] where each key
 //! is used once.
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
-use larder_types::Entropy;
+mod gcm;
+mod xaes;
+
 use larder_types::limits::SECTION_CHUNK_BYTES;
-use xaes_256_gcm::Xaes256Gcm;
 use zeroize::Zeroizing;
 
+use self::gcm::Gcm;
+pub use self::xaes::{NONCE_PREFIX_BYTES, XAes};
 use crate::Secret;
 pub use crate::error::OpenError;
 
@@ -15,75 +16,6 @@ pub use crate::error::OpenError;
 pub const NONCE_BYTES: usize = 24;
 /// Bytes of an authentication tag.
 pub const TAG_BYTES: usize = 16;
-
-/// XAES-256-GCM (C2SP): AES-256-GCM with nonces of 24 bytes, long enough to be drawn at random.
-#[derive(Clone)]
-pub struct XAes(Xaes256Gcm);
-
-impl XAes {
-    /// The cipher under `key`.
-    pub fn new(key: &Secret<32>) -> Self {
-        Self(Xaes256Gcm::new(key.expose().into()))
-    }
-
-    /// Encrypts `buffer` in place and returns the tag. A nonce must never serve twice.
-    pub fn seal_detached(
-        &self,
-        nonce: &[u8; NONCE_BYTES],
-        ad: &[u8],
-        buffer: &mut [u8],
-    ) -> [u8; TAG_BYTES] {
-        seal_in_place(&self.0, nonce.into(), ad, buffer)
-    }
-
-    /// Decrypts `buffer` in place.
-    ///
-    /// # Errors
-    /// [`OpenError`]; `buffer` is then as it was.
-    pub fn open_detached(
-        &self,
-        nonce: &[u8; NONCE_BYTES],
-        ad: &[u8],
-        buffer: &mut [u8],
-        tag: &[u8; TAG_BYTES],
-    ) -> Result<(), OpenError> {
-        self.0
-            .decrypt_inout_detached(nonce.into(), ad, buffer.into(), tag.into())
-            .map_err(|_| OpenError)
-    }
-
-    /// nonce ‖ ciphertext ‖ tag of `plain`, under a random nonce.
-    pub fn seal(&self, entropy: &mut dyn Entropy, ad: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut nonce = [0; NONCE_BYTES];
-        entropy.fill(&mut nonce);
-        let mut sealed = Vec::with_capacity(NONCE_BYTES + plain.len() + TAG_BYTES);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(plain);
-        let (_, buffer) = sealed.split_at_mut(NONCE_BYTES);
-        let tag = self.seal_detached(&nonce, ad, buffer);
-        sealed.extend_from_slice(&tag);
-        sealed
-    }
-
-    /// Opens what [`Self::seal`] made.
-    ///
-    /// # Errors
-    /// [`OpenError`], also for bytes too short to be a sealed message.
-    pub fn open(&self, ad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
-        let mut buffer = Zeroizing::new(ciphertext.to_vec());
-        self.open_detached(nonce, ad, &mut buffer, tag)?;
-        Ok(buffer)
-    }
-}
-
-impl Drop for XAes {
-    /// The key of each message was computed on the stack.
-    fn drop(&mut self) {
-        crate::wipe_stack();
-    }
-}
 
 /// Seals `plain` under a key that is used this once: AES-256-GCM over chunks of
 /// [`SECTION_CHUNK_BYTES`], each followed by its tag.
@@ -93,7 +25,7 @@ impl Drop for XAes {
 /// Rogaway, Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance",
 /// 2015). An empty `plain` is one empty chunk; otherwise no chunk is empty.
 pub fn seal_section(key: &Secret<32>, ad: &[u8], plain: &[u8]) -> Vec<u8> {
-    let cipher = Aes256Gcm::new(key.expose().into());
+    let cipher = Gcm::new(key.expose());
     let count = plain.len().div_ceil(SECTION_CHUNK_BYTES).max(1);
     let mut sealed = Vec::with_capacity(plain.len() + count * TAG_BYTES);
     let mut rest = plain;
@@ -104,7 +36,7 @@ pub fn seal_section(key: &Secret<32>, ad: &[u8], plain: &[u8]) -> Vec<u8> {
         sealed.extend_from_slice(chunk);
         let (_, buffer) = sealed.split_at_mut(start);
         let nonce = chunk_nonce(index, index + 1 < count);
-        let tag = seal_in_place(&cipher, &nonce, ad, buffer);
+        let tag = cipher.seal(&nonce, ad, buffer);
         sealed.extend_from_slice(&tag);
     }
     sealed
@@ -120,7 +52,7 @@ pub fn open_section(
     sealed: &[u8],
     plain_max: usize,
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let cipher = Aes256Gcm::new(key.expose().into());
+    let cipher = Gcm::new(key.expose());
     let pieces = sealed.chunks(SECTION_CHUNK_BYTES + TAG_BYTES);
     let count = pieces.len();
     let plain_len = sealed.len().checked_sub(count * TAG_BYTES).ok_or(OpenError)?;
@@ -137,14 +69,12 @@ pub fn open_section(
         plain.extend_from_slice(ciphertext);
         let (_, buffer) = plain.split_at_mut(start);
         let nonce = chunk_nonce(index, index + 1 < count);
-        cipher
-            .decrypt_inout_detached(&nonce, ad, buffer.into(), tag.into())
-            .map_err(|_| OpenError)?;
+        cipher.open(&nonce, ad, buffer, tag)?;
     }
     Ok(plain)
 }
 
-fn chunk_nonce(index: usize, more: bool) -> Nonce<aes_gcm::aead::consts::U12> {
+fn chunk_nonce(index: usize, more: bool) -> [u8; 12] {
     #[expect(clippy::expect_used, reason = "2^32 chunks are 4 PiB, more than memory holds")]
     let index = u32::try_from(index).expect("fewer than 2^32 chunks");
     let mut nonce = [0; 12];
@@ -154,24 +84,14 @@ fn chunk_nonce(index: usize, more: bool) -> Nonce<aes_gcm::aead::consts::U12> {
     if let Some(last) = nonce.last_mut() {
         *last = u8::from(more);
     }
-    nonce.into()
-}
-
-#[expect(clippy::expect_used, reason = "GCM seals up to 64 GiB, a buffer here is far below it")]
-fn seal_in_place<C: AeadInOut<TagSize = aes_gcm::aead::consts::U16>>(
-    cipher: &C,
-    nonce: &aes_gcm::aead::Nonce<C>,
-    ad: &[u8],
-    buffer: &mut [u8],
-) -> [u8; TAG_BYTES] {
-    let tag: Tag = cipher
-        .encrypt_inout_detached(nonce, ad, buffer.into())
-        .expect("the message is below the cipher's length limit");
-    tag.into()
+    nonce
 }
 
 #[cfg(test)]
 mod tests {
+    use aes_gcm::Aes256Gcm;
+    use aes_gcm::aead::{AeadInOut, KeyInit};
+    use larder_types::Entropy;
     use proptest::prelude::*;
 
     use super::*;

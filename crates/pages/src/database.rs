@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::format::{self, DatabaseId, FRAME, PAGE, Page, Sealer, WAL_HEADER};
 use crate::locks::FileLocks;
 use crate::lower::{FileName, Filled, LowerFile, LowerVfs};
-use crate::nonces::Nonces;
+use crate::nonces::{DatabaseNonces, Nonces};
 use crate::shm::Shm;
 use crate::sync::locked;
 use crate::vfs::{OpenMode, Purpose};
@@ -68,6 +68,7 @@ impl From<Code> for Fault {
 /// A database that at least one connection of this process has open.
 pub(crate) struct Database {
     pub(crate) sealer: Sealer,
+    pub(crate) nonces: DatabaseNonces,
     pub(crate) shm: Shm,
     pub(crate) locks: FileLocks,
     /// Pages the file must have: what its own page 1 says. A page missing below is damage, one
@@ -131,6 +132,7 @@ impl Shared {
         let found = Inspection { shared: self, path, file, request }.run()?;
         let database = Arc::new(Database {
             sealer: found.sealer,
+            nonces: DatabaseNonces::default(),
             shm: Shm::default(),
             locks: FileLocks::default(),
             pages_min: AtomicU32::new(found.pages_min),

@@ -4,7 +4,7 @@
 //! Invariants: length is preserved; a nonce serves once; an opened page ends in zeros, since
 //! SQLite's WAL checksums cover the reserved tail of the page as SQLite wrote it.
 
-use larder_crypto::aead::{OpenError, XAes};
+use larder_crypto::aead::{NONCE_BYTES, OpenError, TAG_BYTES, XAes};
 use larder_crypto::{Secret, kdf};
 
 /// Bytes of a page, the only size there is.
@@ -42,11 +42,9 @@ const FORMAT: u8 = 1;
 /// Flag of a WAL frame: everything before it was committed and synced when it was written.
 pub(crate) const STARTS_TRANSACTION: u8 = 1;
 
-const NONCE: usize = 24;
-const TAG: usize = 16;
 const AD_MAX: usize = LABEL.len() + 1 + 16 + 4 + 4 + FRAME_CLEAR;
 
-pub(crate) type Nonce = [u8; NONCE];
+pub(crate) type Nonce = [u8; NONCE_BYTES];
 pub(crate) type Page = [u8; PAGE];
 pub(crate) type Frame = [u8; FRAME];
 pub(crate) type DatabaseId = [u8; 16];
@@ -54,7 +52,7 @@ pub(crate) type DatabaseId = [u8; 16];
 /// What the reserved 48 bytes of a page hold on disk.
 struct Tail {
     nonce: Nonce,
-    tag: [u8; TAG],
+    tag: [u8; TAG_BYTES],
     epoch: u16,
     format: u8,
     flags: u8,
@@ -80,9 +78,7 @@ impl Tail {
         let epoch = self.epoch.to_be_bytes();
         let fields: [&[u8]; 5] =
             [&self.nonce, &self.tag, &epoch, &[self.format, self.flags], &[0; 4]];
-        for (to, from) in out.iter_mut().zip(fields.into_iter().flatten()) {
-            *to = *from;
-        }
+        lay(out, &fields);
     }
 }
 
@@ -109,11 +105,12 @@ impl Sealer {
 
     /// Seals page `number` in place.
     pub(crate) fn seal_page(&self, number: u32, nonce: Nonce, page: &mut Page) {
-        let mut tail = Tail { nonce, tag: [0; TAG], epoch: KEY_EPOCH, format: FORMAT, flags: 0 };
+        let mut tail =
+            Tail { nonce, tag: [0; TAG_BYTES], epoch: KEY_EPOCH, format: FORMAT, flags: 0 };
         let (body, reserved) = page.split_at_mut(BODY);
         let (clear, sealed) = body.split_at_mut(clear_bytes(number));
         if number == 1 {
-            clear.iter_mut().zip(self.id).for_each(|(to, from)| *to = from);
+            copy(clear, &self.id);
         }
         let extra = clear.get(CLEAR).unwrap_or_default();
         let (ad, length) = self.associated(MAIN, number, &tail, extra);
@@ -133,7 +130,7 @@ impl Sealer {
         let (ad, length) = self.associated(MAIN, number, &tail, extra);
         self.cipher.open_detached(&tail.nonce, first(&ad, length), sealed, &tail.tag)?;
         if number == 1 {
-            clear.iter_mut().zip(MAGIC).for_each(|(to, from)| *to = *from);
+            copy(clear, MAGIC);
         }
         reserved.fill(0);
         Ok(())
@@ -141,7 +138,7 @@ impl Sealer {
 
     /// Seals the `index`th frame of the WAL (from 1) in place.
     pub(crate) fn seal_frame(&self, index: u32, flags: u8, nonce: Nonce, frame: &mut Frame) {
-        let mut tail = Tail { nonce, tag: [0; TAG], epoch: KEY_EPOCH, format: FORMAT, flags };
+        let mut tail = Tail { nonce, tag: [0; TAG_BYTES], epoch: KEY_EPOCH, format: FORMAT, flags };
         let (body, reserved) = frame.split_at_mut(FRAME - RESERVED);
         let (clear, sealed) = body.split_at_mut(FRAME_CLEAR);
         let (ad, length) = self.associated(WAL, index, &tail, clear);
@@ -172,11 +169,7 @@ impl Sealer {
         let epoch = tail.epoch.to_be_bytes();
         let parts: [&[u8]; 7] =
             [LABEL, &[kind], &self.id, &number, &epoch, &[tail.format, tail.flags], extra];
-        let mut length = 0;
-        for (to, from) in ad.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-            length += 1;
-        }
+        let length = lay(&mut ad, &parts);
         (ad, length)
     }
 }
@@ -184,8 +177,7 @@ impl Sealer {
 /// What SQLite reads as the header of a database that has none yet: page size and reserve.
 pub(crate) fn synthetic_header() -> [u8; 100] {
     let mut header = [0; 100];
-    let fields = MAGIC.iter().chain(&CLEAR_BYTES);
-    header.iter_mut().zip(fields).for_each(|(to, from)| *to = *from);
+    lay(&mut header, &[MAGIC, &CLEAR_BYTES]);
     header
 }
 
@@ -279,8 +271,24 @@ pub(crate) fn is_wal_header(header: &[u8; WAL_HEADER]) -> bool {
 /// `N` bytes from `at` on; zeros past the end.
 pub(crate) fn bytes<const N: usize>(from: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
-    out.iter_mut().zip(from.iter().skip(at)).for_each(|(to, from)| *to = *from);
+    copy(&mut out, from.get(at..).unwrap_or_default());
     out
+}
+
+/// As many bytes as both have, in one go: whole pages pass here.
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
+    let length = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..length), from.get(..length)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Puts `parts` one after another into `out` and answers with their length.
+fn lay(out: &mut [u8], parts: &[&[u8]]) -> usize {
+    parts.iter().fold(0, |at, part| {
+        copy(out.get_mut(at..).unwrap_or_default(), part);
+        at + part.len()
+    })
 }
 
 /// How many bytes at the start of page `number` stay clear.
@@ -315,7 +323,7 @@ mod tests {
     fn pages_open_only_where_they_were_sealed() {
         for number in [1, 2, 77] {
             let mut page = sample(number);
-            sealer(1, 1).seal_page(number, [9; NONCE], &mut page);
+            sealer(1, 1).seal_page(number, [9; NONCE_BYTES], &mut page);
             let sealed = page;
             sealer(1, 1).open_page(number, &mut page).unwrap();
             assert_eq!(page, sample(number));
@@ -325,12 +333,29 @@ mod tests {
         }
     }
 
+    /// The bytes that `docs/format/pages.md` describes, the same from every backend.
+    #[test]
+    fn a_page_and_a_frame_are_these_bytes() {
+        let hash = |bytes: &[u8]| larder_crypto::hash::sha256(&[bytes]).to_string();
+        let mut page = sample(1);
+        sealer(1, 1).seal_page(1, [9; NONCE_BYTES], &mut page);
+        assert_eq!(hash(&page), "564f1c07d795689d94d5cbac96a6fd70867c458fab21d26624f45232f8db1c99");
+        let mut frame = [0; FRAME];
+        frame[FRAME_HEADER..].copy_from_slice(&sample(2));
+        frame[..FRAME_HEADER].fill(5);
+        sealer(1, 1).seal_frame(3, STARTS_TRANSACTION, [9; NONCE_BYTES], &mut frame);
+        assert_eq!(
+            hash(&frame),
+            "0026f5c3204f52e2a5adf53fea196ff26f6f8e50ba4b9913374508076b348cb6"
+        );
+    }
+
     #[test]
     fn every_bit_of_a_page_and_a_frame_counts() {
         let sealer = sealer(1, 1);
         for number in [1, 2] {
             let mut page = sample(number);
-            sealer.seal_page(number, [9; NONCE], &mut page);
+            sealer.seal_page(number, [9; NONCE_BYTES], &mut page);
             for byte in 0..PAGE {
                 let mut altered = page;
                 altered[byte] ^= 1 << (byte % 8);
@@ -339,7 +364,7 @@ mod tests {
         }
         let mut frame = [0; FRAME];
         frame[..BODY].copy_from_slice(&sample(2)[..BODY]);
-        sealer.seal_frame(3, 0, [9; NONCE], &mut frame);
+        sealer.seal_frame(3, 0, [9; NONCE_BYTES], &mut frame);
         for byte in 0..FRAME {
             let mut altered = frame;
             altered[byte] ^= 1 << (byte % 8);
@@ -352,7 +377,7 @@ mod tests {
     fn a_frame_is_no_page_and_a_zero_page_is_nothing() {
         let sealer = sealer(1, 1);
         let mut frame = [0; FRAME];
-        sealer.seal_frame(2, STARTS_TRANSACTION, [9; NONCE], &mut frame);
+        sealer.seal_frame(2, STARTS_TRANSACTION, [9; NONCE_BYTES], &mut frame);
         let mut page: Page = frame[FRAME_HEADER..].try_into().unwrap();
         assert!(sealer.open_page(2, &mut page).is_err());
         assert!(sealer.open_page(2, &mut [0; PAGE]).is_err());

@@ -39,12 +39,12 @@ impl MainFile {
             // SQLite sizes its pages by these bytes before it looks at the WAL, so they must be
             // there for a database that is empty, or whose page 1 only the WAL has whole.
             Err(Code::SHORT_READ | Code::DAMAGED) if header => {
-                copy(out, &format::synthetic_header());
+                format::copy(out, &format::synthetic_header());
                 Ok(())
             }
             Err(code) => Err(code),
             Ok(()) => {
-                copy(out, self.scratch.get(at..at + out.len()).ok_or(Code::READ)?);
+                format::copy(out, self.scratch.get(at..at + out.len()).ok_or(Code::READ)?);
                 Ok(())
             }
         }
@@ -77,7 +77,7 @@ impl MainFile {
             // Whoever opens it next finds a database with a WAL; SQLite never reads it back here.
             format::set_wal_versions(&mut self.scratch);
         }
-        let nonce = self.session.shared.nonces.draw()?;
+        let nonce = self.session.nonce()?;
         self.session.database.sealer.seal_page(number, nonce, &mut self.scratch);
         if number == 1 && self.lower.size()? == 0 {
             // The id and the clear bytes come last, in one sector, so that a file whose creation
@@ -183,8 +183,4 @@ fn page_at(offset: u64) -> Option<(u32, usize)> {
 
 fn offset_of(number: u32) -> u64 {
     (u64::from(number) - 1) * PAGE as u64
-}
-
-fn copy(to: &mut [u8], from: &[u8]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }

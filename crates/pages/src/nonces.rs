@@ -1,8 +1,10 @@
 use std::sync::Mutex;
 
+use larder_crypto::aead::{NONCE_BYTES, NONCE_PREFIX_BYTES};
 use larder_types::Entropy;
 
 use crate::code::Code;
+use crate::format::copy;
 use crate::sync::locked;
 
 /// Bytes drawn from the entropy source at a time.
@@ -58,9 +60,48 @@ impl Nonces {
             entropy.fill(bytes.as_mut_slice());
             *used = 0;
         }
-        out.iter_mut().zip(bytes.iter().skip(*used)).for_each(|(to, from)| *to = *from);
+        copy(out, bytes.get(*used..).unwrap_or_default());
         *used += out.len();
         Ok(())
+    }
+}
+
+/// Messages of a database whose nonces begin alike.
+///
+/// Each new beginning costs its writer and its readers the derivation of a key. 2¹⁶ random halves of 12
+/// bytes hold two equal ones with a chance of 2⁻⁶⁵.
+const NONCES_PER_PREFIX: u32 = 1 << 16;
+
+/// The nonces of one database: random throughout, the first half drawn anew only now and then.
+///
+/// The second half is no counter: a machine that is resumed twice from one snapshot would count the
+/// same numbers twice.
+#[derive(Default)]
+pub(crate) struct DatabaseNonces(Mutex<Drawn>);
+
+#[derive(Default)]
+struct Drawn {
+    prefix: [u8; NONCE_PREFIX_BYTES],
+    /// Nonces that may still begin with `prefix`.
+    left: u32,
+}
+
+impl DatabaseNonces {
+    /// A nonce that was never drawn before.
+    ///
+    /// # Errors
+    /// In a forked child.
+    pub(crate) fn draw(&self, source: &Nonces) -> Result<[u8; NONCE_BYTES], Code> {
+        let mut drawn = locked(&self.0);
+        if drawn.left == 0 {
+            *drawn = Drawn { prefix: source.draw()?, left: NONCES_PER_PREFIX };
+        }
+        drawn.left -= 1;
+        let mut nonce = [0; NONCE_BYTES];
+        let (prefix, rest) = nonce.split_at_mut(NONCE_PREFIX_BYTES);
+        prefix.copy_from_slice(&drawn.prefix);
+        source.fill(rest)?;
+        Ok(nonce)
     }
 }
 
@@ -88,5 +129,21 @@ mod tests {
                 expected = expected.wrapping_add(1);
             }
         }
+    }
+
+    #[test]
+    fn nonces_begin_alike_for_a_while_and_end_at_random() {
+        let source = Nonces::new(Box::new(Counter(0)));
+        let (here, there) = (DatabaseNonces::default(), DatabaseNonces::default());
+        let first = here.draw(&source).unwrap();
+        assert_ne!(there.draw(&source).unwrap()[..12], first[..12], "each database has its own");
+        let mut last = first;
+        for _ in 1..NONCES_PER_PREFIX {
+            let next = here.draw(&source).unwrap();
+            assert_eq!(next[..12], first[..12]);
+            assert_ne!(next[12..], last[12..]);
+            last = next;
+        }
+        assert_ne!(here.draw(&source).unwrap()[..12], first[..12]);
     }
 }

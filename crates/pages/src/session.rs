@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::code::Code;
 use crate::database::{Database, Request, Shared};
+use crate::format::Nonce;
 use crate::locks::Level;
 use crate::shm::{self, Held, RECOVER_SLOT, WRITE_SLOT};
 use crate::sync::locked;
@@ -52,6 +53,11 @@ impl Session {
     /// If it was opened for reading only, or by the process that this one was forked from.
     pub(crate) fn check_writable(&self) -> Result<(), Code> {
         if self.is_read_only() { Err(Code::READONLY) } else { self.shared.nonces.check_process() }
+    }
+
+    /// A nonce for one message of this database.
+    pub(crate) fn nonce(&self) -> Result<Nonce, Code> {
+        self.database.nonces.draw(&self.shared.nonces)
     }
 
     pub(crate) fn lock(&self, level: Level) -> Result<(), Code> {

@@ -112,7 +112,7 @@ impl WalFile {
     }
 
     fn copy_from(&self, at: usize, out: &mut [u8]) {
-        out.iter_mut().zip(self.scratch.iter().skip(at)).for_each(|(to, from)| *to = *from);
+        format::copy(out, self.scratch.get(at..).unwrap_or_default());
     }
 
     fn read_below(&mut self, out: &mut [u8], offset: u64) -> Result<(), Code> {
@@ -135,7 +135,7 @@ impl WalFile {
         } else if !self.is_checkpointed()? {
             return Err(Code::DAMAGED);
         }
-        out.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+        format::copy(out, &header);
         Ok(())
     }
 
@@ -351,7 +351,7 @@ impl WalFile {
     }
 
     fn store(&mut self, index: u32, flags: u8) -> Result<(), Code> {
-        let nonce = self.session.shared.nonces.draw()?;
+        let nonce = self.session.nonce()?;
         self.session.database.sealer.seal_frame(index, flags, nonce, &mut self.scratch);
         let Self { lower, scratch, .. } = self;
         lower.as_mut().ok_or(Code::WRITE)?.write(scratch.as_slice(), offset_of(index))
@@ -402,5 +402,5 @@ fn salts_of(frame: &[u8]) -> u64 {
 }
 
 fn replace(frame: &mut Frame, at: usize, bytes: &[u8]) {
-    frame.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+    format::copy(frame.get_mut(at..).unwrap_or_default(), bytes);
 }
