@@ -59,8 +59,6 @@ fn number_of(name: &str, stem: &str) -> Option<u32> {
 /// so is everything of a space whose own file is not there.
 pub(crate) fn sweep(storage: &Storage, generation: u32, rows: &[table::Space]) -> Result<()> {
     let Some(dir) = storage.path("") else { return Ok(()) };
-    // What is read of them now must not be undone by a power failure once the others are gone.
-    key_file::sync_dir(&dir).map_err(|e| Error::io(&dir, e))?;
     let mut left = BTreeSet::new();
     for name in names(&dir)? {
         let other = number_of(&name, "profile").filter(|number| *number != generation);
@@ -72,6 +70,10 @@ pub(crate) fn sweep(storage: &Storage, generation: u32, rows: &[table::Space]) -
         let file = number_of(&name, &row.space.to_string()).map(|n| space_db(&row.space, n));
         let is_there = dir.join(&row.home.file).exists();
         left.extend(file.filter(|file| is_there && *file != row.home.file));
+    }
+    if !left.is_empty() {
+        // That `profile.key` names these no more must outlast a power failure once they are gone.
+        key_file::sync_dir(&dir).map_err(|e| Error::io(&dir, e))?;
     }
     for file in left {
         storage.remove(&file)?;

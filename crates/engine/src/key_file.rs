@@ -186,3 +186,73 @@ fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
     if cfg!(unix) { fs::File::open(dir)?.sync_all() } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zeros;
+
+    impl Entropy for Zeros {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
+
+    const COST: Argon2Params = Argon2Params { memory_kib: 8, passes: 1, lanes: 1 };
+
+    fn passphrase(text: &str) -> Unlock {
+        Unlock::Passphrase(Zeroizing::new(text.to_owned()))
+    }
+
+    fn written(unlock: &Unlock) -> (tempfile::TempDir, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ProfileKey { key: Secret::new([3; 32]), generation: 5, cost: Some(COST) };
+        write(dir.path(), unlock, &key, &mut Zeros).unwrap();
+        let bytes = fs::read(dir.path().join(FILE)).unwrap();
+        (dir, bytes)
+    }
+
+    #[test]
+    fn what_was_written_opens_with_what_sealed_it() {
+        for (unlock, cost) in
+            [(passphrase("soup"), Some(COST)), (Unlock::Key(Secret::new([4; 32])), None)]
+        {
+            let (dir, _) = written(&unlock);
+            let key = open(dir.path(), &unlock).unwrap();
+            assert_eq!((key.key.expose(), key.generation, key.cost), (&[3; 32], 5, cost));
+            assert!(!dir.path().join(PARTIAL).exists());
+        }
+    }
+
+    #[test]
+    fn every_byte_is_checked_and_there_is_one_encoding() {
+        let unlock = passphrase("soup");
+        let (dir, bytes) = written(&unlock);
+        let path = dir.path().join(FILE);
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            fs::write(&path, &other).unwrap();
+            assert!(open(dir.path(), &unlock).is_err(), "byte {at}");
+        }
+        let other = |file: KeyFile| canonical::encode(&file);
+        let file = || canonical::decode::<KeyFile>(&bytes, FILE_BYTES_MAX).unwrap();
+        let long = [bytes.as_slice(), &[0]].concat();
+        let large = other(KeyFile { wrapped: vec![0; FILE_BYTES_MAX], ..file() });
+        for damaged in [&[][..], &bytes[..bytes.len() - 1], &long, &large] {
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(open(dir.path(), &unlock), Err(Error::Corrupt(_))));
+        }
+        for unknown in [KeyFile { v: 1, ..file() }, KeyFile { suite: 0x7fff, ..file() }] {
+            fs::write(&path, other(unknown)).unwrap();
+            assert!(matches!(open(dir.path(), &unlock), Err(Error::Invalid(_))));
+        }
+        // Another database than the one it was made for.
+        fs::write(&path, other(KeyFile { generation: 4, ..file() })).unwrap();
+        assert!(matches!(open(dir.path(), &unlock), Err(Error::WrongPassphrase)));
+        fs::write(&path, &bytes).unwrap();
+        open(dir.path(), &unlock).unwrap();
+        assert!(matches!(open(dir.path(), &passphrase("soap")), Err(Error::WrongPassphrase)));
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use serde_json::json;
 
 use crate::args::{Purge, Rekey};
@@ -31,7 +32,7 @@ pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit>
             })
             .await;
         bar.finish_and_clear();
-        renewed?;
+        renewed.with_context(|| format!("{} keeps the key that it has", space.name()))?;
         let took = begun.elapsed();
         out.json(&json!({
             "event": "rekeyed", "space": space.name().to_string(), "bytes": written,
@@ -61,7 +62,7 @@ pub(crate) async fn purge(call: &Call<'_>, args: &Purge) -> anyhow::Result<Exit>
         })
         .await;
     bar.finish_and_clear();
-    let (purged, is_new) = purged?;
+    let (purged, is_new) = purged.context("the profile was not purged")?;
     let took = begun.elapsed();
     out.json(&json!({
         "event": "purged", "spaces": purged.spaces, "bytes": written,
