@@ -16,6 +16,7 @@ use crate::lower::{FileName, Filled, LowerFile, LowerVfs};
 use crate::nonces::{DatabaseNonces, Nonces};
 use crate::shm::Shm;
 use crate::sync::locked;
+use crate::unsynced::Unsynced;
 use crate::vfs::{OpenMode, Purpose};
 
 /// Pages and frames that are tried before a key is called wrong.
@@ -71,11 +72,14 @@ pub(crate) struct Database {
     pub(crate) nonces: DatabaseNonces,
     pub(crate) shm: Shm,
     pub(crate) locks: FileLocks,
+    /// Pages that the file has at least, each sealed, as this process wrote or saw it.
+    pub(crate) pages_present: AtomicU32,
     /// Pages the file must have: what its own page 1 says. A page missing below is damage, one
     /// missing above was never written.
     pub(crate) pages_min: AtomicU32,
     /// The salts of the WAL as it is now, which each of its frames bears; 0 before it is known.
     pub(crate) wal_salts: AtomicU64,
+    pub(crate) wal_unsynced: Unsynced,
     guard: Mutex<Guard>,
 }
 
@@ -135,8 +139,10 @@ impl Shared {
             nonces: DatabaseNonces::default(),
             shm: Shm::default(),
             locks: FileLocks::default(),
+            pages_present: AtomicU32::new(0),
             pages_min: AtomicU32::new(found.pages_min),
             wal_salts: AtomicU64::new(0),
+            wal_unsynced: Unsynced::default(),
             guard: Mutex::new(guard),
         });
         databases.insert(path.to_owned(), Arc::downgrade(&database));

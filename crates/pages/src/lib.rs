@@ -26,6 +26,7 @@ mod shm;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unsynced;
 mod vectors;
 mod vfs;
 mod wal_file;

@@ -68,6 +68,9 @@ impl MainFile {
         if stored.is_err() && self.lower.size().is_ok_and(|size| size < PAGE as u64) {
             let _ = self.lower.truncate(0);
         }
+        if stored.is_ok() {
+            self.session.database.pages_present.fetch_max(number, Ordering::AcqRel);
+        }
         stored
     }
 
@@ -92,6 +95,10 @@ impl MainFile {
 
     /// Writes sealed zeros where the file has no page yet, up to the one before `number`.
     fn fill_holes_before(&mut self, number: u32) -> Result<(), Code> {
+        let known = self.session.database.pages_present.load(Ordering::Acquire);
+        if number <= known.saturating_add(1) {
+            return Ok(());
+        }
         let pages = self.lower.size()? / PAGE as u64;
         let present = u32::try_from(pages).map_err(|_| Code::WRITE)?;
         for hole in present.saturating_add(1)..number {
@@ -109,7 +116,10 @@ impl MainFile {
         }
         self.session.check_writable()?;
         self.fill_holes_before(next)?;
-        self.session.database.pages_min.fetch_min(next - 1, Ordering::AcqRel);
+        let Session { database, .. } = &*self.session;
+        for known in [&database.pages_min, &database.pages_present] {
+            known.fetch_min(next - 1, Ordering::AcqRel);
+        }
         self.lower.truncate(size)
     }
 
@@ -134,8 +144,8 @@ impl MainFile {
             "locking_mode" if !one_of(&["normal"]) => {
                 Some("an encrypted database keeps locking_mode=NORMAL")
             }
-            "synchronous" if !one_of(&["full", "extra", "2", "3"]) => {
-                Some("an encrypted database keeps synchronous=FULL or EXTRA")
+            "synchronous" if !one_of(&["normal", "full", "extra", "1", "2", "3"]) => {
+                Some("an encrypted database keeps synchronous=FULL, EXTRA or NORMAL")
             }
             "fullfsync" | "checkpoint_fullfsync" if !one_of(&["1", "on", "yes", "true"]) => {
                 Some("an encrypted database keeps full syncs on")

@@ -304,6 +304,7 @@ impl WalFile {
                 }
                 self.waiting = None;
                 self.writable()?.write(bytes, 0)?;
+                self.session.database.wal_unsynced.begin();
                 self.note_salts(header);
                 Ok(())
             }
@@ -331,7 +332,8 @@ impl WalFile {
         if !format::is_sealable(page_number(header), page) {
             return Err(Code::WRITE);
         }
-        let starts = self.session.starts_transaction(index);
+        let starts = self.session.starts_transaction(index)
+            && self.session.database.wal_unsynced.is_synced_before(index);
         replace(&mut self.scratch, 0, header);
         replace(&mut self.scratch, FRAME_HEADER, page);
         self.store(index, if starts { STARTS_TRANSACTION } else { 0 })?;
@@ -353,6 +355,7 @@ impl WalFile {
     fn store(&mut self, index: u32, flags: u8) -> Result<(), Code> {
         let nonce = self.session.nonce()?;
         self.session.database.sealer.seal_frame(index, flags, nonce, &mut self.scratch);
+        self.session.database.wal_unsynced.note_write(index);
         let Self { lower, scratch, .. } = self;
         lower.as_mut().ok_or(Code::WRITE)?.write(scratch.as_slice(), offset_of(index))
     }
@@ -366,7 +369,9 @@ impl WalFile {
         if self.waiting.is_some() {
             return Err(Code::WRITE);
         }
-        self.lower.as_mut().map_or(Ok(()), |lower| lower.sync(flags))
+        let Self { lower, session, .. } = self;
+        let Some(lower) = lower else { return Ok(()) };
+        session.database.wal_unsynced.sync(|| lower.sync(flags))
     }
 
     pub(crate) fn size(&mut self) -> Result<u64, Code> {

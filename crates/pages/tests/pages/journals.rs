@@ -97,7 +97,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT * FROM pragma_journal_mode('delete')", "unknown database"),
     ("PRAGMA locking_mode=EXCLUSIVE", "locking_mode=NORMAL"),
     ("PRAGMA b.locking_mode=EXCLUSIVE", "locking_mode=NORMAL"),
-    ("PRAGMA synchronous=NORMAL", "synchronous=FULL"),
+    ("PRAGMA synchronous=0", "synchronous=FULL"),
     ("PRAGMA b.synchronous=OFF", "synchronous=FULL"),
     ("PRAGMA temp_store=FILE", "temp_store=MEMORY"),
     ("PRAGMA temp_store=DEFAULT", "temp_store=MEMORY"),

@@ -66,6 +66,47 @@ fn what_was_committed_survives_every_loss() {
     assert!(content(&vfs, PATH, KEY).unwrap().contains("kept"));
 }
 
+/// With `synchronous=NORMAL` a commit is not synced. If frames claimed all the same that those
+/// before them were, an ordinary loss of power would be called damage.
+#[test]
+fn what_was_not_synced_is_lost_from_the_end_and_is_no_damage() {
+    let (disk, vfs) = disk("normal");
+    let db = create(&vfs, Path::new(PATH));
+    db.execute_batch("CREATE TABLE t (a); PRAGMA synchronous=NORMAL").unwrap();
+    for i in 0..6 {
+        let row = format!("row {i}|{}", "x".repeat(9000));
+        db.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
+    }
+    let normal = disk.snapshot();
+    db.execute_batch("PRAGMA synchronous=FULL; INSERT INTO t VALUES ('synced')").unwrap();
+    db.execute_batch("INSERT INTO t VALUES ('last')").unwrap();
+    let full = disk.snapshot();
+
+    let (again, vfs_again) = self::disk("normal-again");
+    let mut lengths = std::collections::BTreeSet::new();
+    for loss in every_loss() {
+        again.restore(&normal);
+        again.crash(loss);
+        let found = content(&vfs_again, PATH, KEY).unwrap();
+        let rows: Vec<bool> = (0..6).map(|i| found.contains(&format!("row {i}|"))).collect();
+        assert!(rows.is_sorted_by(|a, b| a >= b), "{loss:?}: {rows:?}");
+        lengths.insert(rows.into_iter().filter(|kept| *kept).count());
+        again.restore(&full);
+        again.crash(loss);
+        let found = content(&vfs_again, PATH, KEY).unwrap();
+        assert!(["row 5|", "synced", "last"].iter().all(|row| found.contains(row)), "{loss:?}");
+    }
+    assert!(lengths.contains(&0) && lengths.len() > 2, "{lengths:?}");
+
+    // Once they are synced, what is lost of them is damage again.
+    again.restore(&full);
+    let mut wal = again.bytes(WAL).unwrap();
+    wal[5000] ^= 1;
+    again.put(WAL, &wal);
+    let error = content(&vfs_again, PATH, KEY).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
 /// A crash in the one write that makes a file a database left a file of a page or less that did
 /// not open, nor could it be created anew. Now the id and the clear bytes come last.
 #[test]

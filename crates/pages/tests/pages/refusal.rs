@@ -93,7 +93,6 @@ fn no_statement_writes_content_to_another_file() {
         "journal_mode=TRUNCATE",
         "journal_mode=OFF",
         "locking_mode=EXCLUSIVE",
-        "synchronous=NORMAL",
         "synchronous=OFF",
         "temp_store=FILE",
         "temp_store_directory='/tmp'",

@@ -1,0 +1,82 @@
+use std::sync::Mutex;
+
+use crate::code::Code;
+use crate::sync::locked;
+
+/// Which frames of a database's WAL the power may still take.
+///
+/// Invariant: a frame that was written and is not known to be synced is at or behind `from`. It is
+/// learnt from the syncs that were made, whatever `PRAGMA synchronous` says.
+#[derive(Default)]
+pub(crate) struct Unsynced(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    from: Option<u32>,
+    writes: u64,
+    /// A sync failed. The next one may succeed though nothing reached the disk (Linux takes what it
+    /// could not write for written), so none is believed any more.
+    has_failed: bool,
+}
+
+impl Unsynced {
+    /// A new WAL begins: nothing of the one before is needed any more.
+    pub(crate) fn begin(&self) {
+        let mut state = locked(&self.0);
+        *state = State { writes: state.writes + 1, ..State::default() };
+    }
+
+    /// The frame at `index` is about to be written.
+    pub(crate) fn note_write(&self, index: u32) {
+        let mut state = locked(&self.0);
+        state.from = Some(state.from.map_or(index, |from| from.min(index)));
+        state.writes += 1;
+    }
+
+    /// Whether all frames before `index` are synced.
+    pub(crate) fn is_synced_before(&self, index: u32) -> bool {
+        locked(&self.0).from.is_none_or(|from| from >= index)
+    }
+
+    /// Runs `sync`, and believes it only as far as nothing was written meanwhile.
+    pub(crate) fn sync(&self, sync: impl FnOnce() -> Result<(), Code>) -> Result<(), Code> {
+        let writes = locked(&self.0).writes;
+        let synced = sync();
+        let mut state = locked(&self.0);
+        if synced.is_err() {
+            state.has_failed = true;
+        } else if state.writes == writes && !state.has_failed {
+            state.from = None;
+        }
+        synced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sync_that_succeeds_makes_durable_what_was_written_before_it() {
+        let frames = Unsynced::default();
+        assert!(frames.is_synced_before(9));
+        frames.note_write(5);
+        frames.note_write(6);
+        assert!(frames.is_synced_before(5) && !frames.is_synced_before(6));
+        frames.sync(|| Ok(())).unwrap();
+        assert!(frames.is_synced_before(7));
+
+        let meanwhile = || {
+            frames.note_write(7);
+            Ok(())
+        };
+        frames.sync(meanwhile).unwrap();
+        assert!(!frames.is_synced_before(8), "written while the sync was under way");
+
+        frames.sync(|| Err(Code::IOERR)).unwrap_err();
+        frames.sync(|| Ok(())).unwrap();
+        assert!(!frames.is_synced_before(8), "the failed sync may have lost it");
+        frames.begin();
+        assert!(frames.is_synced_before(8));
+    }
+}
