@@ -68,8 +68,8 @@ impl Nonces {
 
 /// Messages of a database whose nonces begin alike.
 ///
-/// Each new beginning costs its writer and its readers the derivation of a key. 2¹⁶ random halves of 12
-/// bytes hold two equal ones with a chance of 2⁻⁶⁵.
+/// Each new beginning costs its writer and its readers the derivation of a key. 2¹⁶ random halves
+/// of 12 bytes hold two equal ones with a chance of 2⁻⁶⁵.
 const NONCES_PER_PREFIX: u32 = 1 << 16;
 
 /// The nonces of one database: random throughout, the first half drawn anew only now and then.

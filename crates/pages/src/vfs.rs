@@ -95,8 +95,8 @@ impl Vfs {
     /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
     /// `VACUUM INTO` of anything but memory ([`Vfs::attach`] and [`Vfs::vacuum_into`] are the way).
     /// An authorizer enforces the last; whoever sets another must refuse it too.
-    /// `synchronous=NORMAL` may be chosen afterwards: a loss of power then takes the last commits, as
-    /// it does without encryption.
+    /// `synchronous=NORMAL` may be chosen afterwards: a loss of power then takes the last commits,
+    /// as it does without encryption.
     ///
     /// # Errors
     /// [`Error::WrongKey`], [`Error::NotADatabase`], [`Error::Corrupt`], [`Error::InUse`],

@@ -138,7 +138,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_failed_open_leaves_no_plaintext(
-            plain in prop::collection::vec(1..=u8::MAX, 64..5000), key: [u8; 32], flip in 0..16_usize,
+            plain in prop::collection::vec(1..=u8::MAX, 64..5000), key: [u8; 32],
+            flip in 0..16_usize,
         ) {
             let cipher = Gcm::new(&key);
             let mut buffer = plain.clone();
