@@ -9,6 +9,8 @@
 )]
 
 mod copies;
+#[cfg(target_os = "linux")]
+mod memory;
 mod peers;
 
 use std::collections::BTreeMap;
