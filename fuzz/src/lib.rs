@@ -5,6 +5,8 @@
 mod documents;
 mod exports;
 mod logs;
+mod operations;
+mod pages;
 mod wire;
 mod world;
 
@@ -14,6 +16,8 @@ use std::path::Path;
 pub use documents::{history, json};
 pub use exports::export;
 pub use logs::{batch, notes, sections, values};
+pub use operations::pages_ops;
+pub use pages::{pages_file, pages_wal};
 pub use wire::{frames, handshake, invitation, session};
 pub use world::World;
 
@@ -32,6 +36,9 @@ pub fn sow(target: &str) {
         "handshake" => wire::handshake_seeds(&world),
         "invitation" => wire::invitation_seeds(&world),
         "session" => wire::session_seeds(&world),
+        "pages_file" => pages::file_seeds(),
+        "pages_wal" => pages::wal_seeds(),
+        "pages_ops" => operations::seeds(),
         _ => panic!("no seeds for {target}"),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

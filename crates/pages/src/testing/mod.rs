@@ -23,6 +23,7 @@
 mod content;
 mod dice;
 mod disk;
+mod forge;
 mod locks;
 mod loss;
 mod media;
@@ -34,6 +35,7 @@ mod tests;
 
 pub use dice::Dice;
 pub use disk::{Call, Disk, Operation, Outcome, Snapshot};
+pub use forge::Forge;
 pub use loss::Loss;
 #[cfg(target_os = "linux")]
 pub use memory::{MemorySearch, masked};

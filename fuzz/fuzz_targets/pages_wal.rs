@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: larder_fuzz::sow("pages_wal"),
+    |data: &[u8]| larder_fuzz::pages_wal(data)
+);
