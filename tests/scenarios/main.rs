@@ -4,6 +4,7 @@
 mod audit;
 mod common;
 mod cuts;
+mod full_disk;
 mod keys;
 mod many;
 mod pairing;

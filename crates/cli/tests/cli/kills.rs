@@ -5,7 +5,7 @@
 //! not the scheduler's:
 //!
 //! ```text
-//! LARDER_KILLS=200 cargo test --release -p larder-cli --test cli -- --ignored kills --nocapture
+//! LARDER_KILLS=200 cargo test -p larder-cli --test cli -- --ignored kills --nocapture
 //! ```
 
 use std::collections::BTreeMap;

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use larder_crypto::Secret;
 use larder_log::Payload;
+use larder_pages::testing::Disk;
 use larder_pages::{OpenMode, Vfs};
 use larder_store::migrate::{Run, SPACE};
+use larder_store::space::sections::State;
 use larder_store::space::{self, logs, transactions};
 use larder_store::{ErrorKind, Pool, StoreError, configure};
 use larder_types::Entropy;
 
-use crate::fixture::{NOW, append, device};
+use crate::fixture::{NOW, append, batch, device};
 
 /// Bytes that differ from each other; nothing here is worth protecting.
 struct Counting(u64);
@@ -103,4 +105,49 @@ fn a_flipped_bit_is_corruption_that_names_the_part() {
     let last = transactions::last_of(&reader, log.log).unwrap().unwrap();
     let error = transactions::batch(&reader, &last, 1).unwrap_err();
     assert_eq!((error.part(), error.kind()), (Some("sections"), ErrorKind::Corrupt), "{error}");
+}
+
+/// A disk that is full in the midst of a unit of work: a clear error, and no more than that.
+#[test]
+fn a_full_disk_fails_the_unit_and_nothing_else() {
+    let disk = Disk::register("store-full").unwrap();
+    let vfs = Vfs::register("store-tests-full", Some(disk.name()), Box::new(Counting(9))).unwrap();
+    let pool = pool(&vfs, PathBuf::from("/space.db"), 1);
+    let mut writer = pool.writer().unwrap();
+    SPACE.migrate(&mut writer, Run::at(NOW)).unwrap();
+    append(&writer, &device(1), &[&[Payload::Sealed(vec![1; 20_000])]]);
+    drop(writer);
+    let entries = || space::status(&pool.reader().unwrap()).unwrap().entries;
+    let unit = |log: u8| -> Result<(), StoreError> {
+        let mut writer = pool.writer()?;
+        let tx = larder_store::begin(&mut writer)?;
+        let sealed = Payload::Sealed(vec![log; 300_000]);
+        let log = logs::find_or_add(&tx, &device(log))?;
+        let (batch, verified) = batch(&log, &[std::slice::from_ref(&sealed)]);
+        transactions::store(&tx, log.log, &batch, &verified, |_, payload| {
+            (State::unopened(payload), None)
+        })?;
+        larder_store::commit(tx)
+    };
+    let mut failures = 0;
+    for room in (0..).step_by(40_000) {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        pool.writer().unwrap().query_row(checkpoint, [], |_| Ok(())).unwrap();
+        let used: usize = disk.paths().iter().map(|path| disk.bytes(path).unwrap().len()).sum();
+        disk.set_budget(Some(used as u64 + room));
+        let before = entries();
+        let Err(error) = unit(2) else { break };
+        failures += 1;
+        assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+        assert!(error.to_string().contains("free some"), "{error}");
+        assert_eq!(entries(), before, "reads go on");
+        assert_eq!(unit(3).unwrap_err().kind(), ErrorKind::Full);
+        disk.set_budget(None);
+        // The same connections, by themselves.
+        append(&pool.writer().unwrap(), &device(1), &[&[Payload::Missing]]);
+        assert_eq!(entries(), before + 1);
+    }
+    assert!(failures > 5, "{failures}");
+    disk.set_budget(None);
+    larder_store::check(&pool.reader().unwrap()).unwrap();
 }
