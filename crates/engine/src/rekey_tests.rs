@@ -243,6 +243,7 @@ fn a_crash_at_any_step_of_a_renewal_loses_nothing() {
     });
     device.close();
     let images = images.take();
+    println!("{} crashes", images.len());
     let seen: BTreeSet<Step> = images.iter().map(|image| image.step).collect();
     let all = [Step::Wished, Step::Begun, Step::Copied, Step::Whole, Step::Rewrapped];
     assert_eq!(seen, all.into_iter().chain([Step::Naming, Step::Named, Step::Moved]).collect());
@@ -504,6 +505,7 @@ fn a_crash_at_any_step_of_a_purge_leaves_all_of_the_old_or_all_of_the_new() {
     let hook = imaging(dir.path().to_owned(), Rc::clone(&images), documents);
     hooked(hook, || purge(dir.path(), 7, Some(8))).unwrap();
     let images = images.take();
+    println!("{} crashes", images.len());
     let seen: BTreeSet<Step> = images.iter().map(|image| image.step).collect();
     for step in [
         Step::PurgeWished,
