@@ -11,6 +11,7 @@ impl Code {
     pub(crate) const CANTOPEN: Self = Self(ffi::SQLITE_CANTOPEN);
     /// A page or frame is not what was written.
     pub(crate) const DAMAGED: Self = Self(ffi::SQLITE_IOERR_DATA);
+    pub(crate) const FSYNC: Self = Self(ffi::SQLITE_IOERR_FSYNC);
     pub(crate) const IOERR: Self = Self(ffi::SQLITE_IOERR);
     pub(crate) const NO_SUCH_FILE: Self = Self(ffi::SQLITE_IOERR_DELETE_NOENT);
     pub(crate) const NOTFOUND: Self = Self(ffi::SQLITE_NOTFOUND);
@@ -45,7 +46,6 @@ impl Code {
     pub(crate) const DELETE: Self = Self(ffi::SQLITE_IOERR_DELETE);
     pub(crate) const DELETE_NOENT: Self = Self(ffi::SQLITE_IOERR_DELETE_NOENT);
     pub(crate) const FSTAT: Self = Self(ffi::SQLITE_IOERR_FSTAT);
-    pub(crate) const FSYNC: Self = Self(ffi::SQLITE_IOERR_FSYNC);
     pub(crate) const FULL: Self = Self(ffi::SQLITE_FULL);
     pub(crate) const LOCK: Self = Self(ffi::SQLITE_IOERR_LOCK);
     pub(crate) const UNLOCK: Self = Self(ffi::SQLITE_IOERR_UNLOCK);

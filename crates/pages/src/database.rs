@@ -80,7 +80,62 @@ pub(crate) struct Database {
     /// The salts of the WAL as it is now, which each of its frames bears; 0 before it is known.
     pub(crate) wal_salts: AtomicU64,
     pub(crate) wal_unsynced: Unsynced,
+    pub(crate) synced: Synced,
     guard: Mutex<Guard>,
+}
+
+/// What a sync of the main file that fails may lose for good: after it the next one may succeed
+/// although nothing reached the disk (Linux takes what it could not write for written).
+#[derive(Default)]
+pub(crate) struct Synced(Mutex<Pages>);
+
+/// Pages of the main file that were written and not synced.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Pages {
+    #[default]
+    Nothing,
+    /// What the checkpoint under way wrote. If it fails the next one writes all of it again.
+    Rewritable,
+    /// Also what nobody writes again: a checkpoint that a reader held back does not sync, and the
+    /// next one begins behind it.
+    Final,
+    /// Some of that may be lost. The WAL still has it, until a checkpoint succeeds.
+    Lost,
+}
+
+impl Synced {
+    /// Something was written to the main file.
+    pub(crate) fn note_written(&self, is_final: bool) {
+        let mut pages = locked(&self.0);
+        *pages = match *pages {
+            Pages::Nothing | Pages::Rewritable if !is_final => Pages::Rewritable,
+            Pages::Lost => Pages::Lost,
+            _ => Pages::Final,
+        };
+    }
+
+    pub(crate) fn end_checkpoint(&self) {
+        let mut pages = locked(&self.0);
+        if *pages == Pages::Rewritable {
+            *pages = Pages::Final;
+        }
+    }
+
+    /// Runs a sync of the main file.
+    ///
+    /// # Errors
+    /// As `sync`. Always, once something may be lost: what is in the WAL must stay there, until the
+    /// database is opened anew and all of it is written once more.
+    pub(crate) fn sync(&self, sync: impl FnOnce() -> Result<(), Code>) -> Result<(), Code> {
+        let mut pages = locked(&self.0);
+        if *pages == Pages::Lost {
+            return Err(Code::FSYNC);
+        }
+        let synced = sync();
+        let is_lost = synced.is_err() && *pages == Pages::Final;
+        *pages = if is_lost { Pages::Lost } else { Pages::Nothing };
+        synced
+    }
 }
 
 impl Shared {
@@ -143,6 +198,7 @@ impl Shared {
             pages_min: AtomicU32::new(found.pages_min),
             wal_salts: AtomicU64::new(0),
             wal_unsynced: Unsynced::default(),
+            synced: Synced::default(),
             guard: Mutex::new(guard),
         });
         databases.insert(path.to_owned(), Arc::downgrade(&database));

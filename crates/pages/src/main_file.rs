@@ -59,11 +59,13 @@ impl MainFile {
         if self.session.is_read_only() {
             return Err(Code::READONLY);
         }
+        self.check_wal()?;
         self.fill_holes_before(number)?;
         if number == 1 {
             self.pages_min_next = Some(format::pages_in_header(page));
         }
-        let stored = self.store(number, page);
+        let is_final = self.session.purpose != Purpose::Use;
+        let stored = self.store(number, page, is_final);
         // A part of a first page is no database, and nobody could make one in its place.
         if stored.is_err() && self.lower.size().is_ok_and(|size| size < PAGE as u64) {
             let _ = self.lower.truncate(0);
@@ -74,7 +76,18 @@ impl MainFile {
         stored
     }
 
-    fn store(&mut self, number: u32, page: &Page) -> Result<(), Code> {
+    /// Content gets into a database that is in use through its WAL alone: a power failure amid a
+    /// write in place would leave parts of pages. (A pragma that names no schema asks the main one
+    /// of its connection, which need not be one of ours, and then changes the journal of all.)
+    fn check_wal(&mut self) -> Result<(), Code> {
+        let is_safe = self.session.purpose != Purpose::Use
+            || self.session.uses_wal()
+            || self.lower.size()? == 0;
+        if is_safe { Ok(()) } else { Err(Code::WRITE) }
+    }
+
+    fn store(&mut self, number: u32, page: &Page, is_final: bool) -> Result<(), Code> {
+        self.session.database.synced.note_written(is_final);
         *self.scratch = *page;
         if number == 1 && self.session.purpose == Purpose::Compact {
             // Whoever opens it next finds a database with a WAL; SQLite never reads it back here.
@@ -103,7 +116,7 @@ impl MainFile {
         let present = u32::try_from(pages).map_err(|_| Code::WRITE)?;
         for hole in present.saturating_add(1)..number {
             if hole != LOCK_PAGE {
-                self.store(hole, &[0; PAGE])?;
+                self.store(hole, &[0; PAGE], true)?;
             }
         }
         Ok(())
@@ -115,6 +128,7 @@ impl MainFile {
             return Err(Code::TRUNCATE);
         }
         self.session.check_writable()?;
+        self.check_wal()?;
         self.fill_holes_before(next)?;
         let Session { database, .. } = &*self.session;
         for known in [&database.pages_min, &database.pages_present] {
@@ -124,7 +138,8 @@ impl MainFile {
     }
 
     pub(crate) fn sync(&mut self, flags: c_int) -> Result<(), Code> {
-        self.lower.sync(flags)?;
+        let Self { lower, session, .. } = self;
+        session.database.synced.sync(|| lower.sync(flags))?;
         if let Some(pages) = self.pages_min_next.take() {
             self.session.database.set_pages_min(pages);
         }

@@ -5,7 +5,7 @@ use crate::code::Code;
 use crate::database::{Database, Request, Shared};
 use crate::format::Nonce;
 use crate::locks::Level;
-use crate::shm::{self, Held, RECOVER_SLOT, WRITE_SLOT};
+use crate::shm::{self, CHECKPOINT_SLOT, Held, RECOVER_SLOT, WRITE_SLOT};
 use crate::sync::locked;
 use crate::vfs::{OpenMode, Purpose};
 
@@ -85,6 +85,9 @@ impl Session {
         if request.exclusive && request.covers(WRITE_SLOT) {
             state.written = None;
         }
+        if request.exclusive && request.covers(CHECKPOINT_SLOT) {
+            self.database.synced.end_checkpoint();
+        }
     }
 
     pub(crate) fn shm_detach(&self) {
@@ -97,6 +100,16 @@ impl Session {
     /// frame may rightly be torn.
     pub(crate) fn is_recovering(&self) -> bool {
         locked(&self.state).held.is_exclusive(RECOVER_SLOT)
+    }
+
+    /// Whether the database is used with its WAL at the moment.
+    pub(crate) fn uses_wal(&self) -> bool {
+        locked(&self.state).held.is_attached()
+    }
+
+    /// Whether this connection is the one that may write to the WAL.
+    pub(crate) fn is_writing(&self) -> bool {
+        locked(&self.state).held.is_exclusive(WRITE_SLOT)
     }
 
     /// Whether the frame at `index` is the first of the open transaction.

@@ -11,9 +11,10 @@ use crate::sync::locked;
 
 /// Bytes of one region, the size SQLite always asks for.
 pub(crate) const REGION: usize = 32 * 1024;
-/// Lock slots, and the two that mean something to us.
+/// Lock slots, and those that mean something to us.
 const SLOTS: usize = 8;
 pub(crate) const WRITE_SLOT: usize = 0;
+pub(crate) const CHECKPOINT_SLOT: usize = 1;
 pub(crate) const RECOVER_SLOT: usize = 2;
 
 /// The wal-index of one database, shared by the connections of this process.
@@ -42,6 +43,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
     pub(crate) fn is_exclusive(&self, slot: usize) -> bool {
         self.exclusive.get(slot).copied().unwrap_or(false)
     }

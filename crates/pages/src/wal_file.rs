@@ -296,6 +296,10 @@ impl WalFile {
         if self.session.is_read_only() {
             return Err(Code::READONLY);
         }
+        // Under locking_mode=EXCLUSIVE no lock would tell where a transaction begins.
+        if !self.session.is_writing() {
+            return Err(Code::WRITE);
+        }
         match Part::at(offset, bytes.len()).ok_or(Code::WRITE)? {
             Part::Header => {
                 let header = <&[u8; WAL_HEADER]>::try_from(bytes).map_err(|_| Code::WRITE)?;

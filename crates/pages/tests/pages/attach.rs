@@ -210,3 +210,38 @@ fn a_compact_copy_survives_a_power_failure_once_it_is_told() {
         assert!(is_intact(&db));
     }
 }
+
+/// A pragma without a schema asks the main database of its connection, and changes the journal of
+/// all. Attached to a connection in memory, a database was written in place, without any journal;
+/// and without locks nothing tells where a transaction begins.
+#[test]
+fn no_pragma_of_another_connection_has_a_database_written_in_place() {
+    let (disk, vfs) = on_disk("attached-to-memory");
+    let path = "/a.db".as_ref();
+    create(&vfs, path).execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES ('kept')").unwrap();
+    let attached = || {
+        let db = open_in_memory("attached-to-memory").unwrap();
+        vfs.attach(&db, path, &key(KEY), OpenMode::ReadWrite, "s").unwrap();
+        db
+    };
+    let mut inserted = 0;
+    for mode in ["memory", "off", "delete", "truncate", "persist"] {
+        let (db, before) = (attached(), disk.bytes(path));
+        // It answers before it commits: which of the two statements fails depends on when it ends.
+        let changed = db.execute_batch(&format!("PRAGMA journal_mode={mode}"));
+        let written = db.execute_batch("INSERT INTO s.t VALUES ('in the WAL')");
+        inserted += usize::from(written.is_ok());
+        assert!(disk.bytes(path) == before, "{mode}: {changed:?}, {written:?}");
+        drop(db);
+        attached().execute_batch("UPDATE s.t SET a = a").unwrap();
+    }
+    let db = attached();
+    db.execute_batch("PRAGMA locking_mode=EXCLUSIVE").unwrap();
+    db.execute_batch("INSERT INTO s.t VALUES ('unlocked')").unwrap_err();
+    drop(db);
+    attached().execute_batch("INSERT INTO s.t VALUES ('locked')").unwrap();
+    let content = dump(&create(&vfs, path)).unwrap();
+    assert!(content.contains("\"kept\"") && content.contains("\"locked\""), "{content}");
+    assert_eq!(content.matches("in the WAL").count(), inserted);
+    assert!(!content.contains("unlocked"), "{content}");
+}

@@ -24,4 +24,5 @@ mod power;
 mod refusal;
 mod sharing;
 mod slt;
+mod synced;
 mod tampering;
