@@ -94,7 +94,8 @@ impl Vfs {
     /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. What would
     /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
     /// `VACUUM INTO` of anything but memory ([`Vfs::attach`] and [`Vfs::vacuum_into`] are the way).
-    /// An authorizer enforces the last; whoever sets another must refuse it too.
+    /// An authorizer enforces the last; whoever sets another must refuse it too. A backup from here
+    /// into a connection that was opened without encryption is an export in the clear.
     /// `synchronous=NORMAL` may be chosen afterwards: a loss of power then takes the last commits,
     /// as it does without encryption.
     ///

@@ -109,6 +109,7 @@ fn schema(rng: &mut Rng) -> Vec<String> {
             rng.pick(&["", ", content=''", ", prefix='2 3'", ", detail=none", ", columnsize=0"])
         ),
         "CREATE VIRTUAL TABLE place USING rtree(id, x0, x1, y0, y1)".to_owned(),
+        "CREATE TABLE b.far (id INTEGER PRIMARY KEY, a UNIQUE, d)".to_owned(),
     ];
     for event in ["INSERT", "UPDATE", "DELETE"] {
         if rng.below(2) == 0 {
@@ -166,11 +167,13 @@ fn transaction(rng: &mut Rng) -> String {
 }
 
 fn upkeep(rng: &mut Rng) -> String {
-    match rng.below(16) {
+    match rng.below(17) {
         0..=4 => format!(
-            "PRAGMA wal_checkpoint({})",
+            "PRAGMA {}wal_checkpoint({})",
+            rng.pick(&["", "main.", "b."]),
             rng.pick(&["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
         ),
+        16 => "VACUUM b".to_owned(),
         5 => "VACUUM".to_owned(),
         6 => format!("PRAGMA auto_vacuum={}; VACUUM", rng.pick(&["NONE", "FULL", "INCREMENTAL"])),
         7..=8 => format!("PRAGMA incremental_vacuum({})", rng.below(30)),
@@ -234,7 +237,9 @@ fn definition(rng: &mut Rng) -> String {
 
 fn query(rng: &mut Rng) -> String {
     let n = rng.below(1000);
-    match rng.below(16) {
+    match rng.below(17) {
+        16 => "SELECT far.id, far.a, length(far.d), item.b FROM b.far LEFT JOIN item USING (id)"
+            .to_owned(),
         0 => "SELECT id, a, b, c, length(d), size, up FROM item ORDER BY b DESC, id".to_owned(),
         1 => format!("SELECT * FROM item WHERE a BETWEEN {n} AND {n} + 50"),
         2 => "SELECT b, count(*), sum(a), avg(c), max(d), group_concat(a) FROM item GROUP BY 1"
@@ -266,8 +271,15 @@ fn query(rng: &mut Rng) -> String {
 fn change(rng: &mut Rng) -> String {
     let or = rng.pick(&["", "", "OR REPLACE", "OR IGNORE", "OR FAIL", "OR ABORT", "OR ROLLBACK"]);
     let (n, m) = (rng.below(1000), rng.below(60));
-    match rng.below(20) {
+    match rng.below(23) {
         0..=4 => insert_items(rng),
+        20 => format!("INSERT {or} INTO b.far SELECT id + {m}, a, d FROM item WHERE id % 3 = 0"),
+        21 => format!("DELETE FROM b.far WHERE id % 4 = {}; UPDATE b.far SET d = d || 'x'", m % 4),
+        22 => format!(
+            "BEGIN; UPDATE b.far SET a = a + {n}; DELETE FROM item WHERE id IN
+               (SELECT id FROM b.far WHERE id % 5 = {}); COMMIT",
+            m % 5
+        ),
         5 => format!("UPDATE {or} item SET a = a + 10, b = b || '{n}' WHERE a > {n}"),
         6 => format!("UPDATE {or} item SET id = id + {m} WHERE id % 3 = 0"),
         7 => format!("UPDATE item SET d = zeroblob({n} * 20) WHERE id % 7 = {}", m % 7),
