@@ -111,12 +111,20 @@ fn memory_of_a_vacuum() {
         transaction.commit().unwrap();
     }
     let mib = |bytes: u64| bytes >> 20;
-    let into = peak_bytes(|| vfs.vacuum_into(&db, &dir.path().join("new.db"), &key(9)).unwrap());
-    let sort = peak_bytes(|| {
+    // From least to most: what one frees, the allocator may keep.
+    let before = memory_bytes("VmRSS");
+    let peak_bytes = |work: &dyn Fn()| {
+        // Makes the peak what is in memory now.
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        work();
+        memory_bytes("VmHWM").saturating_sub(before)
+    };
+    let into = peak_bytes(&|| vfs.vacuum_into(&db, &dir.path().join("new.db"), &key(9)).unwrap());
+    let sort = peak_bytes(&|| {
         let sql = "SELECT count(*) FROM (SELECT substr(b, 1, 500000) FROM t ORDER BY 1 LIMIT -1)";
         assert_eq!(db.query_row(sql, [], |row| row.get(0)), Ok(ROWS));
     });
-    let vacuum = peak_bytes(|| db.execute_batch("VACUUM").unwrap());
+    let vacuum = peak_bytes(&|| db.execute_batch("VACUUM").unwrap());
     println!(
         "{} MiB of database: VACUUM takes {} MiB more memory, vacuum_into {}, a sort of {} MiB {}",
         mib(size(&path)),
@@ -128,17 +136,10 @@ fn memory_of_a_vacuum() {
     assert!(mib(into) < 64, "a compact copy needs no more than the page cache");
 }
 
-/// How much more memory this process had at its peak while `work` ran than before.
+/// A line of what Linux says about this process's memory.
 #[cfg(target_os = "linux")]
-fn peak_bytes(work: impl FnOnce()) -> u64 {
-    let line = |name: &str| -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-    };
-    // Makes the peak what is in memory now.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = line("VmRSS");
-    work();
-    line("VmHWM").saturating_sub(before)
+fn memory_bytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
