@@ -245,6 +245,33 @@ fn another_history_than_the_mirrors_is_not_written_on() {
     }
 }
 
+/// The file of a space and its WAL are put back as they were earlier; the profile is not.
+#[test]
+fn an_old_copy_of_a_space_behind_its_mirror_is_not_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::found(dir.path());
+    device.put(1).unwrap();
+    let file = dir.path().join("spaces").join(format!("{}.db", device.space.id()));
+    let wal = file.with_extension("db-wal");
+    let older = [&file, &wal].map(|path| fs::read(path).unwrap());
+    let size = device.heads()[0].size;
+    device.put(2).unwrap();
+    device.close();
+    fs::write(&file, &older[0]).unwrap();
+    fs::write(&wal, &older[1]).unwrap();
+    for seed in [2, 3] {
+        let mut device = Device::open(dir.path(), seed);
+        assert_eq!(device.heads()[0].size, size, "the old copy can be read");
+        match device.put(3) {
+            Err(Error::RolledBack { signed, found }) => {
+                assert_eq!((signed, found), (size + 1, size));
+            }
+            other => panic!("{other:?}"),
+        }
+        device.close();
+    }
+}
+
 #[test]
 fn a_junk_batch_of_the_own_log_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
