@@ -259,7 +259,7 @@ fn every_byte_counts_to_a_writer() {
 }
 
 #[test]
-#[ignore = "minutes; cargo test -p larder-pages --release tampering -- --ignored --nocapture"]
+#[ignore = "minutes; cargo test -p larder-pages tampering -- --ignored --nocapture"]
 fn every_bit_counts() {
     flip_every_byte("flips-bits", |_| 0..8, &MODES);
 }
@@ -444,7 +444,7 @@ fn random_damage_to_a_large_database_is_found() {
 }
 
 #[test]
-#[ignore = "minutes; cargo test -p larder-pages --release tampering -- --ignored --nocapture"]
+#[ignore = "minutes; cargo test -p larder-pages tampering -- --ignored --nocapture"]
 fn much_random_damage_to_a_large_database_is_found() {
     damage_a_large_database("large-long", 2000);
 }
