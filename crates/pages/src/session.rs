@@ -117,6 +117,11 @@ impl Session {
         locked(&self.state).written.is_none_or(|written| written.first == index)
     }
 
+    /// The first frame that the open transaction has written.
+    pub(crate) fn first_written(&self) -> Option<u32> {
+        locked(&self.state).written.map(|written| written.first)
+    }
+
     pub(crate) fn has_written(&self, index: u32) -> bool {
         let written = locked(&self.state).written;
         written.is_some_and(|written| (written.first..=written.last).contains(&index))

@@ -17,6 +17,8 @@ struct State {
     /// A sync failed. The next one may succeed though nothing reached the disk (Linux takes what it
     /// could not write for written), so none is believed any more.
     has_failed: bool,
+    /// A sync failed that was to make committed frames durable, which nobody writes again.
+    has_lost: bool,
 }
 
 impl Unsynced {
@@ -38,13 +40,30 @@ impl Unsynced {
         locked(&self.0).from.is_none_or(|from| from >= index)
     }
 
-    /// Runs `sync`, and believes it only as far as nothing was written meanwhile.
-    pub(crate) fn sync(&self, sync: impl FnOnce() -> Result<(), Code>) -> Result<(), Code> {
-        let writes = locked(&self.0).writes;
+    /// Runs `sync`, and believes it only as far as nothing was written meanwhile. `open_from` is
+    /// the first frame that the caller's open transaction has written.
+    ///
+    /// Once one that failed may have lost frames of earlier transactions, every one fails until a
+    /// new WAL begins, or opening anew writes those frames again: a later commit, though synced,
+    /// would be behind a gap.
+    pub(crate) fn sync(
+        &self,
+        open_from: Option<u32>,
+        sync: impl FnOnce() -> Result<(), Code>,
+    ) -> Result<(), Code> {
+        let writes = {
+            let state = locked(&self.0);
+            if state.has_lost {
+                return Err(Code::FSYNC);
+            }
+            state.writes
+        };
         let synced = sync();
         let mut state = locked(&self.0);
         if synced.is_err() {
             state.has_failed = true;
+            let lost = |from| open_from.is_none_or(|open_from| from < open_from);
+            state.has_lost = state.has_lost || state.from.is_some_and(lost);
         } else if state.writes == writes && !state.has_failed {
             state.from = None;
         }
@@ -63,20 +82,23 @@ mod tests {
         frames.note_write(5);
         frames.note_write(6);
         assert!(frames.is_synced_before(5) && !frames.is_synced_before(6));
-        frames.sync(|| Ok(())).unwrap();
+        frames.sync(None, || Ok(())).unwrap();
         assert!(frames.is_synced_before(7));
 
         let meanwhile = || {
             frames.note_write(7);
             Ok(())
         };
-        frames.sync(meanwhile).unwrap();
+        frames.sync(None, meanwhile).unwrap();
         assert!(!frames.is_synced_before(8), "written while the sync was under way");
 
-        frames.sync(|| Err(Code::IOERR)).unwrap_err();
-        frames.sync(|| Ok(())).unwrap();
+        frames.sync(Some(7), || Err(Code::IOERR)).unwrap_err();
+        frames.sync(Some(7), || Ok(())).unwrap();
         assert!(!frames.is_synced_before(8), "the failed sync may have lost it");
+        frames.sync(Some(8), || Err(Code::IOERR)).unwrap_err();
+        frames.sync(Some(8), || Ok(())).unwrap_err();
         frames.begin();
         assert!(frames.is_synced_before(8));
+        frames.sync(None, || Ok(())).unwrap();
     }
 }

@@ -375,7 +375,7 @@ impl WalFile {
         }
         let Self { lower, session, .. } = self;
         let Some(lower) = lower else { return Ok(()) };
-        session.database.wal_unsynced.sync(|| lower.sync(flags))
+        session.database.wal_unsynced.sync(session.first_written(), || lower.sync(flags))
     }
 
     pub(crate) fn size(&mut self) -> Result<u64, Code> {
