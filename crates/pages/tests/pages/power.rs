@@ -279,3 +279,29 @@ fn a_commit_is_durable_though_the_creation_was_killed() {
     drop(db);
     assert!(content(&vfs, PATH, KEY).unwrap().contains("CREATE TABLE t"));
 }
+
+/// A frame's header has checksums of plaintext: it waits for its page, and both are one message.
+#[test]
+fn a_frame_reaches_the_disk_in_one_write() {
+    let (disk, vfs) = disk("frames");
+    let writes = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&writes);
+    disk.on_call(move |call| {
+        if call.operation == Operation::Write && call.path == Path::new(WAL) {
+            into.lock().unwrap().push((call.offset, call.length));
+        }
+        Outcome::Go
+    });
+    let db = create(&vfs, Path::new(PATH));
+    db.execute_batch(
+        "PRAGMA cache_size=5; CREATE TABLE t (a, b); CREATE INDEX i ON t (b); BEGIN;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 200)
+         INSERT INTO t SELECT i, hex(zeroblob(100 + i)) FROM n; UPDATE t SET a = a + 1; COMMIT",
+    )
+    .unwrap();
+    let writes = writes.lock().unwrap();
+    let (headers, frames): (Vec<_>, Vec<_>) = writes.iter().partition(|write| write.1 == 32);
+    assert!(headers.iter().all(|(offset, _)| *offset == 0));
+    assert!(frames.iter().all(|(at, length)| *length == 4120 && (at - 32) % 4120 == 0));
+    assert!(frames.len() > 100);
+}

@@ -13,6 +13,7 @@ use crate::common::{KEY, key};
 const MAIN: &str = "/d/main.db";
 const COPY: &str = "/d/copy.db";
 const NEXT: &str = "/d/next.db";
+const COMPACT: &str = "/d/compact.db";
 const COPY_KEY: u8 = 9;
 
 /// One step of a life. After each it is known what the content is.
@@ -28,6 +29,8 @@ pub(crate) enum Step {
     Backup(i32),
     /// A copy under another key, then the old file is removed.
     Rekey(u32),
+    /// A copy without free pages under another key, removed at once.
+    Compact,
 }
 
 /// A database on a disk, and the record of its life.
@@ -123,6 +126,7 @@ impl Life {
             Step::Reader(false) => self.reader = None,
             Step::Backup(pages) => self.back_up(*pages),
             Step::Rekey(pages) => self.rekey(*pages),
+            Step::Compact => self.compact(),
         }
         self.done();
     }
@@ -149,6 +153,16 @@ impl Life {
         assert_eq!(digest(&copy).unwrap(), digest(&db).unwrap());
         drop(copy);
         self.db = Some(db);
+    }
+
+    fn compact(&mut self) {
+        let path = Path::new(COMPACT);
+        self.recorder.void(path, COPY_KEY);
+        self.vfs.vacuum_into(self.db(), path, &key(COPY_KEY)).unwrap();
+        self.recorder.promise_new(path, COPY_KEY, digest(self.db()).unwrap());
+        self.recorder.void(path, COPY_KEY);
+        self.vfs.remove(path).unwrap();
+        self.recorder.forget(path);
     }
 
     fn rekey(&mut self, pages: u32) {
@@ -238,6 +252,7 @@ pub(crate) fn scripted() -> Vec<(&'static str, Vec<Step>)> {
                 Step::Backup(100),
                 Step::Rekey(5),
                 fill(3, 2000),
+                Step::Compact,
                 Step::Rekey(100),
                 fill(3, 2000),
                 Step::Reopen,
@@ -275,7 +290,8 @@ pub(crate) fn generated(seed: u64, steps: u32) -> (String, Vec<Step>) {
             }
             8 => Step::Backup(1 + i32::try_from(dice.below(20)).unwrap()),
             9 => Step::Rekey(1 + u32::try_from(dice.below(20)).unwrap()),
-            10..=15 => Step::Sql(vec![statement(&mut dice)]),
+            10 => Step::Compact,
+            11..=15 => Step::Sql(vec![statement(&mut dice)]),
             _ => Step::Sql(transaction(&mut dice)),
         });
         // Full checkpoints wait for readers, and a file in use cannot be replaced.
