@@ -175,11 +175,12 @@ Example:
   larder rekey shared:household
   larder rekey --all")]
     Rekey(Rekey),
-    /// Write the whole profile anew under new keys, so that nothing kept opens what was deleted
+    /// Write the whole profile anew under new keys, so that nothing kept opens its old files
     #[command(after_help = "All files are replaced at once, and the old ones are removed: what is
 left of them on the medium (free blocks of a flash memory, for one) opens with nothing that is kept.
 Needs the passphrase, and as much room again as the profile has on disk. If it is cut, all is as it
 was: run it again. Ctrl-C twice cuts it.
+It erases no document: what was deleted stays in the space's log, in the new files too.
 A copy of the whole profile made before, a backup for one, still opens with its own passphrase.
 
 Example:
