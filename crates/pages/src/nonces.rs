@@ -7,8 +7,9 @@ use crate::code::Code;
 use crate::format::copy;
 use crate::sync::locked;
 
-/// Bytes drawn from the entropy source at a time.
-const POOL: usize = 4096;
+/// Bytes drawn from the entropy source at a time. Few: a snapshot of the machine holds what is left
+/// of them, and if it is resumed twice both draw the same.
+const POOL: usize = 512;
 
 /// Random bytes for nonces, ids and SQLite's own generator, drawn in blocks.
 ///
