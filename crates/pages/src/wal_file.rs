@@ -237,7 +237,9 @@ impl WalFile {
         let newest: HashMap<u32, u32> = written.into_iter().collect();
         for (number, index) in newest {
             self.load(index)?;
-            let offset = (u64::from(number) - 1) * PAGE as u64;
+            // Who has the key may have sealed a frame for page 0.
+            let Some(before) = u64::from(number).checked_sub(1) else { return Ok(false) };
+            let offset = before * PAGE as u64;
             let is_there = main.read(page.as_mut_slice(), offset)? == Filled::Whole
                 && self.session.database.sealer.open_page(number, &mut page).is_ok()
                 && self.scratch.ends_with(page.as_slice());

@@ -67,6 +67,11 @@ impl Environment for Tape {
     fn entropy(&self) -> Box<dyn Entropy> {
         Box::new(Head(Arc::clone(&self.reel)))
     }
+
+    /// By its name, the platform's own is one that no other test has put its entropy behind.
+    fn lower_vfs(&self) -> Option<&str> {
+        Some("unix")
+    }
 }
 
 /// Founds a space, writes, reads, searches, invites, closes; opens again, reads, and hands over to

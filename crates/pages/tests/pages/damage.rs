@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use larder_pages::{OpenMode, Vfs};
+use larder_pages::testing::Forge;
+use larder_pages::{Error, OpenMode, Vfs};
 use rusqlite::Connection;
 
 use crate::common::{Image, KEY, create, dump, files, key, vfs, wal_of};
@@ -261,4 +262,28 @@ fn a_frame_of_the_wal_before_is_damage_in_a_running_database() {
     let error = larder_pages::Error::from(read(&replaced).unwrap_err());
     assert!(matches!(error, larder_pages::Error::Corrupt { .. }), "{error}");
     assert_eq!(read(&new), Ok("new".to_owned()));
+}
+
+/// Behind a damaged header, a frame for page 0, which somebody with the key had sealed, was looked
+/// up in the database at an offset below its start.
+#[test]
+fn a_frame_for_page_zero_behind_a_damaged_header_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let vfs = vfs();
+    let db = create(&vfs, &path);
+    db.execute_batch("CREATE TABLE t (a)").unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    db.execute_batch("INSERT INTO t VALUES ('written')").unwrap();
+    let mut image = Image::of(&path);
+    let mut forge = Forge::new(&key(KEY), image.main[..16].try_into().unwrap());
+    let (mut frame, flags) = forge.open_frame(1, &image.wal[32..32 + 4120]).unwrap();
+    frame[..4].fill(0);
+    let sealed = forge.frame(1, flags, &frame);
+    image.wal[32..32 + 4120].copy_from_slice(&sealed);
+    image.wal[31] ^= 1;
+    let forged = tempfile::tempdir().unwrap();
+    let laid = image.lay(forged.path());
+    let refused = vfs.open(&laid, &key(KEY), OpenMode::ReadWrite);
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
 }
