@@ -414,7 +414,7 @@ fn a_frame_counts_in_its_own_place_alone() {
 }
 
 /// A frame that a disk lost a write of is the one of the WAL before, at the same place: it
-/// authenticates, and what SQLite makes of its salts is the end of the WAL. Five committed
+/// authenticates, and what SQLite makes of its salts is the end of the WAL. Three committed
 /// transactions were gone without an error.
 #[test]
 fn a_frame_of_an_older_wal_does_not_end_the_wal_in_silence() {
