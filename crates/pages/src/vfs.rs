@@ -67,7 +67,8 @@ pub(crate) enum Purpose {
 impl Vfs {
     /// Registers an encrypting VFS under `name`, over the VFS `lower` (`None`: the platform's own).
     ///
-    /// `entropy` is asked for 512 bytes at a time: nonces, database ids and SQLite's own randomness.
+    /// `entropy` is asked for 512 bytes at a time, for nonces, database ids and SQLite's own
+    /// randomness.
     ///
     /// # Errors
     /// [`Error::NameTaken`], [`Error::NoLowerVfs`], [`Error::Unnameable`].
