@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use larder_engine::{Ack, Applied, Batch, Enrolment, Receipt, Rekey, SpaceWriter, UnitOfWork};
-use larder_protocol::Fork;
+use larder_engine::{Enrolment, Receipt, Rekey, SpaceWriter, Task, UnitOfWork};
+use larder_protocol::Reply;
 use larder_types::limits::WRITE_QUEUE_MAX;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -19,10 +19,8 @@ type Answer<T> = oneshot::Sender<larder_engine::Result<T>>;
 
 enum Job {
     Commit(Box<UnitOfWork>, Answer<Receipt>),
-    Apply(Box<Batch>, Answer<Applied>),
-    Acks(Vec<Ack>, Answer<Vec<Ack>>),
+    Session(Task, Answer<Reply>),
     Admit(Box<Enrolment>, Answer<Receipt>),
-    Stop(Vec<Fork>, Answer<()>),
     Rekey(watch::Sender<Pages>, Answer<()>),
     Close(Answer<()>),
 }
@@ -58,21 +56,13 @@ impl Writer {
         self.ask(|answer| Job::Commit(Box::new(unit), answer)).await
     }
 
-    pub(crate) async fn apply(&self, batch: Box<Batch>) -> Result<Applied> {
-        self.ask(|answer| Job::Apply(batch, answer)).await
-    }
-
-    pub(crate) async fn store_acks(&self, acks: Vec<Ack>) -> Result<Vec<Ack>> {
-        self.ask(|answer| Job::Acks(acks, answer)).await
+    /// Writes what a session needs written.
+    pub(crate) async fn answer(&self, task: Task) -> Result<Reply> {
+        self.ask(|answer| Job::Session(task, answer)).await
     }
 
     pub(crate) async fn admit(&self, enrolment: Enrolment) -> Result<Receipt> {
         self.ask(|answer| Job::Admit(Box::new(enrolment), answer)).await
-    }
-
-    /// Keeps evidence of forks.
-    pub(crate) async fn stop_logs(&self, forks: Vec<Fork>) -> Result<()> {
-        self.ask(|answer| Job::Stop(forks, answer)).await
     }
 
     /// Renews the space's at-rest key between other work; `told` hears how far that has come.
@@ -170,21 +160,15 @@ impl Worker {
                     let _ = answer.send(result);
                 }
             }
-            Some(Job::Apply(batch, answer)) => {
-                let result = writer.apply(*batch);
-                tick(result.as_ref().is_ok_and(|applied| applied.entries > 0));
-                let _ = answer.send(result);
-            }
-            Some(Job::Acks(acks, answer)) => {
-                let _ = answer.send(writer.store_acks(&acks));
+            Some(Job::Session(task, answer)) => {
+                let done = writer.answer(task);
+                tick(done.entries > 0);
+                let _ = answer.send(Ok(done.reply));
             }
             Some(Job::Admit(enrolment, answer)) => {
                 let result = writer.admit(*enrolment);
                 tick(result.is_ok());
                 let _ = answer.send(result);
-            }
-            Some(Job::Stop(forks, answer)) => {
-                let _ = answer.send(writer.stop_logs(&forks));
             }
             Some(Job::Rekey(told, answer)) => match writer.wish_rekey() {
                 Ok(()) => self.renewing.push((told, answer)),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::{Ack, Batch};
+use larder_engine::{Ack, Answer};
 use larder_protocol::{Config, Event as SessionEvent, Fork, Reply, Request, Session};
 use larder_transport::{FrameReceiver, FrameSender, FrameStream};
 use larder_types::limits::FRAME_BYTES_MAX;
@@ -331,56 +331,17 @@ impl Driver {
 
 /// Asks storage.
 async fn answer(space: Arc<OpenSpace>, peer: TransportId, request: Request) -> Reply {
-    let result = match request {
-        Request::Apply { batch } => apply(&space, batch).await,
-        Request::StoreAcks { acks } => match space.writer() {
-            Ok(writer) => writer.store_acks(acks).await.map(|new| Reply::AcksStored { new }),
-            Err(error) => Err(error),
-        },
-        request => read(&space, peer, request).await,
+    let result = async {
+        let reads = !matches!(request, Request::Apply { .. } | Request::StoreAcks { .. });
+        let reader = space.reader.clone();
+        let read = move || Ok(reader.answer(&peer, request));
+        let answer = if reads { blocking(read).await? } else { read()? };
+        match answer {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Write(task) => space.writer()?.answer(task).await,
+        }
     };
-    result.unwrap_or_else(|error| match error {
-        Error::Engine(larder_engine::Error::Refused { code, message }) => {
-            Reply::Refused { code, message, fatal: is_fatal(code) }
-        }
-        error => Reply::Failed { message: error.to_string() },
-    })
-}
-
-async fn read(space: &OpenSpace, peer: TransportId, request: Request) -> Result<Reply> {
-    let reader = space.reader.clone();
-    let reply = blocking(move || {
-        reader.answer(&peer, &request).unwrap_or_else(|| {
-            Err(larder_engine::Error::Internal("a request nobody answers".to_owned()))
-        })
-    })
-    .await?;
-    if let Reply::Checked { forks } = &reply
-        && !forks.is_empty()
-    {
-        space.writer()?.stop_logs(forks.clone()).await?;
-    }
-    Ok(reply)
-}
-
-async fn apply(space: &OpenSpace, batch: Box<Batch>) -> Result<Reply> {
-    let device = batch.device;
-    match space.writer()?.apply(batch).await {
-        Ok(applied) => {
-            let larder_engine::Applied { device, size, acks, .. } = applied;
-            Ok(Reply::Applied { device, size, acks })
-        }
-        Err(Error::Engine(larder_engine::Error::Refused { code: CloseCode::Forked, message })) => {
-            Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether no honest peer would have sent it. What is only not acceptable yet stops one log, for
-/// this session.
-fn is_fatal(code: CloseCode) -> bool {
-    !matches!(code, CloseCode::Gap | CloseCode::Forked | CloseCode::NotShared | CloseCode::Busy)
+    result.await.unwrap_or_else(|error: Error| Reply::Failed { message: error.to_string() })
 }
 
 /// How long the peer may take to end its side.

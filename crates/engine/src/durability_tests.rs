@@ -15,8 +15,8 @@ use larder_types::{Entropy, Hash, MemberId, ObjectId, Timestamp, TransportId};
 use serde_json::json;
 
 use crate::{
-    Access, Ack, Batch, Environment, Error, Judgement, Profile, ProfileOptions, Receipt, Result,
-    Secret, Space, SpaceWriter, UnitOfWork, Unlock,
+    Access, Ack, Answer, Batch, Environment, Error, Judgement, Profile, ProfileOptions, Receipt,
+    Result, Secret, Space, SpaceWriter, Task, UnitOfWork, Unlock,
 };
 
 struct World(AtomicU64);
@@ -90,17 +90,21 @@ impl Device {
         self.writer.commit(&mut std::iter::once(unit)).pop().unwrap()
     }
 
-    fn ask(&self, request: &Request) -> Reply {
-        self.space.answer(&TransportId::new([1; 32]), request).unwrap().unwrap()
+    fn ask(&self, request: Request) -> Reply {
+        match self.space.answer(&TransportId::new([1; 32]), request) {
+            Answer::Reply(reply) => reply,
+            Answer::Write(Task::StopLogs(forks)) => Reply::Checked { forks },
+            Answer::Write(task) => panic!("{task:?}"),
+        }
     }
 
     fn heads(&self) -> Vec<LogHead> {
-        let Reply::Frontiers { logs, .. } = self.ask(&Request::ReadFrontiers) else { panic!() };
+        let Reply::Frontiers { logs, .. } = self.ask(Request::ReadFrontiers) else { panic!() };
         logs
     }
 
     fn forks(&self, heads: Vec<LogHead>) -> Vec<Fork> {
-        let Reply::Checked { forks } = self.ask(&Request::CheckFrontiers { logs: heads }) else {
+        let Reply::Checked { forks } = self.ask(Request::CheckFrontiers { logs: heads }) else {
             panic!()
         };
         forks
@@ -295,8 +299,8 @@ fn an_own_batch_that_is_ahead_shows_an_old_copy() {
     original.put(2).unwrap();
     let request = Request::ReadBatch { after: Position::default(), have, epochs: Vec::new() };
     let peer = original.profile.transport_id();
-    let reply = original.space.answer(&peer, &request).unwrap().unwrap();
-    let Reply::Batch { batch: Some(batch), .. } = reply else { panic!("{reply:?}") };
+    let reply = original.space.answer(&peer, request);
+    let Answer::Reply(Reply::Batch { batch: Some(batch), .. }) = reply else { panic!("{reply:?}") };
     let mut old = Device::open(two.path(), 3);
     old.writer.apply(*batch).unwrap_err();
     assert!(matches!(old.put(3), Err(Error::RolledBack { .. })));

@@ -8,6 +8,7 @@
 //! nothing leaves this crate before it is; only this crate holds the secrets that open sections;
 //! time and randomness come from the [`Environment`].
 
+mod answer;
 mod apply;
 mod commit;
 mod copies;
@@ -42,6 +43,7 @@ mod unit;
 mod vault;
 mod writer;
 
+pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
 pub use environment::Environment;
 pub use error::{Error, Result};

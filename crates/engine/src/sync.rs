@@ -6,7 +6,7 @@ use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
 use larder_log::{Batch, BatchEntry, Class, Header, Payload};
-use larder_protocol::{Fork, LogHead, Position, Reply, Request};
+use larder_protocol::{Fork, LogHead, Position, Reply};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, transactions};
@@ -18,24 +18,7 @@ use crate::space::{Published, Space};
 use crate::{Error, Result};
 
 impl Space {
-    /// Answers a request of a session with the device that has this transport key. `None`: the
-    /// request is the writer's to answer ([`crate::SpaceWriter`]).
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn answer(&self, peer: &TransportId, request: &Request) -> Option<Result<Reply>> {
-        match request {
-            Request::ReadFrontiers => Some(self.read_frontiers()),
-            Request::CheckFrontiers { logs } => Some(self.check_frontiers(logs)),
-            Request::ReadBatch { after, have, epochs } => {
-                let have = have.iter().map(|(device, size)| (*device, *size));
-                Some(self.read_batch(peer, *after, have, epochs))
-            }
-            Request::Apply { .. } | Request::StoreAcks { .. } => None,
-        }
-    }
-
-    fn read_frontiers(&self) -> Result<Reply> {
+    pub(crate) fn read_frontiers(&self) -> Result<Reply> {
         let db = self.shared.pool.reader()?;
         let mut heads = Vec::new();
         for log in logs::every(&db)? {
@@ -61,7 +44,7 @@ impl Space {
     /// Where both hold a log, the shorter must be the beginning of the longer. What the peer holds
     /// beyond this device's end is compared when it is received; of the own log, it shows that this
     /// copy is an old one.
-    fn check_frontiers(&self, heads: &[LogHead]) -> Result<Reply> {
+    pub(crate) fn check_frontiers(&self, heads: &[LogHead]) -> Result<Vec<Fork>> {
         let db = self.shared.pool.reader()?;
         let mut forks = Vec::new();
         for head in heads {
@@ -88,7 +71,7 @@ impl Space {
                 forks.push(Fork { device: head.device, evidence });
             }
         }
-        Ok(Reply::Checked { forks })
+        Ok(forks)
     }
 
     fn checkpoint_of(&self, head: &LogHead) -> Checkpoint {
@@ -98,7 +81,7 @@ impl Space {
 
     /// The next run of entries that the peer lacks: of one log, under one checkpoint, from one
     /// transaction or from several that follow each other here.
-    fn read_batch(
+    pub(crate) fn read_batch(
         &self,
         peer: &TransportId,
         after: Position,

@@ -21,11 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_crypto::Secret;
 use larder_crypto::password::Argon2Params;
 use larder_engine::{
-    Access, Base, Environment, Error, Judgement, Profile, ProfileOptions, Query, Receipt, Result,
-    Space, SpaceWriter, UnitOfWork, Unlock,
+    Access, Answer, Base, Environment, Error, Judgement, Profile, ProfileOptions, Query, Receipt,
+    Result, Space, SpaceWriter, UnitOfWork, Unlock,
 };
 use larder_protocol::{Position, Reply, Request};
-use larder_types::{Entropy, IdempotencyKey, ObjectId, Timestamp};
+use larder_types::{Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
 use serde_json::{Value, json};
 
 /// A clock that moves by a millisecond at each look, and a generator of known bytes.
@@ -114,8 +114,9 @@ impl Device {
             let have = self.have();
             let request = Request::ReadBatch { after: position, have, epochs: self.epochs() };
             let me = self.profile.transport_id();
-            let reply = other.space.answer(&me, &request).unwrap().unwrap();
-            let Reply::Batch { position: next, batch } = reply else { panic!("{reply:?}") };
+            let Reply::Batch { position: next, batch } = ask(&other.space, &me, request) else {
+                unreachable!()
+            };
             let Some(batch) = batch else { return entries };
             entries += self.writer.apply(*batch).unwrap().entries;
             position = next;
@@ -124,7 +125,7 @@ impl Device {
 
     fn frontiers(&self) -> Reply {
         let me = self.profile.transport_id();
-        self.space.answer(&me, &Request::ReadFrontiers).unwrap().unwrap()
+        ask(&self.space, &me, Request::ReadFrontiers)
     }
 
     fn have(&self) -> BTreeMap<larder_types::DeviceId, u64> {
@@ -149,6 +150,14 @@ impl Device {
 
     fn value(&self, object: ObjectId) -> Value {
         Value::Object(self.space.document(&object).unwrap().unwrap().value)
+    }
+}
+
+/// What the reading side alone answers.
+fn ask(space: &Space, peer: &TransportId, request: Request) -> Reply {
+    match space.answer(peer, request) {
+        Answer::Reply(reply) if !matches!(reply, Reply::Failed { .. }) => reply,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use larder_engine::{Batch, EmbedError, Embedder};
 use larder_log::{Class, Payload};
-use larder_types::TransportId;
 
 use super::*;
 
@@ -13,8 +12,9 @@ fn batches(from: &Device, peer: TransportId, epochs: &[larder_types::EpochId]) -
     loop {
         let (after, epochs) = (position, epochs.to_vec());
         let request = Request::ReadBatch { after, have: have.clone(), epochs };
-        let reply = from.space.answer(&peer, &request).unwrap().unwrap();
-        let Reply::Batch { position: next, batch } = reply else { panic!("{reply:?}") };
+        let Reply::Batch { position: next, batch } = ask(&from.space, &peer, request) else {
+            unreachable!()
+        };
         let Some(batch) = batch else { return batches };
         have.insert(batch.device, batch.size());
         batches.push(*batch);

@@ -1,0 +1,108 @@
+//! Between a session and storage: which requests are read, which are written, and what storage's
+//! errors mean to the session.
+
+use larder_log::Batch;
+use larder_log::ack::Ack;
+use larder_protocol::{Fork, Reply, Request};
+use larder_types::{CloseCode, TransportId};
+
+use crate::{Applied, Error, Result, Space, SpaceWriter};
+
+/// What the reading side makes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply to the session.
+    Reply(Reply),
+    /// The space's writer has to do this; its reply is the reply to the session.
+    Write(Task),
+}
+
+/// Work for the space's writer on behalf of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Verify and store a batch.
+    Apply(Box<Batch>),
+    /// Verify and store acknowledgements.
+    StoreAcks(Vec<Ack>),
+    /// Stop logs that have two histories, before the session hears of them.
+    StopLogs(Vec<Fork>),
+}
+
+/// What the writer made of a [`Task`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The reply to the session.
+    pub reply: Reply,
+    /// Entries that are new here: other sessions have them to send now.
+    pub entries: u64,
+}
+
+impl Space {
+    /// Answers a request of a session with the device that has this transport key, or says what
+    /// the writer has to do for it. Blocks on the disk, but for [`Request::Apply`] and
+    /// [`Request::StoreAcks`], which it hands on at once.
+    pub fn answer(&self, peer: &TransportId, request: Request) -> Answer {
+        match self.read_for(peer, request) {
+            Ok(answer) => answer,
+            Err(error) => Answer::Reply(reply_of(error)),
+        }
+    }
+
+    fn read_for(&self, peer: &TransportId, request: Request) -> Result<Answer> {
+        let reply = match request {
+            Request::Apply { batch } => return Ok(Answer::Write(Task::Apply(batch))),
+            Request::StoreAcks { acks } => return Ok(Answer::Write(Task::StoreAcks(acks))),
+            Request::ReadFrontiers => self.read_frontiers()?,
+            Request::CheckFrontiers { logs } => {
+                let forks = self.check_frontiers(&logs)?;
+                if !forks.is_empty() {
+                    return Ok(Answer::Write(Task::StopLogs(forks)));
+                }
+                Reply::Checked { forks }
+            }
+            Request::ReadBatch { after, have, epochs } => {
+                self.read_batch(peer, after, have.into_iter(), &epochs)?
+            }
+        };
+        Ok(Answer::Reply(reply))
+    }
+}
+
+impl SpaceWriter {
+    /// Does what a session needs written. Blocks until it is durable.
+    pub fn answer(&mut self, task: Task) -> Answered {
+        let mut entries = 0;
+        let reply = match task {
+            Task::Apply(batch) => {
+                let device = batch.device;
+                match self.apply(*batch) {
+                    Ok(applied) => {
+                        entries = applied.entries;
+                        let Applied { device, size, acks, .. } = applied;
+                        Ok(Reply::Applied { device, size, acks })
+                    }
+                    Err(Error::Refused { code: CloseCode::Forked, message }) => {
+                        Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Task::StoreAcks(acks) => self.store_acks(&acks).map(|new| Reply::AcksStored { new }),
+            Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),
+        };
+        Answered { reply: reply.unwrap_or_else(reply_of), entries }
+    }
+}
+
+fn reply_of(error: Error) -> Reply {
+    match error {
+        Error::Refused { code, message } => Reply::Refused { code, message, fatal: is_fatal(code) },
+        error => Reply::Failed { message: error.to_string() },
+    }
+}
+
+/// Whether no honest peer would have sent it. What is only not acceptable yet stops one log, for
+/// this session.
+fn is_fatal(code: CloseCode) -> bool {
+    !matches!(code, CloseCode::Gap | CloseCode::Forked | CloseCode::NotShared | CloseCode::Busy)
+}
