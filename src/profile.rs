@@ -184,6 +184,11 @@ impl Profile {
         self.node().engine.transport_id()
     }
 
+    /// Its directory; none for a profile in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        self.node().engine.dir()
+    }
+
     /// Whether it was opened for reading only.
     pub fn is_read_only(&self) -> bool {
         self.node().engine.is_read_only()
@@ -290,6 +295,11 @@ impl Profile {
     pub async fn listen(&self, address: Option<SocketAddr>) -> Result<SocketAddr> {
         let node = Arc::clone(self.node());
         to_the_end(async move { connections::listen(&node, address).await }).await
+    }
+
+    /// Where it listens, if it does.
+    pub async fn listening(&self) -> Option<SocketAddr> {
+        self.node().network.listening().await
     }
 
     /// Offers a space to one more device. Listens, if the profile does not yet.

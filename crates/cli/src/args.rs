@@ -1,7 +1,9 @@
 //! The command line: every command, its options, and an example in its help.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
@@ -35,6 +37,40 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// A path as somebody wrote it; [`Call::path`](crate::home::Call::path) says where it leads.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// Whether it stands for stdin.
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.0.as_os_str() == "-"
+    }
+
+    /// Where it leads from `dir`.
+    pub(crate) fn within(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.0)
+    }
+}
+
+impl<T: AsRef<OsStr> + ?Sized> From<&T> for Place {
+    fn from(text: &T) -> Self {
+        Self(PathBuf::from(text))
+    }
+}
+
+impl From<OsString> for Place {
+    fn from(text: OsString) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -45,7 +81,8 @@ pub(crate) struct Global {
     /// line, {"error", "exit"}
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Read the passphrase from the first line of a file
+    /// Read the passphrase from the first line of a file; none is asked for while `larder serve`
+    /// runs
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_fd")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Read the passphrase from the first line of an open file descriptor
@@ -91,11 +128,15 @@ Example:
   larder join - < invitation.txt")]
     Join(Join),
     /// Listen for this profile's peers, and push and take changes as they happen
-    #[command(after_help = "Runs until Ctrl-C. With --json, each event is one line; the first is
+    #[command(
+        after_help = "Runs until Ctrl-C. Meanwhile every other command of the same user works
+on the profile through this process, and asks for no passphrase; --no-commands refuses them.
+With --json, each event is one line; the first is
 `listening`.
 
 Example:
-  larder serve --listen 0.0.0.0:4433")]
+  larder serve --listen 0.0.0.0:4433"
+    )]
     Serve(Serve),
     /// Take and give what is new with every known peer once, then exit
     #[command(after_help = "Exit code 8: a peer did not answer; the others are up to date.
@@ -200,6 +241,19 @@ Example:
     Demo(Demo),
 }
 
+impl Command {
+    /// Whether it works on a profile that is there, and so runs in the process that serves it.
+    pub(crate) const fn runs_where_served(&self) -> bool {
+        !self.needs_profile_alone()
+            && !matches!(self, Self::Init(_) | Self::Audit(_) | Self::Demo(_))
+    }
+
+    /// Whether it cannot run while anybody has the profile open.
+    pub(crate) const fn needs_profile_alone(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Purge(_))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// What other devices call this one [default: the host's name]
@@ -241,7 +295,7 @@ pub(crate) struct Import {
     /// The space to import into
     pub(crate) space: SpaceName,
     /// The folder, or one file
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Place,
     /// Delete documents whose file is no longer in the folder
     #[arg(long)]
     pub(crate) prune: bool,
@@ -267,6 +321,9 @@ pub(crate) struct Serve {
     /// Where to listen [default: the profile's port on all interfaces]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Take no commands from other processes while this one runs
+    #[arg(long)]
+    pub(crate) no_commands: bool,
 }
 
 #[derive(Debug, Args)]
@@ -324,7 +381,7 @@ pub(crate) struct Put {
     pub(crate) id: Option<ObjectId>,
     /// A file with the JSON object, or - for stdin
     #[arg(long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    pub(crate) file: Place,
 }
 
 #[derive(Debug, Args)]
@@ -367,7 +424,7 @@ pub(crate) struct Receipts {
     pub(crate) space: SpaceName,
     /// Write them, with proofs and checkpoints, to this new directory
     #[arg(long, value_name = "DIR")]
-    pub(crate) export: Option<PathBuf>,
+    pub(crate) export: Option<Place>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -377,7 +434,7 @@ pub(crate) enum AuditCommand {
   larder audit verify ./receipts")]
     Verify {
         /// The export's directory
-        dir: PathBuf,
+        dir: Place,
     },
 }
 
@@ -386,7 +443,7 @@ pub(crate) struct Export {
     /// The space
     pub(crate) space: SpaceName,
     /// The directory to write to; made if missing
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: Place,
     /// Overwrite existing files that differ
     #[arg(long)]
     pub(crate) force: bool,
@@ -426,6 +483,8 @@ pub(crate) struct Demo {
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
+
     use super::*;
     use clap::CommandFactory;
 
@@ -443,6 +502,21 @@ mod tests {
         check_examples(&Cli::command());
     }
 
+    /// A served command runs in a process whose current directory is not that of the person.
+    #[test]
+    fn a_path_of_a_served_command_is_a_place() {
+        fn check(command: &clap::Command) {
+            let own = ["profile", "passphrase_file", "new_passphrase_file"];
+            for arg in command.get_arguments() {
+                let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+                let name = arg.get_id().as_str();
+                assert!(!is_path || own.contains(&name), "{} of {}", name, command.get_name());
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "demo").for_each(check);
+        }
+        check(&Cli::command());
+    }
+
     #[test]
     fn the_commands_of_the_readme_parse() {
         let id = "00112233445566778899aabbccddeeff";
@@ -454,6 +528,7 @@ mod tests {
             "invite shared:household --listen 127.0.0.1:0",
             "join larder1abc",
             "serve",
+            "serve --no-commands --listen 127.0.0.1:0",
             "sync",
             "sync --with 127.0.0.1:4433",
             "list shared:household --collection files --json --values",

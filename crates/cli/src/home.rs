@@ -6,13 +6,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use larder::{Options, Profile, Purged, Unlock};
 use zeroize::Zeroizing;
 
-use crate::args::{Cost, Global, Purge};
+use crate::args::{Cost, Global, Place, Purge};
+use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -20,7 +22,7 @@ use crate::output::Output;
 const PASSPHRASE_BYTES_MAX: u64 = 4096;
 
 /// The profile's directory: the option, `$LARDER_HOME`, or the platform's place.
-fn profile_dir(global: &Global) -> anyhow::Result<PathBuf> {
+pub(crate) fn profile_dir(global: &Global) -> anyhow::Result<PathBuf> {
     choose_dir(global.profile.clone(), std::env::var_os("LARDER_HOME"), || {
         // Not the roaming directory: device keys belong to this machine alone.
         directories::ProjectDirs::from("", "", "larder").map(|dirs| dirs.data_local_dir().into())
@@ -46,13 +48,45 @@ fn choose_dir(
 /// One run of the command: its global options, where its results go, and whether to stop.
 pub(crate) struct Call<'a> {
     global: &'a Global,
+    console: &'a Console,
+    /// What is open here already, and the current directory of whoever asks.
+    served: Option<(Profile, &'a Path)>,
     pub(crate) stop: Interrupt,
-    pub(crate) out: Output,
+    pub(crate) out: Output<'a>,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(global: &'a Global) -> Self {
-        Self { global, stop: Interrupt::default(), out: Output { json: global.json } }
+    /// This process's own command.
+    pub(crate) fn own(global: &'a Global) -> Self {
+        let (console, stop) = (&Console::Own, Interrupt::default());
+        Self { global, console, served: None, stop, out: Output::new(global.json, console) }
+    }
+
+    /// The command of another process, on a profile that is open here.
+    #[cfg(unix)]
+    pub(crate) fn served(
+        global: &'a Global,
+        console: &'a Console,
+        stop: Interrupt,
+        profile: Profile,
+        dir: &'a Path,
+    ) -> Self {
+        let served = Some((profile, dir));
+        Self { global, console, served, stop, out: Output::new(global.json, console) }
+    }
+
+    /// Where a path leads that somebody wrote.
+    pub(crate) fn path(&self, place: &Place) -> PathBuf {
+        place.within(self.served.as_ref().map_or(Path::new(""), |(_, dir)| dir))
+    }
+
+    pub(crate) fn stdin(&self) -> Box<dyn Read + 'a> {
+        self.console.stdin()
+    }
+
+    /// Whether the profile is not this command's own.
+    pub(crate) const fn is_served(&self) -> bool {
+        self.served.is_some()
     }
 
     /// The passphrase; from here on Ctrl-C is the command's to handle. While a person types one, it
@@ -64,10 +98,14 @@ impl<'a> Call<'a> {
     }
 
     /// Opens the profile, or says what to do.
-    pub(crate) async fn open(&self) -> anyhow::Result<Profile> {
+    pub(crate) async fn open(&self) -> anyhow::Result<Opened> {
+        if let Some((profile, _)) = &self.served {
+            return Ok(Opened { profile: profile.clone(), is_own: false });
+        }
         let dir = self.existing()?;
         let unlock = self.unlock(false)?;
-        Ok(Profile::open(&dir, unlock, Options::default()).await?)
+        let profile = Profile::open(&dir, unlock, Options::default()).await?;
+        Ok(Opened { profile, is_own: true })
     }
 
     /// Purges the profile; whether it has a new passphrase is told as well.
@@ -132,6 +170,27 @@ impl<'a> Call<'a> {
         }
         let profile = Profile::create(&dir, unlock, options).await?;
         Ok((dir, profile))
+    }
+}
+
+/// A profile that a command works on.
+pub(crate) struct Opened {
+    profile: Profile,
+    is_own: bool,
+}
+
+impl Opened {
+    /// Closes it, unless it is another command's.
+    pub(crate) async fn close(&self) -> larder::Result<()> {
+        if self.is_own { self.profile.close().await } else { Ok(()) }
+    }
+}
+
+impl Deref for Opened {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
     }
 }
 

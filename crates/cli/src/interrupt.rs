@@ -37,7 +37,7 @@ impl Interrupt {
         self.shared.asked.load(Ordering::Acquire)
     }
 
-    fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.shared.asked.store(true, Ordering::Release);
         self.shared.notify.notify_waiters();
     }

@@ -2,38 +2,62 @@
 
 mod args;
 mod commands;
+mod console;
 mod demo;
 mod exit;
 mod files;
 mod home;
 mod interrupt;
 mod output;
+#[cfg(unix)]
+mod socket;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::args::Cli;
 use crate::exit::{Exit, code_of};
-use crate::output::{Output, note, printable};
+use crate::home::{Call, profile_dir};
+use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    let exit = match start(&cli) {
-        Ok(exit) => exit,
-        Err(error) => {
-            let exit = code_of(&error);
-            let message = format!("{error:#}");
-            let output = Output { json: cli.global.json };
-            // If standard output is gone, the exit code and the note still tell.
-            let _ = output.json(&serde_json::json!({ "error": message, "exit": exit as u8 }));
-            note(&format!("larder: {}", printable(&message)));
-            exit
-        }
-    };
-    exit.into()
+    let cli = Cli::parse();
+    let out = Output::own(cli.global.json);
+    start(&cli).unwrap_or_else(|error| commands::failed(out, &error).into())
 }
 
-fn start(cli: &args::Cli) -> anyhow::Result<Exit> {
+fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(commands::run(cli))
+    runtime.block_on(async {
+        if let Some(code) = served(cli).await? {
+            return Ok(code);
+        }
+        match commands::run(cli, &Call::own(&cli.global)).await {
+            Ok(exit) => Ok(exit.into()),
+            // Somebody may have begun to serve it a moment ago.
+            Err(error) if code_of(&error) == Exit::InUse => match served(cli).await? {
+                Some(code) => Ok(code),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Runs the command in the process that serves its profile, if there is one and it can.
+#[cfg(unix)]
+async fn served(cli: &Cli) -> anyhow::Result<Option<ExitCode>> {
+    if cli.command.needs_profile_alone() {
+        socket::refuse_while_served(&profile_dir(&cli.global)?)?;
+    }
+    if cli.command.runs_where_served() {
+        return socket::run_there(&profile_dir(&cli.global)?).await;
+    }
+    Ok(None)
+}
+
+#[cfg(not(unix))]
+async fn served(_: &Cli) -> anyhow::Result<Option<ExitCode>> {
+    Ok(None)
 }

@@ -3,25 +3,42 @@
 //! Text that came from a document or a peer passes [`printable`] first: a label must not be able
 //! to move the cursor of somebody's terminal.
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// Where a command's results go.
+use crate::console::Console;
+
+/// Where a command's text goes: results, progress and messages.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Output {
-    pub(crate) json: bool,
+pub(crate) struct Output<'a> {
+    json: bool,
+    console: &'a Console,
 }
 
-impl Output {
+impl Output<'static> {
+    /// This process's own stdout and stderr.
+    pub(crate) const fn own(json: bool) -> Self {
+        Self { json, console: &Console::Own }
+    }
+}
+
+impl<'a> Output<'a> {
+    pub(crate) const fn new(json: bool, console: &'a Console) -> Self {
+        Self { json, console }
+    }
+
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints one JSON document or line, if JSON was asked for.
     pub(crate) fn json(self, value: &impl Serialize) -> anyhow::Result<()> {
         if self.json {
             let mut line = serde_json::to_vec(value)?;
             line.push(b'\n');
-            write_out(&line)?;
+            self.write(&line)?;
         }
         Ok(())
     }
@@ -29,42 +46,39 @@ impl Output {
     /// Prints a line for people, unless JSON was asked for.
     pub(crate) fn line(self, text: &str) -> anyhow::Result<()> {
         if !self.json {
-            write_out(format!("{text}\n").as_bytes())?;
+            self.write(format!("{text}\n").as_bytes())?;
         }
         Ok(())
     }
-}
 
-/// Writes to stdout and flushes, so that a reader at the other end of a pipe sees each event.
-pub(crate) fn write_out(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        // The reader has seen enough (`larder list | head`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => Ok(result?),
+    /// Prints as it is, and flushes, so that a reader at the other end of a pipe sees each event.
+    pub(crate) fn write(self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.console.write_out(bytes)?)
     }
-}
 
-/// A message for people, on stderr in any case.
-pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
+    /// A message for people, on stderr in any case.
+    pub(crate) fn note(self, text: &str) {
+        // If stderr is gone there is nobody to tell.
+        let _ = self.console.write_err(format!("{text}\n").as_bytes());
+    }
 
-/// A progress bar on stderr; draws nothing where stderr is no terminal.
-pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    /// A progress bar on stderr; draws nothing where stderr is no terminal.
+    pub(crate) fn progress(self, total: Option<u64>, what: &str) -> ProgressBar {
+        let Some(target) = self.console.terminal() else {
+            return ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        };
+        let template = if total.is_some() {
+            "{msg:28} {bar:30} {human_pos}/{human_len} {eta}"
+        } else {
+            "{msg:28} {spinner} {human_pos} {per_sec}"
+        };
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        bar.set_draw_target(target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.with_message(what.to_owned())
     }
-    let template = if total.is_some() {
-        "{msg:28} {bar:30} {human_pos}/{human_len} {eta}"
-    } else {
-        "{msg:28} {spinner} {human_pos} {per_sec}"
-    };
-    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.with_message(what.to_owned())
 }
 
 /// Columns as wide as their widest cell; the last one is left as it is.

@@ -10,7 +10,7 @@ use crate::args::Receipts;
 use crate::commands::profile::short;
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
-use crate::output::{Output, bytes, counted, printable, progress};
+use crate::output::{Output, bytes, counted, printable};
 
 const PAGE_RECEIPTS: usize = 256;
 
@@ -19,15 +19,15 @@ pub(crate) async fn receipts(call: &Call<'_>, args: &Receipts) -> anyhow::Result
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     match &args.export {
-        Some(dir) => export(&space, dir, out).await?,
+        Some(dir) => export(&space, &call.path(dir), out).await?,
         None => list(&space, out).await?,
     }
     profile.close().await?;
     Ok(Exit::Done)
 }
 
-async fn export(space: &Space, dir: &Path, out: Output) -> anyhow::Result<()> {
-    let bar = progress(Some(0), "exporting receipts");
+async fn export(space: &Space, dir: &Path, out: Output<'_>) -> anyhow::Result<()> {
+    let bar = out.progress(Some(0), "exporting receipts");
     let drawn = bar.clone();
     let summary = space
         .export_receipts(dir, move |done, total| {
@@ -54,7 +54,7 @@ async fn export(space: &Space, dir: &Path, out: Output) -> anyhow::Result<()> {
     out.line(&format!("Anyone can check them: larder audit verify {}", dir.display()))
 }
 
-async fn list(space: &Space, out: Output) -> anyhow::Result<()> {
+async fn list(space: &Space, out: Output<'_>) -> anyhow::Result<()> {
     let mut after = None;
     out.line(&columns("device", "seq", "when", "entry", "what"))?;
     loop {
@@ -86,7 +86,7 @@ fn columns(device: &str, seq: &str, when: &str, entry: &str, what: &str) -> Stri
     format!("{device:<12}  {seq:>7}  {when:<24}  {entry:<12}  {what}").trim_end().to_owned()
 }
 
-pub(crate) fn verify(dir: &Path, out: Output) -> anyhow::Result<Exit> {
+pub(crate) fn verify(dir: &Path, out: Output<'_>) -> anyhow::Result<Exit> {
     match larder_audit::verify(dir) {
         Ok(verdict) => {
             out.json(&verdict)?;

@@ -1,18 +1,17 @@
 //! `larder list`, `get`, `put`, `delete`: documents one by one.
 
 use std::io::Read;
-use std::path::Path;
 
 use anyhow::Context;
 use larder::limits::DOCUMENT_JSON_BYTES_MAX;
 use larder::{Cursor, Document, ObjectId, Receipt, Space};
 use serde_json::{Value, json};
 
-use crate::args::{Delete, Get, List, Pick, Put};
+use crate::args::{Delete, Get, List, Pick, Place, Put};
 use crate::exit::{Exit, Failure};
 use crate::files::{self, Object};
 use crate::home::Call;
-use crate::output::{Output, printable, shortened, write_out};
+use crate::output::{Output, printable, shortened};
 
 const PAGE_DOCUMENTS: usize = 256;
 const TITLE_WIDTH: usize = 64;
@@ -130,21 +129,21 @@ pub(crate) async fn get(call: &Call<'_>, args: &Get) -> anyhow::Result<Exit> {
         let text = document.value.get("text").and_then(Value::as_str).ok_or_else(|| {
             Failure::error(Exit::Failed, "this document has no `text`: leave --text out")
         })?;
-        write_out(text.as_bytes())?;
-    } else if out.json {
+        out.write(text.as_bytes())?;
+    } else if out.is_json() {
         out.json(&document.value)?;
     } else {
         // JSON escapes control characters; the rest of a value is shown as it is.
         let mut text = serde_json::to_string_pretty(&document.value)?;
         text.push('\n');
-        write_out(text.as_bytes())?;
+        out.write(text.as_bytes())?;
     }
     Ok(Exit::Done)
 }
 
 pub(crate) async fn put(call: &Call<'_>, args: &Put) -> anyhow::Result<Exit> {
     let out = call.out;
-    let value = read_object(&args.file)?;
+    let value = read_object(call, &args.file)?;
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     let collection = args.collection.as_str();
@@ -157,16 +156,20 @@ pub(crate) async fn put(call: &Call<'_>, args: &Put) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn read_object(path: &Path) -> anyhow::Result<Object> {
+fn read_object(call: &Call<'_>, file: &Place) -> anyhow::Result<Object> {
+    if file.is_stdin() {
+        parse_object("stdin", call.stdin())
+    } else {
+        let name = file.to_string();
+        let opened = std::fs::File::open(call.path(file));
+        parse_object(&name, opened.with_context(|| format!("cannot read {name}"))?)
+    }
+}
+
+fn parse_object(name: &str, from: impl Read) -> anyhow::Result<Object> {
     let bytes_max = DOCUMENT_JSON_BYTES_MAX as u64;
     let mut text = String::new();
-    let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(bytes_max + 1).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text))
-    };
+    let read = from.take(bytes_max + 1).read_to_string(&mut text);
     read.with_context(|| format!("cannot read {name}"))?;
     anyhow::ensure!(
         text.len() as u64 <= bytes_max,
@@ -192,7 +195,7 @@ pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exi
     Ok(Exit::Done)
 }
 
-fn tell(out: Output, what: &str, object: ObjectId, receipt: &Receipt) -> anyhow::Result<()> {
+fn tell(out: Output<'_>, what: &str, object: ObjectId, receipt: &Receipt) -> anyhow::Result<()> {
     out.json(&json!({
         "event": what,
         "id": object.to_string(),
@@ -218,11 +221,8 @@ mod tests {
 
     #[test]
     fn put_takes_one_strict_object() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let check = |text: &str| {
-            std::fs::write(file.path(), text).unwrap();
-            read_object(file.path()).map_err(|error| error.to_string())
-        };
+        let check =
+            |text: &str| parse_object("stdin", text.as_bytes()).map_err(|error| error.to_string());
         assert_eq!(check("{\"a\": 1}").unwrap()["a"], 1);
         assert!(check("[1]").unwrap_err().contains("JSON object"));
         assert!(check("{\"a\": }").unwrap_err().contains("column"));

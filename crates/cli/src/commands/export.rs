@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::files::{Outgoing, Paths, Reason, Skip, Target, Written, line_of, plan};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
-use crate::output::{Output, counted, note, progress};
+use crate::output::{Output, counted};
 
 const PAGE_DOCUMENTS: usize = 256;
 
@@ -34,8 +34,9 @@ pub(crate) async fn run(call: &Call<'_>, args: &Export) -> anyhow::Result<Exit> 
     let stop = &call.stop;
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
+    let dir = call.path(&args.dir);
     let mut exporter = Exporter {
-        root: &args.dir,
+        root: &dir,
         force: args.force,
         paths: Paths::default(),
         done: Exported::default(),
@@ -49,14 +50,14 @@ pub(crate) async fn run(call: &Call<'_>, args: &Export) -> anyhow::Result<Exit> 
     out.line(&format!(
         "{} in {}: {} new, {} as before, {} replaced, {} skipped.",
         counted(done.new + done.same + done.replaced, "file", "files"),
-        args.dir.display(),
+        args.dir,
         done.new,
         done.same,
         done.replaced,
         done.skipped
     ))?;
     Ok(if done.interrupted {
-        note("Stopped; the same command again completes the work.");
+        out.note("Stopped; the same command again completes the work.");
         Exit::Interrupted
     } else if done.skipped > 0 {
         Exit::Skips
@@ -70,14 +71,14 @@ struct Exporter<'a> {
     force: bool,
     paths: Paths,
     done: Exported,
-    out: Output,
+    out: Output<'a>,
 }
 
 impl Exporter<'_> {
     async fn export(&mut self, space: &Space, stop: &Interrupt) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.root)
             .with_context(|| format!("cannot make {}", self.root.display()))?;
-        let bar = progress(None, "exporting");
+        let bar = self.out.progress(None, "exporting");
         let mut lines = Lines::new();
         let mut after: Option<Cursor> = None;
         loop {
@@ -146,7 +147,7 @@ impl Exporter<'_> {
                 self.done.skipped += 1;
                 let skip = Skip { path: path.to_owned(), line: None, reason };
                 self.out.json(&serde_json::json!({ "event": "skipped", "file": skip }))?;
-                note(&format!("skipped {skip}"));
+                self.out.note(&format!("skipped {skip}"));
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::files::{COLLECTION, Folder, Item, Object, Reason, Skip, Step};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
-use crate::output::{bytes, counted, duration, note, per_second, progress};
+use crate::output::{bytes, counted, duration, per_second};
 
 const UNIT_DOCUMENTS_MAX: usize = 256;
 const UNIT_BYTES_TARGET: u64 = 1 << 20;
@@ -65,10 +65,11 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
     let out = call.out;
     let stop = &call.stop;
     // Before the passphrase is asked for.
-    Folder::open(&args.folder).with_context(|| format!("cannot read {}", args.folder.display()))?;
+    let folder = call.path(&args.folder);
+    Folder::open(&folder).with_context(|| format!("cannot read {}", args.folder))?;
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
-    let bar = progress(None, "importing");
+    let bar = out.progress(None, "importing");
     let begun = Instant::now();
     let mut shown = 0_u64;
     let mut on = |notice: Notice<'_>| match notice {
@@ -81,23 +82,23 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
                 documents,
             };
             if let Err(error) = out.json(&line) {
-                note(&error.to_string());
+                out.note(&error.to_string());
             }
         }
         Notice::Skipped(skip) => {
             if let Err(error) = out.json(&SkippedLine { event: "skipped", skip }) {
-                note(&error.to_string());
+                out.note(&error.to_string());
             }
             shown += 1;
             if shown <= SKIPS_SHOWN_MAX {
-                bar.suspend(|| note(&format!("skipped {skip}")));
+                bar.suspend(|| out.note(&format!("skipped {skip}")));
             }
         }
     };
-    let imported = import(&space, &args.folder, args.prune, stop, &mut on).await;
+    let imported = import(&space, &folder, args.prune, stop, &mut on).await;
     bar.finish_and_clear();
     if shown > SKIPS_SHOWN_MAX {
-        note(&format!("… and {} more (--json names all)", shown - SKIPS_SHOWN_MAX));
+        out.note(&format!("… and {} more (--json names all)", shown - SKIPS_SHOWN_MAX));
     }
     let closed = profile.close().await;
     let imported = imported?;
@@ -105,7 +106,9 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
     out.json(&ImportedLine { event: "imported", imported: &imported })?;
     out.line(&summary(&imported, begun))?;
     Ok(if imported.interrupted {
-        note("Stopped. What is counted above is safe; the same command again completes the work.");
+        out.note(
+            "Stopped. What is counted above is safe; the same command again completes the work.",
+        );
         Exit::Interrupted
     } else if imported.skipped > 0 {
         Exit::Skips

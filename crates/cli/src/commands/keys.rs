@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::{Purge, Rekey};
 use crate::exit::Exit;
 use crate::home::Call;
-use crate::output::{bytes, counted, duration, progress};
+use crate::output::{bytes, counted, duration};
 
 pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit> {
     let out = call.out;
@@ -21,7 +21,7 @@ pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit>
         out.line("No spaces, so there is no key to renew.")?;
     }
     for space in spaces {
-        let bar = progress(Some(0), &format!("renewing {}", space.name()));
+        let bar = out.progress(Some(0), &format!("renewing {}", space.name()));
         let begun = Instant::now();
         let mut written = 0;
         let renewed = space
@@ -51,7 +51,7 @@ pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit>
 
 pub(crate) async fn purge(call: &Call<'_>, args: &Purge) -> anyhow::Result<Exit> {
     let out = call.out;
-    let bar = progress(Some(0), "writing anew");
+    let bar = out.progress(Some(0), "writing anew");
     let mut written = 0;
     let begun = Instant::now();
     let purged = call

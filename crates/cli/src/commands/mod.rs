@@ -11,17 +11,30 @@ mod search;
 
 use crate::args::{AuditCommand, Cli, Command, SpaceCommand};
 use crate::demo;
-use crate::exit::Exit;
+use crate::exit::{Exit, code_of};
 use crate::home::Call;
-use crate::output::note;
+use crate::output::{Output, printable};
 
 pub(crate) use documents::title;
 pub(crate) use import::{Notice, import, read_ahead};
 
+/// Runs a command, and tells how it failed if it did.
+pub(crate) async fn run_to_exit(cli: &Cli, call: &Call<'_>) -> Exit {
+    run(cli, call).await.unwrap_or_else(|error| failed(call.out, &error))
+}
+
+/// Says what went wrong, for people and programs.
+pub(crate) fn failed(out: Output<'_>, error: &anyhow::Error) -> Exit {
+    let (exit, message) = (code_of(error), format!("{error:#}"));
+    // If standard output is gone, the exit code and the note still tell.
+    let _ = out.json(&serde_json::json!({ "error": message, "exit": exit as u8 }));
+    out.note(&format!("larder: {}", printable(&message)));
+    exit
+}
+
 /// Runs a command. Those that write in units finish the one at hand when asked to stop; any other
 /// is dropped where it is: what it was about to commit is then not committed.
-pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Exit> {
-    let call = Call::new(&cli.global);
+pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
     let finishes = matches!(
         cli.command,
         Command::Import(_)
@@ -32,9 +45,11 @@ pub(crate) async fn run(cli: &Cli) -> anyhow::Result<Exit> {
     );
     tokio::select! {
         biased;
-        done = dispatch(&cli.command, &call) => done,
+        done = dispatch(&cli.command, call) => done,
         () = call.stop.asked(), if !finishes => {
-            note("Stopped. What was committed is safe; the same command again completes the work.");
+            call.out.note(
+                "Stopped. What was committed is safe; the same command again completes the work.",
+            );
             Ok(Exit::Interrupted)
         }
     }
@@ -59,7 +74,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Delete(args) => documents::delete(call, args).await,
         Command::Search(args) => search::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
-        Command::Audit(AuditCommand::Verify { dir }) => audit::verify(dir, call.out),
+        Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),
         Command::Rekey(args) => keys::rekey(call, args).await,
         Command::Purge(args) => keys::purge(call, args).await,
         Command::Demo(args) => demo::run(call, args).await,

@@ -1,18 +1,19 @@
 //! `larder invite`, `join`, `serve`, `sync`: this device and the others.
 
 use std::io::Read;
-use std::path::Path;
 
 use anyhow::Context;
-use larder::{Event, PeerReport, SpaceName, SpaceReport, TransportId};
+use larder::{Event, PeerReport, Profile, SpaceName, SpaceReport, TransportId};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::args::{Invite, Join, Serve, Sync};
+use crate::args::{Invite, Join, Place, Serve, Sync};
 use crate::commands::profile::short;
-use crate::exit::{Exit, code_of_kind};
+use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::Call;
-use crate::output::{Output, bytes, counted, note, printable};
+use crate::output::{Output, bytes, counted, printable};
+#[cfg(unix)]
+use crate::socket::Server;
 
 const INVITATION_BYTES_MAX: u64 = 64 << 10;
 
@@ -20,7 +21,15 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     let out = call.out;
     let stop = &call.stop;
     let profile = call.open().await?;
-    let address = profile.listen(args.listen).await?;
+    let served_at = if call.is_served() { profile.listening().await } else { None };
+    let address = match (served_at, args.listen) {
+        (Some(at), Some(other)) if at != other => {
+            let message = format!("`larder serve` listens at {at}: leave --listen out");
+            return Err(Failure::error(Exit::Usage, message));
+        }
+        (Some(at), _) => at,
+        (None, listen) => profile.listen(listen).await?,
+    };
     let mut events = profile.events();
     let mut invitation = profile.invite(&args.space).await?;
     out.json(&json!({
@@ -30,7 +39,7 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         "address": address.to_string(),
     }))?;
     out.line(&invitation.text)?;
-    note(&format!(
+    out.note(&format!(
         "Whoever has this text can join {}, once, until {}. On the other device:\n  \
          larder join INVITATION\n\
          Waiting for it at {address}; Ctrl-C withdraws the invitation.",
@@ -47,7 +56,7 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         "event": "joined", "label": joined.label, "device": joined.device.to_string(),
     }))?;
     out.line(&format!("{} joined {}.", printable(&joined.label), args.space))?;
-    note("Giving it what the space holds; this ends when it has all.");
+    out.note("Giving it what the space holds; this ends when it has all.");
     let devices = profile.space(&args.space).await?.devices().await?;
     let newcomer = devices.iter().find(|device| device.device == joined.device);
     let newcomer = newcomer.map(|device| device.transport);
@@ -57,7 +66,9 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
                 Ok(Event::CaughtUp { space, peer })
                     if space == args.space && Some(peer) == newcomer => break,
                 Ok(Event::PeerLost { peer, .. }) if Some(peer) == newcomer => {
-                    note("It hung up. If it lacks anything: larder serve here, larder sync there.");
+                    out.note(
+                        "It hung up. If it lacks anything: larder serve here, larder sync there.",
+                    );
                     break;
                 }
                 Err(RecvError::Closed) => break,
@@ -72,7 +83,7 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
 
 pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
     let out = call.out;
-    let invitation = invitation_text(&args.invitation)?;
+    let invitation = invitation_text(call, &args.invitation)?;
     let profile = call.open().await?;
     let space = profile.join(invitation.trim()).await?;
     out.json(&json!({
@@ -88,17 +99,21 @@ pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
     if exit == Exit::Done {
         out.line(&format!("Next: larder list {}", space.name()))?;
     } else {
-        note("This device has joined, and what it holds is safe; `larder sync` takes the rest.");
+        out.note(
+            "This device has joined, and what it holds is safe; `larder sync` takes the rest.",
+        );
     }
     Ok(exit)
 }
 
-fn invitation_text(argument: &str) -> anyhow::Result<String> {
+fn invitation_text(call: &Call<'_>, argument: &str) -> anyhow::Result<String> {
     let mut text = String::new();
-    if argument == "-" {
-        std::io::stdin().lock().take(INVITATION_BYTES_MAX).read_to_string(&mut text)?;
-    } else if Path::new(argument).is_file() {
-        let file = std::fs::File::open(argument)?;
+    let place = Place::from(argument);
+    let path = call.path(&place);
+    if place.is_stdin() {
+        call.stdin().take(INVITATION_BYTES_MAX).read_to_string(&mut text)?;
+    } else if path.is_file() {
+        let file = std::fs::File::open(path)?;
         file.take(INVITATION_BYTES_MAX)
             .read_to_string(&mut text)
             .with_context(|| format!("cannot read {argument}"))?;
@@ -121,7 +136,7 @@ pub(crate) async fn sync(call: &Call<'_>, args: &Sync) -> anyhow::Result<Exit> {
     } else {
         let reports = profile.sync().await?;
         if reports.is_empty() {
-            note("No peers yet: larder invite SPACE here, larder join INVITATION there.");
+            out.note("No peers yet: larder invite SPACE here, larder join INVITATION there.");
         }
         tell_reports(out, &reports)?
     };
@@ -129,7 +144,7 @@ pub(crate) async fn sync(call: &Call<'_>, args: &Sync) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn tell_reports(out: Output, reports: &[PeerReport]) -> anyhow::Result<Exit> {
+fn tell_reports(out: Output<'_>, reports: &[PeerReport]) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for report in reports {
         let (peer, label) = (report.peer.to_string(), &report.label);
@@ -186,6 +201,8 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
     let profile = call.open().await?;
     let mut events = profile.events();
     let address = profile.listen(args.listen).await?;
+    #[cfg(unix)]
+    let commands = take_commands(&profile, args, out);
     out.json(&json!({ "event": "listening", "address": address.to_string() }))?;
     out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
     let following = profile.clone();
@@ -194,7 +211,7 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
         tokio::select! {
             event = events.recv() => match event {
                 Ok(event) => tell_event(out, &event)?,
-                Err(RecvError::Lagged(missed)) => note(&format!("({missed} events not shown)")),
+                Err(RecvError::Lagged(missed)) => out.note(&format!("({missed} events not shown)")),
                 Err(RecvError::Closed) => break,
             },
             ended = &mut follow => {
@@ -204,11 +221,25 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
         }
     }
     follow.abort();
+    #[cfg(unix)]
+    if let Some(commands) = commands {
+        commands.end().await;
+    }
     profile.close().await?;
     Ok(Exit::Done)
 }
 
-fn tell_event(out: Output, event: &Event) -> anyhow::Result<()> {
+/// Lets other processes run their commands here, where that is possible and wanted.
+#[cfg(unix)]
+fn take_commands(profile: &Profile, args: &Serve, out: Output<'_>) -> Option<Server> {
+    let dir = profile.dir().filter(|_| !args.no_commands)?;
+    let tell = |error: &std::io::Error| {
+        out.note(&format!("Other commands have to wait until this one ends: {error}."));
+    };
+    Server::start(dir, profile).inspect_err(tell).ok()
+}
+
+fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {
     let (line, text) = match event {
         Event::PeerConnected { peer, label } => (
             json!({ "event": "peer-connected", "peer": peer.to_string(), "label": label }),

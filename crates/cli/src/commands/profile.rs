@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::args::Init;
 use crate::exit::Exit;
 use crate::home::{Call, host_name};
-use crate::output::{Table, bytes, count, printable, write_out};
+use crate::output::{Table, bytes, count, printable};
 
 pub(crate) async fn init(call: &Call<'_>, args: &Init) -> anyhow::Result<Exit> {
     let out = call.out;
@@ -71,8 +71,8 @@ pub(crate) async fn status(call: &Call<'_>) -> anyhow::Result<Exit> {
     let profile = call.open().await?;
     let status = profile.status().await?;
     out.json(&status)?;
-    if !out.json {
-        write_out(describe(&status).as_bytes())?;
+    if !out.is_json() {
+        out.write(describe(&status).as_bytes())?;
     }
     profile.close().await?;
     Ok(Exit::Done)

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::report::Report;
 use crate::exit::{Exit, Failure};
-use crate::output::{bytes, counted, progress};
+use crate::output::{Output, bytes, counted};
 
 pub(crate) const FIRST: &str = "laptop";
 pub(crate) const SECOND: &str = "kitchen tablet";
@@ -137,7 +137,7 @@ impl Devices {
         report: &mut Report,
         name: &'static str,
     ) -> anyhow::Result<(Vec<SpaceReport>, Duration)> {
-        let bar = progress(None, "syncing");
+        let bar = Output::own(false).progress(None, "syncing");
         bar.enable_steady_tick(Duration::from_millis(100));
         let begun = Instant::now();
         let peers = self.second.profile.sync().await;

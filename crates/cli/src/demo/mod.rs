@@ -25,7 +25,7 @@ use crate::exit::{Exit, Failure};
 use crate::files::{Item, Step};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
-use crate::output::{bytes, count, counted, note, per_second, progress};
+use crate::output::{Output, bytes, count, counted, per_second};
 use devices::{Alone, Devices, FIRST, SECOND, Stage};
 use report::{Report, milliseconds};
 
@@ -35,12 +35,12 @@ pub(crate) async fn run(call: &Call<'_>, args: &Demo) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let stage = Stage::set(args.keep.as_deref())?;
     let folder = folder_of(args, &stage)?;
-    let mut report = Report::new(call.out);
+    let mut report = Report::new(Output::own(call.out.is_json()));
     let kept = args.keep.as_ref().map(|dir| dir.display().to_string());
     let result = play(args, &stage, &folder, stop, &mut report).await;
     if let Err(error) = &result {
         report.check("the way to the end", false, format!("{error:#}"))?;
-        note(&format!("larder: {error:#}"));
+        Output::own(false).note(&format!("larder: {error:#}"));
     }
     report.finish(begun.elapsed(), kept.as_deref())?;
     Ok(if report.is_ok() { Exit::Done } else { Exit::Failed })
@@ -118,7 +118,7 @@ async fn import_all(
     report: &mut Report,
 ) -> anyhow::Result<u64> {
     machine::reset_peak();
-    let bar = progress(None, "importing");
+    let bar = Output::own(false).progress(None, "importing");
     let mut on = |_: crate::commands::Notice<'_>| bar.inc(1);
     let imported =
         crate::commands::import(&devices.first.space, folder, false, stop, &mut on).await;
@@ -183,7 +183,7 @@ async fn first_sync(
 /// Every document of the folder, read again, against what the second device holds.
 async fn compare(devices: &Devices, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let mut steps = crate::commands::read_ahead(folder.to_owned());
-    let bar = progress(None, "comparing");
+    let bar = Output::own(false).progress(None, "comparing");
     let (mut same, mut other) = (0_u64, 0_u64);
     while let Some(step) = steps.recv().await {
         if let Step::Item(item) = step? {

@@ -19,7 +19,7 @@ struct Check {
 /// Prints each check as it is made; keeps all for the JSON document and the exit code.
 #[derive(Debug)]
 pub(crate) struct Report {
-    out: Output,
+    out: Output<'static>,
     checks: Vec<Check>,
     figures: Map<String, Value>,
     lines: Vec<(&'static str, String)>,
@@ -27,7 +27,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(out: Output) -> Self {
+    pub(crate) fn new(out: Output<'static>) -> Self {
         let (checks, figures, lines) = (Vec::new(), Map::new(), Vec::new());
         Self { out, checks, figures, lines, since: Instant::now() }
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn one_failed_check_fails_the_report() {
-        let mut report = Report::new(Output { json: true });
+        let mut report = Report::new(Output::own(true));
         assert!(report.is_ok());
         report.check("first", true, "fine").unwrap();
         report.check("second", false, "not fine").unwrap();

@@ -13,7 +13,7 @@ use super::devices::{Devices, Stage, space_name};
 use super::report::Report;
 use crate::commands::{Notice, import};
 use crate::interrupt::Interrupt;
-use crate::output::{bytes, count, counted, progress};
+use crate::output::{Output, bytes, count, counted};
 
 /// The same import into a profile without encryption: there, the search must find the input.
 pub(crate) async fn control(
@@ -26,7 +26,7 @@ pub(crate) async fn control(
     let options = Options::default().plain_control(true);
     let profile = Profile::create(&dir, stage.unlock(), options).await?;
     let space = profile.create_space(&space_name()?).await?;
-    let bar = progress(None, "control: importing");
+    let bar = Output::own(false).progress(None, "control: importing");
     let mut sampler = Sampler::default();
     let mut on = |notice: Notice<'_>| {
         if let Notice::Item(item) = notice {
@@ -138,7 +138,7 @@ pub(crate) async fn receipts(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let dir = stage.dir().join("receipts");
-    let bar = progress(Some(0), "exporting receipts");
+    let bar = Output::own(false).progress(Some(0), "exporting receipts");
     let drawn = bar.clone();
     let summary = devices
         .second

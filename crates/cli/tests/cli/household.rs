@@ -12,7 +12,7 @@ fn household() -> PathBuf {
 }
 
 /// Invites, joins, and takes what there is.
-fn pair(first: &Home, second: &Home) {
+pub(crate) fn pair(first: &Home, second: &Home) {
     let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
     let invitation = inviting.event("invitation");
     let text = invitation["text"].as_str().unwrap();
@@ -22,13 +22,13 @@ fn pair(first: &Home, second: &Home) {
     inviting.finish().code(0);
 }
 
-fn serve(home: &Home) -> (Running, String) {
+pub(crate) fn serve(home: &Home) -> (Running, String) {
     let mut serving = home.start(["serve", "--listen", "127.0.0.1:0"]);
     let address = serving.event("listening")["address"].as_str().unwrap().to_owned();
     (serving, address)
 }
 
-fn stop(serving: Running) {
+pub(crate) fn stop(serving: Running) {
     serving.interrupt();
     serving.finish().code(0);
 }

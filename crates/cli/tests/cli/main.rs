@@ -12,3 +12,5 @@ mod keys;
 #[cfg(unix)]
 mod kills;
 mod refusals;
+#[cfg(unix)]
+mod served;

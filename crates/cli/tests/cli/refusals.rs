@@ -20,7 +20,7 @@ fn a_wrong_passphrase_is_refused_and_touches_nothing() {
 #[test]
 fn a_second_process_is_told_that_the_profile_is_in_use() {
     let home = Home::with_space("laptop");
-    let mut serving = home.start(["serve", "--listen", "127.0.0.1:0"]);
+    let mut serving = home.start(["serve", "--no-commands", "--listen", "127.0.0.1:0"]);
     serving.event("listening");
     home.run(["status"]).code(4).says("in use by another process");
     drop(serving);
