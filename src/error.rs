@@ -178,7 +178,7 @@ fn of_transport(error: &larder_transport::Error) -> ErrorKind {
         E::Unreachable { .. } | E::TimedOut | E::Cut { .. } => ErrorKind::Unreachable,
         E::Busy { .. } => ErrorKind::Busy,
         E::Closed { code, .. } => of_code(*code),
-        E::Bind { .. } => ErrorKind::Io,
+        E::Bind { .. } | E::Discovery(_) => ErrorKind::Io,
         E::LocallyClosed => ErrorKind::Invalid,
         E::Tls(_) => ErrorKind::Internal,
         _ => ErrorKind::Refused,

@@ -354,6 +354,18 @@ impl Profile {
         connections::follow(self.node()).await
     }
 
+    /// Finds the devices of this profile's spaces on the local network, by multicast DNS, and
+    /// remembers where they are, so that [`Profile::follow`] finds them there. If the profile
+    /// listens, it is announced as well, under random names that change every hour: who it is shows
+    /// only to those who connect. Runs until the profile is closed, or until the future is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the system has no thread or socket to give;
+    /// [`ErrorKind::ReadOnly`], and the storage's.
+    pub async fn discover(&self) -> Result<()> {
+        connections::discover(self.node()).await
+    }
+
     /// What happens between this device and others from now on. A receiver that does not keep up
     /// misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {

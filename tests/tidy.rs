@@ -35,6 +35,7 @@ const KEEPERS: &[(&str, &[&str])] = &[
     ("automerge", &["larder-document"]),
     ("rusqlite", &["larder-pages", "larder-store", "larder-search", "larder-engine"]),
     ("sqlite-vec", &["larder-pages", "larder-search"]),
+    ("mdns-sd", &["larder-transport"]),
     ("quinn", &["larder-transport"]),
     ("rustls", &["larder-transport"]),
     ("getrandom", &["larder", "larder-transport", "larder-cli"]),

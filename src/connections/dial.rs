@@ -62,13 +62,7 @@ pub(crate) async fn sync_with(node: &Arc<Node>, address: SocketAddr) -> Result<V
     node.check_writable()?;
     node.open_all().await?;
     let endpoint = endpoint(node).await?;
-    let me = node.engine.transport_id();
-    let mut known: BTreeSet<TransportId> =
-        known_peers(node).await?.into_iter().map(|peer| peer.transport).collect();
-    for space in node.open_spaces() {
-        known.extend(space.reader.devices()?.into_iter().map(|device| device.transport));
-    }
-    known.remove(&me);
+    let known = known_keys(node).await?;
     let Some(first) = known.first() else { return Err(Error::Stranger(address)) };
     let connection = match endpoint.connect(address, *first, Purpose::Sync).await {
         // Another one of them: the handshake tells which.
@@ -139,6 +133,21 @@ async fn stay_connected(node: &Arc<Node>, transport: TransportId) -> Result<()> 
     let peer = peer.ok_or_else(|| Error::NoAddress(transport.to_string()))?;
     let connection = connect(node, &peer).await?;
     talk(node, &connection, Side::Connector, Pass::Live).await.map(drop)
+}
+
+/// The transport keys of all devices that this one would talk to.
+pub(super) async fn known_keys(node: &Arc<Node>) -> Result<BTreeSet<TransportId>> {
+    let owner = Arc::clone(node);
+    blocking(move || {
+        let mut known: BTreeSet<TransportId> =
+            owner.engine.peers()?.into_iter().map(|peer| peer.transport).collect();
+        for space in owner.open_spaces() {
+            known.extend(space.reader.devices()?.into_iter().map(|device| device.transport));
+        }
+        known.remove(&owner.engine.transport_id());
+        Ok(known)
+    })
+    .await
 }
 
 async fn known_peers(node: &Arc<Node>) -> Result<Vec<Peer>> {

@@ -4,6 +4,7 @@
 mod accept;
 mod addresses;
 mod dial;
+mod discover;
 mod network;
 mod pairing;
 mod session;
@@ -11,5 +12,6 @@ mod talk;
 
 pub(crate) use accept::listen;
 pub(crate) use dial::{follow, label, sync, sync_with};
+pub(crate) use discover::discover;
 pub(crate) use network::Network;
 pub(crate) use pairing::{invite, join};

@@ -1,6 +1,6 @@
 //! What is up now: the socket, the connections, the invitations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +62,12 @@ impl Network {
     /// Whether a connection for sync with this peer is up.
     pub(crate) fn is_connected(&self, peer: &TransportId) -> bool {
         self.live.borrow().values().any(|live| live.peer == *peer)
+    }
+
+    /// Where those are with whom a connection is up.
+    pub(super) fn connected_addresses(&self) -> BTreeSet<SocketAddr> {
+        let live = self.live.borrow();
+        live.values().filter_map(|live| live.connection.remote_address()).collect()
     }
 
     /// Ends the connections with a peer, in order to make new ones.

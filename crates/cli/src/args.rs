@@ -131,6 +131,7 @@ Example:
     #[command(
         after_help = "Runs until Ctrl-C. Meanwhile every other command of the same user works
 on the profile through this process, and asks for no passphrase; --no-commands refuses them.
+Peers on the local network are found by multicast DNS, under random names that change every hour.
 With --json, each event is one line; the first is
 `listening`.
 
@@ -324,6 +325,9 @@ pub(crate) struct Serve {
     /// Take no commands from other processes while this one runs
     #[arg(long)]
     pub(crate) no_commands: bool,
+    /// Neither announce this device on the local network nor look for others there
+    #[arg(long)]
+    pub(crate) no_discovery: bool,
 }
 
 #[derive(Debug, Args)]
@@ -528,7 +532,7 @@ mod tests {
             "invite shared:household --listen 127.0.0.1:0",
             "join larder1abc",
             "serve",
-            "serve --no-commands --listen 127.0.0.1:0",
+            "serve --no-commands --no-discovery --listen 127.0.0.1:0",
             "sync",
             "sync --with 127.0.0.1:4433",
             "list shared:household --collection files --json --values",

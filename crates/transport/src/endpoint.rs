@@ -106,6 +106,20 @@ impl Endpoint {
         }
     }
 
+    /// The key of the device at `addr`, which is told nothing of this one: the handshake ends
+    /// before it would be.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if nobody answers within [`HANDSHAKE_MS_MAX`]; [`Error::Busy`],
+    /// [`Error::Incompatible`].
+    pub async fn key_at(&self, addr: SocketAddr) -> Result<TransportId> {
+        match self.connect(addr, NOBODY, Purpose::Sync).await {
+            Err(Error::WrongKey { found, .. }) => Ok(found),
+            Err(error) => Err(error),
+            Ok(connection) => Ok(connection.peer()),
+        }
+    }
+
     /// Closes all connections, telling each peer, and the socket; [`Endpoint::accept`] then returns
     /// `None`.
     pub async fn close(&self) {
@@ -263,6 +277,8 @@ fn tls(error: impl std::fmt::Display) -> Error {
     Error::Tls(error.to_string())
 }
 
+/// A key of small order, which no device can have.
+const NOBODY: TransportId = TransportId::new([0; 32]);
 /// TLS wants a name; with server name indication off it is not sent.
 const SERVER_NAME: &str = "larder";
 /// What the server's stream says.

@@ -84,6 +84,9 @@ pub enum Error {
     },
 
     // The system.
+    /// Devices on the local network cannot be looked for.
+    #[error("cannot look for devices on the local network: {0}")]
+    Discovery(String),
     /// The address to listen on is taken or not this machine's.
     #[error("cannot listen on {addr}: {source}; choose another address or port")]
     Bind {

@@ -9,6 +9,7 @@
 //! `protocol`'s, and the façade joins the two.
 
 mod connection;
+mod discovery;
 mod endpoint;
 mod error;
 mod link;
@@ -18,6 +19,7 @@ mod stream;
 mod verify;
 
 pub use connection::Connection;
+pub use discovery::Discovery;
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use link::{BoxFuture, Halves, Link, RecvHalf, SendHalf};

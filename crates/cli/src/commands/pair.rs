@@ -207,6 +207,9 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
     out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
     let following = profile.clone();
     let mut follow = tokio::spawn(async move { following.follow().await });
+    // On an address that only this machine reaches there is nobody else to find.
+    let mut discovers = !args.no_discovery && !address.ip().is_loopback();
+    let mut discover = std::pin::pin!(profile.discover());
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -216,6 +219,10 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
             },
             ended = &mut follow => {
                 ended.context("the task that follows peers ended")??;
+            }
+            Err(error) = &mut discover, if discovers => {
+                discovers = false;
+                out.note(&format!("Peers are found at known addresses only: {error}."));
             }
             () = stop.asked() => break,
         }

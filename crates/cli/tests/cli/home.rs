@@ -94,8 +94,18 @@ impl Home {
     }
 
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+        self.command_under(&[], args)
+    }
+
+    fn command_under<S: AsRef<OsStr>>(
+        &self,
+        runner: &[&str],
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let line = [runner, &[env!("CARGO_BIN_EXE_larder")]].concat();
+        let mut command = Command::new(line[0]);
         command
+            .args(&line[1..])
             .args(args)
             .env("LARDER_HOME", self.profile())
             .arg("--passphrase-file")
@@ -124,9 +134,12 @@ impl Home {
 
     /// A process that goes on, whose events are read as they come.
     pub(crate) fn start<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Running {
+        self.spawn(&mut self.command(args))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Running {
         let errors = self.path(&format!("stderr-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut child = self
-            .command(args)
+        let mut child = command
             .arg("--json")
             .stdout(Stdio::piped())
             .stderr(File::create(&errors).unwrap())
@@ -134,6 +147,11 @@ impl Home {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Running { child, lines, errors }
+    }
+
+    /// The same, run by another command.
+    pub(crate) fn start_under(&self, runner: &[&str], args: &[&str]) -> Running {
+        self.spawn(&mut self.command_under(runner, args))
     }
 
     /// Every file below a directory with its bytes, sorted.

@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod demo;
+#[cfg(target_os = "linux")]
+mod discovery;
 mod home;
 mod household;
 #[cfg(unix)]
