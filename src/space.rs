@@ -196,12 +196,16 @@ impl Space {
         self.read(move |space| space.is_deleted(&object)).await
     }
 
-    /// The best results of a search, best first.
+    /// The best results of a search, best first, among all that was committed before it was called.
+    /// What is committed is indexed a little later, and the search waits for that.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vector of another size than those
     /// of the space; the embedder's and the storage's.
     pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
+        if let (Some(mark), Ok(writer)) = (self.space.reader.awaits_index(), self.space.writer()) {
+            writer.index(mark).await?;
+        }
         self.read(move |space| space.search(&query)).await
     }
 

@@ -5,11 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
-use larder_engine::{Enrolment, Receipt, Rekey, SpaceWriter, Task, UnitOfWork};
+use larder_engine::{Enrolment, IndexMark, Receipt, Rekey, SpaceWriter, Task, UnitOfWork};
 use larder_protocol::Reply;
-use larder_types::limits::WRITE_QUEUE_MAX;
+use larder_types::limits::{
+    INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, WRITE_QUEUE_MAX,
+};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -22,6 +25,7 @@ enum Job {
     Session(Task, Answer<Reply>),
     Admit(Box<Enrolment>, Answer<Receipt>),
     Rekey(watch::Sender<Pages>, Answer<()>),
+    Index(IndexMark, Answer<()>),
     Close(Answer<()>),
 }
 
@@ -33,6 +37,8 @@ pub(crate) type Pages = (u64, u64);
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
+    /// Woken by each job: it may wait for one only so long.
+    worker: Thread,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -49,7 +55,11 @@ impl Writer {
             .name("larder-writer".into())
             .spawn(move || Worker::new(writer, changed, events).run(queue))
             .map_err(|error| Error::Internal(format!("no thread for the space: {error}")))?;
-        Ok(Self { jobs, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self {
+            jobs,
+            worker: thread.thread().clone(),
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
     }
 
     pub(crate) async fn commit(&self, unit: UnitOfWork) -> Result<Receipt> {
@@ -68,6 +78,11 @@ impl Writer {
     /// Renews the space's at-rest key between other work; `told` hears how far that has come.
     pub(crate) async fn rekey(&self, told: watch::Sender<Pages>) -> Result<()> {
         self.ask(|answer| Job::Rekey(told, answer)).await
+    }
+
+    /// Brings the indexes as far as the mark says.
+    pub(crate) async fn index(&self, mark: IndexMark) -> Result<()> {
+        self.ask(|answer| Job::Index(mark, answer)).await
     }
 
     /// Finishes what was asked before, writes the WAL back and ends the thread.
@@ -89,6 +104,7 @@ impl Writer {
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T> {
         let (answer, wait) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| Error::Closed)?;
+        self.worker.unpark();
         Ok(wait.await.map_err(|_| Error::Closed)??)
     }
 }
@@ -101,6 +117,20 @@ struct Worker {
     waiting: VecDeque<Job>,
     /// Those who wait for the renewal of the key.
     renewing: Vec<(watch::Sender<Pages>, Answer<()>)>,
+    /// Those who wait for the indexes, in the order in which they came.
+    searching: VecDeque<(IndexMark, Answer<()>)>,
+    indexing: Indexing,
+}
+
+/// When documents that wait to be indexed are.
+enum Indexing {
+    /// Once there was nothing else to do for a while: who writes one unit after the other does not
+    /// wait for an index between them, and many documents are indexed together in less time.
+    Later,
+    /// While there is nothing else to do.
+    Now,
+    /// When it is asked for: it failed the last time.
+    Failed,
 }
 
 impl Worker {
@@ -109,19 +139,21 @@ impl Worker {
         changed: watch::Sender<u64>,
         events: broadcast::Sender<Event>,
     ) -> Self {
-        Self { writer, changed, events, waiting: VecDeque::new(), renewing: Vec::new() }
+        Self {
+            writer,
+            changed,
+            events,
+            waiting: VecDeque::new(),
+            renewing: Vec::new(),
+            searching: VecDeque::new(),
+            indexing: Indexing::Later,
+        }
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         loop {
             if self.waiting.is_empty() {
-                // A renewal goes on while there is nothing else to do.
-                let next = if self.writer.wants_rekey() {
-                    queue.try_recv()
-                } else {
-                    queue.blocking_recv().ok_or(TryRecvError::Disconnected)
-                };
-                match next {
+                match self.next(&mut queue) {
                     Ok(job) => self.waiting.push_back(job),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => break,
@@ -136,9 +168,38 @@ impl Worker {
                 return;
             }
             self.renew();
+            self.index();
         }
         // Nobody is left to be told of a failure; what was committed is safe without this.
         let _ = self.writer.close();
+    }
+
+    /// Waits for a job, unless there is something to do without one.
+    fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> std::result::Result<Job, TryRecvError> {
+        let is_behind = self.writer.unindexed() > 0;
+        let is_busy = self.writer.wants_rekey() || !self.searching.is_empty();
+        match self.indexing {
+            _ if is_busy => queue.try_recv(),
+            Indexing::Now if is_behind => {
+                queue.try_recv().inspect(|_| self.indexing = Indexing::Later)
+            }
+            Indexing::Later if is_behind => {
+                let until = Instant::now() + Duration::from_millis(INDEX_IDLE_MS);
+                loop {
+                    let next = queue.try_recv();
+                    let left = until.saturating_duration_since(Instant::now());
+                    if !matches!(next, Err(TryRecvError::Empty)) {
+                        return next;
+                    }
+                    if left.is_zero() {
+                        self.indexing = Indexing::Now;
+                        return next;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
+            _ => queue.blocking_recv().ok_or(TryRecvError::Disconnected),
+        }
     }
 
     /// Does the first of the waiting jobs, and those behind it that can share its transaction.
@@ -174,13 +235,46 @@ impl Worker {
                 Ok(()) => self.renewing.push((told, answer)),
                 Err(error) => drop(answer.send(Err(error))),
             },
+            Some(Job::Index(mark, answer)) => self.searching.push_back((mark, answer)),
             Some(Job::Close(answer)) => {
+                index_rest(writer);
                 let _ = answer.send(writer.close());
                 return false;
             }
             None => {}
         }
         true
+    }
+
+    /// One step of indexing, if it is time for one, and the answers to those who waited for it.
+    fn index(&mut self) {
+        let is_due = match self.indexing {
+            _ if !self.searching.is_empty() => true,
+            Indexing::Failed => false,
+            Indexing::Now => true,
+            Indexing::Later => self.writer.unindexed() > INDEX_BACKLOG_MAX,
+        };
+        if is_due && self.writer.unindexed() > 0 {
+            match self.writer.index(INDEX_DOCUMENTS_MAX) {
+                Ok(_) if self.writer.unindexed() == 0 => self.indexing = Indexing::Later,
+                Ok(_) => {}
+                Err(error) => {
+                    self.indexing = Indexing::Failed;
+                    let message = error.to_string();
+                    let mut error = Some(error);
+                    for (_, answer) in self.searching.drain(..) {
+                        let shared = || larder_engine::Error::Transaction(message.clone());
+                        let _ = answer.send(Err(error.take().unwrap_or_else(shared)));
+                    }
+                }
+            }
+        }
+        let writer = &self.writer;
+        while let Some((_, answer)) =
+            self.searching.pop_front_if(|(mark, _)| writer.has_indexed(*mark))
+        {
+            let _ = answer.send(Ok(()));
+        }
     }
 
     /// One step of a renewal of the key, if one is wished for.
@@ -216,6 +310,15 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Indexes what waits, so that who opens the space for reading only finds it; no more than would
+/// have waited for an idle moment, so that closing does not take long after a long catch-up.
+fn index_rest(writer: &mut SpaceWriter) {
+    let mut left = usize::try_from(INDEX_BACKLOG_MAX).unwrap_or(usize::MAX);
+    while let Ok(dealt @ 1..) = writer.index(left.min(INDEX_DOCUMENTS_MAX)) {
+        left -= dealt.min(left);
     }
 }
 

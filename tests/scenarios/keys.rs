@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder::limits::REKEY_AGE_MS;
 use larder::{
-    ErrorKind, Event, Options, Profile, RekeyStatus, Secret, Timestamp, Unlock, Zeroizing,
+    ErrorKind, Event, Options, Profile, Query, RekeyStatus, Secret, Timestamp, Unlock, Zeroizing,
 };
 use larder_engine::{Environment, ProfileOptions};
 use larder_types::Entropy;
@@ -29,6 +29,8 @@ async fn a_space_is_written_read_and_synced_while_its_key_is_renewed() {
         let body = (0..1000).map(|n| (n * i).to_string()).collect::<Vec<_>>().join(" ");
         ana.create(note("Filler", &body)).await;
     }
+    // A search has everything indexed, so that there is much to copy.
+    assert!(!ana.space.search(Query::text("filler")).await.unwrap().is_empty());
     let space = ana.space.clone();
     let mut told = Vec::new();
     let renewal = space.rekey(|done, total| told.push((done, total)));

@@ -188,7 +188,6 @@ impl WriterState {
         parts: Vec<(ObjectId, Part)>,
         drafts: &[Option<Draft>],
     ) -> Result<()> {
-        let mut embed = Vec::new();
         let mut index = 0;
         for ((object, part), draft) in parts.into_iter().zip(drafts) {
             let origin = Origin {
@@ -199,10 +198,10 @@ impl WriterState {
                 entry: appended.hash,
                 clock: self.clock,
             };
-            self.write_part(db, &origin, object, part, &mut embed)?;
+            self.write_part(db, &origin, object, part)?;
             index += u32::from(draft.is_some());
         }
-        self.write_embeddings(db, &embed)
+        Ok(())
     }
 
     /// Seals `drafts` into an entry and appends it to the own log. No checkpoint covers it yet.

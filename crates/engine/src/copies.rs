@@ -11,9 +11,7 @@ use larder_types::{EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::Result;
-use crate::rows::{Embed, text_of};
 use crate::state::State as WriterState;
-use crate::touched::parse;
 
 const LABEL: &[u8] = b"larder/copy/v0";
 
@@ -102,7 +100,6 @@ impl WriterState {
         db: &Connection,
         object: ObjectId,
         generation: &EntryHash,
-        embed: &mut Vec<Embed>,
     ) -> Result<Room> {
         let (mut displaced, room) = match way(db, object, generation, Vec::new())? {
             Way::Buried => return Ok(Room::Buried),
@@ -128,7 +125,7 @@ impl WriterState {
                     displaced = row;
                 }
                 Way::Buried | Way::Same(_) => {
-                    self.remove_row(db, &displaced, embed)?;
+                    self.remove_row(db, &displaced)?;
                     break;
                 }
             }
@@ -140,20 +137,15 @@ impl WriterState {
     }
 
     /// Deletes whatever was or is to be created under an id.
-    pub(crate) fn bury(
-        &mut self,
-        db: &Connection,
-        tombstone: &Tombstone,
-        embed: &mut Vec<Embed>,
-    ) -> Result<()> {
+    pub(crate) fn bury(&mut self, db: &Connection, tombstone: &Tombstone) -> Result<()> {
         tombstones::put(db, tombstone)?;
         let object = &tombstone.object;
         if let Some(row) = documents::find(db, object)? {
-            self.remove_row(db, &row, embed)?;
+            self.remove_row(db, &row)?;
         }
         for copy in copies::through(db, object)? {
             if let Some(row) = documents::find(db, &copy)? {
-                self.remove_row(db, &row, embed)?;
+                self.remove_row(db, &row)?;
                 self.refill(db, copy)?;
             }
         }
@@ -196,16 +188,9 @@ impl WriterState {
         Ok(())
     }
 
-    pub(crate) fn remove_row(
-        &mut self,
-        db: &Connection,
-        row: &Document,
-        embed: &mut Vec<Embed>,
-    ) -> Result<()> {
+    pub(crate) fn remove_row(&mut self, db: &Connection, row: &Document) -> Result<()> {
         documents::remove(db, &row.object)?;
-        larder_search::remove_text(db, row.document, &text_of(&parse(&row.json)?))?;
-        larder_search::remove_vectors(db, row.document)?;
-        embed.retain(|embed| embed.document != row.document);
+        self.enqueue(db, row.document, Some(&row.json))?;
         self.cache.remove(&row.object);
         Ok(())
     }

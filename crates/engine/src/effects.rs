@@ -16,7 +16,7 @@ use rusqlite::Connection;
 
 use crate::copies::{Found, Room, locate};
 use crate::keyring::Opening;
-use crate::rows::{Embed, Origin, write_edited, write_new};
+use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::touched::Stored;
 use crate::{Error, Result};
@@ -40,7 +40,6 @@ pub(crate) struct Effects {
     pub(crate) bytes: usize,
     /// The entry under way, and the bytes of its DATA bodies so far.
     opened: Option<(LogId, u64, usize)>,
-    embed: Vec<Embed>,
     /// Whether documents were created or changed, for which others may have waited.
     pub(crate) progress: bool,
 }
@@ -140,7 +139,7 @@ impl WriterState {
                     return Ok(sections::State::Void);
                 }
                 let tombstone = origin.tombstone(object, Some(collection));
-                self.bury(db, &tombstone, &mut effects.embed)?;
+                self.bury(db, &tombstone)?;
                 Ok(sections::State::Applied)
             }
         }
@@ -155,10 +154,9 @@ impl WriterState {
         value: &Object,
         effects: &mut Effects,
     ) -> Result<sections::State> {
-        let embed = &mut effects.embed;
-        match self.make_room(db, object, &origin.entry, embed)? {
+        match self.make_room(db, object, &origin.entry)? {
             Room::At(at, path) => {
-                write_new(db, origin, &at, &path, collection, value, embed)?;
+                self.write_new(db, origin, &at, &path, collection, value)?;
                 effects.progress = true;
             }
             Room::Buried => {}
@@ -171,14 +169,13 @@ impl WriterState {
     /// Applies the changes gathered, all of one document together. Whether anything came of them,
     /// or of the creations before them.
     pub(crate) fn write_effects(&mut self, db: &Connection, effects: Effects) -> Result<bool> {
-        let Effects { changes, mut embed, mut progress, .. } = effects;
+        let Effects { changes, mut progress, .. } = effects;
         let mut outcomes = Outcomes::default();
         for ((object, generation), changes) in changes {
             match locate(db, &object, &generation)? {
                 Found::At(row) => {
                     let stored = Stored::read(db, &mut self.cache, *row, object)?;
-                    progress |=
-                        self.apply_changes(db, stored, &changes, &mut outcomes, &mut embed)?;
+                    progress |= self.apply_changes(db, stored, &changes, &mut outcomes)?;
                 }
                 Found::Buried => {
                     for change in &changes {
@@ -193,7 +190,6 @@ impl WriterState {
             }
         }
         outcomes.write(db)?;
-        self.embed_received(db, &embed)?;
         Ok(progress)
     }
 
@@ -203,7 +199,6 @@ impl WriterState {
         mut stored: Stored,
         changes: &[Change],
         outcomes: &mut Outcomes,
-        embed: &mut Vec<Embed>,
     ) -> Result<bool> {
         let batch: Vec<_> = changes.iter().map(|c| (c.actor, c.bytes.as_slice())).collect();
         let mut last = None;
@@ -220,7 +215,7 @@ impl WriterState {
             outcomes.add(change, state);
         }
         if let Some(origin) = &last {
-            write_edited(db, origin, &stored, embed)?;
+            self.write_edited(db, origin, &stored)?;
         }
         self.cache.insert(stored.row.object, stored.document);
         Ok(last.is_some())
@@ -366,7 +361,7 @@ mod tests {
                     let of_object = sections::of_object(tx, &object)?;
                     assert_eq!(of_object.len(), states.len());
                     if let Some(row) = documents::find(tx, &object)?.filter(|_| retry) {
-                        state.remove_row(tx, &row, &mut Vec::new())?;
+                        state.remove_row(tx, &row)?;
                         for section in &of_object {
                             sections::settle(tx, section.place, sections::State::Waiting, None)?;
                         }

@@ -3,10 +3,10 @@
 //! A [`Profile`] is an installation's home. Each of its spaces has one [`SpaceWriter`], through
 //! which everything is written, and any number of [`Space`] handles, which read.
 //!
-//! Invariants: one SQLite transaction holds a unit's entry, its sections, its documents, its index
-//! rows and its receipt; nothing is signed that is not made durable by the same transaction, and
-//! nothing leaves this crate before it is; only this crate holds the secrets that open sections;
-//! time and randomness come from the [`Environment`].
+//! Invariants: one SQLite transaction holds a unit's entry, its sections, its documents, its
+//! receipt and what is to be indexed of it; nothing is signed that is not made durable by the same
+//! transaction, and nothing leaves this crate before it is; only this crate holds the secrets that
+//! open sections; time and randomness come from the [`Environment`].
 
 mod answer;
 mod apply;
@@ -21,6 +21,7 @@ mod export;
 mod files;
 mod found;
 mod home;
+mod index;
 mod key_file;
 mod keyring;
 mod mirror;
@@ -47,6 +48,7 @@ pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
 pub use environment::Environment;
 pub use error::{Error, Result};
+pub use index::IndexMark;
 pub use key_file::Unlock;
 pub use larder_crypto::Secret;
 pub use larder_crypto::password::Argon2Params;

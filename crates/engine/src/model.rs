@@ -250,6 +250,8 @@ pub struct SpaceStatus {
     pub entries: u64,
     /// Sections that cannot be opened here yet.
     pub waiting: u64,
+    /// Documents, live or deleted, that the search indexes are behind with.
+    pub unindexed: u64,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
     /// When its at-rest key was drawn, as this device's clock had it.

@@ -278,6 +278,7 @@ impl Space {
             tombstones: counts.tombstones,
             entries: counts.entries,
             waiting: counts.sections_waiting + counts.sections_missing,
+            unindexed: counts.unindexed,
             file_bytes,
             key_created: self.shared.home().row.key_created_at,
             rekey: self.shared.rekey_status()?,

@@ -1,8 +1,8 @@
 //! Writes what a transaction came to into the tables that are read: documents, tombstones, the
-//! full-text index and the vectors.
+//! vectors that an app brings. Words and the embedder's vectors follow ([`crate::index`]).
 
 use larder_document::{Heads, Object};
-use larder_search::{EmbedError, Embedder, SearchError, Text};
+use larder_search::Text;
 use larder_store::space::copies;
 use larder_store::space::documents::{self, NewDocument, Stamp};
 use larder_store::space::logs::LogId;
@@ -10,9 +10,9 @@ use larder_store::space::tombstones::Tombstone;
 use larder_types::{Clock, CollectionName, DeviceId, EntryHash, ObjectId, canonical};
 use rusqlite::Connection;
 
+use crate::Result;
 use crate::state::State as WriterState;
-use crate::touched::{Part, State, Stored, parse};
-use crate::{Error, Result};
+use crate::touched::{Part, State, Stored};
 
 /// The name under which vectors that the app brings itself are kept.
 pub(crate) const APP_VECTORS: &str = "app";
@@ -43,13 +43,6 @@ impl Origin {
     }
 }
 
-/// A document whose embedding is to be made anew.
-pub(crate) struct Embed {
-    pub(crate) document: i64,
-    collection: CollectionName,
-    text: String,
-}
-
 impl WriterState {
     /// Writes one document's part.
     pub(crate) fn write_part(
@@ -58,16 +51,15 @@ impl WriterState {
         origin: &Origin,
         object: ObjectId,
         part: Part,
-        embed: &mut Vec<Embed>,
     ) -> Result<()> {
         let (document, collection) = match part.state {
             State::Absent | State::Deleted => return Ok(()),
             State::Removed { row } => {
                 let tombstone = origin.tombstone(object, Some(row.collection));
-                return self.bury(db, &tombstone, embed);
+                return self.bury(db, &tombstone);
             }
             State::New { collection, value } => {
-                let document = write_new(db, origin, &object, &[], &collection, &value, embed)?;
+                let document = self.write_new(db, origin, &object, &[], &collection, &value)?;
                 (document, collection)
             }
             // The same unit deleted what it is a copy of.
@@ -75,7 +67,7 @@ impl WriterState {
             State::Stored(stored) => {
                 let (document, collection) = (stored.row.document, stored.row.collection.clone());
                 if stored.edited {
-                    write_edited(db, origin, &stored, embed)?;
+                    self.write_edited(db, origin, &stored)?;
                 }
                 self.cache.insert(object, stored.document);
                 (document, collection)
@@ -87,133 +79,57 @@ impl WriterState {
         Ok(())
     }
 
-    /// Makes the embeddings of the documents that changed, all in one call.
-    pub(crate) fn write_embeddings(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
-        let embedder = &self.shared.embedder;
-        let vectors = vectors(&**embedder, embed)
-            .map_err(|e| Error::Invalid(format!("the embedder failed on this unit: {e}")))?;
-        for (embed, vector) in embed.iter().zip(&vectors) {
-            put_vector(db, &**embedder, embed, vector)?;
-        }
-        Ok(())
+    pub(crate) fn write_new(
+        &mut self,
+        db: &Connection,
+        origin: &Origin,
+        object: &ObjectId,
+        path: &[ObjectId],
+        collection: &CollectionName,
+        value: &Object,
+    ) -> Result<i64> {
+        copies::set_path(db, object, path)?;
+        let document = documents::insert(
+            db,
+            &NewDocument {
+                object,
+                collection,
+                generation: &origin.entry,
+                created: origin.stamp(),
+                updated: origin.stamp(),
+                heads: &canonical::encode(&Heads::FLAT),
+                json: &json_of(value),
+                automerge: None,
+            },
+        )?;
+        self.enqueue(db, document, None)?;
+        Ok(document)
     }
 
-    /// The same for what came from peers. An embedder is a matter of this device alone: a text that
-    /// it fails on stays without a vector.
-    pub(crate) fn embed_received(&self, db: &Connection, embed: &[Embed]) -> Result<()> {
-        let embedder = &self.shared.embedder;
-        let together = vectors(&**embedder, embed).ok();
-        for (n, text) in embed.iter().enumerate() {
-            let vector = match &together {
-                Some(vectors) => vectors.get(n).cloned(),
-                None => vectors(&**embedder, std::slice::from_ref(text))
-                    .ok()
-                    .and_then(|mut vectors| vectors.pop()),
-            };
-            let Some(vector) = vector else { continue };
-            let put = put_vector(db, &**embedder, text, &vector);
-            if let Err(e @ SearchError::Storage(_)) = put {
-                return Err(e.into());
-            }
-        }
-        Ok(())
+    pub(crate) fn write_edited(
+        &mut self,
+        db: &Connection,
+        origin: &Origin,
+        stored: &Stored,
+    ) -> Result<()> {
+        let row = &stored.row;
+        let value = stored.document.value()?;
+        let saved = stored.document.save();
+        documents::put(
+            db,
+            &NewDocument {
+                object: &row.object,
+                collection: &row.collection,
+                generation: &row.generation,
+                created: row.created,
+                updated: origin.stamp(),
+                heads: &canonical::encode(&stored.document.heads()),
+                json: &json_of(&value),
+                automerge: saved.as_deref(),
+            },
+        )?;
+        self.enqueue(db, row.document, Some(&row.json))
     }
-}
-
-fn vectors(
-    embedder: &dyn Embedder,
-    embed: &[Embed],
-) -> std::result::Result<Vec<Vec<f32>>, EmbedError> {
-    if embed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
-    let vectors = embedder.embed_batch(&texts)?;
-    if vectors.len() != embed.len() {
-        let message = "it returned another number of vectors than it was given texts";
-        return Err(EmbedError(message.into()));
-    }
-    Ok(vectors)
-}
-
-fn put_vector(
-    db: &Connection,
-    embedder: &dyn Embedder,
-    embed: &Embed,
-    vector: &[f32],
-) -> std::result::Result<(), SearchError> {
-    let Embed { document, collection, .. } = embed;
-    larder_search::put_vector(db, embedder.id(), *document, collection.as_str(), vector)
-}
-
-pub(crate) fn write_new(
-    db: &Connection,
-    origin: &Origin,
-    object: &ObjectId,
-    path: &[ObjectId],
-    collection: &CollectionName,
-    value: &Object,
-    embed: &mut Vec<Embed>,
-) -> Result<i64> {
-    copies::set_path(db, object, path)?;
-    let document = documents::put(
-        db,
-        &NewDocument {
-            object,
-            collection,
-            generation: &origin.entry,
-            created: origin.stamp(),
-            updated: origin.stamp(),
-            heads: &canonical::encode(&Heads::FLAT),
-            json: &json_of(value),
-            automerge: None,
-        },
-    )?;
-    index(db, document, collection, None, value, embed)?;
-    Ok(document)
-}
-
-pub(crate) fn write_edited(
-    db: &Connection,
-    origin: &Origin,
-    stored: &Stored,
-    embed: &mut Vec<Embed>,
-) -> Result<()> {
-    let row = &stored.row;
-    let value = stored.document.value()?;
-    let saved = stored.document.save();
-    documents::put(
-        db,
-        &NewDocument {
-            object: &row.object,
-            collection: &row.collection,
-            generation: &row.generation,
-            created: row.created,
-            updated: origin.stamp(),
-            heads: &canonical::encode(&stored.document.heads()),
-            json: &json_of(&value),
-            automerge: saved.as_deref(),
-        },
-    )?;
-    let old = text_of(&parse(&row.json)?);
-    index(db, row.document, &row.collection, Some(&old), &value, embed)
-}
-
-fn index(
-    db: &Connection,
-    document: i64,
-    collection: &CollectionName,
-    old: Option<&Text>,
-    value: &Object,
-    embed: &mut Vec<Embed>,
-) -> Result<()> {
-    let text = text_of(value);
-    if old != Some(&text) {
-        larder_search::put_text(db, document, collection.as_str(), old, &text)?;
-        let text = format!("{}\n{}", text.title, text.body);
-        embed.push(Embed { document, collection: collection.clone(), text });
-    }
-    Ok(())
 }
 
 pub(crate) fn text_of(value: &Object) -> Text {

@@ -9,6 +9,7 @@ use larder_store::profile::{self as table, Membership};
 use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
 
 use crate::home::Home;
+use crate::index::PublishedQueue;
 use crate::keyring::{Keyring, OwnKeys};
 use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) mirror: Mirror,
     /// What the last transaction made of roster and secrets; none before the first is read.
     pub(crate) published: RwLock<Option<Arc<Published>>>,
+    /// How far the indexes are behind.
+    pub(crate) queue: PublishedQueue,
     pub(crate) frozen: OnceLock<Frozen>,
 }
 
@@ -64,6 +67,7 @@ impl Shared {
             rekey: Mutex::new(Rekey::Idle),
             mirror: profile.mirror(row),
             published: RwLock::default(),
+            queue: PublishedQueue::default(),
             frozen: OnceLock::new(),
             profile,
         }

@@ -22,6 +22,7 @@ use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
 use crate::commit::{Appended, Draft};
+use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::space::Shared;
 use crate::vault::Vault;
@@ -52,6 +53,8 @@ pub(crate) struct State {
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
     pub(crate) cache: Cache,
+    /// Documents to be indexed.
+    pub(crate) queue: Queue,
     /// The last waiting section that was tried again; 0 before the first.
     pub(crate) retried: i64,
     named: BTreeMap<DeviceId, u64>,
@@ -94,6 +97,7 @@ impl State {
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
+            queue: Queue::load(db)?,
             retried: 0,
             named: kept.named,
             others,

@@ -59,9 +59,14 @@ impl SpaceWriter {
         let state = State::load(&db, shared)?;
         compare(&db, &state, signed)?;
         shared.publish(&state.roster, &state.keyring);
+        shared.queue.publish(state.queue);
         let durable = End::of(&state);
         let renewal = Renewal::new(shared.home().row.rekey_wished_at.is_some());
         Ok(Self { shared: Arc::clone(shared), db: Some(db), state, durable, renewal })
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
     /// The reading side.
@@ -84,7 +89,7 @@ impl SpaceWriter {
     }
 
     /// [`SpaceWriter::transact`] for what must be recorded even if nothing is signed any more.
-    fn write<T>(
+    pub(crate) fn write<T>(
         &mut self,
         mut db: Lent,
         work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
@@ -94,6 +99,7 @@ impl SpaceWriter {
                 self.db = Some(db);
                 self.durable = End::of(&self.state);
                 self.shared.publish(&self.state.roster, &self.state.keyring);
+                self.shared.queue.publish(self.state.queue);
                 if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
                     self.shared.mirror.note(&self.shared.id, self.durable.size, root);
                 }

@@ -23,7 +23,7 @@ pub use error::SearchError;
 pub use fuse::fuse;
 pub use snippet::snippet;
 pub use text::{Text, clear, put_text, query_text, remove_text, text_of};
-pub use vectors::{put_vector, query_vector, remove_vectors};
+pub use vectors::{put_vector, query_vector, remove_vector, remove_vectors};
 
 /// A document that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]

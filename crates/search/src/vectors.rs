@@ -37,6 +37,18 @@ pub fn put_vector(
     Ok(())
 }
 
+/// Removes a document's vector under one embedder, if it has one.
+///
+/// # Errors
+/// [`SearchError::EmbedderId`], [`SearchError::Storage`].
+pub fn remove_vector(tx: &Connection, embedder_id: &str, document: i64) -> Result<(), SearchError> {
+    let table = Table::named(embedder_id)?;
+    match dimensions(tx, embedder_id)? {
+        Some(_) => table.remove(tx, document),
+        None => Ok(()),
+    }
+}
+
 /// Removes a document's vectors under all embedders.
 ///
 /// # Errors

@@ -79,6 +79,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 1, "initial"),
         migration!("space", 2, "search"),
         migration!("space", 3, "copies"),
+        migration!("space", 4, "unindexed"),
     ],
 };
 

@@ -88,6 +88,10 @@ limits! {
     PEER_ADDRESSES_MAX: usize = 4, "addresses", false, "Addresses remembered of one peer.";
     GATHERED_BYTES_MAX: usize = 16 << 20, "bytes", false, "Changes of a batch kept before they are written.";
     RETRIES_MAX: usize = 256, "sections", false, "Waiting sections tried again at once.";
+    INDEX_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Text after which a transaction that indexes documents ends.";
+    INDEX_DOCUMENTS_MAX: usize = 512, "documents", false, "Documents indexed between two transactions of other kinds.";
+    INDEX_BACKLOG_MAX: u64 = 2048, "documents", false, "Documents waiting to be indexed from which on that goes between other work, not only after it.";
+    INDEX_IDLE_MS: u64 = 50, "milliseconds", false, "From a space's last commit until what it left is indexed, if nothing else asks for it.";
     QUERY_WORDS_MAX: usize = 32, "words", false, "Words of a full-text query that count.";
     VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";
     REKEY_AGE_MS: u64 = 31_536_000_000, "milliseconds", false, "Age at which a space's at-rest key is renewed: 365 days.";

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_crypto::Secret;
 use larder_crypto::password::Argon2Params;
 use larder_engine::{
-    Access, Answer, Base, Environment, Error, Judgement, Profile, ProfileOptions, Query, Receipt,
-    Result, Space, SpaceWriter, UnitOfWork, Unlock,
+    Access, Answer, Base, Environment, Error, Found, Judgement, Profile, ProfileOptions, Query,
+    Receipt, Result, Space, SpaceWriter, UnitOfWork, Unlock,
 };
 use larder_protocol::{Position, Reply, Request};
 use larder_types::{Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
@@ -142,6 +142,15 @@ impl Device {
         self.writer.commit(&mut std::iter::once(unit)).pop().unwrap()
     }
 
+    /// What a search finds once everything is indexed.
+    fn search(&mut self, query: &Query) -> Vec<Found> {
+        while let Some(mark) = self.space.awaits_index() {
+            assert!(!self.writer.has_indexed(mark));
+            self.writer.index(2).unwrap();
+        }
+        self.space.search(query).unwrap()
+    }
+
     fn put(&mut self, object: ObjectId, value: &Value) -> Receipt {
         let mut unit = UnitOfWork::new();
         unit.put("notes", object, value).unwrap();
@@ -244,7 +253,7 @@ fn a_unit_is_all_or_nothing_and_others_in_its_transaction_stand() {
     for receipt in results.into_iter().flatten() {
         receipt.verify().unwrap();
     }
-    assert_eq!(a.space.search(&Query::text("nothing")).unwrap().len(), 0);
+    assert_eq!(a.search(&Query::text("nothing")).len(), 0);
 }
 
 #[test]
@@ -419,23 +428,29 @@ fn search_finds_by_word_by_nearness_and_by_the_apps_vectors() {
         ProfileOptions { passphrase_cost: Argon2Params::default(), ..options("memory") },
     )
     .unwrap();
-    let (space, mut writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+    let (space, writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+    let mut device = Device { profile, space, writer };
     let mut unit = UnitOfWork::new();
     unit.put("notes", object(1), &json!({"title": "Zucchini bread", "text": "with nuts"})).unwrap();
     unit.put("notes", object(2), &json!({"title": "The boiler", "text": "serviced in May"}))
         .unwrap();
     unit.vector(object(2), vec![0.0, 1.0]);
     unit.vector(object(1), vec![1.0, 0.0]);
-    writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
-    let first = |query: Query| space.search(&query).unwrap()[0].document.object;
+    device.commit(unit).unwrap();
+    let mut first = |query: Query| device.search(&query)[0].document.object;
     assert_eq!(first(Query::text("boil")), object(2));
     assert_eq!(first(Query::similar("zuchini bred")), object(1));
     assert_eq!(first(Query::both("zucchini")), object(1));
     assert_eq!(first(Query::vector(vec![0.1, 0.9])), object(2));
     let mut unit = UnitOfWork::new();
     unit.delete(object(2));
-    writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
-    assert!(space.search(&Query::text("boiler")).unwrap().is_empty());
+    device.commit(unit).unwrap();
+    for query in [Query::text("boiler"), Query::vector(vec![0.0, 1.0])] {
+        let found = device.space.search(&query).unwrap();
+        assert!(found.iter().all(|found| found.document.object == object(1)), "not indexed yet");
+    }
+    assert!(device.search(&Query::text("boiler")).is_empty());
+    assert_eq!(device.search(&Query::vector(vec![0.0, 1.0])).len(), 1);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn live(world: &Arc<Tape>, dir: &Path, unlock: Unlock, in_use: impl FnOnce()) {
         device.put(object(n), &json!({ "text": format!("{CONTENT} {n}") }));
     }
     device.put(object(3), &json!({ "text": format!("{CONTENT}, edited") }));
-    assert_eq!(device.space.search(&Query::text("edited")).unwrap().len(), 1);
+    assert_eq!(device.search(&Query::text("edited")).len(), 1);
     device.profile.invite(&device.space, Vec::new()).unwrap();
     close(device);
 

@@ -123,11 +123,19 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
     one(conn, PART, sql, [new.object.as_bytes()], |row| row.get(0))
 }
 
-fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
-    let sql = "INSERT INTO documents (object, collection, generation,
+/// Writes a document that is not there yet. Returns its local number, which no other has, and
+/// none that the search indexes still hold.
+///
+/// # Errors
+/// [`StoreError::Write`] of `documents`, of kind constraint if it is there.
+pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO documents (document, object, collection, generation,
                    created_log, created_seq, created_wall, created_count,
                    updated_log, updated_seq, updated_wall, updated_count, heads, json, automerge)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+               VALUES (
+                   1 + max((SELECT coalesce(max(document), 0) FROM documents),
+                           (SELECT coalesce(max(document), 0) FROM unindexed)),
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     let params = params![
         new.object.as_bytes(),
         new.collection.as_str(),

@@ -12,6 +12,7 @@ pub mod logs;
 pub mod sections;
 pub mod tombstones;
 pub mod transactions;
+pub mod unindexed;
 pub mod units;
 
 use rusqlite::{Connection, params};
@@ -56,6 +57,8 @@ pub struct Status {
     pub documents: u64,
     /// Deleted objects.
     pub tombstones: u64,
+    /// Documents, live or deleted, that the search indexes are behind with.
+    pub unindexed: u64,
     /// The database without its WAL. Bytes.
     pub database_bytes: u64,
     /// Pages of the database that hold nothing. Bytes.
@@ -85,6 +88,7 @@ pub fn status(conn: &Connection) -> Result<Status, StoreError> {
         sections_waiting: count("sections", "SELECT count(*) FROM sections WHERE state = 1")?,
         documents: count("documents", "SELECT count(*) FROM documents")?,
         tombstones: count("tombstones", "SELECT count(*) FROM tombstones")?,
+        unindexed: unindexed::count(conn)?,
         database_bytes: pragma("page_count")?.saturating_mul(page_bytes),
         free_bytes: pragma("freelist_count")?.saturating_mul(page_bytes),
     })

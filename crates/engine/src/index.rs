@@ -1,0 +1,358 @@
+//! The index stage: words and vectors follow what transactions made of documents.
+//!
+//! A transaction that changes a document puts it into a queue (`unindexed`), with the text that the
+//! index has of it; later transactions bring the indexes up to date and empty the queue. So nothing
+//! is lost between the two, and neither the index nor an embedder holds up a commit. A document
+//! that is gone is not found any more, whatever the indexes still hold.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use larder_search::{EmbedError, Embedder, SearchError, Text};
+use larder_store::space::documents;
+use larder_store::space::unindexed::{self, Unindexed};
+use larder_types::CollectionName;
+use larder_types::limits::INDEX_BYTES_TARGET;
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::rows::text_of;
+use crate::space::Space;
+use crate::state::State as WriterState;
+use crate::touched::parse;
+use crate::writer::SpaceWriter;
+
+/// A moment in a space's life, for who wants to know when the indexes are as far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexMark(i64);
+
+/// The ends of the queue: places given out, and places dealt with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Queue {
+    end: i64,
+    done: i64,
+}
+
+/// [`Queue`] as of the last transaction, for readers.
+#[derive(Debug, Default)]
+pub(crate) struct PublishedQueue {
+    end: AtomicI64,
+    done: AtomicI64,
+}
+
+impl Queue {
+    pub(crate) fn load(db: &Connection) -> Result<Self> {
+        let (first, end) = unindexed::ends(db)?.unwrap_or((1, 0));
+        Ok(Self { end, done: first - 1 })
+    }
+}
+
+impl PublishedQueue {
+    pub(crate) fn publish(&self, queue: Queue) {
+        self.done.store(queue.done, Ordering::Release);
+        self.end.store(queue.end, Ordering::Release);
+    }
+}
+
+impl Space {
+    /// The state that the indexes still have to reach to hold all that is committed now; `None` if
+    /// they do. Of a space that is opened for reading only it is not known, and `None`.
+    pub fn awaits_index(&self) -> Option<IndexMark> {
+        let queue = &self.shared.queue;
+        let end = queue.end.load(Ordering::Acquire);
+        (queue.done.load(Ordering::Acquire) < end).then_some(IndexMark(end))
+    }
+}
+
+impl SpaceWriter {
+    /// Brings the indexes up to date with up to `documents_max` documents that wait for it, those
+    /// that wait longest first, in one transaction; after [`INDEX_BYTES_TARGET`] of text it leaves
+    /// the others for the next. Returns how many documents were dealt with: none if none waits.
+    ///
+    /// # Errors
+    /// The storage's errors; everything waits as before then.
+    pub fn index(&mut self, documents_max: usize) -> Result<usize> {
+        let db = self.connection()?;
+        self.write(db, |tx, state| state.index(tx, documents_max))
+    }
+
+    /// How many documents wait to be indexed, or were put into the queue for it and are dealt with.
+    pub fn unindexed(&self) -> u64 {
+        let Queue { end, done } = self.state().queue;
+        u64::try_from(end - done).unwrap_or(0)
+    }
+
+    /// Whether the indexes hold all that was committed when the mark was taken.
+    pub fn has_indexed(&self, mark: IndexMark) -> bool {
+        let Queue { end, done } = self.state().queue;
+        done >= mark.0.min(end)
+    }
+
+    /// Empties the index of words and queues every document to be indexed anew.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn reindex(&mut self) -> Result<()> {
+        let db = self.connection()?;
+        self.write(db, |tx, state| state.reindex(tx))
+    }
+}
+
+/// A text to be embedded.
+struct Embed {
+    document: i64,
+    collection: CollectionName,
+    text: String,
+}
+
+impl WriterState {
+    /// Has a document indexed. `indexed` is its JSON before the change, if it was there before.
+    pub(crate) fn enqueue(
+        &mut self,
+        db: &Connection,
+        document: i64,
+        indexed: Option<&str>,
+    ) -> Result<()> {
+        let place = self.queue.end + 1;
+        if unindexed::add(db, place, document, indexed)? {
+            self.queue.end = place;
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {
+        let mut embed = Vec::new();
+        let (mut place, mut dealt, mut bytes) = (0, 0, 0);
+        while dealt < documents_max && bytes < INDEX_BYTES_TARGET {
+            let Some(next) = unindexed::next(db, place)? else { break };
+            place = next.place;
+            dealt += 1;
+            bytes += match index_words(db, &next, &mut embed) {
+                Ok(bytes) => bytes,
+                Err(crate::Error::Search(SearchError::OtherText { .. })) => {
+                    self.reindex(db)?;
+                    return Ok(dealt);
+                }
+                Err(e) => return Err(e),
+            };
+        }
+        index_vectors(db, &*self.shared.embedder, &embed)?;
+        unindexed::remove_to(db, place)?;
+        let Queue { end, .. } = self.queue;
+        self.queue.done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
+        Ok(dealt)
+    }
+
+    fn reindex(&mut self, db: &Connection) -> Result<()> {
+        larder_search::clear(db)?;
+        unindexed::add_all(db)?;
+        let Queue { end, done } = Queue::load(db)?;
+        self.queue = Queue { end: end.max(self.queue.end), done };
+        Ok(())
+    }
+}
+
+/// Returns how many bytes that took in.
+fn index_words(db: &Connection, next: &Unindexed, embed: &mut Vec<Embed>) -> Result<usize> {
+    let Unindexed { document, indexed, .. } = next;
+    let old = match indexed {
+        Some(json) => Some(text_of(&parse(json)?)),
+        None => None,
+    };
+    let mut bytes = indexed.as_ref().map_or(0, String::len);
+    let Some(row) = documents::by_number(db, *document)? else {
+        if let Some(old) = &old {
+            larder_search::remove_text(db, *document, old)?;
+        }
+        larder_search::remove_vectors(db, *document)?;
+        return Ok(bytes);
+    };
+    bytes += row.json.len();
+    let text = text_of(&parse(&row.json)?);
+    if old.as_ref() != Some(&text) {
+        let collection = row.collection;
+        larder_search::put_text(db, *document, collection.as_str(), old.as_ref(), &text)?;
+        let Text { title, body } = text;
+        embed.push(Embed { document: *document, collection, text: format!("{title}\n{body}") });
+    }
+    Ok(bytes)
+}
+
+/// All in one call. A text that the embedder fails on, alone, has no vector from then on: that is a
+/// matter of this device alone, and stops nothing.
+fn index_vectors(db: &Connection, embedder: &dyn Embedder, embed: &[Embed]) -> Result<()> {
+    let together = vectors(embedder, embed).ok();
+    for (n, text) in embed.iter().enumerate() {
+        let Embed { document, collection, .. } = text;
+        let vector = match &together {
+            Some(vectors) => vectors.get(n).cloned(),
+            None => vectors(embedder, std::slice::from_ref(text)).ok().and_then(|mut v| v.pop()),
+        };
+        let put = vector.map(|vector| {
+            larder_search::put_vector(db, embedder.id(), *document, collection.as_str(), &vector)
+        });
+        match put {
+            Some(Ok(())) => {}
+            Some(Err(e @ SearchError::Storage(_))) => return Err(e.into()),
+            None | Some(Err(_)) => larder_search::remove_vector(db, embedder.id(), *document)?,
+        }
+    }
+    Ok(())
+}
+
+fn vectors(
+    embedder: &dyn Embedder,
+    embed: &[Embed],
+) -> std::result::Result<Vec<Vec<f32>>, EmbedError> {
+    if embed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
+    let vectors = embedder.embed_batch(&texts)?;
+    if vectors.len() != embed.len() {
+        let message = "it returned another number of vectors than it was given texts";
+        return Err(EmbedError(message.into()));
+    }
+    Ok(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use larder_types::{Entropy, ObjectId, Timestamp};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::durability_tests::Counter;
+    use crate::{Environment, Profile, ProfileOptions, Query, UnitOfWork};
+
+    struct World(AtomicU64);
+
+    impl Environment for World {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_700_000_000_000)
+        }
+
+        fn entropy(&self) -> Box<dyn Entropy> {
+            Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
+        }
+    }
+
+    const WORDS: [&str; 4] = ["apple", "pear", "plum", "fig"];
+    const OBJECTS: u8 = 5;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put(u8, usize),
+        Delete(u8),
+        Index(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..OBJECTS, 0..WORDS.len()).prop_map(|(object, word)| Step::Put(object, word)),
+            (0..OBJECTS).prop_map(Step::Delete),
+            (1..4_usize).prop_map(Step::Index),
+        ];
+        proptest::collection::vec(step, 1..40)
+    }
+
+    fn space() -> (Space, SpaceWriter) {
+        let world = Arc::new(World(AtomicU64::new(1)));
+        let profile = Profile::in_memory(world, ProfileOptions::default()).unwrap();
+        profile.create_space(&"personal:me".parse().unwrap()).unwrap()
+    }
+
+    fn commit(writer: &mut SpaceWriter, fill: impl FnOnce(&mut UnitOfWork)) {
+        let mut unit = UnitOfWork::new();
+        fill(&mut unit);
+        writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    }
+
+    fn put(writer: &mut SpaceWriter, object: ObjectId, text: &str) {
+        commit(writer, |unit| {
+            unit.put("notes", object, &json!({"text": text})).unwrap();
+        });
+    }
+
+    /// Rows in the index of words, which is sound in itself.
+    fn rows(writer: &mut SpaceWriter) -> usize {
+        let db = writer.connection().unwrap();
+        let count = writer.write(db, |tx, _| {
+            let check = "INSERT INTO search_text (search_text) VALUES ('integrity-check')";
+            tx.execute_batch(check).unwrap();
+            let count = "SELECT count(*) FROM search_documents";
+            Ok(tx.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap())
+        });
+        usize::try_from(count.unwrap()).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn the_indexes_follow_whatever_is_written_between(steps in steps()) {
+            let (space, mut writer) = space();
+            let mut now = std::collections::BTreeMap::new();
+            let mut fresh = 0;
+            for step in steps {
+                match step {
+                    Step::Put(n, word) => {
+                        let next = || { fresh += 1; (ObjectId::new([fresh; 16]), word) };
+                        let (object, last) = now.entry(n).or_insert_with(next);
+                        put(&mut writer, *object, WORDS[word]);
+                        *last = word;
+                    }
+                    Step::Delete(n) => if let Some((object, _)) = now.remove(&n) {
+                        commit(&mut writer, |unit| { unit.delete(object); });
+                    },
+                    Step::Index(count) => {
+                        let before = rows(&mut writer);
+                        let dealt = writer.index(count).unwrap();
+                        prop_assert!(rows(&mut writer) + dealt >= before, "it was built anew");
+                    }
+                }
+                for word in WORDS {
+                    for found in space.search(&Query::text(word)).unwrap() {
+                        let object = found.document.object;
+                        prop_assert!(now.values().any(|(live, _)| *live == object));
+                    }
+                }
+            }
+            while writer.index(2).unwrap() > 0 {}
+            prop_assert!(space.awaits_index().is_none() && writer.unindexed() == 0);
+            prop_assert_eq!(rows(&mut writer), now.len());
+            prop_assert_eq!(space.status().unwrap().unindexed, 0);
+            for (n, word) in WORDS.iter().enumerate() {
+                let db = space.shared.pool.reader().unwrap();
+                let hits = larder_search::query_text(&db, word, None, 100).unwrap();
+                prop_assert_eq!(hits.len(), now.values().filter(|(_, last)| *last == n).count());
+                let found = space.search(&Query::similar(*word)).unwrap();
+                prop_assert_eq!(found.len(), now.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_that_holds_another_text_is_built_anew() {
+        let (space, mut writer) = space();
+        for n in 0..3 {
+            put(&mut writer, ObjectId::new([n; 16]), WORDS[usize::from(n)]);
+        }
+        while writer.index(2).unwrap() > 0 {}
+        let damage = "UPDATE search_documents SET digest = zeroblob(32)";
+        let db = writer.connection().unwrap();
+        let damaged = writer.write(db, |tx, _| {
+            tx.execute_batch(damage).unwrap();
+            Ok(())
+        });
+        damaged.unwrap();
+        put(&mut writer, ObjectId::new([0; 16]), "fig");
+        while writer.index(2).unwrap() > 0 {}
+        assert_eq!(rows(&mut writer), 3);
+        let found = |word| space.search(&Query::text(word)).unwrap().len();
+        assert_eq!(WORDS.map(found), [0, 1, 1, 1]);
+    }
+}

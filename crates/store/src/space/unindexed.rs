@@ -1,0 +1,86 @@
+//! Documents that the search indexes are behind with: written with what changes a document, taken
+//! out with what indexes it.
+
+use rusqlite::{Connection, params};
+
+use crate::error::StoreError;
+use crate::sql::{Uint, execute, first, one};
+
+const PART: &str = "unindexed";
+
+/// A document to be indexed anew, or to be taken out of the indexes if it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unindexed {
+    /// Its place in the queue.
+    pub place: i64,
+    /// Its local number.
+    pub document: i64,
+    /// The JSON that its words in the index are of, if it has any there.
+    pub indexed: Option<String>,
+}
+
+/// Puts a document into the queue at `place`, which is beyond all others, unless it is there
+/// already. `indexed` is the JSON it had before the change at hand, if it was there before. Returns
+/// whether it was put there.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unindexed`.
+pub fn add(
+    conn: &Connection,
+    place: i64,
+    document: i64,
+    indexed: Option<&str>,
+) -> Result<bool, StoreError> {
+    let sql = "INSERT OR IGNORE INTO unindexed (place, document, indexed) VALUES (?1, ?2, ?3)";
+    Ok(execute(conn, PART, sql, params![place, document, indexed])? > 0)
+}
+
+/// Puts all documents into the queue, as if no words of any were indexed.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unindexed`.
+pub fn add_all(conn: &Connection) -> Result<(), StoreError> {
+    execute(conn, PART, "UPDATE unindexed SET indexed = NULL", [])?;
+    let sql = "INSERT OR IGNORE INTO unindexed (document) SELECT document FROM documents";
+    execute(conn, PART, sql, []).map(drop)
+}
+
+/// The first in the queue behind `after` (0 to begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `unindexed`.
+pub fn next(conn: &Connection, after: i64) -> Result<Option<Unindexed>, StoreError> {
+    let sql = "SELECT place, document, indexed FROM unindexed WHERE place > ?1
+               ORDER BY place LIMIT 1";
+    first(conn, PART, sql, [after], |row| {
+        Ok(Unindexed { place: row.get(0)?, document: row.get(1)?, indexed: row.get(2)? })
+    })
+}
+
+/// Takes all up to `place` out of the queue.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unindexed`.
+pub fn remove_to(conn: &Connection, place: i64) -> Result<(), StoreError> {
+    execute(conn, PART, "DELETE FROM unindexed WHERE place <= ?1", [place]).map(drop)
+}
+
+/// The first and the last place in the queue; `None` if it is empty.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unindexed`.
+pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>, StoreError> {
+    let sql = "SELECT (SELECT min(place) FROM unindexed), (SELECT max(place) FROM unindexed)";
+    one(conn, PART, sql, [], |row| {
+        Ok(Option::zip(row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
+    })
+}
+
+/// How many documents are in the queue.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unindexed`.
+pub fn count(conn: &Connection) -> Result<u64, StoreError> {
+    one(conn, PART, "SELECT count(*) FROM unindexed", [], |row| row.get::<_, Uint>(0))
+        .map(|count| count.0)
+}
