@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
 /// Outside packages that only some of ours may name, so that one crate answers for each of them.
 const KEEPERS: &[(&str, &[&str])] = &[
     ("automerge", &["larder-document"]),
+    ("fastcdc", &["larder-engine"]),
     ("rusqlite", &["larder-pages", "larder-store", "larder-search", "larder-engine"]),
     ("sqlite-vec", &["larder-pages", "larder-search"]),
     ("mdns-sd", &["larder-transport"]),

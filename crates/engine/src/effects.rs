@@ -106,6 +106,9 @@ impl WriterState {
         effects: &mut Effects,
     ) -> Result<sections::State> {
         let metadata = opened.metadata;
+        if metadata.kind == kind::BLOB {
+            return crate::blobs::take(db, &origin, &opened.body);
+        }
         if !(kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE).contains(&metadata.kind) {
             return Ok(sections::State::Kept);
         }

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use larder_document::{DocumentError, Heads, Object};
-use larder_types::{CloseCode, ObjectId};
+use larder_types::{BlobId, CloseCode, ObjectId};
 
 /// Result of this crate's operations.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -88,6 +88,17 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// Chunks of a blob are not on this device.
+    #[error(
+        "{missing} of the chunks of blob {id} are not on this device yet: fetch it while a device \
+         that has it is connected"
+    )]
+    BlobNotHere {
+        /// Which blob.
+        id: BlobId,
+        /// How many of its chunks are missing.
+        missing: u64,
+    },
     /// There is one already.
     #[error("{0}")]
     AlreadyExists(String),

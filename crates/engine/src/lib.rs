@@ -10,6 +10,7 @@
 
 mod answer;
 mod apply;
+mod blobs;
 mod commit;
 mod copies;
 #[cfg(test)]
@@ -46,6 +47,9 @@ mod writer;
 
 pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
+pub use blobs::{
+    BlobAdding, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Collected, NewBlob, NewManifest,
+};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use index::IndexMark;
@@ -58,6 +62,7 @@ pub use larder_log::act::Enrolment;
 pub use larder_log::{Batch, Receipt, entry_hash};
 pub use larder_pages::Error as PagesError;
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
+pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,

@@ -313,6 +313,7 @@ impl Profile {
         SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
         let signed = End { size: row.mirror_seq, root: row.mirror_root };
         let mut writer = SpaceWriter::open(&shared, signed)?;
+        writer.sweep_staged()?;
         // A wish that cannot be kept now is one for the next time.
         let _ = writer.check_key_age();
         Ok((writer.space(), Some(writer)))

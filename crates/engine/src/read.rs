@@ -366,6 +366,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::DOCUMENT_CREATE => "create",
         kind::DOCUMENT_CHANGE => "change",
         kind::DOCUMENT_DELETE => "delete",
+        kind::BLOB => "blob",
         kind::GENESIS => "genesis",
         kind::ENROLMENT => "enrolment",
         kind::EPOCH => "epoch",

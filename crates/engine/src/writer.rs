@@ -88,6 +88,16 @@ impl SpaceWriter {
         self.write(db, work)
     }
 
+    /// [`SpaceWriter::transact`] for what signs nothing, and is done even if nothing is signed any
+    /// more.
+    pub(crate) fn record<T>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
+    ) -> Result<T> {
+        let db = self.connection()?;
+        self.write(db, work)
+    }
+
     /// [`SpaceWriter::transact`] for what must be recorded even if nothing is signed any more.
     pub(crate) fn write<T>(
         &mut self,

@@ -48,6 +48,13 @@ impl ControlSecret {
         mask
     }
 
+    /// Where this space's blobs are cut into chunks: a seed for the chunker, so that the lengths of
+    /// chunks say less of what they hold to who lacks the secret.
+    pub fn blob_cut(&self) -> u64 {
+        let secret = hkdf_sha256(self.0.expose(), &[], labels::BLOB_CUT);
+        secret.expose().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// What CONTROL sections are sealed under.
     pub fn section_secret(&self) -> Secret<32> {
         hkdf_sha256(self.0.expose(), &[], labels::CONTROL_SECTION)

@@ -46,6 +46,31 @@ pub enum SectionError {
     },
 }
 
+/// Why a blob's manifest or chunk was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// Not a canonical manifest.
+    #[error("the manifest is not readable: {0}")]
+    Decode(#[from] DecodeError),
+    /// Made by a newer version of this program.
+    #[error(
+        "the blob is of version {v} and suite {suite}, which this program cannot read: update it"
+    )]
+    Newer {
+        /// The manifest's version.
+        v: u8,
+        /// Its suite.
+        suite: u16,
+    },
+    /// It says something no manifest may say.
+    #[error("the manifest is not valid: {0}")]
+    Invalid(&'static str),
+    /// A sealed chunk does not open, or to something else than the manifest says.
+    #[error("a chunk is not what the blob's manifest says")]
+    DoesNotOpen,
+}
+
 /// Why an entry could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -32,6 +32,16 @@ pub(crate) const BAND_COMMITMENT: &[u8] = b"larder/band-commitment/v0";
 pub(crate) const BAND_LOWER: &[u8] = b"larder/band-lower/v0";
 /// Derives the next step's secret of a band.
 pub(crate) const STEP: &[u8] = b"larder/step/v0";
+/// A blob's id, from its manifest.
+pub(crate) const BLOB_ID: &[u8] = b"larder/blob-id/v0";
+/// Digest of a blob's sealed chunk.
+pub(crate) const BLOB_CHUNK: &[u8] = b"larder/blob-chunk/v0";
+/// Associated data of a blob's chunk.
+pub(crate) const BLOB_AD: &[u8] = b"larder/blob-ad/v0";
+/// Digest of a blob's opened chunk, which never leaves the device.
+pub(crate) const BLOB_PLAIN: &[u8] = b"larder/blob-plain/v0";
+/// Derives from the control secret where a space's blobs are cut.
+pub(crate) const BLOB_CUT: &[u8] = b"larder/blob-cut/v0";
 /// HPKE info of an epoch's envelope.
 pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
 
@@ -59,6 +69,11 @@ mod tests {
             BAND_LOWER,
             STEP,
             EPOCH_ENVELOPE,
+            BLOB_ID,
+            BLOB_CHUNK,
+            BLOB_AD,
+            BLOB_PLAIN,
+            BLOB_CUT,
         ];
         for (i, one) in all.iter().enumerate() {
             let row = format!("| `{}` |", std::str::from_utf8(one).unwrap());

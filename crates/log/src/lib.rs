@@ -9,6 +9,7 @@
 pub mod ack;
 pub mod act;
 mod batch;
+pub mod blob;
 pub mod checkpoint;
 mod entry;
 pub mod epoch;
@@ -25,8 +26,8 @@ mod section;
 pub use batch::{Batch, BatchEntry, Payload, VerifiedBatch, VerifiedEntry};
 pub use entry::{Entry, EntryBuilder};
 pub use error::{
-    BatchError, DisclosureError, EntryError, EpochError, HeaderError, NoteError, SectionError,
-    VoidReason,
+    BatchError, BlobError, DisclosureError, EntryError, EpochError, HeaderError, NoteError,
+    SectionError, VoidReason,
 };
 pub use header::{Dep, Header, VERSION, entry_hash};
 pub use metadata::{DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind};

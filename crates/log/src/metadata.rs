@@ -15,6 +15,8 @@ pub mod kind {
     pub const DOCUMENT_CHANGE: u16 = 2;
     /// A document's tombstone.
     pub const DOCUMENT_DELETE: u16 = 3;
+    /// A blob's manifest: [`crate::blob::Manifest`].
+    pub const BLOB: u16 = 4;
     /// [`crate::act::Genesis`].
     pub const GENESIS: u16 = 16;
     /// [`crate::act::Enrolment`].

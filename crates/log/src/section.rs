@@ -341,7 +341,7 @@ fn decompress(frame: &[u8]) -> std::io::Result<Zeroizing<Vec<u8>>> {
 /// The Padmé length: at most 12 % above `len`, and it tells O(log log len) bits about it
 /// (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with
 /// PURBs", 2019).
-fn padme(len: usize) -> usize {
+pub(crate) fn padme(len: usize) -> usize {
     if len < 2 {
         return len;
     }

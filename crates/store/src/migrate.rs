@@ -80,6 +80,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 2, "search"),
         migration!("space", 3, "copies"),
         migration!("space", 4, "unindexed"),
+        migration!("space", 5, "blobs"),
     ],
 };
 

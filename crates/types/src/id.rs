@@ -114,7 +114,12 @@ id!(
     32
 );
 id!(/** A person or agent admitted to a space. */ MemberId, 16);
-id!(/** A document, event or blob. */ ObjectId, 16);
+id!(
+    /** A blob: the hash of its manifest, which names its content. */
+    BlobId,
+    32
+);
+id!(/** A document or event. */ ObjectId, 16);
 id!(/** Chosen by the app to tie units of work together. */ CorrelationId, 16);
 id!(/** Chosen by the app: a unit with a key seen before is not done again. */ IdempotencyKey, 16);
 
@@ -122,6 +127,12 @@ random_id!(MemberId);
 random_id!(ObjectId);
 random_id!(CorrelationId);
 random_id!(IdempotencyKey);
+
+impl From<Hash> for BlobId {
+    fn from(hash: Hash) -> Self {
+        Self(hash.0)
+    }
+}
 
 impl From<EntryHash> for EpochId {
     fn from(hash: EntryHash) -> Self {

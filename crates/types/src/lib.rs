@@ -17,8 +17,8 @@ pub use close::CloseCode;
 pub use entropy::Entropy;
 pub use hex::{FromHexError, hex, unhex};
 pub use id::{
-    CorrelationId, DeviceId, EntryHash, EpochId, Hash, IdempotencyKey, MemberId, ObjectId, SpaceId,
-    TransportId,
+    BlobId, CorrelationId, DeviceId, EntryHash, EpochId, Hash, IdempotencyKey, MemberId, ObjectId,
+    SpaceId, TransportId,
 };
 pub use name::{CollectionName, NameError, SpaceKind, SpaceName};
 pub use time::{Clock, Timestamp};

@@ -97,6 +97,17 @@ limits! {
     REKEY_AGE_MS: u64 = 31_536_000_000, "milliseconds", false, "Age at which a space's at-rest key is renewed: 365 days.";
     REKEY_STEP_PAGES: u32 = 256, "pages", false, "Pages copied between two transactions while a space's at-rest key is renewed.";
     SEARCH_RESULTS_MAX: usize = 1000, "results", false, "Results of one search.";
+    BLOB_BYTES_MAX: u64 = 17_179_869_184, "bytes", true, "A blob.";
+    BLOB_CHUNKS_MAX: usize = 128 << 10, "chunks", true, "Chunks of one blob.";
+    BLOB_CHUNK_BYTES_MIN: usize = 128 << 10, "bytes", false, "A chunk as this version cuts it, but for the last one of a blob.";
+    BLOB_CHUNK_BYTES_MEAN: usize = 256 << 10, "bytes", false, "A chunk as this version cuts it, on average.";
+    BLOB_CHUNK_BYTES_MAX: usize = 1 << 20, "bytes", true, "A chunk of a blob before it is sealed.";
+    BLOB_NAME_BYTES_MAX: usize = 255, "bytes", true, "A blob's name.";
+    BLOB_MEDIA_TYPE_BYTES_MAX: usize = 128, "bytes", true, "A blob's media type.";
+    BLOB_STAGED_BYTES_TARGET: usize = 4 << 20, "bytes", false, "Sealed chunks after which a part of a blob that is being added is written.";
+    BLOB_REQUESTS_MAX: usize = 8, "chunks", false, "Chunks asked of one peer and not yet stored here.";
+    BLOB_LACKED_MAX: usize = 4096, "chunks", false, "Chunks that a peer asked for in vain and is told of when they come.";
+    BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
 }
 
 #[cfg(test)]
@@ -112,6 +123,12 @@ mod tests {
             assert!(ENTRY_BYTES_MAX < ENTRY_OPENED_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX + HEADER_BYTES_MAX < FRAME_BYTES_MAX);
             assert!(KEEP_ALIVE_MS < IDLE_MS_MAX);
+            assert!(BLOB_CHUNKS_MAX as u64 * BLOB_CHUNK_BYTES_MIN as u64 >= BLOB_BYTES_MAX);
+            // A chunk in a manifest: its length, its digest and its key.
+            assert!(BLOB_CHUNKS_MAX * (6 + 34 + 34) < SECTION_BYTES_MAX);
+            // A chunk is sealed as one piece, padding included.
+            assert!(BLOB_CHUNK_BYTES_MAX.is_power_of_two());
+            assert!(BLOB_CHUNK_BYTES_MAX <= SECTION_CHUNK_BYTES);
         }
     }
 }

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod blobs;
 mod copies;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -7,6 +7,7 @@ use larder_types::{Clock, CollectionName, EntryHash, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::{Part, StoreError};
+use crate::space::blobs;
 use crate::space::logs::LogId;
 use crate::sql::{Uint, all, cached, execute, first, one, parsed};
 
@@ -96,7 +97,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Document> {
 /// Writes a document, new or changed. Returns its local number.
 ///
 /// # Errors
-/// [`StoreError::Write`] of `documents`.
+/// [`StoreError::Write`] of `documents` or `blob_names`.
 pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
     // Not an upsert: that makes SQLite open a savepoint for each row, a quarter of all the work of
     // writing small documents.
@@ -120,7 +121,9 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
         return insert(conn, new);
     }
     let sql = "SELECT document FROM documents WHERE object = ?1";
-    one(conn, PART, sql, [new.object.as_bytes()], |row| row.get(0))
+    let document = one(conn, PART, sql, [new.object.as_bytes()], |row| row.get(0))?;
+    blobs::name(conn, document, new.json, false)?;
+    Ok(document)
 }
 
 /// Writes a document that is not there yet. Returns its local number, which no other has, and
@@ -153,7 +156,9 @@ pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreErro
         new.automerge,
     ];
     execute(conn, PART, sql, params)?;
-    Ok(conn.last_insert_rowid())
+    let document = conn.last_insert_rowid();
+    blobs::name(conn, document, new.json, true)?;
+    Ok(document)
 }
 
 /// Removes a document. Returns the local number it had, or `None` if there was none.
@@ -165,6 +170,7 @@ pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, Store
     let found = first(conn, PART, sql, [object.as_bytes()], |row| row.get(0))?;
     if let Some(document) = found {
         execute(conn, PART, "DELETE FROM documents WHERE document = ?1", [document])?;
+        blobs::unname(conn, document)?;
     }
     Ok(found)
 }

@@ -4,6 +4,7 @@
 //! what was appended is never changed but for a section's payload and state; `transactions` is in
 //! causal order, because that is the order in which they were applied.
 
+pub mod blobs;
 pub mod control;
 pub mod copies;
 pub mod documents;

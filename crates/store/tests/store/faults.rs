@@ -1,15 +1,16 @@
 //! Every write that fails names its part and leaves nothing behind.
 
 use crate::fixture::{batch, clock, device, dump, object, space, tables};
-use larder_log::Payload;
+use larder_crypto::Secret;
+use larder_log::{Payload, blob};
 use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
-use larder_store::space::{self, control, copies, documents, logs, sections, tombstones};
+use larder_store::space::{self, blobs, control, copies, documents, logs, sections, tombstones};
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, commit, savepoint};
 use larder_types::{
-    EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, SpaceId, Timestamp, TransportId,
+    BlobId, EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, SpaceId, Timestamp, TransportId,
 };
 use rusqlite::Connection;
 
@@ -28,7 +29,9 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let about = About { kind: 1, object: Some(object(n)), clock: clock(1) };
     sections::settle(conn, place, State::Applied, Some(&about))?;
     let stamp = documents::Stamp { log: log.log, seq: 1, clock: clock(1) };
-    let json = format!(r#"{{"path":"{n}.md","text":"{}"}}"#, "x".repeat(9000));
+    let id = BlobId::new([n; 32]);
+    let text = "x".repeat(9000);
+    let json = format!(r#"{{"path":"{n}.md","photo":{{"$blob":"{id}"}},"text":"{text}"}}"#);
     documents::put(
         conn,
         &documents::NewDocument {
@@ -67,6 +70,23 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
         signature: [n; 64],
     };
     control::put_ack(conn, &ack)?;
+    let new = blobs::NewBlob {
+        id: &id,
+        log: log.log,
+        seq: 1,
+        added: Timestamp(1),
+        size: 9,
+        media_type: "image/png",
+        name: None,
+    };
+    let key = Secret::new([n; 32]);
+    let chunk = |n: u8| blob::Chunk { len: 9, digest: Hash::new([n; 32]), key: key.clone() };
+    blobs::insert(conn, &new, &[chunk(n), chunk(n.wrapping_add(100))])?;
+    for (n, staged) in [(n, false), (n.wrapping_add(200), true)] {
+        let digest = Hash::new([n; 32]);
+        let new = blobs::NewChunk { digest, sealed: filler.clone(), opened: None };
+        assert!(blobs::put_chunk(conn, &new, staged)?);
+    }
     copies::set_path(conn, &ObjectId::new([n; 16]), &[ObjectId::new([n + 1; 16])])?;
     let epoch = control::Epoch {
         epoch: EpochId::new([n; 32]),
