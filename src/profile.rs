@@ -91,9 +91,9 @@ impl Profile {
         Self::with(move || larder_engine::Profile::in_memory(Arc::new(System), options)).await
     }
 
-    /// Whether there is a profile in `dir`.
+    /// Whether there is a profile in `dir`. A directory that cannot be looked into has none.
     pub fn exists(dir: impl AsRef<Path>) -> bool {
-        larder_engine::Profile::exists(dir.as_ref())
+        larder_engine::Profile::exists(&System, dir.as_ref()).unwrap_or(false)
     }
 
     /// Ends what runs in the background, tells the peers, and closes every file. What was

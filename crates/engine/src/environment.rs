@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use larder_pages::{Files, SystemFiles};
 use larder_types::{Entropy, Timestamp};
 
 /// What a device takes from the world around it. The façade hands in the real one; a simulation
@@ -9,8 +12,9 @@ pub trait Environment: Send + Sync + 'static {
     /// A source of unpredictable bytes, fit for keys.
     fn entropy(&self) -> Box<dyn Entropy>;
 
-    /// The SQLite VFS below the encrypting one; `None` is the operating system's.
-    fn lower_vfs(&self) -> Option<&str> {
-        None
+    /// The disk that profiles are on; the operating system's unless told. It is asked for when a
+    /// profile is made or opened.
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(SystemFiles::default())
     }
 }

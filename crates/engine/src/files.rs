@@ -1,23 +1,20 @@
-//! The files of a profile: their names, which of them count, and who may use them.
+//! The files of a profile: their names, and which of them count.
 //!
 //! Invariants: `profile.key` names the profile's database, and its row for a space names the
 //! space's; a file that neither names is what a cut left, and counts for nothing.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 
 use larder_store::profile as table;
 use larder_types::SpaceId;
 
-use crate::profile::Access;
+use crate::dir::Dir;
 use crate::storage::Storage;
 use crate::{Error, Result, key_file};
 
 /// Where a profile's first database is made, before it gets its name.
 pub(crate) const PARTIAL: &str = "profile-new.db";
 pub(crate) const SPACES: &str = "spaces";
-const LOCK: &str = "lock";
 
 /// The profile's database of a generation: the first, and one for each purge.
 pub(crate) fn profile_db(generation: u32) -> String {
@@ -58,107 +55,51 @@ fn number_of(name: &str, stem: &str) -> Option<u32> {
 /// databases of its spaces than those the rows name. Whatever has another name is left alone, and
 /// so is everything of a space whose own file is not there.
 pub(crate) fn sweep(storage: &Storage, generation: u32, rows: &[table::Space]) -> Result<()> {
-    let Some(dir) = storage.path("") else { return Ok(()) };
+    let Some(dir) = storage.dir() else { return Ok(()) };
     let mut left = BTreeSet::new();
-    for name in names(&dir)? {
+    for name in dir.names("")? {
         let other = number_of(&name, "profile").filter(|number| *number != generation);
         left.extend(other.map(profile_db));
     }
-    for name in names(&dir.join(SPACES))? {
+    for name in dir.names(SPACES)? {
         let of_space = |row: &&table::Space| name.starts_with(&row.space.to_string());
         let Some(row) = rows.iter().find(of_space) else { continue };
         let file = number_of(&name, &row.space.to_string()).map(|n| space_db(&row.space, n));
-        let is_there = dir.join(&row.home.file).exists();
+        let is_there = dir.exists(&row.home.file)?;
         left.extend(file.filter(|file| is_there && *file != row.home.file));
     }
     if !left.is_empty() {
         // That `profile.key` names these no more must outlast a power failure once they are gone.
-        key_file::sync_dir(&dir).map_err(|e| Error::io(&dir, e))?;
+        dir.sync_names("")?;
     }
     for file in left {
         storage.remove(&file)?;
     }
-    key_file::remove_partial(&dir)
-}
-
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let read = || -> std::io::Result<Vec<String>> {
-        let names = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().flatten().collect())
-    };
-    read().map_err(|e| Error::io(dir, e))
+    key_file::remove_partial(dir)
 }
 
 /// Refuses a directory that holds a profile, or the rest of one: its key file is what opens it.
-pub(crate) fn check_vacant(dir: &Path) -> Result<()> {
-    if key_file::exists(dir) {
-        let message = format!("there is a profile in {} already", dir.display());
+pub(crate) fn check_vacant(dir: &Dir) -> Result<()> {
+    let shown = dir.path.display();
+    if key_file::exists(dir)? {
+        let message = format!("there is a profile in {shown} already");
         return Err(Error::AlreadyExists(message));
     }
-    if has_database(dir) || has_spaces(dir) {
+    if has_database(dir)? || has_spaces(dir)? {
         return Err(Error::Corrupt(format!(
-            "there is a profile in {} without its profile.key, and nothing opens it without that: \
-             restore the file from a backup, or choose another directory",
-            dir.display()
+            "there is a profile in {shown} without its profile.key, and nothing opens it without \
+             that: restore the file from a backup, or choose another directory"
         )));
     }
     Ok(())
 }
 
-fn has_database(dir: &Path) -> bool {
-    names(dir).is_ok_and(|names| names.iter().any(|name| number_of(name, "profile").is_some()))
+fn has_database(dir: &Dir) -> Result<bool> {
+    Ok(dir.names("")?.iter().any(|name| number_of(name, "profile").is_some()))
 }
 
-pub(crate) fn has_spaces(dir: &Path) -> bool {
-    fs::read_dir(dir.join(SPACES)).is_ok_and(|mut dir| dir.next().is_some())
-}
-
-/// Makes a directory and those above it, durably.
-pub(crate) fn make_dirs(dir: &Path) -> std::io::Result<()> {
-    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
-    let made: Vec<&Path> = dir.ancestors().take_while(is_new).collect();
-    fs::create_dir_all(dir)?;
-    for parent in made.iter().filter_map(|dir| dir.parent()) {
-        let here = parent.as_os_str().is_empty();
-        key_file::sync_dir(if here { Path::new(".") } else { parent })?;
-    }
-    Ok(())
-}
-
-pub(crate) fn lock(dir: &Path, access: Access) -> Result<Option<File>> {
-    let path: PathBuf = dir.join(LOCK);
-    let opened = match access {
-        Access::ReadWrite => File::options().create(true).truncate(false).write(true).open(&path),
-        Access::ReadOnly => File::open(&path),
-    };
-    let file = match opened {
-        Ok(file) => file,
-        // On a medium that cannot be written nobody writes.
-        Err(e) if access == Access::ReadOnly && e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::io(&path, e)),
-    };
-    let locked = match access {
-        Access::ReadWrite => file.try_lock(),
-        Access::ReadOnly => file.try_lock_shared(),
-    };
-    match locked {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(e)) => Err(Error::io(&path, e)),
-    }
-}
-
-/// Only its owner may enter the directory, where the operating system has the notion.
-pub(crate) fn private(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(dir, mode).map_err(|e| Error::io(dir, e))?;
-    }
-    key_file::sync_dir(dir).map_err(|e| Error::io(dir, e))
+pub(crate) fn has_spaces(dir: &Dir) -> Result<bool> {
+    Ok(!dir.names(SPACES)?.is_empty())
 }
 
 #[cfg(test)]

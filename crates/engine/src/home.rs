@@ -1,6 +1,5 @@
 //! Where a space's database is, what opens it, and what happens to it once another took its place.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,9 +49,14 @@ impl Home {
         }
     }
 
-    /// Where the file is; none for a space in memory.
-    pub(crate) fn path(&self) -> Option<PathBuf> {
-        self.file.storage.path(&self.file.name)
+    /// Bytes that it takes on disk; none for a space in memory.
+    pub(crate) fn bytes(&self) -> Result<Option<u64>> {
+        self.file.storage.bytes_of(&self.file.name)
+    }
+
+    /// Whether it is on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.file.storage.dir().is_some()
     }
 
     /// Opens a connection to it.

@@ -1,10 +1,6 @@
 //! `profile.key`: the profile key, sealed under a passphrase or under a key the host app keeps, and
 //! which of the profile's databases it opens.
 
-use std::fs;
-use std::io::Write;
-use std::path::Path;
-
 use larder_crypto::aead::XAes;
 use larder_crypto::password::Argon2Params;
 use larder_crypto::{Secret, password};
@@ -12,6 +8,7 @@ use larder_types::{Entropy, canonical};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
+use crate::dir::Dir;
 use crate::steps::{self, Step};
 use crate::{Error, Result};
 
@@ -90,14 +87,14 @@ impl Stretch {
 }
 
 /// Whether `dir` holds a profile.
-pub(crate) fn exists(dir: &Path) -> bool {
-    dir.join(FILE).exists()
+pub(crate) fn exists(dir: &Dir) -> Result<bool> {
+    dir.exists(FILE)
 }
 
 /// Writes a profile key to `dir`, sealed, in one step: a crash leaves the file as it was or as it
 /// is to be. An error leaves it open which of the two is there.
 pub(crate) fn write(
-    dir: &Path,
+    dir: &Dir,
     unlock: &Unlock,
     key: &ProfileKey,
     entropy: &mut dyn Entropy,
@@ -116,17 +113,14 @@ pub(crate) fn write(
     let context = Stretch::context(generation, stretch.as_ref());
     let wrapped = XAes::new(&wrapping).seal(entropy, &context, key.key.expose());
     let file = KeyFile { v: 0, suite: larder_crypto::SUITE, generation, stretch, wrapped };
-    write_atomically(dir, FILE, &canonical::encode(&file))
+    write_atomically(dir, &canonical::encode(&file))
 }
 
 /// Reads and opens the profile key. Nothing is written.
-pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<ProfileKey> {
-    let bytes = match fs::read(dir.join(FILE)) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::NotFound(format!("there is no profile in {}", dir.display())));
-        }
-        Err(e) => return Err(Error::io(&dir.join(FILE), e)),
+pub(crate) fn open(dir: &Dir, unlock: &Unlock) -> Result<ProfileKey> {
+    // One byte more tells a file that is too long.
+    let Some(bytes) = dir.read(FILE, FILE_BYTES_MAX + 1)? else {
+        return Err(Error::NotFound(format!("there is no profile in {}", dir.path.display())));
     };
     let damaged = |why: String| {
         Error::Corrupt(format!("{FILE} is damaged ({why}): restore it from a backup"))
@@ -161,34 +155,29 @@ pub(crate) fn open(dir: &Path, unlock: &Unlock) -> Result<ProfileKey> {
 }
 
 /// Removes what a write that was cut left.
-pub(crate) fn remove_partial(dir: &Path) -> Result<()> {
-    let partial = dir.join(PARTIAL);
-    match fs::remove_file(&partial) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&partial, e)),
-        _ => Ok(()),
-    }
+pub(crate) fn remove_partial(dir: &Dir) -> Result<()> {
+    dir.remove(PARTIAL)
 }
 
-fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let (target, partial) = (dir.join(name), dir.join(PARTIAL));
+fn write_atomically(dir: &Dir, bytes: &[u8]) -> Result<()> {
+    let (target, partial) = (dir.path_of(FILE), dir.path_of(PARTIAL));
     let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, &target)?;
+        dir.files.write_new(&partial, bytes)?;
+        dir.files.rename(&partial, &target)?;
         steps::reached(Step::KeyFileNamed)?;
-        sync_dir(dir)
+        dir.files.sync_dir(&dir.path)
     };
     write().map_err(|e| Error::io(&target, e))
 }
 
-/// Makes a rename or a new file in `dir` durable, where the operating system has the notion.
-pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { fs::File::open(dir)?.sync_all() } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use larder_pages::SystemFiles;
+
     use super::*;
 
     struct Zeros;
@@ -205,10 +194,14 @@ mod tests {
         Unlock::Passphrase(Zeroizing::new(text.to_owned()))
     }
 
+    fn on_disk(path: &Path) -> Dir {
+        Dir { files: Arc::new(SystemFiles::default()), path: path.to_owned() }
+    }
+
     fn written(unlock: &Unlock) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let key = ProfileKey { key: Secret::new([3; 32]), generation: 5, cost: Some(COST) };
-        write(dir.path(), unlock, &key, &mut Zeros).unwrap();
+        write(&on_disk(dir.path()), unlock, &key, &mut Zeros).unwrap();
         let bytes = fs::read(dir.path().join(FILE)).unwrap();
         (dir, bytes)
     }
@@ -219,7 +212,7 @@ mod tests {
             [(passphrase("soup"), Some(COST)), (Unlock::Key(Secret::new([4; 32])), None)]
         {
             let (dir, _) = written(&unlock);
-            let key = open(dir.path(), &unlock).unwrap();
+            let key = open(&on_disk(dir.path()), &unlock).unwrap();
             assert_eq!((key.key.expose(), key.generation, key.cost), (&[3; 32], 5, cost));
             assert!(!dir.path().join(PARTIAL).exists());
         }
@@ -234,7 +227,7 @@ mod tests {
             let mut other = bytes.clone();
             other[at] ^= 1;
             fs::write(&path, &other).unwrap();
-            assert!(open(dir.path(), &unlock).is_err(), "byte {at}");
+            assert!(open(&on_disk(dir.path()), &unlock).is_err(), "byte {at}");
         }
         let other = |file: KeyFile| canonical::encode(&file);
         let file = || canonical::decode::<KeyFile>(&bytes, FILE_BYTES_MAX).unwrap();
@@ -242,17 +235,20 @@ mod tests {
         let large = other(KeyFile { wrapped: vec![0; FILE_BYTES_MAX], ..file() });
         for damaged in [&[][..], &bytes[..bytes.len() - 1], &long, &large] {
             fs::write(&path, damaged).unwrap();
-            assert!(matches!(open(dir.path(), &unlock), Err(Error::Corrupt(_))));
+            assert!(matches!(open(&on_disk(dir.path()), &unlock), Err(Error::Corrupt(_))));
         }
         for unknown in [KeyFile { v: 1, ..file() }, KeyFile { suite: 0x7fff, ..file() }] {
             fs::write(&path, other(unknown)).unwrap();
-            assert!(matches!(open(dir.path(), &unlock), Err(Error::Invalid(_))));
+            assert!(matches!(open(&on_disk(dir.path()), &unlock), Err(Error::Invalid(_))));
         }
         // Another database than the one it was made for.
         fs::write(&path, other(KeyFile { generation: 4, ..file() })).unwrap();
-        assert!(matches!(open(dir.path(), &unlock), Err(Error::WrongPassphrase)));
+        assert!(matches!(open(&on_disk(dir.path()), &unlock), Err(Error::WrongPassphrase)));
         fs::write(&path, &bytes).unwrap();
-        open(dir.path(), &unlock).unwrap();
-        assert!(matches!(open(dir.path(), &passphrase("soap")), Err(Error::WrongPassphrase)));
+        open(&on_disk(dir.path()), &unlock).unwrap();
+        assert!(matches!(
+            open(&on_disk(dir.path()), &passphrase("soap")),
+            Err(Error::WrongPassphrase)
+        ));
     }
 }

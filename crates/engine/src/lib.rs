@@ -13,6 +13,7 @@ mod apply;
 mod blobs;
 mod commit;
 mod copies;
+mod dir;
 #[cfg(test)]
 mod durability_tests;
 mod effects;
@@ -60,7 +61,7 @@ pub use larder_document::{Conflict, DocumentError, Heads, Object};
 pub use larder_log::ack::Ack;
 pub use larder_log::act::Enrolment;
 pub use larder_log::{Batch, Receipt, entry_hash};
-pub use larder_pages::Error as PagesError;
+pub use larder_pages::{Error as PagesError, Files, Held, Lock, SystemFiles};
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
 pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};

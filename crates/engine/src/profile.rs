@@ -1,13 +1,13 @@
 //! One installation's home: its keys, its spaces, the peers it knows.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_crypto::password::Argon2Params;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey};
+use larder_pages::Held;
 use larder_search::{Embedder, HashedNgrams};
 use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
@@ -17,6 +17,7 @@ use larder_types::limits::PEER_ADDRESSES_MAX as ADDRESSES_MAX;
 use larder_types::{MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
 use rusqlite::Connection;
 
+use crate::dir::Dir;
 use crate::files::{self, PARTIAL, SPACES};
 use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
@@ -88,7 +89,7 @@ pub(crate) struct Inner {
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Held>>,
 }
 
 pub(crate) type Db = Arc<Mutex<Option<Connection>>>;
@@ -101,8 +102,11 @@ impl std::fmt::Debug for Profile {
 
 impl Profile {
     /// Whether `dir` holds a profile.
-    pub fn exists(dir: &Path) -> bool {
-        key_file::exists(dir)
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn exists(env: &dyn Environment, dir: &Path) -> Result<bool> {
+        key_file::exists(&Dir::new(env, dir))
     }
 
     /// Makes a profile in `dir`, which is created if need be.
@@ -117,19 +121,18 @@ impl Profile {
         options: ProfileOptions,
     ) -> Result<Self> {
         check_label(options.label.as_deref())?;
-        files::check_vacant(dir)?;
-        let spaces = dir.join(SPACES);
-        files::make_dirs(&spaces).map_err(|e| Error::io(&spaces, e))?;
-        files::private(dir)?;
-        let lock = files::lock(dir, Access::ReadWrite)?;
+        let dir = Dir::new(&*env, dir);
+        files::check_vacant(&dir)?;
+        dir.make(SPACES)?;
+        let lock = dir.lock(Access::ReadWrite)?;
         // Another process may have made one meanwhile.
-        files::check_vacant(dir)?;
+        files::check_vacant(&dir)?;
         let mut entropy = env.entropy();
         let key = Secret::random(&mut *entropy);
         let key = ProfileKey { key, generation: 0, cost: Some(options.passphrase_cost) };
-        key_file::write(dir, unlock, &key, &mut *entropy)?;
+        key_file::write(&dir, unlock, &key, &mut *entropy)?;
         let storage = if options.plain_control {
-            Storage::Plain { dir: dir.to_owned() }
+            Storage::Plain { dir }
         } else {
             Storage::disk(&*env, dir, false)?
         };
@@ -148,21 +151,22 @@ impl Profile {
         access: Access,
         options: ProfileOptions,
     ) -> Result<Self> {
-        if !key_file::exists(dir) {
-            return Err(Error::NotFound(format!("there is no profile in {}", dir.display())));
+        let dir = Dir::new(&*env, dir);
+        if !key_file::exists(&dir)? {
+            return Err(Error::NotFound(format!("there is no profile in {}", dir.path.display())));
         }
-        let lock = files::lock(dir, access)?;
-        let key = key_file::open(dir, unlock)?;
-        let file = dir.join(files::profile_db(key.generation));
-        let is_new = key.generation == 0 && !files::has_spaces(dir);
-        if !file.exists() && (!is_new || access == Access::ReadOnly) {
+        let lock = dir.lock(access)?;
+        let key = key_file::open(&dir, unlock)?;
+        let file = files::profile_db(key.generation);
+        let is_new = key.generation == 0 && !files::has_spaces(&dir)?;
+        if !dir.exists(&file)? && (!is_new || access == Access::ReadOnly) {
             return Err(Error::Corrupt(format!(
                 "{} is missing though the profile has spaces: restore it from a backup",
-                file.display()
+                dir.path_of(&file).display()
             )));
         }
         let storage = if options.plain_control {
-            Storage::Plain { dir: dir.to_owned() }
+            Storage::Plain { dir }
         } else {
             Storage::disk(&*env, dir, access == Access::ReadOnly)?
         };
@@ -188,7 +192,7 @@ impl Profile {
         access: Access,
         profile_key: &ProfileKey,
         options: ProfileOptions,
-        lock: Option<File>,
+        lock: Option<Held>,
     ) -> Result<Self> {
         let ProfileKey { key: profile_key, generation, cost } = profile_key;
         let key = vault::profile_db_key(profile_key);
@@ -255,10 +259,7 @@ impl Profile {
 
     /// Where it is on disk; none for a profile in memory.
     pub fn dir(&self) -> Option<&Path> {
-        match &self.inner.storage {
-            Storage::Disk { dir, .. } | Storage::Plain { dir } => Some(dir),
-            Storage::Memory { .. } => None,
-        }
+        self.inner.storage.dir().map(|dir| dir.path.as_path())
     }
 
     /// The clock and randomness it was opened with.
@@ -546,12 +547,9 @@ fn set_up(
     vault: &Vault,
     label: Option<&str>,
 ) -> Result<()> {
-    let (Some(target), Some(partial)) =
-        (storage.path(&files::profile_db(0)), storage.path(PARTIAL))
-    else {
-        return Ok(());
-    };
-    if target.exists() {
+    let Some(dir) = storage.dir() else { return Ok(()) };
+    let target = files::profile_db(0);
+    if dir.exists(&target)? {
         return Ok(());
     }
     storage.remove(PARTIAL)?;
@@ -561,11 +559,8 @@ fn set_up(
     let written = |source| StoreError::Write { part: "connection", source };
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(written)?;
     db.close().map_err(|(_, source)| written(source))?;
-    let put = fs::rename(&partial, &target).and_then(|()| match target.parent() {
-        Some(dir) => key_file::sync_dir(dir),
-        None => Ok(()),
-    });
-    put.map_err(|e| Error::io(&target, e))
+    dir.rename(PARTIAL, &target)?;
+    dir.sync_names("")
 }
 
 fn check_label(label: Option<&str>) -> Result<()> {

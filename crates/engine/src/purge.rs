@@ -15,6 +15,7 @@ use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
 use rusqlite::Connection;
 
+use crate::dir::Dir;
 use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
 use crate::pairing::joining_purpose;
@@ -64,7 +65,7 @@ impl Profile {
         let options = ProfileOptions::default();
         let profile = Self::open(env, dir, unlock, Access::ReadWrite, options)?;
         let purge = Purge::begin(&profile.inner)?;
-        let purged = purge.run(dir, new.unwrap_or(unlock), progress);
+        let purged = purge.run(new.unwrap_or(unlock), progress);
         let closed = profile.close();
         let purged = purged?;
         closed.map(|()| purged)
@@ -74,6 +75,7 @@ impl Profile {
 struct Purge<'a> {
     inner: &'a Arc<Inner>,
     storage: &'a Storage,
+    dir: &'a Dir,
     key: ProfileKey,
     vault: Vault,
     rows: Vec<table::Space>,
@@ -84,8 +86,9 @@ impl<'a> Purge<'a> {
     fn begin(inner: &'a Arc<Inner>) -> Result<Self> {
         let storage = &inner.storage;
         let generation = inner.generation.checked_add(1).filter(|_| storage.has_keys());
-        let generation =
-            generation.ok_or_else(|| Error::Invalid("this profile cannot be purged".into()))?;
+        let (Some(generation), Some(dir)) = (generation, storage.dir()) else {
+            return Err(Error::Invalid("this profile cannot be purged".into()));
+        };
         let now = inner.env.now();
         let rows = inner.write_db(|db| {
             table::set_setting(db, PURGE_WISHED, &now.0.to_be_bytes())?;
@@ -95,15 +98,10 @@ impl<'a> Purge<'a> {
         let key = Secret::random(&mut *inner.env.entropy());
         let vault = Vault::of_profile(&key);
         let key = ProfileKey { key, generation, cost: inner.cost };
-        Ok(Self { inner, storage, key, vault, rows })
+        Ok(Self { inner, storage, dir, key, vault, rows })
     }
 
-    fn run(
-        &self,
-        dir: &Path,
-        unlock: &Unlock,
-        progress: &mut dyn FnMut(PurgeProgress),
-    ) -> Result<Purged> {
+    fn run(&self, unlock: &Unlock, progress: &mut dyn FnMut(PurgeProgress)) -> Result<Purged> {
         let written = self.write_anew(progress);
         if written.is_err() {
             // The new files count for nothing without a key file that names them.
@@ -112,7 +110,7 @@ impl<'a> Purge<'a> {
         let (homes, pages) = written?;
         self.inner.close_db()?;
         // From here on it is the key file that says which files count, even after an error.
-        key_file::write(dir, unlock, &self.key, &mut *self.inner.env.entropy())?;
+        key_file::write(self.dir, unlock, &self.key, &mut *self.inner.env.entropy())?;
         step(Step::KeyFileWritten)?;
         files::sweep(self.storage, self.key.generation, &homes)?;
         step(Step::Removed)?;
@@ -244,6 +242,6 @@ impl Tally<'_> {
 
 /// About how many pages a file has; what is only in its WAL is counted when it is copied.
 fn pages_of(storage: &Storage, file: &str) -> u64 {
-    let metadata = storage.path(file).and_then(|path| std::fs::metadata(path).ok());
-    metadata.map_or(0, |metadata| metadata.len() / 4096)
+    let bytes = storage.dir().and_then(|dir| dir.size(file).ok());
+    bytes.map_or(0, |bytes| bytes / 4096)
 }

@@ -262,14 +262,7 @@ impl Space {
             forked: log.stopped.is_some(),
         });
         let logs = logs.collect();
-        let file_bytes = match self.shared.home().path() {
-            Some(file) => [file.clone(), file.with_extension("db-wal")]
-                .iter()
-                .filter_map(|file| std::fs::metadata(file).ok())
-                .map(|metadata| metadata.len())
-                .sum(),
-            None => counts.database_bytes,
-        };
+        let file_bytes = self.shared.home().bytes()?.unwrap_or(counts.database_bytes);
         Ok(SpaceStatus {
             name: self.name().clone(),
             id: self.id(),

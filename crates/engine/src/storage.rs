@@ -1,7 +1,6 @@
 //! Where databases are: encrypted files, or memory.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use larder_crypto::Secret;
@@ -9,29 +8,30 @@ use larder_pages::{Copying, OpenMode, Vfs};
 use larder_store::{Access, StoreError};
 use rusqlite::Connection;
 
+use crate::dir::Dir;
 use crate::{Environment, Error, Result};
 
 /// How a profile's databases are kept.
 #[derive(Clone)]
 pub(crate) enum Storage {
     /// Encrypted files in a directory.
-    Disk { vfs: Vfs, dir: PathBuf, read_only: bool },
+    Disk { vfs: Vfs, dir: Dir, read_only: bool },
     /// Plain files, for the control run of a search for plaintext and nothing else.
-    Plain { dir: PathBuf },
+    Plain { dir: Dir },
     /// Nothing on disk.
     Memory { name: String },
 }
 
 impl Storage {
-    /// Encrypted files under `dir`.
-    pub(crate) fn disk(env: &dyn Environment, dir: &Path, read_only: bool) -> Result<Self> {
-        Ok(Self::Disk { vfs: vfs(env)?, dir: dir.to_owned(), read_only })
+    /// Encrypted files in `dir`.
+    pub(crate) fn disk(env: &dyn Environment, dir: Dir, read_only: bool) -> Result<Self> {
+        Ok(Self::Disk { vfs: vfs(env, &dir)?, dir, read_only })
     }
 
-    /// The path of one of its files.
-    pub(crate) fn path(&self, file: &str) -> Option<PathBuf> {
+    /// Where its files are; none for what is in memory.
+    pub(crate) fn dir(&self) -> Option<&Dir> {
         match self {
-            Self::Disk { dir, .. } | Self::Plain { dir } => Some(dir.join(file)),
+            Self::Disk { dir, .. } | Self::Plain { dir } => Some(dir),
             Self::Memory { .. } => None,
         }
     }
@@ -51,10 +51,10 @@ impl Storage {
                     (false, false) => OpenMode::ReadWrite,
                     (_, true) => OpenMode::ReadOnly,
                 };
-                vfs.open(&dir.join(file), key, mode)?
+                vfs.open(&dir.path_of(file), key, mode)?
             }
             Self::Plain { dir } => {
-                let conn = Connection::open(dir.join(file)).map_err(StoreError::open)?;
+                let conn = Connection::open(dir.path_of(file)).map_err(StoreError::open)?;
                 conn.pragma_update(None, "journal_mode", "wal").map_err(StoreError::open)?;
                 conn
             }
@@ -74,7 +74,7 @@ impl Storage {
     ) -> Result<Copying> {
         match self {
             Self::Disk { vfs, dir, read_only: false } => {
-                Ok(vfs.copy_of(source, &dir.join(file), key)?)
+                Ok(vfs.copy_of(source, &dir.path_of(file), key)?)
             }
             Self::Disk { .. } => Err(Error::ReadOnly),
             Self::Plain { .. } | Self::Memory { .. } => Err(Error::Invalid(
@@ -85,30 +85,27 @@ impl Storage {
 
     /// Makes the names of the files in the directory of `file` durable.
     pub(crate) fn sync_names(&self, file: &str) -> Result<()> {
-        let Some(path) = self.path(file) else { return Ok(()) };
-        let dir = path.parent().unwrap_or(Path::new("."));
-        crate::key_file::sync_dir(dir).map_err(|e| Error::io(dir, e))
+        let Some(dir) = self.dir() else { return Ok(()) };
+        dir.sync_names(file.rsplit_once('/').map_or("", |(parent, _)| parent))
     }
 
     /// Removes one of its databases, if it is there.
     pub(crate) fn remove(&self, file: &str) -> Result<()> {
         match self {
             Self::Disk { read_only: true, .. } => Err(Error::ReadOnly),
-            Self::Disk { vfs, dir, .. } => Ok(vfs.remove(&dir.join(file))?),
+            Self::Disk { vfs, dir, .. } => Ok(vfs.remove(&dir.path_of(file))?),
             Self::Plain { dir } => {
-                let path = dir.join(file);
-                for path in [path.with_extension("db-wal"), path] {
-                    match std::fs::remove_file(&path) {
-                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(Error::io(&path, e));
-                        }
-                        _ => {}
-                    }
-                }
-                Ok(())
+                dir.remove(&wal_of(file))?;
+                dir.remove(file)
             }
             Self::Memory { .. } => Ok(()),
         }
+    }
+
+    /// Bytes that one of its databases takes on disk, with its WAL.
+    pub(crate) fn bytes_of(&self, file: &str) -> Result<Option<u64>> {
+        let Some(dir) = self.dir() else { return Ok(None) };
+        Ok(Some(dir.size(file)? + dir.size(&wal_of(file))?))
     }
 
     /// Whether its files are encrypted, so that it has keys to renew.
@@ -117,16 +114,21 @@ impl Storage {
     }
 }
 
-/// The encrypting VFS above the environment's lower one, registered once per process.
-fn vfs(env: &dyn Environment) -> Result<Vfs> {
+fn wal_of(file: &str) -> String {
+    format!("{file}-wal")
+}
+
+/// The encrypting VFS above the one of the disk, registered once per process.
+fn vfs(env: &dyn Environment, dir: &Dir) -> Result<Vfs> {
     static REGISTERED: OnceLock<Mutex<HashMap<String, Vfs>>> = OnceLock::new();
     let registered = REGISTERED.get_or_init(Mutex::default);
     let mut registered = registered.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = format!("larder-{}", env.lower_vfs().unwrap_or("default"));
+    let lower = dir.files.vfs();
+    let name = format!("larder-{}", lower.unwrap_or("default"));
     if let Some(vfs) = registered.get(&name) {
         return Ok(vfs.clone());
     }
-    let vfs = Vfs::register(&name, env.lower_vfs(), env.entropy())?;
+    let vfs = Vfs::register(&name, lower, env.entropy())?;
     registered.insert(name, vfs.clone());
     Ok(vfs)
 }

@@ -171,7 +171,7 @@ impl SpaceWriter {
         }
         let Some(mut db) = self.db.take() else { return Ok(()) };
         self.give_up_rekey(&mut db);
-        if self.shared.home().path().is_some() {
+        if self.shared.home().is_on_disk() {
             db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
                 .map_err(|source| StoreError::Write { part: "checkpoint", source })?;
         }

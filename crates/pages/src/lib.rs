@@ -15,6 +15,7 @@ mod code;
 mod copying;
 mod database;
 mod error;
+mod files;
 mod format;
 mod locks;
 mod lower;
@@ -33,5 +34,6 @@ mod wal_file;
 
 pub use copying::{Copied, Copying};
 pub use error::{Error, Result};
+pub use files::{Files, Held, Lock, SystemFiles};
 pub use vectors::load_vectors;
 pub use vfs::{OpenMode, Vfs, open_in_memory};

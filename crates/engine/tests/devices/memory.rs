@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use larder_crypto::password;
+use larder_engine::{Files, SystemFiles};
 use larder_pages::testing::{MemorySearch, masked};
 use larder_types::hex;
 use zeroize::Zeroizing;
@@ -69,8 +70,8 @@ impl Environment for Tape {
     }
 
     /// By its name, the platform's own is one that no other test has put its entropy behind.
-    fn lower_vfs(&self) -> Option<&str> {
-        Some("unix")
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(SystemFiles::through("unix"))
     }
 }
 

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, OsStr, OsString, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -53,6 +53,14 @@ pub enum Operation {
     Delete,
     /// Asks whether a name is there.
     Access,
+    /// Gives a file the name that is the call's path.
+    Rename,
+    /// Asks for the names in a directory.
+    List,
+    /// Makes a directory.
+    MakeDirectory,
+    /// Makes the names in a directory durable.
+    SyncDirectory,
 }
 
 /// A call that is about to be made.
@@ -173,7 +181,9 @@ impl Disk {
 
     /// The full paths of all files, in order.
     pub fn paths(&self) -> Vec<PathBuf> {
-        locked(&self.state).media.names.keys().cloned().collect()
+        let state = locked(&self.state);
+        let files = state.media.names.iter().filter(|(_, id)| !state.media.is_directory(**id));
+        files.map(|(path, _)| path.clone()).collect()
     }
 
     /// Asks `hook` before every call from now on, in place of the hook before.
@@ -271,9 +281,9 @@ impl Disk {
             return Err(Code::CANTOPEN);
         }
         let file = match known {
-            Some(file) => file,
-            None if may_create => state.media.create(path),
-            None => return Err(Code::CANTOPEN),
+            Some(file) if !state.media.is_directory(file) => file,
+            None if may_create && state.media.has_directory_of(path) => state.media.create(path),
+            _ => return Err(Code::CANTOPEN),
         };
         permit.end(&mut state)?;
         let id = HandleId(state.handles_made);
@@ -310,11 +320,61 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn rename_file(&self, from: &Path, to: &Path) -> std::result::Result<(), Code> {
+        let permit = self.begin(Operation::Rename, to, (0, 0), Code::IOERR)?;
+        let mut state = locked(&self.state);
+        if !state.media.rename(from, to) {
+            return Err(Code::DELETE_NOENT);
+        }
+        permit.end(&mut state)
+    }
+
+    /// False if there is something already.
+    pub(super) fn make_directory(&self, path: &Path) -> std::result::Result<bool, Code> {
+        let permit = self.begin(Operation::MakeDirectory, path, (0, 0), Code::CANTOPEN)?;
+        let mut state = locked(&self.state);
+        if !state.media.has_directory_of(path) {
+            return Err(Code::DELETE_NOENT);
+        }
+        let is_new = !state.media.is_there(path);
+        if is_new {
+            state.media.create_directory(path);
+        }
+        permit.end(&mut state).map(|()| is_new)
+    }
+
+    pub(super) fn sync_directory(&self, path: &Path) -> std::result::Result<(), Code> {
+        let permit = self.begin(Operation::SyncDirectory, path, (0, 0), Code::FSYNC)?;
+        let mut state = locked(&self.state);
+        permit.end(&mut state)?;
+        if !state.media.has_directory(path) {
+            return Err(Code::DELETE_NOENT);
+        }
+        state.media.sync_directory(Some(path));
+        Ok(())
+    }
+
+    pub(super) fn names_in(&self, path: &Path) -> std::result::Result<Vec<OsString>, Code> {
+        let permit = self.begin(Operation::List, path, (0, 0), Code::READ)?;
+        let mut state = locked(&self.state);
+        permit.end(&mut state)?;
+        if !state.media.has_directory(path) {
+            return Err(Code::DELETE_NOENT);
+        }
+        let names = state.media.names.keys().filter(|name| name.parent() == Some(path));
+        Ok(names.filter_map(|name| name.file_name()).map(OsStr::to_owned).collect())
+    }
+
+    /// As calls see it, without being one.
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        locked(&self.state).media.is_there(path)
+    }
+
     pub(super) fn access(&self, path: &Path) -> std::result::Result<bool, Code> {
         let permit = self.begin(Operation::Access, path, (0, 0), Code::ACCESS)?;
         let mut state = locked(&self.state);
         permit.end(&mut state)?;
-        Ok(state.media.find(path).is_some())
+        Ok(state.media.is_there(path))
     }
 
     pub(super) fn randomness(&self, out: &mut [u8]) {

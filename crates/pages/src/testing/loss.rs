@@ -5,7 +5,7 @@ use larder_types::Entropy;
 
 use super::content::Content;
 use super::dice::Dice;
-use super::media::{Change, FileId, Media};
+use super::media::{Change, FileId, Media, set_names};
 
 /// The unit in which a medium writes.
 const SECTOR: u64 = 512;
@@ -42,7 +42,7 @@ impl Media {
         let mut write = 0;
         for change in log {
             match change {
-                Change::Name { path, file } => survivor.rename(path, file),
+                Change::Names(names) => survivor.rename(names),
                 Change::Resize { file, length } => survivor.resize(file, length),
                 Change::Write { file, offset, bytes } => {
                     write += 1;
@@ -52,8 +52,15 @@ impl Media {
             }
         }
         let Survivor { names, contents, .. } = survivor;
-        self.names.clone_from(&names);
-        self.names_durable = names;
+        self.names_durable = BTreeMap::new();
+        self.names = BTreeMap::new();
+        // What is in a directory that is lost is lost with it. A directory comes before its files.
+        for (path, id) in names {
+            if self.has_directory_of(&path) {
+                self.names.insert(path, id);
+            }
+        }
+        self.names_durable.clone_from(&self.names);
         for (id, content) in contents {
             if let Some(file) = self.files.get_mut(&id) {
                 file.cached = content.clone();
@@ -110,13 +117,12 @@ impl Survivor {
         }
     }
 
-    fn rename(&mut self, path: PathBuf, file: Option<FileId>) {
-        if self.stale.contains(&path) || !self.keeps() {
-            self.stale.insert(path);
-        } else if let Some(id) = file {
-            self.names.insert(path, id);
+    fn rename(&mut self, changes: Vec<(PathBuf, Option<FileId>)>) {
+        let is_stale = changes.iter().any(|(path, _)| self.stale.contains(path));
+        if is_stale || !self.keeps() {
+            self.stale.extend(changes.into_iter().map(|(path, _)| path));
         } else {
-            self.names.remove(&path);
+            set_names(&mut self.names, changes);
         }
     }
 

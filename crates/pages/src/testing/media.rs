@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) durable: Content,
     /// Handles on it.
     opened: usize,
+    is_directory: bool,
 }
 
 #[derive(Clone)]
@@ -42,19 +43,20 @@ pub(super) enum Change {
         file: FileId,
         length: u64,
     },
-    /// A name now leads to this file, or to none.
-    Name {
-        path: PathBuf,
-        file: Option<FileId>,
-    },
+    /// Names in one directory that now lead to these files, or to none: all of them or none.
+    Names(Vec<(PathBuf, Option<FileId>)>),
 }
 
 impl Change {
     pub(super) fn file(&self) -> Option<FileId> {
         match self {
             Self::Write { file, .. } | Self::Resize { file, .. } => Some(*file),
-            Self::Name { .. } => None,
+            Self::Names(_) => None,
         }
+    }
+
+    fn is_in(&self, directory: Option<&Path>) -> bool {
+        matches!(self, Self::Names(names) if names.iter().any(|(p, _)| p.parent() == directory))
     }
 }
 
@@ -76,17 +78,64 @@ impl Media {
         used.map(|(_, file)| file.cached.length()).sum()
     }
 
+    pub(super) fn is_directory(&self, file: FileId) -> bool {
+        self.files.get(&file).is_some_and(|file| file.is_directory)
+    }
+
+    /// Files can be put into what is directly below the root without making it first.
+    pub(super) fn has_directory(&self, path: &Path) -> bool {
+        let is_given = path.parent().is_none_or(|parent| parent.parent().is_none());
+        match self.find(path) {
+            Some(file) => self.is_directory(file),
+            None => is_given,
+        }
+    }
+
+    /// Whether a file of this path can be made.
+    pub(super) fn has_directory_of(&self, path: &Path) -> bool {
+        path.parent().is_some_and(|parent| self.has_directory(parent))
+    }
+
+    /// Whether the path leads to a file or a directory.
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        path.parent().is_none() || self.find(path).is_some()
+    }
+
     pub(super) fn create(&mut self, path: &Path) -> FileId {
+        self.add(path, File::default())
+    }
+
+    pub(super) fn create_directory(&mut self, path: &Path) -> FileId {
+        self.add(path, File { is_directory: true, ..File::default() })
+    }
+
+    fn add(&mut self, path: &Path, file: File) -> FileId {
         let id = FileId(self.files_made);
         self.files_made += 1;
-        self.files.insert(id, File::default());
+        self.files.insert(id, file);
         self.name(path, Some(id));
         id
     }
 
+    /// False if there is no such file, or a directory of that name.
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> bool {
+        let is_file = |id: &FileId| !self.is_directory(*id);
+        let Some(file) = self.find(from).filter(is_file) else { return false };
+        if !self.find(to).as_ref().is_none_or(is_file) {
+            return false;
+        }
+        if from != to {
+            self.names.remove(from);
+            self.names.insert(to.to_owned(), file);
+            let names = vec![(to.to_owned(), Some(file)), (from.to_owned(), None)];
+            self.log.push(Change::Names(names));
+        }
+        true
+    }
+
     /// False if there is no such file.
     pub(super) fn delete(&mut self, path: &Path) -> bool {
-        let was_there = self.names.contains_key(path);
+        let was_there = self.find(path).is_some_and(|file| !self.is_directory(file));
         if was_there {
             self.name(path, None);
         }
@@ -98,7 +147,7 @@ impl Media {
             Some(id) => self.names.insert(path.to_owned(), id),
             None => self.names.remove(path),
         };
-        self.log.push(Change::Name { path: path.to_owned(), file });
+        self.log.push(Change::Names(vec![(path.to_owned(), file)]));
     }
 
     pub(super) fn write(&mut self, id: FileId, offset: u64, bytes: &[u8]) {
@@ -127,7 +176,7 @@ impl Media {
                 Change::Write { offset, bytes, .. } => {
                     durable.resize(durable.length().max(offset + bytes.len() as u64));
                 }
-                Change::Name { .. } => {}
+                Change::Names(_) => {}
             }
         }
         for change in log.iter() {
@@ -147,35 +196,54 @@ impl Media {
 
     /// Makes the names in a directory durable.
     pub(super) fn sync_directory(&mut self, directory: Option<&Path>) {
-        let names_durable = &mut self.names_durable;
-        self.log.retain(|change| match change {
-            Change::Name { path, file } if path.parent() == directory => {
-                match file {
-                    Some(id) => names_durable.insert(path.clone(), *id),
-                    None => names_durable.remove(path),
-                };
-                false
+        let (synced, log) =
+            std::mem::take(&mut self.log).into_iter().partition(|change| change.is_in(directory));
+        self.log = log;
+        let synced: Vec<Change> = synced;
+        for change in synced {
+            if let Change::Names(names) = change {
+                set_names(&mut self.names_durable, names);
             }
-            _ => true,
-        });
+        }
         self.forget_unreachable();
     }
 
     /// A file that is whole and durable at once, in place of what the path led to.
     pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) {
         self.take_away(path);
+        let missing = |dir: &&Path| !self.has_directory(dir);
+        let dirs: Vec<&Path> = path.ancestors().skip(1).take_while(missing).collect();
+        for dir in dirs.into_iter().rev() {
+            let id = self.create_directory(dir);
+            self.settle_name(dir, id);
+        }
         let id = self.create(path);
         self.write(id, 0, bytes);
         self.sync(id);
-        self.log.retain(|change| !matches!(change, Change::Name { path: p, .. } if p == path));
-        self.names_durable.insert(path.to_owned(), id);
+        self.settle_name(path, id);
+    }
+
+    /// The name is durable now, whatever it was before.
+    fn settle_name(&mut self, path: &Path, file: FileId) {
+        self.drop_changes_of(path);
+        self.names_durable.insert(path.to_owned(), file);
+    }
+
+    fn drop_changes_of(&mut self, path: &Path) {
+        self.log.retain_mut(|change| match change {
+            Change::Names(names) => {
+                names.retain(|(name, _)| name != path);
+                !names.is_empty()
+            }
+            _ => true,
+        });
     }
 
     /// Deletes durably and at once.
     pub(super) fn take_away(&mut self, path: &Path) {
         self.names.remove(path);
         self.names_durable.remove(path);
-        self.log.retain(|change| !matches!(change, Change::Name { path: p, .. } if p == path));
+        self.drop_changes_of(path);
         self.forget_unreachable();
     }
 
@@ -202,7 +270,9 @@ impl Media {
     fn forget_unreachable(&mut self) {
         let Self { files, names, names_durable, log, .. } = self;
         let in_log = |id: &FileId| {
-            log.iter().any(|change| matches!(change, Change::Name { file: Some(f), .. } if f == id))
+            log.iter().any(|change| {
+                matches!(change, Change::Names(names) if names.iter().any(|(_, f)| *f == Some(*id)))
+            })
         };
         files.retain(|id, file| {
             file.opened > 0
@@ -210,5 +280,17 @@ impl Media {
                 || in_log(id)
         });
         log.retain(|change| change.file().is_none_or(|id| files.contains_key(&id)));
+    }
+}
+
+pub(super) fn set_names(
+    names: &mut BTreeMap<PathBuf, FileId>,
+    changes: Vec<(PathBuf, Option<FileId>)>,
+) {
+    for (path, file) in changes {
+        match file {
+            Some(id) => names.insert(path, id),
+            None => names.remove(&path),
+        };
     }
 }

@@ -1,7 +1,8 @@
 //! A disk in memory that loses power, fails and fills up when a test says so.
 //!
 //! [`Disk::register`] makes it a SQLite VFS, to stand below [`Vfs`](crate::Vfs) (or below plain
-//! SQLite with `locking_mode=EXCLUSIVE`: it has no shared memory). Nothing in it reads a clock,
+//! SQLite with `locking_mode=EXCLUSIVE`: it has no shared memory). As [`Files`](crate::Files) it
+//! has what lies beside the databases. Nothing in it reads a clock,
 //! sleeps or draws randomness: the same calls, hook and seeds give the same bytes.
 //!
 //! What is assumed of a real disk, and so what a test over this one proves:
@@ -14,7 +15,9 @@
 //!   sync of a WAL or journal that it created, for all names beside it, and in a deletion that
 //!   asks for it. A main database's own sync does not cover its name. Without that, a new file
 //!   may be gone or empty after a crash, and a deleted one may be back; of several changes of one
-//!   name a prefix remains.
+//!   name a prefix remains. A new name for a file is there wholly or not at all. What is in a
+//!   directory whose own name is lost is lost with it.
+//! - A file needs a directory that was made, save in the root and directly below it.
 //! - Handles that were open when the power failed answer I/O errors for ever after.
 //!
 //! Invariants: a [`Disk`] is one set of files shared by its clones; locks are those of SQLite
@@ -23,6 +26,7 @@
 mod content;
 mod dice;
 mod disk;
+mod files;
 mod forge;
 mod locks;
 mod loss;

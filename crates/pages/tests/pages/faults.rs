@@ -80,6 +80,10 @@ fn outcomes(call: &Seen) -> Vec<Outcome> {
         Operation::Unlock => &[ffi::SQLITE_IOERR_UNLOCK],
         Operation::Delete => &[ffi::SQLITE_IOERR_DELETE],
         Operation::Access => &[ffi::SQLITE_IOERR_ACCESS],
+        Operation::Rename
+        | Operation::List
+        | Operation::MakeDirectory
+        | Operation::SyncDirectory => unreachable!("SQLite has no such call"),
     };
     let mut all: Vec<_> = codes.iter().map(|code| Outcome::Fail(*code)).collect();
     match call.operation {
