@@ -1,10 +1,10 @@
 //! Where databases are: encrypted files, or memory.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use larder_crypto::Secret;
-use larder_pages::{Copying, OpenMode, Vfs};
+use larder_pages::{Copying, OpenMode, Vfs, WeakVfs};
 use larder_store::{Access, StoreError};
 use rusqlite::Connection;
 
@@ -118,17 +118,17 @@ fn wal_of(file: &str) -> String {
     format!("{file}-wal")
 }
 
-/// The encrypting VFS above the one of the disk, registered once per process.
+/// The encrypting VFS above the one of the disk: one for all profiles of this process that are on
+/// the same, and gone with the last of them.
 fn vfs(env: &dyn Environment, dir: &Dir) -> Result<Vfs> {
-    static REGISTERED: OnceLock<Mutex<HashMap<String, Vfs>>> = OnceLock::new();
-    let registered = REGISTERED.get_or_init(Mutex::default);
-    let mut registered = registered.lock().unwrap_or_else(PoisonError::into_inner);
+    static REGISTERED: Mutex<BTreeMap<String, WeakVfs>> = Mutex::new(BTreeMap::new());
+    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
     let lower = dir.files.vfs();
     let name = format!("larder-{}", lower.unwrap_or("default"));
-    if let Some(vfs) = registered.get(&name) {
-        return Ok(vfs.clone());
+    if let Some(vfs) = registered.get(&name).and_then(WeakVfs::upgrade) {
+        return Ok(vfs);
     }
     let vfs = Vfs::register(&name, lower, env.entropy())?;
-    registered.insert(name, vfs.clone());
+    registered.insert(name, vfs.downgrade());
     Ok(vfs)
 }

@@ -7,7 +7,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rusqlite::ffi;
 
@@ -16,6 +16,7 @@ use crate::database::{Fault, Shared};
 use crate::locks::Level;
 use crate::lower::LowerFile;
 use crate::main_file::MainFile;
+use crate::registered::{Registered, owner_of};
 use crate::session::Session;
 use crate::shm;
 use crate::sync::locked;
@@ -56,21 +57,17 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// Registers a VFS over `shared` for the rest of the process; false if the name is taken.
-pub(crate) fn register(name: &CStr, shared: Arc<Shared>) -> Result<bool, Code> {
-    static REGISTERING: Mutex<()> = Mutex::new(());
-    let _registering = locked(&REGISTERING);
-    // SAFETY: the name ends in NUL and is read during the call only.
-    if !unsafe { ffi::sqlite3_vfs_find(name.as_ptr()) }.is_null() {
-        return Ok(false);
-    }
+static REGISTERED: Registered<Shared> = Registered::none();
+
+/// Registers a VFS over `shared` for as long as that lives; false if the name is taken.
+pub(crate) fn register(name: &CStr, shared: &Arc<Shared>) -> Result<bool, Code> {
     let vfs = ffi::sqlite3_vfs {
         iVersion: 1,
         szOsFile: c_int::try_from(size_of::<File>()).map_err(|_| Code::IOERR)?,
         mxPathname: shared.lower.path_bytes_max(),
         pNext: std::ptr::null_mut(),
-        zName: name.to_owned().into_raw(),
-        pAppData: Box::into_raw(Box::new(shared)).cast(),
+        zName: std::ptr::null(),
+        pAppData: std::ptr::null_mut(),
         xOpen: Some(x_open),
         xDelete: Some(x_delete),
         xAccess: Some(x_access),
@@ -88,9 +85,7 @@ pub(crate) fn register(name: &CStr, shared: Arc<Shared>) -> Result<bool, Code> {
         xGetSystemCall: None,
         xNextSystemCall: None,
     };
-    // SAFETY: everything it points to is leaked on purpose, so that it outlives all connections.
-    Code::check(unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(vfs)), 0) })?;
-    Ok(true)
+    REGISTERED.register(name, shared, vfs)
 }
 
 /// Runs `body`; a panic becomes `panicked`.
@@ -113,13 +108,13 @@ unsafe fn with(
     })
 }
 
-/// What the VFS was registered with.
+/// What the VFS was registered with; none once nothing but SQLite knows of it.
 ///
 /// # Safety
 /// `vfs` was registered by [`register`].
-unsafe fn shared_of<'a>(vfs: *mut ffi::sqlite3_vfs) -> &'a Arc<Shared> {
-    // SAFETY: `pAppData` was set by `register` and is never freed.
-    unsafe { &*(*vfs).pAppData.cast::<Arc<Shared>>() }
+unsafe fn shared_of(vfs: *mut ffi::sqlite3_vfs) -> Option<Arc<Shared>> {
+    // SAFETY: the caller's promise.
+    unsafe { owner_of(vfs) }
 }
 
 unsafe extern "C" fn x_open(
@@ -134,9 +129,9 @@ unsafe extern "C" fn x_open(
     unsafe { (*file).base.pMethods = std::ptr::null() };
     fenced(ffi::SQLITE_CANTOPEN, || {
         // SAFETY: SQLite passes the VFS it looked up.
-        let shared = unsafe { shared_of(vfs) };
+        let Some(shared) = (unsafe { shared_of(vfs) }) else { return ffi::SQLITE_CANTOPEN };
         // SAFETY: the name is null or a `sqlite3_filename` that outlives the file.
-        let opened = unsafe { open_handle(shared, name, flags) };
+        let opened = unsafe { open_handle(&shared, name, flags) };
         Code::of(opened.map(|(handle, opened_flags)| {
             // SAFETY: as above; `out_flags` is null or writable.
             unsafe {
@@ -535,6 +530,7 @@ unsafe extern "C" fn x_delete(
     fenced(ffi::SQLITE_IOERR_DELETE, || {
         // SAFETY: SQLite passes the VFS it looked up, and a path that ends in NUL.
         let (shared, name) = unsafe { (shared_of(vfs), CStr::from_ptr(name)) };
+        let Some(shared) = shared else { return ffi::SQLITE_IOERR_DELETE };
         if name.to_bytes().ends_with(b"-wal") {
             let ours = shared.nonces.check_process();
             Code::of(ours.and_then(|()| shared.lower.delete(name, sync_directory)))
@@ -553,6 +549,7 @@ unsafe extern "C" fn x_access(
     fenced(ffi::SQLITE_IOERR_ACCESS, || {
         // SAFETY: SQLite passes the VFS it looked up, and a path that ends in NUL.
         let (shared, name) = unsafe { (shared_of(vfs), CStr::from_ptr(name)) };
+        let Some(shared) = shared else { return ffi::SQLITE_IOERR_ACCESS };
         // A journal beside a database is never one of ours, and must not be played back.
         let is_journal = name.to_bytes().ends_with(b"-journal");
         let answer = if is_journal { Ok(false) } else { shared.lower.access(name, flags) };
@@ -572,6 +569,7 @@ unsafe extern "C" fn x_full_pathname(
     fenced(ffi::SQLITE_CANTOPEN, || {
         // SAFETY: SQLite passes the VFS it looked up, and a path that ends in NUL.
         let (shared, name) = unsafe { (shared_of(vfs), CStr::from_ptr(name)) };
+        let Some(shared) = shared else { return ffi::SQLITE_CANTOPEN };
         Code::of(shared.lower.full_path(name).and_then(|path| {
             let path = path.as_bytes_with_nul();
             if !usize::try_from(size).is_ok_and(|size| path.len() <= size) {
@@ -618,19 +616,22 @@ unsafe extern "C" fn x_randomness(
             out.cast::<u8>().write_bytes(0, length);
             (shared_of(vfs), std::slice::from_raw_parts_mut(out.cast::<u8>(), length))
         };
-        shared.nonces.fill(bytes).map_or(0, |()| size)
+        let filled = shared.map(|shared| shared.nonces.fill(bytes));
+        if matches!(filled, Some(Ok(()))) { size } else { 0 }
     })
 }
 
 unsafe extern "C" fn x_sleep(vfs: *mut ffi::sqlite3_vfs, microseconds: c_int) -> c_int {
     // SAFETY: SQLite passes the VFS it looked up.
-    fenced(0, || unsafe { shared_of(vfs) }.lower.sleep(microseconds))
+    let shared = unsafe { shared_of(vfs) };
+    fenced(0, || shared.map_or(0, |shared| shared.lower.sleep(microseconds)))
 }
 
 unsafe extern "C" fn x_current_time(vfs: *mut ffi::sqlite3_vfs, out: *mut f64) -> c_int {
     fenced(ffi::SQLITE_IOERR, || {
         // SAFETY: SQLite passes the VFS it looked up.
-        let day = unsafe { shared_of(vfs) }.lower.julian_day();
+        let shared = unsafe { shared_of(vfs) };
+        let day = shared.ok_or(Code::IOERR).and_then(|shared| shared.lower.julian_day());
         Code::of(day.map(|day| {
             // SAFETY: a place for the answer.
             unsafe { *out = day };

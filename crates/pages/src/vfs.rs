@@ -1,7 +1,7 @@
 use std::ffi::{CString, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use larder_crypto::Secret;
 use larder_types::{Entropy, hex};
@@ -20,11 +20,26 @@ use crate::{Error, Result};
 
 /// A registered encrypting VFS: the way to every encrypted database of this process.
 ///
-/// Cheap to clone. It stays registered for the life of the process, and so must the VFS below.
+/// Cheap to clone. It stays registered for as long as a clone or a connection lives, and so must
+/// the VFS below.
 #[derive(Clone)]
 pub struct Vfs {
     pub(crate) name: CString,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// A [`Vfs`] that may be gone.
+#[derive(Clone)]
+pub struct WeakVfs {
+    name: CString,
+    shared: Weak<Shared>,
+}
+
+impl WeakVfs {
+    /// The VFS, if a clone or a connection of it lives.
+    pub fn upgrade(&self) -> Option<Vfs> {
+        self.shared.upgrade().map(|shared| Vfs { name: self.name.clone(), shared })
+    }
 }
 
 /// What [`Vfs::open`] may do to the file.
@@ -82,11 +97,16 @@ impl Vfs {
         let lower = LowerVfs::find(c_lower.as_deref())
             .ok_or_else(|| Error::NoLowerVfs { name: lower.unwrap_or("default").to_owned() })?;
         let shared = Arc::new(Shared::new(lower, Nonces::new(entropy)));
-        match shim::register(&c_name, Arc::clone(&shared)) {
+        match shim::register(&c_name, &shared) {
             Ok(true) => Ok(Self { name: c_name, shared }),
             Ok(false) => Err(Error::NameTaken { name: name.to_owned() }),
             Err(_) => Err(Error::Unnameable(name.to_owned())),
         }
+    }
+
+    /// The same for those who do not keep it registered.
+    pub fn downgrade(&self) -> WeakVfs {
+        WeakVfs { name: self.name.clone(), shared: Arc::downgrade(&self.shared) }
     }
 
     /// Opens the encrypted database at `path`.

@@ -19,11 +19,13 @@ use crate::sync::locked;
 
 /// A disk in memory, registered as a SQLite VFS. Clones are the same disk.
 #[derive(Clone)]
-pub struct Disk {
+pub struct Disk(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
     name: String,
-    state: Arc<Mutex<State>>,
-    hook: Arc<Mutex<Hook>>,
-    calls: Arc<AtomicU64>,
+    state: Mutex<State>,
+    hook: Mutex<Hook>,
+    calls: AtomicU64,
 }
 
 type Hook = Box<dyn FnMut(&Call<'_>) -> Outcome + Send>;
@@ -128,7 +130,20 @@ struct State {
 }
 
 impl Disk {
-    /// Registers an empty disk as the VFS `name`, for the life of the process.
+    /// An empty disk, registered as a VFS for as long as it, a clone or an open file lives.
+    ///
+    /// # Errors
+    /// [`Error::Unnameable`], if SQLite takes no more.
+    pub fn new() -> Result<Self> {
+        (0_u64..)
+            .find_map(|number| match Self::register(&format!("disk-{number}")) {
+                Err(Error::NameTaken { .. }) => None,
+                made => Some(made),
+            })
+            .unwrap_or_else(|| Err(Error::Unnameable("disk".to_owned())))
+    }
+
+    /// [`Self::new`] with a name of one's own.
     ///
     /// # Errors
     /// [`Error::NameTaken`], [`Error::Unnameable`].
@@ -143,15 +158,15 @@ impl Disk {
             now_us: 0,
             chance: Dice::new(0),
         };
-        let disk = Self {
+        let inner = Arc::new(Inner {
             name: name.to_owned(),
-            state: Arc::new(Mutex::new(state)),
-            hook: Arc::new(Mutex::new(Box::new(|_| Outcome::Go))),
-            calls: Arc::default(),
-        };
+            state: Mutex::new(state),
+            hook: Mutex::new(Box::new(|_| Outcome::Go)),
+            calls: AtomicU64::new(0),
+        });
         let c_name = CString::new(name).map_err(|_| Error::Unnameable(name.to_owned()))?;
-        match table::register(&c_name, disk.clone()) {
-            Ok(true) => Ok(disk),
+        match table::register(&c_name, &inner) {
+            Ok(true) => Ok(Self(inner)),
             Ok(false) => Err(Error::NameTaken { name: name.to_owned() }),
             Err(_) => Err(Error::Unnameable(name.to_owned())),
         }
@@ -159,29 +174,29 @@ impl Disk {
 
     /// The name to give to [`Vfs::register`](crate::Vfs::register) as the VFS below.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The content of a file as calls see it; `None` if there is none.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
-        let state = locked(&self.state);
+        let state = locked(&self.0.state);
         let file = state.media.find(path.as_ref())?;
         state.media.content(file).map(super::content::Content::to_vec)
     }
 
     /// Puts a file there, in place of one that the path led to. It is durable at once.
     pub fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
-        locked(&self.state).media.put(path.as_ref(), bytes);
+        locked(&self.0.state).media.put(path.as_ref(), bytes);
     }
 
     /// Takes a file away, durably and at once.
     pub fn remove(&self, path: impl AsRef<Path>) {
-        locked(&self.state).media.take_away(path.as_ref());
+        locked(&self.0.state).media.take_away(path.as_ref());
     }
 
     /// The full paths of all files, in order.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let state = locked(&self.state);
+        let state = locked(&self.0.state);
         let files = state.media.names.iter().filter(|(_, id)| !state.media.is_directory(**id));
         files.map(|(path, _)| path.clone()).collect()
     }
@@ -190,7 +205,7 @@ impl Disk {
     ///
     /// It may use this disk, but must not cause a call (no SQL): it would wait for itself.
     pub fn on_call(&self, hook: impl FnMut(&Call<'_>) -> Outcome + Send + 'static) {
-        *locked(&self.hook) = Box::new(hook);
+        *locked(&self.0.hook) = Box::new(hook);
     }
 
     /// Lets every call go through again.
@@ -200,31 +215,31 @@ impl Disk {
 
     /// Calls so far.
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
+        self.0.calls.load(Ordering::SeqCst)
     }
 
     /// How many bytes all files together may have; a write beyond stores what fits and finds the
     /// disk full. `None`, as at the start, is no bound.
     pub fn set_budget(&self, bytes: Option<u64>) {
-        locked(&self.state).budget = bytes;
+        locked(&self.0.state).budget = bytes;
     }
 
     /// What the clock says from now on: 1970 at the start. Only SQLite's sleeping moves it.
     pub fn set_time(&self, now: Timestamp) {
-        locked(&self.state).now_us = now.0.saturating_mul(1000);
+        locked(&self.0.state).now_us = now.0.saturating_mul(1000);
     }
 
     /// The process is killed, and the system lives: handles and locks are gone, and what was not
     /// synced is still to be seen, and still to be lost.
     pub fn kill(&self) {
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         state.drop_handles();
         state.media.forget_handles();
     }
 
     /// The power fails and comes back. Whatever was open answers errors from now on.
     pub fn crash(&self, loss: Loss) {
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         state.drop_handles();
         state.media.lose(loss);
         state.is_off = false;
@@ -232,12 +247,12 @@ impl Disk {
 
     /// All files and what of them is synced. Cheap: bytes are shared until they change.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot(locked(&self.state).media.clone())
+        Snapshot(locked(&self.0.state).media.clone())
     }
 
     /// Becomes what a disk was, this one or another, as if its process had been killed then.
     pub fn restore(&self, snapshot: &Snapshot) {
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         state.drop_handles();
         state.media = snapshot.0.clone();
         state.media.forget_handles();
@@ -252,13 +267,13 @@ impl Disk {
         (offset, length): (u64, usize),
         failure: Code,
     ) -> std::result::Result<Permit, Code> {
-        if locked(&self.state).is_off {
+        if locked(&self.0.state).is_off {
             return Err(failure);
         }
-        let index = self.calls.fetch_add(1, Ordering::SeqCst);
+        let index = self.0.calls.fetch_add(1, Ordering::SeqCst);
         let call = Call { index, operation, path, offset, length };
         // Its lock ends here: what follows may be another thread's turn.
-        let outcome = (locked(&self.hook))(&call);
+        let outcome = (locked(&self.0.hook))(&call);
         match outcome {
             Outcome::Go => Ok(Permit::default()),
             Outcome::Short(bytes) => Ok(Permit { short: Some(bytes), ..Permit::default() }),
@@ -274,7 +289,7 @@ impl Disk {
 
     pub(super) fn open(&self, path: &Path, flags: c_int) -> std::result::Result<Handle, Code> {
         let permit = self.begin(Operation::Open, path, (0, 0), Code::CANTOPEN)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         let known = state.media.find(path);
         let may_create = flags & ffi::SQLITE_OPEN_CREATE != 0;
         if known.is_some() && may_create && flags & ffi::SQLITE_OPEN_EXCLUSIVE != 0 {
@@ -309,7 +324,7 @@ impl Disk {
         sync_directory: bool,
     ) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Delete, path, (0, 0), Code::DELETE)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         if !state.media.delete(path) {
             return Err(Code::DELETE_NOENT);
         }
@@ -322,7 +337,7 @@ impl Disk {
 
     pub(super) fn rename_file(&self, from: &Path, to: &Path) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Rename, to, (0, 0), Code::IOERR)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         if !state.media.rename(from, to) {
             return Err(Code::DELETE_NOENT);
         }
@@ -332,7 +347,7 @@ impl Disk {
     /// False if there is something already.
     pub(super) fn make_directory(&self, path: &Path) -> std::result::Result<bool, Code> {
         let permit = self.begin(Operation::MakeDirectory, path, (0, 0), Code::CANTOPEN)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         if !state.media.has_directory_of(path) {
             return Err(Code::DELETE_NOENT);
         }
@@ -345,7 +360,7 @@ impl Disk {
 
     pub(super) fn sync_directory(&self, path: &Path) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::SyncDirectory, path, (0, 0), Code::FSYNC)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         permit.end(&mut state)?;
         if !state.media.has_directory(path) {
             return Err(Code::DELETE_NOENT);
@@ -356,7 +371,7 @@ impl Disk {
 
     pub(super) fn names_in(&self, path: &Path) -> std::result::Result<Vec<OsString>, Code> {
         let permit = self.begin(Operation::List, path, (0, 0), Code::READ)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         permit.end(&mut state)?;
         if !state.media.has_directory(path) {
             return Err(Code::DELETE_NOENT);
@@ -367,30 +382,30 @@ impl Disk {
 
     /// As calls see it, without being one.
     pub(super) fn is_there(&self, path: &Path) -> bool {
-        locked(&self.state).media.is_there(path)
+        locked(&self.0.state).media.is_there(path)
     }
 
     pub(super) fn access(&self, path: &Path) -> std::result::Result<bool, Code> {
         let permit = self.begin(Operation::Access, path, (0, 0), Code::ACCESS)?;
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         permit.end(&mut state)?;
         Ok(state.media.is_there(path))
     }
 
     pub(super) fn randomness(&self, out: &mut [u8]) {
-        larder_types::Entropy::fill(&mut locked(&self.state).chance, out);
+        larder_types::Entropy::fill(&mut locked(&self.0.state).chance, out);
     }
 
     /// Moves the clock on, and takes no time.
     pub(super) fn sleep(&self, microseconds: u64) {
-        let mut state = locked(&self.state);
+        let mut state = locked(&self.0.state);
         state.now_us = state.now_us.saturating_add(microseconds);
     }
 
     pub(super) fn julian_day(&self) -> f64 {
         const DAY_1970: f64 = 2_440_587.5;
-        let ms = u32::try_from(locked(&self.state).now_us / 1000 % 86_400_000).unwrap_or(0);
-        let days = u32::try_from(locked(&self.state).now_us / 86_400_000_000).unwrap_or(0);
+        let ms = u32::try_from(locked(&self.0.state).now_us / 1000 % 86_400_000).unwrap_or(0);
+        let days = u32::try_from(locked(&self.0.state).now_us / 86_400_000_000).unwrap_or(0);
         DAY_1970 + f64::from(days) + f64::from(ms) / 86_400_000.0
     }
 }
@@ -432,7 +447,7 @@ impl Handle {
         span: (u64, usize),
         failure: Code,
     ) -> std::result::Result<Permit, Code> {
-        if !locked(&self.disk.state).handles.contains_key(&self.id) {
+        if !locked(&self.disk.0.state).handles.contains_key(&self.id) {
             return Err(failure);
         }
         self.disk.begin(operation, &self.path, span, failure)
@@ -441,7 +456,7 @@ impl Handle {
     pub(super) fn read(&self, out: &mut [u8], offset: u64) -> std::result::Result<Filled, Code> {
         let permit = self.begin(Operation::Read, (offset, out.len()), Code::READ)?;
         let length = permit.short.unwrap_or(out.len()).min(out.len());
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         permit.end(&mut state)?;
         let (wanted, rest) = out.split_at_mut(length);
         rest.fill(0);
@@ -452,7 +467,7 @@ impl Handle {
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Write, (offset, bytes.len()), Code::WRITE)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         let length = state.media.content(self.file).ok_or(Code::WRITE)?.length();
         let room = state.budget.map_or(u64::MAX, |budget| {
             let free = budget.saturating_sub(state.media.used());
@@ -468,14 +483,14 @@ impl Handle {
 
     pub(super) fn truncate(&self, length: u64) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Truncate, (length, 0), Code::TRUNCATE)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         state.media.resize(self.file, length);
         permit.end(&mut state)
     }
 
     pub(super) fn sync(&mut self) -> std::result::Result<(), Code> {
         let permit = self.begin(Operation::Sync, (0, 0), Code::FSYNC)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         if let Some(code) = permit.forgets {
             state.media.forget(self.file);
             return Err(code);
@@ -490,7 +505,7 @@ impl Handle {
 
     pub(super) fn size(&self) -> std::result::Result<u64, Code> {
         let permit = self.begin(Operation::Size, (0, 0), Code::FSTAT)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         permit.end(&mut state)?;
         state.media.content(self.file).map(super::content::Content::length).ok_or(Code::FSTAT)
     }
@@ -498,7 +513,7 @@ impl Handle {
     pub(super) fn lock(&self, level: c_int) -> std::result::Result<(), Code> {
         let span = (0, usize::try_from(level).unwrap_or(0));
         let permit = self.begin(Operation::Lock, span, Code::LOCK)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         permit.end(&mut state)?;
         state.locks.lock(self.file, self.id, level)
     }
@@ -506,24 +521,24 @@ impl Handle {
     pub(super) fn unlock(&self, level: c_int) -> std::result::Result<(), Code> {
         let span = (0, usize::try_from(level).unwrap_or(0));
         let permit = self.begin(Operation::Unlock, span, Code::UNLOCK)?;
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         permit.end(&mut state)?;
         state.locks.unlock(self.file, self.id, level);
         Ok(())
     }
 
     pub(super) fn is_reserved(&self) -> bool {
-        locked(&self.disk.state).locks.is_reserved(self.file)
+        locked(&self.disk.0.state).locks.is_reserved(self.file)
     }
 
     /// Whether the path leads elsewhere by now.
     pub(super) fn has_moved(&self) -> bool {
-        locked(&self.disk.state).media.find(&self.path) != Some(self.file)
+        locked(&self.disk.0.state).media.find(&self.path) != Some(self.file)
     }
 
     pub(super) fn close(self) -> std::result::Result<(), Code> {
         let asked = self.begin(Operation::Close, (0, 0), Code::CLOSE);
-        let mut state = locked(&self.disk.state);
+        let mut state = locked(&self.disk.0.state);
         state.locks.unlock(self.file, self.id, ffi::SQLITE_LOCK_NONE);
         if state.handles.remove(&self.id).is_some() {
             if self.deletes_on_close {

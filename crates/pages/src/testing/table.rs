@@ -8,14 +8,14 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use rusqlite::ffi;
 
-use super::disk::{Disk, Handle};
+use super::disk::{Disk, Handle, Inner};
 use crate::code::Code;
 use crate::lower::Filled;
-use crate::sync::locked;
+use crate::registered::{Registered, owner_of};
 
 #[repr(C)]
 struct File {
@@ -45,21 +45,17 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// Registers `disk` for the rest of the process; false if the name is taken.
-pub(super) fn register(name: &CStr, disk: Disk) -> Result<bool, Code> {
-    static REGISTERING: Mutex<()> = Mutex::new(());
-    let _registering = locked(&REGISTERING);
-    // SAFETY: the name ends in NUL and is read during the call only.
-    if !unsafe { ffi::sqlite3_vfs_find(name.as_ptr()) }.is_null() {
-        return Ok(false);
-    }
+static REGISTERED: Registered<Inner> = Registered::none();
+
+/// Registers a disk for as long as it lives; false if the name is taken.
+pub(super) fn register(name: &CStr, disk: &Arc<Inner>) -> Result<bool, Code> {
     let vfs = ffi::sqlite3_vfs {
         iVersion: 1,
         szOsFile: c_int::try_from(size_of::<File>()).map_err(|_| Code::IOERR)?,
         mxPathname: 512,
         pNext: std::ptr::null_mut(),
-        zName: name.to_owned().into_raw(),
-        pAppData: Box::into_raw(Box::new(disk)).cast(),
+        zName: std::ptr::null(),
+        pAppData: std::ptr::null_mut(),
         xOpen: Some(x_open),
         xDelete: Some(x_delete),
         xAccess: Some(x_access),
@@ -77,9 +73,7 @@ pub(super) fn register(name: &CStr, disk: Disk) -> Result<bool, Code> {
         xGetSystemCall: None,
         xNextSystemCall: None,
     };
-    // SAFETY: everything it points to is leaked on purpose, so that it outlives all connections.
-    Code::check(unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(vfs)), 0) })?;
-    Ok(true)
+    REGISTERED.register(name, disk, vfs)
 }
 
 /// Runs `body`; a panic becomes `SQLITE_INTERNAL`.
@@ -104,9 +98,9 @@ unsafe fn with(
 
 /// # Safety
 /// `vfs` was registered by [`register`].
-unsafe fn disk_of<'a>(vfs: *mut ffi::sqlite3_vfs) -> &'a Disk {
-    // SAFETY: `pAppData` was set by `register` and is never freed.
-    unsafe { &*(*vfs).pAppData.cast::<Disk>() }
+unsafe fn disk_of(vfs: *mut ffi::sqlite3_vfs) -> Result<Disk, Code> {
+    // SAFETY: the caller's promise.
+    unsafe { owner_of(vfs) }.map(Disk).ok_or(Code::CANTOPEN)
 }
 
 /// # Safety
@@ -132,7 +126,7 @@ unsafe extern "C" fn x_open(
         }
         // SAFETY: SQLite passes the VFS it looked up and a name that ends in NUL.
         let (disk, path) = unsafe { (disk_of(vfs), path_of(name)) };
-        let handle = disk.open(&path, flags)?;
+        let handle = disk?.open(&path, flags)?;
         // SAFETY: as above; `out_flags` is null or writable.
         unsafe {
             (*file).handle = Box::into_raw(Box::new(handle));
@@ -271,7 +265,7 @@ unsafe extern "C" fn x_delete(
     sync_directory: c_int,
 ) -> c_int {
     // SAFETY: SQLite passes the VFS it looked up, and a path that ends in NUL.
-    fenced(|| unsafe { disk_of(vfs).delete(&path_of(name), sync_directory & 1 != 0) })
+    fenced(|| unsafe { disk_of(vfs)?.delete(&path_of(name), sync_directory & 1 != 0) })
 }
 
 unsafe extern "C" fn x_access(
@@ -283,7 +277,7 @@ unsafe extern "C" fn x_access(
     // SAFETY: SQLite passes the VFS it looked up, a path that ends in NUL, and a place for the
     // answer.
     fenced(|| unsafe {
-        *out = c_int::from(disk_of(vfs).access(&path_of(name))?);
+        *out = c_int::from(disk_of(vfs)?.access(&path_of(name))?);
         Ok(())
     })
 }
@@ -320,7 +314,7 @@ unsafe extern "C" fn x_randomness(
     // one SQLite looked up.
     let code = fenced(|| unsafe {
         out.cast::<u8>().write_bytes(0, length);
-        disk_of(vfs).randomness(std::slice::from_raw_parts_mut(out.cast(), length));
+        disk_of(vfs)?.randomness(std::slice::from_raw_parts_mut(out.cast(), length));
         Ok(())
     });
     if code == ffi::SQLITE_OK { size } else { 0 }
@@ -329,7 +323,7 @@ unsafe extern "C" fn x_randomness(
 unsafe extern "C" fn x_sleep(vfs: *mut ffi::sqlite3_vfs, microseconds: c_int) -> c_int {
     // SAFETY: SQLite passes the VFS it looked up.
     fenced(|| unsafe {
-        disk_of(vfs).sleep(u64::try_from(microseconds).unwrap_or(0));
+        disk_of(vfs)?.sleep(u64::try_from(microseconds).unwrap_or(0));
         Ok(())
     });
     microseconds
@@ -338,7 +332,7 @@ unsafe extern "C" fn x_sleep(vfs: *mut ffi::sqlite3_vfs, microseconds: c_int) ->
 unsafe extern "C" fn x_current_time(vfs: *mut ffi::sqlite3_vfs, out: *mut f64) -> c_int {
     // SAFETY: SQLite passes the VFS it looked up, and a place for the answer.
     fenced(|| unsafe {
-        *out = disk_of(vfs).julian_day();
+        *out = disk_of(vfs)?.julian_day();
         Ok(())
     })
 }

@@ -1,10 +1,10 @@
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 use super::disk::Handle;
 use super::{Dice, Disk, Loss, Operation, Outcome};
+use crate::Error;
 use crate::code::Code;
+use crate::files::{Files, Lock};
 use crate::lower::Filled;
 
 const CREATE: i32 = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE;
@@ -12,8 +12,7 @@ const DATABASE: i32 = CREATE | ffi::SQLITE_OPEN_MAIN_DB;
 const WAL: i32 = CREATE | ffi::SQLITE_OPEN_WAL;
 
 fn disk() -> Disk {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    Disk::register(&format!("disk-test-{}", NEXT.fetch_add(1, Ordering::Relaxed))).unwrap()
+    Disk::new().unwrap()
 }
 
 fn open(disk: &Disk, path: &str, flags: i32) -> Handle {
@@ -203,4 +202,112 @@ fn content_follows_a_model() {
         assert_eq!(file.size(), Ok(model.len() as u64));
     }
     assert_eq!(disk.bytes("/a").unwrap(), model);
+}
+
+#[test]
+fn a_name_serves_one_disk_after_another() {
+    let first = Disk::register("one-after-another").unwrap();
+    assert!(matches!(Disk::register("one-after-another"), Err(Error::NameTaken { .. })));
+    let flags = rusqlite::OpenFlags::default();
+    let open = || Connection::open_with_flags_and_vfs("/a.db", flags, "one-after-another");
+    let database = open().unwrap();
+    database.execute_batch("CREATE TABLE t (a)").unwrap();
+    drop(first);
+    assert!(Disk::register("one-after-another").is_err(), "a file is open");
+    database.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+    drop(database);
+    assert!(open().is_err(), "the disk is gone");
+    let second = Disk::register("one-after-another").unwrap();
+    assert!(second.paths().is_empty());
+    open().unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+}
+
+#[test]
+fn what_stands_above_a_disk_goes_with_its_last_connection() {
+    let disk = disk();
+    let register = || crate::Vfs::register("comes-back", Some(disk.name()), Box::new(Dice::new(1)));
+    let vfs = register().unwrap();
+    let key = larder_crypto::Secret::new([1; 32]);
+    let open = |vfs: &crate::Vfs| vfs.open("/a.db".as_ref(), &key, crate::OpenMode::Create);
+    let database = open(&vfs).unwrap();
+    let weak = vfs.downgrade();
+    drop(vfs);
+    assert!(weak.upgrade().is_some() && register().is_err());
+    database.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
+    drop(database);
+    assert!(weak.upgrade().is_none());
+    let again = open(&register().unwrap()).unwrap();
+    again.query_row("SELECT a FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+}
+
+fn write(disk: &Disk, path: &str, bytes: &[u8]) {
+    disk.write_new(path.as_ref(), bytes).unwrap();
+}
+
+#[test]
+fn what_was_renamed_has_either_name_until_its_directory_is_synced() {
+    let disk = disk();
+    write(&disk, "/d/key", b"old");
+    disk.sync_dir("/d".as_ref()).unwrap();
+    write(&disk, "/d/new", b"new");
+    disk.rename("/d/new".as_ref(), "/d/key".as_ref()).unwrap();
+    assert_eq!(disk.bytes("/d/key").unwrap(), b"new");
+    assert_eq!(disk.bytes("/d/new"), None);
+    let unsynced = disk.snapshot();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        disk.restore(&unsynced);
+        disk.crash(Loss::Sectors(seed));
+        let key = disk.bytes("/d/key").unwrap();
+        let new = disk.bytes("/d/new");
+        assert!(key == b"new" && new.is_none() || key == b"old", "{key:?} {new:?}");
+        seen.insert((key, new.is_some()));
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    disk.restore(&unsynced);
+    disk.sync_dir("/d".as_ref()).unwrap();
+    disk.crash(Loss::Everything);
+    assert_eq!(disk.bytes("/d/key").unwrap(), b"new");
+    assert_eq!(disk.paths().len(), 1);
+}
+
+#[test]
+fn a_lost_directory_takes_what_is_in_it() {
+    let disk = disk();
+    let missing = disk.write_new("/d/e/key".as_ref(), b"1").unwrap_err();
+    assert_ne!(missing.kind(), std::io::ErrorKind::NotFound, "{missing}");
+    assert_eq!(disk.make_dir("/d/e/f".as_ref()).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    disk.make_dir("/d/e".as_ref()).unwrap();
+    let again = disk.make_dir("/d/e".as_ref()).unwrap_err();
+    assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+    write(&disk, "/d/e/key", b"1");
+    disk.sync_dir("/d/e".as_ref()).unwrap();
+    assert_eq!(disk.list("/d/e".as_ref()).unwrap(), ["key"]);
+    let unsynced = disk.snapshot();
+    disk.crash(Loss::Everything);
+    assert!(!disk.exists("/d/e".as_ref()).unwrap() && disk.bytes("/d/e/key").is_none());
+    disk.restore(&unsynced);
+    disk.sync_dir("/d".as_ref()).unwrap();
+    disk.crash(Loss::Everything);
+    assert_eq!(disk.read("/d/e/key".as_ref(), 9).unwrap(), b"1");
+}
+
+#[test]
+fn a_lock_keeps_others_out_until_it_is_dropped_or_its_process_is_killed() {
+    let disk = disk();
+    let lock = |lock| disk.lock("/d/lock".as_ref(), lock);
+    assert_eq!(lock(Lock::Shared).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    let held = lock(Lock::Exclusive).unwrap();
+    for other in [Lock::Exclusive, Lock::Shared] {
+        assert_eq!(lock(other).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    drop(held);
+    let readers = [lock(Lock::Shared).unwrap(), lock(Lock::Shared).unwrap()];
+    assert_eq!(lock(Lock::Exclusive).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    disk.kill();
+    let held = lock(Lock::Exclusive).unwrap();
+    drop(readers);
+    assert!(lock(Lock::Exclusive).is_err(), "a dead process's locks do not free another's");
+    drop(held);
+    lock(Lock::Exclusive).unwrap();
 }
