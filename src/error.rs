@@ -88,6 +88,9 @@ pub enum Error {
     /// It is not known where the other device is.
     #[error("no address of {0} is known: let that device connect to this one, or name its address")]
     NoAddress(String),
+    /// The time that was given was over before the other device had answered.
+    #[error("the time was over before {0} had answered: sync again")]
+    OutOfTime(String),
     /// The device at this address is none of those known here.
     #[error("no device of any of this profile's spaces answered at {0}")]
     Stranger(SocketAddr),
@@ -164,7 +167,7 @@ impl Error {
                 CloseCode::Internal if !by_peer => ErrorKind::Internal,
                 code => of_code(*code),
             },
-            Self::NoAddress(_) => ErrorKind::Unreachable,
+            Self::NoAddress(_) | Self::OutOfTime(_) => ErrorKind::Unreachable,
             Self::Engine(error) => of_engine(error),
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Internal(_) => ErrorKind::Internal,

@@ -89,6 +89,18 @@ pub enum Event {
     },
 }
 
+/// What the network that a device is on may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkPolicy {
+    /// Everything.
+    #[default]
+    Free,
+    /// Only what is asked for: [`Profile::sync`](crate::Profile::sync) and the like, invitations
+    /// and joining. [`Profile::follow`](crate::Profile::follow) holds no connections and
+    /// [`Profile::discover`](crate::Profile::discover) asks nobody until the network is free again.
+    Metered,
+}
+
 /// What one pass with one peer came to.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -101,6 +113,13 @@ pub struct PeerReport {
     pub address: Option<SocketAddr>,
     /// A report for each space in common, or why there is none.
     pub outcome: Result<Vec<SpaceReport>, Error>,
+}
+
+impl PeerReport {
+    /// Whether this device and the peer hold the same of every space in common.
+    pub fn is_complete(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|spaces| spaces.iter().all(|space| space.caught_up))
+    }
 }
 
 /// What one session about one space moved.
@@ -117,4 +136,22 @@ pub struct SpaceReport {
     pub bytes_in: u64,
     /// Bytes sent on it.
     pub bytes_out: u64,
+    /// Whether both durably held the same when it ended.
+    pub caught_up: bool,
+    /// Entries that the peer was known to hold and this device was not yet.
+    pub left_in: u64,
+    /// Entries that this device held and had not yet sent.
+    pub left_out: u64,
+}
+
+impl SpaceReport {
+    /// Takes in what a later session about the same space moved.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.entries_in += later.entries_in;
+        self.entries_out += later.entries_out;
+        self.bytes_in += later.bytes_in;
+        self.bytes_out += later.bytes_out;
+        (self.caught_up, self.left_in, self.left_out) =
+            (later.caught_up, later.left_in, later.left_out);
+    }
 }

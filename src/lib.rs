@@ -45,6 +45,14 @@
 //! 200 characters), of lists. Where two devices set the same field, one value is shown and
 //! [`Space::conflicts`] has the other. A deleted document stays deleted.
 //!
+//! # On a phone
+//!
+//! Before the system suspends the app: [`Profile::close`], which lets go of files, sockets and
+//! keys, and afterwards [`Profile::reopen`], with the same handles. In what it grants in the
+//! background: [`Profile::sync_until`]. When the network changes, or costs:
+//! [`Profile::set_network`]. Between calls nothing wakes up: threads wait for work, and a
+//! connection that is kept costs a packet every [`limits::KEEP_ALIVE_MS`].
+//!
 //! # Errors
 //!
 //! Every function returns [`Error`]: match on [`Error::kind`], show the message, which says what to
@@ -74,7 +82,7 @@ mod unit;
 mod writer;
 
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, PeerReport, SpaceReport};
+pub use event::{Event, NetworkPolicy, PeerReport, SpaceReport};
 pub use invitation::{Invitation, Joined};
 pub use options::Options;
 pub use profile::Profile;

@@ -2,7 +2,7 @@
 //! connections. Every public handle and every background task has a part in it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use larder_engine::Ack;
 use larder_types::{SpaceId, SpaceName, TransportId};
@@ -11,17 +11,40 @@ use tokio::sync::{broadcast, watch};
 use crate::connections::Network;
 use crate::error::{blocking, to_the_end};
 use crate::writer::Writer;
-use crate::{Error, Event, Result};
+use crate::{Error, Event, NetworkPolicy, Result};
 
 pub(crate) struct Node {
     pub(crate) engine: larder_engine::Profile,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) channels: Arc<Channels>,
     /// True once: everything that runs in the background ends.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) network: Network,
     spaces: RwLock<BTreeMap<SpaceName, Arc<OpenSpace>>>,
     /// Held while a space is opened, so that none is opened twice.
     opening: tokio::sync::Mutex<()>,
+}
+
+/// What an app listens on, and goes on with when the profile is opened anew.
+pub(crate) struct Channels {
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) policy: watch::Sender<NetworkPolicy>,
+    changed: Mutex<BTreeMap<SpaceId, watch::Sender<u64>>>,
+}
+
+impl Channels {
+    pub(crate) fn new() -> Self {
+        Self {
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            policy: watch::Sender::default(),
+            changed: Mutex::default(),
+        }
+    }
+
+    /// Ticks with every change of a space.
+    fn changed(&self, space: SpaceId) -> watch::Sender<u64> {
+        let mut all = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(space).or_default().clone()
+    }
 }
 
 /// A space that is open.
@@ -38,10 +61,10 @@ impl OpenSpace {
     fn start(
         reader: larder_engine::Space,
         writer: Option<larder_engine::SpaceWriter>,
-        events: &broadcast::Sender<Event>,
+        channels: &Channels,
     ) -> Result<Arc<Self>> {
-        let changed = watch::Sender::new(0);
-        let start = |writer| Writer::start(writer, changed.clone(), events.clone());
+        let changed = channels.changed(reader.id());
+        let start = |writer| Writer::start(writer, changed.clone(), channels.events.clone());
         let writer = writer.map(start).transpose()?;
         Ok(Arc::new(Self { reader, changed, acks: broadcast::Sender::new(ACKS_KEPT), writer }))
     }
@@ -52,10 +75,10 @@ impl OpenSpace {
 }
 
 impl Node {
-    pub(crate) fn new(engine: larder_engine::Profile) -> Arc<Self> {
+    pub(crate) fn new(engine: larder_engine::Profile, channels: Arc<Channels>) -> Arc<Self> {
         Arc::new(Self {
             engine,
-            events: broadcast::Sender::new(EVENTS_KEPT),
+            channels,
             stop: watch::Sender::new(false),
             network: Network::default(),
             spaces: RwLock::default(),
@@ -65,7 +88,7 @@ impl Node {
 
     pub(crate) fn tell(&self, event: Event) {
         // Fails only if nobody listens.
-        let _ = self.events.send(event);
+        let _ = self.channels.events.send(event);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -153,7 +176,7 @@ impl Node {
             match blocking(move || work(&blocked)).await? {
                 Taken::Open(space) => Ok(space),
                 Taken::New(reader, writer) => {
-                    let space = OpenSpace::start(reader, *writer, &node.events)?;
+                    let space = OpenSpace::start(reader, *writer, &node.channels)?;
                     node.keep(&space);
                     Ok(space)
                 }

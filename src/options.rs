@@ -1,6 +1,8 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_engine::{Argon2Params, Embedder, ProfileOptions};
+use larder_types::limits::{READERS_LIMIT, READERS_MIN};
 
 /// How a profile is made or opened. [`Options::default`] is right for most apps.
 #[derive(Clone, Default)]
@@ -26,6 +28,20 @@ impl Options {
     /// What people call this device, when a profile is made: `Ana's laptop`. At most 128 bytes.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.0.label = Some(label.into());
+        self
+    }
+
+    /// How many reads of one space run at once: 2 to 8, and 4 unless told. Each costs a connection
+    /// with a page cache of [`limits::READER_CACHE_BYTES`](crate::limits::READER_CACHE_BYTES).
+    pub fn readers(mut self, count: usize) -> Self {
+        self.0.readers.count = count.clamp(READERS_MIN, READERS_LIMIT);
+        self
+    }
+
+    /// How long a read waits for one of them before it fails with
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy): 30 s unless told.
+    pub fn reader_wait(mut self, longest: Duration) -> Self {
+        self.0.readers.wait = longest;
         self
     }
 

@@ -1,19 +1,22 @@
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use larder_engine::{Access, PurgeProgress, Purged, Unlock};
+use larder_engine::{Access, ProfileOptions, PurgeProgress, Purged, Unlock};
 use larder_types::{SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
 use crate::connections;
 use crate::error::{blocking, to_the_end, told};
-use crate::node::Node;
+use crate::node::{Channels, Node, OpenSpace};
 use crate::space::PAGE_BYTES;
 use crate::status::{Checked, PeerStatus, Status};
 use crate::system::System;
-use crate::{ErrorKind, Event, Invitation, Options, PeerReport, Result, Space, SpaceReport};
+use crate::{
+    Error, ErrorKind, Event, Invitation, NetworkPolicy, Options, PeerReport, Result, Space,
+    SpaceReport,
+};
 
 /// One installation's local home: its keys, its spaces, and its connections with other devices.
 /// Cheap to clone.
@@ -28,24 +31,58 @@ pub struct Profile {
 
 /// What all public handles of one profile share. When the last of them is dropped, everything that
 /// runs in the background ends.
-pub(crate) struct Handles(Arc<Node>);
+pub(crate) struct Handles {
+    /// None while the profile is closed: nothing of it is in memory then, keys least of all.
+    node: RwLock<Option<Arc<Node>>>,
+    channels: Arc<Channels>,
+    /// How it was opened.
+    options: ProfileOptions,
+    label: String,
+    transport: TransportId,
+    read_only: bool,
+    dir: Option<PathBuf>,
+    /// Held while it is opened anew.
+    reopening: tokio::sync::Mutex<()>,
+}
 
 impl Handles {
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.0
+    fn new(engine: larder_engine::Profile, options: ProfileOptions) -> Arc<Self> {
+        let channels = Arc::new(Channels::new());
+        Arc::new(Self {
+            label: engine.label().to_owned(),
+            transport: engine.transport_id(),
+            read_only: engine.is_read_only(),
+            dir: engine.dir().map(Path::to_owned),
+            node: RwLock::new(Some(Node::new(engine, Arc::clone(&channels)))),
+            channels,
+            options,
+            reopening: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(crate) fn node(&self) -> Result<Arc<Node>> {
+        let node = self.node.read().unwrap_or_else(PoisonError::into_inner);
+        node.clone().ok_or(Error::Closed)
+    }
+
+    fn set_node(&self, node: Option<Arc<Node>>) -> Option<Arc<Node>> {
+        let mut place = self.node.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut place, node)
     }
 }
 
 impl Drop for Handles {
     fn drop(&mut self) {
-        self.0.stop.send_replace(true);
-        self.0.network.abandon();
+        if let Some(node) = self.set_node(None) {
+            node.stop.send_replace(true);
+            node.network.abandon();
+        }
     }
 }
 
 impl std::fmt::Debug for Profile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Profile").field("label", &self.label()).finish_non_exhaustive()
+        f.debug_struct("Profile").field("label", &self.handles.label).finish_non_exhaustive()
     }
 }
 
@@ -58,8 +95,11 @@ impl Profile {
     pub async fn create(dir: impl AsRef<Path>, unlock: Unlock, options: Options) -> Result<Self> {
         let dir = dir.as_ref().to_owned();
         let options = options.into_engine();
-        Self::with(move || larder_engine::Profile::create(Arc::new(System), &dir, &unlock, options))
-            .await
+        let given = options.clone();
+        let made = blocking(move || {
+            larder_engine::Profile::create(Arc::new(System), &dir, &unlock, given)
+        });
+        Ok(Self { handles: Handles::new(made.await?, options) })
     }
 
     /// Opens the profile in `dir`.
@@ -69,7 +109,7 @@ impl Profile {
     /// touched; [`ErrorKind::InUse`] if another process has it open; [`ErrorKind::Corrupt`],
     /// [`ErrorKind::Io`].
     pub async fn open(dir: impl AsRef<Path>, unlock: Unlock, options: Options) -> Result<Self> {
-        Self::open_as(dir.as_ref(), unlock, false, options).await
+        Self::open_as(dir.as_ref(), unlock, Access::ReadWrite, options).await
     }
 
     /// Opens the profile in `dir` for reading only: nothing in it is changed, and it speaks to no
@@ -78,7 +118,7 @@ impl Profile {
     /// # Errors
     /// As [`Profile::open`].
     pub async fn open_read_only(dir: impl AsRef<Path>, unlock: Unlock) -> Result<Self> {
-        Self::open_as(dir.as_ref(), unlock, true, Options::default()).await
+        Self::open_as(dir.as_ref(), unlock, Access::ReadOnly, Options::default()).await
     }
 
     /// A profile that is gone when it is closed: for tests and for trying things out. It can do
@@ -88,7 +128,9 @@ impl Profile {
     /// [`ErrorKind::Internal`].
     pub async fn in_memory(options: Options) -> Result<Self> {
         let options = options.into_engine();
-        Self::with(move || larder_engine::Profile::in_memory(Arc::new(System), options)).await
+        let given = options.clone();
+        let made = blocking(move || larder_engine::Profile::in_memory(Arc::new(System), given));
+        Ok(Self { handles: Handles::new(made.await?, options) })
     }
 
     /// Whether there is a profile in `dir`. A directory that cannot be looked into has none.
@@ -96,14 +138,50 @@ impl Profile {
         larder_engine::Profile::exists(&System, dir.as_ref()).unwrap_or(false)
     }
 
-    /// Ends what runs in the background, tells the peers, and closes every file. What was
-    /// committed is safe with or without this. Handles that remain fail with
-    /// [`Error::Closed`](crate::Error::Closed).
+    /// Ends what runs in the background, tells the peers, and closes every file and socket, as
+    /// systems for phones ask before they suspend an app. What was committed is safe with or
+    /// without this. All handles then fail with [`Error::Closed`](crate::Error::Closed), until
+    /// [`Profile::reopen`]; no key is kept for that.
     ///
     /// # Errors
     /// The storage's, of writing its journals back; they are kept and read at the next opening.
     pub async fn close(&self) -> Result<()> {
-        self.node().close().await
+        let handles = Arc::clone(&self.handles);
+        to_the_end(async move {
+            // Only one closes it; who comes later waits for that.
+            let _one_at_a_time = handles.reopening.lock().await;
+            match handles.set_node(None) {
+                Some(node) => node.close().await,
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Opens the profile anew after [`Profile::close`], as it was opened before. All handles of it
+    /// and of its spaces work again, and so do receivers of [`Profile::events`] and
+    /// [`Space::changed`]; what had ended goes on when it is asked for: [`Profile::listen`],
+    /// [`Profile::follow`], [`Profile::discover`]. A profile that is open stays as it is.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; [`ErrorKind::NotFound`] for a profile in memory, which is gone.
+    pub async fn reopen(&self, unlock: Unlock) -> Result<()> {
+        let handles = Arc::clone(&self.handles);
+        to_the_end(async move {
+            let _one_at_a_time = handles.reopening.lock().await;
+            if handles.node().is_ok() {
+                return Ok(());
+            }
+            let Some(dir) = &handles.dir else {
+                let message = "a profile in memory is gone once it is closed".to_owned();
+                return Err(larder_engine::Error::NotFound(message).into());
+            };
+            let access = if handles.read_only { Access::ReadOnly } else { Access::ReadWrite };
+            let engine = open_engine(dir, unlock, access, &handles.options).await?;
+            handles.set_node(Some(Node::new(engine, Arc::clone(&handles.channels))));
+            Ok(())
+        })
+        .await
     }
 
     /// Writes everything of the profile in `dir`, which must not be open anywhere, anew under new
@@ -135,40 +213,41 @@ impl Profile {
         told(purge, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
     }
 
-    async fn open_as(
-        dir: &Path,
-        unlock: Unlock,
-        read_only: bool,
-        options: Options,
-    ) -> Result<Self> {
-        let (dir, options) = (dir.to_owned(), options.into_engine());
-        let unlock = Arc::new(unlock);
-        let mut patience = InUse::TRIES;
-        loop {
-            let (dir, unlock, options) = (dir.clone(), Arc::clone(&unlock), options.clone());
-            let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-            let opened = Self::with(move || {
-                larder_engine::Profile::open(Arc::new(System), &dir, &unlock, access, options)
-            });
-            match opened.await {
-                // A profile that was dropped and not closed is let go of as soon as its threads
-                // have ended, which may take a moment.
-                Err(error) if error.kind() == ErrorKind::InUse && patience > 0 => patience -= 1,
-                result => return result,
-            }
-            tokio::time::sleep(InUse::WAIT).await;
-        }
+    async fn open_as(dir: &Path, unlock: Unlock, access: Access, options: Options) -> Result<Self> {
+        let options = options.into_engine();
+        let engine = open_engine(dir, unlock, access, &options).await?;
+        Ok(Self { handles: Handles::new(engine, options) })
     }
 
-    async fn with(
-        make: impl FnOnce() -> larder_engine::Result<larder_engine::Profile> + Send + 'static,
-    ) -> Result<Self> {
-        let node = Node::new(blocking(make).await?);
-        Ok(Self { handles: Arc::new(Handles(node)) })
-    }
-
-    fn node(&self) -> &Arc<Node> {
+    fn node(&self) -> Result<Arc<Node>> {
         self.handles.node()
+    }
+
+    fn handle(&self, space: &OpenSpace) -> Space {
+        Space::new(space, Arc::clone(&self.handles))
+    }
+}
+
+/// Opens a profile, and waits a moment for one that was dropped and not closed: that is let go of
+/// as soon as its threads have ended.
+async fn open_engine(
+    dir: &Path,
+    unlock: Unlock,
+    access: Access,
+    options: &ProfileOptions,
+) -> Result<larder_engine::Profile> {
+    let unlock = Arc::new(unlock);
+    let mut patience = InUse::TRIES;
+    loop {
+        let (dir, unlock, options) = (dir.to_owned(), Arc::clone(&unlock), options.clone());
+        let opened = blocking(move || {
+            larder_engine::Profile::open(Arc::new(System), &dir, &unlock, access, options)
+        });
+        match opened.await {
+            Err(error) if error.kind() == ErrorKind::InUse && patience > 0 => patience -= 1,
+            result => return result,
+        }
+        tokio::time::sleep(InUse::WAIT).await;
     }
 }
 
@@ -176,22 +255,22 @@ impl Profile {
 impl Profile {
     /// What people call this device.
     pub fn label(&self) -> String {
-        self.node().engine.label().to_owned()
+        self.handles.label.clone()
     }
 
     /// Its transport key, by which its peers know it.
     pub fn transport_id(&self) -> TransportId {
-        self.node().engine.transport_id()
+        self.handles.transport
     }
 
     /// Its directory; none for a profile in memory.
     pub fn dir(&self) -> Option<&Path> {
-        self.node().engine.dir()
+        self.handles.dir.as_deref()
     }
 
     /// Whether it was opened for reading only.
     pub fn is_read_only(&self) -> bool {
-        self.node().engine.is_read_only()
+        self.handles.read_only
     }
 
     /// Founds a space, whose only device is this one.
@@ -200,8 +279,7 @@ impl Profile {
     /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name;
     /// [`ErrorKind::ReadOnly`]; the storage's.
     pub async fn create_space(&self, name: &SpaceName) -> Result<Space> {
-        let space = self.node().create_space(name).await?;
-        Ok(Space::new(space, Arc::clone(&self.handles)))
+        Ok(self.handle(&*self.node()?.create_space(name).await?))
     }
 
     /// A space of the profile.
@@ -210,8 +288,7 @@ impl Profile {
     /// [`ErrorKind::NotFound`] if it has none of this name; [`ErrorKind::Corrupt`] and the
     /// storage's.
     pub async fn space(&self, name: &SpaceName) -> Result<Space> {
-        let space = self.node().space(name).await?;
-        Ok(Space::new(space, Arc::clone(&self.handles)))
+        Ok(self.handle(&*self.node()?.space(name).await?))
     }
 
     /// All spaces of the profile.
@@ -219,12 +296,11 @@ impl Profile {
     /// # Errors
     /// As [`Profile::space`], if any of them cannot be opened.
     pub async fn spaces(&self) -> Result<Vec<Space>> {
-        self.node().check_open()?;
-        if let Some((_, error)) = self.node().open_all().await?.into_iter().next() {
+        let node = self.node()?;
+        if let Some((_, error)) = node.open_all().await?.into_iter().next() {
             return Err(error);
         }
-        let spaces = self.node().open_spaces().into_iter();
-        Ok(spaces.map(|space| Space::new(space, Arc::clone(&self.handles))).collect())
+        Ok(node.open_spaces().iter().map(|space| self.handle(space)).collect())
     }
 
     /// Reads every file of the profile and checks it: its own first, then each space's. What is
@@ -233,7 +309,7 @@ impl Profile {
     /// # Errors
     /// The storage's, if not even the spaces' names can be read.
     pub async fn check(&self) -> Result<Vec<Checked>> {
-        let node = Arc::clone(self.node());
+        let node = self.node()?;
         let (own, names) =
             blocking(move || Ok((node.engine.check(), node.engine.space_names()?))).await?;
         let mut checked = vec![Checked { space: None, result: own.map_err(Into::into) }];
@@ -256,27 +332,28 @@ impl Profile {
         for space in self.spaces().await? {
             spaces.push(space.status().await?);
         }
-        let node = Arc::clone(self.node());
+        let node = self.node()?;
+        let asked = Arc::clone(&node);
         let (known, key_created, purge_wished) = blocking(move || {
-            let profile = &node.engine;
+            let profile = &asked.engine;
             Ok((profile.peers()?, profile.key_created()?, profile.purge_wished()?))
         })
         .await?;
         let peers = known.into_iter().map(|peer| PeerStatus {
-            label: connections::label(self.node(), &peer),
-            connected: self.node().network.is_connected(&peer.transport),
+            label: connections::label(&node, &peer),
+            connected: node.network.is_connected(&peer.transport),
             transport: peer.transport,
             addresses: peer.addresses,
             last_seen: peer.last_seen,
         });
         Ok(Status {
-            dir: self.node().engine.dir().map(Path::to_owned),
+            dir: self.handles.dir.clone(),
             label: self.label(),
             transport: self.transport_id(),
             read_only: self.is_read_only(),
             key_created,
             purge_wished,
-            listening: self.node().network.listening().await,
+            listening: node.network.listening().await,
             peers: peers.collect(),
             spaces,
         })
@@ -287,19 +364,19 @@ impl Profile {
 impl Profile {
     /// Begins to accept connections of devices that share a space, in the background, until the
     /// profile is closed. Returns the address, with the port that was chosen. Without one it is
-    /// the port of the last time on all of this machine's IPv4 addresses. A profile that listens
-    /// already keeps its address, unless told another one.
+    /// the port of the last time on all of this machine's addresses, of IPv6 and IPv4. A profile
+    /// that listens already keeps its address, unless told another one.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the address cannot be listened on; [`ErrorKind::ReadOnly`].
     pub async fn listen(&self, address: Option<SocketAddr>) -> Result<SocketAddr> {
-        let node = Arc::clone(self.node());
+        let node = self.node()?;
         to_the_end(async move { connections::listen(&node, address).await }).await
     }
 
     /// Where it listens, if it does.
     pub async fn listening(&self) -> Option<SocketAddr> {
-        self.node().network.listening().await
+        self.node().ok()?.network.listening().await
     }
 
     /// Offers a space to one more device. Listens, if the profile does not yet.
@@ -307,7 +384,7 @@ impl Profile {
     /// # Errors
     /// As [`Profile::space`] and [`Profile::listen`].
     pub async fn invite(&self, space: &SpaceName) -> Result<Invitation> {
-        let node = Arc::clone(self.node());
+        let node = self.node()?;
         let space = node.space(space).await?;
         to_the_end(async move { connections::invite(&node, &space).await }).await
     }
@@ -321,18 +398,38 @@ impl Profile {
     /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name.
     pub async fn join(&self, invitation: &str) -> Result<Space> {
         let invitation = invitation.parse()?;
-        let node = Arc::clone(self.node());
+        let node = self.node()?;
         let space = to_the_end(async move { connections::join(&node, &invitation).await }).await?;
-        Ok(Space::new(space, Arc::clone(&self.handles)))
+        Ok(self.handle(&space))
     }
 
-    /// One pass: connects to every known peer, exchanges what is missing in every common space,
-    /// and returns once all are done or have failed.
+    /// One pass: connects to every known peer at once, exchanges what is missing in every common
+    /// space, and returns once all are done or have failed; what came from one peer meanwhile has
+    /// then gone to the others, too. A peer that does not answer is given up after
+    /// [`limits::HANDSHAKE_MS_MAX`](crate::limits::HANDSHAKE_MS_MAX).
     ///
     /// # Errors
     /// [`ErrorKind::ReadOnly`], and the storage's; what goes wrong with one peer is in its report.
     pub async fn sync(&self) -> Result<Vec<PeerReport>> {
-        connections::sync(self.node()).await
+        connections::sync(&self.node()?, None).await
+    }
+
+    /// [`Profile::sync`] with an end, for what a phone grants an app in the background. At the
+    /// deadline each session ends between two batches: what has come is durable, the reports say
+    /// what is left ([`PeerReport::is_complete`]), and the next pass goes on from there. It returns
+    /// within a second of the deadline.
+    ///
+    /// # Errors
+    /// As [`Profile::sync`]; a peer that had not answered by then has
+    /// [`Error::OutOfTime`](crate::Error::OutOfTime) in its report.
+    pub async fn sync_until(&self, deadline: Instant) -> Result<Vec<PeerReport>> {
+        connections::sync(&self.node()?, Some(deadline.into())).await
+    }
+
+    /// Says what the network may be used for from now on, and that it is another one: peers that
+    /// did not answer are tried again at once.
+    pub fn set_network(&self, policy: NetworkPolicy) {
+        self.handles.channels.policy.send_replace(policy);
     }
 
     /// One pass with the device at an address, whichever of the known spaces' devices it is.
@@ -341,7 +438,7 @@ impl Profile {
     /// [`ErrorKind::Unreachable`]; [`ErrorKind::Refused`] if it is no device of any of this
     /// profile's spaces; what went wrong in the first space that failed.
     pub async fn sync_with(&self, address: SocketAddr) -> Result<Vec<SpaceReport>> {
-        connections::sync_with(self.node(), address).await
+        connections::sync_with(&self.node()?, address).await
     }
 
     /// Keeps a connection with every known peer, so that changes go to and fro as they are made;
@@ -351,7 +448,7 @@ impl Profile {
     /// # Errors
     /// [`ErrorKind::ReadOnly`], and the storage's.
     pub async fn follow(&self) -> Result<()> {
-        connections::follow(self.node()).await
+        connections::follow(&self.node()?).await
     }
 
     /// Finds the devices of this profile's spaces on the local network, by multicast DNS, and
@@ -363,13 +460,13 @@ impl Profile {
     /// [`ErrorKind::Io`] if the system has no thread or socket to give;
     /// [`ErrorKind::ReadOnly`], and the storage's.
     pub async fn discover(&self) -> Result<()> {
-        connections::discover(self.node()).await
+        connections::discover(&self.node()?).await
     }
 
     /// What happens between this device and others from now on. A receiver that does not keep up
     /// misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.node().events.subscribe()
+        self.handles.channels.events.subscribe()
     }
 }
 

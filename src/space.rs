@@ -19,10 +19,14 @@ use crate::{Error, Receipt, Result, UnitOfWork};
 /// its profile open.
 ///
 /// What is written returns once it is durable on this device; other devices learn of it as they
-/// sync. What is read is a snapshot, and never waits for a writer.
+/// sync. What is read is a snapshot, and never waits for a writer; as many reads as
+/// [`Options::readers`](crate::Options::readers) run at once, and further ones wait for those.
 #[derive(Clone)]
 pub struct Space {
-    space: Arc<OpenSpace>,
+    name: SpaceName,
+    id: SpaceId,
+    device: DeviceId,
+    changed: watch::Sender<u64>,
     handles: Arc<Handles>,
 }
 
@@ -33,37 +37,44 @@ impl std::fmt::Debug for Space {
 }
 
 impl Space {
-    pub(crate) fn new(space: Arc<OpenSpace>, handles: Arc<Handles>) -> Self {
-        Self { space, handles }
+    pub(crate) fn new(space: &OpenSpace, handles: Arc<Handles>) -> Self {
+        let (name, id) = (space.reader.name().clone(), space.reader.id());
+        let (device, changed) = (space.reader.device(), space.changed.clone());
+        Self { name, id, device, changed, handles }
     }
 
     /// Its name.
     pub fn name(&self) -> &SpaceName {
-        self.space.reader.name()
+        &self.name
     }
 
     /// Its id, the same on every device.
     pub fn id(&self) -> SpaceId {
-        self.space.reader.id()
+        self.id
     }
 
     /// This device's id in it.
     pub fn device(&self) -> DeviceId {
-        self.space.reader.device()
+        self.device
     }
 
-    /// Ticks after every commit here and every batch taken in from another device.
+    /// Ticks after every commit here and every batch taken in from another device, and goes on
+    /// doing so after [`Profile::reopen`](crate::Profile::reopen).
     pub fn changed(&self) -> watch::Receiver<u64> {
-        self.space.changed.subscribe()
+        self.changed.subscribe()
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.handles.node().check_open()?;
-        let reader = self.space.reader.clone();
+        let reader = self.open().await?.reader.clone();
         blocking(move || work(&reader)).await
+    }
+
+    /// What is open of it now: another one after the profile was opened anew.
+    async fn open(&self) -> Result<Arc<OpenSpace>> {
+        self.handles.node()?.space(&self.name).await
     }
 }
 
@@ -117,7 +128,10 @@ impl Space {
     }
 
     /// Commits a unit: all of it, durably, or nothing. Units that wait together share one
-    /// transaction, so writing from many tasks is fast.
+    /// transaction, so writing from many tasks is fast. At most
+    /// [`limits::WRITE_QUEUE_MAX`](crate::limits::WRITE_QUEUE_MAX) wait for the disk; this waits
+    /// for a place among them first, so whoever writes faster than the disk is slowed down to it.
+    /// A future that is dropped before it has a place commits nothing; one dropped later may have.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if an expected version is not the
@@ -126,8 +140,7 @@ impl Space {
     /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly), and the storage's. Nothing of the unit
     /// remains then.
     pub async fn commit(&self, unit: UnitOfWork) -> Result<Receipt> {
-        self.handles.node().check_open()?;
-        self.space.writer()?.commit(unit.into_engine()).await?.try_into()
+        self.open().await?.writer()?.commit(unit.into_engine()).await?.try_into()
     }
 
     /// Fills a unit and commits it.
@@ -203,7 +216,8 @@ impl Space {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vector of another size than those
     /// of the space; the embedder's and the storage's.
     pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
-        if let (Some(mark), Ok(writer)) = (self.space.reader.awaits_index(), self.space.writer()) {
+        let space = self.open().await?;
+        if let (Some(mark), Ok(writer)) = (space.reader.awaits_index(), space.writer()) {
             writer.index(mark).await?;
         }
         self.read(move |space| space.search(&query)).await
@@ -322,9 +336,9 @@ impl Space {
     /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly);
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a space in memory.
     pub async fn rekey(&self, mut progress: impl FnMut(u64, u64) + Send) -> Result<()> {
-        self.handles.node().check_open()?;
+        let space = self.open().await?;
         let (telling, tells) = watch::channel((0, 0));
-        let rekey = self.space.writer()?.rekey(telling);
+        let rekey = space.writer()?.rekey(telling);
         told(rekey, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
     }
 }

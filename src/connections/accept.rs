@@ -1,6 +1,6 @@
 //! The accepting side.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -84,16 +84,24 @@ async fn bind_remembered(node: &Arc<Node>) -> Result<Bound> {
     let asked = Arc::clone(node);
     let port = blocking(move || asked.engine.listen_port()).await?;
     if port != 0
-        && let Ok(bound) = bind(node, (Ipv4Addr::UNSPECIFIED, port).into()).await
+        && let Ok(bound) = bind_everywhere(node, port).await
     {
         return Ok(bound);
     }
-    let bound = bind(node, (Ipv4Addr::UNSPECIFIED, 0).into()).await?;
+    let bound = bind_everywhere(node, 0).await?;
     if port == 0 {
         let (told, port) = (Arc::clone(node), bound.address.port());
         blocking(move || told.engine.set_listen_port(port)).await?;
     }
     Ok(bound)
+}
+
+/// On all addresses of both families, where the system has IPv6.
+async fn bind_everywhere(node: &Arc<Node>, port: u16) -> Result<Bound> {
+    match bind(node, (Ipv6Addr::UNSPECIFIED, port).into()).await {
+        Ok(bound) => Ok(bound),
+        Err(_) => bind(node, (Ipv4Addr::UNSPECIFIED, port).into()).await,
+    }
 }
 
 async fn bind(node: &Arc<Node>, address: SocketAddr) -> Result<Bound> {

@@ -1,6 +1,6 @@
 //! The connecting side: one pass, and following.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,17 @@ use larder_engine::Peer;
 use larder_protocol::Side;
 use larder_transport::{Connection, Endpoint, Purpose};
 use larder_types::TransportId;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::accept::endpoint;
+use super::network::Live;
 use super::talk::{Pass, talk};
 use crate::error::blocking;
 use crate::node::Node;
 use crate::system::OsEntropy;
-use crate::{Error, Event, PeerReport, Result, SpaceReport};
+use crate::{Error, Event, NetworkPolicy, PeerReport, Result, SpaceReport};
 
 /// What to call a peer: its label as its enrolment has it, or as it was remembered, or its key.
 pub(crate) fn label(node: &Node, peer: &Peer) -> String {
@@ -30,28 +32,109 @@ pub(crate) fn label(node: &Node, peer: &Peer) -> String {
 }
 
 /// One pass with every known peer; see [`crate::Profile::sync`].
-pub(crate) async fn sync(node: &Arc<Node>) -> Result<Vec<PeerReport>> {
+pub(crate) async fn sync(node: &Arc<Node>, deadline: Option<Instant>) -> Result<Vec<PeerReport>> {
     node.check_writable()?;
     node.open_all().await?;
+    let peers = known_peers(node).await?;
+    let mut reports = round(node, peers.clone(), deadline).await?;
+    // What came from one peer after another had hung up. Each round that moves something takes it
+    // one peer further.
+    for _ in 1..peers.len() {
+        let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let behind = behind(&reports, &peers);
+        if behind.is_empty() || is_over {
+            break;
+        }
+        for report in &mut reports {
+            report.came = 0;
+        }
+        for again in round(node, behind, deadline).await? {
+            if let Some(first) = reports.iter_mut().find(|first| first.at == again.at) {
+                first.add(again);
+            }
+        }
+    }
+    Ok(reports.into_iter().map(|round| round.report).collect())
+}
+
+/// What a peer came to, over all rounds.
+struct Round {
+    at: TransportId,
+    report: PeerReport,
+    /// Entries that it gave in the last round.
+    came: u64,
+}
+
+impl Round {
+    fn add(&mut self, again: Self) {
+        self.came = again.came;
+        let Ok(spaces) = &mut self.report.outcome else { return };
+        match again.report.outcome {
+            Ok(more) => {
+                for more in more {
+                    match spaces.iter_mut().find(|space| space.space == more.space) {
+                        Some(space) => space.add(&more),
+                        None => spaces.push(more),
+                    }
+                }
+            }
+            Err(error) => self.report.outcome = Err(error),
+        }
+    }
+}
+
+/// The peers that answered, and may lack what another one gave in the last round.
+fn behind(reports: &[Round], peers: &[Peer]) -> Vec<Peer> {
+    let came: u64 = reports.iter().map(|round| round.came).sum();
+    let lacks = |round: &&Round| round.report.outcome.is_ok() && came > round.came;
+    let lacking: BTreeSet<TransportId> =
+        reports.iter().filter(lacks).map(|round| round.at).collect();
+    peers.iter().filter(|peer| lacking.contains(&peer.transport)).cloned().collect()
+}
+
+async fn round(
+    node: &Arc<Node>,
+    peers: Vec<Peer>,
+    deadline: Option<Instant>,
+) -> Result<Vec<Round>> {
     let mut passes = JoinSet::new();
-    for (at, peer) in known_peers(node).await?.into_iter().enumerate() {
+    for (at, peer) in peers.into_iter().enumerate() {
         let node = Arc::clone(node);
-        passes.spawn(async move { (at, sync_peer(&node, peer).await) });
+        passes.spawn(async move { (at, sync_peer(&node, peer, deadline).await) });
     }
     let mut reports = Vec::new();
     while let Some(pass) = passes.join_next().await {
         reports.push(pass.map_err(|error| Error::Internal(error.to_string()))?);
     }
     reports.sort_by_key(|(at, _)| *at);
-    Ok(reports.into_iter().map(|(_, report)| report).collect())
+    let round = |report: PeerReport| {
+        let came = report.outcome.iter().flatten().map(|space| space.entries_in).sum();
+        Round { at: report.peer, report, came }
+    };
+    Ok(reports.into_iter().map(|(_, report)| round(report)).collect())
 }
 
-async fn sync_peer(node: &Arc<Node>, peer: Peer) -> PeerReport {
+async fn sync_peer(node: &Arc<Node>, peer: Peer, deadline: Option<Instant>) -> PeerReport {
     let mut address = None;
     let outcome = async {
-        let connection = connect(node, &peer).await?;
+        let connecting = connect(node, &peer);
+        let connection = match deadline {
+            None => connecting.await?,
+            Some(deadline) => match timeout_at(deadline, connecting).await {
+                Ok(connection) => connection?,
+                Err(_elapsed) => return Err(Error::OutOfTime(label(node, &peer))),
+            },
+        };
         address = connection.remote_address();
-        talk(node, &connection, Side::Connector, Pass::Once).await
+        let Some(deadline) = deadline else {
+            return talk(node, &connection, Side::Connector, Pass::Once).await;
+        };
+        // Sessions end by themselves at the deadline; what comes before them may not.
+        let talking = talk(node, &connection, Side::Connector, Pass::Until(deadline));
+        match timeout_at(deadline + END_WAIT, talking).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(Error::OutOfTime(label(node, &peer))),
+        }
     }
     .await;
     PeerReport { peer: peer.transport, label: label(node, &peer), address, outcome }
@@ -102,15 +185,25 @@ async fn follow_peer(node: Arc<Node>, transport: TransportId) {
     let mut backoff = Backoff::new();
     let mut live = node.network.live.subscribe();
     let mut news = node.network.peers.subscribe();
+    let mut policy = node.channels.policy.subscribe();
     while !node.is_stopped() {
-        let apart = live.wait_for(|all| all.values().all(|live| live.peer != transport));
+        let may_begin = async {
+            let apart = |all: &BTreeMap<u64, Live>| all.values().all(|l| l.peer != transport);
+            // The senders are in the node.
+            let _ = policy.wait_for(|policy| *policy == NetworkPolicy::Free).await;
+            let _ = live.wait_for(apart).await;
+        };
         tokio::select! {
             () = node.stopped() => return,
-            _ = apart => {}
+            () = may_begin => {}
         }
+        policy.mark_unchanged();
         let begun = Instant::now();
-        if let Err(error) = stay_connected(&node, transport).await
+        let result = stay_until_metered(&node, transport, &mut policy).await;
+        let is_metered = *policy.borrow_and_update() == NetworkPolicy::Metered;
+        if let Err(error) = result
             && !node.is_stopped()
+            && !is_metered
         {
             let message = error.to_string();
             node.tell(Event::SyncFailed { space: None, peer: Some(transport), message });
@@ -123,8 +216,26 @@ async fn follow_peer(node: Arc<Node>, transport: TransportId) {
             () = sleep(pause) => {}
             // It was heard of, perhaps at another address.
             Ok(()) = news.changed() => {}
+            // It may be another network.
+            Ok(()) = policy.changed() => backoff = Backoff::new(),
         }
     }
+}
+
+/// [`stay_connected`], until connections are no longer to be kept.
+async fn stay_until_metered(
+    node: &Arc<Node>,
+    transport: TransportId,
+    policy: &mut watch::Receiver<NetworkPolicy>,
+) -> Result<()> {
+    let mut staying = std::pin::pin!(stay_connected(node, transport));
+    tokio::select! {
+        result = &mut staying => return result,
+        _ = policy.wait_for(|policy| *policy == NetworkPolicy::Metered) => {}
+    }
+    node.network.let_go(&transport);
+    // Not for long: an attempt to connect ends by itself.
+    staying.await
 }
 
 async fn stay_connected(node: &Arc<Node>, transport: TransportId) -> Result<()> {
@@ -202,6 +313,9 @@ pub(super) async fn connect_any(
     }
     Err(failed.map_or_else(|| Error::NoAddress(expected.to_string()), Error::from))
 }
+
+/// How long after a deadline sessions may take to end.
+const END_WAIT: Duration = Duration::from_millis(900);
 
 /// Twice as long after each failure, with jitter so that devices that lost each other together do
 /// not come back together.

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 
 use super::accept::endpoint;
 use super::dial::known_keys;
-use crate::Result;
 use crate::error::blocking;
 use crate::node::Node;
+use crate::{NetworkPolicy, Result};
 
 /// Announces this device and looks for others; see [`crate::Profile::discover`].
 pub(crate) async fn discover(node: &Arc<Node>) -> Result<()> {
@@ -25,7 +25,10 @@ pub(crate) async fn discover(node: &Arc<Node>) -> Result<()> {
         tokio::select! {
             () = node.stopped() => return Ok(()),
             found = discovery.next(), if meetings.len() < MEETINGS_MAX => {
-                meetings.spawn(meet(Arc::clone(node), found?));
+                let found = found?;
+                if *node.channels.policy.borrow() == NetworkPolicy::Free {
+                    meetings.spawn(meet(Arc::clone(node), found));
+                }
             }
             Some(_) = meetings.join_next() => {}
         }

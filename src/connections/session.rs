@@ -122,6 +122,9 @@ impl Driver {
             entries_out: 0,
             bytes_in: 0,
             bytes_out: 0,
+            caught_up: false,
+            left_in: 0,
+            left_out: 0,
         };
         Self {
             number: node.network.number(),
@@ -153,6 +156,10 @@ impl Driver {
         let node = Arc::clone(&self.node);
         let mut stopped = std::pin::pin!(node.stopped());
         let mut is_stopping = false;
+        let until = match self.pass {
+            Pass::Until(until) => Some(until),
+            Pass::Once | Pass::Live => None,
+        };
         loop {
             self.poll();
             if self.closed.is_some() && !self.may_transmit {
@@ -212,6 +219,13 @@ impl Driver {
                     self.session.handle_timeout(self.now());
                     self.may_transmit = true;
                 }
+                () = sleep_until(until.unwrap_or(self.begun)),
+                    if until.is_some() && !is_stopping =>
+                {
+                    is_stopping = true;
+                    self.session.close(CloseCode::Done, "");
+                    self.may_transmit = true;
+                }
                 () = &mut stopped, if !is_stopping => {
                     is_stopping = true;
                     self.session.close(CloseCode::ShuttingDown, "");
@@ -248,7 +262,7 @@ impl Driver {
         match event {
             SessionEvent::CaughtUp => {
                 self.node.tell(Event::CaughtUp { space, peer });
-                if self.pass == Pass::Once {
+                if self.pass != Pass::Live {
                     self.session.close(CloseCode::Done, "");
                     self.may_transmit = true;
                     // What closing says is taken up at once.
@@ -299,14 +313,18 @@ impl Driver {
 
     /// Ends the stream in order.
     async fn finish(self) -> Result<SpaceReport> {
-        let Self { mut receiver, frames, mut sending, mut report, closed, .. } = self;
+        let Self { mut receiver, frames, mut sending, mut report, closed, session, pass, .. } =
+            self;
+        report.caught_up = session.is_caught_up();
+        (report.left_in, report.left_out) = session.left();
         drop(frames);
         let closed = closed.unwrap_or(Closed {
             code: CloseCode::Internal,
             message: "the session ended without a reason".to_owned(),
             by_peer: false,
         });
-        let ended = timeout(FINISH_WAIT, async {
+        let wait = if matches!(pass, Pass::Until(_)) { FINISH_WAIT_SHORT } else { FINISH_WAIT };
+        let ended = timeout(wait, async {
             let sent = (&mut sending.0).await;
             // The side that closes waits for the other's end: then both have everything, and the
             // connection can be closed.
@@ -346,3 +364,5 @@ async fn answer(space: Arc<OpenSpace>, peer: TransportId, request: Request) -> R
 
 /// How long the peer may take to end its side.
 const FINISH_WAIT: Duration = Duration::from_secs(5);
+/// The same where this device's own time is short.
+const FINISH_WAIT_SHORT: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use larder_transport::{Connection, FrameStream};
 use larder_types::limits::HANDSHAKE_MS_MAX;
 use larder_types::{CloseCode, SpaceId};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::network::Registered;
 use super::session;
@@ -24,6 +24,8 @@ use crate::{Error, Event, Result, SpaceReport};
 pub(super) enum Pass {
     /// Until both sides have everything.
     Once,
+    /// The same, or until then.
+    Until(Instant),
     /// Until something ends them.
     Live,
 }

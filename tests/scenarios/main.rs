@@ -6,6 +6,7 @@ mod common;
 mod cuts;
 mod full_disk;
 mod keys;
+mod lifecycle;
 mod many;
 mod pairing;
 mod profiles;

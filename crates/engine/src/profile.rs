@@ -11,7 +11,7 @@ use larder_pages::Held;
 use larder_search::{Embedder, HashedNgrams};
 use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
-use larder_store::{Access as ConnAccess, StoreError};
+use larder_store::{Access as ConnAccess, Readers, StoreError};
 use larder_types::limits::NAME_BYTES_MAX;
 use larder_types::limits::PEER_ADDRESSES_MAX as ADDRESSES_MAX;
 use larder_types::{MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
@@ -40,6 +40,8 @@ pub struct ProfileOptions {
     pub passphrase_cost: Argon2Params,
     /// What to call this device, for a new profile; at most 128 bytes.
     pub label: Option<String>,
+    /// How many reads of a space run at once.
+    pub readers: Readers,
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
@@ -86,6 +88,7 @@ pub(crate) struct Inner {
     label: String,
     pub(crate) member: MemberId,
     pub(crate) embedder: Arc<dyn Embedder>,
+    pub(crate) readers: Readers,
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
@@ -230,6 +233,7 @@ impl Profile {
             label: String::from_utf8_lossy(&label).into_owned(),
             member: MemberId::from_slice(&member).ok_or_else(missing)?,
             embedder: options.embedder.unwrap_or_else(|| Arc::new(HashedNgrams)),
+            readers: options.readers,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Mutex::default(),
             lock: Mutex::new(lock),

@@ -62,7 +62,7 @@ impl Shared {
             keys,
             env: Arc::clone(&profile.env),
             embedder: Arc::clone(&profile.embedder),
-            pool: Pool::new(home.opener(creates)),
+            pool: Pool::with_readers(profile.readers, home.opener(creates)),
             home: RwLock::new(Arc::new(home)),
             rekey: Mutex::new(Rekey::Idle),
             mirror: profile.mirror(row),

@@ -45,6 +45,8 @@ pub struct Session {
     peer_has: BTreeMap<DeviceId, u64>,
     /// Log sizes the peer may know this device to hold: said, acknowledged, sent to or by it.
     told: BTreeMap<DeviceId, u64>,
+    /// Log sizes that are durable here, as far as storage was asked.
+    held: BTreeMap<DeviceId, u64>,
     epochs: Vec<EpochId>,
     /// Logs that are forked or refused: nothing of them is sent or taken in this session.
     stopped: BTreeSet<DeviceId>,
@@ -155,6 +157,7 @@ impl Session {
             events: VecDeque::new(),
             peer_has: BTreeMap::new(),
             told: BTreeMap::new(),
+            held: BTreeMap::new(),
             epochs: Vec::new(),
             stopped: BTreeSet::new(),
             frontiers: Exchange::default(),
@@ -188,6 +191,18 @@ impl Session {
     /// Whether [`Event::CaughtUp`] holds now.
     pub fn is_caught_up(&self) -> bool {
         self.is_caught_up
+    }
+
+    /// How many entries the peer is known to hold that are not durable here, as far as this session
+    /// knows, and how many of those that are durable here were not sent to it.
+    pub fn left(&self) -> (u64, u64) {
+        let lacks = |has: &BTreeMap<DeviceId, u64>, other: &BTreeMap<DeviceId, u64>| {
+            let of = |(id, size): (&DeviceId, &u64)| {
+                size.saturating_sub(other.get(id).copied().unwrap_or(0))
+            };
+            has.iter().map(of).sum()
+        };
+        (lacks(&self.peer_has, &self.held), lacks(&self.held, &self.peer_has))
     }
 
     /// Whether [`Event::Closed`] was reported.
@@ -422,6 +437,7 @@ impl Session {
             Reply::Batch { position, batch } => self.take_read(now, position, batch)?,
             Reply::Applied { device, size, acks } => {
                 raise(&mut self.told, device, size);
+                raise(&mut self.held, device, size);
                 if let Some((device, entries, bytes)) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
                     self.events.push_back(Event::Received { device, entries, bytes });
@@ -472,6 +488,7 @@ impl Session {
         epochs_held.truncate(EPOCHS_MAX);
         for head in &logs {
             raise(&mut self.told, head.device, head.size);
+            raise(&mut self.held, head.device, head.size);
         }
         self.frontiers.sent = true;
         if !self.frontiers.received {
@@ -518,6 +535,7 @@ impl Session {
         raise(&mut self.peer_has, device, size.unwrap_or(0));
         // And by it the peer learns that it is held here.
         raise(&mut self.told, device, size.unwrap_or(0));
+        raise(&mut self.held, device, size.unwrap_or(0));
         let entries = batch.entries.len();
         let frame = Frame::Batch(batch).encode();
         if frame.len() > self.config.frame_bytes_max {

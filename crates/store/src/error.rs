@@ -119,6 +119,15 @@ pub enum StoreError {
         /// What the caller's opener says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// All readers are lent, and none came back in time.
+    #[error(
+        "all connections for reading are in use, and none was free within {wait:?}: end reads that \
+         are no longer needed, or allow more"
+    )]
+    NoReader {
+        /// How long one was waited for.
+        wait: std::time::Duration,
+    },
     /// The pool is closed.
     #[error("the database is closed: reopen it first")]
     Closed,
@@ -174,6 +183,7 @@ impl StoreError {
                 .or_else(|| source.downcast_ref::<rusqlite::Error>().map(kind_of))
                 .or_else(|| source.downcast_ref::<larder_pages::Error>().map(kind_of_pages))
                 .unwrap_or(ErrorKind::Io),
+            Self::NoReader { .. } => ErrorKind::Busy,
             Self::Closed | Self::RolledBack | Self::Misuse { .. } => ErrorKind::Misuse,
         }
     }

@@ -18,5 +18,5 @@ mod transaction;
 
 pub use check::check;
 pub use error::{ErrorKind, StoreError, kind_of};
-pub use pool::{Access, Lent, Opener, Pool, configure};
+pub use pool::{Access, Lent, Opener, Pool, Readers, configure};
 pub use transaction::{begin, commit, savepoint};

@@ -6,11 +6,28 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use larder_types::limits::{READER_CACHE_BYTES, READERS_MAX, WRITER_CACHE_BYTES};
+use larder_types::limits::{READER_CACHE_BYTES, READER_WAIT_MS, READERS_MAX, WRITER_CACHE_BYTES};
 use rusqlite::Connection;
 
 use crate::error::{Part, StoreError};
+
+/// How many readers a pool lends, and for how long one is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readers {
+    /// At most so many at once; at least one.
+    pub count: usize,
+    /// How long a reader is waited for while all are lent.
+    pub wait: Duration,
+}
+
+impl Default for Readers {
+    /// [`READERS_MAX`] and [`READER_WAIT_MS`].
+    fn default() -> Self {
+        Self { count: READERS_MAX, wait: Duration::from_millis(READER_WAIT_MS) }
+    }
+}
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +86,7 @@ pub struct Pool {
 }
 
 struct Shared {
-    readers_max: usize,
+    allowed: Readers,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -86,16 +103,16 @@ struct State {
 }
 
 impl Pool {
-    /// A pool that lends at most [`READERS_MAX`] readers. Nothing is opened yet.
+    /// A pool that lends as many readers as usual. Nothing is opened yet.
     pub fn new(open: Opener) -> Self {
-        Self::with_readers(READERS_MAX, open)
+        Self::with_readers(Readers::default(), open)
     }
 
-    /// A pool that lends at most `readers_max` readers, at least one. Nothing is opened yet.
-    pub fn with_readers(readers_max: usize, open: Opener) -> Self {
+    /// A pool that lends at most so many readers. Nothing is opened yet.
+    pub fn with_readers(readers: Readers, open: Opener) -> Self {
         Self {
             shared: Arc::new(Shared {
-                readers_max: readers_max.max(1),
+                allowed: Readers { count: readers.count.max(1), ..readers },
                 state: Mutex::new(State {
                     open: Arc::new(open),
                     closed: false,
@@ -117,10 +134,12 @@ impl Pool {
         self.lend(Access::Write)
     }
 
-    /// A reader, once one is free. Queries in one transaction of it see one snapshot.
+    /// A reader, once one is free. Queries in one transaction of it see one snapshot. The writer
+    /// is never waited for.
     ///
     /// # Errors
-    /// [`StoreError::Closed`]; whatever the opener returns.
+    /// [`StoreError::Closed`]; [`StoreError::NoReader`] if none was free in time; whatever the
+    /// opener returns.
     pub fn reader(&self) -> Result<Lent, StoreError> {
         self.lend(Access::Read)
     }
@@ -165,19 +184,29 @@ impl Pool {
     }
 
     fn lend(&self, access: Access) -> Result<Lent, StoreError> {
-        let mut state = self.shared.lock();
-        loop {
-            if state.closed {
-                return Err(StoreError::Closed);
+        let Readers { count, wait } = self.shared.allowed;
+        let is_taken = |state: &mut State| match access {
+            _ if state.closed => false,
+            Access::Write => state.writer_lent,
+            Access::Read => state.readers_lent >= count,
+        };
+        let (shared, state) = (&*self.shared, self.shared.lock());
+        let mut state = match access {
+            Access::Write => {
+                let waited = shared.returned.wait_while(state, is_taken);
+                waited.unwrap_or_else(PoisonError::into_inner)
             }
-            let taken = match access {
-                Access::Write => state.writer_lent,
-                Access::Read => state.readers_lent >= self.shared.readers_max,
-            };
-            if !taken {
-                break;
+            Access::Read => {
+                let waited = shared.returned.wait_timeout_while(state, wait, is_taken);
+                let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() {
+                    return Err(StoreError::NoReader { wait });
+                }
+                state
             }
-            state = self.shared.wait(state);
+        };
+        if state.closed {
+            return Err(StoreError::Closed);
         }
         let idle = match access {
             Access::Write => {
@@ -292,7 +321,7 @@ mod tests {
     use super::*;
 
     fn pool(dir: &tempfile::TempDir, opened: &Arc<AtomicUsize>) -> Pool {
-        Pool::with_readers(2, opener(dir, opened))
+        Pool::with_readers(Readers { count: 2, ..Readers::default() }, opener(dir, opened))
     }
 
     fn opener(dir: &tempfile::TempDir, opened: &Arc<AtomicUsize>) -> Opener {
@@ -354,6 +383,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_is_waited_for_no_longer_than_told_and_never_for_the_writer() {
+        let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
+        let wait = std::time::Duration::from_millis(20);
+        let pool = Pool::with_readers(Readers { count: 2, wait }, opener(&dir, &opened));
+        let _writing = pool.writer().unwrap();
+        let lent = [pool.reader().unwrap(), pool.reader().unwrap()];
+        let failed = pool.reader().unwrap_err();
+        assert!(matches!(failed, StoreError::NoReader { wait: waited } if waited == wait));
+        assert_eq!(failed.kind(), crate::ErrorKind::Busy);
+        drop(lent);
+        pool.reader().unwrap();
+    }
+
+    #[test]
     fn close_waits_refuses_and_reopens() {
         let (dir, opened) = (tempfile::tempdir().unwrap(), Arc::default());
         let pool = pool(&dir, &opened);
@@ -410,7 +453,8 @@ mod tests {
 
     #[test]
     fn an_opener_that_fails_leaves_its_place_free() {
-        let pool = Pool::with_readers(1, Box::new(|_| Err(StoreError::open("no such disk"))));
+        let one = Readers { count: 1, ..Readers::default() };
+        let pool = Pool::with_readers(one, Box::new(|_| Err(StoreError::open("no such disk"))));
         for _ in 0..3 {
             assert!(matches!(pool.reader(), Err(StoreError::Open { .. })));
             assert!(matches!(pool.writer(), Err(StoreError::Open { .. })));

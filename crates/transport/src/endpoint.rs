@@ -5,13 +5,14 @@ use std::time::Duration;
 use larder_crypto::TransportKey;
 use larder_types::limits::{CONNECTIONS_MAX, HANDSHAKE_MS_MAX};
 use larder_types::{CloseCode, TransportId};
-use quinn::ConnectionError;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionError, EndpointConfig};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -34,7 +35,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listens on `addr` (port 0: any free one), within a tokio runtime.
+    /// Listens on `addr` (port 0: any free one), within a tokio runtime. On IPv6's unspecified
+    /// address it listens to IPv4 as well.
     ///
     /// # Errors
     /// [`Error::Bind`] if the address cannot be listened on; [`Error::Tls`] for a key that the
@@ -43,8 +45,11 @@ impl Endpoint {
     pub async fn bind(addr: SocketAddr, key: &TransportKey, gate: Arc<dyn Gate>) -> Result<Self> {
         let tls = Tls::new(key)?;
         let config = tls.server_config(gate.clone())?;
-        let socket =
-            quinn::Endpoint::server(config, addr).map_err(|source| Error::Bind { addr, source })?;
+        let bind = || {
+            let runtime = Arc::new(quinn::TokioRuntime);
+            quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket(addr)?, runtime)
+        };
+        let socket = bind().map_err(|source| Error::Bind { addr, source })?;
         let (queue, accepted) = mpsc::channel(CONNECTIONS_MAX);
         let acceptor = tokio::spawn(accept_all(socket.clone(), gate, queue));
         Ok(Self { socket, tls, accepted: Mutex::new(accepted), acceptor })
@@ -135,6 +140,16 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         self.acceptor.abort();
     }
+}
+
+fn socket(addr: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        // Systems differ in what they do unless told.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
 }
 
 /// Takes in every connection attempt, each in a task of its own.

@@ -1,6 +1,6 @@
 //! QUIC (RFC 9000) as a [`Link`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,12 @@ impl Link for QuicLink {
     }
 
     fn remote_address(&self) -> Option<SocketAddr> {
-        Some(self.connection.remote_address())
+        let address = self.connection.remote_address();
+        // As everybody writes it, also where one socket is for both families (RFC 4291 §2.5.5.2).
+        Some(match address.ip().to_canonical() {
+            ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+            IpAddr::V6(_) => address,
+        })
     }
 
     fn exporter(&self, label: &str) -> Result<[u8; 32]> {

@@ -54,7 +54,10 @@ limits! {
     TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";
     WRITE_QUEUE_MAX: usize = 256, "units", false, "Units waiting for a space's writer.";
     BUSY_RETRIES_MAX: usize = 5, "tries", false, "Tries of a unit that found the database busy.";
-    READERS_MAX: usize = 4, "connections", false, "Read connections kept open per space.";
+    READERS_MAX: usize = 4, "connections", false, "Read connections kept open per space, unless told otherwise.";
+    READERS_MIN: usize = 2, "connections", false, "The fewest that can be asked for.";
+    READERS_LIMIT: usize = 8, "connections", false, "The most that can be asked for.";
+    READER_WAIT_MS: u64 = 30_000, "milliseconds", false, "For how long a read waits for a connection, unless told otherwise.";
     WRITER_CACHE_BYTES: usize = 16 << 20, "bytes", false, "Opened pages kept by a space's writing connection.";
     READER_CACHE_BYTES: usize = 4 << 20, "bytes", false, "Opened pages kept by each reading connection.";
     DOCUMENT_CACHE_BYTES: usize = 32 << 20, "bytes", false, "Loaded Automerge documents kept per space.";
