@@ -92,13 +92,14 @@ pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
 pub use larder_engine::{
-    Argon2Params, Base, Conflict, Cursor, DeviceInfo, Document, EmbedError, Embedder,
-    ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus, Object, Page, Purged, Query,
-    ReceiptInfo, RekeyStatus, Secret, SpaceStatus, Unlock,
+    Argon2Params, Base, ChangedLines, Conflict, Cursor, DeviceInfo, Difference, Document,
+    EmbedError, Embedder, ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
+    Object, Page, Purged, Query, ReceiptInfo, RekeyStatus, Secret, SpaceStatus, Unlock, Version,
+    changed_lines,
 };
 pub use zeroize::Zeroizing;
 
 pub use larder_types::{
-    Clock, CollectionName, CorrelationId, DeviceId, EntryHash, Hash, IdempotencyKey, NameError,
-    ObjectId, SpaceId, SpaceKind, SpaceName, Timestamp, TransportId, limits,
+    Clock, CollectionName, CorrelationId, DeviceId, EntryHash, Hash, IdempotencyKey, MemberId,
+    NameError, ObjectId, SpaceId, SpaceKind, SpaceName, TimeError, Timestamp, TransportId, limits,
 };

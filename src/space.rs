@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Conflict, Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, Page, Query,
-    ReceiptInfo, SpaceStatus,
+    Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary, Found, HistoryItem, Object,
+    Page, Query, ReceiptInfo, SpaceStatus, Version,
 };
 use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -232,12 +232,39 @@ impl Space {
         self.read(move |space| space.conflicts(&object)).await
     }
 
-    /// What happened to a document, oldest first.
+    /// What happened to a document, in the order in which this device learned of it: who did it,
+    /// when by its own claim, and under which receipt.
     ///
     /// # Errors
     /// The storage's.
     pub async fn history(&self, object: ObjectId) -> Result<Vec<HistoryItem>> {
         self.read(move |space| space.history(&object)).await
+    }
+
+    /// What a document was: at its heads ([`Document::heads`], [`HistoryItem::version`]), or at a
+    /// time. `None`: it had not been created then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound);
+    /// [`ErrorKind::Deleted`](crate::ErrorKind::Deleted): of a deleted document nothing is kept to
+    /// read; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for heads it never had here; the
+    /// storage's.
+    pub async fn value_at(&self, object: ObjectId, version: Version) -> Result<Option<Object>> {
+        self.read(move |space| space.value_at(&object, &version)).await
+    }
+
+    /// The places at which two versions of a document differ. Before its creation it counts as
+    /// empty.
+    ///
+    /// # Errors
+    /// As [`Space::value_at`].
+    pub async fn diff(
+        &self,
+        object: ObjectId,
+        from: Version,
+        to: Version,
+    ) -> Result<Vec<Difference>> {
+        self.read(move |space| space.diff(&object, &from, &to)).await
     }
 
     /// A digest over all documents and tombstones: two devices with the same content have the

@@ -169,6 +169,28 @@ Example:
 Example:
   larder delete shared:household recipes/soup.md")]
     Delete(Delete),
+    /// List what happened to a document: when, who, under which receipt, and its versions
+    #[command(after_help = "Times are what the devices' clocks claimed.
+
+Example:
+  larder history shared:household recipes/soup.md")]
+    History(Pick),
+    /// Print what a document was at a version or a time
+    #[command(after_help = "Example:
+  larder show shared:household recipes/soup.md --at 2026-11-21T14:30:00Z
+  larder show shared:household recipes/soup.md --at flat")]
+    Show(Show),
+    /// Print what differs between two versions of a document
+    #[command(after_help = "Example:
+  larder diff shared:household recipes/soup.md flat
+  larder diff shared:household recipes/soup.md 2026-11-01 2026-11-21")]
+    Diff(Diff),
+    /// List fields of a document that devices gave different values while apart
+    #[command(after_help = "Writing such a field settles it.
+
+Example:
+  larder conflicts shared:household recipes/soup.md")]
+    Conflicts(Pick),
     /// Search a space's documents by words and likeness
     #[command(after_help = "Example:
   larder search shared:household \"lentil soup\" --limit 5")]
@@ -395,6 +417,26 @@ pub(crate) struct Delete {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+    /// A version that `larder history` lists (its beginning is enough), a time in UTC, or now
+    #[arg(long, value_name = "VERSION", default_value = "now")]
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+    /// The earlier version: as for `larder show --at`
+    pub(crate) from: String,
+    /// The later version
+    #[arg(default_value = "now")]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Search {
     /// The space
     pub(crate) space: SpaceName,
@@ -540,6 +582,10 @@ mod tests {
             "put shared:household shopping --file -",
             &format!("put shared:household shopping {id} --file x.json"),
             &format!("delete shared:household {id}"),
+            "history shared:household recipes/soup.md",
+            "show shared:household recipes/soup.md --at 2026-11-21",
+            "diff shared:household recipes/soup.md flat now",
+            "conflicts shared:household recipes/soup.md",
             "search shared:household text --by words --limit 3",
             "status --profile /tmp/p",
             "receipts shared:household --export out",

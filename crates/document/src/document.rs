@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use automerge::transaction::CommitOptions;
@@ -74,6 +75,22 @@ impl Grown {
         } else {
             Err(DocumentError::UnknownHeads { heads: heads.to_string() })
         }
+    }
+
+    fn without_covered(&self, heads: &Heads) -> Result<Heads, DocumentError> {
+        let named = self.hashes(heads)?;
+        let (mut open, mut covered) = (named.clone(), HashSet::new());
+        while let Some(hash) = open.pop() {
+            let meta = self.doc.get_change_meta_by_hash(&hash);
+            for dep in meta.map(|meta| meta.deps.clone()).unwrap_or_default() {
+                if covered.insert(dep) {
+                    open.push(dep);
+                }
+            }
+        }
+        let left: Vec<ChangeHash> =
+            named.into_iter().filter(|h| !covered.contains(h) && *h != self.root).collect();
+        Ok(Heads::of(&left))
     }
 
     fn apply(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
@@ -165,6 +182,18 @@ impl Document {
                 let hashes = grown.hashes(heads)?;
                 Reader { doc: &grown.doc, heads: Some(&hashes) }.root()
             }
+        }
+    }
+
+    /// The same version, named without the changes that others of it build on.
+    ///
+    /// # Errors
+    /// [`DocumentError::UnknownHeads`].
+    pub fn without_covered(&self, heads: &Heads) -> Result<Heads, DocumentError> {
+        match &self.0 {
+            State::Flat(_) if heads.is_flat() => Ok(Heads::FLAT),
+            State::Flat(_) => Err(DocumentError::UnknownHeads { heads: heads.to_string() }),
+            State::Grown(grown) => grown.without_covered(heads),
         }
     }
 

@@ -25,6 +25,23 @@ impl Heads {
         self.0.is_empty()
     }
 
+    /// The version that the author of a change saw when it was made: the change and all it builds
+    /// on. `None` if these are not the bytes of a change that may count.
+    pub fn after(change: &[u8]) -> Option<Self> {
+        crate::chunk::check(change).ok()?;
+        // A chunk's hash is over all of it but magic and checksum.
+        let hashed = change.get(8..)?;
+        Some(Self(vec![Sha256::digest(hashed).into()]))
+    }
+
+    /// The version with all that each of the two has. It may name changes that others of it build
+    /// on: see [`crate::Document::without_covered`].
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.0.extend(&other.0);
+        Self::sorted(self.0)
+    }
+
     pub(crate) fn of(hashes: &[ChangeHash]) -> Self {
         Self::sorted(hashes.iter().map(|hash| hash.0).collect())
     }

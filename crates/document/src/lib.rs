@@ -19,6 +19,7 @@ mod apply;
 pub mod body;
 mod cache;
 mod chunk;
+mod compare;
 mod derive;
 mod diff;
 mod document;
@@ -31,6 +32,7 @@ mod tree;
 
 pub use apply::{Outcome, VoidReason};
 pub use cache::Cache;
+pub use compare::{ChangedLines, Difference, changed_lines, differences};
 pub use derive::DERIVATION;
 pub use document::Document;
 pub use error::DocumentError;

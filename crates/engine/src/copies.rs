@@ -42,7 +42,7 @@ enum Way {
 }
 
 /// The id to which a creation goes on from `object`.
-fn next_id(object: &ObjectId, generation: &EntryHash) -> ObjectId {
+pub(crate) fn next_id(object: &ObjectId, generation: &EntryHash) -> ObjectId {
     let hash = sha256(&[LABEL, object.as_bytes(), generation.as_bytes()]);
     let mut id = [0; 16];
     id.iter_mut().zip(hash.as_bytes()).for_each(|(id, byte)| *id = *byte);

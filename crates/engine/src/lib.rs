@@ -22,6 +22,7 @@ mod error;
 mod export;
 mod files;
 mod found;
+mod history;
 mod home;
 mod index;
 mod key_file;
@@ -57,7 +58,9 @@ pub use index::IndexMark;
 pub use key_file::Unlock;
 pub use larder_crypto::Secret;
 pub use larder_crypto::password::Argon2Params;
-pub use larder_document::{Conflict, DocumentError, Heads, Object};
+pub use larder_document::{
+    ChangedLines, Conflict, Difference, DocumentError, Heads, Object, changed_lines,
+};
 pub use larder_log::ack::Ack;
 pub use larder_log::act::Enrolment;
 pub use larder_log::{Batch, Receipt, entry_hash};
@@ -67,7 +70,7 @@ pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,
-    ReceiptInfo, RekeyStatus, SpaceStatus,
+    ReceiptInfo, RekeyStatus, SpaceStatus, Version,
 };
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};

@@ -3,13 +3,21 @@
 use larder_document::{Heads, Object};
 use larder_log::act::Role;
 use larder_types::{
-    Clock, CollectionName, DeviceId, EntryHash, ObjectId, SpaceId, SpaceName, Timestamp,
+    Clock, CollectionName, DeviceId, EntryHash, MemberId, ObjectId, SpaceId, SpaceName, Timestamp,
     TransportId,
 };
 use serde::{Serialize, Serializer};
 
 fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+fn as_optional_text<T: ToString, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 fn as_rfc3339<S: Serializer>(clock: &Clock, serializer: S) -> Result<S::Ok, S::Error> {
@@ -115,21 +123,43 @@ pub struct Found {
     pub snippet: String,
 }
 
+/// Which version of a document is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// The present one.
+    Now,
+    /// The one with these heads.
+    Heads(Heads),
+    /// All that was made until then, as its authors' clocks claim.
+    Time(Timestamp),
+}
+
 /// One thing that happened to a document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryItem {
-    /// Which device did it.
+    /// Which device did it. With `seq` it names the receipt.
     #[serde(serialize_with = "as_text")]
     pub device: DeviceId,
+    /// What the device's owner calls it; none if it is not known here.
+    pub label: Option<String>,
+    /// Whose device it is; none if that is not known here.
+    #[serde(serialize_with = "as_optional_text")]
+    pub member: Option<MemberId>,
     /// In which entry of its log.
     pub seq: u64,
     /// When, as that device's clock claims.
     #[serde(serialize_with = "as_rfc3339")]
     pub clock: Clock,
-    /// `created`, `changed` or `deleted`.
+    /// Whether that claim lies further in the future than an honest clock would.
+    pub clock_ahead: bool,
+    /// `create`, `change` or `delete`.
     pub kind: &'static str,
     /// Who did it within the app, if it said.
     pub actor: Option<String>,
+    /// What the document was for its author then; none for a deletion, and if the entry's content
+    /// is no longer here.
+    #[serde(serialize_with = "as_optional_text")]
+    pub version: Option<Heads>,
 }
 
 /// One entry of the log, in short.

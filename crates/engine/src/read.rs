@@ -1,27 +1,22 @@
 //! Reading a space: documents, searches, histories, receipts. Every call sees one snapshot.
 
-use std::collections::HashMap;
-
 use larder_crypto::hash::sha256;
-use larder_document::Conflict;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::{Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
-use larder_store::space::logs::{self, Log, LogId};
-use larder_store::space::sections::{self, State};
+use larder_store::space::logs::{self, Log};
+use larder_store::space::sections;
 use larder_store::space::{self as table, control, documents, entries, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
 
 use crate::keyring::Opening;
-use crate::model::{
-    Cursor, Document, Found, HistoryItem, LogStatus, Page, Query, ReceiptInfo, SpaceStatus,
-};
+use crate::model::{Cursor, Document, Found, LogStatus, Page, Query, ReceiptInfo, SpaceStatus};
 use crate::rows::{APP_VECTORS, text_of};
 use crate::space::{Published, Space};
-use crate::touched::{load, parse};
+use crate::touched::parse;
 use crate::unit::parse_collection;
 use crate::{Error, Result};
 
@@ -123,40 +118,6 @@ impl Space {
         };
         let words = query.text.as_deref().or(query.similar.as_deref()).unwrap_or_default();
         hits.into_iter().take(limit).filter_map(|hit| found(&db, &hit, words).transpose()).collect()
-    }
-
-    /// Fields that were set to different values at the same time: the value shown, and the others.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; the storage's errors.
-    pub fn conflicts(&self, object: &ObjectId) -> Result<Vec<Conflict>> {
-        let db = self.shared.pool.reader()?;
-        let row = documents::find(&db, object)?
-            .ok_or_else(|| Error::NotFound(format!("there is no document {object}")))?;
-        Ok(load(&db, &row)?.conflicts()?)
-    }
-
-    /// What happened to a document, in the order in which this device learned of it.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn history(&self, object: &ObjectId) -> Result<Vec<HistoryItem>> {
-        let published = self.shared.published()?;
-        let db = self.shared.pool.reader()?;
-        let devices = devices(&db)?;
-        let mut history = Vec::new();
-        for section in sections::of_object(&db, object)? {
-            let (Some(about), State::Applied) = (section.about, section.state) else { continue };
-            let Some(device) = devices.get(&section.place.log) else { continue };
-            history.push(HistoryItem {
-                device: *device,
-                seq: section.place.seq,
-                clock: about.clock,
-                kind: word_of(about.kind),
-                actor: opened(&db, &published, &section)?.and_then(|opened| opened.metadata.actor),
-            });
-        }
-        Ok(history)
     }
 
     /// A digest over all live documents and all tombstones: the same on devices with the same
@@ -288,10 +249,6 @@ impl Space {
 
 fn limit_of(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
-}
-
-fn devices(db: &Connection) -> Result<HashMap<LogId, DeviceId>> {
-    Ok(logs::every(db)?.into_iter().map(|log| (log.log, log.device)).collect())
 }
 
 fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {

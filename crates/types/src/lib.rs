@@ -21,4 +21,4 @@ pub use id::{
     SpaceId, TransportId,
 };
 pub use name::{CollectionName, NameError, SpaceKind, SpaceName};
-pub use time::{Clock, Timestamp};
+pub use time::{Clock, TimeError, Timestamp};

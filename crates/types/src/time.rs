@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, as some device's clock claimed.
 ///
@@ -39,6 +40,65 @@ impl fmt::Display for Timestamp {
             ms % 1000
         )
     }
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as 2026-11-21 or 2026-11-21T14:30:00Z, in UTC")]
+pub struct TimeError;
+
+impl FromStr for Timestamp {
+    type Err = TimeError;
+
+    /// RFC 3339 in UTC, from 1970 to 9999: a day (its first moment), or a day and a time of day to
+    /// the minute, second or millisecond, with `T` between them and `Z` at the end.
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        let number = |text: &str, digits: usize, range: std::ops::RangeInclusive<u64>| {
+            let is_plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse().ok().filter(|number| is_plain && range.contains(number));
+            number.ok_or(TimeError)
+        };
+        let (date, time) = match text.split_once('T') {
+            Some((date, time)) => (date, Some(time.strip_suffix('Z').ok_or(TimeError)?)),
+            None => (text, None),
+        };
+        let mut parts = date.split('-');
+        let mut part = || parts.next().ok_or(TimeError);
+        let year = number(part()?, 4, 1970..=9999)?;
+        let month = number(part()?, 2, 1..=12)?;
+        let day = number(part()?, 2, 1..=31)?;
+        let mut ms = days_from_civil(year, month, day)? * 86_400_000;
+        if parts.next().is_some() {
+            return Err(TimeError);
+        }
+        if let Some(time) = time {
+            let mut parts = time.split(':');
+            let mut part = || parts.next().ok_or(TimeError);
+            ms += number(part()?, 2, 0..=23)? * 3_600_000;
+            ms += number(part()?, 2, 0..=59)? * 60_000;
+            if let Some(seconds) = parts.next() {
+                let (whole, thousandths) = seconds.split_once('.').unwrap_or((seconds, "000"));
+                ms += number(whole, 2, 0..=59)? * 1000 + number(thousandths, 3, 0..=999)?;
+            }
+            if parts.next().is_some() {
+                return Err(TimeError);
+            }
+        }
+        Ok(Self(ms))
+    }
+}
+
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+fn days_from_civil(year: u64, month: u64, day: u64) -> Result<u64, TimeError> {
+    let shifted_year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468).ok_or(TimeError)?;
+    // The 31st of a month of 30 days is not the 1st of the next.
+    let back = Timestamp(days * 86_400_000).to_string();
+    let is_that_day = back.starts_with(&format!("{year:04}-{month:02}-{day:02}T"));
+    if is_that_day { Ok(days) } else { Err(TimeError) }
 }
 
 /// A hybrid logical clock's reading: a wall-clock claim, and a counter for readings within one
@@ -99,6 +159,34 @@ mod tests {
             (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
         ] {
             assert_eq!(Timestamp(ms).to_string(), text);
+            assert_eq!(text.parse(), Ok(Timestamp(ms)));
+        }
+    }
+
+    #[test]
+    fn days_and_times_of_day_are_read_and_nothing_else() {
+        let of = |text: &str| text.parse::<Timestamp>().map(|time| time.to_string());
+        assert_eq!(of("2026-11-21").unwrap(), "2026-11-21T00:00:00.000Z");
+        assert_eq!(of("2024-02-29T23:59Z").unwrap(), "2024-02-29T23:59:00.000Z");
+        assert_eq!(of("1970-01-01T00:00:01Z").unwrap(), "1970-01-01T00:00:01.000Z");
+        for text in [
+            "",
+            "2026",
+            "2026-11",
+            "1969-12-31",
+            "2026-02-29",
+            "2026-11-31",
+            "2026-13-01",
+            "2026-11-21T14:30",
+            "2026-11-21T24:00Z",
+            "2026-11-21T14:30:60Z",
+            "2026-11-21T14:30:00.1Z",
+            "2026-11-21T14Z",
+            "+026-11-21",
+            "2026-11-21-01",
+            "2026-11-21T1:2:3:4Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(TimeError), "{text}");
         }
     }
 

@@ -83,7 +83,7 @@ pub(crate) fn title(value: &Object) -> String {
 }
 
 /// Finds the one document meant by an id or a path.
-async fn pick(space: &Space, pick: &Pick) -> anyhow::Result<Document> {
+pub(super) async fn pick(space: &Space, pick: &Pick) -> anyhow::Result<Document> {
     let named = &pick.document;
     if let Ok(object) = named.parse::<ObjectId>() {
         if let Some(document) = space.document(object).await? {

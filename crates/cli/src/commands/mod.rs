@@ -8,6 +8,7 @@ mod keys;
 mod pair;
 mod profile;
 mod search;
+mod versions;
 
 use crate::args::{AuditCommand, Cli, Command, SpaceCommand};
 use crate::demo;
@@ -72,6 +73,10 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Get(args) => documents::get(call, args).await,
         Command::Put(args) => documents::put(call, args).await,
         Command::Delete(args) => documents::delete(call, args).await,
+        Command::History(args) => versions::history(call, args).await,
+        Command::Show(args) => versions::show(call, args).await,
+        Command::Diff(args) => versions::diff(call, args).await,
+        Command::Conflicts(args) => versions::conflicts(call, args).await,
         Command::Search(args) => search::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),

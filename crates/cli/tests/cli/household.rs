@@ -45,6 +45,31 @@ fn listing(home: &Home) -> Vec<String> {
     lines
 }
 
+/// The second device created a document that the first has, too: it edits it.
+fn versions_of(first: &Home, second: &Home, id: &str) {
+    let text = "{\"title\": \"Milk\", \"litres\": 3}";
+    first.run_with(text, ["put", SPACE, "shopping", id, "--file", "-"]).code(0);
+    let history = first.run(["history", SPACE, id, "--json"]).code(0).lines();
+    let by: Vec<_> = history.iter().map(|item| (&item["label"], &item["kind"])).collect();
+    assert_eq!(by, [(&"tablet".into(), &"create".into()), (&"laptop".into(), &"change".into())]);
+    let table = first.run(["history", SPACE, id]).code(0).out;
+    assert!(table.contains("tablet") && table.contains("flat"), "{table}");
+    let litres = |at: &str| {
+        let shown = first.run(["show", SPACE, id, "--at", at, "--json"]).code(0).lines();
+        shown[0]["litres"].clone()
+    };
+    assert_eq!((litres("flat"), litres("now")), (2.into(), 3.into()));
+    let edited = history[1]["version"].as_str().unwrap();
+    assert_eq!(litres(&edited[..8]), 3);
+    assert_eq!(litres(history[0]["clock"].as_str().unwrap()), 2);
+    first.run(["show", SPACE, id, "--at", "2001-01-01"]).code(5);
+    first.run(["show", SPACE, id, "--at", "soon"]).code(2).says("larder history");
+    let diff = first.run(["diff", SPACE, id, "flat"]).code(0).out;
+    assert_eq!(diff, "/litres\n- 2\n+ 3\n");
+    assert_eq!(first.run(["conflicts", SPACE, id]).code(0).out, "No conflicts.\n");
+    second.run(["history", SPACE, "00000000000000000000000000000000"]).code(5);
+}
+
 #[test]
 fn two_devices_share_a_household() {
     let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
@@ -70,7 +95,11 @@ fn two_devices_share_a_household() {
     stop(serving);
     let milk: Value = serde_json::from_str(&first.run(["get", SPACE, &id]).code(0).out).unwrap();
     assert_eq!(milk["litres"], 2);
+    versions_of(&first, &second, &id);
     first.run(["get", SPACE, "lists/shopping.md"]).code(5).says("larder list");
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    stop(serving);
     assert_eq!(listing(&first), listing(&second));
 
     let by_words =

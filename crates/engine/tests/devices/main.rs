@@ -10,6 +10,7 @@
 
 mod blobs;
 mod copies;
+mod history;
 #[cfg(target_os = "linux")]
 mod memory;
 mod peers;
@@ -89,7 +90,11 @@ impl Device {
 
     /// A new device that this one invites.
     fn invite(&mut self, dir: &Path, seed: u64) -> Self {
-        let profile = Profile::create(world(seed), dir, &unlock(), options("other")).unwrap();
+        self.invite_in(dir, world(seed))
+    }
+
+    fn invite_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
+        let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let exporter = [9; 32];
         let joining = profile.begin_join(invitation).unwrap();

@@ -1,0 +1,219 @@
+//! What happened to a document, what it was, and what differs between two of its versions.
+//!
+//! Invariant: what is told of a document is of that document alone, also where its id was created
+//! more than once (`docs/format/documents.md`).
+
+use larder_document::{Conflict, Difference, Heads, Object, body, differences};
+use larder_log::{Opened, kind};
+use larder_store::space::sections::{self, Section, State};
+use larder_store::space::{copies, documents, entries, logs};
+use larder_types::{EntryHash, ObjectId, Timestamp};
+use rusqlite::Connection;
+
+use crate::copies::{is_deleted, next_id};
+use crate::model::{HistoryItem, Version};
+use crate::read::{opened, word_of};
+use crate::space::{Published, Space};
+use crate::touched::load;
+use crate::{Error, Result};
+
+/// An applied section of a document's life.
+struct Event {
+    section: Section,
+    /// What it holds, if its bytes and its secret are still here.
+    opened: Option<Opened>,
+}
+
+impl Space {
+    /// Fields that were set to different values at the same time: the value shown, and the others.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Deleted`]; the storage's errors.
+    pub fn conflicts(&self, object: &ObjectId) -> Result<Vec<Conflict>> {
+        let db = self.shared.pool.reader()?;
+        Ok(load(&db, &live(&db, object)?)?.conflicts()?)
+    }
+
+    /// What happened to a document, in the order in which this device learned of it. Of a deleted
+    /// one whose id was created more than once, what happened to all of them.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn history(&self, object: &ObjectId) -> Result<Vec<HistoryItem>> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let db = snapshot(&db)?;
+        let now = self.shared.env.now();
+        let mut history = Vec::new();
+        for event in life(&db, &published, object)? {
+            history.extend(item(&db, &published, event, now)?);
+        }
+        Ok(history)
+    }
+
+    /// What a document was. `None`: it had not been created then.
+    ///
+    /// A version by time is all that is known here and was made until then, as its authors' clocks
+    /// claim, with what that builds on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Deleted`], since nothing is kept to read of what was deleted;
+    /// [`Error::Document`] for heads that the document never had; the storage's errors.
+    pub fn value_at(&self, object: &ObjectId, version: &Version) -> Result<Option<Object>> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        value_at(&*snapshot(&db)?, &published, object, version)
+    }
+
+    /// The places at which two versions of a document differ. Before its creation it counts as
+    /// empty.
+    ///
+    /// # Errors
+    /// As [`Space::value_at`].
+    pub fn diff(&self, object: &ObjectId, from: &Version, to: &Version) -> Result<Vec<Difference>> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let db = snapshot(&db)?;
+        let value = |version| value_at(&db, &published, object, version);
+        let (before, after) = (value(from)?.unwrap_or_default(), value(to)?.unwrap_or_default());
+        Ok(differences(&before, &after)?)
+    }
+}
+
+/// One state of the database for several queries.
+fn snapshot(db: &Connection) -> Result<rusqlite::Transaction<'_>> {
+    let begun = db.unchecked_transaction();
+    begun.map_err(|source| larder_store::StoreError::Read { part: "transaction", source }.into())
+}
+
+fn live(db: &Connection, object: &ObjectId) -> Result<documents::Document> {
+    match documents::find(db, object)? {
+        Some(row) => Ok(row),
+        None if is_deleted(db, object)? => Err(Error::Deleted(*object)),
+        None => Err(Error::NotFound(format!("there is no document {object}"))),
+    }
+}
+
+fn value_at(
+    db: &Connection,
+    published: &Published,
+    object: &ObjectId,
+    version: &Version,
+) -> Result<Option<Object>> {
+    let document = load(db, &live(db, object)?)?;
+    match version {
+        Version::Now => Ok(Some(document.value()?)),
+        Version::Heads(heads) => Ok(Some(document.value_at(heads)?)),
+        Version::Time(time) => {
+            let mut heads = None;
+            for event in life(db, published, object)? {
+                let until = event.section.about.is_some_and(|about| about.clock.wall <= *time);
+                if let (true, Some(version)) = (until, version_of(&event)) {
+                    heads = Some(heads.map_or(version.clone(), |heads: Heads| heads.and(&version)));
+                }
+            }
+            let Some(heads) = heads else { return Ok(None) };
+            Ok(Some(document.value_at(&document.without_covered(&heads)?)?))
+        }
+    }
+}
+
+fn item(
+    db: &Connection,
+    published: &Published,
+    event: Event,
+    now: Timestamp,
+) -> Result<Option<HistoryItem>> {
+    let version = version_of(&event);
+    let Event { section, opened } = event;
+    let Some(about) = section.about else { return Ok(None) };
+    let device = logs::by_number(db, section.place.log)?.device;
+    let enrolled = published.roster.device(&device);
+    Ok(Some(HistoryItem {
+        device,
+        label: enrolled.map(|enrolled| enrolled.label.clone()),
+        member: enrolled.map(|enrolled| enrolled.member),
+        seq: section.place.seq,
+        clock: about.clock,
+        clock_ahead: about.clock.is_flagged(now),
+        kind: word_of(about.kind),
+        actor: opened.and_then(|opened| opened.metadata.actor),
+        version,
+    }))
+}
+
+/// The version that the author of a section saw when it was written.
+fn version_of(event: &Event) -> Option<Heads> {
+    let opened = event.opened.as_ref()?;
+    match opened.metadata.kind {
+        kind::DOCUMENT_CREATE => Some(Heads::FLAT),
+        kind::DOCUMENT_CHANGE => {
+            let change = body::Change::decode(&opened.body).ok()?;
+            let last = change.changes().ok()?.last()?;
+            Heads::after(last)
+        }
+        _ => None,
+    }
+}
+
+/// The applied sections of one document, in the order in which they came to be known here.
+fn life(db: &Connection, published: &Published, object: &ObjectId) -> Result<Vec<Event>> {
+    let path = copies::path(db, object)?;
+    let root = path.first().copied().unwrap_or(*object);
+    let applied = |id: &ObjectId| -> Result<Vec<Section>> {
+        let mut sections = sections::of_object(db, id)?;
+        sections.retain(|section| section.state == State::Applied);
+        Ok(sections)
+    };
+    let of_root = applied(&root)?;
+    let creations = creations(db, &of_root)?;
+    let generation = match documents::find(db, object)? {
+        Some(row) => Some(row.generation),
+        // What it passed last and the entry that created it give its id.
+        None => path.last().and_then(|last| {
+            creations.iter().find(|entry| next_id(last, entry) == *object).copied()
+        }),
+    };
+    let is_one_of_many = creations.len() > 1;
+    let mut events = Vec::new();
+    for section in of_root {
+        let opened = opened(db, published, &section)?;
+        let is_its = match (section.about.map(|about| about.kind), &generation) {
+            (_, None) => true,
+            (Some(kind::DOCUMENT_CREATE), Some(generation)) => {
+                let place = section.place;
+                entries::hash(db, place.log, place.seq)?.as_ref() == Some(generation)
+            }
+            (Some(kind::DOCUMENT_CHANGE), Some(generation)) => match &opened {
+                Some(opened) => opened.metadata.generation.as_ref() == Some(generation),
+                None => !is_one_of_many,
+            },
+            _ => true,
+        };
+        if is_its {
+            events.push(Event { section, opened });
+        }
+    }
+    // It was deleted by its own id, or by one that it comes by.
+    for id in path.iter().skip(1).chain(path.first().map(|_| object)) {
+        for section in applied(id)? {
+            if section.about.is_some_and(|about| about.kind == kind::DOCUMENT_DELETE) {
+                let opened = opened(db, published, &section)?;
+                events.push(Event { section, opened });
+            }
+        }
+    }
+    events.sort_by_key(|event| event.section.section);
+    Ok(events)
+}
+
+/// The entries that create a document among these sections of one id.
+fn creations(db: &Connection, sections: &[Section]) -> Result<Vec<EntryHash>> {
+    let is_creation =
+        |section: &&Section| section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE);
+    let mut creations = Vec::new();
+    for section in sections.iter().filter(is_creation) {
+        creations.extend(entries::hash(db, section.place.log, section.place.seq)?);
+    }
+    Ok(creations)
+}
