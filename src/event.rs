@@ -74,6 +74,12 @@ pub enum Event {
         /// Why.
         message: String,
     },
+    /// Whether a space can be read and written, or why not, may have changed: ask
+    /// [`Space::state`](crate::Space::state).
+    StateChanged {
+        /// The space.
+        space: SpaceName,
+    },
     /// A space is under a new at-rest key, in a new file.
     Rekeyed {
         /// The space.

@@ -67,6 +67,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod changes;
 mod connections;
 mod error;
 mod event;
@@ -81,6 +82,7 @@ mod system;
 mod unit;
 mod writer;
 
+pub use changes::{Changed, Changes};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, NetworkPolicy, PeerReport, SpaceReport};
 pub use invitation::{Invitation, Joined};
@@ -92,9 +94,10 @@ pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
 pub use larder_engine::{
-    Argon2Params, Base, ChangedLines, Conflict, Cursor, DeviceInfo, Difference, Document,
-    EmbedError, Embedder, ExportSummary, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
-    Object, Page, Purged, Query, ReceiptInfo, RekeyStatus, Secret, SpaceStatus, Unlock, Version,
+    Argon2Params, Author, Base, Change, ChangeKind, ChangedLines, ChangesCursor, Conflict, Cursor,
+    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Found,
+    HashedNgrams, Heads, HistoryItem, LogStatus, Mode, Object, Page, Purged, Query, Reason,
+    ReceiptInfo, RekeyStatus, Secret, SpaceState, SpaceStatus, Standing, Unlock, Version,
     changed_lines,
 };
 pub use zeroize::Zeroizing;

@@ -64,6 +64,10 @@ impl OpenSpace {
         channels: &Channels,
     ) -> Result<Arc<Self>> {
         let changed = channels.changed(reader.id());
+        let (told, space) = (channels.events.clone(), reader.name().clone());
+        reader.on_state_change(move || {
+            let _ = told.send(Event::StateChanged { space: space.clone() });
+        });
         let start = |writer| Writer::start(writer, changed.clone(), channels.events.clone());
         let writer = writer.map(start).transpose()?;
         Ok(Arc::new(Self { reader, changed, acks: broadcast::Sender::new(ACKS_KEPT), writer }))

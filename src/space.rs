@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary, Found, HistoryItem, Object,
-    Page, Query, ReceiptInfo, SpaceStatus, Version,
+    ChangesCursor, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary, Found,
+    HistoryItem, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus, Version,
 };
 use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::error::{blocking, told};
 use crate::node::OpenSpace;
 use crate::profile::Handles;
-use crate::{Error, Receipt, Result, UnitOfWork};
+use crate::{Changes, Error, Receipt, Result, UnitOfWork};
 
 /// One space of a profile: its documents, its search and its receipts. Cheap to clone; it keeps
 /// its profile open.
@@ -64,12 +64,53 @@ impl Space {
         self.changed.subscribe()
     }
 
+    /// What happened to documents from a place on, and what happens from now on: which, by which
+    /// device, under which receipt. [`ChangesCursor::START`] is before everything,
+    /// [`Space::changes_end`] behind what happened so far.
+    pub fn changes(&self, from: ChangesCursor) -> Changes {
+        Changes::new(self.clone(), from)
+    }
+
+    /// The place behind all changes so far.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn changes_end(&self) -> Result<ChangesCursor> {
+        self.read(larder_engine::Space::changes_end).await
+    }
+
+    pub(crate) async fn changes_page(
+        &self,
+        from: ChangesCursor,
+        limit: usize,
+    ) -> Result<larder_engine::Changes> {
+        self.read(move |space| space.changes(&from, limit)).await
+    }
+
+    /// Waits for a tick.
+    pub(crate) async fn ticked(&self, ticks: &mut watch::Receiver<u64>) -> Result<()> {
+        let node = self.handles.node()?;
+        tokio::select! {
+            ticked = ticks.changed() => ticked.map_err(|_| Error::Closed),
+            () = node.stopped() => Err(Error::Closed),
+        }
+    }
+
+    /// Whether it can be read and written, and why not. Changes are told by
+    /// [`Event::StateChanged`](crate::Event::StateChanged).
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn state(&self) -> Result<SpaceState> {
+        self.read(larder_engine::Space::state).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
     ) -> Result<T> {
         let reader = self.open().await?.reader.clone();
-        blocking(move || work(&reader)).await
+        blocking(move || work(&reader).inspect_err(|error| reader.note_failure(error))).await
     }
 
     /// What is open of it now: another one after the profile was opened anew.

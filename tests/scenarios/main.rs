@@ -7,6 +7,7 @@ mod cuts;
 mod full_disk;
 mod keys;
 mod lifecycle;
+mod live;
 mod many;
 mod pairing;
 mod profiles;

@@ -4,9 +4,9 @@
 //! the lowest that comes by. Which that is does not depend on the order in which they come.
 
 use larder_crypto::hash::sha256;
-use larder_store::space::copies;
 use larder_store::space::documents::{self, Document};
 use larder_store::space::tombstones::{self, Tombstone};
+use larder_store::space::{changes, copies};
 use larder_types::{EntryHash, ObjectId};
 use rusqlite::Connection;
 
@@ -125,6 +125,7 @@ impl WriterState {
                     displaced = row;
                 }
                 Way::Buried | Way::Same(_) => {
+                    changes::add_late(db, &displaced.object, None)?;
                     self.remove_row(db, &displaced)?;
                     break;
                 }
@@ -145,6 +146,7 @@ impl WriterState {
         }
         for copy in copies::through(db, object)? {
             if let Some(row) = documents::find(db, &copy)? {
+                changes::add_late(db, &copy, None)?;
                 self.remove_row(db, &row)?;
                 self.refill(db, copy)?;
             }
@@ -180,6 +182,8 @@ impl WriterState {
         path: &[ObjectId],
     ) -> Result<()> {
         documents::rename(db, row.document, &to)?;
+        changes::add_late(db, &row.object, None)?;
+        changes::add_late(db, &to, None)?;
         copies::set_path(db, &row.object, &[])?;
         copies::set_path(db, &to, path)?;
         if let Some(document) = self.cache.take(&row.object) {

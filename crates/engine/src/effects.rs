@@ -87,8 +87,14 @@ impl Outcomes {
                 Some(_) => sections::State::Waiting,
                 None => sections::State::Applied,
             };
-            if state != known {
-                sections::settle(db, place, state, waited.as_ref())?;
+            if state == known {
+                continue;
+            }
+            match (waited, sections::find(db, place)?) {
+                (Some(about), Some(section)) => {
+                    sections::settle_late(db, &section, state, &about)?;
+                }
+                _ => sections::settle(db, place, state, None)?,
             }
         }
         Ok(())
@@ -292,7 +298,7 @@ impl WriterState {
             Ok(None) => self.take_document(db, origin, opened, Some(about), effects)?,
         };
         if state != sections::State::Waiting {
-            sections::settle(db, place, state, Some(&about))?;
+            sections::settle_late(db, section, state, &about)?;
         }
         Ok(())
     }

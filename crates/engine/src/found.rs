@@ -84,6 +84,7 @@ pub(crate) fn prepare(
         let wrapped = shared.home().vault.seal(&mut *env.entropy(), CONTROL, secret);
         let tx = larder_store::begin(&mut db)?;
         control::set_secret(&tx, CONTROL, &wrapped)?;
+        crate::changes::new_incarnation(&tx, &mut *env.entropy())?;
         larder_store::commit(tx)?;
     }
     SpaceWriter::open(shared, End::NONE)

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use crate::copies::{is_deleted, next_id};
 use crate::model::{HistoryItem, Version};
-use crate::read::{opened, word_of};
+use crate::read::{opened, snapshot, word_of};
 use crate::space::{Published, Space};
 use crate::touched::load;
 use crate::{Error, Result};
@@ -78,12 +78,6 @@ impl Space {
         let (before, after) = (value(from)?.unwrap_or_default(), value(to)?.unwrap_or_default());
         Ok(differences(&before, &after)?)
     }
-}
-
-/// One state of the database for several queries.
-fn snapshot(db: &Connection) -> Result<rusqlite::Transaction<'_>> {
-    let begun = db.unchecked_transaction();
-    begun.map_err(|source| larder_store::StoreError::Read { part: "transaction", source }.into())
 }
 
 fn live(db: &Connection, object: &ObjectId) -> Result<documents::Document> {
@@ -179,7 +173,6 @@ fn life(db: &Connection, published: &Published, object: &ObjectId) -> Result<Vec
     for section in of_root {
         let opened = opened(db, published, &section)?;
         let is_its = match (section.about.map(|about| about.kind), &generation) {
-            (_, None) => true,
             (Some(kind::DOCUMENT_CREATE), Some(generation)) => {
                 let place = section.place;
                 entries::hash(db, place.log, place.seq)?.as_ref() == Some(generation)

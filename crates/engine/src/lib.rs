@@ -11,6 +11,7 @@
 mod answer;
 mod apply;
 mod blobs;
+mod changes;
 mod commit;
 mod copies;
 mod dir;
@@ -39,10 +40,12 @@ mod rekey_tests;
 mod rows;
 mod space;
 mod state;
+mod status;
 mod steps;
 mod storage;
 mod sync;
 mod touched;
+mod trouble;
 mod unit;
 mod vault;
 mod writer;
@@ -52,6 +55,7 @@ pub use apply::Applied;
 pub use blobs::{
     BlobAdding, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Collected, NewBlob, NewManifest,
 };
+pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use index::IndexMark;
@@ -77,5 +81,6 @@ pub use profile::{Access, Peer, Profile, ProfileOptions};
 pub use purge::{PurgeProgress, Purged};
 pub use rekey::Rekey;
 pub use space::Space;
+pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
 pub use unit::{Base, UnitOfWork};
 pub use writer::SpaceWriter;

@@ -8,19 +8,24 @@ use larder_types::{
 };
 use serde::{Serialize, Serializer};
 
-fn as_text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+use crate::status::{DeviceProgress, SpaceState};
+
+pub(crate) fn as_text<T: ToString, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde asks for")]
-fn as_optional_text<T: ToString, S: Serializer>(
+pub(crate) fn as_optional_text<T: ToString, S: Serializer>(
     value: &Option<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     value.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
-fn as_rfc3339<S: Serializer>(clock: &Clock, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_rfc3339<S: Serializer>(clock: &Clock, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&clock.wall.to_string())
 }
 
@@ -272,12 +277,16 @@ pub struct SpaceStatus {
     /// This device's id in it.
     #[serde(serialize_with = "as_text")]
     pub device: DeviceId,
+    /// Whether it can be read and written, and why not.
+    pub state: SpaceState,
     /// Documents that are not deleted.
     pub documents: u64,
     /// Documents that were.
     pub tombstones: u64,
     /// Entries of all logs.
     pub entries: u64,
+    /// Entries that some device signed for and that are not here.
+    pub lacking: u64,
     /// Sections that cannot be opened here yet.
     pub waiting: u64,
     /// Documents, live or deleted, that the search indexes are behind with.
@@ -293,4 +302,6 @@ pub struct SpaceStatus {
     pub logs: Vec<LogStatus>,
     /// The devices.
     pub devices: Vec<DeviceInfo>,
+    /// How far each of them is known to be.
+    pub progress: Vec<DeviceProgress>,
 }

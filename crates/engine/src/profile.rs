@@ -442,6 +442,16 @@ impl Inner {
         Ok(done)
     }
 
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.access == Access::ReadOnly
+    }
+
+    /// When each device that this one has spoken to was last seen.
+    pub(crate) fn last_seen(&self) -> Result<HashMap<TransportId, Timestamp>> {
+        let peers = self.with_db(|db| Ok(table::peers(db)?))?;
+        Ok(peers.into_iter().map(|peer| (peer.transport, peer.last_seen)).collect())
+    }
+
     /// Makes room for a space under this name: what an earlier attempt left is removed.
     pub(crate) fn make_room(&self, name: &SpaceName) -> Result<()> {
         let Some(row) = self.with_db(|db| Ok(table::space_named(db, name)?))? else {

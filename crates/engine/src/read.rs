@@ -7,13 +7,13 @@ use larder_log::{Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
 use larder_store::space::logs::{self, Log};
 use larder_store::space::sections;
-use larder_store::space::{self as table, control, documents, entries, tombstones, transactions};
+use larder_store::space::{documents, entries, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
 
 use crate::keyring::Opening;
-use crate::model::{Cursor, Document, Found, LogStatus, Page, Query, ReceiptInfo, SpaceStatus};
+use crate::model::{Cursor, Document, Found, Page, Query, ReceiptInfo};
 use crate::rows::{APP_VECTORS, text_of};
 use crate::space::{Published, Space};
 use crate::touched::parse;
@@ -29,7 +29,20 @@ impl Space {
     /// [`StoreError::Damaged`](crate::StoreError::Damaged) with what is wrong; the storage's
     /// errors.
     pub fn check(&self) -> Result<()> {
-        Ok(larder_store::check(&*self.shared.pool.reader()?)?)
+        let checked = match self.shared.pool.reader() {
+            Ok(db) => larder_store::check(&db),
+            Err(error) => Err(error),
+        };
+        match checked.map_err(Error::from) {
+            Ok(()) => {
+                self.shared.trouble.is_whole();
+                Ok(())
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                Err(error)
+            }
+        }
     }
 
     /// A document, unless there is none or it was deleted.
@@ -198,49 +211,6 @@ impl Space {
         Ok(receipts)
     }
 
-    /// Counts, sizes and how far each log and each device has come.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn status(&self) -> Result<SpaceStatus> {
-        let db = self.shared.pool.reader()?;
-        let counts = table::status(&db)?;
-        let devices = self.devices()?;
-        let label = |id: &DeviceId| match devices.iter().find(|device| device.device == *id) {
-            Some(device) => device.label.clone(),
-            None => id.to_string(),
-        };
-        let acks = control::acks(&db)?;
-        let logs = logs::every(&db)?.into_iter().map(|log| LogStatus {
-            device: log.device,
-            label: label(&log.device),
-            size: log.frontier.size(),
-            acknowledged: acks
-                .iter()
-                .filter(|ack| ack.device == log.device)
-                .map(|ack| (label(&ack.acker), ack.size))
-                .collect(),
-            forked: log.stopped.is_some(),
-        });
-        let logs = logs.collect();
-        let file_bytes = self.shared.home().bytes()?.unwrap_or(counts.database_bytes);
-        Ok(SpaceStatus {
-            name: self.name().clone(),
-            id: self.id(),
-            device: self.device(),
-            documents: counts.documents,
-            tombstones: counts.tombstones,
-            entries: counts.entries,
-            waiting: counts.sections_waiting + counts.sections_missing,
-            unindexed: counts.unindexed,
-            file_bytes,
-            key_created: self.shared.home().row.key_created_at,
-            rekey: self.shared.rekey_status()?,
-            logs,
-            devices,
-        })
-    }
-
     pub(crate) fn checkpoint(&self, device: DeviceId, frontier: &Frontier) -> Checkpoint {
         let (size, root) = (frontier.size(), frontier.root());
         Checkpoint { space: self.id(), device, size, root }
@@ -308,6 +278,12 @@ pub(crate) fn opened(
             })
         }
     }
+}
+
+/// One state of the database for several queries.
+pub(crate) fn snapshot(db: &Connection) -> Result<rusqlite::Transaction<'_>> {
+    let begun = db.unchecked_transaction();
+    begun.map_err(|source| larder_store::StoreError::Read { part: "transaction", source }.into())
 }
 
 /// The word for a kind of section.

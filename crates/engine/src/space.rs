@@ -15,6 +15,7 @@ use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
 use crate::rekey::Rekey;
+use crate::trouble::Trouble;
 use crate::{Environment, Error, Result};
 
 /// What a space's writer and its readers share.
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// How far the indexes are behind.
     pub(crate) queue: PublishedQueue,
     pub(crate) frozen: OnceLock<Frozen>,
+    pub(crate) trouble: Trouble,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -69,6 +71,7 @@ impl Shared {
             published: RwLock::default(),
             queue: PublishedQueue::default(),
             frozen: OnceLock::new(),
+            trouble: Trouble::default(),
             profile,
         }
     }
@@ -103,7 +106,9 @@ impl Shared {
 
     /// From now on this device signs nothing in this space. The first reason stays.
     pub(crate) fn freeze(&self, why: Frozen) {
-        let _ = self.frozen.set(why);
+        if self.frozen.set(why).is_ok() {
+            self.trouble.changed();
+        }
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
@@ -195,6 +200,18 @@ impl Space {
     pub fn device_label(&self, transport: &TransportId) -> Option<String> {
         let published = self.shared.published().ok()?;
         published.roster.by_transport(transport).map(|(_, device)| device.label.clone())
+    }
+
+    /// `tell` is called whenever [`Space::state`] may say something else than before, on the thread
+    /// that noticed: it must not block. The first call counts.
+    pub fn on_state_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.shared.trouble.tell(tell);
+    }
+
+    /// A call of this space failed with `error`: if that shows damage, [`Space::state`] says so
+    /// from now on.
+    pub fn note_failure(&self, error: &Error) {
+        self.shared.trouble.read_failed(error);
     }
 
     /// Closes the space's connections, once those in use are free; reading fails from then on.

@@ -108,6 +108,7 @@ impl SpaceWriter {
             Ok(done) => {
                 self.db = Some(db);
                 self.durable = End::of(&self.state);
+                self.shared.trouble.wrote();
                 self.shared.publish(&self.state.roster, &self.state.keyring);
                 self.shared.queue.publish(self.state.queue);
                 if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
@@ -119,6 +120,7 @@ impl SpaceWriter {
             // even known what reached it: a new connection reads the log's end before anything is
             // signed again.
             Err(e) => {
+                self.shared.trouble.write_failed(&e);
                 self.give_up_rekey(&mut db);
                 db.discard();
                 Err(e)

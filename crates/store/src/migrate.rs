@@ -81,6 +81,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 3, "copies"),
         migration!("space", 4, "unindexed"),
         migration!("space", 5, "blobs"),
+        migration!("space", 6, "late"),
     ],
 };
 

@@ -1,6 +1,8 @@
 //! `larder init`, `larder space`, `larder status`.
 
-use larder::{RekeyStatus, Space, SpaceName, SpaceStatus, Status};
+use larder::{
+    DeviceProgress, Mode, RekeyStatus, Space, SpaceName, SpaceStatus, Standing, Status, Timestamp,
+};
 use serde_json::json;
 
 use crate::args::Init;
@@ -108,6 +110,39 @@ fn key_of(space: &SpaceStatus) -> String {
     }
 }
 
+fn mode_of(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ready => "ready",
+        Mode::Degraded => "degraded",
+        Mode::ReadOnly => "read-only",
+    }
+}
+
+/// What a device is known to hold; nothing is said that it has not signed.
+fn holds(device: &DeviceProgress) -> String {
+    let known = match device.standing {
+        Standing::Here => return "this device".to_owned(),
+        Standing::Unknown => "not known".to_owned(),
+        Standing::Everything => format!("all {}", count(device.holds)),
+        Standing::Behind => {
+            format!("{} of {}", count(device.holds), count(device.holds + device.pending))
+        }
+    };
+    match device.ahead {
+        0 => known,
+        ahead => format!("{known}, and {} that are not here", count(ahead)),
+    }
+}
+
+/// Why spaces are not ready.
+fn amiss(status: &Status) -> String {
+    let reasons = status.spaces.iter().flat_map(|space| {
+        space.state.reasons.iter().map(move |reason| format!("{}: {reason}", space.name))
+    });
+    let lines: Vec<String> = reasons.map(|line| format!("{}\n", printable(&line))).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
+}
+
 fn describe(status: &Status) -> String {
     let mut text = format!("This device  {}\n", printable(&status.label));
     if let Some(dir) = &status.dir {
@@ -118,14 +153,25 @@ fn describe(status: &Status) -> String {
         text = format!("{text}Purge        begun at {since} and cut: run `larder purge` again\n");
     }
     text.push('\n');
-    let mut spaces =
-        Table::new(&["space", "documents", "deleted", "entries", "waiting", "on disk", "key of"]);
+    let mut spaces = Table::new(&[
+        "space",
+        "state",
+        "documents",
+        "deleted",
+        "entries",
+        "lacking",
+        "waiting",
+        "on disk",
+        "key of",
+    ]);
     for space in &status.spaces {
         spaces.row([
             space.name.to_string(),
+            mode_of(space.state.mode).to_owned(),
             count(space.documents),
             count(space.tombstones),
             count(space.entries),
+            count(space.lacking),
             count(space.waiting),
             bytes(space.file_bytes),
             key_of(space),
@@ -140,6 +186,20 @@ fn describe(status: &Status) -> String {
             count(log.size),
             by.collect::<Vec<_>>().join(", "),
             forked.to_owned(),
+        ]);
+    }
+    let mut devices =
+        Table::new(&["device", "holds", "still to be sent", "signed so at", "last seen here"]);
+    for (space, device) in
+        status.spaces.iter().flat_map(|s| s.progress.iter().map(move |device| (s, device)))
+    {
+        let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |t| t.to_string());
+        devices.row([
+            format!("{} of {}", device.label, space.name),
+            holds(device),
+            if device.standing == Standing::Here { "-".to_owned() } else { count(device.pending) },
+            time(device.signed),
+            time(device.last_seen),
         ]);
     }
     let mut peers = Table::new(&["peer", "last seen", "address"]);
@@ -157,6 +217,7 @@ fn describe(status: &Status) -> String {
             status.spaces.is_empty(),
             "No spaces: larder space create shared:household, or larder join INVITATION\n",
         ),
+        (devices, status.spaces.is_empty(), ""),
         (logs, status.spaces.is_empty(), ""),
         (peers, status.peers.is_empty(), "No peers yet: larder invite SPACE\n"),
     ];
@@ -165,5 +226,5 @@ fn describe(status: &Status) -> String {
             if is_empty { instead.to_owned() } else { table.render() }
         },
     );
-    text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+    text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n") + &amiss(status)
 }

@@ -7,7 +7,7 @@ use super::documents::pick;
 use crate::args::{Diff, Pick, Show};
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
-use crate::output::{Table, printable, write_out};
+use crate::output::{Table, printable};
 
 /// The id that is meant, also of a document that was deleted.
 async fn object_of(space: &Space, picked: &Pick) -> anyhow::Result<ObjectId> {
@@ -39,8 +39,8 @@ pub(crate) async fn history(call: &Call<'_>, args: &Pick) -> anyhow::Result<Exit
             item.version.as_ref().map_or_else(|| "-".to_owned(), |v| short_version(&v.to_string())),
         ]);
     }
-    if !out.json {
-        write_out(table.render().as_bytes())?;
+    if !out.is_json() {
+        out.write(table.render().as_bytes())?;
     }
     profile.close().await?;
     Ok(Exit::Done)
@@ -80,16 +80,13 @@ async fn version(space: &Space, object: ObjectId, text: &str) -> anyhow::Result<
             let message = format!("several versions begin with {text}: write more of it");
             Err(Failure::error(Exit::Failed, message))
         }
-        (None, _) => match text.parse() {
-            Ok(heads) => Ok(Version::Heads(heads)),
-            Err(_) => {
-                let message = format!(
-                    "{text} is no version: write one that `larder history` lists, a time such as \
-                     2026-11-21T14:30:00Z, or `now`"
-                );
-                Err(Failure::error(Exit::Usage, message))
-            }
-        },
+        (None, _) => text.parse().map(Version::Heads).map_err(|_| {
+            let message = format!(
+                "{text} is no version: write one that `larder history` lists, a time such as \
+                 2026-11-21T14:30:00Z, or `now`"
+            );
+            Failure::error(Exit::Usage, message)
+        }),
     }
 }
 
@@ -104,8 +101,8 @@ pub(crate) async fn show(call: &Call<'_>, args: &Show) -> anyhow::Result<Exit> {
         return Err(Failure::error(Exit::NotFound, message));
     };
     out.json(&value)?;
-    if !out.json {
-        write_out(format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
+    if !out.is_json() {
+        out.write(format!("{}\n", serde_json::to_string_pretty(&value)?).as_bytes())?;
     }
     profile.close().await?;
     Ok(Exit::Done)
@@ -135,13 +132,21 @@ fn described(difference: &Difference) -> String {
             if before.contains('\n') || after.contains('\n') =>
         {
             for changed in changed_lines(before, after) {
-                changed.before.iter().for_each(|line| put('-', line));
-                changed.after.iter().for_each(|line| put('+', line));
+                for line in changed.before {
+                    put('-', line);
+                }
+                for line in changed.after {
+                    put('+', line);
+                }
             }
         }
         (before, after) => {
-            before.iter().for_each(|value| put('-', &value.to_string()));
-            after.iter().for_each(|value| put('+', &value.to_string()));
+            if let Some(value) = before {
+                put('-', &value.to_string());
+            }
+            if let Some(value) = after {
+                put('+', &value.to_string());
+            }
         }
     }
     lines.join("\n")

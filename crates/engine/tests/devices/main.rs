@@ -9,6 +9,7 @@
 )]
 
 mod blobs;
+mod changes;
 mod copies;
 mod history;
 #[cfg(target_os = "linux")]

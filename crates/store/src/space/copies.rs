@@ -19,6 +19,14 @@ pub fn path(conn: &Connection, object: &ObjectId) -> Result<Vec<ObjectId>, Store
     all(conn, PART, sql, [object.as_bytes()], |row| row.get(0).map(ObjectId::new))
 }
 
+/// Whether there are any.
+///
+/// # Errors
+/// [`StoreError::Read`] of `copies`.
+pub fn any(conn: &Connection) -> Result<bool, StoreError> {
+    first(conn, PART, "SELECT 1 FROM copies LIMIT 1", [], |_| Ok(())).map(|row| row.is_some())
+}
+
 /// Records such a way in place of what was recorded for `object`.
 ///
 /// # Errors

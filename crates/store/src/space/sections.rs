@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
 use crate::space::logs::LogId;
-use crate::sql::{Uint, all, decoded, execute, first, parsed};
+use crate::sql::{Uint, all, decoded, execute, first, one, parsed};
 
 const PART: &str = "sections";
 
@@ -218,6 +218,25 @@ pub fn settle(
     must_exist(changed, place)
 }
 
+/// [`settle`] for a section that had to wait and takes effect only now: `late` is told of it.
+///
+/// # Errors
+/// As [`settle`]; [`StoreError::Write`] of `late`.
+pub fn settle_late(
+    conn: &Connection,
+    section: &Section,
+    state: State,
+    about: &About,
+) -> Result<(), StoreError> {
+    settle(conn, section.place, state, Some(about))?;
+    match about.object {
+        Some(object) if state == State::Applied => {
+            super::changes::add_late(conn, &object, Some(section.section))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Replaces the bytes held of a section: supplies missing ones, puts the opened form in the place
 /// of the sealed one, or drops them.
 ///
@@ -296,6 +315,16 @@ pub(crate) fn carried(
 pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, StoreError> {
     let sql = format!("{COLUMNS} WHERE object = ?1 ORDER BY section");
     all(conn, PART, &sql, [object.as_bytes()], row)
+}
+
+/// How many sections wait to be opened, and of how many the bytes are missing. Counts no others.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn pending(conn: &Connection) -> Result<(u64, u64), StoreError> {
+    let sql = "SELECT coalesce(sum(state = 1), 0), coalesce(sum(state = 0), 0) FROM sections
+               WHERE state IN (0, 1)";
+    one(conn, PART, sql, [], |row| Ok((row.get::<_, Uint>(0)?.0, row.get::<_, Uint>(1)?.0)))
 }
 
 /// Up to `limit` sections that wait to be opened, in causal order, numbered above `after` (0 to
