@@ -122,6 +122,11 @@ impl Session {
         locked(&self.state).written.map(|written| written.first)
     }
 
+    /// The last frame that the open transaction has written.
+    pub(crate) fn last_written(&self) -> Option<u32> {
+        locked(&self.state).written.map(|written| written.last)
+    }
+
     pub(crate) fn has_written(&self, index: u32) -> bool {
         let written = locked(&self.state).written;
         written.is_some_and(|written| (written.first..=written.last).contains(&index))

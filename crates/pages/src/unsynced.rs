@@ -15,7 +15,7 @@ struct State {
     from: Option<u32>,
     writes: u64,
     /// A sync failed. The next one may succeed though nothing reached the disk (Linux takes what it
-    /// could not write for written), so none is believed any more.
+    /// could not write for written), so none is believed until what it covered is written again.
     has_failed: bool,
     /// A sync failed that was to make committed frames durable, which nobody writes again.
     has_lost: bool,
@@ -35,6 +35,18 @@ impl Unsynced {
         state.writes += 1;
     }
 
+    /// The first frame that a failed sync covered and that was not written again since.
+    pub(crate) fn failed_from(&self) -> Option<u32> {
+        let state = locked(&self.0);
+        state.from.filter(|_| state.has_failed)
+    }
+
+    /// All of those were.
+    pub(crate) fn note_written_again(&self) {
+        let mut state = locked(&self.0);
+        *state = State { from: state.from, writes: state.writes + 1, ..State::default() };
+    }
+
     /// Whether all frames before `index` are synced.
     pub(crate) fn is_synced_before(&self, index: u32) -> bool {
         locked(&self.0).from.is_none_or(|from| from >= index)
@@ -44,8 +56,8 @@ impl Unsynced {
     /// the first frame that the caller's open transaction has written.
     ///
     /// Once one that failed may have lost frames of earlier transactions, every one fails until a
-    /// new WAL begins, or opening anew writes those frames again: a later commit, though synced,
-    /// would be behind a gap.
+    /// new WAL begins or those frames are written again, by the next transaction or by opening anew:
+    /// a later commit, though synced, would be behind a gap.
     pub(crate) fn sync(
         &self,
         open_from: Option<u32>,
@@ -97,6 +109,16 @@ mod tests {
         assert!(!frames.is_synced_before(8), "the failed sync may have lost it");
         frames.sync(Some(8), || Err(Code::IOERR)).unwrap_err();
         frames.sync(Some(8), || Ok(())).unwrap_err();
+        assert_eq!(frames.failed_from(), Some(7));
+        let lost = State { from: Some(7), writes: 9, has_failed: true, has_lost: true };
+
+        frames.note_written_again();
+        assert_eq!(frames.failed_from(), None);
+        assert!(!frames.is_synced_before(8), "written, and not synced yet");
+        frames.sync(Some(8), || Ok(())).unwrap();
+        assert!(frames.is_synced_before(9));
+
+        *locked(&frames.0) = lost;
         frames.begin();
         assert!(frames.is_synced_before(8));
         frames.sync(None, || Ok(())).unwrap();

@@ -375,9 +375,35 @@ impl WalFile {
         if self.waiting.is_some() {
             return Err(Code::WRITE);
         }
+        if self.session.is_writing() {
+            self.write_lost_again()?;
+        }
         let Self { lower, session, .. } = self;
         let Some(lower) = lower else { return Ok(()) };
         session.database.wal_unsynced.sync(session.first_written(), || lower.sync(flags))
+    }
+
+    /// A sync that failed may have lost frames of committed transactions, which SQLite does not
+    /// write again and the next sync would not cover: so they are written again before it. Only
+    /// the one writer does so, as nobody else adds frames meanwhile.
+    fn write_lost_again(&mut self) -> Result<(), Code> {
+        let database = Arc::clone(&self.session.database);
+        let (Some(from), Some(last)) =
+            (database.wal_unsynced.failed_from(), self.session.last_written())
+        else {
+            return Ok(());
+        };
+        for index in from..=last {
+            self.load_current(index)?;
+            let Self { lower, scratch, .. } = self;
+            let lower = lower.as_mut().ok_or(Code::WRITE)?;
+            match lower.read(scratch.as_mut_slice(), offset_of(index))? {
+                Filled::Whole => lower.write(scratch.as_slice(), offset_of(index))?,
+                Filled::Short => return Err(Code::SHORT_READ),
+            }
+        }
+        database.wal_unsynced.note_written_again();
+        Ok(())
     }
 
     pub(crate) fn size(&mut self) -> Result<u64, Code> {

@@ -84,6 +84,13 @@ pub(crate) const ROWS: &[Row] = &[
         &["unsynced::"],
     ),
     row(
+        "what a failed sync lost is not written",
+        WAL,
+        "                Filled::Whole => lower.write(scratch.as_slice(), offset_of(index))?,",
+        "                Filled::Whole => {}",
+        &["synced::"],
+    ),
+    row(
         "a failed sync of the database is believed",
         DATABASE,
         "let is_lost = synced.is_err() && *pages == Pages::Final;",

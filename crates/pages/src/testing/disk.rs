@@ -189,6 +189,12 @@ impl Disk {
         locked(&self.0.state).media.put(path.as_ref(), bytes);
     }
 
+    /// Changes bytes of a file that is there, below those who have it open: bit rot. It is durable
+    /// at once.
+    pub fn damage(&self, path: impl AsRef<Path>, offset: u64, bytes: &[u8]) {
+        locked(&self.0.state).media.damage(path.as_ref(), offset, bytes);
+    }
+
     /// Takes a file away, durably and at once.
     pub fn remove(&self, path: impl AsRef<Path>) {
         locked(&self.0.state).media.take_away(path.as_ref());

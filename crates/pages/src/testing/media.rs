@@ -223,6 +223,18 @@ impl Media {
         self.settle_name(path, id);
     }
 
+    /// Changes what is on the medium, and what of it calls see.
+    pub(super) fn damage(&mut self, path: &Path, offset: u64, bytes: &[u8]) {
+        let file = self.find(path).and_then(|id| self.files.get_mut(&id));
+        if let Some(File { cached, durable, .. }) = file {
+            for content in [cached, durable] {
+                let there = content.length().saturating_sub(offset);
+                let there = usize::try_from(there).unwrap_or(usize::MAX).min(bytes.len());
+                content.write(offset, bytes.get(..there).unwrap_or(bytes));
+            }
+        }
+    }
+
     /// The name is durable now, whatever it was before.
     fn settle_name(&mut self, path: &Path, file: FileId) {
         self.drop_changes_of(path);
