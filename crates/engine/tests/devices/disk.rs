@@ -90,7 +90,7 @@ fn nothing_of_a_profile_is_anywhere_but_on_its_disk() {
     let mut first = found(&disks[0], 1);
     put(&mut first, 1).unwrap();
     let env = on(&disks[1], 2);
-    let mut second = first.invite_in(env, HOME.as_ref());
+    let mut second = first.invite_in(HOME.as_ref(), env);
     put(&mut second, 2).unwrap();
     sync(&mut first, &mut second);
     first.renew_key().unwrap();

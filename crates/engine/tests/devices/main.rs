@@ -92,12 +92,10 @@ impl Device {
 
     /// A new device that this one invites.
     fn invite(&mut self, dir: &Path, seed: u64) -> Self {
-
         self.invite_in(dir, world(seed))
-        self.invite_in(world(seed), dir)
-    fn invite_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
-    fn invite_in(&mut self, world: Arc<dyn Environment>, dir: &Path) -> Self {
     }
+
+    fn invite_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
         let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let exporter = [9; 32];
