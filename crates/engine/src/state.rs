@@ -3,21 +3,22 @@
 //! Invariant: it is what a fresh [`State::load`] would read. A transaction that fails loads it
 //! anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use larder_document::Cache;
 use larder_log::act::{Act, EpochReason};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
-use larder_log::merkle::{self, Frontier};
+use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::Roster;
 use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, Receipt};
+use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
 use larder_store::space::{control, entries, sections, set_value, transactions, value};
 use larder_types::limits::{DEPS_MAX, DOCUMENT_CACHE_BYTES};
-use larder_types::{Clock, DeviceId, EntryHash, EpochId, canonical};
+use larder_types::{Clock, DeviceId, EntryHash, EpochId, Hash, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
@@ -62,6 +63,9 @@ pub(crate) struct State {
     others: BTreeMap<DeviceId, (u64, EntryHash)>,
     /// The own log's size under its last checkpoint.
     signed: u64,
+    recent: Recent,
+    /// Whether readers know of this roster and keyring.
+    is_published: bool,
 }
 
 /// What a failed unit is taken back to.
@@ -91,6 +95,8 @@ impl State {
             shared: Arc::clone(shared),
             log: own.log,
             signed: own.frontier.size(),
+            recent: Recent::new(&own.frontier),
+            is_published: false,
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
             roster: load_roster(db, shared)?,
@@ -112,6 +118,19 @@ impl State {
         Ok(set_value(db, STATE, &canonical::encode(&kept))?)
     }
 
+    /// A transaction begins.
+    pub(crate) fn begin(&mut self) {
+        self.recent = Recent::new(&self.frontier);
+    }
+
+    /// Tells readers of the roster and the keyring, if they changed.
+    pub(crate) fn publish(&mut self) {
+        if !self.is_published {
+            self.shared.publish(&self.roster, &self.keyring);
+            self.is_published = true;
+        }
+    }
+
     pub(crate) fn device(&self) -> DeviceId {
         self.shared.keys.device()
     }
@@ -123,6 +142,7 @@ impl State {
 
     pub(crate) fn return_to(&mut self, mark: Mark) {
         (self.frontier, self.clock, self.named) = (mark.frontier, mark.clock, mark.named);
+        self.recent = Recent::new(&self.frontier);
         self.cache.clear();
     }
 
@@ -188,6 +208,7 @@ impl State {
         let mut nodes = Vec::new();
         frontier.append(entry.hash.into(), &mut |node| nodes.push(node));
         logs::advance(db, self.log, &frontier, &nodes)?;
+        self.recent.add(seq, entry.header_bytes, &nodes);
         self.frontier = frontier;
         Ok(Appended { seq, hash: entry.hash, sealed_bytes })
     }
@@ -199,6 +220,7 @@ impl State {
             let signature = self.checkpoint().sign(&self.shared.keys.signing);
             transactions::append(db, self.log, self.signed + 1, size, &signature)?;
             self.signed = size;
+            self.recent.signature = Some(signature);
         }
         Ok(())
     }
@@ -232,6 +254,7 @@ impl State {
         act: &Act,
     ) -> Result<std::result::Result<(), larder_log::VoidReason>> {
         let place = Place { log, seq: header.seq, index };
+        self.is_published = false;
         let applied = self.roster.apply(header, index, act);
         // Kept even if void by now: an act may take effect when its author's enrolment arrives.
         control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
@@ -309,9 +332,69 @@ impl State {
 
     /// The receipt of an entry of the own log, against its newest checkpoint.
     pub(crate) fn receipt(&self, db: &Connection, seq: u64) -> Result<Receipt> {
-        let transaction = transactions::last_of(db, self.log)?
-            .ok_or_else(|| Error::Corrupt("the own log has no checkpoint".into()))?;
-        receipt(db, &self.checkpoint(), self.log, seq, transaction.signature)
+        let checkpoint = self.checkpoint();
+        let signature = match self.recent.signature {
+            Some(signature) => signature,
+            None => {
+                transactions::last_of(db, self.log)?
+                    .ok_or_else(|| Error::Corrupt("the own log has no checkpoint".into()))?
+                    .signature
+            }
+        };
+        let Some(header) = self.recent.headers.get(&seq).cloned() else {
+            return receipt(db, &checkpoint, self.log, seq, signature);
+        };
+        let index = seq - 1;
+        let nodes = RecentNodes { recent: &self.recent, tree: Tree::new(db, self.log) };
+        let proof = merkle::inclusion_proof(&nodes, index, checkpoint.size)?;
+        Ok(Receipt { header, index, proof, checkpoint, signature, object: None })
+    }
+}
+
+/// What a transaction has appended to the own log so far, so that its receipts need not read it
+/// again: 256 entries of 500 bytes and twice as many hashes, as a rule.
+#[derive(Default)]
+struct Recent {
+    headers: HashMap<u64, Vec<u8>>,
+    /// By level and index: the perfect subtrees at the end of the log before, and those completed
+    /// since.
+    nodes: HashMap<(u8, u64), Hash>,
+    /// Of the newest checkpoint, once there is one over these entries.
+    signature: Option<[u8; 64]>,
+}
+
+impl Recent {
+    fn new(frontier: &Frontier) -> Self {
+        let mut recent = Self::default();
+        recent.add_nodes(frontier.peaks());
+        recent
+    }
+
+    fn add(&mut self, seq: u64, header: Vec<u8>, nodes: &[Node]) {
+        self.headers.insert(seq, header);
+        self.add_nodes(nodes.iter().copied());
+        self.signature = None;
+    }
+
+    fn add_nodes(&mut self, nodes: impl IntoIterator<Item = Node>) {
+        self.nodes.extend(nodes.into_iter().map(|node| ((node.level, node.index), node.hash)));
+    }
+}
+
+/// The own log's tree, of which the newest nodes are at hand.
+struct RecentNodes<'a> {
+    recent: &'a Recent,
+    tree: Tree<'a>,
+}
+
+impl Nodes for RecentNodes<'_> {
+    type Error = StoreError;
+
+    fn node(&self, level: u8, index: u64) -> std::result::Result<Hash, StoreError> {
+        match self.recent.nodes.get(&(level, index)) {
+            Some(hash) => Ok(*hash),
+            None => self.tree.node(level, index),
+        }
     }
 }
 

@@ -56,9 +56,9 @@ impl SpaceWriter {
     /// this device is known to have signed.
     pub(crate) fn open(shared: &Arc<Shared>, signed: End) -> Result<Self> {
         let db = shared.pool.writer()?;
-        let state = State::load(&db, shared)?;
+        let mut state = State::load(&db, shared)?;
         compare(&db, &state, signed)?;
-        shared.publish(&state.roster, &state.keyring);
+        state.publish();
         shared.queue.publish(state.queue);
         let durable = End::of(&state);
         let renewal = Renewal::new(shared.home().row.rekey_wished_at.is_some());
@@ -109,7 +109,7 @@ impl SpaceWriter {
                 self.db = Some(db);
                 self.durable = End::of(&self.state);
                 self.shared.trouble.wrote();
-                self.shared.publish(&self.state.roster, &self.state.keyring);
+                self.state.publish();
                 self.shared.queue.publish(self.state.queue);
                 if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
                     self.shared.mirror.note(&self.shared.id, self.durable.size, root);
@@ -237,13 +237,16 @@ fn attempt<T>(
 ) -> Result<T> {
     let mut tries = 1;
     // Each try waits for the connection's own busy timeout.
-    while let Err(e) = larder_store::begin(db).map(drop) {
-        if e.kind() != ErrorKind::Busy || tries == BUSY_RETRIES_MAX {
-            return Err(e.into());
+    let mut tx = loop {
+        match larder_store::begin(db) {
+            Ok(tx) => break tx,
+            Err(e) if e.kind() != ErrorKind::Busy || tries == BUSY_RETRIES_MAX => {
+                return Err(e.into());
+            }
+            Err(_) => tries += 1,
         }
-        tries += 1;
-    }
-    let mut tx = larder_store::begin(db)?;
+    };
+    state.begin();
     let done = work(&mut tx, state)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;

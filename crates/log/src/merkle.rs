@@ -59,6 +59,20 @@ impl Frontier {
         fold(&self.peaks)
     }
 
+    /// The perfect subtrees that the tree consists of, largest first.
+    pub fn peaks(&self) -> impl Iterator<Item = Node> {
+        let mut rest = self.size;
+        let mut start = 0_u64;
+        self.peaks.iter().map_while(move |hash| {
+            let level = rest.checked_ilog2()?;
+            let node =
+                Node { level: u8::try_from(level).ok()?, index: start >> level, hash: *hash };
+            rest -= 1 << level;
+            start += 1 << level;
+            Some(node)
+        })
+    }
+
     /// Adds a leaf and reports every perfect subtree that it completes, the leaf itself first.
     ///
     /// # Panics

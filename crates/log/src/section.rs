@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::io::Read;
 
 use larder_crypto::hash::sha256;
@@ -7,6 +8,7 @@ use larder_types::limits::SECTION_BYTES_MAX;
 pub use larder_types::limits::SECTION_SEALED_BYTES_MAX as SEALED_BYTES_MAX;
 use larder_types::{DeviceId, Entropy, EpochId, Hash, SpaceId, canonical};
 use zeroize::Zeroizing;
+use zstd::bulk::Compressor;
 
 use crate::epoch::ControlSecret;
 use crate::error::SectionError;
@@ -266,8 +268,7 @@ fn sealed_digest(sealed: &[u8]) -> Hash {
 /// [`SectionError::Malformed`] if compression fails.
 pub fn pack(opened: &Opened) -> Result<Vec<u8>, SectionError> {
     let plain = Zeroizing::new(opened.encode());
-    zstd::bulk::compress(&plain, ZSTD_LEVEL)
-        .map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+    compress(&plain).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
 }
 
 /// Undoes [`pack`], within the bounds of a section.
@@ -282,7 +283,7 @@ pub fn unpack(packed: &[u8]) -> Result<Opened, SectionError> {
 /// Compressed length (u32, big-endian) ‖ one zstd frame ‖ zeros up to the Padmé length.
 fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     let malformed = |e: std::io::Error| SectionError::Malformed(format!("zstd: {e}"));
-    let frame = Zeroizing::new(zstd::bulk::compress(plain, ZSTD_LEVEL).map_err(malformed)?);
+    let frame = Zeroizing::new(compress(plain).map_err(malformed)?);
     let len = u32::try_from(frame.len())
         .map_err(|_| SectionError::TooLarge { len: frame.len(), max: SECTION_BYTES_MAX })?;
     let padded_len = padme(LENGTH_BYTES + frame.len());
@@ -291,6 +292,30 @@ fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     padded.extend_from_slice(&frame);
     padded.resize(padded_len, 0);
     Ok(padded)
+}
+
+thread_local! {
+    /// Making a context costs more than compressing a small section in it. It is kept for small
+    /// ones only, since it stays as large as the largest has made it.
+    static SMALL: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+const SMALL_BYTES: usize = 32 << 10;
+
+/// One zstd frame. The same bytes whichever context they are made in.
+fn compress(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    if plain.len() > SMALL_BYTES {
+        return zstd::bulk::compress(plain, ZSTD_LEVEL);
+    }
+    SMALL.with_borrow_mut(|kept| {
+        let mut context = match kept.take() {
+            Some(context) => context,
+            None => Compressor::new(ZSTD_LEVEL)?,
+        };
+        let frame = context.compress(plain)?;
+        *kept = Some(context);
+        Ok(frame)
+    })
 }
 
 /// What follows decryption, for the fuzzer, which cannot make an authentic section of any bytes.

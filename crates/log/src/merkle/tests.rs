@@ -47,6 +47,13 @@ fn a_frontier_grows_as_the_tree_does() {
             assert_eq!(nodes.node(node.level, node.index), Ok(node.hash));
         });
         assert_eq!(frontier_at(&nodes, size), Ok(frontier.clone()));
+        let mut leaves = 0;
+        for node in frontier.peaks() {
+            assert_eq!(nodes.node(node.level, node.index), Ok(node.hash));
+            assert_eq!(node.index << node.level, leaves);
+            leaves += 1 << node.level;
+        }
+        assert_eq!(leaves, size);
         assert_eq!((frontier.size(), Ok(frontier.root())), (size, root_at(&nodes, size)));
         let bytes = larder_types::canonical::encode(&frontier);
         assert_eq!(larder_types::canonical::decode(&bytes, 4096), Ok(frontier.clone()));

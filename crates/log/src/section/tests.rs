@@ -181,6 +181,22 @@ fn a_frame_is_one_and_whole() {
     assert!(decompress(b"").is_err(), "none");
 }
 
+proptest! {
+    // Else what was sealed before could not be sealed again to the same bytes.
+    #[test]
+    fn a_context_that_was_used_makes_the_same_frames_as_a_new_one(
+        texts in prop::collection::vec(("[a-d]{1,9}", 0..2000_usize), 1..20),
+    ) {
+        for (word, times) in texts {
+            let plain = word.repeat(times).into_bytes();
+            prop_assert_eq!(
+                compress(&plain).unwrap(),
+                zstd::bulk::compress(&plain, ZSTD_LEVEL).unwrap()
+            );
+        }
+    }
+}
+
 #[test]
 fn padding_is_zeros_up_to_the_padme_length_and_nothing_else() {
     let padded = compress_and_pad(&[5; 100]).unwrap();
