@@ -283,7 +283,7 @@ fn what_is_built_apart_is_built_from_the_same_versions() {
     let ours = versions("Cargo.lock");
     let apart = [
         ("fuzz", &["larder-fuzz", "libfuzzer-sys", "arbitrary"][..]),
-        ("peers", &["peers-pages", "sqlcipher-src"]),
+        ("peers", &["peers-pages", "peers-side", "peers-sync", "sqlcipher-src"]),
     ];
     for (folder, of_their_own) in apart {
         let breaches: Vec<String> = versions(&format!("{folder}/Cargo.lock"))
