@@ -260,7 +260,10 @@ mod tests {
     }
 
     fn space() -> (Space, SpaceWriter) {
-        let world = Arc::new(World(AtomicU64::new(1)));
+        // Profiles in memory that draw the same name are the same one.
+        static WORLDS: AtomicU64 = AtomicU64::new(1);
+        let seed = WORLDS.fetch_add(1 << 40, Ordering::Relaxed);
+        let world = Arc::new(World(AtomicU64::new(seed)));
         let profile = Profile::in_memory(world, ProfileOptions::default()).unwrap();
         profile.create_space(&"personal:me".parse().unwrap()).unwrap()
     }
