@@ -56,8 +56,8 @@ impl Unsynced {
     /// the first frame that the caller's open transaction has written.
     ///
     /// Once one that failed may have lost frames of earlier transactions, every one fails until a
-    /// new WAL begins or those frames are written again, by the next transaction or by opening anew:
-    /// a later commit, though synced, would be behind a gap.
+    /// new WAL begins or those frames are written again, by the next transaction or by opening
+    /// anew: a later commit, though synced, would be behind a gap.
     pub(crate) fn sync(
         &self,
         open_from: Option<u32>,
