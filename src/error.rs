@@ -19,6 +19,8 @@ pub enum ErrorKind {
     InUse,
     /// There is no such profile, space, document or receipt.
     NotFound,
+    /// The content of a blob is not on this device, or not all of it.
+    NotHere,
     /// There is one already.
     AlreadyExists,
     /// The document was deleted, which is for ever.
@@ -211,6 +213,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Invitation(_) => ErrorKind::Invitation,
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
         E::NotFound(_) => ErrorKind::NotFound,
+        E::BlobNotHere { .. } => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,

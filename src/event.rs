@@ -40,6 +40,17 @@ pub enum Event {
         /// How many.
         entries: u64,
     },
+    /// Chunks of blobs came from a peer and are durable here.
+    BlobsReceived {
+        /// The space.
+        space: SpaceName,
+        /// Whom they came from.
+        peer: TransportId,
+        /// How many.
+        chunks: u64,
+        /// Their sealed bytes.
+        bytes: u64,
+    },
     /// This device and a peer durably hold the same entries of a space. Comes again after each
     /// push.
     CaughtUp {

@@ -67,6 +67,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod blobs;
 mod changes;
 mod connections;
 mod error;
@@ -82,6 +83,7 @@ mod system;
 mod unit;
 mod writer;
 
+pub use blobs::Blob;
 pub use changes::{Changed, Changes};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, NetworkPolicy, PeerReport, SpaceReport};
@@ -94,15 +96,16 @@ pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
 pub use larder_engine::{
-    Argon2Params, Author, Base, Change, ChangeKind, ChangedLines, ChangesCursor, Conflict, Cursor,
-    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Found,
-    HashedNgrams, Heads, HistoryItem, LogStatus, Mode, Object, Page, Purged, Query, Reason,
-    ReceiptInfo, RekeyStatus, Secret, SpaceState, SpaceStatus, Standing, Unlock, Version,
-    changed_lines,
+    Argon2Params, Author, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change, ChangeKind,
+    ChangedLines, ChangesCursor, Collected, Conflict, Cursor, DeviceInfo, DeviceProgress,
+    Difference, Document, EmbedError, Embedder, ExportSummary, Found, HashedNgrams, Heads,
+    HistoryItem, LogStatus, Mode, NewBlob, Object, Page, Purged, Query, Reason, ReceiptInfo,
+    RekeyStatus, Secret, SpaceState, SpaceStatus, Standing, Unlock, Version, changed_lines,
 };
 pub use zeroize::Zeroizing;
 
 pub use larder_types::{
-    Clock, CollectionName, CorrelationId, DeviceId, EntryHash, Hash, IdempotencyKey, MemberId,
-    NameError, ObjectId, SpaceId, SpaceKind, SpaceName, TimeError, Timestamp, TransportId, limits,
+    BlobId, Clock, CollectionName, CorrelationId, DeviceId, EntryHash, Hash, IdempotencyKey,
+    MemberId, NameError, ObjectId, SpaceId, SpaceKind, SpaceName, TimeError, Timestamp,
+    TransportId, limits,
 };

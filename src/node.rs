@@ -8,6 +8,7 @@ use larder_engine::Ack;
 use larder_types::{SpaceId, SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
+use crate::blobs::Traffic;
 use crate::connections::Network;
 use crate::error::{blocking, to_the_end};
 use crate::writer::Writer;
@@ -54,6 +55,7 @@ pub(crate) struct OpenSpace {
     /// New acknowledgements, each with the number of the session that took them in, for all other
     /// sessions of the space.
     pub(crate) acks: broadcast::Sender<(u64, Vec<Ack>)>,
+    pub(crate) blobs: Traffic,
     writer: Option<Writer>,
 }
 
@@ -70,7 +72,8 @@ impl OpenSpace {
         });
         let start = |writer| Writer::start(writer, changed.clone(), channels.events.clone());
         let writer = writer.map(start).transpose()?;
-        Ok(Arc::new(Self { reader, changed, acks: broadcast::Sender::new(ACKS_KEPT), writer }))
+        let acks = broadcast::Sender::new(ACKS_KEPT);
+        Ok(Arc::new(Self { reader, changed, acks, blobs: Traffic::default(), writer }))
     }
 
     pub(crate) fn writer(&self) -> Result<&Writer> {

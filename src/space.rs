@@ -27,7 +27,7 @@ pub struct Space {
     id: SpaceId,
     device: DeviceId,
     changed: watch::Sender<u64>,
-    handles: Arc<Handles>,
+    pub(crate) handles: Arc<Handles>,
 }
 
 impl std::fmt::Debug for Space {
@@ -105,7 +105,7 @@ impl Space {
         self.read(larder_engine::Space::state).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -114,7 +114,7 @@ impl Space {
     }
 
     /// What is open of it now: another one after the profile was opened anew.
-    async fn open(&self) -> Result<Arc<OpenSpace>> {
+    pub(crate) async fn open(&self) -> Result<Arc<OpenSpace>> {
         self.handles.node()?.space(&self.name).await
     }
 }

@@ -26,6 +26,8 @@ enum Job {
     Admit(Box<Enrolment>, Answer<Receipt>),
     Rekey(watch::Sender<Pages>, Answer<()>),
     Index(IndexMark, Answer<()>),
+    /// Anything else; true: other devices are to hear of it.
+    With(Box<dyn FnOnce(&mut SpaceWriter) -> bool + Send>),
     Close(Answer<()>),
 }
 
@@ -83,6 +85,32 @@ impl Writer {
     /// Brings the indexes as far as the mark says.
     pub(crate) async fn index(&self, mark: IndexMark) -> Result<()> {
         self.ask(|answer| Job::Index(mark, answer)).await
+    }
+
+    /// Does `work` in its turn.
+    pub(crate) async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SpaceWriter) -> larder_engine::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(false, work).await
+    }
+
+    /// Does `work` in its turn; `tells`: if it succeeds, other devices are to hear of it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        tells: bool,
+        work: impl FnOnce(&mut SpaceWriter) -> larder_engine::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask(|answer| {
+            Job::With(Box::new(move |writer| {
+                let result = work(writer);
+                let changed = tells && result.is_ok();
+                // Whoever gave up no longer cares for the answer.
+                let _ = answer.send(result);
+                changed
+            }))
+        })
+        .await
     }
 
     /// Finishes what was asked before, writes the WAL back and ends the thread.
@@ -151,6 +179,8 @@ impl Worker {
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        // What cannot be done now is done when the space is opened next.
+        let _ = self.writer.tend_blobs();
         loop {
             if self.waiting.is_empty() {
                 match self.next(&mut queue) {
@@ -235,6 +265,7 @@ impl Worker {
                 Ok(()) => self.renewing.push((told, answer)),
                 Err(error) => drop(answer.send(Err(error))),
             },
+            Some(Job::With(work)) => tick(work(writer)),
             Some(Job::Index(mark, answer)) => self.searching.push_back((mark, answer)),
             Some(Job::Close(answer)) => {
                 index_rest(writer);

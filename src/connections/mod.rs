@@ -3,6 +3,7 @@
 
 mod accept;
 mod addresses;
+mod blobs;
 mod dial;
 mod discover;
 mod network;

@@ -30,9 +30,10 @@ pub(super) async fn run(
     peer: TransportId,
     stream: FrameStream,
     pass: Pass,
+    settled: watch::Sender<bool>,
 ) -> Result<SpaceReport> {
     let name = space.reader.name().clone();
-    let mut driver = Driver::new(Arc::clone(&node), space, peer, stream, pass);
+    let mut driver = Driver::new(Arc::clone(&node), space, peer, stream, pass, settled);
     let result = match driver.drive().await {
         Ok(()) => driver.finish().await,
         Err(error) => Err(error),
@@ -51,6 +52,8 @@ struct Driver {
     space: Arc<OpenSpace>,
     peer: TransportId,
     pass: Pass,
+    /// Told once both sides have had everything; gone with this session.
+    settled: watch::Sender<bool>,
     number: u64,
     session: Session,
     /// Sessions only measure durations: their zero is the moment they begin.
@@ -76,7 +79,7 @@ struct Closed {
 
 /// The task that writes frames: a frame half written must be written to its end, while the session
 /// goes on reading.
-struct Sending(JoinHandle<(u64, larder_transport::Result<()>)>);
+pub(super) struct Sending(pub(super) JoinHandle<(u64, larder_transport::Result<()>)>);
 
 impl Drop for Sending {
     fn drop(&mut self) {
@@ -84,7 +87,7 @@ impl Drop for Sending {
     }
 }
 
-async fn send_all(
+pub(super) async fn send_all(
     mut sender: FrameSender,
     mut frames: mpsc::Receiver<Vec<u8>>,
 ) -> (u64, larder_transport::Result<()>) {
@@ -104,6 +107,7 @@ impl Driver {
         peer: TransportId,
         stream: FrameStream,
         pass: Pass,
+        settled: watch::Sender<bool>,
     ) -> Self {
         let (sender, receiver) = stream.split();
         let (frames, queue) = mpsc::channel(1);
@@ -132,6 +136,7 @@ impl Driver {
             space,
             peer,
             pass,
+            settled,
             session,
             begun: Instant::now(),
             receiver,
@@ -261,6 +266,7 @@ impl Driver {
         let (space, peer) = (self.space.reader.name().clone(), self.peer);
         match event {
             SessionEvent::CaughtUp => {
+                self.settled.send_replace(true);
                 self.node.tell(Event::CaughtUp { space, peer });
                 if self.pass != Pass::Live {
                     self.session.close(CloseCode::Done, "");

@@ -1,5 +1,6 @@
 //! One connection for sync: the greeting, then a stream and a session for each common space.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use larder_protocol::{
 use larder_transport::{Connection, FrameStream};
 use larder_types::limits::HANDSHAKE_MS_MAX;
 use larder_types::{CloseCode, SpaceId};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::network::Registered;
-use super::session;
+use super::{blobs, session};
 use crate::error::blocking;
-use crate::node::{Node, OpenSpace};
+use crate::node::Node;
 use crate::system::OsEntropy;
 use crate::{Error, Event, Result, SpaceReport};
 
@@ -30,10 +32,16 @@ pub(super) enum Pass {
     Live,
 }
 
-/// Of a tag, the first frame of each stream.
+/// The first frame of each stream: a tag, and behind that of a blob stream one byte.
 const TAG_BYTES: usize = 32;
+const BLOBS: u8 = 1;
 
-type Sessions = JoinSet<Result<SpaceReport>>;
+/// What runs on a connection.
+#[derive(Default)]
+struct Sessions {
+    logs: JoinSet<Result<SpaceReport>>,
+    blobs: JoinSet<()>,
+}
 
 /// Talks until all sessions have ended. What each moved, or why the first that failed did.
 pub(super) async fn talk(
@@ -52,13 +60,14 @@ pub(super) async fn talk(
     let is_kept = side == Side::Connector && pass == Pass::Live;
     let registered = Registered::new(node, connection, side, is_kept);
     node.tell(Event::PeerConnected { peer, label: node.label_of(&peer) });
-    let mut sessions = Sessions::new();
+    let mut sessions = Sessions::default();
     let result = match side {
         Side::Connector => open_all(node, connection, &agreement, pass, &mut sessions).await,
         Side::Acceptor => accept_all(node, connection, &agreement, pass, &mut sessions).await,
     };
     // Sessions that began are seen to their end even if another one could not.
-    let reports = collect(&mut sessions).await;
+    let reports = collect(&mut sessions.logs).await;
+    while sessions.blobs.join_next().await.is_some() {}
     if side == Side::Connector {
         connection.close(CloseCode::Done, "");
     } else if node.is_stopped() {
@@ -69,7 +78,7 @@ pub(super) async fn talk(
     result.and(reports)
 }
 
-async fn collect(sessions: &mut Sessions) -> Result<Vec<SpaceReport>> {
+async fn collect(sessions: &mut JoinSet<Result<SpaceReport>>) -> Result<Vec<SpaceReport>> {
     let mut reports = Vec::new();
     let mut failed = None;
     while let Some(ended) = sessions.join_next().await {
@@ -141,11 +150,39 @@ async fn open_all(
 ) -> Result<()> {
     for (id, tag) in &agreement.spaces {
         let Some(space) = node.space_by_id(id) else { continue };
+        let context = |settles| blobs::Context {
+            node: Arc::clone(node),
+            space: Arc::clone(&space),
+            peer: connection.peer(),
+            side: Side::Connector,
+            pass,
+            settles,
+        };
+        let (settled, settles) = watch::channel(false);
         let mut stream = connection.open_stream().await?;
         stream.send(tag.as_bytes()).await?;
-        sessions.spawn(session::run(Arc::clone(node), space, connection.peer(), stream, pass));
+        let (node, peer) = (Arc::clone(node), connection.peer());
+        let log = session::run(node, Arc::clone(&space), peer, stream, pass, settled);
+        sessions.logs.spawn(log);
+        let mut stream = connection.open_stream().await?;
+        stream.send(&[&tag.as_bytes()[..], &[BLOBS]].concat()).await?;
+        sessions.blobs.spawn(blobs::run(context(settles), stream));
     }
     Ok(())
+}
+
+/// The streams of a space that the connector has not opened yet.
+struct Expected {
+    space: SpaceId,
+    settled: Option<watch::Sender<bool>>,
+    settles: Option<watch::Receiver<bool>>,
+}
+
+impl Expected {
+    fn new(space: SpaceId) -> Self {
+        let (settled, settles) = watch::channel(false);
+        Self { space, settled: Some(settled), settles: Some(settles) }
+    }
 }
 
 /// Takes the connector's streams until it closes the connection, or this device does.
@@ -156,34 +193,42 @@ async fn accept_all(
     pass: Pass,
     sessions: &mut Sessions,
 ) -> Result<()> {
-    let mut wanted: Vec<(SpaceId, Tag)> = agreement.spaces.clone();
+    let mut expected: BTreeMap<Tag, Expected> =
+        agreement.spaces.iter().map(|(space, tag)| (*tag, Expected::new(*space))).collect();
     // Each stream is read in a task of its own: one that stalls holds up no other.
-    let mut opening: JoinSet<Result<(Tag, FrameStream)>> = JoinSet::new();
+    let mut opening: JoinSet<Result<(Tag, bool, FrameStream)>> = JoinSet::new();
+    let opening_max = 2 * agreement.spaces.len();
     let mut failed = Ok(());
     loop {
         tokio::select! {
             () = node.stopped() => return failed,
-            stream = connection.accept_stream(), if opening.len() <= agreement.spaces.len() => {
+            stream = connection.accept_stream(), if opening.len() <= opening_max => {
                 match stream {
                     Ok(Some(stream)) => {
                         opening.spawn(read_tag(stream));
                     }
                     Ok(None) => return failed,
                     // The sessions say better what happened, if there are any.
-                    Err(_) if !sessions.is_empty() => return failed,
+                    Err(_) if !sessions.logs.is_empty() => return failed,
                     Err(error) => return Err(error.into()),
                 }
             }
             Some(opened) = opening.join_next() => {
-                let Ok(Ok((tag, stream))) = opened else { continue };
-                // Once for each space, and only those of the agreement.
-                let at = wanted.iter().position(|(_, known)| *known == tag);
-                let space = at.and_then(|at| space_of(node, wanted.swap_remove(at).0));
-                let Some(space) = space else { continue };
-                let node = Arc::clone(node);
-                sessions.spawn(session::run(node, space, connection.peer(), stream, pass));
+                let Ok(Ok((tag, of_blobs, stream))) = opened else { continue };
+                // Each once for each space, and only those of the agreement.
+                let Some(streams) = expected.get_mut(&tag) else { continue };
+                let Some(space) = node.space_by_id(&streams.space) else { continue };
+                let (node, peer) = (Arc::clone(node), connection.peer());
+                if of_blobs {
+                    let Some(settles) = streams.settles.take() else { continue };
+                    let side = Side::Acceptor;
+                    let context = blobs::Context { node, space, peer, side, pass, settles };
+                    sessions.blobs.spawn(blobs::run(context, stream));
+                } else if let Some(settled) = streams.settled.take() {
+                    sessions.logs.spawn(session::run(node, space, peer, stream, pass, settled));
+                }
             }
-            Some(ended) = sessions.join_next() => {
+            Some(ended) = sessions.logs.join_next() => {
                 if let Ok(Err(error)) = ended {
                     failed = failed.and(Err(error));
                 }
@@ -192,14 +237,17 @@ async fn accept_all(
     }
 }
 
-fn space_of(node: &Node, id: SpaceId) -> Option<Arc<OpenSpace>> {
-    node.space_by_id(&id)
-}
-
-async fn read_tag(mut stream: FrameStream) -> Result<(Tag, FrameStream)> {
-    let frame = within_limit(async { Ok(stream.recv(TAG_BYTES).await?) }).await?;
-    let tag = frame.as_deref().and_then(Tag::from_frame).ok_or_else(gone)?;
-    Ok((tag, stream))
+/// Which space's stream it is, and whether it is the one for blobs.
+async fn read_tag(mut stream: FrameStream) -> Result<(Tag, bool, FrameStream)> {
+    let frame = within_limit(async { Ok(stream.recv(TAG_BYTES + 1).await?) }).await?;
+    let frame = frame.ok_or_else(gone)?;
+    let (tag, kind) = frame.split_at_checked(TAG_BYTES).ok_or_else(gone)?;
+    let of_blobs = match kind {
+        [] => false,
+        [BLOBS] => true,
+        _ => return Err(gone()),
+    };
+    Ok((Tag::from_frame(tag).ok_or_else(gone)?, of_blobs, stream))
 }
 
 /// Gives the peer as long as a handshake may take.

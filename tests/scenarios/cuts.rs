@@ -14,13 +14,13 @@ use crate::common::{Device, digests_equal, event, soon};
 const DOCUMENTS: usize = 60;
 
 /// Passes datagrams on until so many went through, then is silent for ever.
-struct Wire {
-    address: SocketAddr,
-    cut: Arc<Notify>,
+pub(crate) struct Wire {
+    pub(crate) address: SocketAddr,
+    pub(crate) cut: Arc<Notify>,
 }
 
 impl Wire {
-    async fn to(target: SocketAddr, datagrams_max: usize) -> Self {
+    pub(crate) async fn to(target: SocketAddr, datagrams_max: usize) -> Self {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         back.connect(target).await.unwrap();

@@ -53,7 +53,8 @@ mod writer;
 pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
 pub use blobs::{
-    BlobAdding, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Collected, NewBlob, NewManifest,
+    BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Collected, NewBlob,
+    NewManifest,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use environment::Environment;

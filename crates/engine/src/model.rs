@@ -8,6 +8,7 @@ use larder_types::{
 };
 use serde::{Serialize, Serializer};
 
+use crate::blobs::BlobsStatus;
 use crate::status::{DeviceProgress, SpaceState};
 
 pub(crate) fn as_text<T: ToString, S: Serializer>(
@@ -291,6 +292,8 @@ pub struct SpaceStatus {
     pub waiting: u64,
     /// Documents, live or deleted, that the search indexes are behind with.
     pub unindexed: u64,
+    /// Blobs: how many there are, and how many are waited for.
+    pub blobs: BlobsStatus,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
     /// When its at-rest key was drawn, as this device's clock had it.

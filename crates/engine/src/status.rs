@@ -262,6 +262,7 @@ impl Space {
             lacking: lacking(&held, &acks).values().sum(),
             waiting: counts.sections_waiting + counts.sections_missing,
             unindexed: counts.unindexed,
+            blobs: self.blobs_status()?,
             file_bytes,
             key_created: self.shared.home().row.key_created_at,
             rekey: self.shared.rekey_status()?,

@@ -119,6 +119,11 @@ impl Space {
         Ok(Reply::Batch { position, batch: Some(Box::new(batch)) })
     }
 
+    /// Whether the device behind a transport key is enrolled and may read.
+    pub(crate) fn may_read(&self, peer: &TransportId) -> Result<bool> {
+        Ok(self.reading_peer(peer, &[])?.is_some())
+    }
+
     /// The device behind a transport key, if it may read. One that joined again after its first
     /// joining was cut short is enrolled twice: it counts as both.
     fn reading_peer<'e>(

@@ -9,6 +9,7 @@
 //! [`pairing`] is what a device that is in no space yet says instead.
 
 mod acks;
+mod blobs;
 mod error;
 mod frame;
 mod greeting;
@@ -19,6 +20,9 @@ mod session;
 #[cfg(test)]
 mod tests_common;
 
+pub use blobs::{
+    BLOB_FRAME_BYTES_MAX, BlobEvent, BlobFrame, BlobPosition, BlobReply, BlobRequest, BlobSession,
+};
 pub use error::{GreetingError, InvitationError, PairingError};
 pub use frame::{Acks, CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead};
 pub use greeting::{

@@ -51,6 +51,10 @@ pub trait SendHalf: Send {
 
     /// Breaks the stream off: the peer sees an error, not an end.
     fn abort(&mut self);
+
+    /// Yields to the connection's other streams, where the transport can: what they have to send
+    /// goes first.
+    fn yield_to_others(&mut self) {}
 }
 
 /// The receiving half of a byte stream.

@@ -20,8 +20,8 @@ use crate::{BoxFuture, Error, Link, Purpose, RecvHalf, Result, SendHalf};
 /// and [`SEND_WINDOW_BYTES`] sent and not yet acknowledged, whatever the number of streams.
 pub(crate) fn transport_config(incoming_unidirectional: u8) -> Arc<quinn::TransportConfig> {
     let mut config = quinn::TransportConfig::default();
-    // One stream per space, one for the greeting, and a few for blobs.
-    let streams = u32::try_from(SPACES_PER_CONNECTION_MAX + 1 + BLOB_STREAMS_MAX);
+    // One for the greeting, and two per space: for its session and for its blobs.
+    let streams = u32::try_from(1 + 2 * SPACES_PER_CONNECTION_MAX);
     config
         .max_concurrent_bidi_streams(streams.map_or(VarInt::MAX, VarInt::from_u32))
         .max_concurrent_uni_streams(incoming_unidirectional.into())
@@ -138,6 +138,11 @@ impl SendHalf for QuicSend {
         // Fails only if the stream was finished or reset before.
         let _ = self.0.reset(VarInt::from_u32(0));
     }
+
+    fn yield_to_others(&mut self) {
+        // Fails only if the stream was finished or reset before. Others have priority 0.
+        let _ = self.0.set_priority(-1);
+    }
 }
 
 struct QuicRecv(quinn::RecvStream);
@@ -184,7 +189,5 @@ fn shortened(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Streams beside those of the spaces.
-const BLOB_STREAMS_MAX: usize = 4;
 /// Of the text beside a close code.
 const REASON_BYTES_MAX: usize = 256;

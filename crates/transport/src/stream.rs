@@ -42,6 +42,11 @@ impl FrameStream {
         self.sender.finish().await
     }
 
+    /// What is sent on this stream yields to the connection's other streams.
+    pub fn yield_to_others(&mut self) {
+        self.sender.half.yield_to_others();
+    }
+
     /// The halves, each to be used from a task of its own.
     pub fn split(self) -> (FrameSender, FrameReceiver) {
         (self.sender, self.receiver)

@@ -74,6 +74,8 @@ codes! {
     Forked = 24, "log forked";
     /// The space is not shared with this peer, or no longer.
     NotShared = 25, "space not shared";
+    /// A chunk that has not the digest it was asked by.
+    BadChunk = 26, "blob chunk refused";
     /// The device could not read or write its own storage.
     Storage = 32, "that device's storage failed";
     /// A fault of the program.

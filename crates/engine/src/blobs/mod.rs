@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 pub use self::add::{BlobAdding, NewBlob, NewManifest};
 pub use self::read::BlobReader;
 pub use self::tend::Collected;
+pub use self::transfer::BlobAnswer;
 use crate::rows::Origin;
 use crate::space::Space;
 use crate::writer::SpaceWriter;

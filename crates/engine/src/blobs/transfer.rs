@@ -1,15 +1,77 @@
 //! Chunks from and to other devices.
 
 use larder_log::blob::{fingerprint, open_chunk};
+use larder_protocol::{BlobPosition, BlobReply, BlobRequest};
 use larder_store::space::blobs::{self as table, At, NewChunk};
-use larder_types::Hash;
+use larder_types::{Hash, TransportId};
 
 use super::policy;
 use crate::Result;
 use crate::space::Space;
 use crate::writer::SpaceWriter;
 
+/// What the reading side makes of a blob session's request.
+#[derive(Debug)]
+pub enum BlobAnswer {
+    /// The reply to the session.
+    Reply(BlobReply),
+    /// The writer has to keep this ([`SpaceWriter::store_chunks`]), and then the reply is
+    /// [`BlobReply::Stored`].
+    Store(NewChunk),
+}
+
 impl Space {
+    /// Answers a request of a blob session with the device that has this transport key. `is_free`
+    /// says of a chunk that is wanted whether it is to be asked of this peer; another one may be
+    /// sending it. Blocks on the disk.
+    pub fn answer_blobs(
+        &self,
+        peer: &TransportId,
+        request: BlobRequest,
+        is_free: &mut dyn FnMut(&Hash) -> bool,
+    ) -> BlobAnswer {
+        let answer = match request {
+            BlobRequest::ReadWanted { from, limit } => {
+                self.read_wanted(from, limit, is_free).map(BlobAnswer::Reply)
+            }
+            BlobRequest::ReadChunk { digest } => self
+                .chunk_for(peer, &digest)
+                .map(|sealed| BlobAnswer::Reply(BlobReply::Chunk { sealed })),
+            BlobRequest::StoreChunk { digest, sealed } => {
+                self.open_received(digest, sealed).map(BlobAnswer::Store)
+            }
+            BlobRequest::ReadHeld { digests } => self
+                .held_chunks(&digests)
+                .map(|digests| BlobAnswer::Reply(BlobReply::Held { digests })),
+        };
+        answer.unwrap_or_else(|e| BlobAnswer::Reply(BlobReply::Failed { message: e.to_string() }))
+    }
+
+    fn read_wanted(
+        &self,
+        from: BlobPosition,
+        limit: usize,
+        is_free: &mut dyn FnMut(&Hash) -> bool,
+    ) -> Result<BlobReply> {
+        let mut at = At { blob: from.0, start: from.1 };
+        loop {
+            let found = self.wanted_chunks(at, limit)?;
+            let is_end = found.len() < limit;
+            at = found.last().map_or(at, |(behind, _)| *behind);
+            let mut chunks: Vec<Hash> = found.into_iter().map(|(_, digest)| digest).collect();
+            chunks.retain(|digest| is_free(digest));
+            if is_end || !chunks.is_empty() {
+                let next = (!is_end).then_some(BlobPosition(at.blob, at.start));
+                return Ok(BlobReply::Wanted { chunks, next });
+            }
+        }
+    }
+
+    /// A chunk for a peer that is enrolled and may read. To any other this device holds nothing.
+    fn chunk_for(&self, peer: &TransportId, digest: &Hash) -> Result<Option<Vec<u8>>> {
+        if self.may_read(peer)? { self.sealed_chunk(digest) } else { Ok(None) }
+    }
+
     /// At most `limit` chunks that are wanted here and not held, from `from` on, each with where
     /// the walk goes on behind it.
     ///

@@ -1,0 +1,410 @@
+//! Blobs: files of any size, beside the documents that name them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use larder_engine::{BlobInfo, BlobPolicy, BlobReader, Collected, NewBlob};
+use larder_types::limits::BLOB_CHUNK_BYTES_MAX;
+use larder_types::{BlobId, Hash};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{blocking, to_the_end, told};
+use crate::{Error, Result, Space};
+
+/// A blob of a space. What it says of itself is as it was when it was asked for.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    space: Space,
+    info: BlobInfo,
+}
+
+impl Space {
+    /// Adds a blob: reads it to its end, seals it chunk by chunk and keeps it. No more of it is in
+    /// memory than a few MiB. What is held already, of an older version of the file perhaps, is
+    /// not kept twice; the same content under the same name is the same blob.
+    ///
+    /// A document names it by `{"$blob": "<id>"}` anywhere in its value. A blob that no document
+    /// names is removed after a while.
+    ///
+    /// Dropping the future ends it; nothing of the blob is kept then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) as the reader has it;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a media type or name that is empty or
+    /// too long, and for more than [`BLOB_BYTES_MAX`](crate::limits::BLOB_BYTES_MAX); the
+    /// storage's.
+    pub async fn add_blob(
+        &self,
+        reader: impl Read + Send + 'static,
+        about: NewBlob,
+    ) -> Result<BlobInfo> {
+        let space = self.open().await?;
+        let writer = space.writer()?.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let asked = Asked(Arc::default());
+        let given_up = Arc::clone(&asked.0);
+        let added = tokio::task::spawn_blocking(move || {
+            let mut adding = space.reader.add_blob(reader, about)?;
+            let result = loop {
+                if given_up.load(Ordering::Relaxed) {
+                    break Err(Error::Closed);
+                }
+                let part = match adding.part() {
+                    Ok(part) if part.is_empty() => break Ok(()),
+                    Ok(part) => part,
+                    Err(error) => break Err(error.into()),
+                };
+                if let Err(error) = runtime.block_on(writer.with(move |w| w.stage(&part))) {
+                    break Err(error);
+                }
+            };
+            let staged = adding.staged();
+            let committed = result.and_then(|()| {
+                let manifest = adding.finish()?;
+                runtime.block_on(writer.run(true, move |w| w.commit_blob(&manifest)))
+            });
+            match committed {
+                Ok(info) => {
+                    space.blobs.tick();
+                    Ok(info)
+                }
+                Err(error) => {
+                    // If this fails too, it is swept when the space is opened next.
+                    let _ = runtime.block_on(writer.with(move |w| w.unstage(&staged)));
+                    Err(error)
+                }
+            }
+        });
+        let added = added.await.map_err(|e| Error::Internal(e.to_string()))?;
+        drop(asked);
+        added
+    }
+
+    /// A blob, whole here or not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none, or its manifest has
+    /// not arrived; the storage's.
+    pub async fn blob(&self, id: BlobId) -> Result<Blob> {
+        let info = self.read(move |space| {
+            space.blob(&id)?.ok_or_else(|| {
+                larder_engine::Error::NotFound(format!("there is no blob {id} here"))
+            })
+        });
+        Ok(Blob { space: self.clone(), info: info.await? })
+    }
+
+    /// All blobs, in the order in which this device came to know them.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn blobs(&self) -> Result<Vec<BlobInfo>> {
+        self.read(larder_engine::Space::blobs).await
+    }
+
+    /// Which blobs this device fetches by itself: all that a document names, unless told.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn blob_policy(&self) -> Result<BlobPolicy> {
+        self.read(larder_engine::Space::blob_policy).await
+    }
+
+    /// Sets which blobs this device fetches by itself. What it holds already, it keeps.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn set_blob_policy(&self, policy: BlobPolicy) -> Result<()> {
+        let space = self.open().await?;
+        space.writer()?.with(move |writer| writer.set_blob_policy(policy)).await?;
+        space.blobs.tick();
+        Ok(())
+    }
+
+    /// Removes from this device, now, the content of all blobs that no document here names. By
+    /// itself this happens once they have not been named for
+    /// [`BLOB_GRACE_MS`](crate::limits::BLOB_GRACE_MS), and every other device has seen that.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn collect_blobs(&self) -> Result<Collected> {
+        let writer = self.open().await?.writer()?.clone();
+        to_the_end(async move { writer.with(larder_engine::SpaceWriter::collect_blobs).await })
+            .await
+    }
+}
+
+impl Blob {
+    /// What is known of it.
+    pub fn info(&self) -> &BlobInfo {
+        &self.info
+    }
+
+    /// Fetches what of it is not here from the devices that are connected. `progress` is told how
+    /// many of how many missing chunks have come. The wish for it is durable: what does not come
+    /// now is fetched from whichever device has it and connects later.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if no device that is connected has it, or
+    /// none is connected; the storage's.
+    pub async fn fetch(&mut self, mut progress: impl FnMut(u64, u64) + Send) -> Result<()> {
+        let (id, open) = (self.info.id, self.space.open().await?);
+        let mut arrivals = open.blobs.arrivals.subscribe();
+        let mut resting = open.blobs.resting.subscribe();
+        let missing = self.space.blob(id).await?.info.missing;
+        if missing > 0 {
+            open.writer()?.with(move |writer| writer.want_blob(&id)).await?;
+        }
+        let tick = open.blobs.tick();
+        loop {
+            self.info = self.space.blob(id).await?.info;
+            progress(missing.saturating_sub(self.info.missing), missing);
+            if self.info.missing == 0 {
+                return Ok(());
+            }
+            let all_rest = |all: &BTreeMap<u64, u64>| all.values().all(|seen| *seen >= tick);
+            if all_rest(&resting.borrow_and_update()) {
+                // What came last may have come after it was counted.
+                self.info = self.space.blob(id).await?.info;
+                if self.info.missing == 0 {
+                    continue;
+                }
+                let missing = self.info.missing;
+                return Err(larder_engine::Error::BlobNotHere { id, missing }.into());
+            }
+            tokio::select! {
+                // The senders are in `open`. A profile that is closed has no streams.
+                Ok(()) = arrivals.changed() => {}
+                Ok(()) = resting.changed() => {}
+            }
+        }
+    }
+
+    /// Writes its content to `out`, verified, in order. `progress` is told how many of how many
+    /// bytes are written. The writer is given back; it was not flushed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if it is not whole on this device: then
+    /// nothing is written; [`ErrorKind::Io`](crate::ErrorKind::Io) as the writer has it; the
+    /// storage's.
+    pub async fn write_to<W: Write + Send + 'static>(
+        &self,
+        mut out: W,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<W> {
+        let (reader, id) = (self.space.open().await?.reader.clone(), self.info.id);
+        let (telling, tells) = watch::channel((0, 0));
+        let written = blocking(move || {
+            let mut blob = reader.read_blob(&id)?;
+            let (size, mut written) = (blob.size(), 0);
+            loop {
+                let piece = blob.next_piece()?;
+                if piece.is_empty() {
+                    return Ok(out);
+                }
+                let path = || "the copy of a blob".into();
+                out.write_all(piece)
+                    .map_err(|source| larder_engine::Error::Io { path: path(), source })?;
+                written += piece.len() as u64;
+                telling.send_replace((written, size));
+            }
+        });
+        told(written, tells, progress).await
+    }
+
+    /// A part of its content, at most a chunk's length
+    /// ([`BLOB_CHUNK_BYTES_MAX`](crate::limits::BLOB_CHUNK_BYTES_MAX)) of it; shorter where the
+    /// blob ends. Only the chunks in question have to be here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere); the storage's.
+    pub async fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
+        let id = self.info.id;
+        let wanted = range.end.saturating_sub(range.start).min(BLOB_CHUNK_BYTES_MAX as u64);
+        let read = move |space: &larder_engine::Space| {
+            let mut reader = space.read_partial_blob(&id)?;
+            let io = |e: std::io::Error| larder_engine::Error::Internal(e.to_string());
+            reader.seek(SeekFrom::Start(range.start)).map_err(io)?;
+            let wanted = usize::try_from(wanted).unwrap_or(BLOB_CHUNK_BYTES_MAX);
+            let mut content = Vec::new();
+            while content.len() < wanted {
+                let piece = reader.next_piece()?;
+                if piece.is_empty() {
+                    break;
+                }
+                let taken = piece.len().min(wanted - content.len());
+                content.extend_from_slice(piece.get(..taken).unwrap_or_default());
+            }
+            Ok(content)
+        };
+        self.space.read(read).await
+    }
+
+    /// A reader of its content, for threads that may block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if it is not whole on this device; the
+    /// storage's.
+    pub async fn reader(&self) -> Result<BlobReader> {
+        let id = self.info.id;
+        self.space.read(move |space| space.read_blob(&id)).await
+    }
+}
+
+/// Who asked is gone once this is dropped.
+struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the blob streams of one space share: each chunk is asked of one peer at a time.
+#[derive(Default)]
+pub(crate) struct Traffic(Arc<Shared>);
+
+impl std::ops::Deref for Traffic {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Counts whenever something may be wanted that was not, or held that was not.
+    ticks: watch::Sender<u64>,
+    /// Counts whenever chunks were stored.
+    arrivals: watch::Sender<u64>,
+    /// Of each stream, up to which tick it has looked and found nothing more to ask for.
+    resting: watch::Sender<BTreeMap<u64, u64>>,
+    claims: Mutex<Claimed>,
+}
+
+/// Which stream asks for which chunk.
+#[derive(Default)]
+struct Claimed {
+    /// The streams that there are.
+    streams: BTreeSet<u64>,
+    chunks: HashMap<Hash, (u64, Instant)>,
+}
+
+impl Shared {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.ticks.subscribe()
+    }
+
+    /// Has all streams look anew; returns the tick's number.
+    pub(crate) fn tick(&self) -> u64 {
+        self.ticks.send_modify(|count| *count += 1);
+        *self.ticks.borrow()
+    }
+
+    pub(crate) fn arrived(&self) {
+        self.arrivals.send_modify(|count| *count += 1);
+    }
+}
+
+impl Traffic {
+    /// The part of the stream with this number.
+    pub(crate) fn turn(&self, number: u64) -> Turn {
+        self.0.resting.send_modify(|all| {
+            all.insert(number, 0);
+        });
+        let looked = *self.0.ticks.borrow();
+        let claims = Claims { shared: Arc::clone(&self.0), number };
+        claims.lock().streams.insert(number);
+        Turn { claims, looked }
+    }
+}
+
+/// One stream's part. Dropped, it gives up its claims.
+pub(crate) struct Turn {
+    claims: Claims,
+    looked: u64,
+}
+
+impl Turn {
+    pub(crate) fn claims(&self) -> Claims {
+        self.claims.clone()
+    }
+
+    /// The stream looks anew at what is wanted.
+    pub(crate) fn look(&mut self) {
+        self.looked = *self.claims.shared.ticks.borrow();
+    }
+
+    /// It found nothing more to ask for.
+    pub(crate) fn rest(&self) {
+        let (number, looked) = (self.claims.number, self.looked);
+        // A tick of 0 is one that nobody waits for.
+        self.claims.shared.resting.send_if_modified(|all| {
+            all.insert(number, looked).is_none_or(|before| before != looked)
+        });
+    }
+
+    pub(crate) fn release(&self, digest: &Hash) {
+        let chunks = &mut self.claims.lock().chunks;
+        if chunks.get(digest).is_some_and(|(owner, _)| *owner == self.claims.number) {
+            chunks.remove(digest);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let number = self.claims.number;
+        let mut claims = self.claims.lock();
+        claims.streams.remove(&number);
+        let before = claims.chunks.len();
+        claims.chunks.retain(|_, (owner, _)| *owner != number);
+        let is_missed = claims.chunks.len() < before;
+        drop(claims);
+        self.claims.shared.resting.send_modify(|all| {
+            all.remove(&number);
+        });
+        if is_missed {
+            self.claims.shared.tick();
+        }
+    }
+}
+
+/// The way for one stream to claim chunks.
+#[derive(Clone)]
+pub(crate) struct Claims {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Claims {
+    /// Whether this stream may ask for a chunk: no other does. Whoever has not come by it for long
+    /// is passed over.
+    pub(crate) fn take(&self, digest: &Hash) -> bool {
+        let now = Instant::now();
+        let mut claims = self.lock();
+        // Reading goes on for a moment after its stream is gone.
+        let is_gone = !claims.streams.contains(&self.number);
+        match claims.chunks.get(digest) {
+            _ if is_gone => false,
+            Some((owner, since)) if *owner != self.number && now - *since < CLAIM_MAX => false,
+            _ => {
+                claims.chunks.insert(*digest, (self.number, now));
+                true
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Claimed> {
+        self.shared.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A chunk of 1 MiB at 70 kbit/s.
+const CLAIM_MAX: Duration = Duration::from_mins(2);
