@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
         &["types", "crypto", "pages", "log", "document", "protocol", "audit", "store", "search"],
     ),
     ("larder", 6, &["types", "engine", "transport", "protocol"]),
+    ("larder-sim", 6, &["types", "pages", "log", "protocol", "engine"]),
     ("larder-cli", 7, &["larder", "audit", "types"]),
 ];
 
@@ -158,7 +159,9 @@ fn clock_randomness_and_sockets_are_handed_in() {
         if ["larder", "larder-transport", "larder-cli"].contains(&package.name.as_str()) {
             continue;
         }
-        for source in sources(&package.root.join("src")) {
+        // What runs the simulator says how long that takes.
+        let is_told = |source: &Source| source.shown() == "crates/sim/src/main.rs";
+        for source in sources(&package.root.join("src")).into_iter().filter(|s| !is_told(s)) {
             for (number, line) in source.code() {
                 for name in AMBIENT.iter().filter(|name| line.contains(**name)) {
                     breaches.push(format!("{}:{number} uses {name}", source.shown()));

@@ -1,0 +1,236 @@
+//! What devices that hold the same entries show, compared with each other and with the model.
+
+use std::collections::BTreeMap;
+
+use larder_engine::{Document, Query, Space};
+use larder_protocol::LogHead;
+use larder_types::{DeviceId, EntryHash, Hash, ObjectId};
+use serde_json::Value;
+
+use crate::app::COMMON;
+use crate::device::Slot;
+use crate::model::{Exact, Fate, Known, Operation, Unit};
+use crate::world::World;
+
+/// Words that are searched for on each device.
+const SEARCHES_MAX: usize = 12;
+/// Receipts made anew and verified.
+const RECEIPTS_MAX: u64 = 40;
+
+/// An entry as a listing shows it.
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    entry: EntryHash,
+    /// Whether a document came to be by it.
+    creates: bool,
+}
+
+/// All that a device shows.
+pub(crate) struct Content {
+    documents: BTreeMap<ObjectId, Document>,
+    entries: BTreeMap<(DeviceId, u64), Listed>,
+    digest: Hash,
+    space: Space,
+}
+
+impl Content {
+    pub(crate) fn read(space: &Space) -> Self {
+        let mut documents = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = space.list(None, after, 1000).expect("a listing");
+            documents
+                .extend(page.documents.into_iter().map(|document| (document.object, document)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut entries = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let page = space.receipts(after, 1000).expect("a listing");
+            let Some(last) = page.last() else { break };
+            after = Some((last.device, last.seq));
+            entries.extend(page.iter().map(|info| {
+                let creates = info.kinds.contains(&"create");
+                ((info.device, info.seq), Listed { entry: info.entry, creates })
+            }));
+        }
+        let digest = space.digest().expect("a digest");
+        let content = Self { documents, entries, digest, space: space.clone() };
+        content.check_search();
+        content
+    }
+
+    /// Two devices with the same entries show the same.
+    pub(crate) fn compare(&self, other: &Self, slot: Slot) {
+        let objects = |content: &Self| content.documents.keys().copied().collect::<Vec<_>>();
+        assert_eq!(objects(self), objects(other), "{slot} has other documents");
+        for (object, document) in &self.documents {
+            let theirs = &other.documents[object];
+            let of = |document: &Document| {
+                let json = serde_json::to_string(&document.value).expect("JSON");
+                (document.collection.clone(), json, document.heads.clone())
+            };
+            assert_eq!(of(document), of(theirs), "{slot} shows another value of {object}");
+        }
+        assert_eq!(self.entries, other.entries, "{slot} has other entries");
+        assert_eq!(self.digest, other.digest, "{slot} has other documents or tombstones");
+    }
+
+    /// Each document is found by its words, once, and nothing else is.
+    fn check_search(&self) {
+        self.check_query(COMMON, &self.documents.keys().copied().collect::<Vec<_>>());
+        let places = self.places();
+        for (token, places) in places.iter().rev().take(SEARCHES_MAX) {
+            let objects: Vec<ObjectId> = places.keys().copied().collect();
+            self.check_query(token, &objects);
+        }
+    }
+
+    fn check_query(&self, word: &str, expected: &[ObjectId]) {
+        let found = self.space.search(&Query::text(word).limit(1000)).expect("a search");
+        let mut found: Vec<ObjectId> = found.iter().map(|found| found.document.object).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "a search for {word} finds other documents");
+    }
+
+    /// Which documents' texts have which lines, and how often.
+    fn places(&self) -> BTreeMap<&str, BTreeMap<ObjectId, usize>> {
+        let mut places: BTreeMap<&str, BTreeMap<ObjectId, usize>> = BTreeMap::new();
+        for (object, document) in &self.documents {
+            let text = document.value.get("text").and_then(Value::as_str).unwrap_or_default();
+            for line in text.lines().filter(|line| line.starts_with('q') && line.ends_with('z')) {
+                *places.entry(line).or_default().entry(*object).or_default() += 1;
+            }
+        }
+        places
+    }
+
+    /// Whether the unit is in the logs as one that creates a document.
+    fn creates(&self, unit: &Unit) -> bool {
+        let Fate::Committed(committed) = &unit.fate else { return false };
+        let entry = self.entries.get(&(unit.author, committed.seq));
+        entry.is_some_and(|entry| entry.creates)
+    }
+
+    /// Whether the unit is in the logs; none if even its app does not know.
+    fn holds(&self, unit: &Unit) -> Option<bool> {
+        match &unit.fate {
+            Fate::Committed(committed) => {
+                let entry = self.entries.get(&(unit.author, committed.seq));
+                Some(entry.is_some_and(|entry| entry.entry == committed.entry))
+            }
+            Fate::Refused => Some(false),
+            Fate::Waiting | Fate::Unknown => None,
+        }
+    }
+}
+
+impl World {
+    /// Logs and documents, as one device shows them, beside the model.
+    pub(crate) fn check_entries(
+        &mut self,
+        members: &[Slot],
+        frontier: &BTreeMap<DeviceId, LogHead>,
+        content: &Content,
+    ) {
+        let is_honest =
+            |author: &DeviceId| members.iter().any(|slot| self.devices[*slot].id == Some(*author));
+        let mut receipts = 0;
+        for (unit, committed) in self.model.committed_units() {
+            receipts += 1;
+            committed.receipt.verify().expect("a receipt that verifies for ever");
+            if is_honest(&unit.author) {
+                assert_eq!(
+                    content.holds(unit),
+                    Some(true),
+                    "entry {} of {} is not what its receipt says",
+                    committed.seq,
+                    unit.slot
+                );
+            }
+        }
+        self.report.add("check: receipts kept", receipts);
+        self.check_checkpoints(frontier, content);
+        let places = content.places();
+        for (object, known) in &self.model.documents {
+            self.check_document(*object, known, content, &places);
+        }
+        self.report.add("check: documents", self.model.documents.len() as u64);
+    }
+
+    /// Every entry is under a checkpoint that its author signed.
+    fn check_checkpoints(&mut self, frontier: &BTreeMap<DeviceId, LogHead>, content: &Content) {
+        for head in frontier.values() {
+            let last = head.size;
+            for seq in 0..RECEIPTS_MAX / 8 {
+                let seq = if seq == 0 { last } else { 1 + self.dice.below(last) };
+                let receipt = content.space.receipt(&head.device, seq).expect("an entry held");
+                receipt.verify().expect("an entry under a checkpoint");
+                self.report.count("check: entries under checkpoints");
+            }
+        }
+    }
+
+    fn check_document(
+        &self,
+        object: ObjectId,
+        known: &Known,
+        content: &Content,
+        places: &BTreeMap<&str, BTreeMap<ObjectId, usize>>,
+    ) {
+        let mut deleted = Some(false);
+        let (mut is_overwritten, mut creations) = (false, 0);
+        let mut tokens: Vec<(&str, Option<bool>)> = Vec::new();
+        let mut is_certain = true;
+        for index in &known.units {
+            let unit = &self.model.units[*index];
+            let held = content.holds(unit);
+            is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
+            for operation in unit.operations.iter().filter(|op| op.object() == object) {
+                match operation {
+                    Operation::Delete { .. } => {
+                        deleted = match (deleted, held) {
+                            (Some(true), _) | (_, Some(true)) => Some(true),
+                            (before, Some(false)) => before,
+                            (_, None) => None,
+                        };
+                    }
+                    Operation::Overwrite { .. } => is_overwritten |= held != Some(false),
+                    // Another creation had arrived since the app looked, and this is an edit of it.
+                    Operation::Create { is_shared: true, .. } if !content.creates(unit) => {
+                        is_overwritten |= held != Some(false);
+                    }
+                    Operation::Create { .. } => creations += usize::from(held != Some(false)),
+                    Operation::Edit { .. } => {}
+                }
+                tokens.extend(operation.token().map(|token| (token, held)));
+            }
+        }
+        let shown = content.documents.get(&object);
+        for (token, held) in tokens {
+            let places = places.get(token);
+            let found: usize = places.map_or(0, |places| places.values().sum());
+            match (held, deleted) {
+                (Some(false), _) | (_, Some(true)) => {
+                    assert_eq!(found, 0, "{token} of {object} is there and should not be");
+                }
+                (Some(true), Some(false)) if !is_overwritten => {
+                    assert_eq!(found, 1, "{token} of {object} is there {found} times");
+                }
+                _ => assert!(found <= 1, "{token} of {object} is there {found} times"),
+            }
+        }
+        if deleted == Some(true) {
+            assert!(shown.is_none(), "{object} was deleted and is there");
+            assert!(content.space.is_deleted(&object).expect("an answer"));
+        } else if let (Exact::By(_, value), true, Some(false)) = (&known.exact, is_certain, deleted)
+            && creations == 1
+        {
+            let shown = shown.map(|document| &document.value);
+            assert_eq!(shown, Some(value), "{object} is not what its one writer wrote");
+        }
+    }
+}

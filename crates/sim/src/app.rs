@@ -1,0 +1,199 @@
+//! What apps do: each reads what its device shows, and asks for units of work.
+//!
+//! Every document has a text, to which each edit adds a line that occurs nowhere else, and a map in
+//! which each device counts its own edits: so what must have survived is known without knowing how
+//! edits merge.
+
+use larder_engine::{Base, Heads, Object, UnitOfWork};
+use larder_types::limits::WRITE_QUEUE_MAX;
+use larder_types::{IdempotencyKey, ObjectId};
+use serde_json::{Value, json};
+
+use crate::device::{Job, Slot};
+use crate::model::{Fate, Operation, Unit};
+use crate::world::{Event, World};
+
+/// Ids that several devices create documents under.
+const SHARED_IDS: u64 = 3;
+const COLLECTION: &str = "notes";
+/// A word of every document.
+pub(crate) const COMMON: &str = "household";
+
+/// What a device shows of a document.
+enum Shown {
+    /// Its value, and which version that is.
+    Document(Object, Heads),
+    Nothing,
+}
+
+impl World {
+    /// The app on this device does something, and will again.
+    pub(crate) fn act(&mut self, slot: Slot) {
+        let think_us = self.plan.think_us;
+        let again_us = think_us / 2 + self.dice.below(think_us);
+        self.later(again_us, Event::App { slot });
+        if self.is_faulty {
+            self.tempt();
+        }
+        let device = &self.devices[slot];
+        if !device.is_up() || device.jobs.len() >= WRITE_QUEUE_MAX {
+            return;
+        }
+        if self.dice.chance(8) {
+            self.repeat(slot);
+        } else {
+            self.work(slot);
+        }
+    }
+
+    /// Asks for a unit again that had an idempotency key.
+    fn repeat(&mut self, slot: Slot) {
+        let Some(id) = self.devices[slot].id else { return };
+        let is_due = |unit: &Unit| {
+            unit.author == id && unit.key.is_some() && !matches!(unit.fate, Fate::Waiting)
+        };
+        let units = self.model.units.iter().enumerate().filter(|(_, unit)| is_due(unit));
+        let units: Vec<usize> = units.map(|(index, _)| index).collect();
+        if let Some(unit) = self.pick(&units) {
+            self.report.count("app: units repeated");
+            self.enqueue(slot, Job::Unit(unit));
+        }
+    }
+
+    fn work(&mut self, slot: Slot) {
+        let Some(author) = self.devices[slot].id else { return };
+        let mut work = UnitOfWork::new();
+        let mut operations: Vec<Operation> = Vec::new();
+        for _ in 0..[1, 1, 1, 2, 3][usize::try_from(self.dice.below(5)).unwrap_or(0)] {
+            let Some(operation) = self.operation(slot, &mut work, &operations) else { continue };
+            let is_shared = matches!(operation, Operation::Create { is_shared: true, .. });
+            operations.push(operation);
+            if is_shared {
+                break;
+            }
+        }
+        if operations.is_empty() || !self.devices[slot].is_up() {
+            return;
+        }
+        let key = self.dice.chance(40).then(|| IdempotencyKey::random(&mut self.dice));
+        if let Some(key) = key {
+            work.idempotency_key(key);
+        }
+        self.report.count("app: units");
+        let unit = Unit { slot, author, work, operations, key, fate: Fate::Waiting };
+        self.note(|| {
+            let shown = unit.operations.iter().map(ToString::to_string).collect::<Vec<_>>();
+            format!("{slot} wants unit {}: {}", self.model.units.len(), shown.join(", "))
+        });
+        let unit = self.model.add(unit);
+        self.enqueue(slot, Job::Unit(unit));
+    }
+
+    /// Adds one operation to a unit, if there is anything to do on this device.
+    fn operation(
+        &mut self,
+        slot: Slot,
+        work: &mut UnitOfWork,
+        before: &[Operation],
+    ) -> Option<Operation> {
+        let choice = self.dice.below(100);
+        if choice < 30 {
+            let object = ObjectId::random(&mut self.dice);
+            return Some(self.create(slot, work, object, false));
+        }
+        let known: Vec<ObjectId> = self.model.documents.keys().copied().collect();
+        let object = if choice < 36 {
+            ObjectId::new([u8::try_from(1 + self.dice.below(SHARED_IDS)).unwrap_or(1); 16])
+        } else {
+            self.pick(&known)?
+        };
+        if before.iter().any(|operation| operation.object() == object) {
+            return None;
+        }
+        let Shown::Document(value, base) = self.read(slot, object)? else {
+            // Alone, so that its entry tells whether another creation was there first.
+            let may_create =
+                choice < 36 && before.is_empty() && !self.devices[slot].buried.contains(&object);
+            return may_create.then(|| self.create(slot, work, object, true));
+        };
+        if choice >= 94 {
+            work.delete(object);
+            self.report.count("app: deletions");
+            return Some(Operation::Delete { object });
+        }
+        let token = self.model.token();
+        let edited = self.edited(slot, &value, &token);
+        let (base, operation) = match choice {
+            86..88 => (Base::Latest, Operation::Overwrite { object }),
+            88..94 => {
+                let edit = Operation::Edit { object, token, before: value, value: edited.clone() };
+                (Base::Exactly(base), edit)
+            }
+            _ => {
+                let edit = Operation::Edit { object, token, before: value, value: edited.clone() };
+                (Base::Merge(base), edit)
+            }
+        };
+        work.put_at(COLLECTION, object, &edited, base).expect("an object");
+        Some(operation)
+    }
+
+    fn create(
+        &mut self,
+        slot: Slot,
+        work: &mut UnitOfWork,
+        object: ObjectId,
+        is_shared: bool,
+    ) -> Operation {
+        let token = self.model.token();
+        let value = json!({
+            "title": format!("{COMMON} {token}"),
+            "text": format!("The first line.\n{token}\nThe last line.\n"),
+            "edits": { slot.to_string(): 0 },
+        });
+        let Value::Object(value) = value else { unreachable!("an object") };
+        work.put(COLLECTION, object, &value).expect("an object");
+        Operation::Create { object, token, value, is_shared }
+    }
+
+    /// The value with one line more, and one more edit counted.
+    fn edited(&mut self, slot: Slot, value: &Object, token: &str) -> Object {
+        let mut value = value.clone();
+        if let Some(Value::String(text)) = value.get_mut("text") {
+            let mut lines: Vec<&str> = text.lines().collect();
+            let at = usize::try_from(self.dice.below(lines.len() as u64 + 1)).unwrap_or(0);
+            lines.insert(at, token);
+            *text = lines.join("\n") + "\n";
+        }
+        if let Some(Value::Object(edits)) = value.get_mut("edits") {
+            let name = slot.to_string();
+            let count = edits.get(&name).and_then(Value::as_u64).unwrap_or(0);
+            edits.insert(name, json!(count + 1));
+        }
+        value
+    }
+
+    /// What the device shows of a document; none if its storage failed.
+    fn read(&mut self, slot: Slot, object: ObjectId) -> Option<Shown> {
+        let space = self.devices[slot].space()?.clone();
+        let read = space.document(&object).and_then(|document| {
+            let is_deleted = document.is_none() && space.is_deleted(&object)?;
+            Ok((document, is_deleted))
+        });
+        if self.notice_power(slot) {
+            return None;
+        }
+        match read {
+            Ok((document, is_deleted)) => {
+                self.check_deleted(slot, object, document.is_some(), is_deleted);
+                Some(document.map_or(Shown::Nothing, |document| {
+                    Shown::Document(document.value, document.heads)
+                }))
+            }
+            Err(error) => {
+                self.storage_failed(slot, &error.to_string());
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What must hold while everything goes on.
+
+use larder_log::checkpoint::Checkpoint;
+use larder_protocol::Fork;
+use larder_types::{CloseCode, DeviceId, ObjectId, canonical};
+
+use crate::device::{Slot, Standing};
+use crate::network::End;
+use crate::world::World;
+
+/// Receipts looked at when a device has started.
+const RECEIPTS_MAX: usize = 12;
+
+impl World {
+    /// Whether some device's disk is an old or a second copy, so that its log may be in dispute.
+    fn is_disputed(&self) -> bool {
+        self.devices.iter().any(|device| device.standing == Standing::Copied)
+    }
+
+    /// Whether the log may have two histories, or an end that was lost.
+    pub(crate) fn is_copied(&self, log: &DeviceId) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|device| device.id == Some(*log) && device.standing == Standing::Copied)
+    }
+
+    /// A deleted document never comes back.
+    pub(crate) fn check_deleted(
+        &mut self,
+        slot: Slot,
+        object: ObjectId,
+        is_there: bool,
+        is_deleted: bool,
+    ) {
+        let device = &mut self.devices[slot];
+        if is_deleted {
+            device.buried.insert(object);
+        }
+        if device.buried.contains(&object) {
+            assert!(!is_there && is_deleted, "document {object} came back on {slot}");
+            self.report.count("check: tombstones");
+        }
+    }
+
+    /// A device that has started still has what it said to have.
+    pub(crate) fn check_started(&mut self, slot: Slot) {
+        let device = &self.devices[slot];
+        let (Some(id), true) = (device.id, device.is_honest()) else { return };
+        let Some(space) = device.space().cloned() else { return };
+        let is_own = |unit: &crate::model::Unit| unit.author == id;
+        let mut receipts = 0;
+        let own: Vec<_> = self.model.committed_units().filter(|(unit, _)| is_own(unit)).collect();
+        for (_, committed) in own.into_iter().rev().take(RECEIPTS_MAX) {
+            match space.receipt(&id, committed.seq) {
+                Ok(now) => assert_eq!(
+                    now.header, committed.receipt.header,
+                    "entry {} of {slot} is another than it was",
+                    committed.seq
+                ),
+                Err(_) if device.is_rotten || device.fused.is_blown() => {}
+                Err(error) => panic!("{slot} lost its entry {}: {error}", committed.seq),
+            }
+            receipts += 1;
+        }
+        let held: Vec<(DeviceId, u64)> = device.held.iter().map(|(d, size)| (*d, *size)).collect();
+        if let Some(heads) = self.frontier_now(slot).filter(|_| !device.is_rotten) {
+            for (log, size) in held {
+                let now = heads.get(&log).map_or(0, |head| head.size);
+                assert!(now >= size, "{slot} acknowledged {size} entries of {log}, and has {now}");
+            }
+        }
+        self.report.add("check: receipts after a start", receipts);
+        self.notice_power(slot);
+    }
+
+    /// Only logs of devices that were copied have two histories, and the proof stands alone.
+    pub(crate) fn note_fork(&mut self, slot: Slot, fork: &Fork) {
+        self.note(|| format!("{slot} finds two histories of {}", fork.device));
+        assert!(self.is_copied(&fork.device), "{slot} accuses an honest device: {fork:?}");
+        self.report.count("check: forks");
+        let Ok(notes) = canonical::decode::<(String, String)>(&fork.evidence, 4096) else {
+            return;
+        };
+        for note in [notes.0, notes.1] {
+            let (checkpoint, signature) = Checkpoint::parse_note(&note).expect("a checkpoint");
+            assert_eq!(checkpoint.device, fork.device);
+            checkpoint.verify(&signature).expect("evidence that verifies");
+        }
+        self.report.count("check: forks proven");
+    }
+
+    /// A log that is not taken any further: only for what a copy or a liar made of it.
+    pub(crate) fn check_refusal(
+        &mut self,
+        end: End,
+        slot: Slot,
+        log: &DeviceId,
+        code: CloseCode,
+        message: &str,
+    ) {
+        self.report.count("session: logs refused");
+        let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
+        assert!(
+            lies || self.is_disputed(),
+            "{slot} refuses the log of {log}, and nobody did wrong: {code:?} {message}"
+        );
+    }
+
+    /// Between honest devices a session ends because it is done, or because of a fault.
+    pub(crate) fn check_close(
+        &mut self,
+        end: End,
+        slot: Slot,
+        code: CloseCode,
+        message: &str,
+        by_peer: bool,
+    ) {
+        let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
+        let is_ordinary = match code {
+            // The device whose storage failed has been looked at.
+            CloseCode::Done
+            | CloseCode::ShuttingDown
+            | CloseCode::TimedOut
+            | CloseCode::Storage => true,
+            CloseCode::Internal => false,
+            _ => lies || self.is_disputed(),
+        };
+        assert!(
+            is_ordinary,
+            "the session of {slot} ended (by the peer: {by_peer}): {code:?} {message}"
+        );
+        self.report.count(match code {
+            CloseCode::Done => "session: done",
+            CloseCode::Storage => "session: storage failed",
+            CloseCode::TimedOut => "session: timed out",
+            _ => "session: refused",
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! One device: a whole engine on a disk and in a world of its own.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_engine::{
+    Access, Environment, Error, Profile, ProfileOptions, Result, Secret, Space, SpaceWriter, Task,
+    Unlock,
+};
+use larder_pages::testing::{Loss, Snapshot};
+use larder_types::{DeviceId, SpaceName, TransportId};
+
+use crate::disk::{Fused, PROFILE};
+use crate::environment::{Clock, DeviceWorld};
+use crate::joining::Admission;
+use crate::network::End;
+
+/// Which device; its place in [`crate::world::World::devices`].
+pub(crate) type Slot = usize;
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own")]
+pub(crate) struct Device {
+    pub(crate) slot: Slot,
+    pub(crate) world: Arc<DeviceWorld>,
+    pub(crate) fused: Fused,
+    pub(crate) running: Option<Running>,
+    /// Grows with every start, so that what was meant for an earlier one is passed over.
+    pub(crate) life: u64,
+    /// Its key in the space, once it has joined.
+    pub(crate) id: Option<DeviceId>,
+    pub(crate) transport: TransportId,
+    /// What waits for the writer.
+    pub(crate) jobs: VecDeque<Job>,
+    /// The writer's next turn is due.
+    pub(crate) is_writing: bool,
+    /// So is its next look at what waits to be indexed.
+    pub(crate) is_indexing: bool,
+    pub(crate) standing: Standing,
+    /// How its disk was at some times.
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// How much of each log it has said to hold durably.
+    pub(crate) held: BTreeMap<DeviceId, u64>,
+    /// What it has shown to be deleted.
+    pub(crate) buried: BTreeSet<larder_types::ObjectId>,
+    /// Faults that excuse failures of storage.
+    pub(crate) is_full: bool,
+    pub(crate) is_rotten: bool,
+}
+
+/// What is expected of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Everything.
+    Honest,
+    /// Its log may have lost its end or have two histories: its disk is an old or a second copy.
+    Copied,
+    /// Nothing: it is not used any more.
+    Gone,
+}
+
+/// An engine that is open.
+pub(crate) struct Running {
+    pub(crate) profile: Profile,
+    /// None before it has joined.
+    pub(crate) space: Option<(Space, SpaceWriter)>,
+}
+
+/// Work for a space's writer.
+pub(crate) enum Job {
+    /// A unit of the model's.
+    Unit(usize),
+    /// For a session.
+    Session(End, Task),
+    /// Another device wants to join.
+    Admit(Box<Admission>),
+}
+
+pub(crate) fn space_name() -> SpaceName {
+    "shared:household".parse().expect("a name")
+}
+
+fn unlock() -> Unlock {
+    Unlock::Key(Secret::new([7; 32]))
+}
+
+impl Device {
+    /// A device with a new profile on a new disk.
+    pub(crate) fn new(slot: Slot, clock: &Clock, seed: u64) -> Self {
+        let fused = Fused::new();
+        let world = DeviceWorld::new(clock.clone(), seed, fused.disk.clone());
+        let env: Arc<dyn Environment> = Arc::clone(&world) as _;
+        let options =
+            ProfileOptions { label: Some(format!("device {slot}")), ..Default::default() };
+        let profile = Profile::create(env, Path::new(PROFILE), &unlock(), options);
+        let profile = profile.expect("a profile on an empty disk");
+        let transport = profile.transport_id();
+        Self {
+            slot,
+            world,
+            fused,
+            running: Some(Running { profile, space: None }),
+            life: 0,
+            id: None,
+            transport,
+            jobs: VecDeque::new(),
+            is_writing: false,
+            is_indexing: false,
+            standing: Standing::Honest,
+            snapshots: Vec::new(),
+            held: BTreeMap::new(),
+            buried: BTreeSet::new(),
+            is_full: false,
+            is_rotten: false,
+        }
+    }
+
+    /// Opens the profile that is on its disk.
+    pub(crate) fn open(&mut self) -> Result<()> {
+        let env: Arc<dyn Environment> = Arc::clone(&self.world) as _;
+        let options = ProfileOptions::default();
+        let access = Access::ReadWrite;
+        let profile = Profile::open(env, Path::new(PROFILE), &unlock(), access, options)?;
+        let space = match profile.open_space(&space_name()) {
+            Ok((space, writer)) => writer.map(|writer| (space, writer)),
+            Err(Error::NotFound(_)) if self.id.is_none() => None,
+            Err(error) => return Err(error),
+        };
+        self.running = Some(Running { profile, space });
+        self.life += 1;
+        Ok(())
+    }
+
+    /// The power failed during a call, or fails now.
+    pub(crate) fn lose_power(&mut self, loss: Loss) {
+        if !self.fused.is_blown() {
+            // Nothing that is still open may write any more.
+            self.fused.disk.kill();
+        }
+        self.forget_process();
+        self.fused.disk.crash(loss);
+        self.fused.put_out();
+    }
+
+    /// The process is killed; what it wrote is with the system.
+    pub(crate) fn kill(&mut self) {
+        self.fused.disk.kill();
+        self.forget_process();
+        if self.fused.is_blown() {
+            self.fused.disk.crash(Loss::Nothing);
+        }
+        self.fused.put_out();
+    }
+
+    /// Closes the profile in order. The power may fail meanwhile.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let mut closed = Ok(());
+        if let Some((space, writer)) = &mut running.space {
+            closed = writer.close().and(space.close());
+        }
+        let closed = closed.and(running.profile.close());
+        self.forget_process();
+        closed
+    }
+
+    fn forget_process(&mut self) {
+        self.running = None;
+        self.jobs.clear();
+        (self.is_writing, self.is_indexing) = (false, false);
+        self.life += 1;
+    }
+
+    pub(crate) fn space(&self) -> Option<&Space> {
+        self.running.as_ref()?.space.as_ref().map(|(space, _)| space)
+    }
+
+    pub(crate) fn writer(&mut self) -> Option<&mut SpaceWriter> {
+        self.running.as_mut()?.space.as_mut().map(|(_, writer)| writer)
+    }
+
+    /// Whether it has joined and runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.space().is_some()
+    }
+
+    pub(crate) fn is_honest(&self) -> bool {
+        self.standing == Standing::Honest
+    }
+}

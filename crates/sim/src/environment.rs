@@ -1,0 +1,67 @@
+//! Clock and randomness of one device.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use larder_engine::Environment;
+use larder_pages::Files;
+use larder_pages::testing::{Dice, Disk};
+use larder_types::{Entropy, Timestamp};
+
+/// 14 November 2023, when every run begins.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// The time that all devices' clocks are off from.
+#[derive(Clone, Default)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn set_us(&self, now_us: u64) {
+        self.0.store(now_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one device's engine takes from the world.
+pub(crate) struct DeviceWorld {
+    clock: Clock,
+    /// How far the device's wall clock is ahead of the true time, in milliseconds.
+    ahead_ms: AtomicI64,
+    dice: Mutex<Dice>,
+    disk: Disk,
+}
+
+impl DeviceWorld {
+    pub(crate) fn new(clock: Clock, seed: u64, disk: Disk) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            ahead_ms: AtomicI64::new(0),
+            dice: Mutex::new(Dice::new(seed)),
+            disk,
+        })
+    }
+
+    pub(crate) fn set_ahead_ms(&self, ahead_ms: i64) {
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+    }
+}
+
+impl Environment for DeviceWorld {
+    fn now(&self) -> Timestamp {
+        let true_ms = EPOCH_MS + i64::try_from(self.clock.now_us() / 1000).unwrap_or(0);
+        let shown = true_ms.saturating_add(self.ahead_ms.load(Ordering::Relaxed));
+        Timestamp(u64::try_from(shown).unwrap_or(0))
+    }
+
+    fn entropy(&self) -> Box<dyn Entropy> {
+        let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::new(Dice::new(dice.roll()))
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.disk.clone())
+    }
+}

@@ -1,0 +1,192 @@
+//! What apps asked for and were told, kept beside the engines.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use larder_engine::{Object, Receipt, UnitOfWork};
+use larder_types::{DeviceId, EntryHash, IdempotencyKey, ObjectId};
+
+use crate::device::Slot;
+
+#[derive(Default)]
+pub(crate) struct Model {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) documents: BTreeMap<ObjectId, Known>,
+    tokens: u64,
+}
+
+/// A unit of work, and what its app was told of it.
+pub(crate) struct Unit {
+    pub(crate) slot: Slot,
+    pub(crate) author: DeviceId,
+    pub(crate) work: UnitOfWork,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) fate: Fate,
+}
+
+/// What an app was told.
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
+    /// Nothing yet.
+    Waiting,
+    /// It is in the log, for good.
+    Committed(Box<Committed>),
+    /// It is not, and never will be.
+    Refused,
+    /// Neither: the device or its disk failed meanwhile.
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    pub(crate) seq: u64,
+    pub(crate) entry: EntryHash,
+    pub(crate) receipt: Receipt,
+}
+
+/// What a unit does to one document.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Create {
+        object: ObjectId,
+        token: String,
+        value: Object,
+        is_shared: bool,
+    },
+    /// Adds a line with the token to its text, to the version that was `before`.
+    Edit {
+        object: ObjectId,
+        token: String,
+        before: Object,
+        value: Object,
+    },
+    /// Puts a value whatever is there, and so may take lines away.
+    Overwrite {
+        object: ObjectId,
+    },
+    Delete {
+        object: ObjectId,
+    },
+}
+
+impl Operation {
+    pub(crate) const fn object(&self) -> ObjectId {
+        match self {
+            Self::Create { object, .. }
+            | Self::Edit { object, .. }
+            | Self::Overwrite { object }
+            | Self::Delete { object } => *object,
+        }
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        match self {
+            Self::Create { token, .. } | Self::Edit { token, .. } => Some(token),
+            Self::Overwrite { .. } | Self::Delete { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let object = self.object().to_string();
+        let object = &object[..6];
+        match self {
+            Self::Create { token, .. } => write!(f, "create {object} with {token}"),
+            Self::Edit { token, .. } => write!(f, "edit {object} with {token}"),
+            Self::Overwrite { .. } => write!(f, "overwrite {object}"),
+            Self::Delete { .. } => write!(f, "delete {object}"),
+        }
+    }
+}
+
+/// What is known of one document's id.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Indexes of the units that touch it.
+    pub(crate) units: Vec<usize>,
+    /// Its value, as long as one device alone wrote it, one unit after the other.
+    pub(crate) exact: Exact,
+}
+
+#[derive(Default)]
+pub(crate) enum Exact {
+    #[default]
+    Unwritten,
+    /// This device wrote this, and nobody else anything.
+    By(DeviceId, Object),
+    /// Edits may have met.
+    Lost,
+}
+
+impl Model {
+    /// A line that occurs nowhere else, and a word of it.
+    pub(crate) fn token(&mut self) -> String {
+        self.tokens += 1;
+        format!("q{}z", self.tokens)
+    }
+
+    pub(crate) fn add(&mut self, unit: Unit) -> usize {
+        let index = self.units.len();
+        for operation in &unit.operations {
+            let known = self.documents.entry(operation.object()).or_default();
+            if known.units.last() != Some(&index) {
+                known.units.push(index);
+            }
+        }
+        self.units.push(unit);
+        index
+    }
+
+    /// The unit is in its author's log now. Whether it was before, by another receipt.
+    pub(crate) fn committed(&mut self, index: usize, receipt: Receipt, entry: EntryHash) {
+        let unit = &mut self.units[index];
+        let seq = receipt.index + 1;
+        if let Fate::Committed(before) = &unit.fate {
+            assert_eq!(
+                (before.seq, before.entry),
+                (seq, entry),
+                "a unit with an idempotency key was committed twice"
+            );
+            return;
+        }
+        unit.fate = Fate::Committed(Box::new(Committed { seq, entry, receipt }));
+        let (author, operations) = (unit.author, unit.operations.clone());
+        for operation in operations {
+            let known = self.documents.entry(operation.object()).or_default();
+            known.exact = std::mem::take(&mut known.exact).after(&author, &operation);
+        }
+    }
+
+    /// It may or may not be in the log.
+    pub(crate) fn lost_sight_of(&mut self, index: usize) {
+        let unit = &mut self.units[index];
+        unit.fate = Fate::Unknown;
+        for operation in &unit.operations {
+            self.documents.entry(operation.object()).or_default().exact = Exact::Lost;
+        }
+    }
+
+    /// Units that their author was told are committed.
+    pub(crate) fn committed_units(&self) -> impl Iterator<Item = (&Unit, &Committed)> {
+        self.units.iter().filter_map(|unit| match &unit.fate {
+            Fate::Committed(committed) => Some((unit, &**committed)),
+            _ => None,
+        })
+    }
+}
+
+impl Exact {
+    fn after(self, author: &DeviceId, operation: &Operation) -> Self {
+        match (self, operation) {
+            (Self::Unwritten, Operation::Create { value, .. }) => Self::By(*author, value.clone()),
+            (Self::By(by, known), Operation::Edit { before, value, .. })
+                if by == *author && known == *before =>
+            {
+                Self::By(by, value.clone())
+            }
+            _ => Self::Lost,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What kind of run a seed makes: few faults of one kind find other bugs than many of all.
+
+use larder_pages::testing::Dice;
+
+/// How likely each fault is, and how large the run. Rates are events for each 1,000 acts of an app.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Devices that found or join the space before anything goes wrong.
+    pub devices: usize,
+    /// Devices that join while everything goes on.
+    pub joins: usize,
+    /// Units that apps ask for, in all.
+    pub units: usize,
+    /// Mean time between the acts of one app, in microseconds.
+    pub think_us: u64,
+    /// The longest that a frame takes, in microseconds.
+    pub latency_us: u64,
+    /// The longest that storage takes, in microseconds.
+    pub storage_us: u64,
+    /// Mean time between a device's attempts to reach another, in microseconds.
+    pub dial_us: u64,
+    /// Connections that end with the first exchange, in percent.
+    pub once_percent: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Directions between two devices that go dead for a while.
+    pub partitions: u64,
+    /// Power failures, at any of the next disk calls.
+    pub crashes: u64,
+    /// Processes killed, with the system and its caches alive.
+    pub kills: u64,
+    /// Orderly restarts.
+    pub restarts: u64,
+    /// Full disks.
+    pub full_disks: u64,
+    /// Clocks set anew, by seconds or by years.
+    pub clock_jumps: u64,
+    /// Bytes of a database that change by themselves.
+    pub rots: u64,
+    /// Devices that come back as they were some time ago.
+    pub rollbacks: u64,
+    /// Whole profiles copied, and both used.
+    pub copies: u64,
+    /// Connections whose transport repeats, reorders and changes frames, in percent.
+    pub lying_percent: u64,
+}
+
+impl Plan {
+    /// What this seed makes. Each kind of fault is there in about half of all runs.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x706c_616e);
+        let mut some = |most: u64| if dice.chance(50) { 1 + dice.below(most) } else { 0 };
+        let (cuts, partitions) = (some(60), some(40));
+        let (crashes, kills, restarts) = (some(40), some(20), some(20));
+        let (full_disks, clock_jumps, rots) = (some(20), some(30), some(8));
+        // Not before honest devices agree again after a log was found to have two histories.
+        let (rollbacks, copies) = (some(1) / 2, some(1) / 2);
+        let lying_percent = some(20);
+        Self {
+            devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
+            joins: usize::try_from(dice.below(3)).unwrap_or(0),
+            units: 200,
+            think_us: 20_000 << dice.below(6),
+            latency_us: 200 << dice.below(10),
+            storage_us: 200 << dice.below(8),
+            dial_us: 20_000 << dice.below(6),
+            once_percent: [0, 20, 50, 100][usize::try_from(dice.below(4)).unwrap_or(0)],
+            cuts,
+            partitions,
+            crashes,
+            kills,
+            restarts,
+            full_disks,
+            clock_jumps,
+            rots,
+            rollbacks,
+            copies,
+            lying_percent,
+        }
+    }
+
+    /// A run in which nothing goes wrong.
+    #[must_use]
+    pub fn calm(mut self) -> Self {
+        (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
+        (self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0);
+        (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
+        self
+    }
+}

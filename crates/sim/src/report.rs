@@ -1,0 +1,83 @@
+//! What a run did: how often each fault, each act of an app and each checker fired.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Counts by name, in the order of the names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: &'static str, times: u64) {
+        *self.counts.entry(what).or_default() += times;
+    }
+
+    /// How often this happened.
+    pub fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// What should have happened in some hundreds of runs, and did not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        EXPECTED.iter().copied().filter(|what| self.of(what) == 0).collect()
+    }
+
+    /// Adds another run's counts.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, times) in &other.counts {
+            self.add(what, *times);
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut topic = "";
+        for (what, times) in &self.counts {
+            let (of, name) = what.split_once(": ").unwrap_or(("", what));
+            if of != topic {
+                topic = of;
+                writeln!(f, "{topic}")?;
+            }
+            writeln!(f, "  {times:>9}  {name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What must happen in some hundreds of runs: a fault that never happens tests nothing, nor does a
+/// checker that never fires.
+const EXPECTED: &[&str] = &[
+    "fault: cuts",
+    "fault: partitions",
+    "fault: one-way partitions",
+    "fault: power failures",
+    "fault: kills",
+    "fault: restarts",
+    "fault: full disks",
+    "fault: clocks set",
+    "fault: rots",
+    "fault: newcomers",
+    "fault: frames repeated",
+    "fault: frames reordered",
+    "fault: frames changed",
+    "fault: frames cut short",
+    "fault: frames dropped",
+    "fault: frames of other sessions",
+    "app: units committed",
+    "app: units repeated",
+    "app: deletions",
+    "check: agreements",
+    "check: contents compared",
+    "check: documents",
+    "check: entries under checkpoints",
+    "check: receipts after a start",
+    "check: receipts kept",
+    "check: tombstones",
+];

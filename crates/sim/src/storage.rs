@@ -1,0 +1,218 @@
+//! Each device's writer: what waits for it is done in order, and units that wait together share a
+//! transaction, as the façade's writer thread does it.
+
+use larder_engine::{Error, Receipt, Result, StoreErrorKind, entry_hash};
+use larder_protocol::Reply;
+use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS};
+
+use crate::device::{Job, Slot};
+use crate::joining::Admission;
+use crate::model::Fate;
+use crate::world::{Event, World};
+
+impl World {
+    /// Something waits for the device's writer.
+    pub(crate) fn enqueue(&mut self, slot: Slot, job: Job) {
+        let after_us = self.dice.below(self.plan.storage_us);
+        let device = &mut self.devices[slot];
+        device.jobs.push_back(job);
+        if !std::mem::replace(&mut device.is_writing, true) {
+            let life = device.life;
+            self.later(after_us, Event::Write { slot, life });
+        }
+    }
+
+    /// The writer's turn: one job, and the units behind it that can share its transaction.
+    pub(crate) fn write(&mut self, slot: Slot, life: u64) {
+        let device = &mut self.devices[slot];
+        if device.life != life || device.writer().is_none() {
+            return;
+        }
+        let Some(job) = device.jobs.pop_front() else {
+            device.is_writing = false;
+            return self.index_later(slot);
+        };
+        match job {
+            Job::Unit(unit) => self.commit(slot, unit),
+            Job::Session(end, task) => {
+                let writer = self.devices[slot].writer().expect("it is open");
+                let answered = writer.answer(task);
+                if self.notice_power(slot) {
+                    return;
+                }
+                if let Reply::Applied { device, size, .. } = &answered.reply {
+                    self.devices[slot].held.insert(*device, *size);
+                }
+                if answered.entries > 0 {
+                    self.committed(slot);
+                }
+                self.reply_later(end, answered.reply);
+            }
+            Job::Admit(admission) => self.admit(slot, *admission),
+        }
+        if self.devices[slot].life == life {
+            let after_us = self.dice.below(self.plan.storage_us);
+            self.later(after_us, Event::Write { slot, life });
+        }
+    }
+
+    /// There is nothing to write: the indexes are brought up to date if that stays so.
+    pub(crate) fn index_later(&mut self, slot: Slot) {
+        let device = &mut self.devices[slot];
+        let waits = device.writer().is_some_and(|writer| writer.unindexed() > 0);
+        if waits && !std::mem::replace(&mut device.is_indexing, true) {
+            let life = device.life;
+            self.later(INDEX_IDLE_MS * 1000, Event::Index { slot, life });
+        }
+    }
+
+    pub(crate) fn index(&mut self, slot: Slot, life: u64) {
+        let device = &mut self.devices[slot];
+        if device.life != life || device.writer().is_none() {
+            return;
+        }
+        device.is_indexing = false;
+        if device.is_writing {
+            return;
+        }
+        let most = 1 + self.dice.below(INDEX_DOCUMENTS_MAX as u64);
+        let most = usize::try_from(most).unwrap_or(1);
+        let indexed = self.devices[slot].writer().expect("it is open").index(most);
+        if self.notice_power(slot) {
+            return;
+        }
+        match indexed {
+            Ok(documents) => {
+                self.report.add("app: documents indexed", documents as u64);
+                self.index_later(slot);
+            }
+            Err(error) => self.storage_failed(slot, &error.to_string()),
+        }
+    }
+
+    fn commit(&mut self, slot: Slot, first: usize) {
+        let device = &mut self.devices[slot];
+        let mut taken = vec![first];
+        let mut queue = std::mem::take(&mut device.jobs);
+        let mut next = Some(first);
+        let units = &self.model.units;
+        let mut group = std::iter::from_fn(|| {
+            let waits = matches!(queue.front(), Some(Job::Unit(_)));
+            let unit = match next.take() {
+                None if waits => match queue.pop_front() {
+                    Some(Job::Unit(unit)) => {
+                        taken.push(unit);
+                        unit
+                    }
+                    _ => return None,
+                },
+                first => first?,
+            };
+            Some(units[unit].work.clone())
+        });
+        let results = device.writer().expect("it is open").commit(&mut group);
+        device.jobs = queue;
+        let power_failed = self.devices[slot].fused.is_blown();
+        if results.iter().any(Result::is_ok) {
+            self.report.count("app: transactions");
+        }
+        let anything = results.iter().any(Result::is_ok);
+        for (unit, result) in taken.into_iter().zip(results) {
+            self.told(slot, unit, result, power_failed);
+        }
+        if self.notice_power(slot) {
+            return;
+        }
+        if anything {
+            self.committed(slot);
+        }
+    }
+
+    /// The app hears what became of its unit.
+    fn told(&mut self, slot: Slot, unit: usize, result: Result<Receipt>, power_failed: bool) {
+        match result {
+            Ok(receipt) => {
+                receipt.verify().expect("a receipt that verifies");
+                self.report.count("app: units committed");
+                self.note(|| format!("{slot} commits unit {unit} as entry {}", receipt.index + 1));
+                self.trace.hash(&receipt.header);
+                let entry = entry_hash(&receipt.header);
+                self.model.committed(unit, receipt, entry);
+            }
+            Err(error) => {
+                self.note(|| format!("{slot}: unit {unit} fails: {error}"));
+                self.report.count("app: units failed");
+                let was_committed = matches!(self.model.units[unit].fate, Fate::Committed(_));
+                let fate = self.fate(slot, &error, power_failed);
+                match fate {
+                    // A repetition that failed says nothing of the first time.
+                    _ if was_committed => {}
+                    Fate::Refused if !matches!(self.model.units[unit].fate, Fate::Unknown) => {
+                        self.model.units[unit].fate = Fate::Refused;
+                    }
+                    _ => self.model.lost_sight_of(unit),
+                }
+            }
+        }
+    }
+
+    /// What an error says of a unit, if it is one that the device had reason to give.
+    fn fate(&mut self, slot: Slot, error: &Error, power_failed: bool) -> Fate {
+        match error {
+            Error::Conflict { .. }
+            | Error::Deleted(_)
+            | Error::NotFound(_)
+            | Error::NotYetEnrolled => Fate::Refused,
+            Error::RolledBack { .. } | Error::OtherHistory => {
+                assert!(
+                    !self.devices[slot].is_honest(),
+                    "{slot} was neither copied nor restored: {error}"
+                );
+                Fate::Refused
+            }
+            _ if power_failed => Fate::Unknown,
+            error => {
+                self.storage_failed(slot, &error.to_string());
+                let is_full = matches!(error, Error::Store(e) if e.kind() == StoreErrorKind::Full);
+                if is_full { Fate::Refused } else { Fate::Unknown }
+            }
+        }
+    }
+
+    fn admit(&mut self, slot: Slot, admission: Admission) {
+        let writer = self.devices[slot].writer().expect("it is open");
+        let admitted = writer.admit(admission.ticket.enrolment.clone());
+        if self.notice_power(slot) {
+            return;
+        }
+        match admitted {
+            Ok(_) => {
+                self.committed(slot);
+                self.admitted(slot, admission);
+            }
+            Err(error) => {
+                self.note(|| format!("{slot} admits nobody: {error}"));
+                let _ = self.fate(slot, &error, false);
+            }
+        }
+    }
+
+    /// A call failed for want of a working disk: there must be a reason.
+    pub(crate) fn storage_failed(&mut self, slot: Slot, message: &str) {
+        let device = &self.devices[slot];
+        let is_excused = device.is_full || device.is_rotten || !device.is_honest();
+        self.report.count("storage: failures");
+        assert!(is_excused, "storage of {slot} failed, and nothing was wrong with it: {message}");
+        if device.is_rotten && is_damage(message) {
+            self.report.count("fault: rot noticed");
+            self.retire(slot);
+        }
+    }
+}
+
+/// Whether an error says that bytes are not what was written.
+pub(crate) fn is_damage(message: &str) -> bool {
+    ["damaged", "malformed", "authentic", "corrupt", "not a database", "I/O"]
+        .iter()
+        .any(|word| message.contains(word))
+}
