@@ -10,6 +10,7 @@ mod keys;
 mod lifecycle;
 mod live;
 mod many;
+mod network;
 mod pairing;
 mod profiles;
 mod sync;

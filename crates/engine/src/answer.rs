@@ -60,8 +60,8 @@ impl Space {
                 }
                 Reply::Checked { forks }
             }
-            Request::ReadBatch { after, have, epochs } => {
-                self.read_batch(peer, after, have.into_iter(), &epochs)?
+            Request::ReadBatch { after, have, epochs, bytes_target } => {
+                self.read_batch(peer, after, have.into_iter(), &epochs, bytes_target)?
             }
         };
         Ok(Answer::Reply(reply))

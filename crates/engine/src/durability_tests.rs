@@ -297,7 +297,12 @@ fn an_own_batch_that_is_ahead_shows_an_old_copy() {
     let mut original = Device::open(one.path(), 2);
     let have = original.heads().iter().map(|head| (head.device, head.size)).collect();
     original.put(2).unwrap();
-    let request = Request::ReadBatch { after: Position::default(), have, epochs: Vec::new() };
+    let request = Request::ReadBatch {
+        after: Position::default(),
+        have,
+        epochs: Vec::new(),
+        bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+    };
     let peer = original.profile.transport_id();
     let reply = original.space.answer(&peer, request);
     let Answer::Reply(Reply::Batch { batch: Some(batch), .. }) = reply else { panic!("{reply:?}") };

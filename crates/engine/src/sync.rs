@@ -10,7 +10,7 @@ use larder_protocol::{Fork, LogHead, Position, Reply};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, transactions};
-use larder_types::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
+use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, TransportId, canonical};
 
 use crate::keyring::Opening;
@@ -87,6 +87,7 @@ impl Space {
         after: Position,
         have: impl Iterator<Item = (DeviceId, u64)>,
         epochs: &[EpochId],
+        bytes_target: usize,
     ) -> Result<Reply> {
         let none = Reply::Batch { position: after, batch: None };
         let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
@@ -98,7 +99,7 @@ impl Space {
         peer.open_for(&mut batch)?;
         let mut last = first;
         let mut bytes = bytes_of(&batch);
-        while bytes < BATCH_BYTES_TARGET {
+        while bytes < bytes_target {
             let Some((next, from)) = walk.next(&db)? else { break };
             let count = batch.entries.len() as u64 + (next.last_seq - next.first_seq) + 1;
             if next.log != last.log || from != last.last_seq + 1 || count > LIMIT {

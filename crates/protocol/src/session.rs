@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
-use larder_types::limits::{BATCH_ENTRIES_MAX, LOGS_MAX};
+use larder_types::limits::{BATCH_BYTES_FIRST, BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, LOGS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, SpaceId, Timestamp};
 
 use crate::acks::AckLedger;
@@ -105,7 +105,7 @@ impl Inbox {
 }
 
 /// The walk through this device's own transactions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outbox {
     position: Position,
     walk: Walk,
@@ -113,7 +113,24 @@ struct Outbox {
     sent: u64,
     /// How many of them the peer said it has dealt with.
     peer_handled: u64,
+    /// Of the next batch. Small at first: what a link brings before it breaks is kept by whole
+    /// batches, and on a bad one a large batch might never arrive.
+    bytes_target: usize,
     caught_up: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            position: Position::default(),
+            walk: Walk::default(),
+            push_at: None,
+            sent: 0,
+            peer_handled: 0,
+            bytes_target: BATCH_BYTES_FIRST,
+            caught_up: false,
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -543,6 +560,7 @@ impl Session {
             return Err(FrameError::new(CloseCode::Internal, message));
         }
         self.outbox.sent += 1;
+        self.outbox.bytes_target = (2 * self.outbox.bytes_target).min(BATCH_BYTES_TARGET);
         self.transmits.push_back(Outgoing { frame, batch: Some((device, entries)) });
         Ok(())
     }
@@ -585,6 +603,7 @@ impl Session {
                 after: self.outbox.position,
                 have: self.peer_has.clone(),
                 epochs: self.epochs.clone(),
+                bytes_target: self.outbox.bytes_target,
             });
         }
     }

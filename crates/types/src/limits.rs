@@ -63,6 +63,7 @@ limits! {
     DOCUMENT_CACHE_BYTES: usize = 32 << 20, "bytes", false, "Loaded Automerge documents kept per space.";
     FRAME_BYTES_MAX: usize = 20 << 20, "bytes", false, "One frame on the wire: the largest entry and what it needs beside it.";
     BATCH_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a batch ends at the next checkpoint.";
+    BATCH_BYTES_FIRST: usize = 64 << 10, "bytes", false, "The same for a session's first batch; each further one may be twice as large.";
     BATCH_ENTRIES_MAX: usize = 4096, "entries", true, "Entries under one checkpoint, and so in one batch.";
     LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
     SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";

@@ -120,7 +120,12 @@ impl Device {
         let mut entries = 0;
         loop {
             let have = self.have();
-            let request = Request::ReadBatch { after: position, have, epochs: self.epochs() };
+            let request = Request::ReadBatch {
+                after: position,
+                have,
+                epochs: self.epochs(),
+                bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+            };
             let me = self.profile.transport_id();
             let Reply::Batch { position: next, batch } = ask(&other.space, &me, request) else {
                 unreachable!()

@@ -11,7 +11,12 @@ fn batches(from: &Device, peer: TransportId, epochs: &[larder_types::EpochId]) -
     let mut batches = Vec::new();
     loop {
         let (after, epochs) = (position, epochs.to_vec());
-        let request = Request::ReadBatch { after, have: have.clone(), epochs };
+        let request = Request::ReadBatch {
+            after,
+            have: have.clone(),
+            epochs,
+            bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+        };
         let Reply::Batch { position: next, batch } = ask(&from.space, &peer, request) else {
             unreachable!()
         };

@@ -56,7 +56,7 @@ pub enum Request {
         /// The peer's heads.
         logs: Vec<LogHead>,
     },
-    /// The next transaction after this place, in the order in which they were applied here, that
+    /// The next transactions after this place, in the order in which they were applied here, that
     /// the peer lacks. Answer: [`Reply::Batch`].
     ReadBatch {
         /// Where the last one was found; [`Position`] zero is before the first.
@@ -66,6 +66,8 @@ pub enum Request {
         /// Epochs whose secrets the peer held at the start: sections of others go opened, if the
         /// peer is cleared for them.
         epochs: Vec<EpochId>,
+        /// No further transaction is added to so many sealed bytes, or to more.
+        bytes_target: usize,
     },
     /// Verify and store a batch. Answer: [`Reply::Applied`] once it is durable (also if it had
     /// been stored before), [`Reply::Refused`] or [`Reply::Forked`].
