@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::commands::BlobCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -103,16 +104,25 @@ pub(crate) enum Command {
   larder space create shared:household"
     )]
     Space(SpaceCommand),
-    /// Import a folder of .md, .txt, .json and .jsonl files; again: only what changed
-    #[command(after_help = "Each file becomes a document in the collection `files`; each line of a
-.jsonl file becomes one, too.
+    /// Import a folder of text and JSON files, images and PDFs; again: only what changed
+    #[command(
+        after_help = "Each file becomes a document in the collection `files`: .md, .txt and .json
+as what they hold, images and PDFs by the name of a blob. Each line of a .jsonl file becomes one, too.
 Files that went from the folder stay in the space, unless --prune deletes their documents.
 Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
 Ctrl-C finishes the unit at hand; the same command again completes the work.
 
 Example:
-  larder import shared:household ~/Notes")]
+  larder import shared:household ~/Notes"
+    )]
     Import(Import),
+    /// Add, get and list files of any kind and size
+    #[command(
+        subcommand,
+        after_help = "Example:
+  larder blob add shared:household ~/Videos/birthday.mp4"
+    )]
+    Blob(BlobCommand),
     /// Print an invitation to a space, once, and wait for the other device
     #[command(after_help = "Whoever has the text can join within ten minutes, once: hand it over
 privately. The command waits until the other device has joined and taken what the space holds.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
-use larder::{Cursor, ObjectId, Space};
+use larder::{BlobId, Cursor, ErrorKind, ObjectId, Space};
 use serde::Serialize;
 
 use crate::args::Export;
@@ -90,6 +90,11 @@ impl Exporter<'_> {
                         let written = write(self.root, &path, &bytes, self.force);
                         self.count(&path, written)?;
                     }
+                    Target::Blob { path, id } => {
+                        let path = self.paths.take(&path);
+                        let written = write_blob(space, id, self.root, &path, self.force).await?;
+                        self.count(&path, written)?;
+                    }
                     Target::Line { path, number } => {
                         lines.entry(path).or_default().insert((number, document.object));
                     }
@@ -151,6 +156,39 @@ impl Exporter<'_> {
             }
         }
         Ok(())
+    }
+}
+
+async fn write_blob(
+    space: &Space,
+    id: BlobId,
+    root: &Path,
+    path: &str,
+    force: bool,
+) -> anyhow::Result<Result<Written, Reason>> {
+    let opened = match space.blob(id).await {
+        Ok(blob) => blob.reader().await,
+        Err(error) => Err(error),
+    };
+    let mut content = match opened {
+        Ok(content) => content,
+        Err(error) if matches!(error.kind(), ErrorKind::NotHere | ErrorKind::NotFound) => {
+            return Ok(Err(Reason::NotHere));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut outgoing = match Outgoing::create(root, path) {
+        Ok(outgoing) => outgoing,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    loop {
+        let piece = content.next_piece()?;
+        if piece.is_empty() {
+            return Ok(outgoing.finish(force));
+        }
+        if let Err(reason) = outgoing.write(piece) {
+            return Ok(Err(reason));
+        }
     }
 }
 

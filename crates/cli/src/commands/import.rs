@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use indicatif::ProgressBar;
 use larder::{Cursor, ErrorKind, ObjectId, Receipt, Space, UnitOfWork};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,8 +17,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::args::Import;
+use crate::commands::blob::{Unreadable, add_file};
 use crate::exit::Exit;
-use crate::files::{COLLECTION, Folder, Item, Object, Reason, Skip, Step};
+use crate::files::{Attachment, COLLECTION, Folder, Item, Object, Reason, Skip, Step};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
 use crate::output::{bytes, counted, duration, per_second};
@@ -191,6 +193,7 @@ pub(crate) async fn import(
                 importer.take(&item, on).await?;
                 on(Notice::Item(&item));
             }
+            Step::Attachment(file) => importer.attach(&file, on).await?,
             Step::Skip(skip) => importer.skip(&skip, on),
             Step::Ignored => importer.done.ignored += 1,
         }
@@ -264,6 +267,24 @@ impl<'a> Importer<'a> {
             seen: prune.then(HashSet::new),
             is_partial: false,
         })
+    }
+
+    /// Adds a file as a blob, and takes the document that names it.
+    async fn attach(&mut self, file: &Attachment, on: &mut Tell<'_>) -> anyhow::Result<()> {
+        let added = match add_file(self.space, file, &ProgressBar::hidden()).await {
+            Ok(added) => added,
+            Err(error) => {
+                let Unreadable(why) = error.downcast::<Unreadable>()?;
+                let reason = Reason::Unreadable(why);
+                self.skip(&Skip { path: file.path.clone(), line: None, reason }, on);
+                return Ok(());
+            }
+        };
+        let item =
+            Item { path: file.path.clone(), value: file.document(&added), bytes: added.size };
+        self.take(&item, on).await?;
+        on(Notice::Item(&item));
+        Ok(())
     }
 
     async fn take(&mut self, item: &Item, on: &mut Tell<'_>) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! One module per group of commands; each returns the exit code it earned.
 
 mod audit;
+mod blob;
 mod documents;
 mod export;
 mod import;
@@ -16,6 +17,7 @@ use crate::exit::{Exit, code_of};
 use crate::home::Call;
 use crate::output::{Output, printable};
 
+pub(crate) use blob::BlobCommand;
 pub(crate) use documents::title;
 pub(crate) use import::{Notice, import, read_ahead};
 
@@ -63,6 +65,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Space(SpaceCommand::List) => profile::list(call).await,
         Command::Status => profile::status(call).await,
         Command::Check => profile::check(call).await,
+        Command::Blob(command) => blob::run(call, command).await,
         Command::Import(args) => import::run(call, args).await,
         Command::Export(args) => export::run(call, args).await,
         Command::Invite(args) => pair::invite(call, args).await,

@@ -60,15 +60,19 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     let devices = profile.space(&args.space).await?.devices().await?;
     let newcomer = devices.iter().find(|device| device.device == joined.device);
     let newcomer = newcomer.map(|device| device.transport);
+    let mut has_all = false;
     loop {
         tokio::select! {
             event = events.recv() => match event {
+                // Files come after the documents that name them; it hangs up when it has them.
                 Ok(Event::CaughtUp { space, peer })
-                    if space == args.space && Some(peer) == newcomer => break,
+                    if space == args.space && Some(peer) == newcomer => has_all = true,
                 Ok(Event::PeerLost { peer, .. }) if Some(peer) == newcomer => {
-                    out.note(
-                        "It hung up. If it lacks anything: larder serve here, larder sync there.",
-                    );
+                    if !has_all {
+                        let message = "It hung up. If it lacks anything: larder serve here, \
+                                       larder sync there.";
+                        out.note(message);
+                    }
                     break;
                 }
                 Err(RecvError::Closed) => break,

@@ -110,6 +110,18 @@ fn key_of(space: &SpaceStatus) -> String {
     }
 }
 
+/// How many blobs there are, and how many bytes are waited for.
+fn files_of(space: &SpaceStatus) -> String {
+    let blobs = space.blobs;
+    match blobs.waiting {
+        0 => count(blobs.blobs),
+        waiting => {
+            let waited = bytes(blobs.waiting_bytes);
+            format!("{} ({} awaited: {waited})", count(blobs.blobs), count(waiting))
+        }
+    }
+}
+
 fn mode_of(mode: Mode) -> &'static str {
     match mode {
         Mode::Ready => "ready",
@@ -161,6 +173,7 @@ fn describe(status: &Status) -> String {
         "entries",
         "lacking",
         "waiting",
+        "files",
         "on disk",
         "key of",
     ]);
@@ -173,6 +186,7 @@ fn describe(status: &Status) -> String {
             count(space.entries),
             count(space.lacking),
             count(space.waiting),
+            files_of(space),
             bytes(space.file_bytes),
             key_of(space),
         ]);

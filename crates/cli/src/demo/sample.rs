@@ -33,7 +33,7 @@ mod tests {
             steps
                 .filter(|step| match step {
                     Step::Item(item) => item.value["format"] == format,
-                    Step::Skip(_) | Step::Ignored => panic!("{step:?}"),
+                    Step::Attachment(_) | Step::Skip(_) | Step::Ignored => panic!("{step:?}"),
                 })
                 .count()
         };

@@ -2,16 +2,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use larder_types::{CollectionName, ObjectId};
+use larder_types::{BlobId, CollectionName, ObjectId};
 use serde_json::Value;
 
-use super::{COLLECTION, Object, Reason, check_path};
+use super::{COLLECTION, Object, Reason, blob_of, check_path};
 
 /// Where a document goes, and as what.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A file of its own with these bytes.
     File { path: String, bytes: Vec<u8> },
+    /// A file whose content is a blob.
+    Blob { path: String, id: BlobId },
     /// One line of a JSONL file; see [`line_of`].
     Line { path: String, number: u64 },
 }
@@ -39,6 +41,7 @@ fn imported(value: &Object) -> serde_json::Result<Option<Target>> {
         "markdown" | "text" => {
             text("text").map(|text| Target::File { path, bytes: text.as_bytes().to_vec() })
         }
+        "file" => blob_of(value).map(|id| Target::Blob { path, id }),
         "json" => match value.get("value") {
             Some(value) => Some(Target::File { path, bytes: pretty(value)? }),
             None => None,

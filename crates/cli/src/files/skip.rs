@@ -30,6 +30,7 @@ pub(crate) enum Reason {
     Lossy { number: String },
     Refused(String),
     Exists(String),
+    NotHere,
 }
 
 impl Reason {
@@ -52,6 +53,7 @@ impl Reason {
             Self::Lossy { .. } => "lossy-number",
             Self::Refused(_) => "refused",
             Self::Exists(_) => "exists",
+            Self::NotHere => "not-here",
         }
     }
 }
@@ -73,8 +75,9 @@ impl fmt::Display for Reason {
             Self::Symlink => f.write_str("is a symbolic link, which are not followed"),
             Self::NotAFile => f.write_str("is no regular file"),
             Self::Name(why) => write!(f, "its name {why}"),
+            Self::NotHere => f.write_str("is not on this device: `larder blob get` fetches it"),
             Self::TooLarge { bytes: size, bytes_max } => {
-                write!(f, "has {}, more than a document's {}", bytes(*size), bytes(*bytes_max))
+                write!(f, "has {}, more than the {} it may have", bytes(*size), bytes(*bytes_max))
             }
             Self::Binary { at } => write!(f, "is binary (a zero byte at offset {at})"),
             Self::NotUtf8 { at } => write!(f, "is not UTF-8 (at byte offset {at})"),

@@ -2,11 +2,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use larder_types::limits::DOCUMENT_JSON_BYTES_MAX;
+use larder_types::limits::{BLOB_BYTES_MAX, DOCUMENT_JSON_BYTES_MAX};
 use serde_json::{Value, json};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Object, Reason, Skip, check_path, parse};
+use super::{Attachment, Object, Reason, Skip, attached_type, check_path, parse};
 
 /// One document's worth of a folder.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,7 @@ pub(crate) struct Item {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     Item(Item),
+    Attachment(Attachment),
     Skip(Skip),
     /// A file of some other kind, or a hidden one.
     Ignored,
@@ -40,6 +41,8 @@ enum Format {
     Text,
     Json,
     JsonLines,
+    /// Kept as a blob, of this media type.
+    Attached(&'static str),
 }
 
 impl Format {
@@ -50,7 +53,7 @@ impl Format {
             "txt" => Self::Text,
             "json" => Self::Json,
             "jsonl" | "ndjson" => Self::JsonLines,
-            _ => return None,
+            _ => return attached_type(path).map(Self::Attached),
         })
     }
 }
@@ -108,6 +111,14 @@ impl Folder {
             let file = File::open(entry.path()).map_err(|error| unreadable(&error))?;
             self.lines = Some(Lines::new(file, path));
             return Ok(None);
+        }
+        if let Format::Attached(media_type) = format {
+            let bytes = metadata.len();
+            if bytes > BLOB_BYTES_MAX {
+                return Err(Reason::TooLarge { bytes, bytes_max: BLOB_BYTES_MAX });
+            }
+            let (path, file) = (path.to_owned(), entry.path().to_owned());
+            return Ok(Some(Step::Attachment(Attachment { path, file, media_type, bytes })));
         }
         let bytes_max = DOCUMENT_JSON_BYTES_MAX as u64;
         if metadata.len() > bytes_max {

@@ -26,6 +26,7 @@ impl Zoo {
             .into_iter()
             .map(|step| match step {
                 Step::Item(item) => item.path,
+                Step::Attachment(file) => format!("{} ({})", file.path, file.media_type),
                 Step::Skip(skip) => match skip.line {
                     Some(line) => format!("{}:{line}: {}", skip.path, skip.reason.kind()),
                     None => format!("{}: {}", skip.path, skip.reason.kind()),
@@ -43,7 +44,8 @@ fn files_become_documents_by_their_extension() {
         .file("a.txt", "")
         .file("c.json", "[1, {\"x\": null}]")
         .file("d.ndjson", "{\"n\": 1}\r\n\n  \n2")
-        .file("e.png", "no")
+        .file("e.exe", "no")
+        .file("f/photo.PNG", "\u{89}PNG")
         .file(".git/x.md", "no");
     let items: Vec<Value> = zoo
         .steps()
@@ -62,6 +64,7 @@ fn files_become_documents_by_their_extension() {
     ];
     assert_eq!(items, expect);
     assert_eq!(zoo.outline().iter().filter(|line| *line == "-").count(), 2);
+    assert!(zoo.outline().contains(&"f/photo.PNG (image/png)".to_owned()));
 }
 
 #[test]
