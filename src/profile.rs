@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use larder_engine::{Access, ProfileOptions, PurgeProgress, Purged, Unlock};
+use larder_engine::{Access, CheckReport, ProfileOptions, PurgeProgress, Purged, Unlock};
 use larder_types::{SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
@@ -303,18 +303,33 @@ impl Profile {
         Ok(node.open_spaces().iter().map(|space| self.handle(space)).collect())
     }
 
-    /// Reads every file of the profile and checks it: its own first, then each space's. What is
-    /// damaged does not keep the rest from being checked.
+    /// Reads every file of the profile and checks it: its own first, then each space's, against its
+    /// log ([`Space::check`]). What is damaged does not keep the rest from being checked.
     ///
     /// # Errors
     /// The storage's, if not even the spaces' names can be read.
     pub async fn check(&self) -> Result<Vec<Checked>> {
+        self.check_all(false).await
+    }
+
+    /// [`Profile::check`], and mends what can be mended ([`Space::repair`]).
+    ///
+    /// # Errors
+    /// As [`Profile::check`]; [`ErrorKind::ReadOnly`].
+    pub async fn repair(&self) -> Result<Vec<Checked>> {
+        self.node()?.check_writable()?;
+        self.check_all(true).await
+    }
+
+    async fn check_all(&self, repair: bool) -> Result<Vec<Checked>> {
         let node = self.node()?;
         let (own, names) =
             blocking(move || Ok((node.engine.check(), node.engine.space_names()?))).await?;
-        let mut checked = vec![Checked { space: None, result: own.map_err(Into::into) }];
+        let own = own.map(|()| CheckReport::default()).map_err(Into::into);
+        let mut checked = vec![Checked { space: None, result: own }];
         for name in names {
             let result = match self.space(&name).await {
+                Ok(space) if repair => space.repair().await,
                 Ok(space) => space.check().await,
                 Err(error) => Err(error),
             };

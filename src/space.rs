@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    ChangesCursor, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary, Found,
-    HistoryItem, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus, Version,
+    ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary,
+    Found, HistoryItem, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus, Version,
 };
 use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -318,12 +318,29 @@ impl Space {
     }
 
     /// Reads the space's whole file and checks it: every page authenticates, tables and indexes
-    /// agree. Takes as long as reading the file does.
+    /// agree, headers come to the signed roots, the bytes of sections are those that were
+    /// committed to, and documents, tombstones and search indexes are what the log makes of them.
+    /// Changes nothing; others read and write meanwhile. Takes about as long as applying the whole
+    /// log. Of a profile that is opened read-only only the file itself is checked.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) with what is wrong; the storage's.
-    pub async fn check(&self) -> Result<()> {
-        self.read(larder_engine::Space::check).await
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it cannot be read; the storage's.
+    pub async fn check(&self) -> Result<CheckReport> {
+        let open = self.open().await?;
+        match open.writer() {
+            Ok(writer) => writer.check(false).await,
+            Err(_) => self.read(|space| space.check().map(|()| CheckReport::default())).await,
+        }
+    }
+
+    /// [`Space::check`], and mends what can be: what follows from the log is made again, and other
+    /// devices are asked for the bytes of sections that are damaged. The report lists each thing
+    /// that was done. If it is cut, it can be begun again at any time.
+    ///
+    /// # Errors
+    /// As [`Space::check`]; [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly).
+    pub async fn repair(&self) -> Result<CheckReport> {
+        self.open().await?.writer()?.check(true).await
     }
 
     /// The devices enrolled in the space, as far as known here.

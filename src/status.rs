@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use larder_engine::SpaceStatus;
+use larder_engine::{CheckReport, SpaceStatus};
 use larder_types::{SpaceName, Timestamp, TransportId};
 use serde::{Serialize, Serializer};
 
@@ -40,8 +40,9 @@ pub struct Status {
 pub struct Checked {
     /// Whose file it is: a space's, or the profile's own.
     pub space: Option<SpaceName>,
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) with what is wrong; the storage's errors.
-    pub result: Result<()>,
+    /// What was found, and what was done about it; of the profile's own file nothing, or an error:
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) with what is wrong, the storage's.
+    pub result: Result<CheckReport>,
 }
 
 /// A device that this one has spoken to.

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use larder_engine::{Enrolment, IndexMark, Receipt, Rekey, SpaceWriter, Task, UnitOfWork};
+use larder_engine::{
+    CheckReport, Checking, Enrolment, IndexMark, Receipt, Rekey, SpaceWriter, Task, UnitOfWork,
+};
 use larder_protocol::Reply;
 use larder_types::limits::{
     INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, WRITE_QUEUE_MAX,
@@ -111,6 +113,23 @@ impl Writer {
             }))
         })
         .await
+    }
+
+    /// Checks the space against its log, between other work.
+    pub(crate) async fn check(&self, repair: bool) -> Result<CheckReport> {
+        let mut checking = Checking::new(repair);
+        loop {
+            let step = move |writer: &mut SpaceWriter| {
+                let mut checking = checking;
+                let is_done = writer.check_step(&mut checking)?;
+                Ok((checking, is_done))
+            };
+            let (stepped, is_done) = self.run(repair, step).await?;
+            if is_done {
+                return Ok(stepped.into_report());
+            }
+            checking = stepped;
+        }
     }
 
     /// Finishes what was asked before, writes the WAL back and ends the thread.

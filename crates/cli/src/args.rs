@@ -209,12 +209,18 @@ Example:
     #[command(after_help = "Example:
   larder status --json")]
     Status,
-    /// Read everything in the profile and check that nothing is damaged
-    #[command(after_help = "Exit code 1: something is damaged; the rest is checked all the same.
+    /// Read everything in the profile, check it against what was signed, and mend what can be
+    #[command(
+        after_help = "Without --repair nothing is changed. With it, what follows from the log
+(documents, tombstones, indexes, trees) is made again, and the next sync asks other devices for the
+bytes of sections that are damaged. Each thing that is found or done is one line.
+Exit code 1: something is damaged and was not mended; the rest is checked all the same.
 
 Example:
-  larder check")]
-    Check,
+  larder check
+  larder check --repair"
+    )]
+    Check(Check),
     /// List the receipts of a space, or export them for an outsider to check
     #[command(after_help = "An export holds headers, proofs and checkpoints, and no content.
 
@@ -475,6 +481,13 @@ pub(crate) enum By {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Receipts {
     /// The space
     pub(crate) space: SpaceName,
@@ -598,6 +611,7 @@ mod tests {
             "conflicts shared:household recipes/soup.md",
             "search shared:household text --by words --limit 3",
             "status --profile /tmp/p",
+            "check --repair",
             "receipts shared:household --export out",
             "audit verify out",
             "export shared:household out --force",

@@ -142,7 +142,7 @@ impl WriterState {
         Ok(dealt)
     }
 
-    fn reindex(&mut self, db: &Connection) -> Result<()> {
+    pub(crate) fn reindex(&mut self, db: &Connection) -> Result<()> {
         larder_search::clear(db)?;
         unindexed::add_all(db)?;
         let Queue { end, done } = Queue::load(db)?;

@@ -23,6 +23,7 @@ mod error;
 mod export;
 mod files;
 mod found;
+mod heal;
 mod history;
 mod home;
 mod index;
@@ -59,6 +60,7 @@ pub use blobs::{
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use environment::Environment;
 pub use error::{Error, Result};
+pub use heal::{CheckReport, CheckedPart, Checking, Finding, Outcome};
 pub use index::IndexMark;
 pub use key_file::Unlock;
 pub use larder_crypto::Secret;

@@ -88,6 +88,11 @@ impl Trouble {
     }
 }
 
+/// Whether an error says that something stored is damaged.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    kind_of(error) == Some(ErrorKind::Corrupt)
+}
+
 /// What kind of failure of the storage an error is, if it is one.
 fn kind_of(error: &Error) -> Option<ErrorKind> {
     match error {

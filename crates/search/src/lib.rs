@@ -11,6 +11,7 @@
 //!   on a connection with `PRAGMA secure_delete = ON`. The counts of its words go with it.
 //! - No function here commits, and none looks at a document's table.
 
+mod check;
 mod embed;
 mod error;
 mod fuse;
@@ -18,6 +19,7 @@ mod snippet;
 mod text;
 mod vectors;
 
+pub use check::{Standing, is_sound, standing, strays};
 pub use embed::{EmbedError, Embedder, HashedNgrams};
 pub use error::SearchError;
 pub use fuse::fuse;

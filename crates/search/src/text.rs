@@ -21,7 +21,7 @@ pub struct Text {
 }
 
 impl Text {
-    fn digest(&self) -> [u8; 32] {
+    pub(crate) fn digest(&self) -> [u8; 32] {
         let title_len = self.title.len() as u64;
         Sha256::new()
             .chain_update(title_len.to_le_bytes())
@@ -211,7 +211,7 @@ pub(crate) fn find_collection(
     Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
-fn indexed(tx: &Connection, document: i64) -> Result<Option<[u8; 32]>, SearchError> {
+pub(crate) fn indexed(tx: &Connection, document: i64) -> Result<Option<[u8; 32]>, SearchError> {
     let mut statement =
         tx.prepare_cached("SELECT digest FROM search_documents WHERE document = ?")?;
     Ok(statement.query_row([document], |row| row.get(0)).optional()?)

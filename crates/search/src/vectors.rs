@@ -112,10 +112,10 @@ pub fn query_vector(
 }
 
 /// The quoted name of an embedder's table.
-struct Table(String);
+pub(crate) struct Table(pub(crate) String);
 
 impl Table {
-    fn named(embedder_id: &str) -> Result<Self, SearchError> {
+    pub(crate) fn named(embedder_id: &str) -> Result<Self, SearchError> {
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if (1..=EMBEDDER_ID_MAX).contains(&embedder_id.len()) && embedder_id.chars().all(is_allowed)
         {
@@ -156,7 +156,10 @@ impl Table {
     }
 }
 
-fn dimensions(connection: &Connection, embedder_id: &str) -> Result<Option<usize>, SearchError> {
+pub(crate) fn dimensions(
+    connection: &Connection,
+    embedder_id: &str,
+) -> Result<Option<usize>, SearchError> {
     let mut statement =
         connection.prepare_cached("SELECT dimensions FROM search_embedders WHERE id = ?")?;
     let stored: Option<i64> = statement.query_row([embedder_id], |row| row.get(0)).optional()?;

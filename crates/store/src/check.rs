@@ -20,3 +20,11 @@ pub fn check(conn: &Connection) -> Result<(), StoreError> {
     let table: String = row.get(0).reading(part)?;
     Err(StoreError::damaged(part, format!("a row of {table} refers to one that is not there")))
 }
+
+/// Builds all indexes of tables anew from the tables.
+///
+/// # Errors
+/// [`StoreError::Write`] of the database.
+pub fn rebuild_indexes(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute_batch("REINDEX").writing("database")
+}

@@ -16,7 +16,7 @@ pub mod space;
 mod sql;
 mod transaction;
 
-pub use check::check;
+pub use check::{check, rebuild_indexes};
 pub use error::{ErrorKind, StoreError, kind_of};
 pub use pool::{Access, Lent, Opener, Pool, Readers, configure};
 pub use transaction::{begin, commit, savepoint};

@@ -2,6 +2,7 @@
 
 mod audit;
 mod blob;
+mod check;
 mod documents;
 mod export;
 mod import;
@@ -64,8 +65,8 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Space(SpaceCommand::Create { space }) => profile::create(call, space).await,
         Command::Space(SpaceCommand::List) => profile::list(call).await,
         Command::Status => profile::status(call).await,
-        Command::Check => profile::check(call).await,
         Command::Blob(command) => blob::run(call, command).await,
+        Command::Check(args) => check::run(call, args).await,
         Command::Import(args) => import::run(call, args).await,
         Command::Export(args) => export::run(call, args).await,
         Command::Invite(args) => pair::invite(call, args).await,

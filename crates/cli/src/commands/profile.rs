@@ -80,23 +80,6 @@ pub(crate) async fn status(call: &Call<'_>) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(crate) async fn check(call: &Call<'_>) -> anyhow::Result<Exit> {
-    let out = call.out;
-    let profile = call.open().await?;
-    let mut exit = Exit::Done;
-    for checked in profile.check().await? {
-        let what = checked.space.map_or_else(|| "profile".to_owned(), |name| name.to_string());
-        let damage = checked.result.err().map(|error| error.to_string());
-        out.json(&json!({ "event": "checked", "what": what, "damage": damage }))?;
-        out.line(&format!("{what}: {}", printable(damage.as_deref().unwrap_or("whole"))))?;
-        if damage.is_some() {
-            exit = Exit::Failed;
-        }
-    }
-    profile.close().await?;
-    Ok(exit)
-}
-
 /// The day on which a space's key was drawn, and what becomes of it.
 fn key_of(space: &SpaceStatus) -> String {
     let drawn = space.key_created.to_string();

@@ -170,6 +170,13 @@ proptest! {
             }
         }
         exchange(&mut devices);
+        for device in &mut devices {
+            let mut checking = larder_engine::Checking::new(false);
+            while !device.writer.check_step(&mut checking).unwrap() {}
+            let report = checking.into_report();
+            prop_assert_eq!(&report.findings, &[]);
+            prop_assert_eq!(report.objects_not_judged, 0);
+        }
         let digests: Vec<_> = devices.iter().map(|d| d.space.digest().unwrap()).collect();
         prop_assert_eq!(digests[0], digests[1]);
         prop_assert_eq!(digests[1], digests[2]);

@@ -175,6 +175,17 @@ pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, Store
     Ok(found)
 }
 
+/// Gives a document another local number, which no document has: the indexes know it by that.
+///
+/// # Errors
+/// [`StoreError::Write`] of `documents` or `blob_names`.
+pub fn renumber(conn: &Connection, from: i64, to: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE documents SET document = ?2 WHERE document = ?1";
+    execute(conn, PART, sql, params![from, to])?;
+    let sql = "UPDATE blob_names SET document = ?2 WHERE document = ?1";
+    execute(conn, "blob_names", sql, params![from, to]).map(drop)
+}
+
 /// Gives a document another id, which no document has.
 ///
 /// # Errors

@@ -74,6 +74,20 @@ pub fn hash(conn: &Connection, log: LogId, seq: u64) -> Result<Option<EntryHash>
     first(conn, PART, sql, params![log, Uint(seq)], |row| row.get(0).map(EntryHash::new))
 }
 
+/// Writes an entry's leaf hash anew: that of its header.
+///
+/// # Errors
+/// [`StoreError::Write`] of `entries`.
+pub fn set_hash(
+    conn: &Connection,
+    log: LogId,
+    seq: u64,
+    hash: &EntryHash,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE entries SET hash = ?3 WHERE log = ?1 AND seq = ?2";
+    execute(conn, PART, sql, params![log, Uint(seq), hash.as_bytes()]).map(drop)
+}
+
 /// Entries `first_seq` to `last_seq` as far as they are held, in order.
 ///
 /// # Errors

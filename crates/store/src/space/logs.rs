@@ -126,6 +126,26 @@ pub fn advance(
     execute(conn, PART, sql, params).map(drop)
 }
 
+/// Writes an inner node anew.
+///
+/// # Errors
+/// [`StoreError::Write`] of `nodes`.
+pub fn set_node(conn: &Connection, log: LogId, node: &Node) -> Result<(), StoreError> {
+    let sql = "INSERT OR REPLACE INTO nodes (log, level, idx, hash) VALUES (?1, ?2, ?3, ?4)";
+    let params = params![log, node.level, Uint(node.index), node.hash.as_bytes()];
+    execute(conn, "nodes", sql, params).map(drop)
+}
+
+/// Writes a log's end anew.
+///
+/// # Errors
+/// [`StoreError::Write`] of `logs`.
+pub fn set_frontier(conn: &Connection, log: LogId, frontier: &Frontier) -> Result<(), StoreError> {
+    let sql = "UPDATE logs SET size = ?2, frontier = ?3 WHERE log = ?1";
+    let params = params![log, Uint(frontier.size()), canonical::encode(frontier)];
+    execute(conn, PART, sql, params).map(drop)
+}
+
 /// Stops a log for good, with the evidence of its fork. The first evidence stays.
 ///
 /// # Errors

@@ -317,6 +317,42 @@ pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, S
     all(conn, PART, &sql, [object.as_bytes()], row)
 }
 
+/// Up to `limit` sections numbered above `after` (0 to begin with), whatever became of them.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn page(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE section > ?1 ORDER BY section LIMIT ?2");
+    all(conn, PART, &sql, params![after, limit], row)
+}
+
+/// Up to `limit` objects that opened sections of these kinds are of, by id, after the one named.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn objects(
+    conn: &Connection,
+    after: Option<&ObjectId>,
+    kinds: (u16, u16),
+    limit: u32,
+) -> Result<Vec<ObjectId>, StoreError> {
+    let sql = "SELECT DISTINCT object FROM sections
+               WHERE object IS NOT NULL AND object > ?1 AND kind BETWEEN ?2 AND ?3
+               ORDER BY object LIMIT ?4";
+    let after: &[u8] = after.map_or(&[], |object| object.as_bytes());
+    let params = params![after, kinds.0, kinds.1, limit];
+    all(conn, PART, sql, params, |row| row.get(0).map(ObjectId::new))
+}
+
+/// Whether any section is in this state.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn any_in(conn: &Connection, state: State) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM sections WHERE state = ?1 LIMIT 1";
+    first(conn, PART, sql, [state.code()], |_| Ok(())).map(|found| found.is_some())
+}
+
 /// How many sections wait to be opened, and of how many the bytes are missing. Counts no others.
 ///
 /// # Errors

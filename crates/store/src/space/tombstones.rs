@@ -75,6 +75,14 @@ pub fn put(conn: &Connection, tombstone: &Tombstone) -> Result<(), StoreError> {
     execute(conn, PART, sql, params).map(drop)
 }
 
+/// Forgets a deletion, to be found again in the log.
+///
+/// # Errors
+/// [`StoreError::Write`] of `tombstones`.
+pub fn forget(conn: &Connection, object: &ObjectId) -> Result<(), StoreError> {
+    execute(conn, PART, "DELETE FROM tombstones WHERE object = ?1", [object.as_bytes()]).map(drop)
+}
+
 /// The deletion of one object.
 ///
 /// # Errors

@@ -76,6 +76,15 @@ pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>, StoreError> {
     })
 }
 
+/// Whether a document is in the queue.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unindexed`.
+pub fn contains(conn: &Connection, document: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM unindexed WHERE document = ?1";
+    first(conn, PART, sql, [document], |_| Ok(())).map(|found| found.is_some())
+}
+
 /// How many documents are in the queue.
 ///
 /// # Errors

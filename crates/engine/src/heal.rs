@@ -1,0 +1,255 @@
+//! Checks a space against its log, and mends what follows from the log.
+//!
+//! The log is what was signed; all else can be made from it again. A check makes it again, object
+//! by object, within a transaction that is taken back where it comes to the same, and where nothing
+//! is to be mended. So a repair that is cut leaves each object as it was or mended.
+//!
+//! What is signed cannot be made: bytes of a section that are damaged are wanted from other devices
+//! from then on, and a damaged header is said to be lost.
+
+use larder_log::kind;
+use larder_store::space::sections;
+use larder_store::{ErrorKind, StoreError};
+use larder_types::{DeviceId, ObjectId};
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::model::as_optional_text;
+use crate::state::State as WriterState;
+use crate::trouble::is_damage;
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+mod documents;
+mod log;
+mod search;
+#[cfg(test)]
+mod tests;
+
+/// A check of a space under way: give it to [`SpaceWriter::check_step`] until that is done.
+#[derive(Debug)]
+pub struct Checking {
+    pub(crate) repair: bool,
+    stage: Stage,
+    pub(crate) report: CheckReport,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Stage {
+    Database,
+    Logs(usize),
+    Sections(i64),
+    Documents(Option<ObjectId>),
+    Strays(i64),
+    Words,
+    Indexed(i64, bool),
+    Done,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// Entries whose place in the tree was checked.
+    pub entries: u64,
+    /// Sections whose bytes were compared with what their author committed to.
+    pub sections: u64,
+    /// Objects that were made again from the log.
+    pub objects: u64,
+    /// Objects that could not be, since some of their sections cannot be opened here.
+    pub objects_not_judged: u64,
+    /// What is wrong, and what was done about each.
+    pub findings: Vec<Finding>,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong, or all that was is mended.
+    pub fn is_whole(&self) -> bool {
+        self.findings.iter().all(|finding| finding.outcome == Outcome::Mended)
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is about.
+    pub part: CheckedPart,
+    /// Whose log, if it is about one.
+    #[serde(serialize_with = "as_optional_text")]
+    pub device: Option<DeviceId>,
+    /// Which entry of that log.
+    pub seq: Option<u64>,
+    /// Which object, if it is about one.
+    #[serde(serialize_with = "as_optional_text")]
+    pub object: Option<ObjectId>,
+    /// What is wrong, for people.
+    pub what: String,
+    /// What was done about it.
+    pub outcome: Outcome,
+}
+
+/// A part of a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CheckedPart {
+    /// The file: its pages, tables and indexes.
+    Database,
+    /// A log's headers, tree and checkpoints.
+    Log,
+    /// A section's bytes, or what is noted of it.
+    Section,
+    /// A document or a tombstone.
+    Document,
+    /// The indexes of words and vectors.
+    Search,
+}
+
+/// What was done about something that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Nothing: a repair can mend it.
+    Mendable,
+    /// Made again from the log.
+    Mended,
+    /// Nothing: a repair would ask other devices for it.
+    Fetchable,
+    /// Other devices are asked for it from now on.
+    Wanted,
+    /// It cannot be made again here, and nobody is asked for it: this copy of the space has to be
+    /// replaced.
+    Lost,
+}
+
+impl Checking {
+    /// A check; with `repair`, what is wrong is mended where it can be.
+    pub fn new(repair: bool) -> Self {
+        Self { repair, stage: Stage::Database, report: CheckReport::default() }
+    }
+
+    /// What it came to so far.
+    pub fn report(&self) -> &CheckReport {
+        &self.report
+    }
+
+    /// What it came to.
+    pub fn into_report(self) -> CheckReport {
+        self.report
+    }
+
+    fn found(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
+        let outcome = if self.repair { Outcome::Mended } else { Outcome::Mendable };
+        let finding =
+            Finding { part, device: None, seq: None, object: None, what: what.into(), outcome };
+        self.report.findings.push(finding);
+        // Never empty: it was just pushed.
+        let last = self.report.findings.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "the index of what was just pushed")]
+        &mut self.report.findings[last]
+    }
+}
+
+impl SpaceWriter {
+    /// Does some of a check: up to a few hundred objects, in one transaction. Returns whether that
+    /// was all. Others may write between two steps.
+    ///
+    /// # Errors
+    /// The storage's errors; what was mended before stays so, and the check can begin anew.
+    pub fn check_step(&mut self, checking: &mut Checking) -> Result<bool> {
+        let stage = std::mem::replace(&mut checking.stage, Stage::Done);
+        let db = self.connection()?;
+        let done = self.write(db, |tx, state| match stage {
+            Stage::Database => database(tx, checking),
+            Stage::Logs(at) => {
+                let next = log::check_log(tx, state, checking, at)?;
+                Ok(next.map_or(Stage::Sections(0), Stage::Logs))
+            }
+            Stage::Sections(after) => {
+                let next = log::check_sections(tx, state, checking, after)?;
+                Ok(next.map_or(Stage::Documents(None), Stage::Sections))
+            }
+            Stage::Documents(after) => {
+                let next = documents::check_objects(tx, state, checking, after)?;
+                Ok(next.map_or(Stage::Strays(0), |after| Stage::Documents(Some(after))))
+            }
+            Stage::Strays(after) => {
+                let next = documents::check_strays(tx, state, checking, after)?;
+                Ok(next.map_or(Stage::Words, Stage::Strays))
+            }
+            Stage::Words => {
+                let is_bad = !larder_search::is_sound(tx)? || larder_search::strays(tx)? > 0;
+                Ok(Stage::Indexed(0, is_bad))
+            }
+            Stage::Indexed(after, is_bad) => search::check(tx, state, checking, after, is_bad),
+            Stage::Done => Ok(Stage::Done),
+        });
+        let next = match done {
+            Ok(next) => next,
+            // What cannot be read cannot be checked any further.
+            Err(error) if is_damage(&error) => {
+                checking.found(CheckedPart::Database, error.to_string()).outcome = Outcome::Lost;
+                Stage::Done
+            }
+            Err(error) => return Err(error),
+        };
+        let is_done = next == Stage::Done;
+        if is_done && checking.report.is_whole() {
+            self.shared.trouble.is_whole();
+        }
+        checking.stage = next;
+        Ok(is_done)
+    }
+}
+
+/// Every page authenticates, tables and indexes agree. The indexes of words check themselves on
+/// their own.
+fn database(db: &Connection, checking: &mut Checking) -> Result<Stage> {
+    let check = || match larder_store::check(db) {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(error.to_string())),
+        Err(error) => Err(Error::Store(error)),
+    };
+    let Some(what) = check()? else { return Ok(Stage::Logs(0)) };
+    if what.to_lowercase().contains("fts5") {
+        return Ok(Stage::Logs(0));
+    }
+    if checking.repair {
+        larder_store::rebuild_indexes(db)?;
+    }
+    let is_mended = checking.repair && check()?.is_none();
+    let repair = checking.repair;
+    let finding = checking.found(CheckedPart::Database, what);
+    if repair && !is_mended {
+        finding.outcome = Outcome::Lost;
+    }
+    Ok(Stage::Logs(0))
+}
+
+/// The kinds of sections that make documents.
+const DOCUMENTS: (u16, u16) = (kind::DOCUMENT_CREATE, kind::DOCUMENT_DELETE);
+
+fn is_document(section: &sections::Section) -> bool {
+    section.about.is_some_and(|about| (DOCUMENTS.0..=DOCUMENTS.1).contains(&about.kind))
+}
+
+/// Objects or sections in one transaction.
+const STEP: u32 = 256;
+
+/// Work that is taken back unless it says that it is to stay.
+fn tried<T>(
+    db: &Connection,
+    state: &mut WriterState,
+    work: impl FnOnce(&Connection, &mut WriterState) -> Result<(T, bool)>,
+) -> Result<T> {
+    let failed = |source| Error::Store(StoreError::Write { part: "transaction", source });
+    let queue = state.queue;
+    db.execute_batch("SAVEPOINT tried").map_err(failed)?;
+    let (done, stays) = work(db, state)?;
+    if !stays {
+        db.execute_batch("ROLLBACK TO tried").map_err(failed)?;
+        state.queue = queue;
+    }
+    db.execute_batch("RELEASE tried").map_err(failed)?;
+    Ok(done)
+}

@@ -1,0 +1,289 @@
+//! Documents and tombstones against the sections that make them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use larder_document::Heads;
+use larder_log::act::Act;
+use larder_log::{Class, kind};
+use larder_store::space::documents::{self, Stamp};
+use larder_store::space::sections::{self, Section, State};
+use larder_store::space::tombstones::{self, Tombstone};
+use larder_store::space::{changes, copies, entries, logs};
+use larder_types::{EntryHash, ObjectId, canonical};
+use rusqlite::Connection;
+
+use super::log::{Judged, counts, open};
+use super::{CheckedPart, Checking, DOCUMENTS, STEP, is_document, tried};
+use crate::Result;
+use crate::copies::next_id;
+use crate::effects::{Effects, about};
+use crate::rows::Origin;
+use crate::state::State as WriterState;
+use crate::touched::{load, parse};
+
+/// What is compared of a document: not when it was last touched here, which depends on the order
+/// in which changes came, nor the bytes of its history, which are those of its heads.
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    document: i64,
+    collection: String,
+    generation: EntryHash,
+    created: Stamp,
+    heads: Vec<u8>,
+    json: String,
+    path: Vec<ObjectId>,
+    /// Whether its history is that of its heads and gives its value.
+    is_sound: bool,
+}
+
+/// All rows of some ids.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Rows {
+    documents: BTreeMap<ObjectId, Option<Row>>,
+    tombstones: BTreeMap<ObjectId, Tombstone>,
+}
+
+impl Rows {
+    fn read(db: &Connection, ids: &BTreeSet<ObjectId>) -> Result<Self> {
+        let mut rows = Self::default();
+        for id in ids {
+            // A row that cannot be read is not the one that should be there.
+            let row = match documents::find(db, id) {
+                Ok(None) => None,
+                Ok(Some(row)) => Some(Row::of(db, row)?),
+                Err(_) => Some(None),
+            };
+            if let Some(row) = row {
+                rows.documents.insert(*id, row);
+            }
+            if let Some(tombstone) = tombstones::find(db, id)? {
+                rows.tombstones.insert(*id, tombstone);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let without_number = |row: &Option<Row>| row.clone().map(|row| Row { document: 0, ..row });
+        self.tombstones == other.tombstones
+            && self.documents.len() == other.documents.len()
+            && self.documents.iter().all(|(id, row)| {
+                let other = other.documents.get(id);
+                other.is_some_and(|other| without_number(row) == without_number(other))
+            })
+    }
+}
+
+impl Row {
+    fn of(db: &Connection, row: documents::Document) -> Result<Option<Self>> {
+        let path = copies::path(db, &row.object)?;
+        let is_sound = load(db, &row).is_ok_and(|document| {
+            let heads = canonical::decode::<Heads>(&row.heads, row.heads.len());
+            let value = parse(&row.json);
+            heads.is_ok_and(|heads| heads == document.heads())
+                && document.value().is_ok_and(|now| value.is_ok_and(|value| value == now))
+        });
+        let documents::Document { document, collection, generation, created, heads, json, .. } =
+            row;
+        let collection = collection.to_string();
+        Ok(Some(Self { document, collection, generation, created, heads, json, path, is_sound }))
+    }
+}
+
+/// Some objects after the one named. Returns the last of them, if there were any.
+pub(super) fn check_objects(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+    after: Option<ObjectId>,
+) -> Result<Option<ObjectId>> {
+    let page = sections::objects(db, after.as_ref(), DOCUMENTS, STEP)?;
+    for object in &page {
+        checking.report.objects += 1;
+        check_object(db, state, checking, *object)?;
+    }
+    Ok(page.last().copied())
+}
+
+fn check_object(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+    object: ObjectId,
+) -> Result<()> {
+    let Some((ids, sections)) = family(db, object)? else {
+        checking.report.objects_not_judged += 1;
+        return Ok(());
+    };
+    let before = Rows::read(db, &ids)?;
+    let repair = checking.repair;
+    let after = tried(db, state, |db, state| {
+        clear(db, state, &ids)?;
+        if !replay(db, state, &sections)? {
+            return Ok((None, false));
+        }
+        let after = Rows::read(db, &ids)?;
+        let stays = repair && !before.is_like(&after);
+        if stays {
+            keep_numbers(db, &before, &after)?;
+            for id in &ids {
+                changes::add_late(db, id, None)?;
+            }
+        }
+        Ok((Some(after), stays))
+    })?;
+    for id in &ids {
+        state.cache.remove(id);
+    }
+    let Some(after) = after else {
+        checking.report.objects_not_judged += 1;
+        return Ok(());
+    };
+    for id in ids {
+        let (old, new) = (before.documents.get(&id), after.documents.get(&id));
+        let without_number = |row: &Option<Row>| row.clone().map(|row| Row { document: 0, ..row });
+        let what = match (old.map(without_number), new.map(without_number)) {
+            (old, new) if old == new => {
+                if before.tombstones.get(&id) == after.tombstones.get(&id) {
+                    continue;
+                }
+                "its tombstone is not what the log says"
+            }
+            (None, Some(_)) => "it is missing, and the log has it",
+            (Some(_), None) => "it is there, and by the log it is not",
+            _ => "its value or its history is not what the log says",
+        };
+        checking.found(CheckedPart::Document, what).object = Some(id);
+    }
+    Ok(())
+}
+
+/// The ids that have to do with an object, and the sections that are of them, in order. `None`:
+/// too many to look at together.
+fn family(db: &Connection, object: ObjectId) -> Result<Option<(BTreeSet<ObjectId>, Vec<Section>)>> {
+    let mut ids = BTreeSet::from([object]);
+    let mut open = vec![object];
+    let mut all = BTreeMap::new();
+    while let Some(id) = open.pop() {
+        let mut found: Vec<ObjectId> = copies::path(db, &id)?;
+        for copy in copies::through(db, &id)? {
+            found.extend(copies::path(db, &copy)?);
+            found.push(copy);
+        }
+        let mut creations = BTreeSet::new();
+        for section in sections::of_object(db, &id)? {
+            if section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE) {
+                creations.extend(entries::hash(db, section.place.log, section.place.seq)?);
+            }
+            if is_document(&section) {
+                all.insert(section.section, section);
+            }
+        }
+        if creations.len() > 1 {
+            for generation in &creations {
+                let mut at = id;
+                for _ in 1..creations.len() {
+                    at = next_id(&at, generation);
+                    found.push(at);
+                }
+            }
+        }
+        for id in found {
+            if ids.insert(id) {
+                open.push(id);
+            }
+        }
+        if ids.len() > FAMILY_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some((ids, all.into_values().collect())))
+}
+
+fn clear(db: &Connection, state: &mut WriterState, ids: &BTreeSet<ObjectId>) -> Result<()> {
+    for id in ids {
+        documents::remove(db, id)?;
+        copies::set_path(db, id, &[])?;
+        tombstones::forget(db, id)?;
+        state.cache.remove(id);
+    }
+    Ok(())
+}
+
+/// Applies the sections anew. False if one of them cannot be opened.
+fn replay(db: &Connection, state: &mut WriterState, sections: &[Section]) -> Result<bool> {
+    let mut effects = Effects::default();
+    for section in sections {
+        let place = section.place;
+        let opened = match open(db, state, section)? {
+            Judged::Opened(opened) => *opened,
+            Judged::Nothing | Judged::Damaged => return Ok(false),
+        };
+        let is_void = Act::read(section.commitment.class, &opened).is_err()
+            || section.commitment.class != Class::Data as u8;
+        // What was void may have been so by its document alone, which is found out again.
+        if is_void || (section.state == State::Void && !counts(db, state, section)?) {
+            continue;
+        }
+        if section.state != State::Applied {
+            sections::settle(db, place, State::Applied, None)?;
+        }
+        let Some(entry) = entries::hash(db, place.log, place.seq)? else { return Ok(false) };
+        let device = logs::by_number(db, place.log)?.device;
+        let (seq, index, clock) = (place.seq, place.index, about(&opened).clock);
+        let origin = Origin { log: place.log, device, seq, index, entry, clock };
+        let became = state.take_document(db, origin, opened, None, &mut effects)?;
+        if became != State::Applied {
+            sections::settle(db, place, became, None)?;
+        }
+    }
+    state.write_effects(db, effects)?;
+    Ok(true)
+}
+
+/// The indexes know documents by their numbers, and what an app brought itself is in no log.
+fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
+    for (id, row) in &after.documents {
+        let old = before.documents.get(id).and_then(Option::as_ref);
+        match (old, row) {
+            (Some(old), Some(new)) => documents::renumber(db, new.document, old.document)?,
+            // The number may have been that of another, whose vectors are still there.
+            (None, Some(new)) => larder_search::remove_vectors(db, new.document)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Documents that no section is of. Returns the last number looked at, if there were any.
+pub(super) fn check_strays(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+    after: i64,
+) -> Result<Option<i64>> {
+    let page = documents::page(db, None, after, STEP)?;
+    let last = page.last().map(|row| row.document);
+    for row in page {
+        let root = crate::copies::root(db, &row.object)?;
+        let sections = sections::of_object(db, &root)?;
+        // Of what was pruned there is no section to be found.
+        let is_known = sections.iter().any(is_document);
+        if is_known || may_be_pruned(db)? {
+            continue;
+        }
+        if checking.repair {
+            state.remove_row(db, &row)?;
+            changes::add_late(db, &row.object, None)?;
+        }
+        let what = "it is there, and the log knows nothing of it";
+        checking.found(CheckedPart::Document, what).object = Some(row.object);
+    }
+    Ok(last)
+}
+
+fn may_be_pruned(db: &Connection) -> Result<bool> {
+    Ok(sections::any_in(db, State::Excused)?)
+}
+
+const FAMILY_MAX: usize = 256;

@@ -1,0 +1,218 @@
+//! Headers against trees and checkpoints, sections against what their authors committed to.
+
+use larder_log::act::Act;
+use larder_log::merkle::{Frontier, Node, Nodes};
+use larder_log::{Class, Header, Opened, Payload, entry_hash, sections_root};
+use larder_store::space::logs::{self, Log, Tree};
+use larder_store::space::sections::{self, Section};
+use larder_store::space::{entries, transactions};
+use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
+use larder_types::{DeviceId, Hash};
+use rusqlite::Connection;
+
+use super::{CheckedPart, Checking, Outcome, STEP};
+use crate::effects::about;
+use crate::keyring::Opening;
+use crate::state::State as WriterState;
+use crate::{Error, Result};
+
+/// One log. Returns the next.
+pub(super) fn check_log(
+    db: &Connection,
+    state: &WriterState,
+    checking: &mut Checking,
+    at: usize,
+) -> Result<Option<usize>> {
+    let all = logs::every(db)?;
+    let Some(log) = all.get(at) else { return Ok(None) };
+    let mut frontier = Frontier::new();
+    let mut differing = (Vec::new(), Vec::new());
+    let mut next = 1;
+    loop {
+        let page = entries::range(db, log.log, next, next + u64::from(STEP) - 1)?;
+        let Some(last) = page.last() else { break };
+        next = last.seq + 1;
+        for entry in &page {
+            checking.report.entries += 1;
+            if !has_its_sections(db, log, entry)? {
+                let finding =
+                    checking.found(CheckedPart::Log, "its sections are not those it commits to");
+                (finding.device, finding.seq) = (Some(log.device), Some(entry.seq));
+                finding.outcome = Outcome::Lost;
+            }
+            let hash = entry_hash(&entry.header);
+            if hash != entry.hash {
+                differing.0.push((entry.seq, hash));
+            }
+            let tree = Tree::new(db, log.log);
+            frontier.append(hash.into(), &mut |node: Node| {
+                let stored = tree.node(node.level, node.index).ok();
+                if node.level > 0 && stored != Some(node.hash) {
+                    differing.1.push(node);
+                }
+            });
+        }
+    }
+    settle_log(db, state, checking, log, &frontier, differing)?;
+    Ok(Some(at + 1))
+}
+
+fn has_its_sections(db: &Connection, log: &Log, entry: &entries::Entry) -> Result<bool> {
+    let Ok(header) = Header::decode(&entry.header) else { return Ok(false) };
+    let sections = sections::of_entry(db, log.log, entry.seq)?;
+    let commitments: Vec<_> = sections.into_iter().map(|section| section.commitment).collect();
+    Ok(commitments.len() == header.n as usize
+        && sections_root(&commitments) == header.sections_root)
+}
+
+/// What is signed decides: if the headers come to the signed root, all else is made from them.
+fn settle_log(
+    db: &Connection,
+    state: &WriterState,
+    checking: &mut Checking,
+    log: &Log,
+    frontier: &Frontier,
+    (hashes, nodes): (Vec<(u64, larder_types::EntryHash)>, Vec<Node>),
+) -> Result<()> {
+    if frontier.size() == 0 && log.frontier.size() == 0 {
+        return Ok(());
+    }
+    let space = state.shared.id;
+    let is_signed = |size: u64, root: Hash, device: DeviceId| -> Result<bool> {
+        let Some(last) = transactions::last_of(db, log.log)? else { return Ok(false) };
+        let checkpoint = larder_log::checkpoint::Checkpoint { space, device, size, root };
+        Ok(last.last_seq == size && checkpoint.verify(&last.signature).is_ok())
+    };
+    if !is_signed(frontier.size(), frontier.root(), log.device)? {
+        let what = "its headers do not come to the root that its device signed";
+        let finding = checking.found(CheckedPart::Log, what);
+        (finding.device, finding.outcome) = (Some(log.device), Outcome::Lost);
+        return Ok(());
+    }
+    if hashes.is_empty() && nodes.is_empty() && *frontier == log.frontier {
+        return Ok(());
+    }
+    if checking.repair {
+        for (seq, hash) in &hashes {
+            entries::set_hash(db, log.log, *seq, hash)?;
+        }
+        for node in &nodes {
+            logs::set_node(db, log.log, node)?;
+        }
+        logs::set_frontier(db, log.log, frontier)?;
+    }
+    let what = format!(
+        "{} leaves and {} nodes of its tree, or its end, are not those of its headers",
+        hashes.len(),
+        nodes.len()
+    );
+    checking.found(CheckedPart::Log, what).device = Some(log.device);
+    Ok(())
+}
+
+/// Some sections behind `after`. Returns the last of them, if there were any.
+pub(super) fn check_sections(
+    db: &Connection,
+    state: &WriterState,
+    checking: &mut Checking,
+    after: i64,
+) -> Result<Option<i64>> {
+    let page = sections::page(db, after, STEP)?;
+    let last = page.last().map(|section| section.section);
+    for section in page {
+        checking.report.sections += 1;
+        check_section(db, state, checking, &section)?;
+    }
+    Ok(last)
+}
+
+fn check_section(
+    db: &Connection,
+    state: &WriterState,
+    checking: &mut Checking,
+    section: &Section,
+) -> Result<()> {
+    let place = section.place;
+    let device = logs::by_number(db, place.log)?.device;
+    let opened = match open(db, state, section) {
+        Ok(Judged::Opened(opened)) => opened,
+        Ok(Judged::Nothing) => return Ok(()),
+        Ok(Judged::Damaged) | Err(_) => {
+            if checking.repair {
+                sections::set_payload(db, place, &Payload::Missing)?;
+                sections::settle(db, place, sections::State::Missing, None)?;
+            }
+            let repair = checking.repair;
+            let what = format!("the bytes of section {} are damaged", place.index);
+            let finding = checking.found(CheckedPart::Section, what);
+            (finding.device, finding.seq) = (Some(device), Some(place.seq));
+            finding.outcome = if repair { Outcome::Wanted } else { Outcome::Fetchable };
+            return Ok(());
+        }
+    };
+    let told = about(&opened);
+    // Of what never counted nothing is noted, and what has not been opened has nothing noted yet.
+    let is_noted = match section.state {
+        sections::State::Missing | sections::State::Waiting => true,
+        sections::State::Void => section.about.is_none_or(|noted| noted == told),
+        _ => section.about == Some(told),
+    };
+    if !is_noted {
+        if checking.repair {
+            sections::settle(db, place, section.state, Some(&told))?;
+        }
+        let what = format!("what is noted of section {} is not what it says", place.index);
+        let finding = checking.found(CheckedPart::Section, what);
+        (finding.device, finding.seq) = (Some(device), Some(place.seq));
+        finding.object = told.object;
+    }
+    Ok(())
+}
+
+/// Whether a section counts by the rules on its entry: the entry opens no epoch, and the bodies up
+/// to this one are no more than an entry may hold.
+pub(super) fn counts(db: &Connection, state: &WriterState, section: &Section) -> Result<bool> {
+    let place = section.place;
+    let mut bytes = 0_usize;
+    for other in sections::of_entry(db, place.log, place.seq)? {
+        let Judged::Opened(opened) = open(db, state, &other)? else { continue };
+        if let Ok(Some(Act::Epoch(_))) = Act::read(other.commitment.class, &opened) {
+            return Ok(false);
+        }
+        if other.commitment.class == Class::Data as u8 && other.place.index <= place.index {
+            bytes = bytes.saturating_add(opened.body.len());
+        }
+    }
+    Ok(bytes <= ENTRY_OPENED_BYTES_MAX)
+}
+
+pub(super) enum Judged {
+    Opened(Box<Opened>),
+    /// There are no bytes, or no secret for them, or they are what was committed to and void.
+    Nothing,
+    /// They are not what was committed to.
+    Damaged,
+}
+
+/// Opens a section as far as it can be.
+pub(super) fn open(db: &Connection, state: &WriterState, section: &Section) -> Result<Judged> {
+    let (place, commitment) = (section.place, &section.commitment);
+    match sections::payload(db, place)? {
+        Payload::Missing => Ok(Judged::Nothing),
+        Payload::Opened(bytes) => Ok(match larder_log::unpack(&bytes) {
+            Ok(opened) if opened.matches(commitment) => Judged::Opened(Box::new(opened)),
+            _ => Judged::Damaged,
+        }),
+        Payload::Sealed(sealed) if !commitment.is_of(&sealed) => Ok(Judged::Damaged),
+        Payload::Sealed(sealed) => {
+            let entry = entries::find(db, place.log, place.seq)?;
+            let header = entry.and_then(|entry| Header::decode(&entry.header).ok());
+            let missing = || Error::Corrupt("a section's entry is missing".into());
+            let header = header.ok_or_else(missing)?;
+            Ok(match state.keyring.open(&header, place.index, commitment, &sealed) {
+                Opening::Opened(opened) => Judged::Opened(opened),
+                Opening::NoSecret | Opening::Void => Judged::Nothing,
+            })
+        }
+    }
+}

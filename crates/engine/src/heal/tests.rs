@@ -1,0 +1,272 @@
+//! Damage that is really done to the tables below, found and mended.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_types::{Entropy, Timestamp};
+use serde_json::json;
+
+use super::*;
+use crate::durability_tests::{Counter, copy};
+use crate::{
+    Access, ChangeKind, Environment, Mode, Profile, ProfileOptions, Query, Reason, Secret, Space,
+    UnitOfWork, Unlock,
+};
+
+struct World(AtomicU64);
+
+impl Environment for World {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed) % 1000)
+    }
+
+    fn entropy(&self) -> Box<dyn Entropy> {
+        Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
+    }
+}
+
+struct Device {
+    _profile: Profile,
+    space: Space,
+    writer: SpaceWriter,
+}
+
+fn world() -> Arc<World> {
+    Arc::new(World(AtomicU64::new(1)))
+}
+
+fn unlock() -> Unlock {
+    Unlock::Key(Secret::new([7; 32]))
+}
+
+fn object(n: u8) -> ObjectId {
+    ObjectId::new([n; 16])
+}
+
+impl Device {
+    /// With documents that were created, edited and deleted.
+    fn full(dir: &Path) -> Self {
+        let profile = Profile::create(world(), dir, &unlock(), ProfileOptions::default()).unwrap();
+        let (space, writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+        let mut device = Self { _profile: profile, space, writer };
+        for n in 1..=6 {
+            device.put(n, &json!({"title": format!("number {n}"), "text": "salt\nand pepper"}));
+        }
+        for n in [2, 3] {
+            device.put(n, &json!({"title": "changed", "text": "salt\nand vinegar"}));
+        }
+        for n in [3, 4] {
+            device.commit(|unit| unit.delete(object(n)));
+        }
+        let vector = vec![1.0, 2.0];
+        device.commit(|unit| unit.vector(object(1), vector));
+        device.index();
+        device
+    }
+
+    fn open(dir: &Path) -> Self {
+        let options = ProfileOptions::default();
+        let profile = Profile::open(world(), dir, &unlock(), Access::ReadWrite, options).unwrap();
+        let (space, writer) = profile.open_space(&"personal:me".parse().unwrap()).unwrap();
+        Self { _profile: profile, space, writer: writer.unwrap() }
+    }
+
+    fn commit(&mut self, fill: impl FnOnce(&mut UnitOfWork)) {
+        let mut unit = UnitOfWork::new();
+        fill(&mut unit);
+        self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    }
+
+    fn put(&mut self, n: u8, value: &serde_json::Value) {
+        self.commit(|unit| unit.put("notes", object(n), value).unwrap());
+    }
+
+    fn index(&mut self) {
+        while self.writer.index(8).unwrap() > 0 {}
+    }
+
+    fn damage(&mut self, sql: &str) {
+        let db = self.writer.connection().unwrap();
+        let changed = self.writer.write(db, |tx, state| {
+            state.cache.clear();
+            Ok(tx.execute(sql, []).unwrap())
+        });
+        assert!(changed.unwrap() > 0, "{sql} changed nothing");
+    }
+
+    fn check(&mut self, repair: bool) -> CheckReport {
+        let mut checking = Checking::new(repair);
+        while !self.writer.check_step(&mut checking).unwrap() {}
+        checking.into_report()
+    }
+
+    /// What an app can see.
+    fn seen(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let found = |query| {
+            let found = self.space.search(&query).unwrap().into_iter();
+            found.map(|found| found.document.object).collect::<std::collections::BTreeSet<_>>()
+        };
+        let history = (1..=6).map(|n| self.space.history(&object(n)).unwrap().len());
+        (
+            self.space.digest().unwrap(),
+            found(Query::text("vinegar")),
+            found(Query::text("pepper")),
+            found(Query::similar("number")),
+            history.collect::<Vec<_>>(),
+        )
+    }
+}
+
+/// Statements that damage what is made from the log, the part that is found to be damaged, and
+/// whether readers see it.
+const DERIVED: &[(&str, CheckedPart)] = &[
+    ("UPDATE documents SET json = '{}' WHERE object = zeroblob(0) OR document = 1", DOCUMENT),
+    ("UPDATE documents SET json = '{\"title\":\"changed\"}' WHERE document = 2", DOCUMENT),
+    ("UPDATE documents SET json = '[1]' WHERE document = 2", DOCUMENT),
+    ("UPDATE documents SET automerge = zeroblob(100) WHERE automerge IS NOT NULL", DOCUMENT),
+    ("UPDATE documents SET heads = x'80' WHERE automerge IS NOT NULL", DOCUMENT),
+    ("UPDATE documents SET collection = 'other' WHERE document = 5", DOCUMENT),
+    ("UPDATE documents SET generation = zeroblob(32) WHERE document = 1", DOCUMENT),
+    ("UPDATE documents SET created_seq = 1 WHERE document = 5", DOCUMENT),
+    (
+        "UPDATE documents SET object = x'09090909090909090909090909090909' WHERE document = 5",
+        DOCUMENT,
+    ),
+    ("DELETE FROM documents WHERE document = 1", DOCUMENT),
+    ("DELETE FROM documents", DOCUMENT),
+    ("DELETE FROM tombstones", DOCUMENT),
+    ("UPDATE tombstones SET seq = 1 WHERE object = x'03030303030303030303030303030303'", DOCUMENT),
+    (
+        "INSERT INTO tombstones SELECT x'01010101010101010101010101010101', collection, clock_wall,
+             clock_count, device, seq, idx FROM tombstones LIMIT 1",
+        DOCUMENT,
+    ),
+    ("INSERT INTO copies VALUES (x'01010101010101010101010101010101', 0, zeroblob(16))", DOCUMENT),
+    ("UPDATE sections SET object = zeroblob(16) WHERE kind = 2", SECTION),
+    ("UPDATE sections SET kind = 2 WHERE kind = 3", SECTION),
+    ("UPDATE sections SET clock_wall = 5 WHERE kind = 1", SECTION),
+    ("DELETE FROM search_text_docsize WHERE id = 1", CheckedPart::Search),
+    ("DELETE FROM search_text_data WHERE id > 10", CheckedPart::Search),
+    ("DELETE FROM search_documents", CheckedPart::Search),
+    ("UPDATE search_documents SET digest = zeroblob(32) WHERE document = 1", CheckedPart::Search),
+    ("DELETE FROM search_vectors_hashed_char_ngrams_v1 WHERE document = 1", CheckedPart::Search),
+    ("UPDATE entries SET hash = zeroblob(32) WHERE seq = 3", CheckedPart::Log),
+    ("UPDATE nodes SET hash = zeroblob(32) WHERE level = 1 AND idx = 1", CheckedPart::Log),
+    ("DELETE FROM nodes", CheckedPart::Log),
+];
+const DOCUMENT: CheckedPart = CheckedPart::Document;
+const SECTION: CheckedPart = CheckedPart::Section;
+
+#[test]
+fn what_follows_from_the_log_is_found_to_be_wrong_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = Device::full(dir.path());
+    let report = whole.check(false);
+    assert_eq!(report.findings, [], "nothing is wrong yet");
+    assert_eq!((report.objects, report.objects_not_judged), (6, 0));
+    let seen = whole.seen();
+    whole.writer.close().unwrap();
+    drop(whole);
+    for (sql, part) in DERIVED {
+        let broken = tempfile::tempdir().unwrap();
+        copy(dir.path(), broken.path());
+        let mut device = Device::open(broken.path());
+        device.damage(sql);
+        let report = device.check(false);
+        assert!(report.findings.iter().any(|found| found.part == *part), "{sql}: {report:#?}");
+        assert!(report.findings.iter().all(|f| f.outcome == Outcome::Mendable), "{sql}");
+        let again = device.check(false);
+        assert_eq!(again.findings, report.findings, "{sql}: a check alone changes nothing");
+
+        let place = device.space.changes_end().unwrap();
+        let mended = device.check(true);
+        assert!(mended.is_whole() && !mended.findings.is_empty(), "{sql}: {mended:#?}");
+        device.index();
+        assert_eq!(device.check(false).findings, [], "{sql}");
+        assert_eq!(device.seen(), seen, "{sql}");
+        // What an app brought itself is in no log: it stays as long as its document's row did.
+        let vectors = device.space.search(&Query::vector(vec![1.0, 2.0])).unwrap().len();
+        assert_eq!(vectors, usize::from(!sql.starts_with("DELETE FROM documents")), "{sql}");
+        if *part == DOCUMENT {
+            let changes = device.space.changes(&place, 100).unwrap().changes;
+            assert!(!changes.is_empty(), "{sql}: an app has to read again");
+            assert!(changes.iter().all(|change| change.kind == ChangeKind::Reread));
+        }
+        // And it goes on from there.
+        device.put(1, &json!({"title": "after"}));
+        device.put(9, &json!({"title": "new"}));
+        device.index();
+        assert_eq!(device.check(false).findings, [], "{sql}");
+    }
+}
+
+#[test]
+fn bytes_that_were_signed_are_not_made_up_but_wanted_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.space.digest().unwrap();
+    device
+        .damage("UPDATE sections SET sealed = zeroblob(length(sealed)) WHERE kind = 1 AND seq = 3");
+    let found = device.check(false);
+    assert_eq!(found.findings.len(), 1, "{found:#?}");
+    assert_eq!(found.findings[0].outcome, Outcome::Fetchable);
+    assert_eq!(found.findings[0].device, Some(device.space.device()));
+    let mended = device.check(true);
+    assert_eq!(mended.findings[0].outcome, Outcome::Wanted);
+    assert!(!mended.is_whole());
+    assert!(mended.objects_not_judged > 0);
+    assert_eq!(device.space.digest().unwrap(), seen, "what was made of them stays");
+    let state = device.space.state().unwrap();
+    assert_eq!(
+        (state.mode, state.reasons),
+        (Mode::Degraded, vec![Reason::BytesMissing { sections: 1 }])
+    );
+}
+
+#[test]
+fn what_nobody_can_make_again_is_said_to_be_lost() {
+    for sql in [
+        "UPDATE entries SET header = zeroblob(200) WHERE seq = 3",
+        "UPDATE transactions SET signature = zeroblob(64)",
+        "UPDATE sections SET commitment =
+             (SELECT commitment FROM sections WHERE seq = 2) WHERE seq = 3",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut device = Device::full(dir.path());
+        device.damage(sql);
+        for repair in [false, true] {
+            let report = device.check(repair);
+            let lost = report.findings.iter().any(|found| found.outcome == Outcome::Lost);
+            assert!(lost && !report.is_whole(), "{sql}: {report:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_repair_that_is_cut_anywhere_can_be_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = Device::full(dir.path());
+    let seen = whole.seen();
+    for sql in ["DELETE FROM documents", "DELETE FROM tombstones", "DELETE FROM search_documents"] {
+        whole.damage(sql);
+    }
+    let mut cuts = 0;
+    let mut checking = Checking::new(true);
+    loop {
+        let is_done = whole.writer.check_step(&mut checking).unwrap();
+        // As a power cut leaves it: no writer was closed.
+        let cut = tempfile::tempdir().unwrap();
+        copy(dir.path(), cut.path());
+        let mut device = Device::open(cut.path());
+        device.check(true);
+        device.index();
+        assert_eq!(device.check(false).findings, []);
+        assert_eq!(device.seen(), seen);
+        cuts += 1;
+        if is_done {
+            break;
+        }
+    }
+    assert!(cuts > 5, "{cuts}");
+}
