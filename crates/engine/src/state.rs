@@ -73,6 +73,7 @@ pub(crate) struct Mark {
     frontier: Frontier,
     clock: Clock,
     named: BTreeMap<DeviceId, u64>,
+    completed: usize,
 }
 
 impl State {
@@ -114,6 +115,9 @@ impl State {
 
     /// Writes what is not in the tables anyway.
     pub(crate) fn save(&self, db: &Connection) -> Result<()> {
+        if self.frontier.size() != self.signed {
+            return Err(Error::Internal("entries were appended and not signed".into()));
+        }
         let kept = Kept { clock: Some(self.clock), named: self.named.clone() };
         Ok(set_value(db, STATE, &canonical::encode(&kept))?)
     }
@@ -137,12 +141,12 @@ impl State {
 
     pub(crate) fn mark(&self) -> Mark {
         let (frontier, clock, named) = (self.frontier.clone(), self.clock, self.named.clone());
-        Mark { frontier, clock, named }
+        Mark { frontier, clock, named, completed: self.recent.completed.len() }
     }
 
     pub(crate) fn return_to(&mut self, mark: Mark) {
         (self.frontier, self.clock, self.named) = (mark.frontier, mark.clock, mark.named);
-        self.recent = Recent::new(&self.frontier);
+        self.recent.return_to(&self.frontier, mark.completed);
         self.cache.clear();
     }
 
@@ -204,19 +208,19 @@ impl State {
             sections: &sections,
         };
         entries::insert(db, self.log, &new)?;
-        let mut frontier = self.frontier.clone();
-        let mut nodes = Vec::new();
-        frontier.append(entry.hash.into(), &mut |node| nodes.push(node));
-        logs::advance(db, self.log, &frontier, &nodes)?;
-        self.recent.add(seq, entry.header_bytes, &nodes);
-        self.frontier = frontier;
+        let recent = &mut self.recent;
+        self.frontier.append(entry.hash.into(), &mut |node| recent.complete(node));
+        recent.headers.insert(seq, entry.header_bytes);
         Ok(Appended { seq, hash: entry.hash, sealed_bytes })
     }
 
-    /// Signs one checkpoint over all entries that no checkpoint covers yet.
+    /// Moves the own log's end behind all entries that no checkpoint covers yet, and signs one over
+    /// them.
     pub(crate) fn sign(&mut self, db: &Connection) -> Result<()> {
         let size = self.frontier.size();
         if size > self.signed {
+            logs::advance(db, self.log, &self.frontier, &self.recent.completed)?;
+            self.recent.completed.clear();
             let signature = self.checkpoint().sign(&self.shared.keys.signing);
             transactions::append(db, self.log, self.signed + 1, size, &signature)?;
             self.signed = size;
@@ -359,26 +363,35 @@ struct Recent {
     /// By level and index: the perfect subtrees at the end of the log before, and those completed
     /// since.
     nodes: HashMap<(u8, u64), Hash>,
+    /// Those completed since the last checkpoint, which are written with the next.
+    completed: Vec<Node>,
     /// Of the newest checkpoint, once there is one over these entries.
     signature: Option<[u8; 64]>,
 }
 
 impl Recent {
     fn new(frontier: &Frontier) -> Self {
-        let mut recent = Self::default();
-        recent.add_nodes(frontier.peaks());
-        recent
+        let nodes = frontier.peaks().map(by_place).collect();
+        Self { nodes, ..Self::default() }
     }
 
-    fn add(&mut self, seq: u64, header: Vec<u8>, nodes: &[Node]) {
-        self.headers.insert(seq, header);
-        self.add_nodes(nodes.iter().copied());
+    fn complete(&mut self, node: Node) {
+        self.nodes.extend([by_place(node)]);
+        self.completed.push(node);
         self.signature = None;
     }
 
-    fn add_nodes(&mut self, nodes: impl IntoIterator<Item = Node>) {
-        self.nodes.extend(nodes.into_iter().map(|node| ((node.level, node.index), node.hash)));
+    /// A unit failed: of its nodes none was completed.
+    fn return_to(&mut self, frontier: &Frontier, completed: usize) {
+        for node in self.completed.drain(completed.min(self.completed.len())..) {
+            self.nodes.remove(&(node.level, node.index));
+        }
+        self.headers.retain(|seq, _| *seq <= frontier.size());
     }
+}
+
+fn by_place(node: Node) -> ((u8, u64), Hash) {
+    ((node.level, node.index), node.hash)
 }
 
 /// The own log's tree, of which the newest nodes are at hand.

@@ -269,6 +269,38 @@ fn a_unit_is_all_or_nothing_and_others_in_its_transaction_stand() {
     assert_eq!(a.search(&Query::text("nothing")).len(), 0);
 }
 
+// A unit may fail when its entry was appended already, and then the tree that the receipts of the
+// others are made from must not have a leaf of it.
+#[test]
+fn receipts_of_a_group_are_those_read_later_whichever_of_its_units_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let unit = |n: u8, dimensions: usize| {
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", object(n), &json!({"n": n})).unwrap();
+        unit.vector(object(n), vec![1.0; dimensions]);
+        unit
+    };
+    let mut n = 0;
+    for fails in ["", "f", ".f", "f..f.", "..ff.f...", "ffff", ".....f"] {
+        let dimensions = |mark| if mark == 'f' { 3 } else { 2 };
+        let units: Vec<UnitOfWork> = std::iter::once('.')
+            .chain(fails.chars())
+            .map(|mark| {
+                n += 1;
+                unit(n, dimensions(mark))
+            })
+            .collect();
+        let results = a.writer.commit(&mut units.into_iter());
+        for (result, mark) in results.into_iter().zip(std::iter::once('.').chain(fails.chars())) {
+            assert_eq!(result.is_err(), mark == 'f', "{result:?}");
+            let Ok(receipt) = result else { continue };
+            let header = receipt.verify().unwrap();
+            assert_eq!(a.space.receipt(&header.device, header.seq).unwrap(), receipt);
+        }
+    }
+}
+
 #[test]
 fn idempotency_expected_heads_and_collections_are_held_to() {
     let dir = tempfile::tempdir().unwrap();
