@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::writes::milliseconds;
 use crate::{block_on, idle, live, plain, raw, texts, transfer, writes};
 
 /// Who does the work.
@@ -271,7 +272,10 @@ pub(crate) fn measure(workload: &str, side: Side, bench: &Bench) -> Result<Metri
     let workload =
         ALL.iter().find(|w| w.name == workload).with_context(|| format!("no {workload}"))?;
     fs::create_dir_all(&bench.dir)?;
-    (workload.run)(side, bench)
+    let mut measured = (workload.run)(side, bench)?;
+    // Of this process as a whole, to tell work from waiting where other work ran beside it.
+    measured.entry("cpu_ms".to_owned()).or_insert(milliseconds(peers_side::cpu()));
+    Ok(measured)
 }
 
 /// What `metrics` are, by name.
