@@ -108,7 +108,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Each file becomes a document in the collection `files`: .md, .txt and .json
 as what they hold, images and PDFs by the name of a blob. Each line of a .jsonl file
-becomes one, too. Files that went from the folder stay in the space, unless --prune deletes their documents.
+becomes one, too. Files that went from the folder stay in the space, unless --prune deletes their
+documents.
 Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
 Ctrl-C finishes the unit at hand; the same command again completes the work.
 
