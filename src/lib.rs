@@ -73,6 +73,7 @@ mod connections;
 mod error;
 mod event;
 mod invitation;
+mod metrics;
 mod node;
 mod options;
 mod profile;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use larder_engine::Ack;
 use larder_types::{SpaceId, SpaceName, TransportId};
@@ -11,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 use crate::blobs::Traffic;
 use crate::connections::Network;
 use crate::error::{blocking, to_the_end};
+use crate::metrics;
 use crate::writer::Writer;
 use crate::{Error, Event, NetworkPolicy, Result};
 
@@ -179,8 +181,10 @@ impl Node {
         to_the_end(async move {
             let _one_at_a_time = node.opening.lock().await;
             node.check_open()?;
-            let blocked = Arc::clone(&node);
-            match blocking(move || work(&blocked)).await? {
+            let (blocked, begun) = (Arc::clone(&node), Instant::now());
+            let taken = blocking(move || work(&blocked)).await?;
+            metrics::opened("space", begun);
+            match taken {
                 Taken::Open(space) => Ok(space),
                 Taken::New(reader, writer) => {
                     let space = OpenSpace::start(reader, *writer, &node.channels)?;

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::connections;
 use crate::error::{blocking, to_the_end, told};
+use crate::metrics;
 use crate::node::{Channels, Node, OpenSpace};
 use crate::space::PAGE_BYTES;
 use crate::status::{Checked, PeerStatus, Status};
@@ -237,6 +238,7 @@ async fn open_engine(
     options: &ProfileOptions,
 ) -> Result<larder_engine::Profile> {
     let unlock = Arc::new(unlock);
+    let begun = Instant::now();
     let mut patience = InUse::TRIES;
     loop {
         let (dir, unlock, options) = (dir.to_owned(), Arc::clone(&unlock), options.clone());
@@ -245,7 +247,10 @@ async fn open_engine(
         });
         match opened.await {
             Err(error) if error.kind() == ErrorKind::InUse && patience > 0 => patience -= 1,
-            result => return result,
+            result => {
+                metrics::opened("profile", begun);
+                return result;
+            }
         }
         tokio::time::sleep(InUse::WAIT).await;
     }
@@ -347,6 +352,7 @@ impl Profile {
         for space in self.spaces().await? {
             spaces.push(space.status().await?);
         }
+        metrics::holds(&spaces);
         let node = self.node()?;
         let asked = Arc::clone(&node);
         let (known, key_created, purge_wished) = blocking(move || {

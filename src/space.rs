@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::error::{blocking, told};
+use crate::metrics::Reading;
 use crate::node::OpenSpace;
 use crate::profile::Handles;
 use crate::{Changes, Error, Receipt, Result, UnitOfWork};
@@ -110,6 +111,7 @@ impl Space {
         work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
     ) -> Result<T> {
         let reader = self.open().await?.reader.clone();
+        let _reading = Reading::begin();
         blocking(move || work(&reader).inspect_err(|error| reader.note_failure(error))).await
     }
 

@@ -18,6 +18,7 @@ use larder_types::limits::{
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::metrics;
 use crate::{Error, Event, Result};
 
 type Answer<T> = oneshot::Sender<larder_engine::Result<T>>;
@@ -150,7 +151,9 @@ impl Writer {
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T> {
         let (answer, wait) = oneshot::channel();
+        let begun = Instant::now();
         self.jobs.send(job(answer)).await.map_err(|_| Error::Closed)?;
+        metrics::placed(begun);
         self.worker.unpark();
         Ok(wait.await.map_err(|_| Error::Closed)??)
     }
@@ -213,6 +216,7 @@ impl Worker {
             {
                 self.waiting.push_back(job);
             }
+            metrics::waiting(self.waiting.len());
             if !self.step() {
                 return;
             }
@@ -264,14 +268,22 @@ impl Worker {
         // An asker that gave up no longer cares for the answer.
         match waiting.pop_front() {
             Some(Job::Commit(unit, answer)) => {
-                let (answers, results) = commit_group(writer, *unit, answer, waiting);
+                let begun = Instant::now();
+                let span = tracing::debug_span!("commit");
+                let (answers, results) =
+                    span.in_scope(|| commit_group(writer, *unit, answer, waiting));
+                metrics::committed(begun, results.len());
+                metrics::counted(writer.counted());
                 tick(results.iter().any(Result::is_ok));
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
                 }
             }
             Some(Job::Session(task, answer)) => {
+                let begun = Instant::now();
                 let done = writer.answer(task);
+                metrics::applied(begun);
+                metrics::counted(writer.counted());
                 tick(done.entries > 0);
                 let _ = answer.send(Ok(done.reply));
             }
@@ -305,7 +317,10 @@ impl Worker {
             Indexing::Later => self.writer.unindexed() > INDEX_BACKLOG_MAX,
         };
         if is_due && self.writer.unindexed() > 0 {
-            match self.writer.index(INDEX_DOCUMENTS_MAX) {
+            let begun = Instant::now();
+            let indexed = self.writer.index(INDEX_DOCUMENTS_MAX);
+            metrics::indexed(begun, self.writer.unindexed());
+            match indexed {
                 Ok(_) if self.writer.unindexed() == 0 => self.indexing = Indexing::Later,
                 Ok(_) => {}
                 Err(error) => {

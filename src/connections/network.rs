@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::Joined;
+use crate::metrics::Connected;
 use crate::node::Node;
 
 /// Of a profile.
@@ -124,6 +125,7 @@ impl Network {
 pub(super) struct Registered {
     node: Arc<Node>,
     number: u64,
+    _counted: Connected,
 }
 
 impl Registered {
@@ -150,7 +152,7 @@ impl Registered {
                 }
             }
         });
-        Self { node: Arc::clone(node), number }
+        Self { node: Arc::clone(node), number, _counted: Connected::begin() }
     }
 }
 

@@ -15,9 +15,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument;
 
 use super::talk::Pass;
 use crate::error::blocking;
+use crate::metrics;
 use crate::node::{Node, OpenSpace};
 use crate::system::OsEntropy;
 use crate::{Error, Event, Result, SpaceReport};
@@ -34,9 +36,13 @@ pub(super) async fn run(
 ) -> Result<SpaceReport> {
     let name = space.reader.name().clone();
     let mut driver = Driver::new(Arc::clone(&node), space, peer, stream, pass, settled);
-    let result = match driver.drive().await {
-        Ok(()) => driver.finish().await,
-        Err(error) => Err(error),
+    let span = tracing::debug_span!("session", number = driver.number);
+    let result = match driver.drive().instrument(span.clone()).await {
+        Ok(()) => driver.finish().instrument(span).await,
+        Err(error) => {
+            metrics::session_ended("Cut", &peer, &driver.report);
+            Err(error)
+        }
     };
     if let Err(error) = &result
         && !node.is_stopped()
@@ -266,6 +272,9 @@ impl Driver {
         let (space, peer) = (self.space.reader.name().clone(), self.peer);
         match event {
             SessionEvent::CaughtUp => {
+                if !std::mem::replace(&mut self.report.caught_up, true) {
+                    metrics::caught_up(self.begun);
+                }
                 self.settled.send_replace(true);
                 self.node.tell(Event::CaughtUp { space, peer });
                 if self.pass != Pass::Live {
@@ -319,8 +328,9 @@ impl Driver {
 
     /// Ends the stream in order.
     async fn finish(self) -> Result<SpaceReport> {
-        let Self { mut receiver, frames, mut sending, mut report, closed, session, pass, .. } =
-            self;
+        let Self {
+            mut receiver, frames, mut sending, mut report, closed, session, pass, peer, ..
+        } = self;
         report.caught_up = session.is_caught_up();
         (report.left_in, report.left_out) = session.left();
         drop(frames);
@@ -344,6 +354,7 @@ impl Driver {
         }
         report.bytes_in = receiver.bytes_received();
         let Closed { code, message, by_peer } = closed;
+        metrics::session_ended(&format!("{code:?}"), &peer, &report);
         match code {
             CloseCode::Done => Ok(report),
             // This profile is being closed: that is nobody's failure.

@@ -13,10 +13,12 @@ use larder_types::{CloseCode, SpaceId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::network::Registered;
 use super::{blobs, session};
 use crate::error::blocking;
+use crate::metrics;
 use crate::node::Node;
 use crate::system::OsEntropy;
 use crate::{Error, Event, Result, SpaceReport};
@@ -45,6 +47,16 @@ struct Sessions {
 
 /// Talks until all sessions have ended. What each moved, or why the first that failed did.
 pub(super) async fn talk(
+    node: &Arc<Node>,
+    connection: &Connection,
+    side: Side,
+    pass: Pass,
+) -> Result<Vec<SpaceReport>> {
+    let span = tracing::debug_span!("talk", peer = metrics::peer(&connection.peer()), ?side);
+    converse(node, connection, side, pass).instrument(span).await
+}
+
+async fn converse(
     node: &Arc<Node>,
     connection: &Connection,
     side: Side,

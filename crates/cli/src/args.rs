@@ -209,7 +209,7 @@ Example:
     /// Show this profile, its spaces, peers, and what they hold
     #[command(after_help = "Example:
   larder status --json")]
-    Status,
+    Status(Status),
     /// Read everything in the profile, check it against what was signed, and mend what can be
     #[command(
         after_help = "Without --repair nothing is changed. With it, what follows from the log
@@ -509,6 +509,13 @@ pub(crate) enum AuditCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print what `larder serve` has measured so far, in Prometheus' text format, instead
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) metrics: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The space
     pub(crate) space: SpaceName,
@@ -613,6 +620,7 @@ mod tests {
             "search shared:household text --by words --limit 3",
             "status --profile /tmp/p",
             "check --repair",
+            "status --metrics",
             "receipts shared:household --export out",
             "audit verify out",
             "export shared:household out --force",

@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod home;
 mod interrupt;
+mod metrics;
 mod output;
 #[cfg(unix)]
 mod socket;

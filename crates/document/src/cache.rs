@@ -13,6 +13,8 @@ pub struct Cache {
     budget_bytes: usize,
     used_bytes: usize,
     clock: u64,
+    hits: u64,
+    misses: u64,
     entries: HashMap<ObjectId, Entry>,
     by_use: BTreeMap<u64, ObjectId>,
 }
@@ -31,6 +33,8 @@ impl Cache {
             budget_bytes,
             used_bytes: 0,
             clock: 0,
+            hits: 0,
+            misses: 0,
             entries: HashMap::new(),
             by_use: BTreeMap::new(),
         }
@@ -68,7 +72,11 @@ impl Cache {
 
     /// A copy of the document, if it is there.
     pub fn get(&mut self, object: &ObjectId) -> Option<Document> {
-        let entry = self.entries.get_mut(object)?;
+        let Some(entry) = self.entries.get_mut(object) else {
+            self.misses += 1;
+            return None;
+        };
+        self.hits += 1;
         self.by_use.remove(&entry.used);
         self.clock += 1;
         entry.used = self.clock;
@@ -101,7 +109,14 @@ impl Cache {
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
-        *self = Self::new(self.budget_bytes);
+        let (hits, misses) = (self.hits, self.misses);
+        *self = Self { hits, misses, ..Self::new(self.budget_bytes) };
+    }
+
+    /// How often a document was there when it was asked for, and how often not, since this was
+    /// asked.
+    pub fn uses(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.hits), std::mem::take(&mut self.misses))
     }
 
     /// About how much memory the documents take.

@@ -209,6 +209,8 @@ impl WriterState {
             self.check_author(header)?;
         }
         let taken: Vec<Taken<'_>> = taken.into_iter().flatten().collect();
+        let void = taken.iter().filter(|taken| taken.state == sections::State::Void);
+        self.void_sections += void.count() as u64;
         let sections: Vec<NewSection<'_>> = entry
             .commitments
             .iter()

@@ -71,7 +71,7 @@ pub use larder_document::{
 pub use larder_log::ack::Ack;
 pub use larder_log::act::Enrolment;
 pub use larder_log::{Batch, Receipt, entry_hash};
-pub use larder_pages::{Error as PagesError, Files, Held, Lock, SystemFiles};
+pub use larder_pages::{Error as PagesError, Files, Held, Lock, SystemFiles, syncs};
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
 pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
@@ -86,4 +86,4 @@ pub use rekey::Rekey;
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
 pub use unit::{Base, UnitOfWork};
-pub use writer::SpaceWriter;
+pub use writer::{Counted, SpaceWriter};

@@ -54,6 +54,8 @@ pub(crate) struct State {
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
     pub(crate) cache: Cache,
+    /// Of peers, since somebody asked.
+    pub(crate) void_sections: u64,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The last waiting section that was tried again; 0 before the first.
@@ -104,6 +106,7 @@ impl State {
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
+            void_sections: 0,
             queue: Queue::load(db)?,
             retried: 0,
             named: kept.named,

@@ -45,6 +45,17 @@ impl End {
     }
 }
 
+/// What a writer has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Histories of documents that were found in memory.
+    pub cache_hits: u64,
+    /// Those that were not.
+    pub cache_misses: u64,
+    /// Sections of peers that were void when they came.
+    pub void_sections: u64,
+}
+
 impl std::fmt::Debug for SpaceWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SpaceWriter").field("space", &self.shared.name).finish_non_exhaustive()
@@ -67,6 +78,13 @@ impl SpaceWriter {
 
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What was counted since the last time that this was asked.
+    pub fn counted(&mut self) -> Counted {
+        let (cache_hits, cache_misses) = self.state.cache.uses();
+        let void_sections = std::mem::take(&mut self.state.void_sections);
+        Counted { cache_hits, cache_misses, void_sections }
     }
 
     /// The reading side.

@@ -36,5 +36,6 @@ mod wal_file;
 pub use copying::{Copied, Copying};
 pub use error::{Error, Result};
 pub use files::{Files, Held, Lock, SystemFiles};
+pub use lower::syncs;
 pub use vectors::load_vectors;
 pub use vfs::{OpenMode, Vfs, WeakVfs, open_in_memory};

@@ -8,10 +8,19 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::ffi;
 
 use crate::code::Code;
+
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How many files this process has asked the operating system to sync, of databases and of their
+/// write-ahead logs.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
+}
 
 /// A VFS that was registered before ours.
 #[derive(Clone, Copy)]
@@ -250,6 +259,7 @@ impl LowerFile {
 
     pub(crate) fn sync(&mut self, flags: c_int) -> Result<(), Code> {
         let function = self.methods().and_then(|m| m.xSync).ok_or(Code::IOERR)?;
+        SYNCS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the file is open.
         Code::check(unsafe { function(self.pointer(), flags) })
     }

@@ -64,7 +64,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Init(args) => profile::init(call, args).await,
         Command::Space(SpaceCommand::Create { space }) => profile::create(call, space).await,
         Command::Space(SpaceCommand::List) => profile::list(call).await,
-        Command::Status => profile::status(call).await,
+        Command::Status(args) => profile::status(call, args).await,
         Command::Blob(command) => blob::run(call, command).await,
         Command::Check(args) => check::run(call, args).await,
         Command::Import(args) => import::run(call, args).await,

@@ -11,6 +11,7 @@ use crate::args::{Invite, Join, Place, Serve, Sync};
 use crate::commands::profile::short;
 use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::Call;
+use crate::metrics;
 use crate::output::{Output, bytes, counted, printable};
 #[cfg(unix)]
 use crate::socket::Server;
@@ -202,6 +203,7 @@ fn sentence(spaces: &[SpaceReport]) -> String {
 pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit> {
     let out = call.out;
     let stop = &call.stop;
+    metrics::keep();
     let profile = call.open().await?;
     let mut events = profile.events();
     let address = profile.listen(args.listen).await?;

@@ -5,9 +5,10 @@ use larder::{
 };
 use serde_json::json;
 
-use crate::args::Init;
-use crate::exit::Exit;
+use crate::args::{self, Init};
+use crate::exit::{Exit, Failure};
 use crate::home::{Call, host_name};
+use crate::metrics;
 use crate::output::{Table, bytes, count, printable};
 
 pub(crate) async fn init(call: &Call<'_>, args: &Init) -> anyhow::Result<Exit> {
@@ -68,10 +69,18 @@ pub(crate) fn short(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
-pub(crate) async fn status(call: &Call<'_>) -> anyhow::Result<Exit> {
+pub(crate) async fn status(call: &Call<'_>, args: &args::Status) -> anyhow::Result<Exit> {
     let out = call.out;
+    if args.metrics && !call.is_served() {
+        let message = "nothing is measured but by `larder serve`: start it, and ask again";
+        return Err(Failure::error(Exit::Failed, message));
+    }
     let profile = call.open().await?;
     let status = profile.status().await?;
+    if args.metrics {
+        out.write(metrics::text().as_bytes())?;
+        return Ok(Exit::Done);
+    }
     out.json(&status)?;
     if !out.is_json() {
         out.write(describe(&status).as_bytes())?;

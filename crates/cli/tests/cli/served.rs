@@ -1,5 +1,6 @@
 //! Commands while another process serves the profile.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -165,6 +166,44 @@ fn a_path_longer_than_a_socket_address_is_served() {
     if cfg!(target_os = "linux") {
         assert!(known.code(0).lines()[0]["listening"].is_string());
     }
+    stop(serving);
+}
+
+/// What two devices at work measure is what the page about it says, name by name; and nothing of
+/// what they hold is in it.
+#[test]
+fn every_metric_is_documented_and_every_documented_one_appears() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair(&first, &second);
+    let (serving, address) = serve(&first);
+    first.run(["status", "--metrics", "--json"]).code(2);
+    second.run(["status", "--metrics"]).code(1).says("larder serve");
+    first.file("notes/soup.md", "a secret soup\n");
+    let import = || first.run(["import", SPACE, first.path("notes").to_str().unwrap()]).code(0);
+    import();
+    first.file("notes/soup.md", "another secret soup\n");
+    import();
+    first.run(["search", SPACE, "soup"]).code(0);
+    let put = |value: &str| second.run_with(value, ["put", SPACE, "notes", "--file", "-"]).code(0);
+    put("{\"title\": \"Milk\"}");
+    second.run(["sync", "--with", &address]).code(0);
+    let text = first.run(["status", "--metrics"]).code(0).out;
+    assert!(!text.contains("soup") && !text.contains("laptop") && !text.contains("household"));
+
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/METRICS.md");
+    let page = fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let documented: BTreeMap<&str, bool> =
+        rows.map(|(name, rest)| (name, rest.starts_with("histogram"))).collect();
+    let measured: BTreeSet<&str> = text
+        .lines()
+        .map(|line| {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let stem = name.strip_suffix("_sum").or_else(|| name.strip_suffix("_count"));
+            stem.filter(|stem| documented.get(stem) == Some(&true)).unwrap_or(name)
+        })
+        .collect();
+    assert_eq!(measured, documented.keys().copied().collect());
     stop(serving);
 }
 
