@@ -212,7 +212,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::WrongPassphrase => ErrorKind::WrongPassphrase,
         E::Invitation(_) => ErrorKind::Invitation,
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
-        E::NotFound(_) => ErrorKind::NotFound,
+        E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,
         E::BlobNotHere { .. } => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,

@@ -310,7 +310,12 @@ impl Driver {
 
     /// What this device just acknowledged or learnt goes to the space's other sessions.
     fn share_acks(&self, reply: &Reply) {
-        let (Reply::Applied { acks, .. } | Reply::AcksStored { new: acks }) = reply else { return };
+        let (Reply::Applied { acks, .. }
+        | Reply::Supplied { acks, .. }
+        | Reply::AcksStored { new: acks }) = reply
+        else {
+            return;
+        };
         if !acks.is_empty() {
             // Fails only if there is no session, and this is one.
             let _ = self.space.acks.send((self.number, acks.clone()));
@@ -367,10 +372,13 @@ impl Driver {
 /// Asks storage.
 async fn answer(space: Arc<OpenSpace>, peer: TransportId, request: Request) -> Reply {
     let result = async {
-        let reads = !matches!(request, Request::Apply { .. } | Request::StoreAcks { .. });
+        let writes = matches!(
+            request,
+            Request::Apply { .. } | Request::StoreAcks { .. } | Request::TakeSupply { .. }
+        );
         let reader = space.reader.clone();
         let read = move || Ok(reader.answer(&peer, request));
-        let answer = if reads { blocking(read).await? } else { read()? };
+        let answer = if writes { read()? } else { blocking(read).await? };
         match answer {
             Answer::Reply(reply) => Ok(reply),
             Answer::Write(task) => space.writer()?.answer(task).await,

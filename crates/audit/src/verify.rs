@@ -446,6 +446,7 @@ fn kind_name(kind: u16) -> String {
         kind::GENESIS => "space founded".to_owned(),
         kind::ENROLMENT => "device enrolled".to_owned(),
         kind::EPOCH => "epoch opened".to_owned(),
+        kind::SNAPSHOT => "snapshot stated".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -75,6 +75,16 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     pub(crate) fn read(actor: Actor, bytes: &[u8]) -> Result<Self, VoidReason> {
+        let incoming = Self::of_anybody(bytes)?;
+        if actor.owns(incoming.change.actor_id()) {
+            Ok(incoming)
+        } else {
+            Err(VoidReason::WrongActor)
+        }
+    }
+
+    /// A change whose author is known to be entitled to it.
+    pub(crate) fn of_anybody(bytes: &[u8]) -> Result<Self, VoidReason> {
         chunk::check(bytes)?;
         let read = contained(|| {
             let change =
@@ -84,9 +94,7 @@ impl Incoming {
         });
         let incoming = read.unwrap_or(Err(VoidReason::Refused))?;
         let change = &incoming.change;
-        if !actor.owns(change.actor_id()) {
-            Err(VoidReason::WrongActor)
-        } else if change.raw_bytes() != bytes || change.len() != incoming.operations.len() {
+        if change.raw_bytes() != bytes || change.len() != incoming.operations.len() {
             Err(VoidReason::Malformed("not as Automerge would write it".to_owned()))
         } else if change.deps().is_empty() {
             Err(VoidReason::Rootless)

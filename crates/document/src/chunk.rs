@@ -23,6 +23,20 @@ const DEFLATED: u64 = 8;
 
 /// Checks that `bytes` are one uncompressed change of no more than the permitted size, inflated.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), VoidReason> {
+    let (_, mut contents) = open(bytes)?;
+    body(&mut contents)
+}
+
+/// The hash of a change, and of those that it names as its past.
+pub(crate) fn link(bytes: &[u8]) -> Result<([u8; 32], Vec<[u8; 32]>), VoidReason> {
+    let (hash, mut contents) = open(bytes)?;
+    let deps = contents.length()?;
+    let deps = contents.take(deps.saturating_mul(HASH_BYTES))?;
+    Ok((hash, deps.as_chunks().0.to_vec()))
+}
+
+/// A chunk's hash and contents.
+fn open(bytes: &[u8]) -> Result<([u8; 32], Input<'_>), VoidReason> {
     if bytes.len() > CHANGE_BYTES_MAX {
         return Err(VoidReason::TooLarge);
     }
@@ -41,10 +55,11 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), VoidReason> {
     let mut sum = Sha256::new().chain_update([CHANGE_CHUNK]);
     sum.update(leb128(body_len as u64));
     sum.update(chunk.0);
-    if !sum.finalize().starts_with(checksum) {
+    let hash: [u8; 32] = sum.finalize().into();
+    if !hash.starts_with(checksum) {
         return Err(malformed("checksum does not match"));
     }
-    body(&mut chunk)
+    Ok((hash, chunk))
 }
 
 fn body(input: &mut Input<'_>) -> Result<(), VoidReason> {

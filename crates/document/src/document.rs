@@ -8,6 +8,7 @@ use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 
 use crate::apply::{Incoming, Index, Trial, contained};
 use crate::derive::{self, ENCODING};
+use crate::history::is_history_of;
 use crate::json::{canonical, check, same_object};
 use crate::put::Writer;
 use crate::read::Reader;
@@ -195,6 +196,61 @@ impl Document {
             State::Flat(_) => Err(DocumentError::UnknownHeads { heads: heads.to_string() }),
             State::Grown(grown) => grown.without_covered(heads),
         }
+    }
+
+    /// Whether the change with this hash is part of it.
+    pub fn has_change(&self, hash: &[u8; 32]) -> bool {
+        match &self.0 {
+            State::Flat(_) => false,
+            State::Grown(grown) => grown.doc.get_change_meta_by_hash(&ChangeHash(*hash)).is_some(),
+        }
+    }
+
+    /// All changes up to a version, each behind those that it builds on, without the derived one.
+    /// None if it never had this version.
+    pub fn changes_to(&self, heads: &Heads) -> Option<Vec<Vec<u8>>> {
+        let State::Grown(grown) = &self.0 else {
+            return heads.is_flat().then(Vec::new);
+        };
+        let mut open = grown.hashes(heads).ok()?;
+        let mut wanted: HashSet<ChangeHash> = HashSet::new();
+        while let Some(hash) = open.pop() {
+            if hash != grown.root && wanted.insert(hash) {
+                open.extend(grown.doc.get_change_meta_by_hash(&hash)?.deps);
+            }
+        }
+        let changes = grown.doc.get_changes(&[]).into_iter();
+        let changes = changes.filter(|change| wanted.contains(&change.hash()));
+        Some(changes.map(|change| change.raw_bytes().to_vec()).collect())
+    }
+
+    /// Takes in a whole history with these heads, whoever wrote its changes: that all devices
+    /// agreed on the heads stands for it. False, and the document stays as it was, if `changes` is
+    /// not that history on the value it was created with.
+    pub fn take_history(&mut self, changes: &[&[u8]], heads: &Heads) -> bool {
+        if heads.is_flat() {
+            return changes.is_empty();
+        }
+        let mut grown = match &self.0 {
+            State::Grown(grown) => grown.clone(),
+            State::Flat(genesis) => match Grown::derived(genesis) {
+                Ok(grown) => Box::new(grown),
+                Err(_) => return false,
+            },
+        };
+        let incoming: Result<Vec<_>, _> =
+            changes.iter().map(|bytes| Incoming::of_anybody(bytes)).collect();
+        let Ok(incoming) = incoming else { return false };
+        if !matches!(is_history_of(changes, grown.root.0, heads), Ok(true)) {
+            return false;
+        }
+        let outcomes = grown.apply(&incoming);
+        let taken = |outcome| matches!(outcome, &Outcome::Applied | &Outcome::Duplicate);
+        let taken = outcomes.iter().all(taken);
+        if taken {
+            self.0 = State::Grown(grown);
+        }
+        taken
     }
 
     /// The places where concurrent edits wrote different values, and what lost there.

@@ -42,6 +42,16 @@ impl Heads {
         Self::sorted(self.0)
     }
 
+    /// The version with these heads.
+    pub fn from_hashes(hashes: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        Self::sorted(hashes.into_iter().collect())
+    }
+
+    /// The hashes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.0.iter()
+    }
+
     pub(crate) fn of(hashes: &[ChangeHash]) -> Self {
         Self::sorted(hashes.iter().map(|hash| hash.0).collect())
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::needless_pass_by_value, reason = "json! literals read better by value")]
 
-use larder_document::{Actor, Document, DocumentError, Heads, Object, Outcome, VoidReason};
+use larder_document::{
+    Actor, Document, DocumentError, Heads, HeadsFold, Link, Object, Outcome, VoidReason,
+};
 use larder_types::{DeviceId, EntryHash, ObjectId, Timestamp};
 use serde_json::json;
 
@@ -218,4 +220,58 @@ fn one_bad_change_does_not_take_the_others_with_it() {
         [Outcome::Applied, Outcome::Void(_), Outcome::Void(_), Outcome::Applied]
     ));
     assert_eq!(serde_json::Value::from(receiver.value().unwrap()), json!({"a": 2, "b": 2}));
+}
+
+fn tail_of(document: &Document, heads: &Heads) -> Vec<Vec<u8>> {
+    document.changes_to(heads).unwrap()
+}
+
+fn slices(changes: &[Vec<u8>]) -> Vec<&[u8]> {
+    changes.iter().map(Vec::as_slice).collect()
+}
+
+#[test]
+fn a_history_is_handed_over_whole_up_to_any_version_or_not_at_all() {
+    let first = object(json!({"title": "Letter", "n": 1, "big": u64::MAX, "float": 1.0}));
+    let mut left = Document::flat(first.clone());
+    put(&mut left, 1, json!({"title": "Letter", "n": 2, "big": 1, "float": 1.0}));
+    let early = left.heads();
+    let mut right = left.clone();
+    let one = put(&mut left, 1, json!({"title": "A letter", "n": 2, "big": 1, "float": 2.0}));
+    let two = put(&mut right, 2, json!({"title": "Letter", "n": 3, "big": 1, "float": 1.0}));
+    assert_eq!(receive(&mut left, 2, &two), Outcome::Applied);
+    assert_eq!(left.value_at(&Heads::FLAT).unwrap(), first, "the first value is not lost");
+
+    // Heads as they follow from the changes alone, in any order.
+    let all = tail_of(&left, &left.heads());
+    assert_eq!(all.len(), 3);
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let mut fold = HeadsFold::default();
+        for n in order {
+            fold.add(&Link::of(&all[n]).unwrap());
+        }
+        assert_eq!(Heads::from_hashes(fold.heads()), left.heads());
+    }
+    let mut fold = HeadsFold::from_heads(early.iter().copied());
+    for change in [&one, &two] {
+        fold.add(&Link::of(change).unwrap());
+    }
+    assert_eq!(Heads::from_hashes(fold.heads()), left.heads());
+
+    let mut other = Document::flat(first.clone());
+    assert!(other.take_history(&slices(&tail_of(&left, &early)), &early));
+    assert_eq!((other.heads(), other.value()), (early.clone(), left.value_at(&early)));
+    assert!(other.take_history(&slices(&all), &left.heads()), "what it has does no harm");
+    assert_eq!((other.heads(), other.value()), (left.heads(), left.value()));
+
+    let mut strange = Document::flat(object(json!({"another": "value"})));
+    assert!(!strange.take_history(&slices(&all), &left.heads()));
+    let mut other = Document::flat(first);
+    assert!(!other.take_history(&slices(&all[1..]), &left.heads()), "one is missing");
+    assert!(!other.take_history(&slices(&all), &early), "one too many");
+    assert!(!other.take_history(&slices(&all[..1]), &left.heads()));
+    assert!(!other.take_history(&slices(&[all.clone(), all.clone()].concat()), &left.heads()));
+    assert!(!other.take_history(&[&[1, 2, 3]], &early));
+    assert!(!other.has_history() && other.take_history(&[], &Heads::FLAT));
+    assert!(other.changes_to(&early).is_none());
 }

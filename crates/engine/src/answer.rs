@@ -3,10 +3,10 @@
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
-use larder_protocol::{Fork, Reply, Request};
+use larder_protocol::{Fork, Reply, Request, Supply};
 use larder_types::{CloseCode, TransportId};
 
-use crate::{Applied, Error, Result, Space, SpaceWriter};
+use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied};
 
 /// What the reading side makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Task {
     Apply(Box<Batch>),
     /// Verify and store acknowledgements.
     StoreAcks(Vec<Ack>),
+    /// Verify and store what was lacking.
+    TakeSupply(Box<Supply>),
     /// Stop logs that have two histories, before the session hears of them.
     StopLogs(Vec<Fork>),
 }
@@ -51,6 +53,11 @@ impl Space {
     fn read_for(&self, peer: &TransportId, request: Request) -> Result<Answer> {
         let reply = match request {
             Request::Apply { batch } => return Ok(Answer::Write(Task::Apply(batch))),
+            Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
+            Request::ReadWants => Reply::Wanted { want: self.wanted()? },
+            Request::ReadSupply { want, epochs } => {
+                Reply::Supply { supply: Box::new(self.supply(peer, &want, &epochs)?) }
+            }
             Request::StoreAcks { acks } => return Ok(Answer::Write(Task::StoreAcks(acks))),
             Request::ReadFrontiers => self.read_frontiers()?,
             Request::CheckFrontiers { logs } => {
@@ -78,8 +85,8 @@ impl SpaceWriter {
                 match self.apply(*batch) {
                     Ok(applied) => {
                         entries = applied.entries;
-                        let Applied { device, size, acks, .. } = applied;
-                        Ok(Reply::Applied { device, size, acks })
+                        let Applied { device, size, acks, lacks, .. } = applied;
+                        Ok(Reply::Applied { device, size, acks, lacks })
                     }
                     Err(Error::Refused { code: CloseCode::Forked, message }) => {
                         Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
@@ -87,6 +94,10 @@ impl SpaceWriter {
                     Err(error) => Err(error),
                 }
             }
+            Task::TakeSupply(supply) => self.take_supply(&supply).and_then(|supplied| {
+                let Supplied { progress, acks } = supplied;
+                Ok(Reply::Supplied { progress, acks, want: self.space().wanted()? })
+            }),
             Task::StoreAcks(acks) => self.store_acks(&acks).map(|new| Reply::AcksStored { new }),
             Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),
         };

@@ -13,7 +13,7 @@ use larder_log::{
 };
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection};
-use larder_store::space::{control, entries, transactions};
+use larder_store::space::{control, entries, snapshots, transactions};
 use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
@@ -35,6 +35,14 @@ pub struct Applied {
     pub entries: u64,
     /// This device's acknowledgement of them.
     pub acks: Vec<Ack>,
+    /// Whether bytes of entries that are here are lacking now, of this log or another.
+    pub lacks: bool,
+}
+
+impl Applied {
+    fn nothing(device: DeviceId, size: u64, state: &WriterState) -> Self {
+        Self { device, size, entries: 0, acks: Vec::new(), lacks: state.lacks() }
+    }
 }
 
 impl SpaceWriter {
@@ -53,7 +61,7 @@ impl SpaceWriter {
             let log = logs::find_or_add(tx, &device)?;
             let have = log.frontier.size();
             if batch.size() <= have {
-                return Ok(Applied { device, size: have, entries: 0, acks: Vec::new() });
+                return Ok(Applied::nothing(device, have, state));
             }
             if log.stopped.is_some() {
                 return Err(Error::refused(CloseCode::Forked, "this log has two histories"));
@@ -62,9 +70,9 @@ impl SpaceWriter {
             let verified = batch.verify(&state.shared.id, &log.frontier).map_err(|e| {
                 Error::refused(CloseCode::BadBatch, format!("a batch of {device}: {e}"))
             })?;
-            let ack = state.store(tx, log.log, &batch, &verified)?;
+            let acks = state.store(tx, log.log, &batch, &verified)?;
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
-            Ok(Applied { device, size, entries, acks: vec![ack] })
+            Ok(Applied { device, size, entries, acks, lacks: state.lacks() })
         })
     }
 
@@ -75,7 +83,7 @@ impl SpaceWriter {
         self.transact(|_, state| {
             let have = state.frontier.size();
             if size <= have {
-                return Ok(Applied { device, size: have, entries: 0, acks: Vec::new() });
+                return Ok(Applied::nothing(device, have, state));
             }
             let batch = without_known(batch, have);
             if let Ok(verified) = batch.verify(&state.shared.id, &state.frontier) {
@@ -122,7 +130,7 @@ fn is_of_log(db: &Connection, state: &WriterState, ack: &Ack) -> Result<bool> {
     }
 }
 
-fn row_of(ack: &Ack) -> control::Ack {
+pub(crate) fn row_of(ack: &Ack) -> control::Ack {
     let Ack { acker, device, size, root, time_s, signature, .. } = *ack;
     control::Ack { acker, device, size, root, time_s, signature }
 }
@@ -143,7 +151,7 @@ impl WriterState {
         log: LogId,
         batch: &Batch,
         verified: &VerifiedBatch,
-    ) -> Result<Ack> {
+    ) -> Result<Vec<Ack>> {
         let mut effects = Effects::default();
         let mut progress = false;
         let secrets = self.keyring.len();
@@ -163,10 +171,19 @@ impl WriterState {
         if progress || self.keyring.len() > secrets {
             self.retry(db)?;
         }
+        // What was deleted in the meantime may have been all that was still wanted.
+        if self.lacks() && self.complete(db)? {
+            self.retry_all(db)?;
+            return self.acknowledge(db);
+        }
+        // What is wanted is not held.
+        if self.missing.contains_key(&log) {
+            return Ok(Vec::new());
+        }
         let time_s = self.shared.env.now().0 / 1000;
         let ack = Ack::sign(&verified.checkpoint, self.device(), &self.shared.keys.ack, time_s);
         control::put_ack(db, &row_of(&ack))?;
-        Ok(ack)
+        Ok(vec![ack])
     }
 
     fn store_entry(
@@ -272,6 +289,10 @@ impl WriterState {
         section: Incoming<'_, 'p>,
         effects: &mut Effects,
     ) -> Result<Taken<'p>> {
+        if *section.payload == Payload::Missing {
+            let state = self.miss(db, &section)?;
+            return Ok(Taken { payload: Cow::Borrowed(section.payload), state, about: None });
+        }
         let (payload, opening) = self.open_content(section)?;
         let opened = match opening {
             Opening::Opened(opened) => *opened,
@@ -298,6 +319,17 @@ impl WriterState {
             sections::State::Void
         };
         Ok(Taken { payload, state, about: Some(about) })
+    }
+
+    /// A section without its bytes: wanted, unless the snapshot that is held here stands for it.
+    fn miss(&mut self, db: &Connection, section: &Incoming<'_, '_>) -> Result<sections::State> {
+        let Header { device, seq, .. } = section.verified.header;
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        if held.is_some_and(|held| seq <= held.act.size_of(&device)) {
+            return Ok(sections::State::Excused);
+        }
+        self.missing.entry(section.log).or_insert(seq);
+        Ok(sections::State::Missing)
     }
 
     /// Opens a section that is no act. One that came opened is sealed again where that is
@@ -355,8 +387,8 @@ struct Taken<'p> {
     about: Option<About>,
 }
 
-// Until sections are erased or pruned, none is missing that its author sealed.
-const MISSING: &str = "its bytes are missing";
+// Who lacks an act cannot judge what comes after it.
+const MISSING: &str = "the bytes of an act are missing";
 
 /// Every entry is applied after those that it names.
 fn check_deps(db: &Connection, header: &Header) -> Result<()> {

@@ -105,6 +105,12 @@ pub enum Error {
     /// The document was deleted, which is for ever.
     #[error("document {0} was deleted; a deleted document never comes back, create a new one")]
     Deleted(ObjectId),
+    /// What the document was then cannot be told any more.
+    #[error(
+        "the entries by which document {0} changed around then were pruned: read it as it was \
+         after the last of them, or by a version's name"
+    )]
+    Pruned(ObjectId),
     /// The document changed since the caller read it.
     #[error("document {object} was changed since it was read: read it again and redo the edit")]
     Conflict {

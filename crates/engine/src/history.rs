@@ -4,13 +4,14 @@
 //! more than once (`docs/format/documents.md`).
 
 use larder_document::{Conflict, Difference, Heads, Object, body, differences};
+use larder_log::snapshot::{DocumentLeaf, Leaf, Stamp};
 use larder_log::{Opened, kind};
 use larder_store::space::sections::{self, Section, State};
-use larder_store::space::{copies, documents, entries, logs};
+use larder_store::space::{copies, documents, entries, logs, snapshots};
 use larder_types::{EntryHash, ObjectId, Timestamp};
 use rusqlite::Connection;
 
-use crate::copies::{is_deleted, next_id};
+use crate::copies::{is_deleted, next_id, root};
 use crate::model::{HistoryItem, Version};
 use crate::read::{opened, snapshot, word_of};
 use crate::space::{Published, Space};
@@ -35,7 +36,8 @@ impl Space {
     }
 
     /// What happened to a document, in the order in which this device learned of it. Of a deleted
-    /// one whose id was created more than once, what happened to all of them.
+    /// one whose id was created more than once, what happened to all of them. Of what was pruned
+    /// before this device came, only the creation and the last change.
     ///
     /// # Errors
     /// The storage's errors.
@@ -48,7 +50,24 @@ impl Space {
         for event in life(&db, &published, object)? {
             history.extend(item(&db, &published, event, now)?);
         }
-        Ok(history)
+        let known = |stamp: &Stamp| {
+            history.iter().any(|item| (item.device, item.seq) == (stamp.device, stamp.seq))
+        };
+        // What a newcomer knows of the time before it was handed the document.
+        let mut handed: Vec<HistoryItem> = Vec::new();
+        if let Some(leaf) = documents::find(&db, object)?.map(|row| leaf(&db, &row)).transpose()? {
+            for (stamp, kind) in leaf.iter().flat_map(|leaf| {
+                let updated = Some(leaf.updated).filter(|updated| *updated != leaf.created);
+                let created = (leaf.created, kind::DOCUMENT_CREATE);
+                std::iter::once(created).chain(updated.map(|it| (it, kind::DOCUMENT_CHANGE)))
+            }) {
+                if !known(&stamp) {
+                    handed.push(pruned_item(&published, stamp, kind, now));
+                }
+            }
+        }
+        handed.append(&mut history);
+        Ok(handed)
     }
 
     /// What a document was. `None`: it had not been created then.
@@ -58,7 +77,8 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Deleted`], since nothing is kept to read of what was deleted;
-    /// [`Error::Document`] for heads that the document never had; the storage's errors.
+    /// [`Error::Document`] for heads that the document never had; [`Error::Pruned`] for a time
+    /// between edits whose entries were pruned; the storage's errors.
     pub fn value_at(&self, object: &ObjectId, version: &Version) -> Result<Option<Object>> {
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
@@ -99,8 +119,17 @@ fn value_at(
         Version::Now => Ok(Some(document.value()?)),
         Version::Heads(heads) => Ok(Some(document.value_at(heads)?)),
         Version::Time(time) => {
-            let mut heads = None;
-            for event in life(db, published, object)? {
+            let events = life(db, published, object)?;
+            let is_pruned = |event: &Event| event.section.state == State::Excused;
+            let creates = |event: &Event| {
+                event.section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
+            };
+            let mut heads = if events.iter().any(is_pruned) || !events.iter().any(creates) {
+                pruned_heads(db, object, *time)?
+            } else {
+                None
+            };
+            for event in events {
                 let until = event.section.about.is_some_and(|about| about.clock.wall <= *time);
                 if let (true, Some(version)) = (until, version_of(&event)) {
                     heads = Some(heads.map_or(version.clone(), |heads: Heads| heads.and(&version)));
@@ -109,6 +138,46 @@ fn value_at(
             let Some(heads) = heads else { return Ok(None) };
             Ok(Some(document.value_at(&document.without_covered(&heads)?)?))
         }
+    }
+}
+
+/// The leaf of a document in the snapshot that stands for what was pruned, if it has one.
+fn leaf(db: &Connection, row: &documents::Document) -> Result<Option<DocumentLeaf>> {
+    let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(None) };
+    let key = (root(db, &row.object)?, row.generation);
+    let kept = snapshots::leaf(db, held.snapshot, &key)?;
+    Ok(match kept.map(|kept| kept.read()).transpose()? {
+        Some(Leaf::Document(leaf)) => Some(leaf),
+        Some(Leaf::Tombstone(_)) | None => None,
+    })
+}
+
+/// What pruned entries made of a document until then: their order is not kept, so it is all of them
+/// or none.
+fn pruned_heads(db: &Connection, object: &ObjectId, time: Timestamp) -> Result<Option<Heads>> {
+    let Some(leaf) = leaf(db, &live(db, object)?)? else { return Ok(None) };
+    if leaf.created.clock.wall > time {
+        return Ok(None);
+    }
+    if leaf.updated.clock.wall > time {
+        return Err(Error::Pruned(*object));
+    }
+    Ok(Some(Heads::from_hashes(leaf.heads.iter().map(|head| *head.as_bytes()))))
+}
+
+fn pruned_item(published: &Published, stamp: Stamp, kind: u16, now: Timestamp) -> HistoryItem {
+    let enrolled = published.roster.device(&stamp.device);
+    HistoryItem {
+        device: stamp.device,
+        label: enrolled.map(|enrolled| enrolled.label.clone()),
+        member: enrolled.map(|enrolled| enrolled.member),
+        seq: stamp.seq,
+        clock: stamp.clock,
+        clock_ahead: stamp.clock.is_flagged(now),
+        kind: word_of(kind),
+        actor: None,
+        version: None,
+        pruned: true,
     }
 }
 
@@ -133,6 +202,7 @@ fn item(
         kind: word_of(about.kind),
         actor: opened.and_then(|opened| opened.metadata.actor),
         version,
+        pruned: section.state == State::Excused,
     }))
 }
 
@@ -156,7 +226,7 @@ fn life(db: &Connection, published: &Published, object: &ObjectId) -> Result<Vec
     let root = path.first().copied().unwrap_or(*object);
     let applied = |id: &ObjectId| -> Result<Vec<Section>> {
         let mut sections = sections::of_object(db, id)?;
-        sections.retain(|section| section.state == State::Applied);
+        sections.retain(|section| matches!(section.state, State::Applied | State::Excused));
         Ok(sections)
     };
     let of_root = applied(&root)?;

@@ -33,17 +33,20 @@ mod mirror;
 mod model;
 mod pairing;
 mod profile;
+mod prune;
 mod purge;
 mod read;
 mod rekey;
 #[cfg(test)]
 mod rekey_tests;
 mod rows;
+mod snapshot;
 mod space;
 mod state;
 mod status;
 mod steps;
 mod storage;
+mod supply;
 mod sync;
 mod touched;
 mod trouble;
@@ -76,8 +79,8 @@ pub use larder_search::{EmbedError, Embedder, HashedNgrams};
 pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use model::{
-    Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, Query,
-    ReceiptInfo, RekeyStatus, SpaceStatus, Version,
+    Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
+    Pruned, Query, ReceiptInfo, RekeyStatus, SpaceStatus, Version,
 };
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
@@ -85,5 +88,6 @@ pub use purge::{PurgeProgress, Purged};
 pub use rekey::Rekey;
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
+pub use supply::Supplied;
 pub use unit::{Base, UnitOfWork};
 pub use writer::{Counted, SpaceWriter};

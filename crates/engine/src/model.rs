@@ -166,6 +166,8 @@ pub struct HistoryItem {
     /// is no longer here.
     #[serde(serialize_with = "as_optional_text")]
     pub version: Option<Heads>,
+    /// Whether its content was pruned, and who did it within the app with that.
+    pub pruned: bool,
 }
 
 /// One entry of the log, in short.
@@ -184,7 +186,8 @@ pub struct ReceiptInfo {
     /// When, as the device's clock claims, if the entry can be opened here.
     #[serde(serialize_with = "as_optional_rfc3339")]
     pub clock: Option<Clock>,
-    /// What it did, in a word each: `create`, `change`, `delete`, `genesis`, `enrolment`, `epoch`.
+    /// What it did, in a word each: `create`, `change`, `delete`, `genesis`, `enrolment`, `epoch`,
+    /// `snapshot`.
     pub kinds: Vec<&'static str>,
 }
 
@@ -294,6 +297,8 @@ pub struct SpaceStatus {
     pub unindexed: u64,
     /// Blobs: how many there are, and how many are waited for.
     pub blobs: BlobsStatus,
+    /// Sections whose bytes were pruned.
+    pub pruned: u64,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
     /// When its at-rest key was drawn, as this device's clock had it.
@@ -307,4 +312,35 @@ pub struct SpaceStatus {
     pub devices: Vec<DeviceInfo>,
     /// How far each of them is known to be.
     pub progress: Vec<DeviceProgress>,
+}
+
+/// What pruning came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Snapshots that this device stated by it.
+    pub stated: u64,
+    /// Sections whose bytes were dropped.
+    pub sections: u64,
+    /// Those bytes. The file keeps its size, and room for new ones in it.
+    pub bytes: u64,
+}
+
+/// How far a space could be pruned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PruneStatus {
+    /// Entries that the snapshot covers on which all devices agreed.
+    pub covered: u64,
+    /// Entries that every device has, and every writer's log names.
+    pub stable: u64,
+    /// Sections of documents whose bytes are here.
+    pub sections: u64,
+    /// Those bytes.
+    pub bytes: u64,
+    /// Devices that have not stated yet what this one stated last.
+    #[serde(serialize_with = "as_texts")]
+    pub waits_for: Vec<DeviceId>,
+}
+
+fn as_texts<T: ToString, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }

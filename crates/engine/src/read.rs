@@ -296,6 +296,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::GENESIS => "genesis",
         kind::ENROLMENT => "enrolment",
         kind::EPOCH => "epoch",
+        kind::SNAPSHOT => "snapshot",
         _ => "other",
     }
 }

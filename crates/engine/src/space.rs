@@ -1,6 +1,6 @@
 //! One space of one device: its database, its keys, and what both its writer and its readers know.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use larder_log::roster::Roster;
 use larder_search::Embedder;
@@ -15,6 +15,7 @@ use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
 use crate::rekey::Rekey;
+use crate::supply::Nodes;
 use crate::trouble::Trouble;
 use crate::{Environment, Error, Result};
 
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) published: RwLock<Option<Arc<Published>>>,
     /// How far the indexes are behind.
     pub(crate) queue: PublishedQueue,
+    /// Of the snapshot that is handed over, once somebody asked for it.
+    snapshot_nodes: Mutex<Nodes>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
 }
@@ -70,10 +73,15 @@ impl Shared {
             mirror: profile.mirror(row),
             published: RwLock::default(),
             queue: PublishedQueue::default(),
+            snapshot_nodes: Mutex::default(),
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
             profile,
         }
+    }
+
+    pub(crate) fn snapshot_nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.snapshot_nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn home(&self) -> Arc<Home> {

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     /// The last waiting section that was tried again; 0 before the first.
     pub(crate) retried: i64,
+    /// Logs in which bytes are missing and wanted: the first entry of each.
+    pub(crate) missing: BTreeMap<LogId, u64>,
     named: BTreeMap<DeviceId, u64>,
     /// The ends of the other logs.
     others: BTreeMap<DeviceId, (u64, EntryHash)>,
@@ -109,6 +111,7 @@ impl State {
             void_sections: 0,
             queue: Queue::load(db)?,
             retried: 0,
+            missing: sections::first_missing(db)?.into_iter().collect(),
             named: kept.named,
             others,
         };
@@ -166,6 +169,19 @@ impl State {
             }
         }
         deps
+    }
+
+    /// Whether bytes of entries that are here are lacking.
+    pub(crate) fn lacks(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Whether the own log's next entry would name something.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        let is_new = |(device, (seq, _)): (&DeviceId, &(u64, EntryHash))| {
+            self.named.get(device).is_none_or(|named| named < seq)
+        };
+        self.others.iter().any(is_new)
     }
 
     /// Another device's log has grown to `size`, ending in `entry`.

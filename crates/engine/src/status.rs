@@ -263,6 +263,7 @@ impl Space {
             waiting: counts.sections_waiting + counts.sections_missing,
             unindexed: counts.unindexed,
             blobs: self.blobs_status()?,
+            pruned: counts.sections_excused,
             file_bytes,
             key_created: self.shared.home().row.key_created_at,
             rekey: self.shared.rekey_status()?,

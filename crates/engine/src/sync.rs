@@ -127,7 +127,7 @@ impl Space {
 
     /// The device behind a transport key, if it may read. One that joined again after its first
     /// joining was cut short is enrolled twice: it counts as both.
-    fn reading_peer<'e>(
+    pub(crate) fn reading_peer<'e>(
         &self,
         peer: &TransportId,
         epochs: &'e [EpochId],
@@ -147,7 +147,7 @@ impl Space {
 }
 
 /// Who is sent a batch.
-struct Peer<'e> {
+pub(crate) struct Peer<'e> {
     published: Arc<Published>,
     devices: Vec<DeviceId>,
     /// The epochs whose secrets it says it has.
@@ -165,7 +165,7 @@ impl Peer<'_> {
     }
 
     /// Opens the sections that it has no secret for.
-    fn open_for(&self, batch: &mut Batch) -> Result<()> {
+    pub(crate) fn open_for(&self, batch: &mut Batch) -> Result<()> {
         for entry in &mut batch.entries {
             let Ok(header) = Header::decode(&entry.header) else { continue };
             if self.has(&header.epoch) {

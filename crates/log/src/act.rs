@@ -8,6 +8,7 @@ use crate::error::VoidReason;
 use crate::header::VERSION;
 use crate::metadata::{Opened, kind};
 use crate::section::{Band, Class};
+use crate::snapshot::SnapshotAct;
 
 /// A device's public keys in one space, bound to each other by its enrolment.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -193,6 +194,8 @@ pub enum Act {
     Enrolment(Enrolment),
     /// Opens an epoch.
     Epoch(EpochAct),
+    /// States what entries come to.
+    Snapshot(SnapshotAct),
 }
 
 impl Act {
@@ -202,6 +205,7 @@ impl Act {
             Self::Genesis(_) => kind::GENESIS,
             Self::Enrolment(_) => kind::ENROLMENT,
             Self::Epoch(_) => kind::EPOCH,
+            Self::Snapshot(_) => kind::SNAPSHOT,
         }
     }
 
@@ -211,6 +215,7 @@ impl Act {
             Self::Genesis(act) => canonical::encode(act),
             Self::Enrolment(act) => canonical::encode(act),
             Self::Epoch(act) => canonical::encode(act),
+            Self::Snapshot(act) => canonical::encode(act),
         }
     }
 
@@ -239,6 +244,7 @@ impl Act {
             kind::GENESIS => Self::Genesis(read(body)?),
             kind::ENROLMENT => Self::Enrolment(read(body)?),
             kind::EPOCH => Self::Epoch(read(body)?),
+            kind::SNAPSHOT => Self::Snapshot(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -253,6 +259,7 @@ impl Act {
             }
             Self::Enrolment(act) => act.check(),
             Self::Epoch(act) => act.check(),
+            Self::Snapshot(act) => act.check(),
         }
     }
 }

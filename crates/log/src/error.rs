@@ -231,4 +231,7 @@ pub enum VoidReason {
     /// An epoch opened in an entry that also holds data, or with recipients that cannot be.
     #[error("the epoch act is not valid: {0}")]
     Epoch(&'static str),
+    /// A snapshot act in another form than the one it can have.
+    #[error("the snapshot act is not valid: {0}")]
+    Snapshot(&'static str),
 }

@@ -44,6 +44,10 @@ pub(crate) const BLOB_PLAIN: &[u8] = b"larder/blob-plain/v0";
 pub(crate) const BLOB_CUT: &[u8] = b"larder/blob-cut/v0";
 /// HPKE info of an epoch's envelope.
 pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
+/// Names a snapshot.
+pub(crate) const SNAPSHOT: &[u8] = b"larder/snapshot-id/v0";
+/// Digest of the value that a document was created with.
+pub(crate) const SNAPSHOT_VALUE: &[u8] = b"larder/snapshot-value/v0";
 
 #[cfg(test)]
 mod tests {
@@ -74,6 +78,8 @@ mod tests {
             BLOB_AD,
             BLOB_PLAIN,
             BLOB_CUT,
+            SNAPSHOT,
+            SNAPSHOT_VALUE,
         ];
         for (i, one) in all.iter().enumerate() {
             let row = format!("| `{}` |", std::str::from_utf8(one).unwrap());

@@ -22,6 +22,8 @@ mod note;
 mod receipt;
 pub mod roster;
 mod section;
+pub mod snapshot;
+pub mod stability;
 
 pub use batch::{Batch, BatchEntry, Payload, VerifiedBatch, VerifiedEntry};
 pub use entry::{Entry, EntryBuilder};

@@ -23,6 +23,8 @@ pub mod kind {
     pub const ENROLMENT: u16 = 17;
     /// [`crate::act::EpochAct`].
     pub const EPOCH: u16 = 18;
+    /// [`crate::snapshot::SnapshotAct`].
+    pub const SNAPSHOT: u16 = 19;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

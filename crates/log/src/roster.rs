@@ -136,6 +136,14 @@ impl Roster {
                 self.judge();
                 if self.role(&author)?.may_write() { Ok(()) } else { Err(VoidReason::Role) }
             }
+            // It says nothing of who belongs to the space.
+            Act::Snapshot(_) => {
+                if self.role(&author)?.may_read() {
+                    Ok(())
+                } else {
+                    Err(VoidReason::Role)
+                }
+            }
         }
     }
 

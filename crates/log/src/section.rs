@@ -276,7 +276,8 @@ pub fn pack(opened: &Opened) -> Result<Vec<u8>, SectionError> {
 /// # Errors
 /// [`SectionError::Malformed`] for anything else than one frame around one canonical section.
 pub fn unpack(packed: &[u8]) -> Result<Opened, SectionError> {
-    let plain = decompress(packed).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))?;
+    let plain = decompress(packed, SECTION_BYTES_MAX)
+        .map_err(|e| SectionError::Malformed(format!("zstd: {e}")))?;
     Opened::decode(&plain)
 }
 
@@ -303,7 +304,7 @@ thread_local! {
 const SMALL_BYTES: usize = 32 << 10;
 
 /// One zstd frame. The same bytes whichever context they are made in.
-fn compress(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn compress(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     if plain.len() > SMALL_BYTES {
         return zstd::bulk::compress(plain, ZSTD_LEVEL);
     }
@@ -338,12 +339,12 @@ fn unpad_and_decompress(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionErro
     if padded.len() != padme(LENGTH_BYTES + len) || padding.iter().any(|byte| *byte != 0) {
         return Err(malformed("padding"));
     }
-    decompress(frame).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+    decompress(frame, SECTION_BYTES_MAX).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
 }
 
-/// One frame, whole, of at most [`SECTION_BYTES_MAX`] bytes. Whatever size the frame claims, only
-/// what it really holds is allocated.
-fn decompress(frame: &[u8]) -> std::io::Result<Zeroizing<Vec<u8>>> {
+/// One frame, whole, of at most `bytes_max` bytes. Whatever size the frame claims, only what it
+/// really holds is allocated.
+pub(crate) fn decompress(frame: &[u8], bytes_max: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(frame)?.single_frame();
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     let mut plain = Zeroizing::new(Vec::new());
@@ -351,8 +352,8 @@ fn decompress(frame: &[u8]) -> std::io::Result<Zeroizing<Vec<u8>>> {
     loop {
         let read = decoder.read(&mut *block)?;
         let Some(part) = block.get(..read).filter(|part| !part.is_empty()) else { break };
-        if plain.len() + read > SECTION_BYTES_MAX {
-            return Err(std::io::Error::other("more bytes than a section may have"));
+        if plain.len() + read > bytes_max {
+            return Err(std::io::Error::other("more bytes than there may be"));
         }
         plain.extend_from_slice(part);
     }

@@ -1,11 +1,13 @@
 //! The frames of a session: one byte that says which kind, then its fields in canonical CBOR.
 
-use larder_log::Batch;
 use larder_log::ack::Ack;
+use larder_log::{Batch, Payload};
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
-use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX};
+use larder_types::limits::{
+    BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX, WANTED_MAX,
+};
 pub use larder_types::limits::{CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX};
-use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, canonical};
+use larder_types::{CloseCode, DeviceId, EntryHash, EpochId, Hash, ObjectId, SpaceId, canonical};
 use minicbor::{Decode, Encode};
 
 /// One message of a session.
@@ -17,6 +19,11 @@ pub enum Frame {
     Batch(Box<Batch>),
     /// How far the receiver's batches are durable, and who holds what.
     Acks(Acks),
+    /// What its sender lacks of entries that it has: bytes that were pruned or withheld. Answered
+    /// by one [`Frame::Supply`].
+    Want(Want),
+    /// What its sender has of what the receiver wants.
+    Supply(Box<Supply>),
     /// All that its sender had for the receiver when the session began has been sent. Sent once.
     CaughtUp,
     /// The session is over. The last frame.
@@ -74,6 +81,85 @@ pub struct Acks {
     pub acks: Vec<Ack>,
 }
 
+/// What a device lacks though it has the entries. Empty: nothing more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Want {
+    /// Leaves of a snapshot that all devices agreed on.
+    #[n(0)]
+    pub snapshot: Option<WantedSnapshot>,
+    /// Entries with sections whose bytes are missing, at most [`WANTED_MAX`] runs.
+    #[n(1)]
+    pub sections: Vec<Run>,
+}
+
+/// Which leaves of a snapshot are lacking.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct WantedSnapshot {
+    /// The snapshot's name.
+    #[n(0)]
+    pub id: Hash,
+    /// How many leaves are here, from the first on.
+    #[n(1)]
+    pub received: u64,
+    /// The key of the last of them.
+    #[n(2)]
+    pub after: Option<(ObjectId, EntryHash)>,
+    /// If all are here: those without their content, at most [`WANTED_MAX`].
+    #[n(3)]
+    pub lacking: Vec<(ObjectId, EntryHash)>,
+}
+
+/// Entries of one log that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Run {
+    /// Whose log.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The first.
+    #[n(1)]
+    pub first: u64,
+    /// The last.
+    #[n(2)]
+    pub last: u64,
+}
+
+/// What a device has of what another wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Supply {
+    /// A part of the snapshot (`larder_log::snapshot::Part`, packed), unless it has another.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub snapshot: Option<Vec<u8>>,
+    /// Bytes of sections.
+    #[n(1)]
+    pub sections: Vec<Fill>,
+}
+
+/// The bytes of one entry's sections, as far as they are there.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Fill {
+    /// Whose log.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The entry.
+    #[n(1)]
+    pub seq: u64,
+    /// One for each section.
+    #[n(2)]
+    pub payloads: Vec<Payload>,
+}
+
+impl Want {
+    /// Whether nothing is lacking.
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.is_none() && self.sections.is_empty()
+    }
+}
+
 #[derive(Encode, Decode)]
 #[cbor(array)]
 struct Close {
@@ -110,6 +196,8 @@ impl Frame {
             Self::Frontiers(frontiers) => (FRONTIERS, canonical::encode(frontiers)),
             Self::Batch(batch) => (BATCH, Batch::encode(batch)),
             Self::Acks(acks) => (ACKS, canonical::encode(acks)),
+            Self::Want(want) => (WANT, canonical::encode(want)),
+            Self::Supply(supply) => (SUPPLY, canonical::encode(&**supply)),
             Self::CaughtUp => (CAUGHT_UP, Vec::new()),
             Self::Close { code, message } => {
                 let message = shortened(message).to_owned();
@@ -132,6 +220,8 @@ impl Frame {
             FRONTIERS => decode_frontiers(fields).map(Self::Frontiers),
             BATCH => decode_batch(fields).map(|batch| Self::Batch(Box::new(batch))),
             ACKS => decode_acks(fields).map(Self::Acks),
+            WANT => decode_want(fields).map(Self::Want),
+            SUPPLY => decode_supply(fields).map(|supply| Self::Supply(Box::new(supply))),
             CAUGHT_UP if fields.is_empty() => Ok(Self::CaughtUp),
             CAUGHT_UP => Err(FrameError::new(CloseCode::Malformed, "bytes after the frame")),
             CLOSE => {
@@ -204,6 +294,51 @@ fn decode_acks(fields: &[u8]) -> Result<Acks, FrameError> {
     Ok(acks)
 }
 
+fn decode_want(fields: &[u8]) -> Result<Want, FrameError> {
+    let want: Want = canonical::decode(fields, WANT_BYTES_MAX).map_err(FrameError::malformed)?;
+    let lacking = want.snapshot.as_ref().map_or(0, |snapshot| snapshot.lacking.len());
+    if want.sections.len() > WANTED_MAX || lacking > WANTED_MAX {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too much wanted at once"));
+    }
+    if want.sections.iter().any(|run| run.first == 0 || run.last < run.first) {
+        return Err(FrameError::new(CloseCode::Malformed, "a run of no entries"));
+    }
+    Ok(want)
+}
+
+fn decode_supply(fields: &[u8]) -> Result<Supply, FrameError> {
+    if !supply_counts(fields).map_err(FrameError::malformed)? {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many entries or sections"));
+    }
+    canonical::decode(fields, FRAME_BYTES_MAX).map_err(FrameError::malformed)
+}
+
+/// As [`batch_counts`].
+fn supply_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
+    let within = |count: Option<u64>, max: usize| {
+        count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= max)
+    };
+    let mut decoder = minicbor::Decoder::new(fields);
+    decoder.array()?;
+    decoder.skip()?;
+    let Some(entries) = within(decoder.array()?, BATCH_ENTRIES_MAX) else { return Ok(false) };
+    // Empty payloads take more room in memory than here.
+    let mut left = fields.len() / 2;
+    for _ in 0..entries {
+        decoder.array()?;
+        decoder.bytes()?;
+        decoder.u64()?;
+        let Some(sections) = within(decoder.array()?, SECTIONS_MAX.min(left)) else {
+            return Ok(false);
+        };
+        left -= sections;
+        for _ in 0..sections {
+            decoder.skip()?;
+        }
+    }
+    Ok(true)
+}
+
 pub(crate) fn shortened(text: &str) -> &str {
     let mut end = text.len().min(CLOSE_MESSAGE_BYTES_MAX);
     while !text.is_char_boundary(end) {
@@ -217,10 +352,14 @@ const BATCH: u8 = 2;
 const ACKS: u8 = 3;
 const CAUGHT_UP: u8 = 4;
 const CLOSE: u8 = 5;
+const WANT: u8 = 6;
+const SUPPLY: u8 = 7;
 
 const SMALL_BYTES_MAX: usize = 1 << 10;
 /// A head is at most 150 bytes and an epoch 34.
 const FRONTIERS_BYTES_MAX: usize = 256 + LOGS_MAX * 150 + EPOCHS_MAX * 34;
+/// A run is at most 55 bytes and a key 54.
+const WANT_BYTES_MAX: usize = 256 + WANTED_MAX * 110;
 /// An acknowledgement is at most 256 bytes.
 const ACKS_BYTES_MAX: usize = 32 + ACKS_PER_FRAME_MAX * 256;
 

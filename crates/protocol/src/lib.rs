@@ -24,7 +24,10 @@ pub use blobs::{
     BLOB_FRAME_BYTES_MAX, BlobEvent, BlobFrame, BlobPosition, BlobReply, BlobRequest, BlobSession,
 };
 pub use error::{GreetingError, InvitationError, PairingError};
-pub use frame::{Acks, CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead};
+pub use frame::{
+    Acks, CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX, Fill, Frame, FrameError, Frontiers, LogHead, Run,
+    Supply, Want, WantedSnapshot,
+};
 pub use greeting::{
     Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, Tag, VERSIONS, agree,
 };

@@ -9,8 +9,10 @@ use crate::acks::AckLedger;
 use crate::frame::{Acks, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead, shortened};
 
 mod exchange;
+mod lacking;
 
 pub use exchange::{Config, Event, Fork, Position, Reply, Request};
+use lacking::Lacking;
 
 /// One conversation with one peer about one space, once both know that they share it.
 ///
@@ -54,6 +56,7 @@ pub struct Session {
 
     inbox: Inbox,
     outbox: Outbox,
+    lacking: Lacking,
     acks: AckLedger,
     /// The last count of handled batches that the peer was told.
     handled_told: u64,
@@ -180,6 +183,7 @@ impl Session {
             frontiers: Exchange::default(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
+            lacking: Lacking::default(),
             acks: AckLedger::default(),
             handled_told: 0,
             is_caught_up: false,
@@ -360,6 +364,8 @@ impl Session {
             }
             Frame::Batch(batch) => self.take_batch(batch, bytes.len()),
             Frame::Acks(acks) => self.take_acks(acks),
+            Frame::Want(want) => self.take_want(want),
+            Frame::Supply(supply) => self.take_supply(supply),
             Frame::CaughtUp if !self.inbox.peer_caught_up => {
                 self.inbox.peer_caught_up = true;
                 Ok(())
@@ -447,14 +453,16 @@ impl Session {
             Reply::Checked { forks } => {
                 self.frontiers.checked = true;
                 self.walk_on();
+                self.look_for_lacking();
                 for fork in forks {
                     self.stop_forked(fork);
                 }
             }
             Reply::Batch { position, batch } => self.take_read(now, position, batch)?,
-            Reply::Applied { device, size, acks } => {
+            Reply::Applied { device, size, acks, lacks } => {
                 raise(&mut self.told, device, size);
                 raise(&mut self.held, device, size);
+                self.lacking.note(lacks);
                 if let Some((device, entries, bytes)) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
                     self.events.push_back(Event::Received { device, entries, bytes });
@@ -485,6 +493,9 @@ impl Session {
                 if !new.is_empty() {
                     self.events.push_back(Event::Acks(new));
                 }
+            }
+            Reply::Wanted { .. } | Reply::Supply { .. } | Reply::Supplied { .. } => {
+                self.take_lacking(reply);
             }
             Reply::Failed { message } => return Err(FrameError::new(CloseCode::Storage, message)),
         }
@@ -531,8 +542,10 @@ impl Session {
         let Some(batch) = batch else {
             if !self.outbox.caught_up && self.stage == Stage::Open {
                 self.outbox.caught_up = true;
-                let frame = Frame::CaughtUp.encode();
-                self.transmits.push_back(Outgoing { frame, batch: None });
+                if !self.lacking.hold_caught_up() {
+                    let frame = Frame::CaughtUp.encode();
+                    self.transmits.push_back(Outgoing { frame, batch: None });
+                }
             }
             if was_stale {
                 self.schedule_push(now);
@@ -579,6 +592,7 @@ impl Session {
         if let Some(acks) = self.acks.take_incoming() {
             self.requests.push_back(Request::StoreAcks { acks });
         }
+        self.ask_on();
         self.note_caught_up();
         let drained = self.inbox.in_flight() == 0 && self.acks.is_settled();
         if let Stage::Draining { code, message } = &self.stage
@@ -626,7 +640,8 @@ impl Session {
             && self.inbox.peer_caught_up
             && self.outbox.sent == self.outbox.peer_handled
             && self.inbox.received == self.inbox.handled
-            && self.acks.is_settled();
+            && self.acks.is_settled()
+            && !self.lacking.is_open();
         if now && !self.is_caught_up {
             self.events.push_back(Event::CaughtUp);
         }
@@ -635,12 +650,14 @@ impl Session {
 
     /// Progress and acknowledgements, if the peer lacks any.
     fn progress_frame(&mut self) -> Option<Vec<u8>> {
-        let news = self.acks.has_outgoing() || self.handled_told < self.inbox.handled;
+        let held_back = u64::from(self.lacking.holds_back());
+        let handled = self.inbox.handled.saturating_sub(held_back).max(self.handled_told);
+        let news = self.acks.has_outgoing() || self.handled_told < handled;
         if !self.frontiers.sent || self.is_deaf || !news {
             return None;
         }
-        self.handled_told = self.inbox.handled;
-        let acks = Acks { handled: self.inbox.handled, acks: self.acks.take_outgoing() };
+        self.handled_told = handled;
+        let acks = Acks { handled, acks: self.acks.take_outgoing() };
         Some(Frame::Acks(acks).encode())
     }
 

@@ -82,6 +82,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 4, "unindexed"),
         migration!("space", 5, "blobs"),
         migration!("space", 6, "late"),
+        migration!("space", 7, "snapshots"),
     ],
 };
 

@@ -112,6 +112,12 @@ limits! {
     BLOB_REQUESTS_MAX: usize = 8, "chunks", false, "Chunks asked of one peer and not yet stored here.";
     BLOB_LACKED_MAX: usize = 4096, "chunks", false, "Chunks that a peer asked for in vain and is told of when they come.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
+    SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
+    SNAPSHOT_PART_BYTES_MAX: usize = 64 << 20, "bytes", false, "A part of a snapshot, unpacked: so much history of one document can be handed over.";
+    SNAPSHOT_PART_LEAVES_MAX: usize = 4096, "leaves", false, "Leaves in one part of a snapshot.";
+    SNAPSHOT_PART_CHANGES_MAX: usize = 1 << 19, "changes", false, "Changes in one part of a snapshot.";
+    WANTED_MAX: usize = 256, "runs", false, "Runs of entries, and leaves of a snapshot, that one frame asks for by name.";
+    PRUNE_SECTIONS_MAX: u32 = 1024, "sections", false, "Sections whose bytes are dropped in one transaction.";
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod history;
 #[cfg(target_os = "linux")]
 mod memory;
 mod peers;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::path::Path;

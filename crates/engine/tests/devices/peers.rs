@@ -44,35 +44,6 @@ fn nothing_is_sent_to_whom_the_roster_does_not_name() {
 }
 
 #[test]
-fn sections_do_not_come_without_bytes_and_acts_do_not_come_opened() {
-    let dirs = dirs(2);
-    let mut a = Device::found(dirs[0].path(), 1);
-    let mut b = a.invite(dirs[1].path(), 2);
-    a.put(object(1), &json!({"title": "Letter"}));
-    let have = b.have();
-    let new = |a: &Device| {
-        let epochs = b.epochs();
-        let all = batches(a, b.profile.transport_id(), &epochs);
-        let mut last = all.into_iter().next_back().unwrap();
-        let known = usize::try_from(have[&last.device]).unwrap();
-        last.entries.drain(..known + 1 - usize::try_from(last.first_seq).unwrap());
-        last.first_seq = have[&last.device] + 1;
-        last
-    };
-    let good = new(&a);
-    let mut stripped = good.clone();
-    stripped.entries[0].payloads[0] = Payload::Missing;
-    let mut before = b.have();
-    let refused = b.writer.apply(stripped);
-    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-    assert_eq!(b.have(), before);
-    b.writer.apply(good).unwrap();
-    before = b.have();
-    assert_eq!(before[&a.space.device()], a.have()[&a.space.device()]);
-    assert_eq!(b.value(object(1)), json!({"title": "Letter"}));
-}
-
-#[test]
 fn what_comes_opened_is_kept_sealed_where_that_can_be_checked() {
     let dirs = dirs(3);
     let mut a = Device::found(dirs[0].path(), 1);

@@ -166,19 +166,20 @@ fn large_sections_seal_and_larger_ones_are_refused() {
 fn a_compression_bomb_stops_at_the_limit() {
     let frame = zstd::bulk::compress(&vec![0; SECTION_BYTES_MAX + 1], ZSTD_LEVEL).unwrap();
     assert!(frame.len() < 4096);
-    assert!(decompress(&frame).is_err());
+    assert!(decompress(&frame, SECTION_BYTES_MAX).is_err());
     let whole = zstd::bulk::compress(&vec![0; SECTION_BYTES_MAX], ZSTD_LEVEL).unwrap();
-    assert_eq!(decompress(&whole).unwrap().len(), SECTION_BYTES_MAX);
+    assert_eq!(decompress(&whole, SECTION_BYTES_MAX).unwrap().len(), SECTION_BYTES_MAX);
 }
 
 #[test]
 fn a_frame_is_one_and_whole() {
     let frame = zstd::bulk::compress(b"plain", ZSTD_LEVEL).unwrap();
-    assert_eq!(*decompress(&frame).unwrap(), b"plain");
-    assert!(decompress(&frame[..frame.len() - 1]).is_err(), "cut");
-    assert!(decompress(&[&frame[..], b"x"].concat()).is_err(), "a byte more");
-    assert!(decompress(&[&frame[..], &frame[..]].concat()).is_err(), "two frames");
-    assert!(decompress(b"").is_err(), "none");
+    let read = |bytes: &[u8]| decompress(bytes, SECTION_BYTES_MAX);
+    assert_eq!(*read(&frame).unwrap(), b"plain");
+    assert!(read(&frame[..frame.len() - 1]).is_err(), "cut");
+    assert!(read(&[&frame[..], b"x"].concat()).is_err(), "a byte more");
+    assert!(read(&[&frame[..], &frame[..]].concat()).is_err(), "two frames");
+    assert!(read(b"").is_err(), "none");
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use larder_types::limits::{
 };
 use larder_types::{CloseCode, DeviceId, EpochId};
 
-use crate::LogHead;
+use crate::{LogHead, Supply, Want};
 
 /// Knobs, from [`larder_types::limits`] unless set otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +80,21 @@ pub enum Request {
         /// What the peer sent; nothing in it is verified.
         acks: Vec<Ack>,
     },
+    /// What is lacking here of entries that are here? Answer: [`Reply::Wanted`].
+    ReadWants,
+    /// What is here of what the peer lacks? Answer: [`Reply::Supply`].
+    ReadSupply {
+        /// What the peer says it lacks.
+        want: Box<Want>,
+        /// As in [`Request::ReadBatch`].
+        epochs: Vec<EpochId>,
+    },
+    /// Verify and store what was lacking. Answer: [`Reply::Supplied`] once it is durable, or
+    /// [`Reply::Refused`].
+    TakeSupply {
+        /// What the peer sent; nothing in it is verified.
+        supply: Box<Supply>,
+    },
 }
 
 /// Storage's answer to a [`Request`].
@@ -114,6 +129,27 @@ pub enum Reply {
         size: u64,
         /// What this device acknowledges by that.
         acks: Vec<Ack>,
+        /// Whether bytes of entries that are here are lacking now.
+        lacks: bool,
+    },
+    /// To [`Request::ReadWants`].
+    Wanted {
+        /// `None`: nothing.
+        want: Option<Want>,
+    },
+    /// To [`Request::ReadSupply`].
+    Supply {
+        /// Empty if there is nothing of it here.
+        supply: Box<Supply>,
+    },
+    /// To [`Request::TakeSupply`].
+    Supplied {
+        /// Whether anything of it was new.
+        progress: bool,
+        /// What this device acknowledges by that.
+        acks: Vec<Ack>,
+        /// What is lacking still.
+        want: Option<Want>,
     },
     /// To [`Request::Apply`]: no. To any other request: the peer sent what no honest one would.
     Refused {

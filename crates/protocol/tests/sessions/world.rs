@@ -108,6 +108,11 @@ impl Store {
                 acks: self.acks.values().cloned().collect(),
             },
             Request::CheckFrontiers { logs } => self.check(&logs),
+            Request::ReadWants => Reply::Wanted { want: None },
+            Request::ReadSupply { .. } => Reply::Supply { supply: Box::default() },
+            Request::TakeSupply { .. } => {
+                Reply::Supplied { progress: false, acks: Vec::new(), want: None }
+            }
             Request::ReadBatch { after, have, .. } => self.read(after, &have),
             Request::Apply { batch } => self.apply(*batch),
             Request::StoreAcks { acks } => {
@@ -171,7 +176,7 @@ impl Store {
         // Nobody needs to be told that a device holds its own log.
         let news = device != self.me && self.store_ack(&ack);
         let acks = if news { vec![ack] } else { Vec::new() };
-        Reply::Applied { device, size: head.size(), acks }
+        Reply::Applied { device, size: head.size(), acks, lacks: false }
     }
 
     fn store_ack(&mut self, ack: &Ack) -> bool {

@@ -89,7 +89,7 @@ pub fn after(
                LEFT JOIN documents d ON d.object = s.object
                LEFT JOIN tombstones t ON t.object = s.object
                WHERE s.section > ?1 AND s.kind BETWEEN ?2 AND ?3 AND s.object IS NOT NULL
-                   AND s.state = 2
+                   AND s.state IN (2, 4)
                    AND NOT EXISTS (SELECT 1 FROM late l WHERE l.section = s.section)
                ORDER BY s.section LIMIT ?4";
     let sections = all(conn, "sections", sql, params![seen.section, kinds.0, kinds.1, limit], row)?;
@@ -161,7 +161,7 @@ pub fn first_of_kind(
     object: &ObjectId,
     kind: u16,
 ) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT section FROM sections WHERE object = ?1 AND kind = ?2 AND state = 2
+    let sql = "SELECT section FROM sections WHERE object = ?1 AND kind = ?2 AND state IN (2, 4)
                ORDER BY section LIMIT 1";
     first(conn, "sections", sql, params![object.as_bytes(), kind], |row| row.get(0))
 }

@@ -172,6 +172,17 @@ pub fn acts(conn: &Connection) -> Result<Vec<Act>, StoreError> {
     })
 }
 
+/// All acts of one kind, in the order in which they were applied.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acts`.
+pub fn acts_of_kind(conn: &Connection, kind: u16) -> Result<Vec<Act>, StoreError> {
+    let sql = "SELECT log, seq, idx, kind, body FROM acts WHERE kind = ?1 ORDER BY act";
+    all(conn, "acts", sql, [kind], |row| {
+        Ok(Act { place: Place::read(row, 0)?, kind: row.get(3)?, body: row.get(4)? })
+    })
+}
+
 /// An own key or secret, wrapped.
 ///
 /// # Errors

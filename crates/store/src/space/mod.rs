@@ -12,6 +12,7 @@ pub mod documents;
 pub mod entries;
 pub mod logs;
 pub mod sections;
+pub mod snapshots;
 pub mod tombstones;
 pub mod transactions;
 pub mod unindexed;
@@ -55,6 +56,8 @@ pub struct Status {
     pub sections_missing: u64,
     /// Sections whose bytes are held and not opened yet.
     pub sections_waiting: u64,
+    /// Sections whose bytes are neither held nor wanted: pruned.
+    pub sections_excused: u64,
     /// Live documents.
     pub documents: u64,
     /// Deleted objects.
@@ -88,6 +91,7 @@ pub fn status(conn: &Connection) -> Result<Status, StoreError> {
         sections: count("sections", "SELECT count(*) FROM sections")?,
         sections_missing: count("sections", "SELECT count(*) FROM sections WHERE state = 0")?,
         sections_waiting: count("sections", "SELECT count(*) FROM sections WHERE state = 1")?,
+        sections_excused: count("sections", "SELECT count(*) FROM sections WHERE state = 4")?,
         documents: count("documents", "SELECT count(*) FROM documents")?,
         tombstones: count("tombstones", "SELECT count(*) FROM tombstones")?,
         unindexed: unindexed::count(conn)?,

@@ -4,9 +4,9 @@ use larder_log::{Payload, SectionCommitment};
 use larder_types::{Clock, ObjectId, Timestamp, canonical};
 use rusqlite::{Connection, Row, params};
 
-use crate::error::StoreError;
+use crate::error::{Part, StoreError};
 use crate::space::logs::LogId;
-use crate::sql::{Uint, all, decoded, execute, first, one, parsed};
+use crate::sql::{Uint, all, cached, decoded, execute, first, one, parsed};
 
 const PART: &str = "sections";
 
@@ -164,9 +164,18 @@ pub(crate) fn insert(
     place: Place,
     new: &NewSection<'_>,
 ) -> Result<(), StoreError> {
+    insert_as(conn, None, place, new)
+}
+
+fn insert_as(
+    conn: &Connection,
+    section: Option<i64>,
+    place: Place,
+    new: &NewSection<'_>,
+) -> Result<(), StoreError> {
     let sql = "INSERT INTO sections (log, seq, idx, state, kind, object, clock_wall, clock_count,
-                   commitment, sealed, opened)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                   commitment, sealed, opened, section)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let (sealed, opened) = halves(new.payload);
     let object = new.about.and_then(|about| about.object);
     let params = params![
@@ -181,6 +190,7 @@ pub(crate) fn insert(
         canonical::encode(new.commitment),
         sealed,
         opened,
+        section,
     ];
     execute(conn, PART, sql, params).map(drop)
 }
@@ -380,4 +390,129 @@ pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>
 pub fn missing(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
     let sql = format!("{COLUMNS} WHERE state = 0 AND {PENDING} ORDER BY section LIMIT ?2");
     all(conn, PART, &sql, params![after, limit], row)
+}
+
+/// How many sections of entries up to `last_seq` are missing or wait.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn unsettled(conn: &Connection, log: LogId, last_seq: u64) -> Result<u64, StoreError> {
+    let sql = format!("SELECT count(*) FROM sections WHERE {PENDING} AND log = ?2 AND seq <= ?3");
+    one(conn, PART, &sql, params![0, log, Uint(last_seq)], |row| row.get::<_, Uint>(0))
+        .map(|count| count.0)
+}
+
+/// How many sections wait.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn count_waiting(conn: &Connection) -> Result<u64, StoreError> {
+    let sql = format!("SELECT count(*) FROM sections WHERE state = 1 AND {PENDING}");
+    one(conn, PART, &sql, [0], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+}
+
+/// The first missing section of each log that has any: its entry.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn first_missing(conn: &Connection) -> Result<Vec<(LogId, u64)>, StoreError> {
+    let sql =
+        format!("SELECT log, min(seq) FROM sections WHERE state = 0 AND {PENDING} GROUP BY log");
+    all(conn, PART, &sql, [0], |row| Ok((row.get(0)?, row.get::<_, Uint>(1)?.0)))
+}
+
+/// Calls `visit` with the sections of documents in entries `first_seq` to `last_seq`, applied or
+/// void, and their bytes; in order, one at a time.
+///
+/// # Errors
+/// What `visit` returns, which ends the walk; [`StoreError::Read`] of `sections`.
+pub fn each_document_section<E: From<StoreError>>(
+    conn: &Connection,
+    log: LogId,
+    first_seq: u64,
+    last_seq: u64,
+    mut visit: impl FnMut(Section, Payload) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
+                   commitment, sealed, opened FROM sections
+               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND state IN (2, 3) AND kind IN (1, 2, 3)
+               ORDER BY seq, idx";
+    let mut statement = cached(conn, PART, sql)?;
+    let mut rows = statement.query(params![log, Uint(first_seq), Uint(last_seq)]).reading(PART)?;
+    while let Some(next) = rows.next().reading(PART)? {
+        let section = row(next).reading(PART)?;
+        let bytes = (next.get(10).reading(PART)?, next.get(11).reading(PART)?);
+        visit(section, whole(bytes.0, bytes.1))?;
+    }
+    Ok(())
+}
+
+/// What there is to drop of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Droppable {
+    /// Sections of documents that have bytes.
+    pub sections: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The condition under which the bytes of a section may be dropped, apart from its place. Those of
+/// acts and of kinds that this version does not know never are.
+const DROPPABLE: &str = "state IN (2, 3) AND kind IN (1, 2, 3)
+    AND (sealed IS NOT NULL OR opened IS NOT NULL)";
+
+/// What [`drop_bytes`] would drop of entries up to `last_seq`. Takes time in proportion to them.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn droppable(conn: &Connection, log: LogId, last_seq: u64) -> Result<Droppable, StoreError> {
+    let sql = format!(
+        "SELECT count(*),
+             coalesce(sum(coalesce(length(sealed), 0) + coalesce(length(opened), 0)), 0)
+         FROM sections WHERE log = ?1 AND seq <= ?2 AND {DROPPABLE}"
+    );
+    one(conn, PART, &sql, params![log, Uint(last_seq)], |row| {
+        Ok(Droppable { sections: row.get::<_, Uint>(0)?.0, bytes: row.get::<_, Uint>(1)?.0 })
+    })
+}
+
+/// Drops the bytes of up to `limit` sections of documents in entries up to `last_seq`, which are
+/// excused from then on. Returns how many they were; 0 at the end.
+///
+/// The rows are deleted and written again: SQLite leaves a row that got shorter where it is, and
+/// the page around it stays as empty as that.
+///
+/// # Errors
+/// [`StoreError::Write`] or [`StoreError::Read`] of `sections`.
+pub fn drop_bytes(
+    conn: &Connection,
+    log: LogId,
+    last_seq: u64,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql =
+        format!("{COLUMNS} WHERE log = ?1 AND seq <= ?2 AND {DROPPABLE} ORDER BY section LIMIT ?3");
+    let dropped = all(conn, PART, &sql, params![log, Uint(last_seq), limit], row)?;
+    for section in &dropped {
+        execute(conn, PART, "DELETE FROM sections WHERE section = ?1", [section.section])?;
+    }
+    for Section { section, place, state, about, commitment } in &dropped {
+        // What a void section said counts for nothing.
+        let about = about.filter(|_| *state == State::Applied);
+        let (state, payload) = (State::Excused, &Payload::Missing);
+        let new = NewSection { commitment, payload, state, about };
+        insert_as(conn, Some(*section), *place, &new)?;
+    }
+    Ok(dropped.len() as u64)
+}
+
+/// Wants the missing bytes of entries up to `last_seq` no more.
+///
+/// # Errors
+/// [`StoreError::Write`] of `sections`.
+pub fn excuse(conn: &Connection, log: LogId, last_seq: u64) -> Result<u64, StoreError> {
+    let sql = format!(
+        "UPDATE sections SET state = 4 WHERE state = 0 AND {PENDING} AND log = ?2 AND seq <= ?3"
+    );
+    execute(conn, PART, &sql, params![0, log, Uint(last_seq)]).map(|changed| changed as u64)
 }

@@ -2,11 +2,15 @@
 
 use crate::fixture::{batch, clock, device, dump, object, space, tables};
 use larder_crypto::Secret;
+use larder_log::snapshot::{LogEnd, SnapshotAct};
+use larder_log::stability::Named;
 use larder_log::{Payload, blob};
 use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
-use larder_store::space::{self, blobs, control, copies, documents, logs, sections, tombstones};
+use larder_store::space::{
+    self, blobs, control, copies, documents, logs, sections, snapshots, tombstones,
+};
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, commit, savepoint};
 use larder_types::{
@@ -88,6 +92,13 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
         assert!(blobs::put_chunk(conn, &new, staged)?);
     }
     copies::set_path(conn, &ObjectId::new([n; 16]), &[ObjectId::new([n + 1; 16])])?;
+    let act = SnapshotAct { v: 0, frontier: Vec::new(), bands: Vec::new() };
+    let end = LogEnd { device: device(n), size: 1, root: Hash::new([n; 32]) };
+    let act = SnapshotAct { frontier: vec![end], ..act };
+    let snapshot = snapshots::add(conn, snapshots::State::Receiving, &act)?;
+    let key = (ObjectId::new([n; 16]), EntryHash::new([n; 32]));
+    snapshots::put_leaf(conn, snapshot, &key, &filler, true)?;
+    snapshots::set_named(conn, log.log, &Named::default())?;
     let epoch = control::Epoch {
         epoch: EpochId::new([n; 32]),
         opener: device(n),

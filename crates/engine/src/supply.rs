@@ -1,0 +1,602 @@
+//! What was pruned comes to a device that lacks it as a snapshot; bytes that were withheld come
+//! from whoever has them.
+//!
+//! Invariants: nothing of a snapshot is taken in that all devices did not agree on, each part being
+//! held against the agreed root, and each document against its leaf; what is missing is neither
+//! acknowledged nor forgotten until it is here or excused.
+
+use std::sync::Arc;
+
+use larder_document::{Heads, Object};
+use larder_log::ack::Ack;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::merkle::{self, MemoryNodes};
+use larder_log::snapshot::{
+    Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, TombstoneLeaf, leaf_hash,
+};
+use larder_log::{Band, Header, Payload};
+use larder_protocol::{Fill, Run, Supply, Want, WantedSnapshot};
+use larder_store::space::logs::{self, Tree};
+use larder_store::space::snapshots::{self, Kept, Snapshot};
+use larder_store::space::tombstones::Tombstone;
+use larder_store::space::{changes, control, documents, entries, sections, transactions};
+use larder_types::limits::{
+    BATCH_BYTES_TARGET, SNAPSHOT_PART_BYTES_MAX, SNAPSHOT_PART_CHANGES_MAX,
+    SNAPSHOT_PART_LEAVES_MAX, WANTED_MAX,
+};
+use larder_types::{CloseCode, EpochId, Hash, TransportId};
+use rusqlite::Connection;
+
+use crate::copies::{Found, Room, locate};
+use crate::keyring::Resealed;
+use crate::prune::{accepted, widest};
+use crate::rows::Origin;
+use crate::snapshot::digest_of;
+use crate::space::Space;
+use crate::state::State as WriterState;
+use crate::touched::{Stored, load};
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+/// The nodes of a held snapshot's tree, for proofs. 64 bytes for each leaf.
+pub(crate) type Nodes = Option<(Hash, Arc<MemoryNodes>)>;
+
+impl Space {
+    /// What this device lacks and a peer may have: leaves of the snapshot that all devices agree
+    /// on, and bytes of sections that no snapshot stands for.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn wanted(&self) -> Result<Option<Want>> {
+        let db = self.shared.pool.reader()?;
+        let runs = missing(&db)?;
+        let receiving = snapshots::in_state(&db, snapshots::State::Receiving)?;
+        if runs.is_empty() && receiving.is_none() {
+            return Ok(None);
+        }
+        let accepted = accepted(&db, &self.shared.published()?.roster)?;
+        // What has begun goes on as long as it counts.
+        let is_half = |act: &&SnapshotAct| receiving.as_ref().is_some_and(|half| half.act == **act);
+        let begun = accepted.iter().find(is_half).cloned();
+        let Some(act) = begun.or_else(|| widest(accepted)) else {
+            return Ok(Some(Want { snapshot: None, sections: runs }));
+        };
+        let within = |run: &Run| run.last <= act.size_of(&run.device);
+        let id = act.id();
+        let mut snapshot = None;
+        if receiving.is_some() || runs.iter().any(within) {
+            let half = receiving.filter(|half| half.id == id);
+            let wanted = |received, after, lacking| WantedSnapshot { id, received, after, lacking };
+            snapshot = Some(match half {
+                None => wanted(0, None, Vec::new()),
+                Some(half) if is_whole(&half) => {
+                    let lacking = snapshots::wanted(&db, half.snapshot, None, limit(WANTED_MAX))?;
+                    let lacking = lacking.into_iter().map(|kept| kept.key).collect();
+                    wanted(half.received.size(), None, lacking)
+                }
+                Some(half) => {
+                    let after = snapshots::last_key(&db, half.snapshot)?;
+                    wanted(half.received.size(), after, Vec::new())
+                }
+            });
+        }
+        let sections = runs.into_iter().filter(|run| !within(run)).collect();
+        Ok(Some(Want { snapshot, sections }))
+    }
+
+    /// What this device can supply of what a peer wants.
+    pub(crate) fn supply(
+        &self,
+        peer: &TransportId,
+        want: &Want,
+        epochs: &[EpochId],
+    ) -> Result<Supply> {
+        let none = Supply { snapshot: None, sections: Vec::new() };
+        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
+        let db = self.shared.pool.reader()?;
+        let db = db.unchecked_transaction().map_err(|source| {
+            Error::from(larder_store::StoreError::Read { part: "transaction", source })
+        })?;
+        let snapshot = match &want.snapshot {
+            Some(wanted) => self.part(&db, wanted)?,
+            None => None,
+        };
+        let mut sections = Vec::new();
+        let mut bytes = 0;
+        for run in want.sections.iter().take(WANTED_MAX) {
+            let Some(log) = logs::find(&db, &run.device)? else { continue };
+            let Some(transaction) = transactions::covering(&db, log.log, run.first)? else {
+                continue;
+            };
+            let mut batch = transactions::batch(&db, &transaction, run.first)?;
+            peer.open_for(&mut batch)?;
+            for (entry, seq) in batch.entries.into_iter().zip(run.first..=run.last) {
+                if entry.payloads.iter().all(|payload| *payload == Payload::Missing) {
+                    continue;
+                }
+                bytes += entry.payloads.iter().map(payload_bytes).sum::<usize>();
+                sections.push(Fill { device: run.device, seq, payloads: entry.payloads });
+            }
+            if bytes > BATCH_BYTES_TARGET {
+                break;
+            }
+        }
+        Ok(Supply { snapshot, sections })
+    }
+
+    /// A part of the snapshot that is held here, packed. If it is another than the wanted one, its
+    /// beginning: the peer may make do with it.
+    fn part(&self, db: &Connection, wanted: &WantedSnapshot) -> Result<Option<Vec<u8>>> {
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        let Some(held) = held else { return Ok(None) };
+        let (id, lacking) = (held.id, Vec::new());
+        let other = WantedSnapshot { id, received: 0, after: None, lacking };
+        let wanted = if held.id == wanted.id { wanted } else { &other };
+        let mut items = Vec::new();
+        let mut room = PartRoom { bytes: BATCH_BYTES_TARGET, changes: SNAPSHOT_PART_CHANGES_MAX };
+        let mut end = None;
+        if wanted.lacking.is_empty() {
+            let mut after = wanted.after;
+            'pages: loop {
+                let page = snapshots::leaves(db, held.snapshot, after.as_ref(), LEAVES_PAGE)?;
+                let Some(end) = page.last().map(|kept| kept.key) else { break };
+                after = Some(end);
+                for kept in page {
+                    if items.len() == SNAPSHOT_PART_LEAVES_MAX {
+                        break 'pages;
+                    }
+                    let Some(item) = item(db, kept, &mut room)? else { break 'pages };
+                    items.push(item);
+                }
+            }
+            end = wanted.received.checked_add(items.len() as u64).filter(|_| !items.is_empty());
+        } else {
+            for key in wanted.lacking.iter().take(WANTED_MAX) {
+                let Some(kept) = snapshots::leaf(db, held.snapshot, key)? else { continue };
+                let Some(item) = item(db, kept, &mut room)? else { break };
+                if item.content != Content::Gone {
+                    items.push(item);
+                }
+            }
+        }
+        let size = held.received.size();
+        let proof = match end {
+            // What the peer says it has is its own matter: of another number the proof fails there.
+            Some(end) if (1..=size).contains(&end) => {
+                let Ok(proof) = merkle::consistency_proof(&*self.nodes(db, &held)?, end, size);
+                proof
+            }
+            _ => Vec::new(),
+        };
+        let part = Part { snapshot: held.id, items, proof };
+        let packed = part.pack().map_err(|e| Error::Internal(e.to_string()))?;
+        Ok(Some(packed))
+    }
+
+    fn nodes(&self, db: &Connection, held: &Snapshot) -> Result<Arc<MemoryNodes>> {
+        let known = |nodes: &Nodes| match nodes {
+            Some((id, nodes)) if *id == held.id => Some(Arc::clone(nodes)),
+            _ => None,
+        };
+        if let Some(nodes) = known(&self.shared.snapshot_nodes()) {
+            return Ok(nodes);
+        }
+        let mut nodes = MemoryNodes::default();
+        snapshots::each_leaf(db, held.snapshot, |kept| {
+            nodes.append(leaf_hash(&kept.leaf));
+            Ok::<_, Error>(())
+        })?;
+        let nodes = Arc::new(nodes);
+        *self.shared.snapshot_nodes() = Some((held.id, Arc::clone(&nodes)));
+        Ok(nodes)
+    }
+}
+
+/// Leaves read at once.
+const LEAVES_PAGE: u32 = 256;
+
+fn limit(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+fn payload_bytes(payload: &Payload) -> usize {
+    match payload {
+        Payload::Missing => 0,
+        Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
+    }
+}
+
+/// What a part still has room for.
+struct PartRoom {
+    bytes: usize,
+    changes: usize,
+}
+
+/// A leaf with its content as it is here; none if the part has no room for it.
+fn item(db: &Connection, kept: Kept, room: &mut PartRoom) -> Result<Option<Item>> {
+    let content = match kept.read()? {
+        Leaf::Tombstone(_) => Content::Gone,
+        Leaf::Document(leaf) => content_of(db, &leaf)?,
+    };
+    let (bytes, changes) = match &content {
+        Content::Gone => (0, 0),
+        Content::Document { value, changes } => {
+            (value.len() + changes.iter().map(|c| c.len() + 8).sum::<usize>(), changes.len())
+        }
+    };
+    // A document that no part has room for cannot be handed over.
+    let fits = bytes < SNAPSHOT_PART_BYTES_MAX - BATCH_BYTES_TARGET
+        && changes <= SNAPSHOT_PART_CHANGES_MAX;
+    let content = if fits { content } else { Content::Gone };
+    let (bytes, changes) = if fits { (bytes, changes) } else { (0, 0) };
+    let bytes = bytes + kept.leaf.len();
+    let is_first = room.bytes == BATCH_BYTES_TARGET;
+    if !is_first && (bytes > room.bytes || changes > room.changes) {
+        return Ok(None);
+    }
+    room.bytes = room.bytes.saturating_sub(bytes);
+    room.changes = room.changes.saturating_sub(changes);
+    Ok(Some(Item { leaf: kept.leaf, content }))
+}
+
+/// A document at a leaf's version.
+fn content_of(db: &Connection, leaf: &DocumentLeaf) -> Result<Content> {
+    let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? else {
+        return Ok(Content::Gone);
+    };
+    let document = load(db, &row)?;
+    let value = document.value_at(&Heads::FLAT)?;
+    let heads = heads_of(leaf);
+    let Some(changes) = document.changes_to(&heads) else { return Ok(Content::Gone) };
+    if digest_of(&value) != leaf.value {
+        return Ok(Content::Gone);
+    }
+    let value = larder_document::canonical(&value);
+    Ok(Content::Document { value, changes: changes.into_iter().map(Into::into).collect() })
+}
+
+fn heads_of(leaf: &DocumentLeaf) -> Heads {
+    Heads::from_hashes(leaf.heads.iter().map(|head| *head.as_bytes()))
+}
+
+fn is_whole(half: &Snapshot) -> bool {
+    half.act.tree(Band::Green).is_none_or(|tree| half.received.size() >= tree.leaves)
+}
+
+/// Runs of entries with missing sections.
+fn missing(db: &Connection) -> Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for section in sections::missing(db, 0, limit(WANTED_MAX))? {
+        let device = logs::by_number(db, section.place.log)?.device;
+        let seq = section.place.seq;
+        match runs.last_mut() {
+            Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
+                run.last = seq;
+            }
+            _ => runs.push(Run { device, first: seq, last: seq }),
+        }
+    }
+    Ok(runs)
+}
+
+/// What became of what a peer supplied.
+#[derive(Debug, Clone, Default)]
+pub struct Supplied {
+    /// Whether anything of it was new here.
+    pub progress: bool,
+    /// This device's acknowledgements of what it holds by it.
+    pub acks: Vec<Ack>,
+}
+
+impl SpaceWriter {
+    /// Takes in what a peer supplied: documents of the agreed snapshot, and bytes that were
+    /// missing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it is not what was agreed on or committed to; nothing of it is kept
+    /// then. The storage's errors.
+    pub fn take_supply(&mut self, supply: &Supply) -> Result<Supplied> {
+        self.transact(|tx, state| {
+            let mut progress = false;
+            if let Some(packed) = &supply.snapshot {
+                let part = Part::unpack(packed)
+                    .map_err(|e| Error::refused(CloseCode::Malformed, e.to_string()))?;
+                progress |= state.take_part(tx, &part)?;
+            }
+            for fill in &supply.sections {
+                progress |= state.fill(tx, fill)?;
+            }
+            progress |= state.complete(tx)?;
+            let mut acks = Vec::new();
+            if progress {
+                state.retry_all(tx)?;
+                state.load_missing(tx)?;
+                acks = state.acknowledge(tx)?;
+            }
+            Ok(Supplied { progress, acks })
+        })
+    }
+}
+
+impl WriterState {
+    /// The snapshot that comes in, if it is one that all devices agreed on: the one that has begun
+    /// to, one that includes it, or the first that stands for something missing.
+    fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
+        let half = snapshots::in_state(db, snapshots::State::Receiving)?;
+        if half.as_ref().is_some_and(|half| half.id == *id) {
+            return Ok(half);
+        }
+        let accepted = accepted(db, &self.roster)?;
+        let Some(act) = accepted.iter().find(|act| act.id() == *id) else { return Ok(None) };
+        let is_better = if let Some(half) = &half {
+            half.received.size() == 0 || act.includes(&half.act) || !accepted.contains(&half.act)
+        } else {
+            let mut stands_for_missing = false;
+            for (log, seq) in &self.missing {
+                let device = logs::by_number(db, *log)?.device;
+                stands_for_missing |= *seq <= act.size_of(&device);
+            }
+            stands_for_missing
+        };
+        if !is_better {
+            return Ok(None);
+        }
+        if let Some(half) = half {
+            snapshots::remove(db, half.snapshot)?;
+        }
+        snapshots::add(db, snapshots::State::Receiving, act)?;
+        Ok(snapshots::in_state(db, snapshots::State::Receiving)?)
+    }
+
+    fn take_part(&mut self, db: &Connection, part: &Part) -> Result<bool> {
+        let Some(half) = self.receiving(db, &part.snapshot)? else { return Ok(false) };
+        let refused = |why: &str| {
+            let message = format!("a part of the snapshot {}: {why}", part.snapshot);
+            Err(Error::refused(CloseCode::BadBatch, message))
+        };
+        let mut tree = half.received.clone();
+        let mut last = snapshots::last_key(db, half.snapshot)?;
+        let mut progress = false;
+        for item in &part.items {
+            let Ok(leaf) = Leaf::decode(&item.leaf) else { return refused("no leaf") };
+            let key = leaf.key();
+            let known = snapshots::leaf(db, half.snapshot, &key)?;
+            match known {
+                Some(known) if known.leaf != item.leaf => {
+                    return refused("another leaf than the agreed one");
+                }
+                Some(_) => {}
+                None if last.as_ref().is_some_and(|last| *last >= key) => {
+                    return refused("leaves out of order");
+                }
+                None => {
+                    tree.append(leaf_hash(&item.leaf), &mut |_| {});
+                    last = Some(key);
+                    progress = true;
+                }
+            }
+            let Some(is_held) = self.take_item(db, &leaf, &item.content)? else {
+                return refused("a document that is not what was agreed on");
+            };
+            progress |= is_held;
+            snapshots::put_leaf(db, half.snapshot, &key, &item.leaf, is_held)?;
+        }
+        let grown = tree.size() > half.received.size();
+        let Some(agreed) = half.act.tree(Band::Green) else { return refused("no such band") };
+        let (size, root) = (tree.size(), tree.root());
+        if grown
+            && merkle::verify_consistency(size, &root, agreed.leaves, &agreed.root, &part.proof)
+                .is_err()
+        {
+            return refused("its leaves are not those that were agreed on");
+        }
+        let state = snapshots::State::Receiving;
+        snapshots::set(db, half.snapshot, state, &half.act, &tree)?;
+        Ok(progress)
+    }
+
+    /// Takes in what a leaf stands for; whether it is here now. None if the content is another.
+    fn take_item(
+        &mut self,
+        db: &Connection,
+        leaf: &Leaf,
+        content: &Content,
+    ) -> Result<Option<bool>> {
+        match (leaf, content) {
+            (Leaf::Tombstone(leaf), Content::Gone) => {
+                self.take_tombstone(db, leaf)?;
+                Ok(Some(true))
+            }
+            (Leaf::Tombstone(_), Content::Document { .. }) => Ok(None),
+            (Leaf::Document(leaf), Content::Gone) => {
+                let found = locate(db, &leaf.object, &leaf.generation)?;
+                Ok(Some(matches!(found, Found::Buried)))
+            }
+            (Leaf::Document(leaf), Content::Document { value, changes }) => {
+                let Ok(first) = larder_document::parse(value) else { return Ok(None) };
+                if digest_of(&first) != leaf.value {
+                    return Ok(None);
+                }
+                let changes: Vec<&[u8]> = changes.iter().map(|change| change.as_slice()).collect();
+                let taken = self.take_snapshot_document(db, leaf, &first, &changes)?;
+                Ok(taken.then_some(true))
+            }
+        }
+    }
+
+    fn take_tombstone(&mut self, db: &Connection, leaf: &TombstoneLeaf) -> Result<()> {
+        let tombstone = Tombstone {
+            object: leaf.object,
+            collection: leaf.collection.clone(),
+            clock: leaf.deleted.clock,
+            device: leaf.deleted.device,
+            seq: leaf.deleted.seq,
+            index: leaf.index,
+        };
+        self.bury(db, &tombstone)
+    }
+
+    fn take_snapshot_document(
+        &mut self,
+        db: &Connection,
+        leaf: &DocumentLeaf,
+        first: &Object,
+        changes: &[&[u8]],
+    ) -> Result<bool> {
+        let origin = |stamp: &larder_log::snapshot::Stamp| -> Result<Origin> {
+            Ok(Origin {
+                log: logs::find_or_add(db, &stamp.device)?.log,
+                device: stamp.device,
+                seq: stamp.seq,
+                index: 0,
+                entry: leaf.generation,
+                clock: stamp.clock,
+            })
+        };
+        let is_new = matches!(locate(db, &leaf.object, &leaf.generation)?, Found::Unknown);
+        if is_new {
+            let created = origin(&leaf.created)?;
+            match self.make_room(db, leaf.object, &leaf.generation)? {
+                Room::At(at, path) => {
+                    self.write_new(db, &created, &at, &path, &leaf.collection, first)?;
+                }
+                Room::Buried | Room::Taken => {}
+            }
+        }
+        if let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? {
+            let row: documents::Document = *row;
+            let mut stored = Stored::read(db, &mut self.cache, row, leaf.object)?;
+            let before = stored.document.heads();
+            if !stored.document.take_history(changes, &heads_of(leaf)) {
+                return Ok(false);
+            }
+            let after = stored.document.heads();
+            if after != before {
+                self.write_edited(db, &origin(&leaf.updated)?, &stored)?;
+            }
+            if is_new || after != before {
+                changes::add_late(db, &stored.row.object, None)?;
+            }
+            self.cache.insert(stored.row.object, stored.document);
+        }
+        Ok(true)
+    }
+
+    /// Fills in bytes that were missing.
+    fn fill(&mut self, db: &Connection, fill: &Fill) -> Result<bool> {
+        let Some(log) = logs::find(db, &fill.device)? else { return Ok(false) };
+        let Some(entry) = entries::find(db, log.log, fill.seq)? else { return Ok(false) };
+        let header = Header::decode(&entry.header)
+            .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", fill.seq)))?;
+        let mut progress = false;
+        let all = sections::of_entry(db, log.log, fill.seq)?;
+        for (section, payload) in all.into_iter().zip(&fill.payloads) {
+            let (place, commitment) = (section.place, &section.commitment);
+            if section.state != sections::State::Missing {
+                continue;
+            }
+            let refused = || {
+                let message = format!(
+                    "section {} of entry {} of {}: not the bytes that its author committed to",
+                    place.index, fill.seq, fill.device
+                );
+                Error::refused(CloseCode::BadBatch, message)
+            };
+            let payload = match payload {
+                Payload::Missing => continue,
+                Payload::Sealed(sealed) if commitment.is_of(sealed) => payload.clone(),
+                Payload::Sealed(_) => return Err(refused()),
+                Payload::Opened(bytes) => {
+                    let opened = larder_log::unpack(bytes).map_err(|_| refused())?;
+                    if !opened.matches(commitment) {
+                        return Err(refused());
+                    }
+                    match self.keyring.reseal(&header, place.index, commitment, &opened) {
+                        Resealed::Same(sealed) => Payload::Sealed(sealed),
+                        Resealed::NoSecret => payload.clone(),
+                        Resealed::Other => return Err(refused()),
+                    }
+                }
+            };
+            sections::set_payload(db, place, &payload)?;
+            sections::settle(db, place, sections::State::Waiting, None)?;
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    /// If all of a snapshot is here: it stands for the entries below it from now on.
+    pub(crate) fn complete(&mut self, db: &Connection) -> Result<bool> {
+        let half = snapshots::in_state(db, snapshots::State::Receiving)?;
+        let Some(half) = half.filter(is_whole) else { return Ok(false) };
+        let mut after = None;
+        loop {
+            let page = snapshots::wanted(db, half.snapshot, after.as_ref(), LEAVES_PAGE)?;
+            let Some(last) = page.last().map(|kept| kept.key) else { break };
+            after = Some(last);
+            for kept in page {
+                // Nobody has what was deleted since; here it counts once it is deleted here too.
+                if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
+                    snapshots::put_leaf(db, half.snapshot, &kept.key, &kept.leaf, true)?;
+                }
+            }
+        }
+        if snapshots::count_wanted(db, half.snapshot)? > 0 {
+            return Ok(false);
+        }
+        if let Some(held) = snapshots::in_state(db, snapshots::State::Held)? {
+            snapshots::remove(db, held.snapshot)?;
+        }
+        let held = snapshots::State::Held;
+        snapshots::set(db, half.snapshot, held, &half.act, &half.received)?;
+        for end in &half.act.frontier {
+            if let Some(log) = logs::find(db, &end.device)? {
+                sections::excuse(db, log.log, end.size)?;
+            }
+        }
+        self.load_missing(db)?;
+        Ok(true)
+    }
+
+    /// Tries what waits until nothing comes of it any more.
+    pub(crate) fn retry_all(&mut self, db: &Connection) -> Result<()> {
+        let mut before = u64::MAX;
+        loop {
+            let waiting = sections::count_waiting(db)?;
+            if waiting == 0 || waiting >= before {
+                return Ok(());
+            }
+            before = waiting;
+            self.retried = 0;
+            self.retry(db)?;
+        }
+    }
+
+    /// Acknowledges the logs of which all is here now, as far as that was not done.
+    pub(crate) fn acknowledge(&mut self, db: &Connection) -> Result<Vec<Ack>> {
+        let me = self.device();
+        let mut new = Vec::new();
+        let acks = control::acks(db)?;
+        for log in logs::every(db)? {
+            let size = log.frontier.size();
+            let own = |ack: &&control::Ack| ack.acker == me && ack.device == log.device;
+            let said = acks.iter().find(own).map_or(0, |ack| ack.size);
+            if log.device == me || said >= size || self.missing.contains_key(&log.log) {
+                continue;
+            }
+            let root = merkle::root_at(&Tree::new(db, log.log), size)?;
+            let checkpoint = Checkpoint { space: self.shared.id, device: log.device, size, root };
+            let time_s = self.shared.env.now().0 / 1000;
+            let ack = Ack::sign(&checkpoint, me, &self.shared.keys.ack, time_s);
+            control::put_ack(db, &crate::apply::row_of(&ack))?;
+            new.push(ack);
+        }
+        Ok(new)
+    }
+
+    /// Reads anew in which logs something is missing.
+    pub(crate) fn load_missing(&mut self, db: &Connection) -> Result<()> {
+        self.missing = sections::first_missing(db)?.into_iter().collect();
+        Ok(())
+    }
+}

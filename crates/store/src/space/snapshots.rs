@@ -1,0 +1,295 @@
+//! Snapshots: the one that stands for entries whose bytes may be gone, and one that is coming in.
+
+use larder_log::merkle::Frontier;
+use larder_log::snapshot::{Leaf, SnapshotAct};
+use larder_log::stability::Named;
+use larder_types::limits::ACT_BYTES_MAX;
+use larder_types::{EntryHash, Hash, ObjectId, canonical};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::{Part, StoreError};
+use crate::space::logs::LogId;
+use crate::sql::{Uint, all, cached, decoded, execute, first, one, parsed};
+
+const PART: &str = "snapshots";
+const LEAVES: &str = "leaves";
+
+/// An encoded frontier of a tree.
+const FRONTIER_BYTES_MAX: usize = 4096;
+/// As many logs as there may be, each named by 32 bytes and a number.
+const NAMED_BYTES_MAX: usize = 64 << 10;
+
+/// What a snapshot is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its leaves are coming in.
+    Receiving,
+    /// All of its leaves are here: bytes below it may go.
+    Held,
+}
+
+impl State {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Receiving => 0,
+            Self::Held => 1,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Receiving),
+            1 => Some(Self::Held),
+            _ => None,
+        }
+    }
+}
+
+/// A snapshot by its local number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The local number.
+    pub snapshot: i64,
+    /// Its name everywhere.
+    pub id: Hash,
+    /// What it is here.
+    pub state: State,
+    /// What was agreed.
+    pub act: SnapshotAct,
+    /// The tree over the leaves that are here.
+    pub received: Frontier,
+}
+
+/// What leaves are sorted by.
+pub type Key = (ObjectId, EntryHash);
+
+const COLUMNS: &str = "SELECT snapshot, id, state, act, received FROM snapshots";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
+    Ok(Snapshot {
+        snapshot: row.get(0)?,
+        id: Hash::new(row.get(1)?),
+        state: parsed(row, 2, State::from_code)?,
+        act: decoded(row, 3, ACT_BYTES_MAX)?,
+        received: decoded(row, 4, FRONTIER_BYTES_MAX)?,
+    })
+}
+
+/// The snapshot in this state, if there is one.
+///
+/// # Errors
+/// [`StoreError::Read`] of `snapshots`.
+pub fn in_state(conn: &Connection, state: State) -> Result<Option<Snapshot>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE state = ?1 ORDER BY snapshot DESC LIMIT 1");
+    first(conn, PART, &sql, [state.code()], row)
+}
+
+/// Adds a snapshot without leaves. Returns its local number.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots`, of kind constraint if it is there already.
+pub fn add(conn: &Connection, state: State, act: &SnapshotAct) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO snapshots (id, state, act, received) VALUES (?1, ?2, ?3, ?4)";
+    let received = canonical::encode(&Frontier::new());
+    let id = act.id();
+    execute(
+        conn,
+        PART,
+        sql,
+        params![id.as_bytes(), state.code(), canonical::encode(act), received],
+    )?;
+    Ok(conn.last_insert_rowid())
+}
+
+/// Says what a snapshot has become, and of what its leaves are.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots`.
+pub fn set(
+    conn: &Connection,
+    snapshot: i64,
+    state: State,
+    act: &SnapshotAct,
+    received: &Frontier,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE snapshots SET id = ?2, state = ?3, act = ?4, received = ?5
+               WHERE snapshot = ?1";
+    let id = act.id();
+    let (act, received) = (canonical::encode(act), canonical::encode(received));
+    execute(conn, PART, sql, params![snapshot, id.as_bytes(), state.code(), act, received])
+        .map(drop)
+}
+
+/// Removes a snapshot with its leaves.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots` or `leaves`.
+pub fn remove(conn: &Connection, snapshot: i64) -> Result<(), StoreError> {
+    execute(conn, LEAVES, "DELETE FROM leaves WHERE snapshot = ?1", [snapshot])?;
+    execute(conn, PART, "DELETE FROM snapshots WHERE snapshot = ?1", [snapshot]).map(drop)
+}
+
+/// A leaf as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its place in the order.
+    pub key: Key,
+    /// Its exact bytes.
+    pub leaf: Vec<u8>,
+}
+
+impl Kept {
+    /// The leaf.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub fn read(&self) -> Result<Leaf, StoreError> {
+        Leaf::decode(&self.leaf).map_err(|e| StoreError::damaged(LEAVES, e.to_string()))
+    }
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let key = (ObjectId::new(row.get(0)?), EntryHash::new(row.get(1)?));
+    Ok(Kept { key, leaf: row.get(2)? })
+}
+
+/// Adds or replaces a leaf.
+///
+/// # Errors
+/// [`StoreError::Write`] of `leaves`.
+pub fn put_leaf(
+    conn: &Connection,
+    snapshot: i64,
+    key: &Key,
+    leaf: &[u8],
+    is_held: bool,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO leaves (snapshot, object, generation, is_held, leaf)
+               VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (snapshot, object, generation) DO UPDATE SET
+                   is_held = excluded.is_held, leaf = excluded.leaf";
+    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes(), is_held, leaf];
+    execute(conn, LEAVES, sql, params).map(drop)
+}
+
+/// Removes all leaves of documents that were created under `object`.
+///
+/// # Errors
+/// [`StoreError::Write`] of `leaves`.
+pub fn remove_documents(
+    conn: &Connection,
+    snapshot: i64,
+    object: &ObjectId,
+) -> Result<(), StoreError> {
+    let sql = "DELETE FROM leaves
+               WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
+    execute(conn, LEAVES, sql, params![snapshot, object.as_bytes()]).map(drop)
+}
+
+/// One leaf.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn leaf(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Kept>, StoreError> {
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
+    first(conn, LEAVES, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()], kept)
+}
+
+/// Up to `limit` leaves in order, behind the one with the key `after`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn leaves(
+    conn: &Connection,
+    snapshot: i64,
+    after: Option<&Key>,
+    limit: u32,
+) -> Result<Vec<Kept>, StoreError> {
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 AND (object, generation) > (?2, ?3)
+               ORDER BY object, generation LIMIT ?4";
+    let (object, generation): (&[u8], &[u8]) = match after {
+        Some((object, generation)) => (object.as_bytes(), generation.as_bytes()),
+        None => (&[], &[]),
+    };
+    all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
+}
+
+/// Calls `visit` with every leaf in order, one at a time.
+///
+/// # Errors
+/// What `visit` returns, which ends the walk; [`StoreError::Read`] of `leaves`.
+pub fn each_leaf<E: From<StoreError>>(
+    conn: &Connection,
+    snapshot: i64,
+    mut visit: impl FnMut(Kept) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 ORDER BY object, generation";
+    let mut statement = cached(conn, LEAVES, sql)?;
+    let mut rows = statement.query([snapshot]).reading(LEAVES)?;
+    while let Some(next) = rows.next().reading(LEAVES)? {
+        visit(kept(next).reading(LEAVES)?)?;
+    }
+    Ok(())
+}
+
+/// The last leaf.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn last_key(conn: &Connection, snapshot: i64) -> Result<Option<Key>, StoreError> {
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 ORDER BY object DESC, generation DESC LIMIT 1";
+    first(conn, LEAVES, sql, [snapshot], kept).map(|last| last.map(|kept| kept.key))
+}
+
+/// Up to `limit` leaves whose content is wanted, in order, behind the one with the key `after`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn wanted(
+    conn: &Connection,
+    snapshot: i64,
+    after: Option<&Key>,
+    limit: u32,
+) -> Result<Vec<Kept>, StoreError> {
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 AND is_held = 0 AND (object, generation) > (?2, ?3)
+               ORDER BY object, generation LIMIT ?4";
+    let (object, generation): (&[u8], &[u8]) = match after {
+        Some((object, generation)) => (object.as_bytes(), generation.as_bytes()),
+        None => (&[], &[]),
+    };
+    all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
+}
+
+/// How many leaves have their content wanted.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn count_wanted(conn: &Connection, snapshot: i64) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM leaves WHERE snapshot = ?1 AND is_held = 0";
+    one(conn, LEAVES, sql, [snapshot], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+}
+
+/// How far the first entries of a log name the others, as far as was looked.
+///
+/// # Errors
+/// [`StoreError::Read`] of `named`.
+pub fn named(conn: &Connection, log: LogId) -> Result<Named, StoreError> {
+    let sql = "SELECT named FROM named WHERE log = ?1";
+    first(conn, "named", sql, [log], |row| decoded(row, 0, NAMED_BYTES_MAX))
+        .map(Option::unwrap_or_default)
+}
+
+/// Keeps it.
+///
+/// # Errors
+/// [`StoreError::Write`] of `named`.
+pub fn set_named(conn: &Connection, log: LogId, named: &Named) -> Result<(), StoreError> {
+    let sql = "INSERT INTO named (log, named) VALUES (?1, ?2)
+               ON CONFLICT (log) DO UPDATE SET named = excluded.named";
+    execute(conn, "named", sql, params![log, canonical::encode(named)]).map(drop)
+}

@@ -1,0 +1,3 @@
+DROP TABLE named;
+DROP TABLE leaves;
+DROP TABLE snapshots;
