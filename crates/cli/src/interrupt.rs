@@ -1,4 +1,5 @@
-//! Ctrl-C: the first asks the command to finish what it has in hand, the second ends the process.
+//! Ctrl-C, or SIGTERM: the first asks the command to finish what it has in hand, the second ends
+//! the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +21,11 @@ struct Shared {
 }
 
 impl Interrupt {
-    /// Takes Ctrl-C over from here on.
+    /// Takes these signals over from here on.
     pub(crate) fn listen(&self) {
         let asked = self.clone();
         tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while signalled().await.is_ok() {
                 if asked.is_asked() {
                     std::process::exit(Exit::Interrupted as i32);
                 }
@@ -52,6 +53,22 @@ impl Interrupt {
             notified.await;
         }
     }
+}
+
+/// Somebody presses Ctrl-C, or a service manager asks the process to end.
+#[cfg(unix)]
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminated.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signalled() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 #[cfg(test)]

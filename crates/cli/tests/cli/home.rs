@@ -222,7 +222,12 @@ impl Running {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        self.signal("INT");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-s", name, &id]).status();
         assert!(killed.unwrap().success());
     }
 

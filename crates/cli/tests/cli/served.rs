@@ -142,6 +142,15 @@ fn what_a_killed_process_leaves_is_replaced() {
 }
 
 #[test]
+fn a_service_manager_ends_it_in_order() {
+    let home = Home::with_space("laptop");
+    let (serving, _) = serve(&home);
+    serving.signal("TERM");
+    serving.finish().code(0);
+    assert!(!socket(&home).exists());
+}
+
+#[test]
 fn what_needs_the_profile_alone_says_what_to_do() {
     let home = Home::with_space("laptop");
     let (serving, _) = serve(&home);
