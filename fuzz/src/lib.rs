@@ -2,6 +2,7 @@
 //!
 //! No target draws randomness or reads a clock, so an input that fails once fails always.
 
+mod blobs;
 mod documents;
 mod exports;
 mod logs;
@@ -13,6 +14,7 @@ mod world;
 use std::fs;
 use std::path::Path;
 
+pub use blobs::{manifests as blob_manifests, session as blob_session};
 pub use documents::{history, json};
 pub use exports::export;
 pub use logs::{batch, notes, sections, values};
@@ -36,6 +38,8 @@ pub fn sow(target: &str) {
         "handshake" => wire::handshake_seeds(&world),
         "invitation" => wire::invitation_seeds(&world),
         "session" => wire::session_seeds(&world),
+        "blob_manifests" => blobs::manifest_seeds(),
+        "blob_session" => blobs::session_seeds(),
         "pages_file" => pages::file_seeds(),
         "pages_wal" => pages::wal_seeds(),
         "pages_ops" => operations::seeds(),

@@ -10,7 +10,7 @@ use larder_transport::{Endpoint, FrameStream};
 use larder_types::Entropy;
 use serde_json::json;
 
-use crate::common::{Device, event, key, kind, loopback, soon};
+use crate::common::{Device, event, files, key, kind, loopback, soon};
 use crate::cuts::Wire;
 
 /// Bytes without any pattern, the same for the same seed.
@@ -175,6 +175,45 @@ async fn a_shopping_list_passes_a_video() {
     assert!(content(&ben, id).await == noise(1, 40_000_000));
     ben.profile.close().await.unwrap();
     soon("the end", following).await.unwrap().unwrap();
+}
+
+/// The content of a blob is nowhere in the files of a device that added or received it, nor are
+/// its name and type; the same search finds a file that holds it, and a name where nothing is
+/// encrypted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_blob_holds_is_nowhere_in_the_files() {
+    let word = b"Sauerteigbrotrezept";
+    let mut secret = noise(1, 400_000);
+    for at in [0, 100_000, 399_000] {
+        secret[at..at + word.len()].copy_from_slice(word);
+    }
+    let holds = |dir: &std::path::Path, words: &[u8]| {
+        let held = |bytes: &[u8]| bytes.windows(words.len()).any(|window| window == words);
+        files(dir).iter().any(|(_, bytes)| held(bytes))
+    };
+    let ana = Device::found("Ana").await;
+    let id = film(&ana, secret.clone()).await;
+    let ben = ana.invite("Ben").await;
+    assert!(content(&ben, id).await == secret);
+    for device in [&ana, &ben] {
+        // Open, with its write-ahead log, and closed.
+        for _ in 0..2 {
+            for words in [&word[..], &secret[200_000..200_016], b"film.mp4", b"video/mp4"] {
+                assert!(!holds(device.dir.path(), words));
+            }
+            device.profile.close().await.unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("control"), &secret).unwrap();
+    assert!(holds(dir.path(), word) && holds(dir.path(), &secret[200_000..200_016]));
+    let options = larder::Options::default().plain_control(true);
+    let plain = Profile::create(dir.path(), key(), options).await.unwrap();
+    let space = plain.create_space(&crate::common::household()).await.unwrap();
+    let about = NewBlob { media_type: "video/mp4".into(), name: Some("film.mp4".into()) };
+    assert!(!holds(dir.path(), b"film.mp4"));
+    space.add_blob(Cursor::new(secret), about).await.unwrap();
+    assert!(holds(dir.path(), b"film.mp4") && holds(dir.path(), b"video/mp4"));
 }
 
 struct World;
