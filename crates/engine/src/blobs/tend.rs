@@ -22,7 +22,7 @@ pub struct Collected {
 
 impl SpaceWriter {
     /// Removes chunks of blobs that no document names, if all other devices have long seen that
-    /// none does. Needs no asking: it is done when a space is opened, and daily.
+    /// none does. The façade does it whenever a space is opened.
     ///
     /// A device that is alone in its space never removes any by itself: there is no clock but its
     /// own to tell it that the time has come.

@@ -21,7 +21,7 @@ fn named(name: &str) -> NewBlob {
 }
 
 /// Adds a blob, and how many chunks of it were new.
-fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo, usize) {
+pub(crate) fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo, usize) {
     let mut adding = device.space.add_blob(content, named(name)).unwrap();
     let mut new = 0;
     loop {
@@ -36,14 +36,14 @@ fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo, usize) {
     (device.writer.commit_blob(&manifest).unwrap(), new)
 }
 
-fn read(device: &Device, id: &BlobId) -> Vec<u8> {
+pub(crate) fn read(device: &Device, id: &BlobId) -> Vec<u8> {
     let mut content = Vec::new();
     device.space.read_blob(id).unwrap().read_to_end(&mut content).unwrap();
     content
 }
 
 /// Takes chunks of `from` that `to` wants; returns how many.
-fn fetch(to: &mut Device, from: &Device) -> usize {
+pub(crate) fn fetch(to: &mut Device, from: &Device) -> usize {
     let mut taken = 0;
     for (_, digest) in to.space.wanted_chunks(BlobAt::default(), usize::MAX).unwrap() {
         let Some(sealed) = from.space.sealed_chunk(&digest).unwrap() else { continue };

@@ -178,6 +178,26 @@ fn what_all_agree_on_goes_and_a_newcomer_gets_the_same_from_anybody() {
 }
 
 #[test]
+fn a_newcomer_after_the_pruning_has_the_blobs_that_documents_name() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let content = blobs::noise(1, 300_000);
+    let (info, _) = blobs::add(&mut a, &content, "a.bin");
+    a.put(object(1), &json!({"photo": {"$blob": info.id.to_string()}}));
+    meet(&mut a, &mut b);
+    b.put(object(2), &json!({"b": 1}));
+    meet(&mut a, &mut b);
+    settle(&mut [&mut a, &mut b]);
+    assert!(a.pruned() > 0, "nothing was pruned");
+    let mut c = a.invite(dirs[2].path(), 3);
+    c.fill(&a);
+    assert!(c.space.blob(&info.id).unwrap().unwrap().named);
+    blobs::fetch(&mut c, &a);
+    assert_eq!(blobs::read(&c, &info.id), content);
+}
+
+#[test]
 fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut a = Device::found(dirs[0].path(), 1);
