@@ -100,9 +100,9 @@ pub use larder_engine::{
     Argon2Params, Author, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change, ChangeKind,
     ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor, DeviceInfo,
     DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Finding, Found,
-    HashedNgrams, Heads, HistoryItem, LogStatus, Mode, NewBlob, Object, Outcome, Page, Purged,
-    Query, Reason, ReceiptInfo, RekeyStatus, Secret, SpaceState, SpaceStatus, Standing, Unlock,
-    Version, changed_lines,
+    HashedNgrams, Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page,
+    Purged, Query, Reason, ReceiptInfo, RekeyStatus, Secret, SpaceState, SpaceStatus, Standing,
+    Unlock, Version, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

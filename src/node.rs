@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use larder_engine::Ack;
+use larder_engine::{Ack, Message};
 use larder_types::{SpaceId, SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
@@ -32,6 +32,7 @@ pub(crate) struct Channels {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) policy: watch::Sender<NetworkPolicy>,
     changed: Mutex<BTreeMap<SpaceId, watch::Sender<u64>>>,
+    heard: Mutex<BTreeMap<SpaceId, broadcast::Sender<Message>>>,
 }
 
 impl Channels {
@@ -40,7 +41,14 @@ impl Channels {
             events: broadcast::Sender::new(EVENTS_KEPT),
             policy: watch::Sender::default(),
             changed: Mutex::default(),
+            heard: Mutex::default(),
         }
+    }
+
+    /// Messages from other devices in a space.
+    pub(crate) fn heard(&self, space: SpaceId) -> broadcast::Sender<Message> {
+        let mut all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(space).or_insert_with(|| broadcast::Sender::new(MESSAGES_KEPT)).clone()
     }
 
     /// Ticks with every change of a space.
@@ -57,6 +65,10 @@ pub(crate) struct OpenSpace {
     /// New acknowledgements, each with the number of the session that took them in, for all other
     /// sessions of the space.
     pub(crate) acks: broadcast::Sender<(u64, Vec<Ack>)>,
+    /// Sealed messages for all sessions of the space.
+    pub(crate) said: broadcast::Sender<Arc<Vec<u8>>>,
+    /// Messages that came on them.
+    pub(crate) heard: broadcast::Sender<Message>,
     pub(crate) blobs: Traffic,
     writer: Option<Writer>,
 }
@@ -68,6 +80,7 @@ impl OpenSpace {
         channels: &Channels,
     ) -> Result<Arc<Self>> {
         let changed = channels.changed(reader.id());
+        let heard = channels.heard(reader.id());
         let (told, space) = (channels.events.clone(), reader.name().clone());
         reader.on_state_change(move || {
             let _ = told.send(Event::StateChanged { space: space.clone() });
@@ -75,7 +88,9 @@ impl OpenSpace {
         let start = |writer| Writer::start(writer, changed.clone(), channels.events.clone());
         let writer = writer.map(start).transpose()?;
         let acks = broadcast::Sender::new(ACKS_KEPT);
-        Ok(Arc::new(Self { reader, changed, acks, blobs: Traffic::default(), writer }))
+        let said = broadcast::Sender::new(MESSAGES_KEPT);
+        let blobs = Traffic::default();
+        Ok(Arc::new(Self { reader, changed, acks, said, heard, blobs, writer }))
     }
 
     pub(crate) fn writer(&self) -> Result<&Writer> {
@@ -252,6 +267,8 @@ impl Node {
     }
 }
 
+/// Messages kept for a receiver that is behind.
+const MESSAGES_KEPT: usize = 64;
 /// Events kept for a receiver that is behind.
 const EVENTS_KEPT: usize = 1024;
 /// Lots of acknowledgements kept for a session that is behind; what it misses goes out with the

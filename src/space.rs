@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use larder_engine::{
     ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary,
-    Found, HistoryItem, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus, Version,
+    Found, HistoryItem, Message, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus,
+    Version,
 };
 use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::error::{blocking, told};
 use crate::metrics::Reading;
@@ -28,6 +29,7 @@ pub struct Space {
     id: SpaceId,
     device: DeviceId,
     changed: watch::Sender<u64>,
+    heard: broadcast::Sender<Message>,
     pub(crate) handles: Arc<Handles>,
 }
 
@@ -41,7 +43,8 @@ impl Space {
     pub(crate) fn new(space: &OpenSpace, handles: Arc<Handles>) -> Self {
         let (name, id) = (space.reader.name().clone(), space.reader.id());
         let (device, changed) = (space.reader.device(), space.changed.clone());
-        Self { name, id, device, changed, handles }
+        let heard = space.heard.clone();
+        Self { name, id, device, changed, heard, handles }
     }
 
     /// Its name.
@@ -63,6 +66,30 @@ impl Space {
     /// doing so after [`Profile::reopen`](crate::Profile::reopen).
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Says something to the devices of the space that are connected now: presence, a cursor. It is
+    /// sealed, never stored, and in no order with documents; nobody who is away gets it. Returns
+    /// how many connections it was handed to; one that was sent
+    /// [`MESSAGES_PER_SECOND_MAX`](crate::limits::MESSAGES_PER_SECOND_MAX) within a second drops
+    /// it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is longer than
+    /// [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX), and before the first sync after
+    /// joining.
+    pub async fn broadcast(&self, message: impl Into<Vec<u8>>) -> Result<usize> {
+        let space = self.open().await?;
+        let sealed = space.reader.seal_message(message.into())?;
+        // Fails only if there is no connection.
+        Ok(space.said.send(Arc::new(sealed)).unwrap_or(0))
+    }
+
+    /// What other devices [`broadcast`](Space::broadcast) from now on, each with the device that
+    /// its connection proved. A receiver that does not keep up misses the oldest, and is told how
+    /// many.
+    pub fn messages(&self) -> broadcast::Receiver<Message> {
+        self.heard.subscribe()
     }
 
     /// What happened to documents from a place on, and what happens from now on: which, by which

@@ -26,6 +26,7 @@ pub(crate) fn frame_seeds(world: &World) -> Vec<Vec<u8>> {
         Frame::Batch(Box::new(world.batch())),
         acks(world),
         Frame::CaughtUp,
+        Frame::Message(vec![7; 40]),
         close,
     ];
     all.iter().map(Frame::encode).collect()

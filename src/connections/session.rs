@@ -70,6 +70,8 @@ struct Driver {
     replies: JoinSet<Reply>,
     changed: watch::Receiver<u64>,
     acks: broadcast::Receiver<(u64, Vec<Ack>)>,
+    /// What the app says to the devices that are there.
+    messages: broadcast::Receiver<Arc<Vec<u8>>>,
     /// The state machine may have a frame to send.
     may_transmit: bool,
     has_ended: bool,
@@ -119,6 +121,7 @@ impl Driver {
         let (frames, queue) = mpsc::channel(1);
         // Subscribed before the session first reads what is held, so that nothing falls between.
         let (changed, acks) = (space.changed.subscribe(), space.acks.subscribe());
+        let messages = space.said.subscribe();
         let reader = &space.reader;
         let session = Session::new(
             Config::new(reader.device()),
@@ -151,6 +154,7 @@ impl Driver {
             replies: JoinSet::new(),
             changed,
             acks,
+            messages,
             may_transmit: true,
             has_ended: false,
             closed: None,
@@ -226,6 +230,11 @@ impl Driver {
                     // What is missed goes out with the next session.
                     Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => {}
                 },
+                // What a slow session misses is gone, as with all that is not stored.
+                Ok(sealed) = self.messages.recv() => {
+                    self.session.handle_message(self.now(), sealed.to_vec());
+                    self.may_transmit = true;
+                }
                 () = sleep_until(deadline.unwrap_or(self.begun)), if deadline.is_some() => {
                     self.session.handle_timeout(self.now());
                     self.may_transmit = true;
@@ -300,6 +309,12 @@ impl Driver {
             SessionEvent::Refused { device, code, message } => {
                 let message = format!("the log of {device} goes no further: {code} ({message})");
                 self.node.tell(Event::SyncFailed { space: Some(space), peer: Some(peer), message });
+            }
+            SessionEvent::Message(sealed) => {
+                if let Some(message) = self.space.reader.open_message(&peer, &sealed) {
+                    // Fails only if nobody listens.
+                    let _ = self.space.heard.send(message);
+                }
             }
             SessionEvent::Acks(_) => {}
             SessionEvent::Closed { code, message, by_peer } => {

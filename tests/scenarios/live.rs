@@ -1,8 +1,14 @@
 //! What an app hears while devices work.
 
-use larder::{ChangeKind, Changed, ChangesCursor, ErrorKind, Mode, Standing};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::common::{Device, kind, note, soon};
+use larder::{
+    ChangeKind, Changed, ChangesCursor, ErrorKind, Event, Mode, Options, Profile, Standing,
+};
+use tempfile::TempDir;
+
+use crate::common::{Device, event, household, key, kind, loopback, note, soon};
 
 async fn next(changes: &mut larder::Changes) -> larder::Change {
     match soon("a change", changes.next()).await.unwrap() {
@@ -77,4 +83,73 @@ async fn status_says_what_each_device_has_signed_for() {
     let behind = of_ben().await;
     assert_eq!((behind.standing, behind.pending), (Standing::Behind, 1));
     assert_eq!(ana.space.state().await.unwrap().mode, Mode::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_reach_who_is_there_and_no_disk() {
+    let canary = "a cursor at line 4711 of the letter";
+    // In plain files, so that what is stored can be found.
+    let ana = plain("Ana").await;
+    let space = ana.1.create_space(&household()).await.unwrap();
+    let ana = Device { dir: ana.0, profile: ana.1, space };
+    ana.profile.listen(loopback()).await.unwrap();
+    ana.create(note("Bread", "a canary that is stored: crumb")).await;
+    let ben = plain("Ben").await;
+    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let space = soon("joining", ben.1.join(&invitation.text)).await.unwrap();
+    let ben = Device { dir: ben.0, profile: ben.1, space };
+    ben.sync().await;
+    let (mut to_ana, mut to_ben) = (ana.space.messages(), ben.space.messages());
+    assert_eq!(ana.space.broadcast("nobody is there").await.unwrap(), 0);
+
+    let mut events = ben.profile.events();
+    let following = ben.profile.clone();
+    let following = tokio::spawn(async move { following.follow().await });
+    event(&mut events, |event| matches!(event, Event::CaughtUp { .. })).await;
+    let received = async {
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                message = to_ben.recv() => return message.unwrap(),
+                // Until the session is live on both sides, a message may find nobody.
+                _ = again.tick() => drop(ana.space.broadcast(canary).await.unwrap()),
+            }
+        }
+    };
+    let message = soon("a message", received).await;
+    assert_eq!((message.device, message.label.as_str()), (ana.space.device(), "Ana"));
+    assert_eq!(message.body, canary.as_bytes());
+    assert_eq!(ben.space.broadcast(canary).await.unwrap(), 1);
+    let back = soon("an answer", to_ana.recv()).await.unwrap();
+    assert_eq!((back.device, back.body), (ben.space.device(), canary.as_bytes().to_vec()));
+    let large = vec![0; larder::limits::MESSAGE_BYTES_MAX + 1];
+    assert_eq!(kind(ana.space.broadcast(large).await), ErrorKind::Invalid);
+    following.abort();
+
+    for device in [ana, ben] {
+        device.profile.close().await.unwrap();
+        let mut stored = Vec::new();
+        read_all(device.dir.path(), &mut stored);
+        let holds = |text: &str| stored.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(holds("a canary that is stored: crumb"), "the search would find it");
+        assert!(!holds(canary));
+    }
+}
+
+async fn plain(label: &str) -> (TempDir, Profile) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::default().label(label).plain_control(true);
+    let profile = Profile::create(dir.path(), key(), options).await.unwrap();
+    (dir, profile)
+}
+
+fn read_all(dir: &Path, bytes: &mut Vec<u8>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, bytes);
+        } else {
+            bytes.extend(std::fs::read(path).unwrap());
+        }
+    }
 }

@@ -84,6 +84,10 @@ impl Keyring {
         self.epochs.contains_key(epoch)
     }
 
+    pub(crate) fn secrets(&self, epoch: &EpochId) -> Option<&EpochSecrets> {
+        self.epochs.get(epoch)
+    }
+
     pub(crate) fn held(&self) -> Vec<EpochId> {
         self.epochs.keys().copied().collect()
     }

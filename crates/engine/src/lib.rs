@@ -29,6 +29,7 @@ mod home;
 mod index;
 mod key_file;
 mod keyring;
+mod messages;
 mod mirror;
 mod model;
 mod pairing;
@@ -78,6 +79,7 @@ pub use larder_pages::{Error as PagesError, Files, Held, Lock, SystemFiles, sync
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
 pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
+pub use messages::Message;
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
     Pruned, Query, ReceiptInfo, RekeyStatus, SpaceStatus, Version,

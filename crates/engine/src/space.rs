@@ -11,6 +11,7 @@ use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
 use crate::home::Home;
 use crate::index::PublishedQueue;
 use crate::keyring::{Keyring, OwnKeys};
+use crate::messages::Ledger;
 use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     snapshot_nodes: Mutex<Nodes>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
+    pub(crate) messages: Ledger,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -76,6 +78,7 @@ impl Shared {
             snapshot_nodes: Mutex::default(),
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
+            messages: Ledger::default(),
             profile,
         }
     }

@@ -48,6 +48,10 @@ pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
 pub(crate) const SNAPSHOT: &[u8] = b"larder/snapshot-id/v0";
 /// Digest of the value that a document was created with.
 pub(crate) const SNAPSHOT_VALUE: &[u8] = b"larder/snapshot-value/v0";
+/// Derives a device's key for messages that are not stored.
+pub(crate) const MESSAGE_KEY: &[u8] = b"larder/message-key/v0";
+/// Associated data of such a message.
+pub(crate) const MESSAGE_AD: &[u8] = b"larder/message-ad/v0";
 
 #[cfg(test)]
 mod tests {
@@ -73,6 +77,8 @@ mod tests {
             BAND_LOWER,
             STEP,
             EPOCH_ENVELOPE,
+            MESSAGE_KEY,
+            MESSAGE_AD,
             BLOB_ID,
             BLOB_CHUNK,
             BLOB_AD,

@@ -17,6 +17,7 @@ mod error;
 mod header;
 mod labels;
 pub mod merkle;
+pub mod message;
 mod metadata;
 mod note;
 mod receipt;

@@ -1,6 +1,7 @@
 //! The frames of a session: one byte that says which kind, then its fields in canonical CBOR.
 
 use larder_log::ack::Ack;
+use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_log::{Batch, Payload};
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
 use larder_types::limits::{
@@ -26,6 +27,8 @@ pub enum Frame {
     Supply(Box<Supply>),
     /// All that its sender had for the receiver when the session began has been sent. Sent once.
     CaughtUp,
+    /// A message that is passed on to the app and never stored, sealed.
+    Message(Vec<u8>),
     /// The session is over. The last frame.
     Close {
         /// Why.
@@ -199,6 +202,7 @@ impl Frame {
             Self::Want(want) => (WANT, canonical::encode(want)),
             Self::Supply(supply) => (SUPPLY, canonical::encode(&**supply)),
             Self::CaughtUp => (CAUGHT_UP, Vec::new()),
+            Self::Message(sealed) => (MESSAGE, sealed.clone()),
             Self::Close { code, message } => {
                 let message = shortened(message).to_owned();
                 (CLOSE, canonical::encode(&Close { code: *code, message }))
@@ -229,6 +233,10 @@ impl Frame {
                     canonical::decode(fields, SMALL_BYTES_MAX).map_err(FrameError::malformed)?;
                 Ok(Self::Close { code, message: shortened(&message).to_owned() })
             }
+            MESSAGE if fields.len() <= SEALED_MESSAGE_BYTES_MAX => {
+                Ok(Self::Message(fields.to_vec()))
+            }
+            MESSAGE => Err(FrameError::new(CloseCode::LimitExceeded, "a message too long")),
             kind => Err(FrameError::new(CloseCode::Unexpected, format!("frame of kind {kind}"))),
         }
     }
@@ -354,6 +362,7 @@ const CAUGHT_UP: u8 = 4;
 const CLOSE: u8 = 5;
 const WANT: u8 = 6;
 const SUPPLY: u8 = 7;
+const MESSAGE: u8 = 8;
 
 const SMALL_BYTES_MAX: usize = 1 << 10;
 /// A head is at most 150 bytes and an epoch 34.

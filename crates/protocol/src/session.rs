@@ -10,9 +10,11 @@ use crate::frame::{Acks, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead, shor
 
 mod exchange;
 mod lacking;
+mod messages;
 
 pub use exchange::{Config, Event, Fork, Position, Reply, Request};
 use lacking::Lacking;
+use messages::Messages;
 
 /// One conversation with one peer about one space, once both know that they share it.
 ///
@@ -58,6 +60,7 @@ pub struct Session {
     outbox: Outbox,
     lacking: Lacking,
     acks: AckLedger,
+    messages: Messages,
     /// The last count of handled batches that the peer was told.
     handled_told: u64,
     is_caught_up: bool,
@@ -185,6 +188,7 @@ impl Session {
             outbox: Outbox::default(),
             lacking: Lacking::default(),
             acks: AckLedger::default(),
+            messages: Messages::default(),
             handled_told: 0,
             is_caught_up: false,
             is_deaf: false,
@@ -245,7 +249,7 @@ impl Session {
         if self.stage != Stage::Open {
             return;
         }
-        if let Err(error) = self.take_frame(bytes) {
+        if let Err(error) = self.take_frame(now, bytes) {
             self.end(error.code, &error.message, false);
         }
         self.proceed();
@@ -277,6 +281,14 @@ impl Session {
         if self.stage == Stage::Open {
             self.offer_acks(acks);
             self.proceed();
+        }
+    }
+
+    /// The app has a message for the peer, sealed. It is not kept: it is dropped if the peer is not
+    /// an enrolled device, has not been heard yet, or was sent too many.
+    pub fn handle_message(&mut self, now: Timestamp, sealed: Vec<u8>) {
+        if self.is_live() && self.peer.is_some() {
+            self.messages.push(now, sealed);
         }
     }
 
@@ -314,6 +326,9 @@ impl Session {
         if let Some(frame) = self.progress_frame() {
             return Some(frame);
         }
+        if let Some(sealed) = self.messages.pop() {
+            return Some(Frame::Message(sealed).encode());
+        }
         let outgoing = self.transmits.pop_front()?;
         if let Some((device, entries)) = outgoing.batch {
             let bytes = outgoing.frame.len();
@@ -337,7 +352,7 @@ impl Session {
 
 /// Frames in.
 impl Session {
-    fn take_frame(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+    fn take_frame(&mut self, now: Timestamp, bytes: &[u8]) -> Result<(), FrameError> {
         if bytes.len() > self.config.frame_bytes_max {
             return Err(FrameError::new(CloseCode::LimitExceeded, "a frame too long"));
         }
@@ -345,6 +360,7 @@ impl Session {
             Frame::Close { code, message } => {
                 self.is_deaf = true;
                 self.opening = None;
+                self.messages.clear();
                 self.transmits.clear();
                 self.stage = Stage::Draining { code, message };
                 Ok(())
@@ -366,6 +382,13 @@ impl Session {
             Frame::Acks(acks) => self.take_acks(acks),
             Frame::Want(want) => self.take_want(want),
             Frame::Supply(supply) => self.take_supply(supply),
+            Frame::Message(sealed) => {
+                // Of whom it is not known yet what it may say, nothing is passed on.
+                if self.peer.is_some() && self.messages.admits(now) {
+                    self.events.push_back(Event::Message(sealed));
+                }
+                Ok(())
+            }
             Frame::CaughtUp if !self.inbox.peer_caught_up => {
                 self.inbox.peer_caught_up = true;
                 Ok(())
@@ -697,6 +720,7 @@ impl Session {
         let message = shortened(message).to_owned();
         self.stage = Stage::Closed;
         self.requests.clear();
+        self.messages.clear();
         self.inbox.waiting.clear();
         self.transmits.retain(|outgoing| outgoing.batch.is_none());
         if self.is_deaf {

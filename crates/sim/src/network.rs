@@ -387,7 +387,7 @@ impl World {
                     self.note(|| format!("link {}: {slot} closes, {code:?} {message}", end.link));
                     self.check_close(end, slot, code, &message, by_peer);
                 }
-                SessionEvent::Sent { .. } | SessionEvent::Acks(_) => {}
+                SessionEvent::Sent { .. } | SessionEvent::Acks(_) | SessionEvent::Message(_) => {}
             }
         }
     }

@@ -73,6 +73,9 @@ limits! {
     IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
     KEEP_ALIVE_MS: u64 = 10_000, "milliseconds", false, "Between keep-alives on an idle connection.";
     PUSH_COALESCE_MS: u64 = 20, "milliseconds", false, "For how long new entries are gathered before they are pushed.";
+    MESSAGE_BYTES_MAX: usize = 16 << 10, "bytes", false, "One message to other devices that is not stored.";
+    MESSAGES_PER_SECOND_MAX: u64 = 64, "messages", false, "Such messages to and from one peer in a session; more are dropped.";
+    MESSAGES_QUEUED_MAX: usize = 64, "messages", false, "Such messages waiting to be sent in a session; of more the oldest are dropped.";
     INVITATION_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "An invitation's life.";
     CLOCK_AHEAD_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "How far ahead a peer's clock may be before it is flagged and ignored.";
     SECTION_SEALED_BYTES_MAX: usize = 11 << 20, "bytes", true, "One section sealed.";

@@ -182,3 +182,24 @@ fn copy_dir(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn a_message_is_taken_once_and_only_from_the_device_that_sealed_it() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let c = a.invite(dirs[2].path(), 3);
+    b.pull(&a);
+    let [key_a, key_c] = [&a, &c].map(|device| device.profile.transport_id());
+    let sealed: Vec<_> = (0..3_u8).map(|n| a.space.seal_message(vec![n]).unwrap()).collect();
+    assert!(b.space.open_message(&key_c, &sealed[0]).is_none(), "c passes it off as its own");
+    let first = b.space.open_message(&key_a, &sealed[1]).unwrap();
+    assert_eq!((first.device, first.body), (a.space.device(), vec![1]));
+    assert!(b.space.open_message(&key_a, &sealed[1]).is_none(), "again");
+    assert!(b.space.open_message(&key_a, &sealed[0]).is_none(), "an older one");
+    assert!(b.space.open_message(&key_a, &sealed[2]).is_some());
+    assert!(a.space.open_message(&key_a, &sealed[0]).is_some(), "a holds the secret as well");
+    let elsewhere = Device::found(tempfile::tempdir().unwrap().path(), 9);
+    assert!(elsewhere.space.open_message(&key_a, &sealed[2]).is_none());
+    assert!(b.space.open_message(&key_a, b"").is_none());
+}

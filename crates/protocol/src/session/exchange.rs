@@ -210,6 +210,9 @@ pub enum Event {
     /// Acknowledgements that are new to this device: hand them to its other sessions of the space
     /// ([`crate::Session::handle_acks`]).
     Acks(Vec<Ack>),
+    /// The peer sent a message that is not stored: open it as one of the peer's device, and of no
+    /// other.
+    Message(Vec<u8>),
     /// A log was found to have two histories; nothing of it is synced in this session any more.
     Forked(Fork),
     /// A log is not taken any further in this session, for a reason that does not end it.

@@ -2,8 +2,9 @@ use larder_log::Batch;
 use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
+use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_protocol::{Acks, Config, Event, Frame, Frontiers, LogHead, Session};
-use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX};
+use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
 use proptest::prelude::*;
 
@@ -294,4 +295,35 @@ proptest! {
             prop_assert_eq!(decoded.encode(), frame);
         }
     }
+}
+
+#[test]
+fn messages_are_bounded_in_length_and_number_and_come_from_enrolled_devices_alone() {
+    let message = Frame::Message(vec![7; 100]);
+    let heard = |victim: &Victim| {
+        victim.events.iter().filter(|event| matches!(event, Event::Message(_))).count()
+    };
+    let mut victim = Victim::opened();
+    for _ in 0..1000 {
+        victim.hear(&message);
+    }
+    assert_eq!(heard(&victim) as u64, MESSAGES_PER_SECOND_MAX);
+    assert_eq!(victim.closed(), None, "what was gathered on the way is no offence");
+
+    let mut victim = Victim::opened();
+    victim.hear(&Frame::Message(vec![7; SEALED_MESSAGE_BYTES_MAX + 1]));
+    assert_eq!(victim.closed(), Some(CloseCode::LimitExceeded));
+    let mut victim = Victim::new();
+    victim.hear(&message);
+    assert_eq!(victim.closed(), Some(CloseCode::Unexpected), "before the frontiers");
+
+    let mut victim = Victim::new();
+    victim.session = Session::new(Config::new(victim.store.me), SPACE, None, [7; 32]);
+    victim.pump();
+    victim.hear(&frontiers(&[])).hear(&message);
+    assert_eq!((heard(&victim), victim.closed()), (0, None), "a stranger is not listened to");
+    victim.said.clear();
+    victim.session.handle_message(NOW, vec![7; 100]);
+    victim.pump();
+    assert_eq!(victim.said, [], "nor spoken to");
 }

@@ -1,0 +1,90 @@
+//! Messages to devices that are there now: sealed, never stored. Nothing here touches the disk.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use larder_log::Band;
+use larder_log::message::{Message as Plain, Sender, message_epoch, open_message, seal_message};
+use larder_types::limits::MESSAGE_BYTES_MAX;
+use larder_types::{DeviceId, TransportId};
+
+use crate::space::Space;
+use crate::{Error, Result};
+
+/// A message from another device of a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The device that sent it, as its connection proved.
+    pub device: DeviceId,
+    /// What its owner calls it.
+    pub label: String,
+    /// What its app sent.
+    pub body: Vec<u8>,
+}
+
+/// What was sent and heard since the space was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    sent: Mutex<Option<([u8; 8], u64)>>,
+    /// The run of each device that was heard last, and how far it had counted.
+    heard: Mutex<BTreeMap<DeviceId, ([u8; 8], u64)>>,
+}
+
+impl Space {
+    /// Seals a message from this device to the others of the space.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is longer than [`MESSAGE_BYTES_MAX`]; [`Error::NotYetEnrolled`]
+    /// before this device has a secret to seal it under.
+    pub fn seal_message(&self, body: Vec<u8>) -> Result<Vec<u8>> {
+        if body.len() > MESSAGE_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the message is {} bytes long, and may have {MESSAGE_BYTES_MAX}",
+                body.len()
+            )));
+        }
+        let published = self.shared.published()?;
+        let keyring = &published.keyring;
+        let epoch = published.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
+        let epoch = epoch.ok_or(Error::NotYetEnrolled)?;
+        let secret = keyring.secrets(&epoch).and_then(|secrets| secrets.at(Band::Green, 0));
+        let secret = secret.ok_or(Error::NotYetEnrolled)?;
+        let mut entropy = self.shared.env.entropy();
+        let mut sent = self.shared.messages.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (run, before) = sent.unwrap_or_else(|| {
+            let mut run = [0; 8];
+            entropy.fill(&mut run);
+            (run, 0)
+        });
+        let count = before + 1;
+        *sent = Some((run, count));
+        drop(sent);
+        let message = Plain { run, count, body };
+        let sender = Sender { space: self.id(), device: self.device(), epoch };
+        Ok(seal_message(&mut *entropy, &sender, &secret, &message))
+    }
+
+    /// Opens a message that came on the connection of the device with this transport key. `None`:
+    /// it is not that device's, came before, or cannot be opened here.
+    pub fn open_message(&self, peer: &TransportId, sealed: &[u8]) -> Option<Message> {
+        let published = self.shared.published().ok()?;
+        let epoch = message_epoch(sealed)?;
+        let secret = published.keyring.secrets(&epoch)?.at(Band::Green, 0)?;
+        // One that joined again after its first joining was cut is enrolled twice.
+        let devices = published.roster.devices().filter(|(_, d)| d.keys.transport == *peer);
+        for (id, device) in devices {
+            let sender = Sender { space: self.id(), device: *id, epoch };
+            let Some(plain) = open_message(&sender, &secret, sealed) else { continue };
+            let ledger = &self.shared.messages.heard;
+            let mut heard = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_old =
+                heard.get(id).is_some_and(|(run, n)| *run == plain.run && plain.count <= *n);
+            if is_old {
+                return None;
+            }
+            heard.insert(*id, (plain.run, plain.count));
+            return Some(Message { device: *id, label: device.label.clone(), body: plain.body });
+        }
+        None
+    }
+}
