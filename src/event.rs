@@ -31,6 +31,18 @@ pub enum Event {
         /// How many.
         entries: u64,
     },
+    /// All entries of peers that are durable here can be read. Follows one [`Event::Received`] or
+    /// several.
+    Visible {
+        /// The space.
+        space: SpaceName,
+    },
+    /// Everything that can be read is indexed. Follows each commit and each [`Event::Visible`], or
+    /// several of them, once there was nothing more urgent to do.
+    Indexed {
+        /// The space.
+        space: SpaceName,
+    },
     /// Entries were sent to a peer.
     Sent {
         /// The space.
@@ -51,8 +63,9 @@ pub enum Event {
         /// Their sealed bytes.
         bytes: u64,
     },
-    /// This device and a peer durably hold the same entries of a space. Comes again after each
-    /// push.
+    /// This device and a peer durably hold the same entries of a space, and each can read what it
+    /// took from the other. Comes again after each push. Whether a device has indexed them is not
+    /// part of it: [`Event::Indexed`] says that, and a search waits for it.
     CaughtUp {
         /// The space.
         space: SpaceName,

@@ -13,7 +13,7 @@ use larder_engine::{
 };
 use larder_protocol::Reply;
 use larder_types::limits::{
-    INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, WRITE_QUEUE_MAX,
+    INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS, WRITE_QUEUE_MAX,
 };
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -229,36 +229,38 @@ impl Worker {
 
     /// Waits for a job, unless there is something to do without one.
     fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> std::result::Result<Job, TryRecvError> {
-        let is_behind = self.writer.unindexed() > 0;
-        let is_busy = self.writer.wants_rekey() || !self.searching.is_empty();
-        match self.indexing {
-            _ if is_busy => queue.try_recv(),
-            Indexing::Now if is_behind => {
-                queue.try_recv().inspect(|_| self.indexing = Indexing::Later)
-            }
-            Indexing::Later if is_behind => {
-                let until = Instant::now() + Duration::from_millis(INDEX_IDLE_MS);
-                loop {
-                    let next = queue.try_recv();
-                    let left = until.saturating_duration_since(Instant::now());
-                    if !matches!(next, Err(TryRecvError::Empty)) {
-                        return next;
-                    }
-                    if left.is_zero() {
-                        self.indexing = Indexing::Now;
-                        return next;
-                    }
-                    std::thread::park_timeout(left);
-                }
-            }
-            _ => queue.blocking_recv().ok_or(TryRecvError::Disconnected),
+        if self.writer.wants_rekey() || !self.searching.is_empty() {
+            return queue.try_recv();
         }
+        let is_shown = self.writer.is_shown();
+        let idle_ms = match self.indexing {
+            _ if !is_shown => SHOW_IDLE_MS,
+            Indexing::Later if self.writer.unindexed() > 0 => INDEX_IDLE_MS,
+            Indexing::Now if self.writer.unindexed() > 0 => {
+                return queue.try_recv().inspect(|_| self.indexing = Indexing::Later);
+            }
+            _ => return queue.blocking_recv().ok_or(TryRecvError::Disconnected),
+        };
+        let next = wait(queue, Duration::from_millis(idle_ms));
+        match next {
+            Err(TryRecvError::Empty) if is_shown => self.indexing = Indexing::Now,
+            // What it fails on now is seen to by the next transaction, which says so.
+            Err(TryRecvError::Empty) => drop(self.writer.show().inspect(|_| self.tell_visible())),
+            _ => {}
+        }
+        next
+    }
+
+    fn tell_visible(&self) {
+        self.changed.send_modify(|count| *count += 1);
+        let space = self.writer.space().name().clone();
+        let _ = self.events.send(Event::Visible { space });
     }
 
     /// Does the first of the waiting jobs, and those behind it that can share its transaction.
     /// False: the thread ends.
     fn step(&mut self) -> bool {
-        let Self { writer, changed, waiting, .. } = self;
+        let Self { writer, changed, events, waiting, .. } = self;
         // Told before the asker is: who sees its own answer finds the change counted.
         let tick = |really: bool| {
             if really {
@@ -285,6 +287,9 @@ impl Worker {
                 metrics::applied(begun);
                 metrics::counted(writer.counted());
                 tick(done.entries > 0);
+                if done.entries > 0 && writer.is_shown() {
+                    let _ = events.send(Event::Visible { space: writer.space().name().clone() });
+                }
                 let _ = answer.send(Ok(done.reply));
             }
             Some(Job::Admit(enrolment, answer)) => {
@@ -321,7 +326,11 @@ impl Worker {
             let indexed = self.writer.index(INDEX_DOCUMENTS_MAX);
             metrics::indexed(begun, self.writer.unindexed());
             match indexed {
-                Ok(_) if self.writer.unindexed() == 0 => self.indexing = Indexing::Later,
+                Ok(_) if self.writer.unindexed() == 0 => {
+                    self.indexing = Indexing::Later;
+                    let space = self.writer.space().name().clone();
+                    let _ = self.events.send(Event::Indexed { space });
+                }
                 Ok(_) => {}
                 Err(error) => {
                     self.indexing = Indexing::Failed;
@@ -384,6 +393,19 @@ fn index_rest(writer: &mut SpaceWriter) {
     let mut left = usize::try_from(INDEX_BACKLOG_MAX).unwrap_or(usize::MAX);
     while let Ok(dealt @ 1..) = writer.index(left.min(INDEX_DOCUMENTS_MAX)) {
         left -= dealt.min(left);
+    }
+}
+
+/// Waits for a job, so long.
+fn wait(queue: &mut mpsc::Receiver<Job>, idle: Duration) -> std::result::Result<Job, TryRecvError> {
+    let until = Instant::now() + idle;
+    loop {
+        let next = queue.try_recv();
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || !matches!(next, Err(TryRecvError::Empty)) {
+            return next;
+        }
+        std::thread::park_timeout(left);
     }
 }
 

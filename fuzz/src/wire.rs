@@ -187,7 +187,7 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
             batch: (op & 0x40 == 0 && after.0 < 3).then(|| Box::new(world.batch())),
         },
         Request::Apply { .. } if op & 0x40 != 0 => Reply::Forked(fork()),
-        Request::Apply { batch } => {
+        Request::Apply { batch, .. } => {
             Reply::Applied { device: batch.device, size: batch.size(), acks: Vec::new() }
         }
         Request::StoreAcks { acks } => Reply::AcksStored { new: acks },

@@ -4,7 +4,7 @@
 use larder_log::Batch;
 use larder_log::ack::Ack;
 use larder_protocol::{Fork, Reply, Request, Supply};
-use larder_types::{CloseCode, TransportId};
+use larder_types::{CloseCode, DeviceId, TransportId};
 
 use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied};
 
@@ -20,8 +20,10 @@ pub enum Answer {
 /// Work for the space's writer on behalf of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Verify and store a batch.
+    /// Verify and store a batch, and make it readable.
     Apply(Box<Batch>),
+    /// Verify and store a batch. Others follow at once.
+    Store(Box<Batch>),
     /// Verify and store acknowledgements.
     StoreAcks(Vec<Ack>),
     /// Verify and store what was lacking.
@@ -52,7 +54,8 @@ impl Space {
 
     fn read_for(&self, peer: &TransportId, request: Request) -> Result<Answer> {
         let reply = match request {
-            Request::Apply { batch } => return Ok(Answer::Write(Task::Apply(batch))),
+            Request::Apply { batch, more: false } => return Ok(Answer::Write(Task::Apply(batch))),
+            Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
             Request::ReadWants => Reply::Wanted { want: self.wanted()? },
             Request::ReadSupply { want, epochs } => {
@@ -82,17 +85,11 @@ impl SpaceWriter {
         let reply = match task {
             Task::Apply(batch) => {
                 let device = batch.device;
-                match self.apply(*batch) {
-                    Ok(applied) => {
-                        entries = applied.entries;
-                        let Applied { device, size, acks, lacks, .. } = applied;
-                        Ok(Reply::Applied { device, size, acks, lacks })
-                    }
-                    Err(Error::Refused { code: CloseCode::Forked, message }) => {
-                        Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
-                    }
-                    Err(error) => Err(error),
-                }
+                applied(device, self.apply(*batch), &mut entries)
+            }
+            Task::Store(batch) => {
+                let device = batch.device;
+                applied(device, self.store(*batch), &mut entries)
             }
             Task::TakeSupply(supply) => self.take_supply(&supply).and_then(|supplied| {
                 let Supplied { progress, acks } = supplied;
@@ -102,6 +99,20 @@ impl SpaceWriter {
             Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),
         };
         Answered { reply: reply.unwrap_or_else(reply_of), entries }
+    }
+}
+
+fn applied(device: DeviceId, result: Result<Applied>, entries: &mut u64) -> Result<Reply> {
+    match result {
+        Ok(applied) => {
+            *entries = applied.entries;
+            let Applied { device, size, acks, lacks, .. } = applied;
+            Ok(Reply::Applied { device, size, acks, lacks })
+        }
+        Err(Error::Refused { code: CloseCode::Forked, message }) => {
+            Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Batches from peers: verified, opened, applied and stored in one transaction.
+//! Batches from peers, the durable stage: verified, opened and stored in one transaction. What they
+//! do to documents follows ([`crate::show`]), in the same transaction if nothing else waits.
 //!
 //! What fails a rule is void and never stops a log; what could not be judged without changing
 //! between devices (a clock, a limit of this device) is no rule.
@@ -20,6 +21,7 @@ use rusqlite::Connection;
 use crate::effects::{Effects, about};
 use crate::keyring::{Opening, Resealed};
 use crate::rows::Origin;
+use crate::show::DOCUMENT_KINDS;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
@@ -46,21 +48,39 @@ impl Applied {
 }
 
 impl SpaceWriter {
-    /// Verifies a batch, applies it and stores it, all in one transaction. Returns once it is
-    /// durable. Entries that are here already are passed over.
+    /// Verifies a batch, stores it and makes it readable, all in one transaction, with what was
+    /// only stored before. Returns once it is durable. Entries that are here already are passed
+    /// over.
     ///
     /// # Errors
     /// [`Error::Refused`] if the batch does not verify, does not follow, or its author is not
     /// enrolled; nothing of it is kept then. The storage's errors.
     pub fn apply(&mut self, batch: Batch) -> Result<Applied> {
+        self.take(batch, true)
+    }
+
+    /// The same without making it readable, for a batch that others follow at once: then documents
+    /// take in the changes of all of them together. [`SpaceWriter::show`] does that, and every
+    /// other transaction that needs it. Beyond `gathered_bytes_max` of bodies it is done here.
+    ///
+    /// # Errors
+    /// As [`SpaceWriter::apply`].
+    pub fn store(&mut self, batch: Batch) -> Result<Applied> {
+        self.take(batch, false)
+    }
+
+    fn take(&mut self, batch: Batch, show: bool) -> Result<Applied> {
         let device = batch.device;
         if device == self.shared.keys.device() {
             return self.apply_own(batch);
         }
-        self.transact(|tx, state| {
+        self.transact_behind(|tx, state| {
             let log = logs::find_or_add(tx, &device)?;
             let have = log.frontier.size();
             if batch.size() <= have {
+                if show {
+                    state.show(tx)?;
+                }
                 return Ok(Applied::nothing(device, have, state));
             }
             if log.stopped.is_some() {
@@ -71,6 +91,9 @@ impl SpaceWriter {
                 Error::refused(CloseCode::BadBatch, format!("a batch of {device}: {e}"))
             })?;
             let acks = state.store(tx, log.log, &batch, &verified)?;
+            if show || !state.pending.may_grow() {
+                state.show(tx)?;
+            }
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
             Ok(Applied { device, size, entries, acks, lacks: state.lacks() })
         })
@@ -80,7 +103,7 @@ impl SpaceWriter {
     /// what this device has signed says so.
     fn apply_own(&mut self, batch: Batch) -> Result<Applied> {
         let (device, size) = (batch.device, batch.size());
-        self.transact(|_, state| {
+        self.transact_behind(|_, state| {
             let have = state.frontier.size();
             if size <= have {
                 return Ok(Applied::nothing(device, have, state));
@@ -100,7 +123,7 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors.
     pub fn store_acks(&mut self, acks: &[Ack]) -> Result<Vec<Ack>> {
-        self.transact(|tx, state| {
+        self.transact_behind(|tx, state| {
             let mut new = Vec::new();
             for ack in acks {
                 let Some(acker) = state.roster.device(&ack.acker) else { continue };
@@ -153,13 +176,9 @@ impl WriterState {
         verified: &VerifiedBatch,
     ) -> Result<Vec<Ack>> {
         let mut effects = Effects::default();
-        let mut progress = false;
         let secrets = self.keyring.len();
         for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
             self.store_entry(db, log, entry, verified, &mut effects)?;
-            if let Some(large) = effects.take_large() {
-                progress |= self.write_effects(db, large)?;
-            }
         }
         logs::advance(db, log, &verified.after, &verified.nodes)?;
         let last = verified.after.size();
@@ -167,14 +186,15 @@ impl WriterState {
         if let Some(entry) = verified.entries.last() {
             self.grown(batch.device, last, entry.hash);
         }
-        progress |= self.write_effects(db, effects)?;
-        if progress || self.keyring.len() > secrets {
-            self.retry(db)?;
-        }
-        // What was deleted in the meantime may have been all that was still wanted.
-        if self.lacks() && self.complete(db)? {
-            self.retry_all(db)?;
-            return self.acknowledge(db);
+        // What waited for a secret is tried again when documents are seen to.
+        self.pending.retries |= self.keyring.len() > secrets;
+        if self.lacks() {
+            // What was deleted in the meantime may have been all that was still wanted.
+            self.show(db)?;
+            if self.complete(db)? {
+                self.retry_all(db)?;
+                return self.acknowledge(db);
+            }
         }
         // What is wanted is not held.
         if self.missing.contains_key(&log) {
@@ -314,7 +334,12 @@ impl WriterState {
         } else if effects.admits(log, seq, &opened.body) {
             let (entry, clock) = (verified.hash, about.clock);
             let origin = Origin { log, device, seq, index, entry, clock };
-            self.take_document(db, origin, opened, None, effects)?
+            if DOCUMENT_KINDS.contains(&about.kind) {
+                self.pending.push(origin, opened);
+                sections::State::Applied
+            } else {
+                self.take_document(db, origin, opened, None, effects)?
+            }
         } else {
             sections::State::Void
         };

@@ -17,6 +17,7 @@ use crate::copies::{Found, locate};
 use crate::model::{as_optional_text, as_rfc3339, as_text};
 use crate::read::{opened, snapshot};
 use crate::space::{Published, Space};
+use crate::state::shown;
 use crate::{Error, Result};
 
 const INCARNATION: &str = "incarnation";
@@ -147,7 +148,7 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let incarnation = incarnation(&db)?;
-        let end = table::end(&db)?;
+        let end = table::end(&db, shown(&db)?)?;
         let is_known = after.incarnation.is_none_or(|known| known == incarnation)
             && after.seen.section <= end.section
             && after.seen.late <= end.late;
@@ -158,7 +159,8 @@ impl Space {
         }
         let limit = limit.clamp(1, PAGE_MAX);
         let kinds = (kind::DOCUMENT_CREATE, kind::DOCUMENT_DELETE);
-        let rows = table::after(&db, after.seen, kinds, u32::try_from(limit).unwrap_or(u32::MAX))?;
+        let rows_max = u32::try_from(limit).unwrap_or(u32::MAX);
+        let rows = table::after(&db, after.seen, end, kinds, rows_max)?;
         let more = rows.len() == limit;
         let seen = rows.last().filter(|_| more).map_or(end, |last| last.seen);
         let mut telling = Telling::new(&db, &published, self.device())?;
@@ -177,7 +179,8 @@ impl Space {
     pub fn changes_end(&self) -> Result<ChangesCursor> {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
-        Ok(ChangesCursor { incarnation: Some(incarnation(&db)?), seen: table::end(&db)? })
+        let seen = table::end(&db, shown(&db)?)?;
+        Ok(ChangesCursor { incarnation: Some(incarnation(&db)?), seen })
     }
 }
 

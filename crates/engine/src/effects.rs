@@ -310,7 +310,7 @@ pub(crate) fn about(opened: &Opened) -> About {
 }
 
 impl Origin {
-    const fn place(&self) -> Place {
+    pub(crate) const fn place(&self) -> Place {
         Place { log: self.log, seq: self.seq, index: self.index }
     }
 }

@@ -159,30 +159,33 @@ impl SpaceWriter {
     pub fn check_step(&mut self, checking: &mut Checking) -> Result<bool> {
         let stage = std::mem::replace(&mut checking.stage, Stage::Done);
         let db = self.connection()?;
-        let done = self.write(db, |tx, state| match stage {
-            Stage::Database => database(tx, checking),
-            Stage::Logs(at) => {
-                let next = log::check_log(tx, state, checking, at)?;
-                Ok(next.map_or(Stage::Sections(0), Stage::Logs))
-            }
-            Stage::Sections(after) => {
-                let next = log::check_sections(tx, state, checking, after)?;
-                Ok(next.map_or(Stage::Documents(None), Stage::Sections))
-            }
-            Stage::Documents(after) => {
-                let next = documents::check_objects(tx, state, checking, after)?;
-                Ok(next.map_or(Stage::Strays(0), |after| Stage::Documents(Some(after))))
-            }
-            Stage::Strays(after) => {
-                let next = documents::check_strays(tx, state, checking, after)?;
-                Ok(next.map_or(Stage::Words, Stage::Strays))
-            }
-            Stage::Words => {
-                let is_bad = !larder_search::is_sound(tx)? || larder_search::strays(tx)? > 0;
-                Ok(Stage::Indexed(0, is_bad))
-            }
-            Stage::Indexed(after, is_bad) => search::check(tx, state, checking, after, is_bad),
-            Stage::Done => Ok(Stage::Done),
+        // What is durable and not in the documents yet is not lacking in them.
+        let done = self.write(db, |tx, state| {
+            state.show(tx).and_then(|()| match stage {
+                Stage::Database => database(tx, checking),
+                Stage::Logs(at) => {
+                    let next = log::check_log(tx, state, checking, at)?;
+                    Ok(next.map_or(Stage::Sections(0), Stage::Logs))
+                }
+                Stage::Sections(after) => {
+                    let next = log::check_sections(tx, state, checking, after)?;
+                    Ok(next.map_or(Stage::Documents(None), Stage::Sections))
+                }
+                Stage::Documents(after) => {
+                    let next = documents::check_objects(tx, state, checking, after)?;
+                    Ok(next.map_or(Stage::Strays(0), |after| Stage::Documents(Some(after))))
+                }
+                Stage::Strays(after) => {
+                    let next = documents::check_strays(tx, state, checking, after)?;
+                    Ok(next.map_or(Stage::Words, Stage::Strays))
+                }
+                Stage::Words => {
+                    let is_bad = !larder_search::is_sound(tx)? || larder_search::strays(tx)? > 0;
+                    Ok(Stage::Indexed(0, is_bad))
+                }
+                Stage::Indexed(after, is_bad) => search::check(tx, state, checking, after, is_bad),
+                Stage::Done => Ok(Stage::Done),
+            })
         });
         let next = match done {
             Ok(next) => next,

@@ -41,6 +41,7 @@ mod rekey;
 #[cfg(test)]
 mod rekey_tests;
 mod rows;
+mod show;
 mod snapshot;
 mod space;
 mod state;

@@ -293,6 +293,9 @@ pub struct SpaceStatus {
     pub lacking: u64,
     /// Sections that cannot be opened here yet.
     pub waiting: u64,
+    /// Sections that are durable here and that cannot be read yet, for a moment: bytes and secrets
+    /// are there.
+    pub pending: u64,
     /// Documents, live or deleted, that the search indexes are behind with.
     pub unindexed: u64,
     /// Blobs: how many there are, and how many are waited for.

@@ -107,6 +107,7 @@ impl Device {
             }
             self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
         }
+        while self.writer.index(8).unwrap() > 0 {}
     }
 
     fn row(&self) -> table::Home {

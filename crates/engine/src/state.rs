@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use crate::commit::{Appended, Draft};
 use crate::index::Queue;
 use crate::keyring::Keyring;
+use crate::show::Pending;
 use crate::space::Shared;
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -42,6 +43,9 @@ struct Kept {
     /// How far the own log has named the others in its deps.
     #[n(1)]
     named: BTreeMap<DeviceId, u64>,
+    /// The last section whose effect is in the documents.
+    #[n(2)]
+    shown: Option<i64>,
 }
 
 pub(crate) struct State {
@@ -56,6 +60,8 @@ pub(crate) struct State {
     pub(crate) cache: Cache,
     /// Of peers, since somebody asked.
     pub(crate) void_sections: u64,
+    /// What is durable and not yet in the documents.
+    pub(crate) pending: Pending,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The last waiting section that was tried again; 0 before the first.
@@ -109,6 +115,7 @@ impl State {
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             void_sections: 0,
+            pending: Pending::load(db, kept.shown)?,
             queue: Queue::load(db)?,
             retried: 0,
             missing: sections::first_missing(db)?.into_iter().collect(),
@@ -120,11 +127,12 @@ impl State {
     }
 
     /// Writes what is not in the tables anyway.
-    pub(crate) fn save(&self, db: &Connection) -> Result<()> {
+    pub(crate) fn save(&mut self, db: &Connection) -> Result<()> {
         if self.frontier.size() != self.signed {
             return Err(Error::Internal("entries were appended and not signed".into()));
         }
-        let kept = Kept { clock: Some(self.clock), named: self.named.clone() };
+        let shown = Some(self.pending.shown(db)?);
+        let kept = Kept { clock: Some(self.clock), named: self.named.clone(), shown };
         Ok(set_value(db, STATE, &canonical::encode(&kept))?)
     }
 
@@ -445,6 +453,15 @@ pub(crate) fn receipt(
     let proof = merkle::inclusion_proof(&Tree::new(db, log), index, checkpoint.size)?;
     let header = entry.header;
     Ok(Receipt { header, index, proof, checkpoint: *checkpoint, signature, object: None })
+}
+
+/// The last section whose effect is in the documents.
+pub(crate) fn shown(db: &Connection) -> Result<i64> {
+    let kept: Kept = match value(db, STATE)? {
+        Some(bytes) => canonical::decode(&bytes, STATE_BYTES_MAX)?,
+        None => return Ok(0),
+    };
+    kept.shown.map_or_else(|| Ok(sections::last(db)?), Ok)
 }
 
 /// Reads roster and secrets for a space that is opened without a writer.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use larder_store::space::logs::{self, Log};
-use larder_store::space::{self as table, control};
+use larder_store::space::{self as table, control, sections};
 use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
@@ -261,6 +261,7 @@ impl Space {
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),
             waiting: counts.sections_waiting + counts.sections_missing,
+            pending: sections::count_after(&db, crate::state::shown(&db)?)?,
             unindexed: counts.unindexed,
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,

@@ -93,7 +93,19 @@ impl SpaceWriter {
     }
 
     /// Does `work` in one transaction: all of it is durable when this returns, or nothing is left.
+    /// It sees the effects of everything that is durable: an entry names only those.
     pub(crate) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
+    ) -> Result<T> {
+        self.transact_behind(|tx, state| {
+            state.show(tx)?;
+            work(tx, state)
+        })
+    }
+
+    /// The same for what needs no documents and writes no entry.
+    pub(crate) fn transact_behind<T>(
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
     ) -> Result<T> {

@@ -653,7 +653,8 @@ impl Session {
                 continue;
             }
             self.inbox.applying = Some((device, batch.entries.len(), bytes));
-            self.requests.push_back(Request::Apply { batch });
+            let more = !self.inbox.waiting.is_empty();
+            self.requests.push_back(Request::Apply { batch, more });
             return;
         }
     }

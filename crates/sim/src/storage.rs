@@ -3,7 +3,7 @@
 
 use larder_engine::{Error, Receipt, Result, StoreErrorKind, entry_hash};
 use larder_protocol::Reply;
-use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS};
+use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
 
 use crate::device::{Job, Slot};
 use crate::joining::Admission;
@@ -56,13 +56,16 @@ impl World {
         }
     }
 
-    /// There is nothing to write: the indexes are brought up to date if that stays so.
+    /// There is nothing to write: what is only durable is made readable, and the indexes are brought
+    /// up to date, if that stays so.
     pub(crate) fn index_later(&mut self, slot: Slot) {
         let device = &mut self.devices[slot];
-        let waits = device.writer().is_some_and(|writer| writer.unindexed() > 0);
+        let Some(writer) = device.writer() else { return };
+        let idle_ms = if writer.is_shown() { INDEX_IDLE_MS } else { SHOW_IDLE_MS };
+        let waits = writer.unindexed() > 0 || !writer.is_shown();
         if waits && !std::mem::replace(&mut device.is_indexing, true) {
             let life = device.life;
-            self.later(INDEX_IDLE_MS * 1000, Event::Index { slot, life });
+            self.later(idle_ms * 1000, Event::Index { slot, life });
         }
     }
 
@@ -74,6 +77,18 @@ impl World {
         device.is_indexing = false;
         if device.is_writing {
             return;
+        }
+        let shown = device.writer().expect("it is open").show();
+        if self.notice_power(slot) {
+            return;
+        }
+        match shown {
+            Ok(false) => {}
+            Ok(true) => {
+                self.report.add("app: stored batches made readable", 1);
+                return self.index_later(slot);
+            }
+            Err(error) => return self.storage_failed(slot, &error.to_string()),
         }
         let most = 1 + self.dice.below(INDEX_DOCUMENTS_MAX as u64);
         let most = usize::try_from(most).unwrap_or(1);

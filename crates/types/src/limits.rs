@@ -67,7 +67,7 @@ limits! {
     BATCH_ENTRIES_MAX: usize = 4096, "entries", true, "Entries under one checkpoint, and so in one batch.";
     LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
     SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";
-    BATCHES_IN_FLIGHT_MAX: usize = 2, "batches", false, "Batches received and not yet durable, per session.";
+    BATCHES_IN_FLIGHT_MAX: usize = 3, "batches", false, "Batches received and not yet durable, per session.";
     CONNECTIONS_MAX: usize = 64, "connections", false, "Connections that a listening device keeps open.";
     HANDSHAKE_MS_MAX: u64 = 10_000, "milliseconds", false, "From a connection's first packet to its first frame.";
     IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
@@ -93,11 +93,12 @@ limits! {
     RECEIVE_WINDOW_BYTES: u32 = 8 << 20, "bytes", false, "Received and not yet read on one connection.";
     SEND_WINDOW_BYTES: u64 = 8 << 20, "bytes", false, "Sent and not yet acknowledged on one connection.";
     PEER_ADDRESSES_MAX: usize = 4, "addresses", false, "Addresses remembered of one peer.";
-    GATHERED_BYTES_MAX: usize = 16 << 20, "bytes", false, "Changes of a batch kept before they are written.";
+    GATHERED_BYTES_MAX: usize = 16 << 20, "bytes", false, "Bodies of durable entries kept until they are readable, and changes of documents kept until they are written.";
     RETRIES_MAX: usize = 256, "sections", false, "Waiting sections tried again at once.";
     INDEX_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Text after which a transaction that indexes documents ends.";
     INDEX_DOCUMENTS_MAX: usize = 512, "documents", false, "Documents indexed between two transactions of other kinds.";
     INDEX_BACKLOG_MAX: u64 = 2048, "documents", false, "Documents waiting to be indexed from which on that goes between other work, not only after it.";
+    SHOW_IDLE_MS: u64 = 10, "milliseconds", false, "From the last durable batch until what it left is made readable, if the next does not come.";
     INDEX_IDLE_MS: u64 = 50, "milliseconds", false, "From a space's last commit until what it left is indexed, if nothing else asks for it.";
     QUERY_WORDS_MAX: usize = 32, "words", false, "Words of a full-text query that count.";
     VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";

@@ -17,6 +17,7 @@ mod history;
 mod memory;
 mod peers;
 mod prune;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -74,6 +74,9 @@ pub enum Request {
     Apply {
         /// What the peer sent; nothing in it is verified.
         batch: Box<Batch>,
+        /// Whether more are waiting already: what this one does to documents can be done together
+        /// with them. If not, everything is readable before the answer.
+        more: bool,
     },
     /// Verify and store acknowledgements. Answer: [`Reply::AcksStored`].
     StoreAcks {

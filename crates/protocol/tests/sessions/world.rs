@@ -114,7 +114,7 @@ impl Store {
                 Reply::Supplied { progress: false, acks: Vec::new(), want: None }
             }
             Request::ReadBatch { after, have, .. } => self.read(after, &have),
-            Request::Apply { batch } => self.apply(*batch),
+            Request::Apply { batch, .. } => self.apply(*batch),
             Request::StoreAcks { acks } => {
                 let new = acks.into_iter().filter(|ack| self.store_ack(ack)).collect();
                 Reply::AcksStored { new }

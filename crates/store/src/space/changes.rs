@@ -60,26 +60,24 @@ pub fn add_late(
     execute(conn, PART, sql, params![object.as_bytes(), section]).map(drop)
 }
 
-/// The place behind all that happened so far.
+/// The place behind all that happened so far, if `section` is the last section that took effect.
 ///
 /// # Errors
-/// [`StoreError::Read`] of `sections` or `late`.
-pub fn end(conn: &Connection) -> Result<Seen, StoreError> {
-    let last = |part, sql: &str| one(conn, part, sql, [], |row| row.get(0));
-    Ok(Seen {
-        section: last("sections", "SELECT coalesce(max(section), 0) FROM sections")?,
-        late: last(PART, "SELECT coalesce(max(late), 0) FROM late")?,
-    })
+/// [`StoreError::Read`] of `late`.
+pub fn end(conn: &Connection, section: i64) -> Result<Seen, StoreError> {
+    let sql = "SELECT coalesce(max(late), 0) FROM late";
+    Ok(Seen { section, late: one(conn, PART, sql, [], |row| row.get(0))? })
 }
 
-/// Up to `limit` changes of documents of these kinds behind `seen`, in order. With fewer than
-/// `limit` there are no more, and the place behind them is [`end`].
+/// Up to `limit` changes of documents of these kinds behind `seen` and up to `end`, in order. With
+/// fewer than `limit` there are no more, and the place behind them is `end`.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `sections` or `late`.
 pub fn after(
     conn: &Connection,
     seen: Seen,
+    end: Seen,
     kinds: (u16, u16),
     limit: u32,
 ) -> Result<Vec<Change>, StoreError> {
@@ -88,11 +86,13 @@ pub fn after(
                FROM sections s
                LEFT JOIN documents d ON d.object = s.object
                LEFT JOIN tombstones t ON t.object = s.object
-               WHERE s.section > ?1 AND s.kind BETWEEN ?2 AND ?3 AND s.object IS NOT NULL
+               WHERE s.section > ?1 AND s.section <= ?5
+                   AND s.kind BETWEEN ?2 AND ?3 AND s.object IS NOT NULL
                    AND s.state IN (2, 4)
                    AND NOT EXISTS (SELECT 1 FROM late l WHERE l.section = s.section)
                ORDER BY s.section LIMIT ?4";
-    let sections = all(conn, "sections", sql, params![seen.section, kinds.0, kinds.1, limit], row)?;
+    let params = params![seen.section, kinds.0, kinds.1, limit, end.section];
+    let sections = all(conn, "sections", sql, params, row)?;
     let sql = "SELECT l.object, d.collection, t.collection, t.object IS NOT NULL,
                    s.section, s.log, s.seq, s.idx, s.kind, s.clock_wall, s.clock_count,
                    l.late, l.after

@@ -1,5 +1,7 @@
 //! Sections: their commitments, their bytes as far as held, and what became of them.
 
+use std::ops::RangeInclusive;
+
 use larder_log::{Payload, SectionCommitment};
 use larder_types::{Clock, ObjectId, Timestamp, canonical};
 use rusqlite::{Connection, Row, params};
@@ -515,4 +517,38 @@ pub fn excuse(conn: &Connection, log: LogId, last_seq: u64) -> Result<u64, Store
         "UPDATE sections SET state = 4 WHERE state = 0 AND {PENDING} AND log = ?2 AND seq <= ?3"
     );
     execute(conn, PART, &sql, params![0, log, Uint(last_seq)]).map(|changed| changed as u64)
+}
+
+/// The number of the last section; 0 if there is none.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn last(conn: &Connection) -> Result<i64, StoreError> {
+    one(conn, PART, "SELECT coalesce(max(section), 0) FROM sections", [], |row| row.get(0))
+}
+
+/// Up to `limit` sections that count, of these kinds, numbered above `after` (0 to begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn applied(
+    conn: &Connection,
+    kinds: RangeInclusive<u16>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Section>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} WHERE section > ?1 AND state = 2 AND kind BETWEEN ?2 AND ?3
+         ORDER BY section LIMIT ?4"
+    );
+    all(conn, PART, &sql, params![after, kinds.start(), kinds.end(), limit], row)
+}
+
+/// How many sections are numbered above `after`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn count_after(conn: &Connection, after: i64) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM sections WHERE section > ?1";
+    one(conn, PART, sql, [after], |row| row.get::<_, Uint>(0)).map(|count| count.0)
 }

@@ -1,0 +1,137 @@
+//! The durable stage runs ahead of the visible one, and is cut.
+
+use super::*;
+
+/// Small numbers of a known sequence (Knuth's MMIX generator).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) % n
+    }
+}
+
+impl Device {
+    /// Opens the profile anew, as after a crash.
+    fn reopen(self, dir: &Path) -> Self {
+        let Self { profile, space, writer } = self;
+        let name = space.name().clone();
+        drop((writer, space));
+        drop(profile);
+        let options = ProfileOptions::default();
+        let profile = Profile::open(world(9), dir, &unlock(), Access::ReadWrite, options).unwrap();
+        let (space, writer) = profile.open_space(&name).unwrap();
+        Self { profile, space, writer: writer.unwrap() }
+    }
+
+    /// The next batch that `other` has and this one lacks.
+    fn next_batch(&self, other: &Self) -> Option<larder_engine::Batch> {
+        let request = Request::ReadBatch {
+            after: Position::default(),
+            have: self.have(),
+            epochs: self.epochs(),
+            bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+        };
+        let Reply::Batch { batch, .. } = ask(&other.space, &self.profile.transport_id(), request)
+        else {
+            unreachable!()
+        };
+        batch.map(|batch| *batch)
+    }
+
+    fn change(&mut self, random: &mut Random) {
+        let n = u8::try_from(random.below(6)).unwrap() + 1;
+        let mut unit = UnitOfWork::new();
+        if random.below(8) == 0 {
+            unit.delete(object(n));
+        } else {
+            let text = format!("{} and {}\nline", random.below(100), random.below(100));
+            unit.put("notes", object(n), &json!({"title": "one", "text": text})).unwrap();
+        }
+        // What is deleted is not changed, and what is not there is not deleted.
+        let _ = self.commit(unit);
+    }
+}
+
+#[test]
+fn documents_are_the_same_however_much_is_stored_before_it_is_read() {
+    for seed in 0..4 {
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let mut random = Random(seed);
+        let mut a = Device::found(dirs[0].path(), 10 * seed + 1);
+        let mut b = a.invite(dirs[1].path(), 10 * seed + 2);
+        let mut c = a.invite(dirs[2].path(), 10 * seed + 3);
+        let mut behind = 0;
+        for _ in 0..8 {
+            for _ in 0..random.below(5) {
+                a.change(&mut random);
+            }
+            for _ in 0..random.below(5) {
+                b.change(&mut random);
+            }
+            sync(&mut a, &mut b);
+            while let Some(batch) = c.next_batch(&a) {
+                let held = c.have().get(&batch.device).copied().unwrap_or(0);
+                let applied = match random.below(6) {
+                    0 => c.writer.apply(batch),
+                    _ => c.writer.store(batch),
+                };
+                assert!(applied.unwrap().size > held);
+                behind = behind.max(c.space.status().unwrap().pending);
+                match random.below(6) {
+                    0 => {
+                        c.writer.show().unwrap();
+                        assert!(c.writer.is_shown());
+                    }
+                    1 => c = c.reopen(dirs[2].path()),
+                    _ => {}
+                }
+            }
+            if random.below(2) == 0 {
+                // A unit of its own sees, and names, everything that is durable.
+                c.change(&mut random);
+                assert!(c.writer.is_shown());
+                sync(&mut a, &mut c);
+                sync(&mut a, &mut b);
+            }
+        }
+        assert!(behind > 1, "it never ran ahead");
+        c.writer.show().unwrap();
+        assert_eq!(a.space.digest().unwrap(), c.space.digest().unwrap());
+        assert_eq!(c.space.status().unwrap().pending, 0);
+        let words = |device: &mut Device| {
+            let mut found: Vec<ObjectId> =
+                device.search(&Query::text("one")).iter().map(|f| f.document.object).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(words(&mut a), words(&mut c));
+        for n in 1..7 {
+            let history = |device: &Device| device.space.history(&object(n)).unwrap().len();
+            assert_eq!(history(&a), history(&c));
+        }
+    }
+}
+
+#[test]
+fn what_was_only_stored_is_read_after_a_cut_before_anything_is_written() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    a.put(object(1), &json!({"title": "Letter", "n": 1}));
+    a.put(object(1), &json!({"title": "Letter", "n": 2}));
+    let batch = b.next_batch(&a).unwrap();
+    let begin = b.space.changes_end().unwrap();
+    b.writer.store(batch).unwrap();
+    assert!(b.space.changes(&begin, 10).unwrap().changes.is_empty(), "nobody can read it yet");
+    assert!(b.space.document(&object(1)).unwrap().is_none(), "stored and not readable yet");
+    assert_eq!(b.space.status().unwrap().pending, 2);
+    let mut b = b.reopen(dirs[1].path());
+    assert!(!b.writer.is_shown());
+    b.put(object(1), &json!({"title": "Letter", "n": 2, "more": true}));
+    assert_eq!(b.space.history(&object(1)).unwrap().len(), 3, "an edit, not a second document");
+    assert_eq!(b.space.status().unwrap().documents, 1);
+    assert_eq!(b.space.changes(&begin, 10).unwrap().changes.len(), 3);
+    sync(&mut a, &mut b);
+}
