@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use larder_engine::{
     ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary,
-    Found, HistoryItem, Message, Object, Page, Query, ReceiptInfo, SpaceState, SpaceStatus,
-    Version,
+    Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned, Query, ReceiptInfo, SpaceState,
+    SpaceStatus, Version,
 };
 use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -431,6 +431,28 @@ impl Space {
             })
         });
         told(export, tells, progress).await
+    }
+
+    /// How far the space could be pruned, and what that waits for.
+    ///
+    /// # Errors
+    /// [`Error`] if it cannot be read.
+    pub async fn prune_status(&self) -> Result<PruneStatus> {
+        self.read(larder_engine::Space::prune_status).await
+    }
+
+    /// Drops the bodies of entries whose outcome all devices have stated alike, as far as that has
+    /// come, and states the outcome of what is here now. To be called on every device, with a sync
+    /// between; nothing does it by itself. Documents, histories and receipts stay. `progress` is
+    /// told how many sections were dropped. Writing waits meanwhile.
+    ///
+    /// # Errors
+    /// [`Error`] if the space cannot be written; what was dropped before stays dropped.
+    pub async fn prune(&self, mut progress: impl FnMut(u64) + Send) -> Result<Pruned> {
+        let space = self.open().await?;
+        let (telling, tells) = watch::channel((0, 0));
+        let pruning = space.writer()?.prune(telling);
+        told(pruning, tells, |done, _| progress(done)).await
     }
 }
 

@@ -9,7 +9,8 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use larder_engine::{
-    CheckReport, Checking, Enrolment, IndexMark, Receipt, Rekey, SpaceWriter, Task, UnitOfWork,
+    CheckReport, Checking, Enrolment, IndexMark, Pruned, Receipt, Rekey, SpaceWriter, Task,
+    UnitOfWork,
 };
 use larder_protocol::Reply;
 use larder_types::limits::{
@@ -28,6 +29,7 @@ enum Job {
     Session(Task, Answer<Reply>),
     Admit(Box<Enrolment>, Answer<Receipt>),
     Rekey(watch::Sender<Pages>, Answer<()>),
+    Prune(watch::Sender<Pages>, Answer<Pruned>),
     Index(IndexMark, Answer<()>),
     /// Anything else; true: other devices are to hear of it.
     With(Box<dyn FnOnce(&mut SpaceWriter) -> bool + Send>),
@@ -83,6 +85,11 @@ impl Writer {
     /// Renews the space's at-rest key between other work; `told` hears how far that has come.
     pub(crate) async fn rekey(&self, told: watch::Sender<Pages>) -> Result<()> {
         self.ask(|answer| Job::Rekey(told, answer)).await
+    }
+
+    /// Goes as far with pruning as can be gone; `told` hears how many sections were dropped.
+    pub(crate) async fn prune(&self, told: watch::Sender<Pages>) -> Result<Pruned> {
+        self.ask(|answer| Job::Prune(told, answer)).await
     }
 
     /// Brings the indexes as far as the mark says.
@@ -295,6 +302,13 @@ impl Worker {
             Some(Job::Admit(enrolment, answer)) => {
                 let result = writer.admit(*enrolment);
                 tick(result.is_ok());
+                let _ = answer.send(result);
+            }
+            Some(Job::Prune(told, answer)) => {
+                let result = writer.prune(true, &mut |sections| {
+                    told.send_replace((sections, sections));
+                });
+                tick(result.as_ref().is_ok_and(|pruned| pruned.stated > 0));
                 let _ = answer.send(result);
             }
             Some(Job::Rekey(told, answer)) => match writer.wish_rekey() {

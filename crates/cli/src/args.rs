@@ -246,6 +246,17 @@ Example:
   larder export shared:household ./household"
     )]
     Export(Export),
+    /// Drop the bodies of edits whose outcome all devices of a space agree on
+    #[command(
+        after_help = "Documents, their versions and all receipts stay, and a device that joins
+later gets documents instead of bodies. Every device has to state what it has: run this on each,
+sync, and run it again. Nothing is pruned by itself. The file keeps its size, and has room for new
+content.
+
+Example:
+  larder prune shared:household --dry-run"
+    )]
+    Prune(Prune),
     /// Give a space a new key at rest: its file is written anew while it is used
     #[command(after_help = "Keys older than a year are renewed without this. Needs as much room
 again as the space has on disk. If it is stopped or cut, the space is as it was, and the renewal
@@ -527,6 +538,15 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// Only show how far it could go, and what it waits for
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Rekey {
     /// The space
     #[arg(required_unless_present = "all")]
@@ -624,6 +644,7 @@ mod tests {
             "receipts shared:household --export out",
             "audit verify out",
             "export shared:household out --force",
+            "prune shared:household --dry-run --json",
             "rekey shared:household",
             "rekey --all --json",
             "purge",

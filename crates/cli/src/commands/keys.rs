@@ -1,14 +1,49 @@
-//! `larder rekey`, `larder purge`: new keys for what is on disk.
+//! `larder prune`: what is no longer needed on disk; `larder rekey`, `larder purge`: new keys for
+//! what is.
 
 use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
 
-use crate::args::{Purge, Rekey};
+use crate::args::{Prune, Purge, Rekey};
 use crate::exit::Exit;
 use crate::home::Call;
 use crate::output::{bytes, counted, duration};
+
+pub(crate) async fn prune(call: &Call<'_>, args: &Prune) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    if !args.dry_run {
+        let bar = out.progress(None, &format!("pruning {}", space.name()));
+        let pruned = space.prune(|sections| bar.set_position(sections)).await;
+        bar.finish_and_clear();
+        let pruned = pruned?;
+        out.json(&json!({ "event": "pruned", "space": args.space.to_string(), "did": pruned }))?;
+        out.line(&format!(
+            "{} with {} dropped, {} stated.",
+            counted(pruned.sections, "body", "bodies"),
+            bytes(pruned.bytes),
+            counted(pruned.stated, "outcome", "outcomes"),
+        ))?;
+    }
+    let status = space.prune_status().await?;
+    out.json(&json!({ "event": "prunable", "space": args.space.to_string(), "status": status }))?;
+    out.line(&format!(
+        "{} with {} left; {} agreed on by all devices.",
+        counted(status.sections, "body", "bodies"),
+        bytes(status.bytes),
+        counted(status.covered, "entry", "entries"),
+    ))?;
+    for device in space.devices().await? {
+        if status.waits_for.contains(&device.device) {
+            out.line(&format!("It waits for '{}': sync, and prune there.", device.label))?;
+        }
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
 
 pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit> {
     let out = call.out;

@@ -84,6 +84,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Search(args) => search::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),
+        Command::Prune(args) => keys::prune(call, args).await,
         Command::Rekey(args) => keys::rekey(call, args).await,
         Command::Purge(args) => keys::purge(call, args).await,
         Command::Demo(args) => demo::run(call, args).await,
