@@ -56,8 +56,8 @@ impl World {
         }
     }
 
-    /// There is nothing to write: what is only durable is made readable, and the indexes are brought
-    /// up to date, if that stays so.
+    /// There is nothing to write: what is only durable is made readable, and the indexes are
+    /// brought up to date, if that stays so.
     pub(crate) fn index_later(&mut self, slot: Slot) {
         let device = &mut self.devices[slot];
         let Some(writer) = device.writer() else { return };
