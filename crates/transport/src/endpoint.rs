@@ -111,7 +111,7 @@ impl Endpoint {
         }
     }
 
-    /// The key of the device at `addr`, which is told nothing of this one: the handshake ends
+    /// The key that the device at `addr` proves. It is told nothing of this one: the handshake ends
     /// before it would be.
     ///
     /// # Errors

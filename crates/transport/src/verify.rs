@@ -44,9 +44,11 @@ fn only_key(
 }
 
 /// Accepts one key: the one the caller expects to find at an address.
+///
+/// Which key it is, is looked at once the peer has signed with it: anybody can show anybody's.
 pub(crate) struct Expected {
     key: TransportId,
-    /// The key that answered instead.
+    /// The key that answered instead, and was proven.
     found: Mutex<Option<TransportId>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -76,12 +78,8 @@ impl ServerCertVerifier for Expected {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let found = only_key(end_entity, intermediates)?;
-        if found == self.key {
-            return Ok(ServerCertVerified::assertion());
-        }
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-        Err(CertificateError::ApplicationVerificationFailure.into())
+        only_key(end_entity, intermediates)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -99,7 +97,13 @@ impl ServerCertVerifier for Expected {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_signature(message, cert, dss, &self.algorithms)
+        let valid = verify_signature(message, cert, dss, &self.algorithms)?;
+        let found = only_key(cert, &[])?;
+        if found == self.key {
+            return Ok(valid);
+        }
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

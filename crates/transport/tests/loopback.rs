@@ -12,7 +12,9 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Pair, any_port, endpoint, key, knows, pair, raw_client, raw_connect, raw_server};
+use common::{
+    Pair, any_port, endpoint, impostor, key, knows, pair, raw_client, raw_connect, raw_server,
+};
 use larder_transport::{Connection, Endpoint, Error, FrameStream, Purpose};
 use larder_types::limits::CONNECTIONS_MAX;
 use larder_types::{CloseCode, TransportId};
@@ -105,6 +107,30 @@ async fn another_device_at_the_address_is_named() {
             assert_eq!((expected, found), (key(9).public(), key(2).public()));
         }
         error => panic!("{error}"),
+    }
+}
+
+/// Whoever was on a network once with the household's laptop has seen its public key, and can say
+/// on any network that the laptop is where he is. If that were believed, devices would remember his
+/// places in the room of the laptop's, and no longer find it after he is gone.
+#[tokio::test]
+async fn a_key_that_is_only_shown_is_nobodys() {
+    let alpn = Purpose::Sync.alpn();
+    let (one, two) = (endpoint(1, &[2]).await, endpoint(2, &[1]).await);
+    assert_eq!(one.key_at(two.local_addr().unwrap()).await.unwrap(), key(2).public());
+    let false_one = impostor(&key(2), &key(3), alpn);
+    let addr = false_one.local_addr().unwrap();
+    let accepting = tokio::spawn(async move { false_one.accept().await.unwrap().await });
+    let error = one.key_at(addr).await.unwrap_err();
+    assert!(matches!(error, Error::Incompatible { .. }), "{error}");
+    let shown = accepting.await.unwrap().map(|connection| connection.peer_identity().is_some());
+    assert!(shown.is_err(), "and this device's key was not shown");
+    for expected in [2, 9] {
+        let false_one = impostor(&key(2), &key(3), alpn);
+        let addr = false_one.local_addr().unwrap();
+        let _accepting = tokio::spawn(async move { false_one.accept().await.unwrap().await });
+        let error = one.connect(addr, key(expected).public(), Purpose::Sync).await.unwrap_err();
+        assert!(matches!(error, Error::Incompatible { .. }), "{error}");
     }
 }
 

@@ -50,11 +50,18 @@ pub(crate) async fn pair() -> Pair {
 }
 
 fn certified(me: &TransportKey) -> Arc<CertifiedKey> {
-    let der = me.to_pkcs8_der();
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice()));
-    let signer = rustls::crypto::ring::sign::any_supported_type(&private).unwrap();
-    let spki = signer.public_key().unwrap();
-    Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], signer))
+    shown(me, me)
+}
+
+/// Shows one key, and signs with another.
+fn shown(key: &TransportKey, signing: &TransportKey) -> Arc<CertifiedKey> {
+    let signer = |key: &TransportKey| {
+        let der = key.to_pkcs8_der();
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice()));
+        rustls::crypto::ring::sign::any_supported_type(&private).unwrap()
+    };
+    let spki = CertificateDer::from(signer(key).public_key().unwrap().to_vec());
+    Arc::new(CertifiedKey::new(vec![spki], signer(signing)))
 }
 
 pub(crate) fn raw_client(me: &TransportKey, alpn: &[u8]) -> quinn::Endpoint {
@@ -81,12 +88,21 @@ pub(crate) async fn raw_connect(me: u8, to: &Endpoint) -> (quinn::Endpoint, quin
 }
 
 pub(crate) fn raw_server(me: &TransportKey, alpn: &[u8]) -> quinn::Endpoint {
+    serving(certified(me), alpn)
+}
+
+/// Answers as the device whose key it shows, and has another.
+pub(crate) fn impostor(of: &TransportKey, me: &TransportKey, alpn: &[u8]) -> quinn::Endpoint {
+    serving(shown(of, me), alpn)
+}
+
+fn serving(key: Arc<CertifiedKey>, alpn: &[u8]) -> quinn::Endpoint {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_client_cert_verifier(Arc::new(Anyone))
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(me))));
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
     tls.alpn_protocols = vec![alpn.to_vec()];
     let crypto = QuicServerConfig::try_from(tls).unwrap();
     quinn::Endpoint::server(quinn::ServerConfig::with_crypto(Arc::new(crypto)), any_port()).unwrap()
