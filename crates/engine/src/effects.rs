@@ -286,7 +286,12 @@ impl WriterState {
             entry: entry.hash,
             clock: about.clock,
         };
+        // Its bytes were lost here and have come again: it took effect before.
+        let is_back = |kinds: &dyn Fn(u16) -> bool| {
+            section.about.is_some_and(|noted| noted == about && kinds(noted.kind))
+        };
         let state = match Act::read(commitment.class, &opened) {
+            Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
             Err(_) | Ok(Some(_)) => sections::State::Void,
             Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
             Ok(None)
@@ -295,7 +300,12 @@ impl WriterState {
             {
                 sections::State::Void
             }
-            Ok(None) => self.take_document(db, origin, opened, Some(about), effects)?,
+            Ok(None) => match self.take_document(db, origin, opened, Some(about), effects)? {
+                sections::State::Void if is_back(&|kind| kind == kind::DOCUMENT_CREATE) => {
+                    sections::State::Applied
+                }
+                state => state,
+            },
         };
         if state != sections::State::Waiting {
             sections::settle_late(db, section, state, &about)?;

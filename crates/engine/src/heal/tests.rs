@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use larder_log::Payload;
 use larder_types::{Entropy, Timestamp};
 use serde_json::json;
 
@@ -222,6 +223,43 @@ fn bytes_that_were_signed_are_not_made_up_but_wanted_from_others() {
         (state.mode, state.reasons),
         (Mode::Degraded, vec![Reason::BytesMissing { sections: 1 }])
     );
+}
+
+/// Bytes of a creation were damaged, wanted, and came from another device. The document they
+/// create was there, so they counted as a second creation, and it lost the first of its history.
+#[test]
+fn bytes_that_come_again_count_as_they_did_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.seen();
+    let of_all = |device: &mut Device, work: &dyn Fn(&Connection, &mut WriterState, &[Payload])| {
+        let db = device.writer.connection().unwrap();
+        let done = device.writer.write(db, |tx, state| {
+            let all = sections::page(tx, 0, 1000)?;
+            let bytes: Vec<_> =
+                all.iter().map(|section| sections::payload(tx, section.place).unwrap()).collect();
+            work(tx, state, &bytes);
+            Ok(bytes)
+        });
+        done.unwrap()
+    };
+    let bytes = of_all(&mut device, &|_, _, _| {});
+    device.damage("UPDATE sections SET sealed = zeroblob(length(sealed))");
+    assert!(device.check(true).findings.iter().all(|found| found.outcome == Outcome::Wanted));
+    of_all(&mut device, &|tx, state, _| {
+        let all = sections::page(tx, 0, 1000).unwrap();
+        assert!(all.iter().all(|section| section.state == sections::State::Missing));
+        // As what a peer supplies is filled in.
+        for (section, payload) in all.iter().zip(&bytes) {
+            sections::set_payload(tx, section.place, payload).unwrap();
+            sections::settle(tx, section.place, sections::State::Waiting, None).unwrap();
+        }
+        state.retry(tx).unwrap();
+    });
+    let report = device.check(false);
+    assert_eq!((report.findings, report.objects_not_judged), (vec![], 0));
+    assert_eq!(device.seen(), seen);
+    assert_eq!(device.space.state().unwrap().mode, Mode::Ready);
 }
 
 #[test]
