@@ -213,6 +213,7 @@ impl SpaceWriter {
         self.transact(|tx, state| {
             let found = table::find(tx, &id)?;
             if let Some(row) = found.filter(|row| row.missing == 0) {
+                table::unmark(tx, &id)?;
                 return info(tx, row);
             }
             for chunk in &manifest.chunks {

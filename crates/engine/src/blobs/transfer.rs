@@ -41,7 +41,7 @@ impl Space {
                 self.open_received(digest, sealed).map(BlobAnswer::Store)
             }
             BlobRequest::ReadHeld { digests } => self
-                .held_chunks(&digests)
+                .held_for(peer, &digests)
                 .map(|digests| BlobAnswer::Reply(BlobReply::Held { digests })),
         };
         answer.unwrap_or_else(|e| BlobAnswer::Reply(BlobReply::Failed { message: e.to_string() }))
@@ -70,6 +70,11 @@ impl Space {
     /// A chunk for a peer that is enrolled and may read. To any other this device holds nothing.
     fn chunk_for(&self, peer: &TransportId, digest: &Hash) -> Result<Option<Vec<u8>>> {
         if self.may_read(peer)? { self.sealed_chunk(digest) } else { Ok(None) }
+    }
+
+    /// Which of these chunks are held, for such a peer: what is held shows who has which file.
+    fn held_for(&self, peer: &TransportId, digests: &[Hash]) -> Result<Vec<Hash>> {
+        if self.may_read(peer)? { self.held_chunks(digests) } else { Ok(Vec::new()) }
     }
 
     /// At most `limit` chunks that are wanted here and not held, from `from` on, each with where

@@ -482,6 +482,15 @@ pub fn mark_unnamed(conn: &Connection, now: Timestamp) -> Result<(), StoreError>
     execute(conn, PART, sql, [Uint(now.0)]).map(drop)
 }
 
+/// Takes the mark from a blob: it was added again, so whoever did has yet to name it.
+///
+/// # Errors
+/// [`StoreError::Write`] of `blobs`.
+pub fn unmark(conn: &Connection, id: &BlobId) -> Result<(), StoreError> {
+    let sql = "UPDATE blobs SET unnamed_since = NULL, unnamed_at = NULL WHERE id = ?1";
+    execute(conn, PART, sql, [id.as_bytes()]).map(drop)
+}
+
 /// From when on blobs that no document names may go.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
