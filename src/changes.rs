@@ -11,7 +11,7 @@ use crate::{Result, Space};
 /// They are read from the database as they are asked for, so that a receiver may be as slow as it
 /// likes, or away for a month, and misses nothing: [`Changes::behind`] says how far it is behind,
 /// and whoever is too far behind to care for each may read the documents instead and go on from
-/// [`Space::changes_end`]. Memory: [`PAGE`] changes.
+/// [`Space::changes_end`]. Memory: 256 changes.
 #[derive(Debug)]
 pub struct Changes {
     space: Space,
