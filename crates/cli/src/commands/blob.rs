@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::Place;
 use crate::exit::{Exit, Failure};
-use crate::files::{Attachment, COLLECTION, blob_of, media_type};
+use crate::files::{Attachment, COLLECTION, blob_of, check_path, media_type};
 use crate::home::Call;
 use crate::output::{Table, bytes, counted, printable};
 
@@ -214,8 +214,8 @@ async fn get(call: &Call<'_>, args: &BlobGet) -> anyhow::Result<Exit> {
             return Err(Failure::error(Exit::Unreachable, message));
         }
     }
-    let name = blob.info().name.clone().unwrap_or_else(|| blob.info().id.to_string());
-    let bar = out.progress(Some(blob.info().size), &name);
+    let name = file_name(blob.info());
+    let bar = out.progress(Some(blob.info().size), &printable(&name));
     let on = |done, _| bar.set_position(done);
     if args.output.as_ref().is_some_and(Place::is_stdin) {
         let mut content = blob.reader().await?;
@@ -228,11 +228,9 @@ async fn get(call: &Call<'_>, args: &BlobGet) -> anyhow::Result<Exit> {
             bar.inc(piece.len() as u64);
         }
     } else {
-        // A name may come from a peer: only its last part counts.
-        let own = Path::new(&name).file_name().map_or(Path::new("blob"), Path::new);
         let target = match &args.output {
             Some(place) => call.path(place),
-            None => call.path(&Place::from(own)),
+            None => call.path(&Place::from(&name)),
         };
         anyhow::ensure!(
             args.force || !target.exists(),
@@ -243,11 +241,20 @@ async fn get(call: &Call<'_>, args: &BlobGet) -> anyhow::Result<Exit> {
         out.json(&json!({
             "event": "written", "file": target.display().to_string(), "blob": blob.info(),
         }))?;
-        out.line(&format!("{}, {}", target.display(), bytes(blob.info().size)))?;
+        let shown = printable(&target.display().to_string());
+        out.line(&format!("{shown}, {}", bytes(blob.info().size)))?;
     }
     bar.finish_and_clear();
     profile.close().await?;
     Ok(Exit::Done)
+}
+
+/// What a blob's file is called where nobody says. Its name may come from a peer: only the last part
+/// counts, and one that would be hidden, or be read as something else, is not used.
+fn file_name(blob: &BlobInfo) -> String {
+    let last = blob.name.as_deref().and_then(|name| Path::new(name).file_name()?.to_str());
+    let usable = last.filter(|last| !last.starts_with('.') && check_path(last).is_ok());
+    usable.map_or_else(|| blob.id.to_string(), str::to_owned)
 }
 
 /// Writes a blob into a file beside its place, and moves it there when it is whole.

@@ -135,6 +135,34 @@ fn a_video_is_added_listed_and_fetched_where_it_is_wanted() {
     first.run(["blob", "add", SPACE, "no such file"]).code(1).says("no such file");
 }
 
+/// A member of the household, or who has his laptop, adds a file that is called as a shell's start-up
+/// file, or whose name moves the cursor. Whoever gets it in his home directory finds it there under
+/// its id, and the terminal is not written to by its name.
+#[cfg(unix)]
+#[test]
+fn a_name_from_a_peer_makes_no_hidden_file_and_moves_no_cursor() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair(&first, &second);
+    let names = [".profile", "\u{1b}[2Jcake.png"];
+    let ids = names.map(|name| {
+        let file = first.file(name, noise(name.len() as u64, 1000));
+        let added = first.run(["blob", "add", SPACE, file.to_str().unwrap(), "--json"]).code(0);
+        added.event("added")["blob"]["id"].as_str().unwrap().to_owned()
+    });
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    stop(serving);
+    let dir = second.path("downloads");
+    fs::create_dir(&dir).unwrap();
+    for (id, name) in ids.iter().zip(names) {
+        let ran = second.command(["blob", "get", SPACE, id]).current_dir(&dir).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        assert!(!ran.stdout.contains(&0x1b) && !ran.stderr.contains(&0x1b), "{ran:?}");
+        assert!(fs::read(dir.join(id)).unwrap() == noise(name.len() as u64, 1000));
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+}
+
 /// The most memory that a process had resident, sampled while it runs. KiB.
 #[cfg(target_os = "linux")]
 fn peak_kib(command: &mut std::process::Command) -> u64 {
