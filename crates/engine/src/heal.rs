@@ -161,7 +161,7 @@ impl SpaceWriter {
         let db = self.connection()?;
         // What is durable and not in the documents yet is not lacking in them.
         let done = self.write(db, |tx, state| {
-            state.show(tx).and_then(|()| match stage {
+            show(tx, state).and_then(|()| match stage {
                 Stage::Database => database(tx, checking),
                 Stage::Logs(at) => {
                     let next = log::check_log(tx, state, checking, at)?;
@@ -203,6 +203,25 @@ impl SpaceWriter {
         checking.stage = next;
         Ok(is_done)
     }
+}
+
+/// Brings the documents up to date, unless they are damaged: then they are made again from all that
+/// is durable.
+fn show(db: &Connection, state: &mut WriterState) -> Result<()> {
+    let failed = |source| Error::Store(StoreError::Write { part: "transaction", source });
+    let queue = state.queue;
+    db.execute_batch("SAVEPOINT shown").map_err(failed)?;
+    match state.show(db) {
+        Ok(()) => {}
+        Err(error) if is_damage(&error) || matches!(error, Error::Document(_)) => {
+            db.execute_batch("ROLLBACK TO shown").map_err(failed)?;
+            state.pending = state.pending.again(db)?;
+            state.queue = queue;
+            state.cache.clear();
+        }
+        Err(error) => return Err(error),
+    }
+    db.execute_batch("RELEASE shown").map_err(failed)
 }
 
 /// Every page authenticates, tables and indexes agree. The indexes of words check themselves on

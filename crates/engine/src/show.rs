@@ -49,6 +49,11 @@ impl Pending {
         Ok(Self { is_partial, shown, ..Self::default() })
     }
 
+    /// What is in the database of it, to be tried anew.
+    pub(crate) fn again(&self, db: &Connection) -> Result<Self> {
+        Ok(Self { retries: true, ..Self::load(db, Some(self.shown))? })
+    }
+
     pub(crate) fn push(&mut self, origin: Origin, opened: Opened) {
         self.bytes += opened.body.len() + SECTION_BYTES;
         self.sections.push((origin, opened));

@@ -8,7 +8,7 @@ use larder_log::{Class, kind};
 use larder_store::space::documents::{self, Stamp};
 use larder_store::space::sections::{self, Section, State};
 use larder_store::space::tombstones::{self, Tombstone};
-use larder_store::space::{changes, copies, entries, logs};
+use larder_store::space::{changes, copies, entries, logs, snapshots};
 use larder_types::{EntryHash, ObjectId, canonical};
 use rusqlite::Connection;
 
@@ -98,9 +98,10 @@ pub(super) fn check_objects(
     after: Option<ObjectId>,
 ) -> Result<Option<ObjectId>> {
     let page = sections::objects(db, after.as_ref(), DOCUMENTS, STEP)?;
+    let agreed = if may_be_pruned(db)? { agreed(db)? } else { Vec::new() };
     for object in &page {
         checking.report.objects += 1;
-        check_object(db, state, checking, *object)?;
+        check_object(db, state, checking, *object, &agreed)?;
     }
     Ok(page.last().copied())
 }
@@ -110,11 +111,19 @@ fn check_object(
     state: &mut WriterState,
     checking: &mut Checking,
     object: ObjectId,
+    agreed: &[i64],
 ) -> Result<()> {
     let Some((ids, sections)) = family(db, object)? else {
         checking.report.objects_not_judged += 1;
         return Ok(());
     };
+    // What was handed over as a snapshot has sections of which nothing is noted here.
+    for (snapshot, id) in agreed.iter().flat_map(|agreed| ids.iter().map(move |id| (agreed, id))) {
+        if snapshots::has_leaf_of(db, *snapshot, id)? {
+            checking.report.objects_not_judged += 1;
+            return Ok(());
+        }
+    }
     let before = Rows::read(db, &ids)?;
     let repair = checking.repair;
     let after = tried(db, state, |db, state| {
@@ -283,7 +292,16 @@ pub(super) fn check_strays(
 }
 
 fn may_be_pruned(db: &Connection) -> Result<bool> {
-    Ok(sections::any_in(db, State::Excused)?)
+    let is_receiving = snapshots::in_state(db, snapshots::State::Receiving)?.is_some();
+    Ok(is_receiving || sections::any_in(db, State::Excused)?)
+}
+
+/// The snapshots whose leaves are here, all or some.
+fn agreed(db: &Connection) -> Result<Vec<i64>> {
+    let all = [snapshots::State::Held, snapshots::State::Receiving];
+    let all = all.into_iter().map(|state| Ok(snapshots::in_state(db, state)?));
+    let all: Result<Vec<_>> = all.collect();
+    Ok(all?.into_iter().flatten().map(|snapshot| snapshot.snapshot).collect())
 }
 
 const FAMILY_MAX: usize = 256;

@@ -5,16 +5,17 @@ use larder_log::merkle::{Frontier, Node, Nodes};
 use larder_log::{Class, Header, Opened, Payload, entry_hash, sections_root};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::{self, Section};
-use larder_store::space::{entries, transactions};
+use larder_store::space::{entries, snapshots, transactions};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{CheckedPart, Checking, Outcome, STEP};
+use super::{CheckedPart, Checking, Outcome, STEP, is_document};
+use crate::Result;
 use crate::effects::about;
 use crate::keyring::Opening;
 use crate::state::State as WriterState;
-use crate::{Error, Result};
+use crate::trouble::is_damage;
 
 /// One log. Returns the next.
 pub(super) fn check_log(
@@ -113,7 +114,7 @@ fn settle_log(
 /// Some sections behind `after`. Returns the last of them, if there were any.
 pub(super) fn check_sections(
     db: &Connection,
-    state: &WriterState,
+    state: &mut WriterState,
     checking: &mut Checking,
     after: i64,
 ) -> Result<Option<i64>> {
@@ -123,6 +124,7 @@ pub(super) fn check_sections(
         checking.report.sections += 1;
         check_section(db, state, checking, &section)?;
     }
+    state.load_missing(db)?;
     Ok(last)
 }
 
@@ -137,16 +139,25 @@ fn check_section(
     let opened = match open(db, state, section) {
         Ok(Judged::Opened(opened)) => opened,
         Ok(Judged::Nothing) => return Ok(()),
+        // What cannot be read for another reason than damage is not thrown away.
+        Err(error) if !is_damage(&error) => return Err(error),
         Ok(Judged::Damaged) | Err(_) => {
+            // Who pruned it as well cannot supply it, and nobody need.
+            let held = snapshots::in_state(db, snapshots::State::Held)?;
+            let is_agreed = is_document(section)
+                && held.is_some_and(|held| place.seq <= held.act.size_of(&device));
+            let state = if is_agreed { sections::State::Excused } else { sections::State::Missing };
             if checking.repair {
                 sections::set_payload(db, place, &Payload::Missing)?;
-                sections::settle(db, place, sections::State::Missing, None)?;
+                sections::settle(db, place, state, None)?;
             }
             let repair = checking.repair;
             let what = format!("the bytes of section {} are damaged", place.index);
             let finding = checking.found(CheckedPart::Section, what);
             (finding.device, finding.seq) = (Some(device), Some(place.seq));
-            finding.outcome = if repair { Outcome::Wanted } else { Outcome::Fetchable };
+            if !is_agreed {
+                finding.outcome = if repair { Outcome::Wanted } else { Outcome::Fetchable };
+            }
             return Ok(());
         }
     };
@@ -207,8 +218,8 @@ pub(super) fn open(db: &Connection, state: &WriterState, section: &Section) -> R
         Payload::Sealed(sealed) => {
             let entry = entries::find(db, place.log, place.seq)?;
             let header = entry.and_then(|entry| Header::decode(&entry.header).ok());
-            let missing = || Error::Corrupt("a section's entry is missing".into());
-            let header = header.ok_or_else(missing)?;
+            // The log says that, and these bytes are right.
+            let Some(header) = header else { return Ok(Judged::Nothing) };
             Ok(match state.keyring.open(&header, place.index, commitment, &sealed) {
                 Opening::Opened(opened) => Judged::Opened(opened),
                 Opening::NoSecret | Opening::Void => Judged::Nothing,

@@ -308,3 +308,49 @@ fn a_repair_that_is_cut_anywhere_can_be_begun_again() {
     }
     assert!(cuts > 5, "{cuts}");
 }
+
+// Bytes below an agreed snapshot are not missing when they are lost: nobody may have them, and to
+// want them made the device ask for the snapshot that it holds, and refuse to sync when it came.
+#[test]
+fn damaged_bytes_that_a_snapshot_stands_for_are_dropped_and_not_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.seen();
+    let agreed = device.writer.transact(|tx, state| {
+        let stated = state.propose(tx)?;
+        state.sign(tx)?;
+        Ok(stated && state.take_over(tx)?)
+    });
+    assert!(agreed.unwrap());
+    device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1");
+    let report = device.check(true);
+    assert!(report.is_whole() && report.findings.len() == 6, "{report:#?}");
+    assert_eq!(device.space.wanted().unwrap(), None);
+    assert_eq!(device.check(false).findings, []);
+    assert_eq!(device.seen(), seen);
+}
+
+// What is durable is shown before anything else is done. If a document that it changes is damaged
+// that fails, and so did the check that would have made the document again.
+#[test]
+fn a_damaged_document_is_mended_though_a_change_to_it_waits_to_be_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.seen();
+    device.damage("UPDATE documents SET automerge = zeroblob(100) WHERE automerge IS NOT NULL");
+    let db = device.writer.connection().unwrap();
+    let waits = device.writer.write(db, |tx, state| {
+        let sql = "SELECT max(section) FROM sections WHERE kind = 1";
+        let shown = tx.query_row(sql, [], |row| row.get(0)).unwrap();
+        state.pending = crate::show::Pending::load(tx, Some(shown))?;
+        Ok(())
+    });
+    waits.unwrap();
+    assert!(device.writer.show().is_err() && !device.writer.is_shown());
+    let report = device.check(true);
+    assert!(report.is_whole() && !report.findings.is_empty(), "{report:#?}");
+    assert!(!device.writer.show().unwrap(), "it was shown meanwhile");
+    device.index();
+    assert_eq!(device.seen(), seen);
+    assert_eq!(device.check(false).findings, []);
+}

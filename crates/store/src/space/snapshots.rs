@@ -196,6 +196,20 @@ pub fn leaf(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Kept>,
     first(conn, LEAVES, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()], kept)
 }
 
+/// Whether a leaf is of what was created or deleted under `object`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn has_leaf_of(
+    conn: &Connection,
+    snapshot: i64,
+    object: &ObjectId,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM leaves WHERE snapshot = ?1 AND object = ?2 LIMIT 1";
+    first(conn, LEAVES, sql, params![snapshot, object.as_bytes()], |_| Ok(()))
+        .map(|found| found.is_some())
+}
+
 /// Up to `limit` leaves in order, behind the one with the key `after`.
 ///
 /// # Errors
