@@ -27,6 +27,9 @@ use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// Headers looked at between two looks at the database.
 const PAGE: u64 = 1024;
 
@@ -275,7 +278,7 @@ impl WriterState {
 
     /// States a snapshot of all that is here, if bytes could go by it and this device has not
     /// stated one yet that waits for others.
-    fn propose(&mut self, db: &Connection) -> Result<bool> {
+    pub(crate) fn propose(&mut self, db: &Connection) -> Result<bool> {
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let held_entries = held.as_ref().map_or(0, |held| sum(&held.act));
         let me = self.device();
@@ -306,7 +309,9 @@ impl WriterState {
                 self.append_act(db, &Act::Snapshot(act))?;
                 Ok(true)
             }
-            Err(NotNow::NotHere | NotNow::Unsettled | NotNow::Unclear) => Ok(false),
+            Err(NotNow::NotHere | NotNow::NotCausal | NotNow::Unsettled | NotNow::Unclear) => {
+                Ok(false)
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 //! Invariant: the result depends on the entries up to the frontier alone, not on what this device
 //! has applied behind it. Where that cannot be had, there is no result ([`NotNow`]).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_document::{HeadsFold, Link, Object, body};
 use larder_log::merkle::{self, Frontier};
@@ -31,6 +31,9 @@ use crate::{Error, Result};
 pub(crate) enum NotNow {
     /// Not all of its entries are here, or another history of a log.
     NotHere,
+    /// Its entries build on such as it leaves out: a change without its document would come to
+    /// nothing in it, and its body would go.
+    NotCausal,
     /// Sections of its entries are missing or wait.
     Unsettled,
     /// What a deleted document came to below the frontier cannot be told, or has no room in a leaf.
@@ -71,10 +74,10 @@ pub(crate) fn compute(
             return Ok(Err(NotNow::Unsettled));
         }
         let from = base.map_or(0, |base| base.act.size_of(&end.device));
+        if !is_causal(db, log.log, from.saturating_add(1), &frontier, end.size)? {
+            return Ok(Err(NotNow::NotCausal));
+        }
         gathering.log(log.log, end.device, from.saturating_add(1), end.size)?;
-    }
-    if gathering.is_unclear {
-        return Ok(Err(NotNow::Unclear));
     }
     let Some(delta) = gathering.finish() else { return Ok(Err(NotNow::Unclear)) };
     let tree = delta.tree(db, base)?;
@@ -82,6 +85,34 @@ pub(crate) fn compute(
     let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
     Ok(Ok(Computed { act, tree, delta }))
 }
+
+/// Whether entries `first` to `last` of a log build on nothing that is behind `frontier`.
+fn is_causal(
+    db: &Connection,
+    log: LogId,
+    first: u64,
+    frontier: &[LogEnd],
+    last: u64,
+) -> Result<bool> {
+    let size_of = |device: &DeviceId| {
+        frontier.iter().find(|end| end.device == *device).map_or(0, |end| end.size)
+    };
+    let mut next = first;
+    while next <= last {
+        for entry in entries::range(db, log, next, last.min(next.saturating_add(HEADERS_PAGE)))? {
+            let header = Header::decode(&entry.header)
+                .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
+            if header.deps.iter().any(|dep| dep.seq > size_of(&dep.device)) {
+                return Ok(false);
+            }
+        }
+        next = next.saturating_add(HEADERS_PAGE + 1);
+    }
+    Ok(true)
+}
+
+/// Headers looked at between two looks at the database.
+const HEADERS_PAGE: u64 = 1024;
 
 impl Delta {
     /// The tree over the leaves of `base` with these changes.
@@ -136,7 +167,9 @@ struct Gathering<'a> {
     documents: BTreeMap<Key, Growth>,
     tombstones: BTreeMap<ObjectId, TombstoneLeaf>,
     header: Option<Header>,
-    is_unclear: bool,
+    /// Documents that were deleted behind the last frontier, and of which it cannot be told what
+    /// they came to: it matters only if they were deleted behind this one as well.
+    unclear: BTreeSet<ObjectId>,
 }
 
 impl<'a> Gathering<'a> {
@@ -148,7 +181,7 @@ impl<'a> Gathering<'a> {
             documents: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             header: None,
-            is_unclear: false,
+            unclear: BTreeSet::new(),
         }
     }
 
@@ -237,13 +270,16 @@ impl<'a> Gathering<'a> {
         is_void: bool,
         stamp: Stamp,
     ) -> Result<()> {
+        if self.growth(key)?.is_none() {
+            return Ok(());
+        }
         // Of a void section some changes may count. Which, its document knows.
         let mut document = None;
         if is_void {
             match locate(self.db, &key.0, &key.1)? {
                 Found::At(row) => document = Some(load(self.db, &row)?),
                 Found::Buried => {
-                    self.is_unclear = true;
+                    self.unclear.insert(key.0);
                     return Ok(());
                 }
                 Found::Unknown => return Ok(()),
@@ -310,6 +346,9 @@ impl<'a> Gathering<'a> {
     }
 
     fn finish(self) -> Option<Delta> {
+        if self.unclear.iter().any(|object| !self.tombstones.contains_key(object)) {
+            return None;
+        }
         let mut leaves = BTreeMap::new();
         for ((object, generation), growth) in self.documents {
             if self.tombstones.contains_key(&object) {

@@ -54,7 +54,7 @@ impl Space {
         if runs.is_empty() && receiving.is_none() {
             return Ok(None);
         }
-        let accepted = accepted(&db, &self.shared.published()?.roster)?;
+        let accepted = wider(&db, accepted(&db, &self.shared.published()?.roster)?)?;
         // What has begun goes on as long as it counts.
         let is_half = |act: &&SnapshotAct| receiving.as_ref().is_some_and(|half| half.act == **act);
         let begun = accepted.iter().find(is_half).cloned();
@@ -102,8 +102,9 @@ impl Space {
             None => None,
         };
         let mut sections = Vec::new();
-        let mut bytes = 0;
-        for run in want.sections.iter().take(WANTED_MAX) {
+        // What is supplied together has to fit into one frame.
+        let mut bytes = snapshot.as_ref().map_or(0, Vec::len);
+        'runs: for run in want.sections.iter().take(WANTED_MAX) {
             let Some(log) = logs::find(&db, &run.device)? else { continue };
             let Some(transaction) = transactions::covering(&db, log.log, run.first)? else {
                 continue;
@@ -114,11 +115,12 @@ impl Space {
                 if entry.payloads.iter().all(|payload| *payload == Payload::Missing) {
                     continue;
                 }
-                bytes += entry.payloads.iter().map(payload_bytes).sum::<usize>();
+                let more = entry.payloads.iter().map(payload_bytes).sum::<usize>();
+                if bytes > 0 && bytes + more > BATCH_BYTES_TARGET {
+                    break 'runs;
+                }
+                bytes += more;
                 sections.push(Fill { device: run.device, seq, payloads: entry.payloads });
-            }
-            if bytes > BATCH_BYTES_TARGET {
-                break;
             }
         }
         Ok(Supply { snapshot, sections })
@@ -255,8 +257,33 @@ fn content_of(db: &Connection, leaf: &DocumentLeaf) -> Result<Content> {
     Ok(Content::Document { value, changes: changes.into_iter().map(Into::into).collect() })
 }
 
+/// Whether a leaf is of entries that its snapshot covers, and that did what it says.
+fn is_within(db: &Connection, act: &SnapshotAct, leaf: &Leaf) -> Result<bool> {
+    let (stamp, generation) = match leaf {
+        Leaf::Tombstone(leaf) => (&leaf.deleted, None),
+        Leaf::Document(leaf) => {
+            if leaf.updated.seq > act.size_of(&leaf.updated.device) {
+                return Ok(false);
+            }
+            (&leaf.created, Some(leaf.generation))
+        }
+    };
+    let Some(log) = logs::find(db, &stamp.device)? else { return Ok(false) };
+    let hash = entries::hash(db, log.log, stamp.seq)?;
+    Ok(stamp.seq <= act.size_of(&stamp.device)
+        && hash.is_some_and(|hash| generation.is_none_or(|generation| generation == hash)))
+}
+
 fn heads_of(leaf: &DocumentLeaf) -> Heads {
     Heads::from_hashes(leaf.heads.iter().map(|head| *head.as_bytes()))
+}
+
+/// Of accepted snapshots those that include the one that is held here, and more: another would not
+/// stand for all that was dropped.
+fn wider(db: &Connection, accepted: Vec<SnapshotAct>) -> Result<Vec<SnapshotAct>> {
+    let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(accepted) };
+    let is_wider = |act: &SnapshotAct| *act != held.act && act.includes(&held.act);
+    Ok(accepted.into_iter().filter(is_wider).collect())
 }
 
 fn is_whole(half: &Snapshot) -> bool {
@@ -326,7 +353,7 @@ impl WriterState {
         if half.as_ref().is_some_and(|half| half.id == *id) {
             return Ok(half);
         }
-        let accepted = accepted(db, &self.roster)?;
+        let accepted = wider(db, accepted(db, &self.roster)?)?;
         let Some(act) = accepted.iter().find(|act| act.id() == *id) else { return Ok(None) };
         let is_better = if let Some(half) = &half {
             half.received.size() == 0 || act.includes(&half.act) || !accepted.contains(&half.act)
@@ -359,6 +386,9 @@ impl WriterState {
         let mut progress = false;
         for item in &part.items {
             let Ok(leaf) = Leaf::decode(&item.leaf) else { return refused("no leaf") };
+            if !is_within(db, &half.act, &leaf)? {
+                return refused("a leaf of another entry than those that it covers");
+            }
             let key = leaf.key();
             let known = snapshots::leaf(db, half.snapshot, &key)?;
             match known {

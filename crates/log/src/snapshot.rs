@@ -107,13 +107,16 @@ impl SnapshotAct {
 
 impl Roster {
     /// The devices that have to state a snapshot for it to be accepted: all that may read and were
-    /// enrolled within its frontier. Whoever came later writes nothing that is not behind it.
+    /// enrolled within its frontier, or have entries there. Whoever came later writes nothing that
+    /// is not behind it. A frontier that leaves enrolments out leaves out nobody by it whose
+    /// entries it speaks of.
     pub fn asked_for(&self, snapshot: &SnapshotAct) -> BTreeSet<DeviceId> {
         self.devices()
-            .filter(|(_, device)| {
+            .filter(|(id, device)| {
                 let mut by = device.enrolled_by.iter();
                 let within = by.any(|dep| dep.seq <= snapshot.size_of(&dep.device));
-                device.role.may_read() && (within || device.enrolled_by.is_empty())
+                let has_written = snapshot.size_of(id) > 0;
+                device.role.may_read() && (within || has_written || device.enrolled_by.is_empty())
             })
             .map(|(id, _)| *id)
             .collect()

@@ -1,0 +1,154 @@
+//! Statements that no honest device makes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use larder_log::act::Act;
+use larder_log::roster::Roster;
+use larder_protocol::{Position, Reply, Request};
+use larder_types::limits::BATCH_BYTES_TARGET;
+use larder_types::{Entropy, ObjectId, Timestamp};
+use serde_json::json;
+
+use super::*;
+use crate::durability_tests::Counter;
+use crate::{Answer, Environment, Judgement, Profile, ProfileOptions, UnitOfWork};
+
+struct World(AtomicU64);
+
+impl Environment for World {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed) % 1000)
+    }
+
+    fn entropy(&self) -> Box<dyn Entropy> {
+        Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
+    }
+}
+
+struct Device {
+    profile: Profile,
+    space: Space,
+    writer: SpaceWriter,
+}
+
+impl Device {
+    fn found(seed: u64) -> Self {
+        let profile = profile(seed);
+        let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
+        Self { profile, space, writer }
+    }
+
+    fn invite(&mut self, seed: u64) -> Self {
+        let profile = profile(seed);
+        let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
+        let joining = profile.begin_join(invitation).unwrap();
+        let request = joining.request(&[9; 32]).unwrap();
+        let judged = self.profile.judge(request, &[9; 32], &profile.transport_id());
+        let Judgement::Admit(ticket) = judged else { panic!("refused") };
+        self.writer.admit(ticket.enrolment.clone()).unwrap();
+        let reply = self.profile.welcome(&ticket, &self.space, &[9; 32]).unwrap();
+        let (space, writer) = profile.finish_join(joining, &[9; 32], &reply).unwrap();
+        let mut other = Self { profile, space, writer };
+        other.pull(self);
+        other
+    }
+
+    fn pull(&mut self, other: &Self) {
+        let (me, mut after) = (self.profile.transport_id(), Position::default());
+        loop {
+            let answer = self.space.answer(&me, Request::ReadFrontiers);
+            let Answer::Reply(Reply::Frontiers { logs, epochs_held, .. }) = answer else {
+                panic!()
+            };
+            let have = logs.iter().map(|log| (log.device, log.size)).collect();
+            let (epochs, bytes_target) = (epochs_held, BATCH_BYTES_TARGET);
+            let request = Request::ReadBatch { after, have, epochs, bytes_target };
+            let answer = other.space.answer(&me, request);
+            let Answer::Reply(Reply::Batch { position, batch }) = answer else { panic!() };
+            let Some(batch) = batch else { return };
+            self.writer.apply(*batch).unwrap();
+            after = position;
+        }
+    }
+
+    fn put(&mut self, n: u8, value: &serde_json::Value) {
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", ObjectId::new([n; 16]), value).unwrap();
+        self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    }
+
+    fn frontier(&mut self) -> Vec<LogEnd> {
+        self.writer.transact(|tx, state| state.proposable(tx)).unwrap()
+    }
+
+    fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
+        self.writer.transact(|tx, state| {
+            let computed = compute(tx, &state.keyring, None, frontier)?;
+            Ok(computed.is_ok())
+        })
+    }
+
+    fn roster(&mut self) -> Roster {
+        self.writer.transact(|_, state| Ok(state.roster.clone())).unwrap()
+    }
+
+    fn says(&mut self, act: SnapshotAct) {
+        let said = self.writer.transact(|tx, state| {
+            state.append_act(tx, &Act::Snapshot(act))?;
+            state.sign(tx)
+        });
+        said.unwrap();
+    }
+}
+
+fn profile(seed: u64) -> Profile {
+    let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
+    Profile::in_memory(Arc::new(World(AtomicU64::new(seed << 40))), options).unwrap()
+}
+
+// A member proposed a frontier with one device's edits and without the log that their document was
+// created in. All computed the same from it: nothing. So all stated it, the edits' bodies went, and
+// a newcomer got the document without them.
+#[test]
+fn nobody_states_what_leaves_out_what_its_entries_build_on() {
+    let mut a = Device::found(1);
+    let mut b = a.invite(2);
+    b.put(1, &json!({"n": 1}));
+    a.pull(&b);
+    a.put(1, &json!({"n": 2}));
+    let whole = a.frontier();
+    assert_eq!(whole.len(), 2);
+    assert!(a.can_state(whole.clone()).unwrap());
+    let me = a.space.device();
+    let part: Vec<LogEnd> = whole.into_iter().filter(|end| end.device == me).collect();
+    assert!(!a.can_state(part).unwrap());
+}
+
+// The founder stated a frontier that had its own log only up to before it enrolled the others, and
+// all of theirs: then nobody but itself was asked, and a newcomer took its word for theirs.
+#[test]
+fn nobody_is_left_out_of_a_statement_about_its_own_entries() {
+    let mut a = Device::found(3);
+    let mut b = a.invite(4);
+    b.put(1, &json!({"n": 1}));
+    a.pull(&b);
+    let me = a.space.device();
+    let whole = a.frontier();
+    let root =
+        a.writer.transact(|tx, state| Ok(merkle::root_at(&Tree::new(tx, state.log), 1)?)).unwrap();
+    let early =
+        |end: &LogEnd| if end.device == me { LogEnd { size: 1, root, ..*end } } else { *end };
+    let frontier: Vec<LogEnd> = whole.iter().map(early).collect();
+    let bands = vec![larder_log::snapshot::BandTree {
+        band: larder_log::Band::Green,
+        leaves: 1,
+        root: Hash::new([1; 32]),
+    }];
+    let act = SnapshotAct { v: larder_log::VERSION, frontier, bands };
+    assert_eq!(a.roster().asked_for(&act).len(), 2);
+    a.says(act);
+    let roster = a.roster();
+    let accepted = a.writer.transact(|tx, _| accepted(tx, &roster)).unwrap();
+    assert_eq!(accepted, []);
+}
