@@ -374,7 +374,7 @@ impl Driver {
         }
         report.bytes_in = receiver.bytes_received();
         let Closed { code, message, by_peer } = closed;
-        metrics::session_ended(&format!("{code:?}"), &peer, &report);
+        metrics::session_closed(code, &peer, &report);
         match code {
             CloseCode::Done => Ok(report),
             // This profile is being closed: that is nobody's failure.
