@@ -55,8 +55,8 @@ impl SpaceWriter {
         }
         loop {
             let (chunks, bytes) = self.record(|tx, state| {
-                // Marks are taken back in the same transaction that looks at them. A clock that fell
-                // back must not make a mark old at once.
+                // Marks are taken back in the same transaction that looks at them. A clock that
+                // fell back must not make a mark old at once.
                 table::mark_unnamed(tx, state.shared.env.now().max(state.clock.wall))?;
                 match due(state, tx)? {
                     Some(due) => Ok(table::collect(tx, due, CHUNKS_AT_ONCE)?),
