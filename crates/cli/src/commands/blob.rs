@@ -249,8 +249,8 @@ async fn get(call: &Call<'_>, args: &BlobGet) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What a blob's file is called where nobody says. Its name may come from a peer: only the last part
-/// counts, and one that would be hidden, or be read as something else, is not used.
+/// What a blob's file is called where nobody says. Its name may come from a peer: only the last
+/// part counts, and one that would be hidden, or be read as something else, is not used.
 fn file_name(blob: &BlobInfo) -> String {
     let last = blob.name.as_deref().and_then(|name| Path::new(name).file_name()?.to_str());
     let usable = last.filter(|last| !last.starts_with('.') && check_path(last).is_ok());

@@ -135,9 +135,9 @@ fn a_video_is_added_listed_and_fetched_where_it_is_wanted() {
     first.run(["blob", "add", SPACE, "no such file"]).code(1).says("no such file");
 }
 
-/// A member of the household, or who has his laptop, adds a file that is called as a shell's start-up
-/// file, or whose name moves the cursor. Whoever gets it in his home directory finds it there under
-/// its id, and the terminal is not written to by its name.
+/// A member of the household, or who has his laptop, adds a file that is called as a shell's
+/// start-up file, or whose name moves the cursor. Whoever gets it in his home directory finds it
+/// there under its id, and the terminal is not written to by its name.
 #[cfg(unix)]
 #[test]
 fn a_name_from_a_peer_makes_no_hidden_file_and_moves_no_cursor() {
