@@ -187,7 +187,11 @@ impl World {
         let mut is_certain = true;
         for index in &known.units {
             let unit = &self.model.units[*index];
-            let held = content.holds(unit);
+            let held = match content.holds(unit) {
+                // What a copy forgot it may have been asked for again, as another entry.
+                Some(false) if self.is_copied(&unit.author) => None,
+                held => held,
+            };
             is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
             for operation in unit.operations.iter().filter(|op| op.object() == object) {
                 match operation {

@@ -140,13 +140,18 @@ impl Model {
     }
 
     /// The unit is in its author's log now. Whether it was before, by another receipt.
-    pub(crate) fn committed(&mut self, index: usize, receipt: Receipt, entry: EntryHash) {
+    pub(crate) fn committed(
+        &mut self,
+        index: usize,
+        receipt: Receipt,
+        entry: EntryHash,
+        is_copied: bool,
+    ) {
         let unit = &mut self.units[index];
         let seq = receipt.index + 1;
         if let Fate::Committed(before) = &unit.fate {
-            assert_eq!(
-                (before.seq, before.entry),
-                (seq, entry),
+            assert!(
+                is_copied || (before.seq, before.entry) == (seq, entry),
                 "a unit with an idempotency key was committed twice"
             );
             return;

@@ -152,7 +152,9 @@ impl World {
                 self.note(|| format!("{slot} commits unit {unit} as entry {}", receipt.index + 1));
                 self.trace.hash(&receipt.header);
                 let entry = entry_hash(&receipt.header);
-                self.model.committed(unit, receipt, entry);
+                // Each of two copies takes what the other has taken for new.
+                let is_copied = !self.devices[slot].is_honest();
+                self.model.committed(unit, receipt, entry, is_copied);
             }
             Err(error) => {
                 self.note(|| format!("{slot}: unit {unit} fails: {error}"));
