@@ -58,7 +58,7 @@ pub fn values(data: &[u8]) {
             }
         }
         15.. => {
-            for kind in [kind::GENESIS, kind::ENROLMENT, kind::EPOCH] {
+            for kind in [kind::GENESIS, kind::ENROLMENT, kind::EPOCH, kind::SNAPSHOT] {
                 if let Ok(Some(act)) = Act::from_body(kind, bytes) {
                     assert_eq!(act.to_body(), bytes);
                     judge(&act);
@@ -117,6 +117,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             Act::Genesis(_) => 3,
             Act::Enrolment(_) => 4,
             Act::Epoch(_) => 5,
+            Act::Snapshot(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));
         seeds.push(tagged(15, act.to_body()));

@@ -4,9 +4,9 @@ use larder_log::roster::Roster;
 use larder_protocol::pairing::{PairReply, PairRequest, Refusal, Welcome};
 use larder_protocol::{
     Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, LogHead, Position, Reply, Request,
-    Session, Side, agree,
+    Session, Side, Supply, Want, WantedSnapshot, agree,
 };
-use larder_types::{CloseCode, DeviceId, EpochId, Timestamp};
+use larder_types::{CloseCode, DeviceId, EpochId, Hash, Timestamp};
 
 use crate::world::Counting;
 use crate::{World, part, parts};
@@ -27,9 +27,21 @@ pub(crate) fn frame_seeds(world: &World) -> Vec<Vec<u8>> {
         acks(world),
         Frame::CaughtUp,
         Frame::Message(vec![7; 40]),
+        Frame::Want(want()),
+        Frame::Supply(Box::new(supply())),
         close,
     ];
     all.iter().map(Frame::encode).collect()
+}
+
+fn want() -> Want {
+    let snapshot =
+        WantedSnapshot { id: Hash::new([5; 32]), received: 3, after: None, lacking: Vec::new() };
+    Want { snapshot: Some(snapshot), sections: Vec::new() }
+}
+
+fn supply() -> Supply {
+    Supply { snapshot: Some(vec![7; 40]), sections: Vec::new() }
 }
 
 fn frontiers(world: &World, size: usize) -> Frame {
@@ -187,9 +199,22 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
             batch: (op & 0x40 == 0 && after.0 < 3).then(|| Box::new(world.batch())),
         },
         Request::Apply { .. } if op & 0x40 != 0 => Reply::Forked(fork()),
-        Request::Apply { batch, .. } => {
-            Reply::Applied { device: batch.device, size: batch.size(), acks: Vec::new() }
+        Request::Apply { batch, .. } => Reply::Applied {
+            device: batch.device,
+            size: batch.size(),
+            acks: Vec::new(),
+            lacks: op & 0x20 != 0,
+        },
+        Request::ReadWants => Reply::Wanted { want: (op & 0x20 != 0).then(want) },
+        Request::ReadSupply { .. } => {
+            let supply = if op & 0x20 == 0 { Supply::default() } else { supply() };
+            Reply::Supply { supply: Box::new(supply) }
         }
+        Request::TakeSupply { .. } => Reply::Supplied {
+            progress: op & 0x20 != 0,
+            acks: Vec::new(),
+            want: (op & 0x40 != 0).then(want),
+        },
         Request::StoreAcks { acks } => Reply::AcksStored { new: acks },
     }
 }
