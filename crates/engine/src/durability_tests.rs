@@ -19,7 +19,8 @@ use crate::{
     Result, Secret, Space, SpaceWriter, Task, UnitOfWork, Unlock,
 };
 
-struct World(AtomicU64);
+/// A clock that moves within a second, and bytes that a number decides.
+pub(crate) struct World(pub(crate) AtomicU64);
 
 pub(crate) struct Counter(pub(crate) u64);
 

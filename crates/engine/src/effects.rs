@@ -7,7 +7,7 @@ use larder_document::{Actor, Object, Outcome, body};
 use larder_log::act::Act;
 use larder_log::{Class, Header, Opened, Payload, kind};
 use larder_store::space::entries;
-use larder_store::space::logs::{self, LogId};
+use larder_store::space::logs::LogId;
 use larder_store::space::sections::{self, About, Place, Section};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
@@ -259,17 +259,7 @@ impl WriterState {
         effects: &mut Effects,
     ) -> Result<()> {
         let (place, commitment) = (section.place, &section.commitment);
-        let missing = || Error::Corrupt("a waiting section's entry is missing".into());
-        let entry = entries::find(db, place.log, place.seq)?.ok_or_else(missing)?;
-        let header = Header::decode(&entry.header).map_err(|_| missing())?;
-        let opening = match sections::payload(db, place)? {
-            Payload::Missing => return Ok(()),
-            Payload::Sealed(sealed) => self.keyring.open(&header, place.index, commitment, &sealed),
-            Payload::Opened(bytes) => match larder_log::unpack(&bytes) {
-                Ok(opened) => Opening::Opened(Box::new(opened)),
-                Err(_) => Opening::Void,
-            },
-        };
+        let Some((entry, opening)) = self.open_stored(db, section)? else { return Ok(()) };
         let opened = match opening {
             Opening::NoSecret => return Ok(()),
             Opening::Void => {
@@ -278,14 +268,7 @@ impl WriterState {
             Opening::Opened(opened) => *opened,
         };
         let about = about(&opened);
-        let origin = Origin {
-            log: place.log,
-            device: logs::by_number(db, place.log)?.device,
-            seq: place.seq,
-            index: place.index,
-            entry: entry.hash,
-            clock: about.clock,
-        };
+        let origin = Origin::of_stored(db, place, entry, about.clock)?;
         // Its bytes were lost here and have come again: it took effect before.
         let is_back = |kinds: &dyn Fn(u16) -> bool| {
             section.about.is_some_and(|noted| noted == about && kinds(noted.kind))
@@ -314,6 +297,32 @@ impl WriterState {
     }
 }
 
+impl WriterState {
+    /// A section with its bytes as they are stored, as far as it opens, and its entry's hash.
+    /// `None`: its bytes are not here.
+    pub(crate) fn open_stored(
+        &self,
+        db: &Connection,
+        section: &Section,
+    ) -> Result<Option<(EntryHash, Opening)>> {
+        let place = section.place;
+        let missing = || Error::Corrupt("a stored section's entry is missing".into());
+        let entry = entries::find(db, place.log, place.seq)?.ok_or_else(missing)?;
+        let header = Header::decode(&entry.header).map_err(|_| missing())?;
+        let opening = match sections::payload(db, place)? {
+            Payload::Missing => return Ok(None),
+            Payload::Sealed(sealed) => {
+                self.keyring.open(&header, place.index, &section.commitment, &sealed)
+            }
+            Payload::Opened(bytes) => match larder_log::unpack(&bytes) {
+                Ok(opened) => Opening::Opened(Box::new(opened)),
+                Err(_) => Opening::Void,
+            },
+        };
+        Ok(Some((entry.hash, opening)))
+    }
+}
+
 pub(crate) fn about(opened: &Opened) -> About {
     let metadata = &opened.metadata;
     About { kind: metadata.kind, object: metadata.object, clock: metadata.clock }
@@ -328,39 +337,15 @@ impl Origin {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use larder_store::space::documents;
-    use larder_types::{Entropy, Timestamp};
     use rusqlite::types::ValueRef;
     use serde_json::json;
 
     use super::*;
-    use crate::{Environment, Profile, ProfileOptions, UnitOfWork};
-
-    struct World(AtomicU64);
-
-    struct Counter(u64);
-
-    impl Entropy for Counter {
-        fn fill(&mut self, bytes: &mut [u8]) {
-            for chunk in bytes.chunks_mut(32) {
-                self.0 += 1;
-                let hash = larder_crypto::hash::sha256(&[&self.0.to_be_bytes()]);
-                chunk.copy_from_slice(&hash.as_bytes()[..chunk.len()]);
-            }
-        }
-    }
-
-    impl Environment for World {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_700_000_000_000)
-        }
-
-        fn entropy(&self) -> Box<dyn Entropy> {
-            Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
-        }
-    }
+    use crate::durability_tests::World;
+    use crate::{Profile, ProfileOptions, UnitOfWork};
 
     #[test]
     fn what_waited_is_applied_once_it_can_be_whatever_came_first() {

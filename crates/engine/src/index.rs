@@ -218,27 +218,15 @@ fn vectors(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    use larder_types::{Entropy, ObjectId, Timestamp};
+    use larder_types::ObjectId;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::durability_tests::Counter;
-    use crate::{Environment, Profile, ProfileOptions, Query, UnitOfWork};
-
-    struct World(AtomicU64);
-
-    impl Environment for World {
-        fn now(&self) -> Timestamp {
-            Timestamp(1_700_000_000_000)
-        }
-
-        fn entropy(&self) -> Box<dyn Entropy> {
-            Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
-        }
-    }
+    use crate::durability_tests::World;
+    use crate::{Profile, ProfileOptions, Query, UnitOfWork};
 
     const WORDS: [&str; 4] = ["apple", "pear", "plum", "fig"];
     const OBJECTS: u8 = 5;

@@ -5,7 +5,8 @@ use larder_document::{Heads, Object};
 use larder_search::Text;
 use larder_store::space::copies;
 use larder_store::space::documents::{self, NewDocument, Stamp};
-use larder_store::space::logs::LogId;
+use larder_store::space::logs::{self, LogId};
+use larder_store::space::sections::Place;
 use larder_store::space::tombstones::Tombstone;
 use larder_types::{Clock, CollectionName, DeviceId, EntryHash, ObjectId, canonical};
 use rusqlite::Connection;
@@ -29,6 +30,18 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// Of a section that is stored, with the clock that opening it told.
+    pub(crate) fn of_stored(
+        db: &Connection,
+        place: Place,
+        entry: EntryHash,
+        clock: Clock,
+    ) -> Result<Self> {
+        let Place { log, seq, index } = place;
+        let device = logs::by_number(db, log)?.device;
+        Ok(Self { log, device, seq, index, entry, clock })
+    }
+
     const fn stamp(&self) -> Stamp {
         Stamp { log: self.log, seq: self.seq, clock: self.clock }
     }

@@ -9,9 +9,8 @@
 use std::mem;
 use std::ops::RangeInclusive;
 
-use larder_log::{Header, Opened, Payload, kind};
+use larder_log::{Opened, kind};
 use larder_store::space::sections::{self, Section, State};
-use larder_store::space::{entries, logs};
 use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
 use rusqlite::Connection;
 
@@ -130,7 +129,7 @@ impl WriterState {
             let Some(last) = lot.last() else { break };
             after = last.section;
             for section in &lot {
-                let Some((origin, opened)) = self.open_stored(db, section)? else { continue };
+                let Some((origin, opened)) = self.open_again(db, section)? else { continue };
                 progress |= self.show_one(db, origin, opened, &mut effects)?;
             }
         }
@@ -159,30 +158,14 @@ impl WriterState {
     }
 
     /// A section that was opened when it was stored. `None`: its bytes have been dropped since.
-    fn open_stored(&self, db: &Connection, section: &Section) -> Result<Option<(Origin, Opened)>> {
-        let (place, commitment) = (section.place, &section.commitment);
-        let lost = || Error::Corrupt("a section that was opened does not open again".into());
-        let entry = entries::find(db, place.log, place.seq)?.ok_or_else(lost)?;
-        let header = Header::decode(&entry.header).map_err(|_| lost())?;
-        let opened = match sections::payload(db, place)? {
-            Payload::Missing => return Ok(None),
-            Payload::Opened(bytes) => larder_log::unpack(&bytes).map_err(|_| lost())?,
-            Payload::Sealed(sealed) => {
-                match self.keyring.open(&header, place.index, commitment, &sealed) {
-                    Opening::Opened(opened) => *opened,
-                    Opening::NoSecret | Opening::Void => return Err(lost()),
-                }
-            }
+    fn open_again(&self, db: &Connection, section: &Section) -> Result<Option<(Origin, Opened)>> {
+        let Some((entry, opening)) = self.open_stored(db, section)? else { return Ok(None) };
+        let Opening::Opened(opened) = opening else {
+            let message = "a section that was opened does not open again";
+            return Err(Error::Corrupt(message.into()));
         };
-        let origin = Origin {
-            log: place.log,
-            device: logs::by_number(db, place.log)?.device,
-            seq: place.seq,
-            index: place.index,
-            entry: entry.hash,
-            clock: opened.metadata.clock,
-        };
-        Ok(Some((origin, opened)))
+        let origin = Origin::of_stored(db, section.place, entry, opened.metadata.clock)?;
+        Ok(Some((origin, *opened)))
     }
 }
 

@@ -2,30 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use larder_log::Payload;
-use larder_types::{Entropy, Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::durability_tests::{Counter, copy};
+use crate::durability_tests::{World, copy};
 use crate::{
-    Access, ChangeKind, Environment, Mode, Profile, ProfileOptions, Query, Reason, Secret, Space,
-    UnitOfWork, Unlock,
+    Access, ChangeKind, Mode, Profile, ProfileOptions, Query, Reason, Secret, Space, UnitOfWork,
+    Unlock,
 };
-
-struct World(AtomicU64);
-
-impl Environment for World {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed) % 1000)
-    }
-
-    fn entropy(&self) -> Box<dyn Entropy> {
-        Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
-    }
-}
 
 struct Device {
     _profile: Profile,

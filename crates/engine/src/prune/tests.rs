@@ -1,30 +1,18 @@
 //! Statements that no honest device makes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use larder_log::act::Act;
 use larder_log::roster::Roster;
 use larder_protocol::{Position, Reply, Request};
+use larder_types::ObjectId;
 use larder_types::limits::BATCH_BYTES_TARGET;
-use larder_types::{Entropy, ObjectId, Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::durability_tests::Counter;
-use crate::{Answer, Environment, Judgement, Profile, ProfileOptions, UnitOfWork};
-
-struct World(AtomicU64);
-
-impl Environment for World {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed) % 1000)
-    }
-
-    fn entropy(&self) -> Box<dyn Entropy> {
-        Box::new(Counter(self.0.fetch_add(1 << 20, Ordering::Relaxed)))
-    }
-}
+use crate::durability_tests::World;
+use crate::{Answer, Judgement, Profile, ProfileOptions, UnitOfWork};
 
 struct Device {
     profile: Profile,

@@ -148,6 +148,11 @@ impl Kept {
     }
 }
 
+/// What a key is compared with; without one, what all keys are greater than.
+fn behind(after: Option<&Key>) -> (&[u8], &[u8]) {
+    after.map_or((&[], &[]), |(object, generation)| (object.as_bytes(), generation.as_bytes()))
+}
+
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let key = (ObjectId::new(row.get(0)?), EntryHash::new(row.get(1)?));
     Ok(Kept { key, leaf: row.get(2)? })
@@ -223,10 +228,7 @@ pub fn leaves(
     let sql = "SELECT object, generation, leaf FROM leaves
                WHERE snapshot = ?1 AND (object, generation) > (?2, ?3)
                ORDER BY object, generation LIMIT ?4";
-    let (object, generation): (&[u8], &[u8]) = match after {
-        Some((object, generation)) => (object.as_bytes(), generation.as_bytes()),
-        None => (&[], &[]),
-    };
+    let (object, generation) = behind(after);
     all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
 }
 
@@ -272,10 +274,7 @@ pub fn wanted(
     let sql = "SELECT object, generation, leaf FROM leaves
                WHERE snapshot = ?1 AND is_held = 0 AND (object, generation) > (?2, ?3)
                ORDER BY object, generation LIMIT ?4";
-    let (object, generation): (&[u8], &[u8]) = match after {
-        Some((object, generation)) => (object.as_bytes(), generation.as_bytes()),
-        None => (&[], &[]),
-    };
+    let (object, generation) = behind(after);
     all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
 }
 
