@@ -319,6 +319,7 @@ impl Profile {
         let signed = End { size: row.mirror_seq, root: row.mirror_root };
         let mut writer = SpaceWriter::open(&shared, signed)?;
         writer.sweep_staged()?;
+        writer.end_leases()?;
         // A wish that cannot be kept now is one for the next time.
         let _ = writer.check_key_age();
         Ok((writer.space(), Some(writer)))

@@ -83,6 +83,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 5, "blobs"),
         migration!("space", 6, "late"),
         migration!("space", 7, "snapshots"),
+        migration!("space", 8, "blob_leases"),
     ],
 };
 

@@ -115,6 +115,7 @@ limits! {
     BLOB_STAGED_BYTES_TARGET: usize = 4 << 20, "bytes", false, "Sealed chunks after which a part of a blob that is being added is written.";
     BLOB_REQUESTS_MAX: usize = 8, "chunks", false, "Chunks asked of one peer and not yet stored here.";
     BLOB_LACKED_MAX: usize = 4096, "chunks", false, "Chunks that a peer asked for in vain and is told of when they come.";
+    BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
     SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
     SNAPSHOT_PART_BYTES_MAX: usize = 64 << 20, "bytes", false, "A part of a snapshot, unpacked: so much history of one document can be handed over.";

@@ -346,6 +346,10 @@ async fn collect(call: &Call<'_>, args: &BlobOf) -> anyhow::Result<Exit> {
         counted(collected.chunks, "chunk", "chunks"),
         bytes(collected.bytes)
     ))?;
+    if collected.fresh > 0 {
+        let blobs = counted(collected.fresh, "file", "files");
+        out.line(&format!("Left alone: {blobs} added lately that no document names yet."))?;
+    }
     profile.close().await?;
     Ok(Exit::Done)
 }

@@ -213,7 +213,7 @@ impl SpaceWriter {
         self.transact(|tx, state| {
             let found = table::find(tx, &id)?;
             if let Some(row) = found.filter(|row| row.missing == 0) {
-                table::unmark(tx, &id)?;
+                table::lease(tx, &id)?;
                 return info(tx, row);
             }
             for chunk in &manifest.chunks {
@@ -243,6 +243,7 @@ impl SpaceWriter {
                 clock: state.clock,
             };
             insert(tx, &origin, &id, manifest)?;
+            table::lease(tx, &id)?;
             let row = table::find(tx, &id)?.ok_or_else(|| unknown(&id))?;
             info(tx, row)
         })

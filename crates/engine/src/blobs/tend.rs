@@ -3,7 +3,7 @@
 use larder_store::space::blobs::{self as table, Due};
 use larder_store::space::{control, logs};
 use larder_types::Timestamp;
-use larder_types::limits::BLOB_GRACE_MS;
+use larder_types::limits::{BLOB_GRACE_MS, BLOB_LEASE_MS};
 use rusqlite::Connection;
 use serde::Serialize;
 
@@ -18,6 +18,9 @@ pub struct Collected {
     pub chunks: u64,
     /// Their sealed bytes.
     pub bytes: u64,
+    /// Blobs left alone, though no document names them: they were added lately, and whoever added
+    /// them has yet to name them.
+    pub fresh: u64,
 }
 
 impl SpaceWriter {
@@ -35,13 +38,28 @@ impl SpaceWriter {
 
     /// Removes from this device, now, all chunks of blobs that no document here names: because a
     /// person wants it. A document that still comes and names one brings it back, as long as some
-    /// device has it.
+    /// device has it. A blob that was added and never named is left alone while the process that
+    /// added it has the space open, and for [`BLOB_LEASE_MS`] from the next opening on.
     ///
     /// # Errors
     /// The storage's errors.
     pub fn collect_blobs(&mut self) -> Result<Collected> {
-        let all = Due { before: Timestamp(i64::MAX.unsigned_abs()), at: i64::MAX };
-        self.collect_due(|_, _| Ok(Some(all)))
+        self.collect_due(|state, _| {
+            let now = state.shared.env.now().max(state.clock.wall);
+            Ok(Some(Due { before: END_OF_TIME, at: i64::MAX, leased_until: now }))
+        })
+    }
+
+    /// What an earlier process added and did not name is somebody's for a while still: a person may
+    /// add in one command and name in the next.
+    pub(crate) fn end_leases(&mut self) -> Result<()> {
+        if !table::has_left_leases(&*self.shared.pool.reader()?)? {
+            return Ok(());
+        }
+        self.record(|tx, state| {
+            let now = state.shared.env.now().max(state.clock.wall).0;
+            Ok(table::end_leases(tx, Timestamp(now.saturating_add(BLOB_LEASE_MS)))?)
+        })
     }
 
     /// In transactions of bounded size.
@@ -53,16 +71,20 @@ impl SpaceWriter {
         if !table::has_unnamed(&*self.shared.pool.reader()?)? {
             return Ok(collected);
         }
+        let mut fresh = 0;
         loop {
             let (chunks, bytes) = self.record(|tx, state| {
                 // Marks are taken back in the same transaction that looks at them. A clock that
                 // fell back must not make a mark old at once.
-                table::mark_unnamed(tx, state.shared.env.now().max(state.clock.wall))?;
+                let now = state.shared.env.now().max(state.clock.wall);
+                table::mark_unnamed(tx, now)?;
+                fresh = table::leased(tx, now)?;
                 match due(state, tx)? {
                     Some(due) => Ok(table::collect(tx, due, CHUNKS_AT_ONCE)?),
                     None => Ok((0, 0)),
                 }
             })?;
+            collected.fresh = fresh;
             collected.chunks += chunks;
             collected.bytes += bytes;
             if chunks == 0 {
@@ -99,9 +121,11 @@ impl WriterState {
                 }
             }
         }
-        Ok(Some(Due { before, at }))
+        Ok(Some(Due { before, at, leased_until: END_OF_TIME }))
     }
 }
+
+const END_OF_TIME: Timestamp = Timestamp(i64::MAX.unsigned_abs());
 
 /// A chunk is at most 1 MiB.
 const CHUNKS_AT_ONCE: u32 = 32;

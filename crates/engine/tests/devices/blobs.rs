@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use larder_engine::{BlobAnswer, BlobAt, BlobInfo, BlobPolicy, NewBlob};
 use larder_protocol::{BlobReply, BlobRequest};
 use larder_types::BlobId;
-use larder_types::limits::BLOB_GRACE_MS;
+use larder_types::limits::{BLOB_GRACE_MS, BLOB_LEASE_MS};
 use proptest::prelude::*;
 
 use super::*;
@@ -214,6 +214,65 @@ fn reopen(device: Device, dir: &Path, seed: u64, ahead: u64) -> Device {
     let profile = Profile::open(world, dir, &unlock(), Access::ReadWrite, options("x")).unwrap();
     let (space, writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
     Device { profile, space, writer: writer.unwrap() }
+}
+
+/// Somebody imports a folder with pictures, and tidies up in another window meanwhile: each picture
+/// is stored before the note that shows it. Or `larder blob collect` runs by itself between one
+/// command that adds a file and the next that names it.
+#[test]
+fn a_collection_by_hand_leaves_alone_what_was_added_lately_and_is_not_named_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let content = noise(1, 1 << 20);
+    let (info, _) = add(&mut a, &content, "x.bin");
+    let collected = a.writer.collect_blobs().unwrap();
+    assert_eq!((collected.chunks, collected.fresh), (0, 1));
+    assert_eq!(read(&a, &info.id), content);
+    // Whatever the clock does meanwhile; and in the next run for a day.
+    let mut a = reopen(a, dir.path(), 3, BLOB_LEASE_MS * 7);
+    assert_eq!(a.writer.collect_blobs().unwrap().chunks, 0);
+    let mut a = reopen(a, dir.path(), 4, BLOB_LEASE_MS * 8 - 60_000);
+    assert_eq!(a.writer.collect_blobs().unwrap().chunks, 0);
+
+    // Once it was named the lease is at its end.
+    name_it(&mut a, 1, &info.id);
+    assert_eq!(a.writer.collect_blobs().unwrap().fresh, 0);
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(1));
+    a.commit(unit).unwrap();
+    let collected = a.writer.collect_blobs().unwrap();
+    assert!(collected.chunks > 0 && collected.fresh == 0, "{collected:?}");
+
+    // Added again, it is leased again, and what is abandoned goes in the end.
+    let (again, new) = add(&mut a, &content, "x.bin");
+    assert!(again.id == info.id || new > 0);
+    assert_eq!(a.writer.collect_blobs().unwrap().chunks, 0);
+    assert_eq!(read(&a, &again.id), content);
+    let a = reopen(a, dir.path(), 5, BLOB_LEASE_MS * 8);
+    let mut a = reopen(a, dir.path(), 6, BLOB_LEASE_MS * 10);
+    assert!(a.writer.collect_blobs().unwrap().chunks > 0);
+}
+
+/// A file that shares its beginning with one that nobody names: while it is being added, the other
+/// one is collected.
+#[test]
+fn what_is_being_added_does_not_build_on_what_may_be_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let content = noise(1, 2 << 20);
+    let (old, _) = add(&mut a, &content, "old.bin");
+    name_it(&mut a, 1, &old.id);
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(1));
+    a.commit(unit).unwrap();
+    let longer = [&content[..], b"and more"].concat();
+    let mut adding = a.space.add_blob(&longer[..], named("new.bin")).unwrap();
+    let part = adding.part().unwrap();
+    a.writer.stage(&part).unwrap();
+    assert!(a.writer.collect_blobs().unwrap().chunks > 0);
+    assert!(adding.part().unwrap().is_empty());
+    let info = a.writer.commit_blob(&adding.finish().unwrap()).unwrap();
+    assert_eq!(read(&a, &info.id), longer);
 }
 
 fn acks(from: &Device, to: &mut Device) {

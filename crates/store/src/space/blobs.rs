@@ -239,14 +239,16 @@ fn remove_chunk(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
     execute(conn, CHUNKS, "DELETE FROM chunks WHERE chunk = ?1", [chunk]).map(drop)
 }
 
-/// Digest and key of a chunk that is held, with this content: one that belongs to a blob, so that
-/// it is no other's to remove.
+/// Digest and key of a chunk that is held, with this content: one of a blob that is named, asked
+/// for or leased, so that no collection takes it before what is being added is whole.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `chunks`.
 pub fn known(conn: &Connection, opened: &Hash) -> Result<Option<(Hash, Secret<32>)>, StoreError> {
     let sql = "SELECT digest, key FROM chunks c WHERE opened = ?1 AND held = 1
-               AND EXISTS (SELECT 1 FROM blob_chunks b WHERE b.chunk = c.chunk) LIMIT 1";
+               AND EXISTS (SELECT 1 FROM blob_chunks p JOIN blobs b USING (blob)
+                   WHERE p.chunk = c.chunk AND (b.wanted = 1 OR b.leased_until IS NOT NULL
+                       OR EXISTS (SELECT 1 FROM blob_names n WHERE n.id = b.id))) LIMIT 1";
     first(conn, CHUNKS, sql, [opened.as_bytes()], |row| {
         Ok((Hash::new(row.get(0)?), Secret::new(row.get(1)?)))
     })
@@ -428,7 +430,10 @@ pub(crate) fn name(
                SELECT unhex(atom), ?1 FROM json_tree(?2)
                WHERE key = '$blob' AND type = 'text' AND length(atom) = 64
                    AND atom NOT GLOB '*[^0-9a-f]*'";
-    execute(conn, "blob_names", sql, params![document, json]).map(drop)
+    execute(conn, "blob_names", sql, params![document, json])?;
+    let sql = "UPDATE blobs SET leased_until = NULL WHERE leased_until IS NOT NULL
+                   AND id IN (SELECT id FROM blob_names WHERE document = ?1)";
+    execute(conn, PART, sql, [document]).map(drop)
 }
 
 /// A document is gone.
@@ -482,14 +487,49 @@ pub fn mark_unnamed(conn: &Connection, now: Timestamp) -> Result<(), StoreError>
     execute(conn, PART, sql, [Uint(now.0)]).map(drop)
 }
 
-/// Takes the mark from a blob: it was added again, so whoever did has yet to name it.
+/// Leases a blob that was added, perhaps again, while this process has the space open: whoever
+/// added it has yet to name it. What a document names already needs no lease.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `blobs`.
-pub fn unmark(conn: &Connection, id: &BlobId) -> Result<(), StoreError> {
-    let sql = "UPDATE blobs SET unnamed_since = NULL, unnamed_at = NULL WHERE id = ?1";
-    execute(conn, PART, sql, [id.as_bytes()]).map(drop)
+pub fn lease(conn: &Connection, id: &BlobId) -> Result<(), StoreError> {
+    let sql = "UPDATE blobs SET unnamed_since = NULL, unnamed_at = NULL,
+                   leased_until = iif(EXISTS (SELECT 1 FROM blob_names n WHERE n.id = blobs.id),
+                       NULL, ?2)
+               WHERE id = ?1";
+    execute(conn, PART, sql, params![id.as_bytes(), HELD]).map(drop)
 }
+
+/// Whether an earlier process left leases without an end.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blobs`.
+pub fn has_left_leases(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM blobs WHERE leased_until = ?1)";
+    one(conn, PART, sql, [HELD], |row| row.get(0))
+}
+
+/// Gives an end to leases that an earlier process left.
+///
+/// # Errors
+/// [`StoreError::Write`] of `blobs`.
+pub fn end_leases(conn: &Connection, until: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE blobs SET leased_until = ?1 WHERE leased_until = ?2";
+    execute(conn, PART, sql, params![Uint(until.0), HELD]).map(drop)
+}
+
+/// How many blobs are leased that no document names.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blobs`.
+pub fn leased(conn: &Connection, now: Timestamp) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM blobs WHERE leased_until > ?1 AND wanted = 0
+                   AND NOT EXISTS (SELECT 1 FROM blob_names n WHERE n.id = blobs.id)";
+    one(conn, PART, sql, [Uint(now.0)], |row| Ok(row.get::<_, Uint>(0)?.0))
+}
+
+/// The end of a lease of the process that has the space open.
+const HELD: i64 = i64::MAX;
 
 /// From when on blobs that no document names may go.
 #[derive(Debug, Clone, Copy)]
@@ -498,22 +538,25 @@ pub struct Due {
     pub before: Timestamp,
     /// When this was the newest transaction, or an earlier one.
     pub at: i64,
+    /// Leased until then at most. No blob is due that the process leases that has the space open.
+    pub leased_until: Timestamp,
 }
 
-/// Removes chunks that only blobs have which are marked, due and not asked for: at most `limit`.
-/// Returns how many were removed, and their bytes.
+/// Removes chunks that only blobs have which are marked, due, not asked for and not leased: at most
+/// `limit`. Returns how many were removed, and their bytes.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `blobs`, `chunks`, `chunk_bytes` or `staged`.
 pub fn collect(conn: &Connection, due: Due, limit: u32) -> Result<(u64, u64), StoreError> {
     let sql = "WITH due AS (SELECT blob FROM blobs
-                   WHERE unnamed_since <= ?1 AND unnamed_at <= ?2 AND wanted = 0)
+                   WHERE unnamed_since <= ?1 AND unnamed_at <= ?2 AND wanted = 0
+                       AND coalesce(leased_until, 0) <= min(?4, ?5))
                SELECT DISTINCT chunk, length(sealed) FROM due JOIN blob_chunks bc USING (blob)
                JOIN chunk_bytes USING (chunk)
                WHERE NOT EXISTS (SELECT 1 FROM blob_chunks o
                    WHERE o.chunk = bc.chunk AND o.blob NOT IN (SELECT blob FROM due))
                LIMIT ?3";
-    let params = params![Uint(due.before.0), due.at, limit];
+    let params = params![Uint(due.before.0), due.at, limit, Uint(due.leased_until.0), HELD - 1];
     let gone: Vec<(i64, u64)> =
         all(conn, CHUNKS, sql, params, |row| Ok((row.get(0)?, row.get::<_, Uint>(1)?.0)))?;
     for (chunk, _) in &gone {
