@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use larder_engine::{Tally, VoidCause};
 use larder_types::{CloseCode, TransportId};
 use metrics::{counter, gauge, histogram};
 
@@ -42,10 +43,20 @@ pub(crate) fn indexed(begun: Instant, left: u64) {
 }
 
 /// What a space's writer counted since the last time.
-pub(crate) fn counted(since: larder_engine::Counted) {
+pub(crate) fn counted(since: &Tally) {
     counter!("larder_cache_hits_total").increment(since.cache_hits);
     counter!("larder_cache_misses_total").increment(since.cache_misses);
-    counter!("larder_void_sections_total").increment(since.void_sections);
+    counter!("larder_merges_total").increment(since.merges);
+    for (cause, reason) in [
+        (VoidCause::Seal, "seal"),
+        (VoidCause::Act, "act"),
+        (VoidCause::Form, "form"),
+        (VoidCause::Twice, "twice"),
+        (VoidCause::Change, "change"),
+    ] {
+        let count = since.void.get(&cause).copied().unwrap_or(0);
+        counter!("larder_void_sections_total", "reason" => reason).increment(count);
+    }
 }
 
 /// A read of a space, counted while it runs; its time includes the wait for a connection.
@@ -134,6 +145,8 @@ pub(crate) fn holds(spaces: &[larder_engine::SpaceStatus]) {
     gauge!("larder_entries").set(sum(|space| space.entries));
     gauge!("larder_lacking_entries").set(sum(|space| space.lacking));
     gauge!("larder_file_bytes").set(sum(|space| space.file_bytes));
+    gauge!("larder_words_bytes").set(sum(|space| space.words_bytes));
+    gauge!("larder_vectors_bytes").set(sum(|space| space.vectors_bytes));
 }
 
 const PEER_CHARS: usize = 16;

@@ -282,7 +282,7 @@ impl Worker {
                 let (answers, results) =
                     span.in_scope(|| commit_group(writer, *unit, answer, waiting));
                 metrics::committed(begun, results.len());
-                metrics::counted(writer.counted());
+                metrics::counted(&writer.counted());
                 tick(results.iter().any(Result::is_ok));
                 for (answer, result) in answers.into_iter().zip(results) {
                     let _ = answer.send(result);
@@ -292,7 +292,7 @@ impl Worker {
                 let begun = Instant::now();
                 let done = writer.answer(task);
                 metrics::applied(begun);
-                metrics::counted(writer.counted());
+                metrics::counted(&writer.counted());
                 tick(done.entries > 0);
                 if done.entries > 0 && writer.is_shown() {
                     let _ = events.send(Event::Visible { space: writer.space().name().clone() });

@@ -23,6 +23,7 @@ use crate::keyring::{Opening, Resealed};
 use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
 use crate::state::State as WriterState;
+use crate::tally::VoidCause;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -235,7 +236,7 @@ impl WriterState {
                     self.take_act(db, section, &mut opens_epoch)?
                 } else if opens_epoch && commitment.class == Class::Data as u8 {
                     let payload = Cow::Borrowed(payload);
-                    Taken { payload, state: sections::State::Void, about: None }
+                    Taken { payload, state: self.tally.void(VoidCause::Act), about: None }
                 } else {
                     self.take_content(db, section, effects)?
                 });
@@ -246,8 +247,6 @@ impl WriterState {
             self.check_author(header)?;
         }
         let taken: Vec<Taken<'_>> = taken.into_iter().flatten().collect();
-        let void = taken.iter().filter(|taken| taken.state == sections::State::Void);
-        self.void_sections += void.count() as u64;
         let sections: Vec<NewSection<'_>> = entry
             .commitments
             .iter()
@@ -288,15 +287,19 @@ impl WriterState {
         };
         let payload = Cow::Borrowed(section.payload);
         let Opening::Opened(opened) = opening else {
-            return Ok(Taken { payload, state: sections::State::Void, about: None });
+            let state = self.tally.void(VoidCause::Seal);
+            return Ok(Taken { payload, state, about: None });
         };
         let state = match Act::read(section.commitment.class, &opened) {
-            Err(_) => sections::State::Void,
+            Err(_) => self.tally.void(VoidCause::Form),
             Ok(None) => sections::State::Kept,
             Ok(Some(act)) => {
                 *opens_epoch |= matches!(act, Act::Epoch(_));
                 let applied = self.take_in(db, section.log, header, section.index, &act)?;
-                applied.map_or(sections::State::Void, |()| sections::State::Applied)
+                match applied {
+                    Ok(()) => sections::State::Applied,
+                    Err(_) => self.tally.void(VoidCause::Act),
+                }
             }
         };
         self.clock = self.clock.observe(opened.metadata.clock, self.shared.env.now());
@@ -320,7 +323,8 @@ impl WriterState {
                 return Ok(Taken { payload, state: sections::State::Waiting, about: None });
             }
             Opening::Void => {
-                return Ok(Taken { payload, state: sections::State::Void, about: None });
+                let state = self.tally.void(VoidCause::Seal);
+                return Ok(Taken { payload, state, about: None });
             }
         };
         let Incoming { log, index, verified, commitment, .. } = section;
@@ -328,7 +332,7 @@ impl WriterState {
         let about = about(&opened);
         self.clock = self.clock.observe(about.clock, self.shared.env.now());
         let state = if Act::read(commitment.class, &opened).is_err() {
-            sections::State::Void
+            self.tally.void(VoidCause::Form)
         } else if commitment.class != Class::Data as u8 {
             sections::State::Kept
         } else if effects.admits(log, seq, &opened.body) {
@@ -341,7 +345,7 @@ impl WriterState {
                 self.take_document(db, origin, opened, None, effects)?
             }
         } else {
-            sections::State::Void
+            self.tally.void(VoidCause::Form)
         };
         Ok(Taken { payload, state, about: Some(about) })
     }

@@ -18,6 +18,7 @@ use crate::copies::{Found, Room, locate};
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
+use crate::tally::{Tally, VoidCause};
 use crate::touched::Stored;
 use crate::{Error, Result};
 
@@ -81,8 +82,11 @@ impl Outcomes {
     }
 
     /// A new section stands as applied, one that waited as waiting.
-    fn write(self, db: &Connection) -> Result<()> {
+    fn write(self, db: &Connection, tally: &mut Tally) -> Result<()> {
         for (place, (state, waited)) in self.0 {
+            if state == sections::State::Void {
+                tally.void(VoidCause::Change);
+            }
             let known = match waited {
                 Some(_) => sections::State::Waiting,
                 None => sections::State::Applied,
@@ -113,25 +117,30 @@ impl WriterState {
     ) -> Result<sections::State> {
         let metadata = opened.metadata;
         if metadata.kind == kind::BLOB {
-            return crate::blobs::take(db, &origin, &opened.body);
+            return match crate::blobs::take(db, &origin, &opened.body)? {
+                sections::State::Void => Ok(self.tally.void(VoidCause::Form)),
+                state => Ok(state),
+            };
         }
         if !(kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE).contains(&metadata.kind) {
             return Ok(sections::State::Kept);
         }
         let (Some(object), Some(collection)) = (metadata.object, metadata.collection) else {
-            return Ok(sections::State::Void);
+            return Ok(self.tally.void(VoidCause::Form));
         };
         match metadata.kind {
             kind::DOCUMENT_CREATE => {
                 let value = body::Create::decode(&opened.body).ok().and_then(|c| c.value().ok());
-                let Some(value) = value else { return Ok(sections::State::Void) };
+                let Some(value) = value else {
+                    return Ok(self.tally.void(VoidCause::Form));
+                };
                 self.create(db, &origin, object, &collection, &value, effects)
             }
             kind::DOCUMENT_CHANGE => {
                 let change = body::Change::decode(&opened.body).ok();
                 let changes = change.as_ref().and_then(|change| change.changes().ok());
                 let (Some(changes), Some(generation)) = (changes, metadata.generation) else {
-                    return Ok(sections::State::Void);
+                    return Ok(self.tally.void(VoidCause::Form));
                 };
                 let actor = Actor::of(&origin.device, &object, &generation);
                 let gathered = effects.changes.entry((object, generation)).or_default();
@@ -145,7 +154,7 @@ impl WriterState {
             }
             _ => {
                 if body::Delete::decode(&opened.body).is_err() {
-                    return Ok(sections::State::Void);
+                    return Ok(self.tally.void(VoidCause::Form));
                 }
                 let tombstone = origin.tombstone(object, Some(collection));
                 self.bury(db, &tombstone)?;
@@ -170,7 +179,7 @@ impl WriterState {
             }
             Room::Buried => {}
             // An entry that creates one object twice.
-            Room::Taken => return Ok(sections::State::Void),
+            Room::Taken => return Ok(self.tally.void(VoidCause::Twice)),
         }
         Ok(sections::State::Applied)
     }
@@ -198,7 +207,7 @@ impl WriterState {
                 }
             }
         }
-        outcomes.write(db)?;
+        outcomes.write(db, &mut self.tally)?;
         Ok(progress)
     }
 
@@ -225,6 +234,7 @@ impl WriterState {
         }
         if let Some(origin) = &last {
             self.write_edited(db, origin, &stored)?;
+            self.tally.merges += u64::from(stored.document.heads().iter().count() > 1);
         }
         self.cache.insert(stored.row.object, stored.document);
         Ok(last.is_some())
@@ -263,7 +273,8 @@ impl WriterState {
         let opened = match opening {
             Opening::NoSecret => return Ok(()),
             Opening::Void => {
-                return Ok(sections::settle(db, place, sections::State::Void, None)?);
+                let state = self.tally.void(VoidCause::Seal);
+                return Ok(sections::settle(db, place, state, None)?);
             }
             Opening::Opened(opened) => *opened,
         };
@@ -275,13 +286,13 @@ impl WriterState {
         };
         let state = match Act::read(commitment.class, &opened) {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
-            Err(_) | Ok(Some(_)) => sections::State::Void,
+            Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form),
             Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
             Ok(None)
                 if section.about.is_none()
                     && !effects.admits(place.log, place.seq, &opened.body) =>
             {
-                sections::State::Void
+                self.tally.void(VoidCause::Form)
             }
             Ok(None) => match self.take_document(db, origin, opened, Some(about), effects)? {
                 sections::State::Void if is_back(&|kind| kind == kind::DOCUMENT_CREATE) => {
@@ -384,6 +395,51 @@ mod tests {
         state_of(&applied, false, &mut writer).unwrap();
         state_of(&applied, true, &mut writer).unwrap();
         assert_eq!(space.digest().unwrap(), digest);
+    }
+
+    #[test]
+    fn what_counts_for_nothing_is_counted_by_why() {
+        let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
+        let profile = Profile::in_memory(Arc::new(World(AtomicU64::new(0))), options).unwrap();
+        let (_, mut writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+        let object = ObjectId::new([1; 16]);
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", object, &json!({"title": "Letter"})).unwrap();
+        writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        let commit = |writer: &mut crate::SpaceWriter, kind, body: &[u8]| {
+            writer.transact(|tx, state| {
+                let row = documents::find(tx, &object)?.unwrap();
+                let metadata = larder_log::Metadata {
+                    kind,
+                    collection: Some("notes".parse().unwrap()),
+                    object: Some(object),
+                    generation: Some(row.generation),
+                    actor: None,
+                    correlation: None,
+                    clock: larder_types::Clock::ZERO,
+                };
+                let opened = Opened { meta_salt: [7; 16], metadata, body: body.to_vec() };
+                let origin = Origin {
+                    log: state.log,
+                    device: state.shared.keys.device(),
+                    seq: state.frontier.size(),
+                    index: 0,
+                    entry: EntryHash::new([9; 32]),
+                    clock: larder_types::Clock::ZERO,
+                };
+                let mut effects = Effects::default();
+                state.take_document(tx, origin, opened, None, &mut effects)?;
+                state.write_effects(tx, effects)
+            })
+        };
+        assert_eq!(writer.counted().void, BTreeMap::new());
+        commit(&mut writer, kind::DOCUMENT_CREATE, b"no creation").unwrap();
+        commit(&mut writer, kind::DOCUMENT_DELETE, b"no deletion").unwrap();
+        let noise = body::Change::new(vec![vec![1, 2, 3]]).encode();
+        commit(&mut writer, kind::DOCUMENT_CHANGE, &noise).unwrap();
+        let void = [(VoidCause::Form, 2), (VoidCause::Change, 1)];
+        assert_eq!(writer.counted().void, BTreeMap::from(void));
+        assert_eq!(writer.counted().void, BTreeMap::new(), "since the last time");
     }
 
     #[test]

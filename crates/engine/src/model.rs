@@ -304,6 +304,10 @@ pub struct SpaceStatus {
     pub pruned: u64,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
+    /// About how many of them the index of words takes.
+    pub words_bytes: u64,
+    /// About how many of them vectors take.
+    pub vectors_bytes: u64,
     /// When its at-rest key was drawn, as this device's clock had it.
     #[serde(serialize_with = "as_text")]
     pub key_created: Timestamp,

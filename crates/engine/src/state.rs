@@ -27,6 +27,7 @@ use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::show::Pending;
 use crate::space::Shared;
+use crate::tally::Tally;
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -58,8 +59,8 @@ pub(crate) struct State {
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
     pub(crate) cache: Cache,
-    /// Of peers, since somebody asked.
-    pub(crate) void_sections: u64,
+    /// Since somebody asked.
+    pub(crate) tally: Tally,
     /// What is durable and not yet in the documents.
     pub(crate) pending: Pending,
     /// Documents to be indexed.
@@ -114,7 +115,7 @@ impl State {
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
-            void_sections: 0,
+            tally: Tally::default(),
             pending: Pending::load(db, kept.shown)?,
             queue: Queue::load(db)?,
             retried: 0,

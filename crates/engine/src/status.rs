@@ -250,6 +250,7 @@ impl Space {
         });
         let logs = logs.collect();
         let file_bytes = self.shared.home().bytes()?.unwrap_or(counts.database_bytes);
+        let indexes = larder_search::sizes(&db)?;
         let progress = self.progress(&devices, &held, &acks)?;
         Ok(SpaceStatus {
             name: self.name().clone(),
@@ -266,6 +267,8 @@ impl Space {
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,
             file_bytes,
+            words_bytes: indexes.words,
+            vectors_bytes: indexes.vectors,
             key_created: self.shared.home().row.key_created_at,
             rekey: self.shared.rekey_status()?,
             logs,

@@ -15,6 +15,7 @@ use crate::Result;
 use crate::rekey::Renewal;
 use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
+use crate::tally::Tally;
 
 /// Writes one space: units of its app, batches of its peers. There is one per space; its calls
 /// block until what they did is durable.
@@ -45,17 +46,6 @@ impl End {
     }
 }
 
-/// What a writer has counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counted {
-    /// Histories of documents that were found in memory.
-    pub cache_hits: u64,
-    /// Those that were not.
-    pub cache_misses: u64,
-    /// Sections of peers that were void when they came.
-    pub void_sections: u64,
-}
-
 impl std::fmt::Debug for SpaceWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SpaceWriter").field("space", &self.shared.name).finish_non_exhaustive()
@@ -81,10 +71,9 @@ impl SpaceWriter {
     }
 
     /// What was counted since the last time that this was asked.
-    pub fn counted(&mut self) -> Counted {
+    pub fn counted(&mut self) -> Tally {
         let (cache_hits, cache_misses) = self.state.cache.uses();
-        let void_sections = std::mem::take(&mut self.state.void_sections);
-        Counted { cache_hits, cache_misses, void_sections }
+        Tally { cache_hits, cache_misses, ..std::mem::take(&mut self.state.tally) }
     }
 
     /// The reading side.

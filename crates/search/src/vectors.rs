@@ -8,7 +8,7 @@ const EMBEDDER_ID_MAX: usize = 64;
 
 /// Vectors in one blob of the index. A vector is written into its chunk's blob, so that a large one
 /// (sqlite-vec's default is 1,024 rows, a megabyte and more) costs a long walk for each.
-const CHUNK_ROWS: usize = 64;
+pub(crate) const CHUNK_ROWS: usize = 64;
 
 /// Stores a document's vector, in place of the one it had under this embedder. Its length does not
 /// matter, only its direction.
@@ -123,6 +123,11 @@ impl Table {
         } else {
             Err(SearchError::EmbedderId(embedder_id.to_owned()))
         }
+    }
+
+    /// The quoted name of one of the tables that vec0 keeps it in.
+    pub(crate) fn part(&self, part: &str) -> String {
+        format!("\"{}_{part}\"", self.0.trim_matches('"'))
     }
 
     fn create(

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use larder_search::{
-    Embedder, HashedNgrams, Hit, SearchError, Text, clear, put_text, put_vector, query_text,
-    query_vector, remove_text, remove_vectors,
+    Embedder, HashedNgrams, Hit, SearchError, Sizes, Text, clear, put_text, put_vector, query_text,
+    query_vector, remove_text, remove_vectors, sizes,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -132,6 +132,26 @@ fn the_migration_goes_down_and_up_again() {
     put_vector(&db, "m", 2, "notes", &[1.0, 0.0, 0.0]).unwrap();
     let hits = query_vector(&db, "m", &[1.0, 0.0, 0.0], None, 10).unwrap();
     assert_eq!(documents(&hits), [2]);
+}
+
+/// An index of nothing, and one of many documents: not far from what reading it all would tell.
+#[test]
+fn sizes_are_about_what_is_stored() {
+    let db = memory();
+    assert_eq!(sizes(&db).unwrap(), Sizes::default());
+    for document in 1..=2_000_u16 {
+        let text = text("a title", &format!("word{document} and some words of all"));
+        let at = i64::from(document);
+        put_text(&db, at, "notes", None, &text).unwrap();
+        put_vector(&db, "some-words", at, "notes", &[0.5, f32::from(document), 1.0]).unwrap();
+    }
+    let sizes = sizes(&db).unwrap();
+    let sum = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+    let words = sum("SELECT sum(length(block)) FROM search_text_data WHERE id > 10");
+    let vectors = sum("SELECT sum(length(vectors)) FROM search_vectors_some_words_vector_chunks00");
+    let near = |told: u64, is: u32| (u64::from(is) / 2..2 * u64::from(is)).contains(&told);
+    assert!(near(sizes.words, words), "{} of {words}", sizes.words);
+    assert!(near(sizes.vectors, vectors), "{} of {vectors}", sizes.vectors);
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! What a space's writer counts for its app's metrics.
+
+use std::collections::BTreeMap;
+
+use larder_store::space::sections;
+
+/// What a writer has counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Histories of documents that were found in memory.
+    pub cache_hits: u64,
+    /// Those that were not.
+    pub cache_misses: u64,
+    /// Sections of peers that were judged void, by why.
+    pub void: BTreeMap<VoidCause, u64>,
+    /// Documents that changes from peers left with more than one head: they were edited on two
+    /// devices at the same time.
+    pub merges: u64,
+}
+
+/// Why a section counts for nothing, here as everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VoidCause {
+    /// It does not open, or is not what was committed to.
+    Seal,
+    /// An act that the roster does not allow.
+    Act,
+    /// What it holds cannot be read as what it says it is.
+    Form,
+    /// It creates what its own entry has created.
+    Twice,
+    /// A change that its document cannot take.
+    Change,
+}
+
+impl Tally {
+    pub(crate) fn void(&mut self, cause: VoidCause) -> sections::State {
+        *self.void.entry(cause).or_default() += 1;
+        sections::State::Void
+    }
+}
