@@ -187,16 +187,22 @@ impl SpaceWriter {
     /// The storage's errors; what was committed before is safe all the same.
     pub fn close(&mut self) -> Result<()> {
         // Not what a failed transaction left in memory, and not another history than was signed.
-        if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
-            self.shared.mirror.write(&self.shared.id, self.durable.size, root)?;
-        }
-        let Some(mut db) = self.db.take() else { return Ok(()) };
+        let mirrored = match (self.shared.is_frozen(), &self.durable.root) {
+            (false, Some(root)) => {
+                self.shared.mirror.write(&self.shared.id, self.durable.size, root)
+            }
+            _ => Ok(()),
+        };
+        // Given back whatever fails: who closes the space waits for it.
+        let Some(mut db) = self.db.take() else { return mirrored };
         self.give_up_rekey(&mut db);
+        let mut written_back = Ok(());
         if self.shared.home().is_on_disk() {
-            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-                .map_err(|source| StoreError::Write { part: "checkpoint", source })?;
+            written_back = db
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(|source| StoreError::Write { part: "checkpoint", source }.into());
         }
-        Ok(())
+        mirrored.and(written_back)
     }
 }
 

@@ -2,10 +2,11 @@
 
 #![allow(clippy::expect_used, reason = "a tool for developers")]
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use larder_sim::{Failure, Plan, Report, run};
 
@@ -16,6 +17,7 @@ usage: larder-sim [--seeds N] [--from S] [--threads N] [--calm]
   --seeds N    run N seeds (100)
   --from S     the first of them (0)
   --threads N  on so many threads (all cores)
+  --seconds N  a seed that takes longer has failed (600)
   --seed S     run this one
   --trace      and print what happened
   --calm       nothing goes wrong";
@@ -24,6 +26,7 @@ struct Arguments {
     seeds: u64,
     from: u64,
     threads: usize,
+    seconds: u64,
     seed: Option<u64>,
     trace: bool,
     calm: bool,
@@ -32,14 +35,22 @@ struct Arguments {
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut arguments =
-            Self { seeds: 100, from: 0, threads: cores, seed: None, trace: false, calm: false };
+        let mut arguments = Self {
+            seeds: 100,
+            from: 0,
+            threads: cores,
+            seconds: 600,
+            seed: None,
+            trace: false,
+            calm: false,
+        };
         while let Some(word) = words.next() {
             let mut number = || words.next()?.parse::<u64>().ok();
             match word.as_str() {
                 "--seeds" => arguments.seeds = number()?,
                 "--from" => arguments.from = number()?,
                 "--threads" => arguments.threads = usize::try_from(number()?).ok()?.max(1),
+                "--seconds" => arguments.seconds = number()?.max(1),
                 "--seed" => arguments.seed = Some(number()?),
                 "--trace" => arguments.trace = true,
                 "--calm" => arguments.calm = true,
@@ -76,7 +87,8 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
     let plan = arguments.plan(seed);
     println!("seed {seed}, commit {}\n{plan:#?}", commit());
     let begun = Instant::now();
-    let ran = run(seed, plan, arguments.trace);
+    let watch = Watch::begin(arguments.seconds);
+    let ran = watch.over(seed, || run(seed, plan, arguments.trace));
     let took = begun.elapsed();
     match ran {
         Ok(outcome) => {
@@ -98,6 +110,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let failed: Mutex<Option<(u64, Box<Failure>)>> = Mutex::new(None);
     let done = AtomicU64::new(0);
     let begun = Instant::now();
+    let watch = Watch::begin(arguments.seconds);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
@@ -107,7 +120,7 @@ fn many(arguments: &Arguments) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    match run(seed, arguments.plan(seed), false) {
+                    match watch.over(seed, || run(seed, arguments.plan(seed), false)) {
                         Ok(outcome) => total.lock().expect("no panic").merge(&outcome.report),
                         Err(failure) => {
                             let mut first = failed.lock().expect("no panic");
@@ -142,6 +155,38 @@ fn many(arguments: &Arguments) -> ExitCode {
             tell(seed, &failure);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Looks for seeds that do not come to their end: a call that waits for ever takes no step that
+/// could be counted.
+struct Watch(Arc<Mutex<BTreeMap<u64, Instant>>>);
+
+impl Watch {
+    fn begin(seconds: u64) -> Self {
+        let running: Arc<Mutex<BTreeMap<u64, Instant>>> = Arc::default();
+        let watched = Arc::clone(&running);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let running = watched.lock().expect("no panic");
+                let late = running.iter().find(|(_, begun)| begun.elapsed().as_secs() >= seconds);
+                if let Some((seed, _)) = late {
+                    eprintln!("\nseed {seed} failed on commit {}:", commit());
+                    eprintln!("it has not come to its end in {seconds} s");
+                    eprintln!("run it again: larder-sim --seed {seed}, and look where it waits");
+                    std::process::exit(1);
+                }
+            }
+        });
+        Self(running)
+    }
+
+    fn over<T>(&self, seed: u64, work: impl FnOnce() -> T) -> T {
+        self.0.lock().expect("no panic").insert(seed, Instant::now());
+        let done = work();
+        self.0.lock().expect("no panic").remove(&seed);
+        done
     }
 }
 

@@ -50,11 +50,15 @@ pub(crate) enum Event {
     Fault(Fault),
 }
 
+/// Events of one run; most take some ten thousand.
+const STEPS_MAX: u64 = 1_000_000;
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) dice: Dice,
     pub(crate) clock: Clock,
     pub(crate) now_us: u64,
+    steps: u64,
     schedule: Schedule<Event>,
     pub(crate) devices: Vec<Device>,
     pub(crate) links: BTreeMap<u64, Link>,
@@ -77,6 +81,7 @@ impl World {
             dice: Dice::new(seed),
             clock: Clock::default(),
             now_us: 0,
+            steps: 0,
             schedule: Schedule::new(),
             devices: Vec::new(),
             links: BTreeMap::new(),
@@ -137,6 +142,9 @@ impl World {
     /// The next event happens. False: there is none.
     pub(crate) fn step(&mut self) -> bool {
         let Some((at_us, event)) = self.schedule.pop() else { return false };
+        self.steps += 1;
+        assert!(self.steps <= STEPS_MAX, "after {STEPS_MAX} events the run is not at its end");
+        self.report.count("run: events");
         self.now_us = at_us.max(self.now_us);
         self.clock.set_us(self.now_us);
         self.trace.hash(at_us);

@@ -337,3 +337,27 @@ fn a_writer_goes_on_after_a_sync_that_lost_committed_frames() {
         device.close().unwrap();
     }
 }
+
+/// A simulated run came to no end: the disk was full when an app closed its space in order. The
+/// writer could not note how far it had signed, kept its connection, and whoever then closed the
+/// space waited for that connection for ever.
+#[test]
+fn a_space_closes_on_a_full_disk() {
+    let disk = Disk::new().unwrap();
+    let mut device = found(&disk, 1);
+    put(&mut device, 1).unwrap();
+    disk.set_budget(Some(0));
+    let (done, closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let Device { profile, space, mut writer } = device;
+        let first = writer.close();
+        let all = (first, space.close(), profile.close());
+        done.send(all).unwrap();
+    });
+    let (writer, space, _) = closed.recv_timeout(std::time::Duration::from_mins(1)).unwrap();
+    assert!(matches!(writer, Err(Error::Store(_))), "{writer:?}");
+    space.unwrap();
+    disk.set_budget(None);
+    let device = open(&disk, &unlock()).unwrap();
+    device.holds([1]);
+}
