@@ -177,7 +177,40 @@ struct Worker {
     /// Those who wait for the indexes, in the order in which they came.
     searching: VecDeque<(IndexMark, Answer<()>)>,
     indexing: Indexing,
+    /// When showing is tried again, after it failed or had to set something aside.
+    showing: Again,
+    /// When indexing is.
+    reindexing: Again,
 }
+
+/// When something that failed is tried again by itself: ever later, and only so many times. It goes
+/// on from the beginning once it has worked.
+#[derive(Default)]
+struct Again {
+    failures: u32,
+    at: Option<Instant>,
+}
+
+impl Again {
+    fn failed(&mut self) {
+        let is_hopeless = self.failures >= RETRIES;
+        self.at = (!is_hopeless).then(|| Instant::now() + RETRY_AFTER * 2_u32.pow(self.failures));
+        self.failures = (self.failures + 1).min(RETRIES);
+    }
+
+    fn worked(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether nothing has failed, or it is time to try it again.
+    fn may_try(&self) -> bool {
+        self.failures == 0 || self.at.is_some_and(|at| at <= Instant::now())
+    }
+}
+
+const RETRIES: u32 = 8;
+/// The last time is 43 minutes later.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// When documents that wait to be indexed are.
 enum Indexing {
@@ -186,7 +219,7 @@ enum Indexing {
     Later,
     /// While there is nothing else to do.
     Now,
-    /// When it is asked for: it failed the last time.
+    /// When it is asked for, or after a while: it failed the last time.
     Failed,
 }
 
@@ -204,6 +237,8 @@ impl Worker {
             renewing: Vec::new(),
             searching: VecDeque::new(),
             indexing: Indexing::Later,
+            showing: Again::default(),
+            reindexing: Again::default(),
         }
     }
 
@@ -227,6 +262,7 @@ impl Worker {
             if !self.step() {
                 return;
             }
+            self.remind();
             self.renew();
             self.index();
         }
@@ -240,22 +276,54 @@ impl Worker {
             return queue.try_recv();
         }
         let is_shown = self.writer.is_shown();
-        let idle_ms = match self.indexing {
-            _ if !is_shown => SHOW_IDLE_MS,
-            Indexing::Later if self.writer.unindexed() > 0 => INDEX_IDLE_MS,
+        let may_show = !is_shown && self.showing.may_try();
+        let idle = match self.indexing {
+            _ if may_show => Duration::from_millis(SHOW_IDLE_MS),
+            Indexing::Later if self.writer.unindexed() > 0 => Duration::from_millis(INDEX_IDLE_MS),
             Indexing::Now if self.writer.unindexed() > 0 => {
                 return queue.try_recv().inspect(|_| self.indexing = Indexing::Later);
             }
-            _ => return queue.blocking_recv().ok_or(TryRecvError::Disconnected),
+            _ => match [self.showing.at, self.reindexing.at].into_iter().flatten().min() {
+                Some(at) => at.saturating_duration_since(Instant::now()),
+                None => return queue.blocking_recv().ok_or(TryRecvError::Disconnected),
+            },
         };
-        let next = wait(queue, Duration::from_millis(idle_ms));
-        match next {
-            Err(TryRecvError::Empty) if is_shown => self.indexing = Indexing::Now,
-            // What it fails on now is seen to by the next transaction, which says so.
-            Err(TryRecvError::Empty) => drop(self.writer.show().inspect(|_| self.tell_visible())),
-            _ => {}
+        let next = wait(queue, idle);
+        if matches!(next, Err(TryRecvError::Empty)) {
+            self.while_idle(may_show);
         }
         next
+    }
+
+    /// Nothing was asked for a while.
+    fn while_idle(&mut self, may_show: bool) {
+        let is_due = |again: &Again| again.at.is_some() && again.may_try();
+        if may_show {
+            // What it fails on now is seen to by the next transaction too, which says so.
+            match self.writer.show() {
+                Ok(_) => self.tell_visible(),
+                Err(_) => self.showing.failed(),
+            }
+        } else if is_due(&self.showing) {
+            match self.writer.show_set_aside() {
+                Ok(()) if !self.writer.has_set_aside() => self.tell_visible(),
+                _ => self.showing.failed(),
+            }
+        } else if is_due(&self.reindexing) {
+            self.reindexing.at = None;
+            self.indexing = Indexing::Now;
+        } else if self.writer.unindexed() > 0 && matches!(self.indexing, Indexing::Later) {
+            self.indexing = Indexing::Now;
+        }
+    }
+
+    /// What was set aside is tried again after a while.
+    fn remind(&mut self) {
+        match (self.writer.is_shown(), self.writer.has_set_aside()) {
+            (true, false) => self.showing.worked(),
+            (_, true) if self.showing.failures == 0 => self.showing.failed(),
+            _ => {}
+        }
     }
 
     fn tell_visible(&self) {
@@ -341,6 +409,7 @@ impl Worker {
             metrics::indexed(begun, self.writer.unindexed());
             match indexed {
                 Ok(_) if self.writer.unindexed() == 0 => {
+                    self.reindexing.worked();
                     self.indexing = Indexing::Later;
                     let space = self.writer.space().name().clone();
                     let _ = self.events.send(Event::Indexed { space });
@@ -348,6 +417,7 @@ impl Worker {
                 Ok(_) => {}
                 Err(error) => {
                     self.indexing = Indexing::Failed;
+                    self.reindexing.failed();
                     let message = error.to_string();
                     let mut error = Some(error);
                     for (_, answer) in self.searching.drain(..) {
@@ -452,4 +522,26 @@ fn commit_group(
     });
     let results = writer.commit(&mut units);
     (answers, results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_ever_later_and_not_for_ever() {
+        let mut again = Again::default();
+        assert!(again.may_try());
+        let mut last = Instant::now();
+        for _ in 0..RETRIES {
+            again.failed();
+            let at = again.at.unwrap();
+            assert!(at > last && !again.may_try());
+            last = at;
+        }
+        again.failed();
+        assert!(again.at.is_none() && !again.may_try());
+        again.worked();
+        assert!(again.may_try());
+    }
 }

@@ -15,6 +15,7 @@ use larder_types::{CollectionName, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::{Found, Room, locate};
+use crate::heal;
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
@@ -190,17 +191,19 @@ impl WriterState {
         let Effects { changes, mut progress, .. } = effects;
         let mut outcomes = Outcomes::default();
         for ((object, generation), changes) in changes {
-            match locate(db, &object, &generation)? {
-                Found::At(row) => {
-                    let stored = Stored::read(db, &mut self.cache, *row, object)?;
-                    progress |= self.apply_changes(db, stored, &changes, &mut outcomes)?;
-                }
-                Found::Buried => {
-                    for change in &changes {
-                        outcomes.add(change, sections::State::Applied);
-                    }
-                }
-                Found::Unknown => {
+            let mut write = |state: &mut Self| {
+                state.apart(db, |state| {
+                    state.write_changes(db, object, generation, &changes, &mut outcomes)
+                })
+            };
+            let mut written = write(self)?;
+            if written.is_err() && self.mend(db, object)? {
+                written = write(self)?;
+            }
+            match written {
+                Ok(is_changed) => progress |= is_changed,
+                Err(error) => {
+                    self.set_aside(Some(object), &error);
                     for change in &changes {
                         outcomes.add(change, sections::State::Waiting);
                     }
@@ -209,6 +212,28 @@ impl WriterState {
         }
         outcomes.write(db, &mut self.tally)?;
         Ok(progress)
+    }
+
+    fn write_changes(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        generation: EntryHash,
+        changes: &[Change],
+        outcomes: &mut Outcomes,
+    ) -> Result<bool> {
+        let state = match locate(db, &object, &generation)? {
+            Found::At(row) => {
+                let stored = Stored::read(db, &mut self.cache, *row, object)?;
+                return self.apply_changes(db, stored, changes, outcomes);
+            }
+            Found::Buried => sections::State::Applied,
+            Found::Unknown => sections::State::Waiting,
+        };
+        for change in changes {
+            outcomes.add(change, state);
+        }
+        Ok(false)
     }
 
     fn apply_changes(
@@ -252,7 +277,11 @@ impl WriterState {
                 _ => 0,
             };
             for section in &waiting {
-                self.retry_one(db, section, &mut effects)?;
+                if let Err(error) =
+                    self.apart(db, |state| state.retry_one(db, section, &mut effects))?
+                {
+                    self.set_aside(section.about.and_then(|about| about.object), &error);
+                }
             }
             let progress = self.write_effects(db, effects)?;
             if !progress || waiting.is_empty() {
@@ -272,6 +301,8 @@ impl WriterState {
         let Some((entry, opening)) = self.open_stored(db, section)? else { return Ok(()) };
         let opened = match opening {
             Opening::NoSecret => return Ok(()),
+            // It opened before: it is not void, but damaged.
+            Opening::Void if section.about.is_some() => return heal::forget(db, section),
             Opening::Void => {
                 let state = self.tally.void(VoidCause::Seal);
                 return Ok(sections::settle(db, place, state, None)?);

@@ -161,7 +161,7 @@ impl SpaceWriter {
         let db = self.connection()?;
         // What is durable and not in the documents yet is not lacking in them.
         let done = self.write(db, |tx, state| {
-            show(tx, state).and_then(|()| match stage {
+            state.show(tx).and_then(|()| match stage {
                 Stage::Database => database(tx, checking),
                 Stage::Logs(at) => {
                     let next = log::check_log(tx, state, checking, at)?;
@@ -205,24 +205,14 @@ impl SpaceWriter {
     }
 }
 
-/// Brings the documents up to date, unless they are damaged: then they are made again from all that
-/// is durable.
-fn show(db: &Connection, state: &mut WriterState) -> Result<()> {
-    let failed = |source| Error::Store(StoreError::Write { part: "transaction", source });
-    let queue = state.queue;
-    db.execute_batch("SAVEPOINT shown").map_err(failed)?;
-    match state.show(db) {
-        Ok(()) => {}
-        Err(error) if is_damage(&error) || matches!(error, Error::Document(_)) => {
-            db.execute_batch("ROLLBACK TO shown").map_err(failed)?;
-            state.pending = state.pending.again(db)?;
-            state.queue = queue;
-            state.cache.clear();
-        }
-        Err(error) => return Err(error),
-    }
-    db.execute_batch("RELEASE shown").map_err(failed)
+/// Makes a document that turned out to be damaged again from the log. Whether that changed it.
+pub(crate) fn mend(db: &Connection, state: &mut WriterState, object: ObjectId) -> Result<bool> {
+    let mut checking = Checking::new(true);
+    documents::check_one(db, state, &mut checking, object)?;
+    Ok(!checking.report.findings.is_empty())
 }
+
+pub(crate) use self::log::forget;
 
 /// Every page authenticates, tables and indexes agree. The indexes of words check themselves on
 /// their own.

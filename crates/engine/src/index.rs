@@ -14,12 +14,13 @@ use larder_types::CollectionName;
 use larder_types::limits::INDEX_BYTES_TARGET;
 use rusqlite::Connection;
 
-use crate::Result;
 use crate::rows::text_of;
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::touched::parse;
+use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
+use crate::{Error, Result};
 
 /// A moment in a space's life, for who wants to know when the indexes are as far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,9 +129,20 @@ impl WriterState {
             dealt += 1;
             bytes += match index_words(db, &next, &mut embed) {
                 Ok(bytes) => bytes,
-                Err(crate::Error::Search(SearchError::OtherText { .. })) => {
+                Err(Error::Search(SearchError::OtherText { .. })) => {
                     self.reindex(db)?;
                     return Ok(dealt);
+                }
+                // Once only: where it fails again, it is not the index that is damaged.
+                Err(Error::Search(error)) if error.is_damage() && !self.damage.has_reindexed => {
+                    self.damage.has_reindexed = true;
+                    self.reindex(db)?;
+                    return Ok(dealt);
+                }
+                // The other documents do not wait for this one. Mended, it comes into the queue.
+                Err(error) if is_damage(&error) => {
+                    self.shared.trouble.read_failed(&error);
+                    0
                 }
                 Err(e) => return Err(e),
             };

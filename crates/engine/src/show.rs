@@ -5,19 +5,27 @@
 //! and not in the documents yet is kept in memory, and found again in the database after a crash:
 //! its sections are those behind the last one `shown`. Whether a section counts does not depend on
 //! how they are grouped.
+//!
+//! Invariant: damage to one document holds up no other. Where showing fails on something damaged it
+//! is done again with care: each document by itself, made again from the log if it can be, and else
+//! set aside, its sections waiting.
 
 use std::mem;
 use std::ops::RangeInclusive;
 
 use larder_log::{Opened, kind};
+use larder_store::StoreError;
 use larder_store::space::sections::{self, Section, State};
+use larder_types::ObjectId;
 use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
 use rusqlite::Connection;
 
 use crate::effects::Effects;
+use crate::heal;
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
+use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -90,6 +98,25 @@ impl SpaceWriter {
         Ok(true)
     }
 
+    /// Tries again what had to be set aside because something was damaged.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn show_set_aside(&mut self) -> Result<()> {
+        let db = self.connection()?;
+        self.write(db, |tx, state| {
+            state.pending.retries = true;
+            state.retried = 0;
+            state.damage.has_set_aside = false;
+            state.show(tx)
+        })
+    }
+
+    /// Whether something was set aside since the log's end was read.
+    pub fn has_set_aside(&self) -> bool {
+        self.state().damage.has_set_aside
+    }
+
     /// Whether everything that is durable is readable.
     pub fn is_shown(&self) -> bool {
         let pending = &self.state().pending;
@@ -100,6 +127,29 @@ impl SpaceWriter {
 impl WriterState {
     /// Brings the documents up to date with everything that is durable.
     pub(crate) fn show(&mut self, db: &Connection) -> Result<()> {
+        if self.pending.is_empty() && !self.pending.retries {
+            return Ok(());
+        }
+        let queue = self.queue;
+        begin(db)?;
+        match self.show_all(db) {
+            Err(error) if is_bad(&error) && !db.is_autocommit() => {
+                undo(db)?;
+                self.pending = self.pending.again(db)?;
+                self.queue = queue;
+                self.cache.clear();
+                self.damage.is_careful = true;
+                let shown = self.show_all(db);
+                self.damage.is_careful = false;
+                shown?;
+                self.load_missing(db)?;
+            }
+            shown => shown?,
+        }
+        end(db)
+    }
+
+    fn show_all(&mut self, db: &Connection) -> Result<()> {
         let mut progress = mem::take(&mut self.pending.retries);
         if self.pending.is_partial {
             progress |= self.show_stored(db)?;
@@ -129,7 +179,7 @@ impl WriterState {
             let Some(last) = lot.last() else { break };
             after = last.section;
             for section in &lot {
-                let Some((origin, opened)) = self.open_again(db, section)? else { continue };
+                let Some((origin, opened)) = self.open_or_forget(db, section)? else { continue };
                 progress |= self.show_one(db, origin, opened, &mut effects)?;
             }
         }
@@ -146,7 +196,13 @@ impl WriterState {
         opened: Opened,
         effects: &mut Effects,
     ) -> Result<bool> {
-        let state = self.take_document(db, origin, opened, None, effects)?;
+        let object = opened.metadata.object;
+        let taken =
+            self.apart(db, |state| state.take_document(db, origin, opened, None, effects))?;
+        let state = taken.unwrap_or_else(|error| {
+            self.set_aside(object, &error);
+            State::Waiting
+        });
         // It stands as applied.
         if state != State::Applied {
             sections::settle(db, origin.place(), state, None)?;
@@ -154,6 +210,84 @@ impl WriterState {
         match effects.take_large() {
             Some(large) => self.write_effects(db, large),
             None => Ok(false),
+        }
+    }
+
+    /// Does what concerns one document. In careful showing the inner error says on what damage it
+    /// failed, and then it is as if nothing had been done.
+    pub(crate) fn apart<T>(
+        &mut self,
+        db: &Connection,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<Result<T>> {
+        if !self.damage.is_careful {
+            return work(self).map(Ok);
+        }
+        let queue = self.queue;
+        begin(db)?;
+        match work(self) {
+            Ok(done) => {
+                end(db)?;
+                Ok(Ok(done))
+            }
+            Err(error) if is_bad(&error) && !db.is_autocommit() => {
+                undo(db)?;
+                end(db)?;
+                self.queue = queue;
+                self.cache.clear();
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a document again that turned out to be damaged, from all that is durable. Whether that
+    /// changed it.
+    pub(crate) fn mend(&mut self, db: &Connection, object: ObjectId) -> Result<bool> {
+        if !mem::take(&mut self.damage.is_careful) {
+            return Ok(false);
+        }
+        let queue = self.queue;
+        begin(db)?;
+        let mended = heal::mend(db, self, object);
+        let is_mended = matches!(mended, Ok(true));
+        if !is_mended {
+            undo(db)?;
+            self.queue = queue;
+            self.cache.clear();
+        }
+        end(db)?;
+        self.damage.is_careful = true;
+        match mended {
+            Err(error) if !is_bad(&error) => Err(error),
+            _ => Ok(is_mended),
+        }
+    }
+
+    /// What is damaged is said to be so, and tried again later.
+    pub(crate) fn set_aside(&mut self, object: Option<ObjectId>, error: &Error) {
+        self.damage.has_set_aside = true;
+        let what = match object {
+            Some(object) => format!("document {object}: {error}"),
+            None => error.to_string(),
+        };
+        self.shared.trouble.read_failed(&Error::Corrupt(what));
+    }
+
+    /// Bytes that are damaged are wanted from other devices from now on.
+    fn open_or_forget(
+        &mut self,
+        db: &Connection,
+        section: &Section,
+    ) -> Result<Option<(Origin, Opened)>> {
+        match self.open_again(db, section) {
+            Err(error) if self.damage.is_careful && is_damage(&error) => {
+                if let Err(error) = self.apart(db, |_| heal::forget(db, section))? {
+                    self.set_aside(section.about.and_then(|about| about.object), &error);
+                }
+                Ok(None)
+            }
+            opened => opened,
         }
     }
 
@@ -167,6 +301,29 @@ impl WriterState {
         let origin = Origin::of_stored(db, section.place, entry, opened.metadata.clock)?;
         Ok(Some((origin, *opened)))
     }
+}
+
+/// Whether an error says that something stored is damaged, as far as it can be told from one of the
+/// database as a whole.
+fn is_bad(error: &Error) -> bool {
+    is_damage(error) || matches!(error, Error::Document(_))
+}
+
+fn run(db: &Connection, sql: &str) -> Result<()> {
+    let failed = |source| Error::Store(StoreError::Write { part: "transaction", source });
+    db.execute_batch(sql).map_err(failed)
+}
+
+fn begin(db: &Connection) -> Result<()> {
+    run(db, "SAVEPOINT shown")
+}
+
+fn undo(db: &Connection) -> Result<()> {
+    run(db, "ROLLBACK TO shown")
+}
+
+fn end(db: &Connection) -> Result<()> {
+    run(db, "RELEASE shown")
 }
 
 /// What a section takes in memory besides its body.

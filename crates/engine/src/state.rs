@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) tally: Tally,
     /// What is durable and not yet in the documents.
     pub(crate) pending: Pending,
+    pub(crate) damage: Damage,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The last waiting section that was tried again; 0 before the first.
@@ -77,6 +78,17 @@ pub(crate) struct State {
     recent: Recent,
     /// Whether readers know of this roster and keyring.
     is_published: bool,
+}
+
+/// How damage is dealt with that was met.
+#[derive(Debug, Default)]
+pub(crate) struct Damage {
+    /// Document by document, instead of failing on it.
+    pub(crate) is_careful: bool,
+    /// Sections wait because something was damaged.
+    pub(crate) has_set_aside: bool,
+    /// The index of words was found damaged and emptied.
+    pub(crate) has_reindexed: bool,
 }
 
 /// What a failed unit is taken back to.
@@ -117,6 +129,7 @@ impl State {
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
             pending: Pending::load(db, kept.shown)?,
+            damage: Damage::default(),
             queue: Queue::load(db)?,
             retried: 0,
             missing: sections::first_missing(db)?.into_iter().collect(),

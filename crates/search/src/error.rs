@@ -31,3 +31,11 @@ pub enum SearchError {
     #[error("a vector has 1 to {} finite numbers", larder_types::limits::VECTOR_DIMENSIONS_MAX)]
     Vector,
 }
+
+impl SearchError {
+    /// Whether it says that the index is damaged.
+    pub fn is_damage(&self) -> bool {
+        let Self::Storage(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        error.code == rusqlite::ErrorCode::DatabaseCorrupt
+    }
+}

@@ -106,6 +106,16 @@ pub(super) fn check_objects(
     Ok(page.last().copied())
 }
 
+pub(super) fn check_one(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+    object: ObjectId,
+) -> Result<()> {
+    let agreed = if may_be_pruned(db)? { agreed(db)? } else { Vec::new() };
+    check_object(db, state, checking, object, &agreed)
+}
+
 fn check_object(
     db: &Connection,
     state: &mut WriterState,

@@ -142,14 +142,9 @@ fn check_section(
         // What cannot be read for another reason than damage is not thrown away.
         Err(error) if !is_damage(&error) => return Err(error),
         Ok(Judged::Damaged) | Err(_) => {
-            // Who pruned it as well cannot supply it, and nobody need.
-            let held = snapshots::in_state(db, snapshots::State::Held)?;
-            let is_agreed = is_document(section)
-                && held.is_some_and(|held| place.seq <= held.act.size_of(&device));
-            let state = if is_agreed { sections::State::Excused } else { sections::State::Missing };
+            let is_agreed = is_agreed(db, section, &device)?;
             if checking.repair {
-                sections::set_payload(db, place, &Payload::Missing)?;
-                sections::settle(db, place, state, None)?;
+                forget(db, section)?;
             }
             let repair = checking.repair;
             let what = format!("the bytes of section {} are damaged", place.index);
@@ -178,6 +173,27 @@ fn check_section(
         finding.object = told.object;
     }
     Ok(())
+}
+
+/// Whether a snapshot stands for a section: who pruned it as well cannot supply it, nor need they.
+fn is_agreed(db: &Connection, section: &Section, device: &DeviceId) -> Result<bool> {
+    let held = snapshots::in_state(db, snapshots::State::Held)?;
+    let is_covered = |held: snapshots::Snapshot| section.place.seq <= held.act.size_of(device);
+    Ok(is_document(section) && held.is_some_and(is_covered))
+}
+
+/// Drops bytes that are damaged. They are wanted from other devices then, unless a snapshot stands
+/// for them.
+pub(crate) fn forget(db: &Connection, section: &Section) -> Result<()> {
+    let place = section.place;
+    let device = logs::by_number(db, place.log)?.device;
+    let state = if is_agreed(db, section, &device)? {
+        sections::State::Excused
+    } else {
+        sections::State::Missing
+    };
+    sections::set_payload(db, place, &Payload::Missing)?;
+    Ok(sections::settle(db, place, state, None)?)
 }
 
 /// Whether a section counts by the rules on its entry: the entry opens no epoch, and the bodies up

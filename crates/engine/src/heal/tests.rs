@@ -317,27 +317,119 @@ fn damaged_bytes_that_a_snapshot_stands_for_are_dropped_and_not_asked_for() {
     assert_eq!(device.seen(), seen);
 }
 
-// What is durable is shown before anything else is done. If a document that it changes is damaged
-// that fails, and so did the check that would have made the document again.
+impl Device {
+    /// As if all that came after the creations had just been stored, and not been shown yet.
+    fn unshow(&mut self) {
+        let db = self.writer.connection().unwrap();
+        let waits = self.writer.write(db, |tx, state| {
+            let sql = "SELECT max(section) FROM sections WHERE kind = 1";
+            let shown = tx.query_row(sql, [], |row| row.get(0)).unwrap();
+            state.pending = crate::show::Pending::load(tx, Some(shown))?;
+            Ok(())
+        });
+        waits.unwrap();
+        assert!(!self.writer.is_shown());
+    }
+}
+
+// What is durable is shown before anything else is done. If a document that it changes was damaged
+// that failed, and so did everything else that this device wrote, until somebody ran a repair.
 #[test]
-fn a_damaged_document_is_mended_though_a_change_to_it_waits_to_be_shown() {
+fn a_damaged_document_is_made_again_when_a_change_to_it_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let mut device = Device::full(dir.path());
     let seen = device.seen();
     device.damage("UPDATE documents SET automerge = zeroblob(100) WHERE automerge IS NOT NULL");
-    let db = device.writer.connection().unwrap();
-    let waits = device.writer.write(db, |tx, state| {
-        let sql = "SELECT max(section) FROM sections WHERE kind = 1";
-        let shown = tx.query_row(sql, [], |row| row.get(0)).unwrap();
-        state.pending = crate::show::Pending::load(tx, Some(shown))?;
-        Ok(())
-    });
-    waits.unwrap();
-    assert!(device.writer.show().is_err() && !device.writer.is_shown());
-    let report = device.check(true);
-    assert!(report.is_whole() && !report.findings.is_empty(), "{report:#?}");
-    assert!(!device.writer.show().unwrap(), "it was shown meanwhile");
+    device.unshow();
+    assert!(device.writer.show().unwrap());
+    assert!(!device.writer.has_set_aside() && device.writer.is_shown());
     device.index();
     assert_eq!(device.seen(), seen);
     assert_eq!(device.check(false).findings, []);
+}
+
+// The same where the log cannot make the document again: its creation is damaged as well, and no
+// other device is there to ask.
+#[test]
+fn a_document_that_cannot_be_made_again_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.space.digest().unwrap();
+    let sound = device.space.document(&object(2)).unwrap().unwrap();
+    for sql in [
+        "CREATE TABLE sound AS SELECT document, automerge FROM documents",
+        "CREATE TABLE bytes AS SELECT section, sealed FROM sections",
+    ] {
+        let db = device.writer.connection().unwrap();
+        let kept = device.writer.write(db, |tx, _| {
+            tx.execute_batch(sql).unwrap();
+            Ok(())
+        });
+        kept.unwrap();
+    }
+    device.damage("UPDATE documents SET automerge = zeroblob(100) WHERE document = 2");
+    device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1 AND seq = 3");
+    device.unshow();
+    device.put(5, &json!({"title": "written"}));
+    assert!(device.writer.is_shown() && device.writer.has_set_aside());
+    let state = device.space.state().unwrap();
+    assert_eq!(state.mode, Mode::Degraded);
+    let id = object(2).to_string();
+    let names_it = |reason: &Reason| match reason {
+        Reason::Damaged { what } => what.contains(&id),
+        _ => false,
+    };
+    assert!(state.reasons.iter().any(names_it), "{state:?}");
+    assert!(state.reasons.contains(&Reason::Waiting { sections: 1 }), "{state:?}");
+    assert_eq!(device.space.document(&object(2)).unwrap().unwrap().value, sound.value);
+    // A try to edit it fails by itself, and beside it others are written.
+    let units = [2, 6].map(|n| {
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", object(n), &json!({"title": "again"})).unwrap();
+        unit
+    });
+    let results = device.writer.commit(&mut units.into_iter());
+    assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+    // It was tried again, and could not be yet.
+    device.writer.show_set_aside().unwrap();
+    assert!(device.writer.has_set_aside());
+
+    device.damage(
+        "UPDATE documents SET automerge = s.automerge FROM sound s
+                   WHERE s.document = documents.document AND s.document = 2",
+    );
+    device.writer.show_set_aside().unwrap();
+    assert!(!device.writer.has_set_aside());
+    device.damage(
+        "UPDATE sections SET sealed = b.sealed FROM bytes b
+                   WHERE b.section = sections.section AND sections.seq = 3",
+    );
+    for n in [5, 6] {
+        device.put(n, &json!({"title": format!("number {n}"), "text": "salt\nand pepper"}));
+    }
+    device.index();
+    let found = device.check(true);
+    assert_eq!(found.findings, [], "nothing is lost");
+    assert_eq!(device.space.document(&object(2)).unwrap().unwrap().heads, sound.heads);
+    assert_eq!(device.space.digest().unwrap(), seen);
+    assert_eq!(device.space.state().unwrap().mode, Mode::Ready);
+}
+
+// One value that cannot be read kept all others out of the index, and every search failed.
+#[test]
+fn a_document_that_cannot_be_read_keeps_no_other_out_of_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    device.put(5, &json!({"title": "turnip"}));
+    device.put(6, &json!({"title": "turnip"}));
+    device.damage("UPDATE documents SET json = '[1]' WHERE document = 5");
+    device.index();
+    let found = device.space.search(&Query::text("turnip")).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(device.space.state().unwrap().mode, Mode::Degraded);
+    assert!(device.check(true).is_whole());
+    device.index();
+    assert_eq!(device.space.search(&Query::text("turnip")).unwrap().len(), 2);
+    assert_eq!(device.check(false).findings, []);
+    assert_eq!(device.space.state().unwrap().mode, Mode::Ready);
 }
