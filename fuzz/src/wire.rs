@@ -13,8 +13,9 @@ use crate::{World, part, parts};
 
 /// A frame of a session.
 pub fn frames(data: &[u8]) {
-    if let Ok(frame) = Frame::decode(data) {
-        let again = Frame::decode(&frame.encode()).expect("what was written is read");
+    let space = World::new().space;
+    if let Ok(frame) = Frame::decode(data, &space) {
+        let again = Frame::decode(&frame.encode(), &space).expect("what was written is read");
         assert_eq!(again, frame);
     }
 }
@@ -165,7 +166,7 @@ fn drain(session: &mut Session, asked: &mut Vec<Request>) {
         let frame = session.poll_transmit();
         let event = session.poll_event();
         if let Some(frame) = &frame {
-            Frame::decode(frame).expect("what a session sends is a frame");
+            Frame::decode(frame, &session.space()).expect("what a session sends is a frame");
         }
         if request.is_none() && frame.is_none() && event.is_none() {
             let _ = session.poll_timeout();

@@ -10,7 +10,8 @@ use larder_log::ack::Ack;
 use larder_log::act::Act;
 use larder_log::merkle;
 use larder_log::{
-    Batch, BatchEntry, Class, Header, Payload, SectionCommitment, VerifiedBatch, VerifiedEntry,
+    Batch, BatchEntry, Class, Header, Payload, SectionCommitment, SectionError, VerifiedBatch,
+    VerifiedEntry,
 };
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection};
@@ -88,7 +89,8 @@ impl SpaceWriter {
                 return Err(Error::refused(CloseCode::Forked, "this log has two histories"));
             }
             let batch = without_known(batch, have);
-            let verified = batch.verify(&state.shared.id, &log.frontier).map_err(|e| {
+            // What the sections hold is checked as each is opened.
+            let verified = batch.verify_log(&state.shared.id, &log.frontier).map_err(|e| {
                 Error::refused(CloseCode::BadBatch, format!("a batch of {device}: {e}"))
             })?;
             let acks = state.store(tx, log.log, &batch, &verified)?;
@@ -180,6 +182,10 @@ impl WriterState {
         let secrets = self.keyring.len();
         for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
             self.store_entry(db, log, entry, verified, &mut effects)?;
+            // However much one batch holds.
+            if !self.pending.may_grow() {
+                self.show(db)?;
+            }
         }
         logs::advance(db, log, &verified.after, &verified.nodes)?;
         let last = verified.after.size();
@@ -235,6 +241,7 @@ impl WriterState {
                 *taken = Some(if acts {
                     self.take_act(db, section, &mut opens_epoch)?
                 } else if opens_epoch && commitment.class == Class::Data as u8 {
+                    section.check_payload()?;
                     let payload = Cow::Borrowed(payload);
                     Taken { payload, state: self.tally.void(VoidCause::Act), about: None }
                 } else {
@@ -280,6 +287,7 @@ impl WriterState {
         let header = &section.verified.header;
         let opening = match section.payload {
             Payload::Sealed(sealed) => {
+                section.check(sealed)?;
                 self.keyring.open(header, section.index, section.commitment, sealed)
             }
             Payload::Opened(_) => return Err(section.refuse("an act comes as it was sealed")),
@@ -370,13 +378,13 @@ impl WriterState {
         match payload {
             Payload::Missing => Err(section.refuse(MISSING)),
             Payload::Sealed(sealed) => {
+                section.check(sealed)?;
                 let opening = self.keyring.open(header, index, commitment, sealed);
                 Ok((Cow::Borrowed(payload), opening))
             }
             Payload::Opened(bytes) => {
-                let Ok(opened) = larder_log::unpack(bytes) else {
-                    return Ok((Cow::Borrowed(payload), Opening::Void));
-                };
+                let opened = larder_log::open_carried(commitment, bytes)
+                    .map_err(|e| section.refuse(&e.to_string()))?;
                 let resealed = self.keyring.reseal(header, index, commitment, &opened);
                 let opening = Opening::Opened(Box::new(opened));
                 match resealed {
@@ -402,6 +410,25 @@ struct Incoming<'b, 'p> {
 }
 
 impl Incoming<'_, '_> {
+    /// Whether these are the bytes that the section's author committed to.
+    fn check(&self, sealed: &[u8]) -> Result<()> {
+        if self.commitment.is_of(sealed) {
+            return Ok(());
+        }
+        Err(self.refuse(&SectionError::NotCommitted.to_string()))
+    }
+
+    /// The same for a section that is not opened.
+    fn check_payload(&self) -> Result<()> {
+        match self.payload {
+            Payload::Missing => Ok(()),
+            Payload::Sealed(sealed) => self.check(sealed),
+            Payload::Opened(bytes) => larder_log::open_carried(self.commitment, bytes)
+                .map(drop)
+                .map_err(|e| self.refuse(&e.to_string())),
+        }
+    }
+
     fn refuse(&self, reason: &str) -> Error {
         let Header { device, seq, .. } = &self.verified.header;
         let message = format!("section {} of entry {seq} of {device}: {reason}", self.index);

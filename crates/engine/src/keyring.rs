@@ -133,8 +133,7 @@ impl Keyring {
         sealed: &[u8],
     ) -> Opening {
         let Ok(band) = commitment.band(&self.control) else { return Opening::Void };
-        let Header { space, device, seq, epoch, step, .. } = *header;
-        let address = Address { space, device, seq, index, epoch, step, band };
+        let address = address(header, index, band);
         let Some(secret) = self.secret(commitment.class, &header.epoch, header.step, band) else {
             return Opening::NoSecret;
         };
@@ -142,6 +141,21 @@ impl Keyring {
             Ok(opened) => Opening::Opened(Box::new(opened)),
             Err(_) => Opening::Void,
         }
+    }
+
+    /// The section as it is carried to who has no secret for it. `None`: it does not open here, or
+    /// is void.
+    pub(crate) fn carry(
+        &self,
+        header: &Header,
+        index: u32,
+        commitment: &SectionCommitment,
+        sealed: &[u8],
+    ) -> Option<Vec<u8>> {
+        let band = commitment.band(&self.control).ok()?;
+        let secret = self.secret(commitment.class, &header.epoch, header.step, band)?;
+        let address = address(header, index, band);
+        larder_log::carry_section(&address, &secret, commitment, sealed).ok()
     }
 
     /// Seals a section of another device again, to see whether it is what was sealed.
@@ -156,11 +170,15 @@ impl Keyring {
         let Some(secret) = self.secret(commitment.class, &header.epoch, header.step, band) else {
             return Resealed::NoSecret;
         };
-        let Header { space, device, seq, epoch, step, .. } = *header;
-        let address = Address { space, device, seq, index, epoch, step, band };
+        let address = address(header, index, band);
         match larder_log::reseal_section(&address, &secret, commitment, opened) {
             Some(sealed) => Resealed::Same(sealed),
             None => Resealed::Other,
         }
     }
+}
+
+const fn address(header: &Header, index: u32, band: Band) -> Address {
+    let Header { space, device, seq, epoch, step, .. } = *header;
+    Address { space, device, seq, index, epoch, step, band }
 }

@@ -537,10 +537,8 @@ impl WriterState {
                 Payload::Sealed(sealed) if commitment.is_of(sealed) => payload.clone(),
                 Payload::Sealed(_) => return Err(refused()),
                 Payload::Opened(bytes) => {
-                    let opened = larder_log::unpack(bytes).map_err(|_| refused())?;
-                    if !opened.matches(commitment) {
-                        return Err(refused());
-                    }
+                    let opened = larder_log::open_carried(commitment, bytes);
+                    let opened = opened.map_err(|_| refused())?;
                     match self.keyring.reseal(&header, place.index, commitment, &opened) {
                         Resealed::Same(sealed) => Payload::Sealed(sealed),
                         Resealed::NoSecret => payload.clone(),

@@ -13,7 +13,6 @@ use larder_store::space::{control, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, TransportId, canonical};
 
-use crate::keyring::Opening;
 use crate::space::{Published, Space};
 use crate::{Error, Result};
 
@@ -166,9 +165,16 @@ impl Peer<'_> {
 
     /// Opens the sections that it has no secret for.
     pub(crate) fn open_for(&self, batch: &mut Batch) -> Result<()> {
-        for entry in &mut batch.entries {
-            let Ok(header) = Header::decode(&entry.header) else { continue };
-            if self.has(&header.epoch) {
+        let mut known = None;
+        for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
+            let header = Header::decode(&entry.header)
+                .map_err(|e| Error::Corrupt(format!("entry {seq} of {}: {e}", batch.device)))?;
+            let has = match known {
+                Some((epoch, has)) if epoch == header.epoch => has,
+                _ => self.has(&header.epoch),
+            };
+            known = Some((header.epoch, has));
+            if has {
                 continue;
             }
             for (index, (commitment, payload)) in
@@ -178,12 +184,9 @@ impl Peer<'_> {
                 if commitment.class != Class::Data as u8 {
                     continue;
                 }
-                let opening = self.published.keyring.open(&header, index, commitment, sealed);
-                if let Opening::Opened(opened) = opening {
-                    let packed = larder_log::pack(&opened).map_err(|e| {
-                        Error::Internal(format!("a section cannot be carried: {e}"))
-                    })?;
-                    *payload = Payload::Opened(packed);
+                let keyring = &self.published.keyring;
+                if let Some(carried) = keyring.carry(&header, index, commitment, sealed) {
+                    *payload = Payload::Opened(carried);
                 }
             }
         }
@@ -191,17 +194,13 @@ impl Peer<'_> {
     }
 }
 
-/// About what a batch takes in a frame.
+/// About what a batch takes in a frame, if its sections go sealed: so much they may take in memory.
 fn bytes_of(batch: &Batch) -> usize {
-    let bytes = |payload: &Payload| match payload {
-        Payload::Missing => 0,
-        Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
-    };
     let entry = |entry: &BatchEntry| {
-        let payloads: usize = entry.payloads.iter().map(bytes).sum();
-        entry.header.len() + payloads + entry.payloads.len() * COMMITMENT_BYTES
+        let sealed = usize::try_from(entry.sealed_bytes()).unwrap_or(usize::MAX);
+        sealed.saturating_add(entry.header.len() + entry.payloads.len() * COMMITMENT_BYTES)
     };
-    batch.entries.iter().map(entry).sum()
+    batch.entries.iter().map(entry).fold(0, usize::saturating_add)
 }
 
 /// A section's commitment, with what encodes it and its bytes.

@@ -1,11 +1,15 @@
-use larder_types::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, FRAME_BYTES_MAX, SECTIONS_MAX};
-use larder_types::{DeviceId, EntryHash, SpaceId, canonical};
+use larder_types::limits::{
+    BATCH_ENTRIES_MAX, BATCH_OPENED_BYTES_MAX, ENTRY_BYTES_MAX, SECTION_RATIO_MAX, SECTIONS_MAX,
+};
+use larder_types::{DeviceId, EntryHash, SpaceId};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{BatchError, SectionError};
 use crate::header::{Header, entry_hash};
 use crate::merkle::{Frontier, Node};
-use crate::section::{SEALED_BYTES_MAX, SectionCommitment, sections_root, unpack};
+use crate::section::{SEALED_BYTES_MAX, SectionCommitment, open_carried, sections_root};
+
+mod travel;
 
 /// A section's bytes as they travel beside its commitment.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -21,36 +25,27 @@ pub enum Payload {
     Opened(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
-/// One entry as it travels.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(array)]
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchEntry {
     /// The exact bytes of the header.
-    #[cbor(n(0), with = "minicbor::bytes")]
     pub header: Vec<u8>,
     /// One for each section.
-    #[n(1)]
     pub commitments: Vec<SectionCommitment>,
     /// One for each section.
-    #[n(2)]
     pub payloads: Vec<Payload>,
 }
 
-/// One transaction of one device's log as it travels: entries under one checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(array)]
+/// Entries of one device's log that follow each other, under one checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The author.
-    #[n(0)]
     pub device: DeviceId,
     /// The first entry's seq.
-    #[n(1)]
     pub first_seq: u64,
     /// The entries, in order.
-    #[n(2)]
     pub entries: Vec<BatchEntry>,
     /// The author's signature of the checkpoint at the last of them.
-    #[cbor(n(3), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }
 
@@ -77,31 +72,35 @@ pub struct VerifiedBatch {
 }
 
 impl Batch {
-    /// The canonical encoding.
-    pub fn encode(&self) -> Vec<u8> {
-        canonical::encode(self)
-    }
-
-    /// Reads a batch of at most [`FRAME_BYTES_MAX`] bytes. Does not verify.
-    ///
-    /// # Errors
-    /// [`BatchError::Decode`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
-        Ok(canonical::decode(bytes, FRAME_BYTES_MAX)?)
-    }
-
     /// How many entries the log has after the batch.
     pub fn size(&self) -> u64 {
         self.first_seq.saturating_sub(1).saturating_add(self.entries.len() as u64)
     }
 
-    /// Checks everything that can be checked without a secret, cheapest first: headers, order,
-    /// tree, the checkpoint's signature, then every section's bytes. `before` is the frontier of
-    /// the author's log as it is here. Whether the author is enrolled is the roster's to say.
+    /// Checks everything that can be checked without a secret, cheapest first: what
+    /// [`Batch::verify_log`] does, then every section's bytes ([`BatchEntry::verify_payloads`]).
     ///
     /// # Errors
     /// [`BatchError`]; nothing of the batch may then be stored.
     pub fn verify(&self, space: &SpaceId, before: &Frontier) -> Result<VerifiedBatch, BatchError> {
+        let verified = self.verify_log(space, before)?;
+        for (entry, seq) in self.entries.iter().zip(self.first_seq..) {
+            entry.verify_payloads(seq)?;
+        }
+        Ok(verified)
+    }
+
+    /// Checks all but the sections' bytes: headers, order, tree, how much the sections may come to,
+    /// and the checkpoint's signature. `before` is the frontier of the author's log as it is here.
+    /// Whether the author is enrolled is the roster's to say.
+    ///
+    /// # Errors
+    /// [`BatchError`]; nothing of the batch may then be stored.
+    pub fn verify_log(
+        &self,
+        space: &SpaceId,
+        before: &Frontier,
+    ) -> Result<VerifiedBatch, BatchError> {
         if self.entries.is_empty() || self.entries.len() > BATCH_ENTRIES_MAX {
             return Err(BatchError::Count(self.entries.len()));
         }
@@ -111,6 +110,10 @@ impl Batch {
         let mut after = before.clone();
         let mut nodes = Vec::with_capacity(2 * self.entries.len());
         let mut entries = Vec::with_capacity(self.entries.len());
+        let sealed = self.entries.iter().map(BatchEntry::sealed_bytes).fold(0, u64::saturating_add);
+        if sealed.saturating_mul(SECTION_RATIO_MAX as u64) > BATCH_OPENED_BYTES_MAX as u64 {
+            return Err(BatchError::TooLarge { len: sealed });
+        }
         for (entry, seq) in self.entries.iter().zip(self.first_seq..) {
             let verified = self.verify_entry(space, entry, seq)?;
             after.append(verified.hash.into(), &mut |node| nodes.push(node));
@@ -123,9 +126,6 @@ impl Batch {
             root: after.root(),
         };
         checkpoint.verify(&self.signature).map_err(|_| BatchError::Signature)?;
-        for (entry, seq) in self.entries.iter().zip(self.first_seq..) {
-            entry.verify_payloads(seq)?;
-        }
         Ok(VerifiedBatch { entries, after, nodes, checkpoint })
     }
 
@@ -166,7 +166,19 @@ impl Batch {
 }
 
 impl BatchEntry {
-    fn verify_payloads(&self, seq: u64) -> Result<(), BatchError> {
+    /// What the sections that are here take sealed, in whatever form they come.
+    pub fn sealed_bytes(&self) -> u64 {
+        let sections = self.commitments.iter().zip(&self.payloads);
+        let held = sections.filter(|(_, payload)| **payload != Payload::Missing);
+        held.map(|(commitment, _)| commitment.len).fold(0, u64::saturating_add)
+    }
+
+    /// Checks that the sections' bytes, as far as they are here, are those committed to. `seq` is
+    /// for the error.
+    ///
+    /// # Errors
+    /// [`BatchError::Section`].
+    pub fn verify_payloads(&self, seq: u64) -> Result<(), BatchError> {
         for (index, (commitment, payload)) in
             self.commitments.iter().zip(&self.payloads).enumerate()
         {
@@ -176,10 +188,7 @@ impl BatchEntry {
                 Payload::Sealed(sealed) if commitment.is_of(sealed) => {}
                 Payload::Sealed(_) => return Err(refuse(SectionError::NotCommitted)),
                 Payload::Opened(bytes) => {
-                    let opened = unpack(bytes).map_err(refuse)?;
-                    if !opened.matches(commitment) {
-                        return Err(refuse(SectionError::Mismatch));
-                    }
+                    open_carried(commitment, bytes).map_err(refuse)?;
                 }
             }
         }

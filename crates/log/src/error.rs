@@ -95,9 +95,15 @@ pub enum BatchError {
     /// Not a canonical batch.
     #[error("the batch is not readable: {0}")]
     Decode(#[from] DecodeError),
-    /// No entries, or too many.
-    #[error("the batch has {0} entries")]
+    /// No entries, or too many, or too many sections in one of them.
+    #[error("the batch has {0} entries or sections")]
     Count(usize),
+    /// More sealed bytes than a batch may hold, and so perhaps too many to open.
+    #[error("the batch holds {len} sealed bytes")]
+    TooLarge {
+        /// How many.
+        len: u64,
+    },
     /// It does not continue the log where it ends here.
     #[error("the batch starts at entry {first}, the log here ends at {have}")]
     NotNext {

@@ -39,6 +39,6 @@ pub use receipt::{ObjectProof, Receipt};
 #[doc(hidden)]
 pub use section::open_padded;
 pub use section::{
-    Address, Band, Class, SEALED_BYTES_MAX, SectionCommitment, open_section, pack, reseal_section,
-    seal_section, sections_root, unpack,
+    Address, Band, Class, SEALED_BYTES_MAX, SectionCommitment, carry_section, open_carried,
+    open_section, pack, reseal_section, seal_section, sections_root, unpack,
 };

@@ -4,11 +4,12 @@ use std::io::Read;
 use larder_crypto::hash::sha256;
 use larder_crypto::kdf::hkdf_sha256;
 use larder_crypto::{Secret, aead};
-use larder_types::limits::SECTION_BYTES_MAX;
 pub use larder_types::limits::SECTION_SEALED_BYTES_MAX as SEALED_BYTES_MAX;
+use larder_types::limits::{SECTION_BYTES_MAX, SECTION_RATIO_MAX};
 use larder_types::{DeviceId, Entropy, EpochId, Hash, SpaceId, canonical};
 use zeroize::Zeroizing;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe;
 
 use crate::epoch::ControlSecret;
 use crate::error::SectionError;
@@ -129,6 +130,12 @@ impl SectionCommitment {
     pub fn is_of(&self, sealed: &[u8]) -> bool {
         u64::try_from(sealed.len()) == Ok(self.len) && sealed_digest(sealed) == self.sealed
     }
+
+    /// How many bytes the section may have opened.
+    fn opened_bytes_max(&self) -> usize {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        len.saturating_mul(SECTION_RATIO_MAX).min(SECTION_BYTES_MAX)
+    }
 }
 
 /// The root of the tree over an entry's section commitments.
@@ -230,15 +237,59 @@ pub fn open_section(
     commitment: &SectionCommitment,
     sealed: &[u8],
 ) -> Result<Opened, SectionError> {
+    let padded = decrypt(address, secret, commitment, sealed)?;
+    commitment.decode(&unpad_and_decompress(&padded)?.1)
+}
+
+/// [`open_section`], and the section as [`pack`] would give it: the frame that its author sealed.
+///
+/// # Errors
+/// As [`open_section`].
+pub fn carry_section(
+    address: &Address,
+    secret: &Secret<32>,
+    commitment: &SectionCommitment,
+    sealed: &[u8],
+) -> Result<Vec<u8>, SectionError> {
+    let padded = decrypt(address, secret, commitment, sealed)?;
+    let (frame, plain) = unpad_and_decompress(&padded)?;
+    commitment.decode(&plain)?;
+    Ok(frame.to_vec())
+}
+
+/// Opens what another device carried, as [`pack`] gave it, and checks it as [`open_section`] does.
+///
+/// # Errors
+/// [`SectionError`]; it is not what the section's author committed to then.
+pub fn open_carried(commitment: &SectionCommitment, packed: &[u8]) -> Result<Opened, SectionError> {
+    let plain = decompress(packed, commitment.opened_bytes_max()).map_err(|e| zstd_failed(&e))?;
+    commitment.decode(&plain)
+}
+
+fn decrypt(
+    address: &Address,
+    secret: &Secret<32>,
+    commitment: &SectionCommitment,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     if !commitment.is_of(sealed) {
         return Err(SectionError::NotCommitted);
     }
     let key = address.key(secret, &commitment.key_salt);
     let data = address.associated_data(&commitment.meta);
-    let padded = aead::open_section(&key, &data, sealed, SEALED_BYTES_MAX)
-        .map_err(|_| SectionError::DoesNotOpen)?;
-    let opened = Opened::decode(&unpad_and_decompress(&padded)?)?;
-    if opened.matches(commitment) { Ok(opened) } else { Err(SectionError::Mismatch) }
+    aead::open_section(&key, &data, sealed, SEALED_BYTES_MAX).map_err(|_| SectionError::DoesNotOpen)
+}
+
+impl SectionCommitment {
+    /// Reads an opened section that has to be this one.
+    fn decode(&self, plain: &[u8]) -> Result<Opened, SectionError> {
+        let opened = Opened::decode(plain)?;
+        if opened.matches(self) { Ok(opened) } else { Err(SectionError::Mismatch) }
+    }
+}
+
+fn zstd_failed(error: &std::io::Error) -> SectionError {
+    SectionError::Malformed(format!("zstd: {error}"))
 }
 
 /// Seals an opened section as its author did, if `opened` is what the author sealed: sealing takes
@@ -257,7 +308,7 @@ pub fn reseal_section(
     (opened.matches(commitment) && commitment.is_of(&sealed)).then_some(sealed)
 }
 
-fn sealed_digest(sealed: &[u8]) -> Hash {
+pub(crate) fn sealed_digest(sealed: &[u8]) -> Hash {
     sha256(&[labels::SEALED, sealed])
 }
 
@@ -268,7 +319,7 @@ fn sealed_digest(sealed: &[u8]) -> Hash {
 /// [`SectionError::Malformed`] if compression fails.
 pub fn pack(opened: &Opened) -> Result<Vec<u8>, SectionError> {
     let plain = Zeroizing::new(opened.encode());
-    compress(&plain).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+    compress(&plain).map_err(|e| zstd_failed(&e))
 }
 
 /// Undoes [`pack`], within the bounds of a section.
@@ -276,18 +327,16 @@ pub fn pack(opened: &Opened) -> Result<Vec<u8>, SectionError> {
 /// # Errors
 /// [`SectionError::Malformed`] for anything else than one frame around one canonical section.
 pub fn unpack(packed: &[u8]) -> Result<Opened, SectionError> {
-    let plain = decompress(packed, SECTION_BYTES_MAX)
-        .map_err(|e| SectionError::Malformed(format!("zstd: {e}")))?;
+    let plain = decompress(packed, SECTION_BYTES_MAX).map_err(|e| zstd_failed(&e))?;
     Opened::decode(&plain)
 }
 
-/// Compressed length (u32, big-endian) ‖ one zstd frame ‖ zeros up to the Padmé length.
+/// Compressed length (u32, big-endian) ‖ one zstd frame ‖ zeros up to [`padded_len`].
 fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
-    let malformed = |e: std::io::Error| SectionError::Malformed(format!("zstd: {e}"));
-    let frame = Zeroizing::new(compress(plain).map_err(malformed)?);
+    let frame = Zeroizing::new(compress(plain).map_err(|e| zstd_failed(&e))?);
     let len = u32::try_from(frame.len())
         .map_err(|_| SectionError::TooLarge { len: frame.len(), max: SECTION_BYTES_MAX })?;
-    let padded_len = padme(LENGTH_BYTES + frame.len());
+    let padded_len = padded_len(frame.len(), plain.len());
     let mut padded = Zeroizing::new(Vec::with_capacity(padded_len));
     padded.extend_from_slice(&len.to_be_bytes());
     padded.extend_from_slice(&frame);
@@ -295,10 +344,18 @@ fn compress_and_pad(plain: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
     Ok(padded)
 }
 
+/// The Padmé length of what is there, or of as much as the plain bytes need to be within the bound
+/// on how far they were compressed: then what a batch holds opened is bounded by its own length.
+fn padded_len(frame_len: usize, plain_len: usize) -> usize {
+    padme((LENGTH_BYTES + frame_len).max(plain_len / SECTION_RATIO_MAX))
+}
+
 thread_local! {
     /// Making a context costs more than compressing a small section in it. It is kept for small
     /// ones only, since it stays as large as the largest has made it.
     static SMALL: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    /// The same for the way back, where it stays as it is.
+    static DECODER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 const SMALL_BYTES: usize = 32 << 10;
@@ -326,25 +383,33 @@ pub(crate) fn compress(plain: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub fn open_padded(padded: &[u8]) -> Result<Opened, SectionError> {
-    Opened::decode(&unpad_and_decompress(padded)?)
+    Opened::decode(&unpad_and_decompress(padded)?.1)
 }
 
-fn unpad_and_decompress(padded: &[u8]) -> Result<Zeroizing<Vec<u8>>, SectionError> {
+/// The frame, and what is in it.
+fn unpad_and_decompress(padded: &[u8]) -> Result<(&[u8], Zeroizing<Vec<u8>>), SectionError> {
     let malformed = |reason: &str| SectionError::Malformed(reason.to_owned());
     let (len, rest) =
         padded.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| malformed("no length"))?;
     let len = usize::try_from(u32::from_be_bytes(*len)).map_err(|_| malformed("length"))?;
     let (frame, padding) =
         rest.split_at_checked(len).ok_or_else(|| malformed("longer than itself"))?;
-    if padded.len() != padme(LENGTH_BYTES + len) || padding.iter().any(|byte| *byte != 0) {
+    let bytes_max = padded.len().saturating_add(1).saturating_mul(SECTION_RATIO_MAX);
+    let plain = decompress(frame, bytes_max.min(SECTION_BYTES_MAX)).map_err(|e| zstd_failed(&e))?;
+    if padded.len() != padded_len(len, plain.len()) || padding.iter().any(|byte| *byte != 0) {
         return Err(malformed("padding"));
     }
-    decompress(frame, SECTION_BYTES_MAX).map_err(|e| SectionError::Malformed(format!("zstd: {e}")))
+    Ok((frame, plain))
 }
 
 /// One frame, whole, of at most `bytes_max` bytes. Whatever size the frame claims, only what it
 /// really holds is allocated.
 pub(crate) fn decompress(frame: &[u8], bytes_max: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    if let Ok(Some(claimed)) = zstd_safe::get_frame_content_size(frame)
+        && let Some(len) = usize::try_from(claimed).ok().filter(|len| *len <= SMALL_BYTES)
+    {
+        return decompress_small(frame, len, bytes_max);
+    }
     let mut decoder = zstd::stream::read::Decoder::with_buffer(frame)?.single_frame();
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     let mut plain = Zeroizing::new(Vec::new());
@@ -362,6 +427,30 @@ pub(crate) fn decompress(frame: &[u8], bytes_max: usize) -> std::io::Result<Zero
     } else {
         Err(std::io::Error::other("bytes after the frame"))
     }
+}
+
+/// A frame that claims to hold `len` bytes.
+fn decompress_small(
+    frame: &[u8],
+    len: usize,
+    bytes_max: usize,
+) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    if len > bytes_max {
+        return Err(std::io::Error::other("more bytes than there may be"));
+    }
+    if zstd_safe::find_frame_compressed_size(frame) != Ok(frame.len()) {
+        return Err(std::io::Error::other("not one whole frame"));
+    }
+    DECODER.with_borrow_mut(|kept| {
+        let mut context = match kept.take() {
+            Some(context) => context,
+            None => Decompressor::new()?,
+        };
+        let mut plain = Zeroizing::new(Vec::with_capacity(len));
+        let held = context.decompress_to_buffer(frame, &mut *plain)?;
+        *kept = Some(context);
+        if held == len { Ok(plain) } else { Err(std::io::Error::other("of another length")) }
+    })
 }
 
 /// The Padmé length: at most 12 % above `len`, and it tells O(log log len) bits about it

@@ -10,7 +10,8 @@ use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
 use larder_log::{
     Address, Band, Batch, BatchError, Class, Dep, DisclosedField, DisclosureError, Field, Header,
-    ObjectProof, Opened, Payload, SectionError, VoidReason, kind, open_section, pack,
+    ObjectProof, Opened, Payload, SectionCommitment, SectionError, VoidReason, kind, open_section,
+    pack,
 };
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId};
 use proptest::prelude::*;
@@ -113,6 +114,56 @@ fn a_receiver_may_get_sections_opened_or_not_at_all() {
     );
     batch.entries[1].payloads[0] = Payload::Opened(pack(&first_note(&space)).unwrap());
     assert!(batch.verify(&space.id, &Frontier::new()).is_ok());
+}
+
+#[test]
+fn a_batch_that_might_hold_too_much_opened_is_refused_before_anything_is() {
+    let mut space = Space::new(1);
+    let opened = space.opened(kind::DOCUMENT_CREATE, b"small".to_vec());
+    // Each within the limits of a section and of an entry: 32 MiB sealed, by its commitments, and
+    // next to nothing as it travels.
+    let claims =
+        SectionCommitment { len: 8 << 20, ..space.founder.entries[1].commitments[0].clone() };
+    let mut batch = space.founder.batch(space.id, 1);
+    let carried = Payload::Opened(pack(&opened).unwrap());
+    for _ in 0..4 {
+        let mut entry = batch.entries[1].clone();
+        entry.commitments = vec![claims.clone()];
+        entry.payloads = vec![carried.clone()];
+        batch.entries.push(entry);
+    }
+    let refused = batch.verify_log(&space.id, &Frontier::new());
+    assert!(matches!(refused, Err(BatchError::TooLarge { len }) if len > 32 << 20), "{refused:?}");
+    // What was pruned counts for nothing.
+    for entry in &mut batch.entries[3..] {
+        entry.payloads = vec![Payload::Missing];
+    }
+    let refused = batch.verify_log(&space.id, &Frontier::new());
+    assert!(matches!(refused, Err(BatchError::Entry { seq: 4, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_batch_travels_in_one_form_alone() {
+    let space = Space::new(1);
+    let mut batch = space.founder.batch(space.id, 1);
+    batch.entries[2].payloads[0] = Payload::Missing;
+    let bytes = batch.encode();
+    assert_eq!(Batch::decode(&bytes, &space.id).unwrap(), batch);
+    // To who thinks of another space it is another batch, which nobody signed.
+    let other = SpaceId::new([7; 32]);
+    let read = Batch::decode(&bytes, &other).unwrap();
+    assert!(read.verify(&other, &Frontier::new()).is_err());
+    assert!(Batch::decode(&bytes[..bytes.len() - 1], &space.id).is_err());
+    assert!(Batch::decode(&[&bytes[..], &[0]].concat(), &space.id).is_err());
+    // What follows from the rest is not there: headers, and of what is sealed digests and lengths.
+    let sections: u64 = batch.entries.iter().map(|entry| entry.commitments.len() as u64).sum();
+    let sealed: u64 = batch.entries.iter().map(larder_log::BatchEntry::sealed_bytes).sum();
+    let bound = sealed + 115 + 2 * 36 + 3 * 6 + sections * 62 + 40;
+    assert!(
+        bytes.len() as u64 <= bound,
+        "{} of {bound}: {sections} sections of {sealed}",
+        bytes.len()
+    );
 }
 
 fn first_note(space: &Space) -> Opened {
@@ -405,7 +456,7 @@ proptest! {
     #[test]
     fn decoders_never_panic(bytes: Vec<u8>, text: String) {
         let _ = Header::decode(&bytes);
-        let _ = Batch::decode(&bytes);
+        let _ = Batch::decode(&bytes, &SpaceId::new([7; 32]));
         let _ = Opened::decode(&bytes);
         for kind in [kind::GENESIS, kind::ENROLMENT, kind::EPOCH, 99] {
             let _ = Act::from_body(kind, &bytes);
@@ -421,10 +472,10 @@ proptest! {
         let space = Space::new(1);
         let batch = space.founder.batch(space.id, 1);
         let mut bytes = batch.encode();
-        prop_assert_eq!(Batch::decode(&bytes).unwrap(), batch);
+        prop_assert_eq!(Batch::decode(&bytes, &space.id).unwrap(), batch);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        if let Ok(changed) = Batch::decode(&bytes) {
+        if let Ok(changed) = Batch::decode(&bytes, &space.id) {
             prop_assert!(changed.verify(&space.id, &Frontier::new()).is_err());
         }
     }

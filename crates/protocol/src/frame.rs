@@ -2,7 +2,7 @@
 
 use larder_log::ack::Ack;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
-use larder_log::{Batch, Payload};
+use larder_log::{Batch, BatchError, Payload};
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
 use larder_types::limits::{
     BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX, WANTED_MAX,
@@ -212,17 +212,17 @@ impl Frame {
         fields
     }
 
-    /// Reads one frame, strictly and within all limits.
+    /// Reads one frame of a session about `space`, strictly and within all limits.
     ///
     /// # Errors
     /// [`FrameError`], with the code to close the session with.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+    pub fn decode(bytes: &[u8], space: &SpaceId) -> Result<Self, FrameError> {
         let Some((kind, fields)) = bytes.split_first() else {
             return Err(FrameError::new(CloseCode::Malformed, "an empty frame"));
         };
         match *kind {
             FRONTIERS => decode_frontiers(fields).map(Self::Frontiers),
-            BATCH => decode_batch(fields).map(|batch| Self::Batch(Box::new(batch))),
+            BATCH => decode_batch(fields, space).map(|batch| Self::Batch(Box::new(batch))),
             ACKS => decode_acks(fields).map(Self::Acks),
             WANT => decode_want(fields).map(Self::Want),
             SUPPLY => decode_supply(fields).map(|supply| Self::Supply(Box::new(supply))),
@@ -257,41 +257,11 @@ fn decode_frontiers(fields: &[u8]) -> Result<Frontiers, FrameError> {
     Ok(frontiers)
 }
 
-fn decode_batch(fields: &[u8]) -> Result<Batch, FrameError> {
-    let counts = batch_counts(fields).map_err(FrameError::malformed)?;
-    if !counts {
-        return Err(FrameError::new(CloseCode::LimitExceeded, "too many entries or sections"));
-    }
-    Batch::decode(fields).map_err(FrameError::malformed)
-}
-
-/// Whether a batch has as many entries, and each of them as many sections, as there may be, and
-/// a payload for each commitment. Looked at first because an empty item of three bytes becomes
-/// many times as large in memory; a commitment does not.
-fn batch_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
-    let within = |count: Option<u64>, max: usize| {
-        count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= max)
-    };
-    let mut decoder = minicbor::Decoder::new(fields);
-    decoder.array()?;
-    decoder.bytes()?;
-    decoder.u64()?;
-    let Some(entries) = within(decoder.array()?, BATCH_ENTRIES_MAX) else { return Ok(false) };
-    for _ in 0..entries {
-        decoder.array()?;
-        decoder.bytes()?;
-        let Some(commitments) = within(decoder.array()?, SECTIONS_MAX) else { return Ok(false) };
-        for _ in 0..commitments {
-            decoder.skip()?;
-        }
-        if within(decoder.array()?, commitments) != Some(commitments) {
-            return Ok(false);
-        }
-        for _ in 0..commitments {
-            decoder.skip()?;
-        }
-    }
-    Ok(true)
+fn decode_batch(fields: &[u8], space: &SpaceId) -> Result<Batch, FrameError> {
+    Batch::decode(fields, space).map_err(|error| match error {
+        BatchError::Count(_) => FrameError::new(CloseCode::LimitExceeded, error.to_string()),
+        error => FrameError::malformed(error),
+    })
 }
 
 fn decode_acks(fields: &[u8]) -> Result<Acks, FrameError> {
@@ -321,7 +291,7 @@ fn decode_supply(fields: &[u8]) -> Result<Supply, FrameError> {
     canonical::decode(fields, FRAME_BYTES_MAX).map_err(FrameError::malformed)
 }
 
-/// As [`batch_counts`].
+/// Looked at first because an empty payload of three bytes becomes many times as large in memory.
 fn supply_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
     let within = |count: Option<u64>, max: usize| {
         count.and_then(|count| usize::try_from(count).ok()).filter(|count| *count <= max)

@@ -356,7 +356,7 @@ impl Session {
         if bytes.len() > self.config.frame_bytes_max {
             return Err(FrameError::new(CloseCode::LimitExceeded, "a frame too long"));
         }
-        match Frame::decode(bytes)? {
+        match Frame::decode(bytes, &self.space)? {
             Frame::Close { code, message } => {
                 self.is_deaf = true;
                 self.opening = None;

@@ -44,6 +44,7 @@ limits! {
     DEPS_MAX: usize = 512, "deps", true, "Other logs that one header names.";
     SECTIONS_MAX: usize = 4096, "sections", true, "Sections of one entry.";
     SECTION_BYTES_MAX: usize = 10 << 20, "bytes", true, "One section opened: metadata and body.";
+    SECTION_RATIO_MAX: usize = 16, "times", true, "One section opened, over its sealed bytes; a writer pads what compresses further.";
     SECTION_CHUNK_BYTES: usize = 1 << 20, "bytes", true, "Plain bytes under one AEAD tag of a section.";
     ENTRY_BYTES_MAX: usize = 16 << 20, "bytes", true, "All sealed bytes of one entry.";
     ENTRY_OPENED_BYTES_MAX: usize = 64 << 20, "bytes", true, "All bodies of one entry's DATA sections, opened; those past it are void.";
@@ -64,6 +65,7 @@ limits! {
     FRAME_BYTES_MAX: usize = 20 << 20, "bytes", false, "One frame on the wire: the largest entry and what it needs beside it.";
     BATCH_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a batch ends at the next checkpoint.";
     BATCH_BYTES_FIRST: usize = 64 << 10, "bytes", false, "The same for a session's first batch; each further one may be twice as large.";
+    BATCH_OPENED_BYTES_MAX: usize = 320 << 20, "bytes", true, "All sections of one batch, opened: `section_ratio_max` times their sealed bytes.";
     BATCH_ENTRIES_MAX: usize = 4096, "entries", true, "Entries under one checkpoint, and so in one batch.";
     LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
     SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";
@@ -137,6 +139,7 @@ mod tests {
             assert!(SECTION_BYTES_MAX < ENTRY_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX < ENTRY_OPENED_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX + HEADER_BYTES_MAX < FRAME_BYTES_MAX);
+            assert!(SECTION_RATIO_MAX * FRAME_BYTES_MAX <= BATCH_OPENED_BYTES_MAX);
             assert!(KEEP_ALIVE_MS < IDLE_MS_MAX);
             assert!(BLOB_CHUNKS_MAX as u64 * BLOB_CHUNK_BYTES_MIN as u64 >= BLOB_BYTES_MAX);
             // A chunk in a manifest: its length, its digest and its key.

@@ -172,6 +172,66 @@ fn a_compression_bomb_stops_at_the_limit() {
 }
 
 #[test]
+fn a_section_is_void_that_holds_more_than_its_sealed_bytes_may() {
+    // Sealed as any other; without the padding that holds the ratio, 10 MiB came out of 1 KiB.
+    let bomb = opened(vec![0; SECTION_BYTES_MAX - 200]);
+    let (commitment, sealed) = seal(&bomb);
+    assert!(sealed.len() * SECTION_RATIO_MAX >= SECTION_BYTES_MAX - 200);
+    let secret = Secret::new([7; 32]);
+    assert_eq!(open_section(&address(), &secret, &commitment, &sealed), Ok(bomb.clone()));
+
+    let frame = compress(&bomb.encode()).unwrap();
+    let mut padded = u32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
+    padded.extend(&frame);
+    padded.resize(padme(padded.len()), 0);
+    let key = address().key(&secret, &commitment.key_salt);
+    let sealed = aead::seal_section(&key, &address().associated_data(&commitment.meta), &padded);
+    let forged = SectionCommitment {
+        sealed: sealed_digest(&sealed),
+        len: sealed.len() as u64,
+        ..commitment
+    };
+    assert!(sealed.len() < 4096);
+    let refused = |result| matches!(result, Err(SectionError::Malformed(_)));
+    assert!(refused(open_section(&address(), &secret, &forged, &sealed)));
+    assert!(refused(open_carried(&forged, &frame)), "nor does it come in carried");
+    // So far it is unpacked, and no further.
+    let most = forged.opened_bytes_max();
+    assert!(decompress(&frame, most).is_err() && most < 1 << 16);
+}
+
+#[test]
+fn what_is_carried_is_the_frame_that_was_sealed() {
+    for body in [b"body".to_vec(), vec![7; 100_000]] {
+        let opened = opened(body);
+        let (commitment, sealed) = seal(&opened);
+        let secret = Secret::new([7; 32]);
+        let carried = carry_section(&address(), &secret, &commitment, &sealed).unwrap();
+        assert_eq!(carried, pack(&opened).unwrap());
+        assert_eq!(open_carried(&commitment, &carried), Ok(opened));
+        let other = SectionCommitment { meta: Hash::new([9; 32]), ..commitment };
+        assert_eq!(open_carried(&other, &carried), Err(SectionError::Mismatch));
+        assert!(carry_section(&address(), &secret, &other, &sealed).is_err());
+    }
+}
+
+proptest! {
+    // Small frames and large ones are read by other means.
+    #[test]
+    fn frames_of_any_size_are_read_whole_or_refused(
+        len in prop_oneof![0..300_usize, SMALL_BYTES - 2..SMALL_BYTES + 3], cut in 1..20_usize,
+        more: u8,
+    ) {
+        let plain: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
+        let frame = compress(&plain).unwrap();
+        prop_assert_eq!(&*decompress(&frame, len).unwrap(), &plain);
+        prop_assert!(len == 0 || decompress(&frame, len - 1).is_err());
+        prop_assert!(decompress(&frame[..frame.len().saturating_sub(cut)], len).is_err());
+        prop_assert!(decompress(&[&frame[..], &[more]].concat(), len).is_err());
+    }
+}
+
+#[test]
 fn a_frame_is_one_and_whole() {
     let frame = zstd::bulk::compress(b"plain", ZSTD_LEVEL).unwrap();
     let read = |bytes: &[u8]| decompress(bytes, SECTION_BYTES_MAX);
@@ -205,6 +265,8 @@ fn padding_is_zeros_up_to_the_padme_length_and_nothing_else() {
     let mut longer = padded.to_vec();
     longer.push(0);
     assert!(unpad_and_decompress(&longer).is_err());
+    let plain = unpad_and_decompress(&padded).unwrap().1;
+    assert_eq!(*plain, [5; 100]);
     let body: Vec<u8> = (0..=255).collect();
     let padded = compress_and_pad(&body).unwrap();
     let mut dirty = padded.to_vec();

@@ -3,7 +3,7 @@ use larder_types::limits::{BATCHES_IN_FLIGHT_MAX, PUSH_COALESCE_MS};
 use larder_types::{CloseCode, Timestamp};
 use proptest::prelude::*;
 
-use crate::world::{Step, Store, World};
+use crate::world::{SPACE, Step, Store, World};
 
 const PAIR: &[(usize, usize)] = &[(0, 1)];
 const RING: &[(usize, usize)] = &[(0, 1), (1, 2), (2, 0)];
@@ -292,7 +292,7 @@ fn a_peer_that_says_nothing_is_given_up() {
     while let Some(frame) = end.session.poll_transmit() {
         last = Some(frame);
     }
-    let last = Frame::decode(&last.unwrap()).unwrap();
+    let last = Frame::decode(&last.unwrap(), &SPACE).unwrap();
     assert!(matches!(last, Frame::Close { code: CloseCode::TimedOut, .. }));
 }
 

@@ -4,7 +4,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_protocol::{Acks, Config, Event, Frame, Frontiers, LogHead, Session};
-use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX};
+use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX, SECTIONS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
 use proptest::prelude::*;
 
@@ -55,7 +55,7 @@ impl Victim {
         }
         while let Some(frame) = self.session.poll_transmit() {
             assert!(frame.len() <= FRAME_BYTES_MAX);
-            self.said.push(Frame::decode(&frame).unwrap());
+            self.said.push(Frame::decode(&frame, &SPACE).unwrap());
         }
         while let Some(event) = self.session.poll_event() {
             self.events.push(event);
@@ -220,17 +220,19 @@ fn bytes_that_are_no_frame_end_the_session() {
 fn a_batch_that_would_swell_in_memory_is_refused_before_it_is_read() {
     let [first, _] = batches();
     let encoded = batch(&first).encode();
-    // As many empty payloads as fit, where there is one commitment.
-    let mut swollen = first.clone();
-    swollen.entries[0].payloads = vec![larder_log::Payload::Missing; 100_000];
+    let mut wide = first.clone();
+    let entry = &mut wide.entries[0];
+    let missing = larder_log::Payload::Missing;
+    entry.commitments = vec![entry.commitments[0].clone(); SECTIONS_MAX + 1];
+    entry.payloads = vec![missing; SECTIONS_MAX + 1];
     let mut many = first.clone();
     many.entries = vec![many.entries[0].clone(); 5000];
-    for hostile in [swollen, many] {
+    for hostile in [wide, many] {
         let mut victim = Victim::opened();
         victim.hear(&batch(&hostile));
         assert_eq!(victim.closed(), Some(CloseCode::LimitExceeded));
     }
-    assert!(Frame::decode(&encoded).is_ok());
+    assert!(Frame::decode(&encoded, &SPACE).is_ok());
 }
 
 #[test]
@@ -291,7 +293,7 @@ proptest! {
 
     #[test]
     fn decoding_undoes_encoding(frame in frames()) {
-        if let Ok(decoded) = Frame::decode(&frame) {
+        if let Ok(decoded) = Frame::decode(&frame, &SPACE) {
             prop_assert_eq!(decoded.encode(), frame);
         }
     }

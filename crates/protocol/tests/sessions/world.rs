@@ -371,7 +371,7 @@ impl World {
             return false;
         }
         let Some(frame) = from.session.poll_transmit() else { return false };
-        if let Ok(Frame::Batch(batch)) = Frame::decode(&frame) {
+        if let Ok(Frame::Batch(batch)) = Frame::decode(&frame, &SPACE) {
             let held = to.held.get(&batch.device).copied().unwrap_or(0);
             assert!(batch.size() > held, "sent what was durable there before");
             assert!(to.sent.insert((batch.device, batch.first_seq)), "sent twice");
