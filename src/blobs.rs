@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use larder_engine::{BlobInfo, BlobPolicy, BlobReader, Collected, NewBlob};
-use larder_types::limits::BLOB_CHUNK_BYTES_MAX;
+use larder_types::limits::{BLOB_CHUNK_BYTES_MAX, BLOB_LACKED_MAX};
 use larder_types::{BlobId, Hash};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -202,6 +202,8 @@ impl Blob {
         let written = blocking(move || {
             let mut blob = reader.read_blob(&id)?;
             let (size, mut written) = (blob.size(), 0);
+            // The reader does not keep the space.
+            let _space = reader;
             loop {
                 let piece = blob.next_piece()?;
                 if piece.is_empty() {
@@ -291,9 +293,17 @@ pub(crate) struct Shared {
 /// Which stream asks for which chunk.
 #[derive(Default)]
 struct Claimed {
-    /// The streams that there are.
-    streams: BTreeSet<u64>,
-    chunks: HashMap<Hash, (u64, Instant)>,
+    /// The streams that there are, with what the peer of each is known to lack.
+    streams: BTreeMap<u64, BTreeSet<Hash>>,
+    chunks: HashMap<Hash, Claim>,
+}
+
+/// A stream that asks for a chunk.
+struct Claim {
+    owner: u64,
+    since: Instant,
+    /// Streams that would have asked for it meanwhile: they look again if nothing comes of it.
+    waiting: BTreeSet<u64>,
 }
 
 impl Shared {
@@ -320,8 +330,8 @@ impl Traffic {
         });
         let looked = *self.0.ticks.borrow();
         let claims = Claims { shared: Arc::clone(&self.0), number };
-        claims.lock().streams.insert(number);
-        Turn { claims, looked }
+        claims.lock().streams.insert(number, BTreeSet::new());
+        Turn { claims, looked, missed: 0 }
     }
 }
 
@@ -329,6 +339,8 @@ impl Traffic {
 pub(crate) struct Turn {
     claims: Claims,
     looked: u64,
+    /// Chunks that came to nothing here and that other streams wait for.
+    missed: usize,
 }
 
 impl Turn {
@@ -342,7 +354,8 @@ impl Turn {
     }
 
     /// It found nothing more to ask for.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn rest(&mut self) {
+        self.hand_over();
         let (number, looked) = (self.claims.number, self.looked);
         // A tick of 0 is one that nobody waits for.
         self.claims.shared.resting.send_if_modified(|all| {
@@ -350,10 +363,56 @@ impl Turn {
         });
     }
 
-    pub(crate) fn release(&self, digest: &Hash) {
+    /// Whether it would ask for a chunk that another stream asks for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let number = self.claims.number;
+        self.claims.lock().chunks.values().any(|claim| claim.waiting.contains(&number))
+    }
+
+    /// A chunk has come.
+    pub(crate) fn release(&mut self, digest: &Hash) {
+        self.give_up(digest);
+    }
+
+    /// The peer does not hold a chunk: others may ask theirs for it.
+    pub(crate) fn lacks(&mut self, digest: &Hash) {
+        let number = self.claims.number;
+        let mut claims = self.claims.lock();
+        let lacked = claims.streams.entry(number).or_default();
+        // Beyond the limit it is asked for again, and no other stream is told.
+        let is_new = lacked.len() < BLOB_LACKED_MAX && lacked.insert(*digest);
+        drop(claims);
+        let is_missed = self.give_up(digest);
+        self.missed += usize::from(is_missed && is_new);
+        if self.missed >= MISSED_MAX {
+            self.hand_over();
+        }
+    }
+
+    /// The peer holds chunks by now that it lacked.
+    pub(crate) fn holds(&mut self, digests: &[Hash]) {
+        let mut claims = self.claims.lock();
+        if let Some(lacked) = claims.streams.get_mut(&self.claims.number) {
+            lacked.retain(|digest| !digests.contains(digest));
+        }
+    }
+
+    /// Gives up a claim. Whether others wait for it.
+    fn give_up(&self, digest: &Hash) -> bool {
         let chunks = &mut self.claims.lock().chunks;
-        if chunks.get(digest).is_some_and(|(owner, _)| *owner == self.claims.number) {
-            chunks.remove(digest);
+        let is_own = |claim: &Claim| claim.owner == self.claims.number;
+        match chunks.get(digest) {
+            Some(claim) if is_own(claim) => {
+                chunks.remove(digest).is_some_and(|claim| !claim.waiting.is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    /// Has the other streams look anew, if they wait for what came to nothing here.
+    fn hand_over(&mut self) {
+        if std::mem::take(&mut self.missed) > 0 {
+            self.claims.wake_others();
         }
     }
 }
@@ -364,15 +423,18 @@ impl Drop for Turn {
         let mut claims = self.claims.lock();
         claims.streams.remove(&number);
         let before = claims.chunks.len();
-        claims.chunks.retain(|_, (owner, _)| *owner != number);
-        let is_missed = claims.chunks.len() < before;
+        claims.chunks.retain(|_, claim| claim.owner != number);
+        for claim in claims.chunks.values_mut() {
+            claim.waiting.remove(&number);
+        }
+        let is_missed = claims.chunks.len() < before || self.missed > 0;
         drop(claims);
+        if is_missed {
+            self.claims.wake_others();
+        }
         self.claims.shared.resting.send_modify(|all| {
             all.remove(&number);
         });
-        if is_missed {
-            self.claims.shared.tick();
-        }
     }
 }
 
@@ -390,15 +452,30 @@ impl Claims {
         let now = Instant::now();
         let mut claims = self.lock();
         // Reading goes on for a moment after its stream is gone.
-        let is_gone = !claims.streams.contains(&self.number);
-        match claims.chunks.get(digest) {
-            _ if is_gone => false,
-            Some((owner, since)) if *owner != self.number && now - *since < CLAIM_MAX => false,
-            _ => {
-                claims.chunks.insert(*digest, (self.number, now));
-                true
-            }
+        let Some(lacked) = claims.streams.get(&self.number) else { return false };
+        if lacked.contains(digest) {
+            return false;
         }
+        if let Some(claim) = claims.chunks.get_mut(digest)
+            && claim.owner != self.number
+            && now - claim.since < CLAIM_MAX
+        {
+            claim.waiting.insert(self.number);
+            return false;
+        }
+        let claim = Claim { owner: self.number, since: now, waiting: BTreeSet::new() };
+        claims.chunks.insert(*digest, claim);
+        true
+    }
+
+    /// What the other streams found before this does not count any more: they look anew.
+    fn wake_others(&self) {
+        self.shared.resting.send_modify(|all| {
+            for (_, looked) in all.iter_mut().filter(|(number, _)| **number != self.number) {
+                *looked = 0;
+            }
+        });
+        self.shared.tick();
     }
 
     fn lock(&self) -> MutexGuard<'_, Claimed> {
@@ -408,3 +485,64 @@ impl Claims {
 
 /// A chunk of 1 MiB at 70 kbit/s.
 const CLAIM_MAX: Duration = Duration::from_mins(2);
+
+/// Chunks that came to nothing, after which others look anew without waiting for more.
+const MISSED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(n: u8) -> Hash {
+        Hash::new([n; 32])
+    }
+
+    /// A phone asked the laptop for a photo's chunks, and the tablet, which it was connected to as
+    /// well, was passed over meanwhile. The laptop did not have them. The tablet did, and was not
+    /// asked before something else changed.
+    #[test]
+    fn what_one_peer_lacks_is_asked_of_another_that_was_passed_over() {
+        let traffic = Traffic::default();
+        let (mut laptop, mut tablet) = (traffic.turn(1), traffic.turn(2));
+        let tick = traffic.tick();
+        laptop.look();
+        tablet.look();
+        assert!(laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        assert!(tablet.is_waiting() && !laptop.is_waiting());
+        tablet.rest();
+        let mut ticks = traffic.subscribe();
+        ticks.mark_unchanged();
+        laptop.lacks(&digest(1));
+        laptop.rest();
+        assert!(ticks.has_changed().unwrap(), "the others are told");
+        let resting = traffic.resting.borrow().clone();
+        assert!(resting[&1] >= tick && resting[&2] < tick, "it is not over: {resting:?}");
+
+        // Nor is it asked of the one that lacks it again, in turns with the other, for ever.
+        ticks.mark_unchanged();
+        laptop.look();
+        tablet.look();
+        assert!(!laptop.claims().take(&digest(1)) && tablet.claims().take(&digest(1)));
+        laptop.rest();
+        tablet.lacks(&digest(1));
+        tablet.rest();
+        assert!(!ticks.has_changed().unwrap());
+        assert!(!laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        // Until the peer says that it has come by it.
+        tablet.holds(&[digest(1)]);
+        assert!(tablet.claims().take(&digest(1)));
+    }
+
+    #[test]
+    fn a_stream_that_ends_hands_over_what_it_asked_for() {
+        let traffic = Traffic::default();
+        let (laptop, mut tablet) = (traffic.turn(1), traffic.turn(2));
+        let tick = traffic.tick();
+        tablet.look();
+        assert!(laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        tablet.rest();
+        drop(laptop);
+        assert!(traffic.resting.borrow().values().all(|seen| *seen < tick));
+        assert!(!tablet.is_waiting() && tablet.claims().take(&digest(1)));
+    }
+}

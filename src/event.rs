@@ -126,7 +126,8 @@ pub enum NetworkPolicy {
     #[default]
     Free,
     /// Only what is asked for: [`Profile::sync`](crate::Profile::sync) and the like, invitations
-    /// and joining. [`Profile::follow`](crate::Profile::follow) holds no connections and
+    /// and joining, blobs that were asked for one by one.
+    /// [`Profile::follow`](crate::Profile::follow) holds no connections and
     /// [`Profile::discover`](crate::Profile::discover) asks nobody until the network is free again.
     Metered,
 }
@@ -172,6 +173,31 @@ pub struct SpaceReport {
     pub left_in: u64,
     /// Entries that this device held and had not yet sent.
     pub left_out: u64,
+    /// What went over the stream for blobs beside it.
+    pub blobs: BlobTraffic,
+}
+
+/// What one stream for blobs moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlobTraffic {
+    /// Chunks received and durable here.
+    pub chunks_in: u64,
+    /// Chunks sent.
+    pub chunks_out: u64,
+    /// Bytes received on the stream.
+    pub bytes_in: u64,
+    /// Bytes sent on it.
+    pub bytes_out: u64,
+}
+
+impl BlobTraffic {
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.chunks_in += later.chunks_in;
+        self.chunks_out += later.chunks_out;
+        self.bytes_in += later.bytes_in;
+        self.bytes_out += later.bytes_out;
+    }
 }
 
 impl SpaceReport {
@@ -181,6 +207,7 @@ impl SpaceReport {
         self.entries_out += later.entries_out;
         self.bytes_in += later.bytes_in;
         self.bytes_out += later.bytes_out;
+        self.blobs.add(&later.blobs);
         (self.caught_up, self.left_in, self.left_out) =
             (later.caught_up, later.left_in, later.left_out);
     }

@@ -87,7 +87,7 @@ mod writer;
 pub use blobs::Blob;
 pub use changes::{Changed, Changes};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, NetworkPolicy, PeerReport, SpaceReport};
+pub use event::{BlobTraffic, Event, NetworkPolicy, PeerReport, SpaceReport};
 pub use invitation::{Invitation, Joined};
 pub use options::Options;
 pub use profile::Profile;

@@ -177,6 +177,8 @@ struct Worker {
     /// Those who wait for the indexes, in the order in which they came.
     searching: VecDeque<(IndexMark, Answer<()>)>,
     indexing: Indexing,
+    /// When blobs that nobody names were looked after last.
+    tended: Instant,
     /// When showing is tried again, after it failed or had to set something aside.
     showing: Again,
     /// When indexing is.
@@ -208,6 +210,7 @@ impl Again {
     }
 }
 
+const TEND_EVERY: Duration = Duration::from_hours(6);
 const RETRIES: u32 = 8;
 /// The last time is 43 minutes later.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -237,6 +240,7 @@ impl Worker {
             renewing: Vec::new(),
             searching: VecDeque::new(),
             indexing: Indexing::Later,
+            tended: Instant::now(),
             showing: Again::default(),
             reindexing: Again::default(),
         }
@@ -263,6 +267,7 @@ impl Worker {
                 return;
             }
             self.remind();
+            self.tend();
             self.renew();
             self.index();
         }
@@ -314,6 +319,15 @@ impl Worker {
             self.indexing = Indexing::Now;
         } else if self.writer.unindexed() > 0 && matches!(self.indexing, Indexing::Later) {
             self.indexing = Indexing::Now;
+        }
+    }
+
+    /// Now and then, among other work: whoever serves does not open its spaces for months.
+    fn tend(&mut self) {
+        if self.tended.elapsed() >= TEND_EVERY {
+            self.tended = Instant::now();
+            // What cannot be done now is done the next time.
+            let _ = self.writer.tend_blobs();
         }
     }
 

@@ -10,7 +10,7 @@ use larder_engine::{BlobAnswer, NewChunk};
 use larder_protocol::{BLOB_FRAME_BYTES_MAX, BlobEvent, BlobReply, BlobRequest, BlobSession, Side};
 use larder_transport::{FrameReceiver, FrameStream};
 use larder_types::limits::IDLE_MS_MAX;
-use larder_types::{CloseCode, Hash, TransportId};
+use larder_types::{CloseCode, Hash, SpaceName, TransportId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,7 +20,7 @@ use super::talk::Pass;
 use crate::blobs::Turn;
 use crate::error::blocking;
 use crate::node::{Node, OpenSpace};
-use crate::{Event, Result};
+use crate::{BlobTraffic, Event, NetworkPolicy, Result};
 
 /// What a blob stream belongs to.
 pub(super) struct Context {
@@ -35,19 +35,21 @@ pub(super) struct Context {
 
 /// Exchanges chunks until both sides want nothing more (one pass), or until the stream ends.
 /// Whatever the peer does, what was stored stays.
-pub(super) async fn run(context: Context, mut stream: FrameStream) {
+pub(super) async fn run(context: Context, mut stream: FrameStream) -> (SpaceName, BlobTraffic) {
     stream.yield_to_others();
-    let (node, space, peer) = (context.node.clone(), context.space.clone(), context.peer);
+    let (node, peer) = (context.node.clone(), context.peer);
+    let space = context.space.reader.name().clone();
     let mut driver = Driver::new(context, stream);
     driver.drive().await;
     if let Some((code, message)) = driver.failed.take()
         && !node.is_stopped()
     {
         let message = format!("blobs are exchanged no further: {code} ({message})");
-        let space = Some(space.reader.name().clone());
+        let space = Some(space.clone());
         node.tell(Event::SyncFailed { space, peer: Some(peer), message });
     }
-    driver.finish().await;
+    let traffic = driver.finish().await;
+    (space, traffic)
 }
 
 struct Driver {
@@ -56,6 +58,7 @@ struct Driver {
     turn: Turn,
     changed: watch::Receiver<u64>,
     ticks: watch::Receiver<u64>,
+    policy: watch::Receiver<NetworkPolicy>,
     receiver: FrameReceiver,
     frames: mpsc::Sender<Vec<u8>>,
     sending: Sending,
@@ -66,9 +69,13 @@ struct Driver {
     may_transmit: bool,
     has_ended: bool,
     is_settled: bool,
-    /// Since the last frame from the peer.
-    heard: Instant,
+    /// When a chunk came or went last, or before there was any to be had a frame.
+    moved: Instant,
+    /// Chunks sent, and after how many more it is looked whether they can have been of use.
+    served: u64,
+    served_max: u64,
     stored: (u64, u64),
+    traffic: BlobTraffic,
     failed: Option<(CloseCode, String)>,
 }
 
@@ -79,6 +86,7 @@ impl Driver {
         let traffic = &context.space.blobs;
         // Subscribed before the session first reads what is wanted, so that nothing falls between.
         let (changed, ticks) = (context.space.changed.subscribe(), traffic.subscribe());
+        let policy = context.node.channels.policy.subscribe();
         let turn = traffic.turn(context.node.network.number());
         Self {
             context,
@@ -86,6 +94,7 @@ impl Driver {
             turn,
             changed,
             ticks,
+            policy,
             receiver,
             frames,
             sending: Sending(tokio::spawn(send_all(sender, queue))),
@@ -95,8 +104,11 @@ impl Driver {
             may_transmit: true,
             has_ended: false,
             is_settled: false,
-            heard: Instant::now(),
+            moved: Instant::now(),
+            served: 0,
+            served_max: SERVED_MAX,
             stored: (0, 0),
+            traffic: BlobTraffic::default(),
             failed: None,
         }
     }
@@ -121,13 +133,18 @@ impl Driver {
             tokio::select! {
                 place = frames.reserve(), if self.may_transmit => match place {
                     Ok(place) => match self.session.poll_transmit() {
-                        Some(frame) => place.send(frame),
+                        Some(frame) => {
+                            self.traffic.bytes_out += frame.len() as u64;
+                            place.send(frame);
+                        }
                         None => self.may_transmit = false,
                     },
                     Err(_) => return,
                 },
                 frame = self.receiver.recv(BLOB_FRAME_BYTES_MAX), if !self.has_ended => {
-                    self.heard = Instant::now();
+                    if !self.is_settled {
+                        self.moved = Instant::now();
+                    }
                     match frame {
                         Ok(Some(frame)) => self.session.handle_frame(&frame),
                         Err(larder_transport::Error::FrameTooLarge { len, .. }) => {
@@ -144,7 +161,11 @@ impl Driver {
                     let failed = |e: tokio::task::JoinError| {
                         BlobReply::Failed { message: e.to_string() }
                     };
-                    self.session.handle_reply(reply.unwrap_or_else(failed));
+                    let reply = reply.unwrap_or_else(failed);
+                    if matches!(reply, BlobReply::Chunk { sealed: Some(_) }) {
+                        self.serve().await;
+                    }
+                    self.session.handle_reply(reply);
                     self.may_transmit = true;
                 }
                 Some(stored) = self.stores.join_next() => {
@@ -156,6 +177,7 @@ impl Driver {
                 // The senders are in `self.context.space`.
                 Ok(()) = self.changed.changed() => self.look_again(),
                 Ok(()) = self.ticks.changed() => self.look_again(),
+                Ok(()) = self.policy.changed() => self.look_again(),
                 () = settled(&mut self.context.settles, self.is_settled), if waits => {
                     if self.is_settled {
                         // The session about the log is over, and with it what this one is for.
@@ -168,12 +190,15 @@ impl Driver {
                     self.may_transmit = true;
                 }
                 // What came until then is kept.
-                () = sleep_until(until.unwrap_or(self.heard)), if until.is_some() => {
+                () = sleep_until(until.unwrap_or(self.moved)), if until.is_some() => {
                     self.session.close(CloseCode::Done, "");
                     self.may_transmit = true;
                 }
-                () = sleep_until(self.heard + STALLED), if is_waiting => {
-                    self.session.close(CloseCode::TimedOut, "");
+                () = sleep_until(self.moved + STALLED), if is_waiting => {
+                    // Not the peer's fault where this side waits for another one.
+                    let is_waiting = self.session.is_idle() && self.turn.is_waiting();
+                    let code = if is_waiting { CloseCode::Done } else { CloseCode::TimedOut };
+                    self.session.close(code, "");
                     self.may_transmit = true;
                 }
                 () = &mut stopped, if !is_stopping => {
@@ -205,10 +230,13 @@ impl Driver {
             }
             let (space, peer) = (Arc::clone(&self.context.space), self.context.peer);
             let claims = self.turn.claims();
+            // On a network that costs, only what somebody asked for.
+            let eager = *self.policy.borrow() == NetworkPolicy::Free;
             self.reads.spawn(async move {
                 let reader = space.reader.clone();
                 let answer = blocking(move || {
-                    Ok(reader.answer_blobs(&peer, request, &mut |digest| claims.take(digest)))
+                    Ok(reader
+                        .answer_blobs(&peer, request, eager, &mut |digest| claims.take(digest)))
                 });
                 match answer.await {
                     Ok(BlobAnswer::Reply(reply)) => reply,
@@ -226,8 +254,15 @@ impl Driver {
         while let Some(event) = self.session.poll_event() {
             self.note(event);
         }
-        if self.session.is_resting() {
-            self.rest();
+        if !self.session.is_resting() || self.session.is_closed() {
+            return;
+        }
+        self.rest();
+        let is_done = self.context.pass != Pass::Live && self.session.is_idle();
+        // What another stream asks for in vain may be here.
+        if is_done && !self.turn.is_waiting() {
+            self.session.close(CloseCode::Done, "");
+            self.may_transmit = true;
         }
     }
 
@@ -235,16 +270,14 @@ impl Driver {
         match event {
             BlobEvent::Stored { digest, bytes } => {
                 self.turn.release(&digest);
+                self.traffic.chunks_in += 1;
                 self.stored.0 += 1;
                 self.stored.1 += bytes as u64;
             }
-            BlobEvent::Lacked { digest } => self.turn.release(&digest),
-            BlobEvent::Idle => {
-                if self.context.pass != Pass::Live {
-                    self.session.close(CloseCode::Done, "");
-                    self.may_transmit = true;
-                }
-            }
+            BlobEvent::Lacked { digest } => self.turn.lacks(&digest),
+            BlobEvent::Holds { digests } => self.turn.holds(&digests),
+            // Asked for in `poll`.
+            BlobEvent::Idle => {}
             BlobEvent::Closed { code, message, by_peer } => {
                 let is_fine = matches!(code, CloseCode::Done | CloseCode::ShuttingDown);
                 if !is_fine {
@@ -255,9 +288,29 @@ impl Driver {
         }
     }
 
+    /// A chunk goes to the peer. In one pass it may have each a few times over, and no more: it
+    /// would keep this device busy for as long as it likes.
+    async fn serve(&mut self) {
+        self.moved = Instant::now();
+        self.served += 1;
+        self.traffic.chunks_out += 1;
+        if self.context.pass == Pass::Live || self.served <= self.served_max {
+            return;
+        }
+        let reader = self.context.space.reader.clone();
+        match blocking(move || reader.held_chunk_count()).await {
+            Ok(held) if self.served <= SERVED_MAX.saturating_add(held.saturating_mul(2)) => {
+                self.served_max = SERVED_MAX.saturating_add(held.saturating_mul(2));
+            }
+            Ok(_) => self.session.close(CloseCode::LimitExceeded, "the same chunks over and over"),
+            Err(error) => self.session.close(CloseCode::Storage, &error.to_string()),
+        }
+    }
+
     fn take_stored(&mut self, (count, result): (usize, Result<()>)) {
         match result {
             Ok(()) => {
+                self.moved = Instant::now();
                 for _ in 0..count {
                     self.session.handle_reply(BlobReply::Stored);
                 }
@@ -282,8 +335,8 @@ impl Driver {
         }
     }
 
-    async fn finish(self) {
-        let Self { mut receiver, frames, mut sending, .. } = self;
+    async fn finish(self) -> BlobTraffic {
+        let Self { mut receiver, frames, mut sending, mut traffic, .. } = self;
         drop(frames);
         let ended = async {
             let _ = (&mut sending.0).await;
@@ -291,6 +344,8 @@ impl Driver {
         };
         // A peer that does not follow is not waited for.
         let _ = timeout(FINISH_WAIT, ended).await;
+        traffic.bytes_in = receiver.bytes_received();
+        traffic
     }
 }
 
@@ -313,7 +368,9 @@ async fn settled(settles: &mut watch::Receiver<bool>, is_settled: bool) {
     }
 }
 
-/// How long a peer may say nothing while one pass waits for it.
+/// Chunks that a peer may have in one pass besides each of them twice.
+const SERVED_MAX: u64 = 4096;
+/// How long no chunk may come or go while one pass waits for the peer.
 const STALLED: Duration = Duration::from_millis(IDLE_MS_MAX);
 /// How long the peer may take to end its side.
 const FINISH_WAIT: Duration = Duration::from_secs(5);

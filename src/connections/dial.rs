@@ -61,7 +61,7 @@ pub(crate) async fn sync(node: &Arc<Node>, deadline: Option<Instant>) -> Result<
 struct Round {
     at: TransportId,
     report: PeerReport,
-    /// Entries that it gave in the last round.
+    /// Entries and chunks of blobs that it gave in the last round.
     came: u64,
 }
 
@@ -108,7 +108,8 @@ async fn round(
     }
     reports.sort_by_key(|(at, _)| *at);
     let round = |report: PeerReport| {
-        let came = report.outcome.iter().flatten().map(|space| space.entries_in).sum();
+        let moved = |space: &SpaceReport| space.entries_in + space.blobs.chunks_in;
+        let came = report.outcome.iter().flatten().map(moved).sum();
         Round { at: report.peer, report, came }
     };
     Ok(reports.into_iter().map(|(_, report)| round(report)).collect())

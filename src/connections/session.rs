@@ -22,7 +22,7 @@ use crate::error::blocking;
 use crate::metrics;
 use crate::node::{Node, OpenSpace};
 use crate::system::OsEntropy;
-use crate::{Error, Event, Result, SpaceReport};
+use crate::{BlobTraffic, Error, Event, Result, SpaceReport};
 
 /// Runs a session about `space` to its end. Whatever the peer does, this ends with a report or an
 /// error, and what was durable stays.
@@ -138,6 +138,7 @@ impl Driver {
             caught_up: false,
             left_in: 0,
             left_out: 0,
+            blobs: BlobTraffic::default(),
         };
         Self {
             number: node.network.number(),

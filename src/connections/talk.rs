@@ -9,7 +9,7 @@ use larder_protocol::{
 };
 use larder_transport::{Connection, FrameStream};
 use larder_types::limits::HANDSHAKE_MS_MAX;
-use larder_types::{CloseCode, SpaceId};
+use larder_types::{CloseCode, SpaceId, SpaceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -21,7 +21,7 @@ use crate::error::blocking;
 use crate::metrics;
 use crate::node::Node;
 use crate::system::OsEntropy;
-use crate::{Error, Event, Result, SpaceReport};
+use crate::{BlobTraffic, Error, Event, Result, SpaceReport};
 
 /// How long sessions last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ const BLOBS: u8 = 1;
 #[derive(Default)]
 struct Sessions {
     logs: JoinSet<Result<SpaceReport>>,
-    blobs: JoinSet<()>,
+    blobs: JoinSet<(SpaceName, BlobTraffic)>,
 }
 
 /// Talks until all sessions have ended. What each moved, or why the first that failed did.
@@ -78,8 +78,13 @@ async fn converse(
         Side::Acceptor => accept_all(node, connection, &agreement, pass, &mut sessions).await,
     };
     // Sessions that began are seen to their end even if another one could not.
-    let reports = collect(&mut sessions.logs).await;
-    while sessions.blobs.join_next().await.is_some() {}
+    let mut reports = collect(&mut sessions.logs).await;
+    while let Some(ended) = sessions.blobs.join_next().await {
+        let (Ok((space, moved)), Ok(reports)) = (ended, &mut reports) else { continue };
+        if let Some(report) = reports.iter_mut().find(|report| report.space == space) {
+            report.blobs.add(&moved);
+        }
+    }
     if side == Side::Connector {
         connection.close(CloseCode::Done, "");
     } else if node.is_stopped() {

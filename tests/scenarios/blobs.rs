@@ -3,7 +3,9 @@
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 
-use larder::{BlobId, BlobInfo, BlobPolicy, ErrorKind, Event, NewBlob, Profile, Timestamp};
+use larder::{
+    BlobId, BlobInfo, BlobPolicy, ErrorKind, Event, NetworkPolicy, NewBlob, Profile, Timestamp,
+};
 use larder_engine::{Access, Environment, ProfileOptions};
 use larder_protocol::{BlobFrame, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, agree};
 use larder_transport::{Endpoint, FrameStream};
@@ -320,4 +322,31 @@ async fn a_chunk_that_a_peer_bent_is_refused_by_name_and_not_kept() {
     let ana = Device { dir, profile, space };
     ben.sync_with(&ana).await;
     assert_eq!(content(&ben, id).await, noise(1, 300_000), "from an honest one it is taken");
+}
+
+/// A phone is connected to two devices. One of them has no photos, the other one has all of them:
+/// which of the two is asked first must not matter, and a network that costs is spared.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_peer_lacks_another_one_is_asked_for_and_what_it_costs_is_told() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    ben.space.set_blob_policy(BlobPolicy { eager_bytes_max: 0 }).await.unwrap();
+    let cem = ana.invite("Cem").await;
+    cem.sync_with(&ana).await;
+    let id = film(&ana, noise(1, 4_000_000)).await;
+    ben.sync_with(&ana).await;
+    assert!(missing(&ben, id).await > 8);
+    cem.sync_with(&ben).await;
+    assert!(missing(&cem, id).await > 8, "the document has come, and nothing of the film");
+
+    cem.profile.set_network(NetworkPolicy::Metered);
+    let reports = cem.sync_with(&ana).await;
+    assert_eq!((missing(&cem, id).await > 8, reports[0].blobs.chunks_in), (true, 0));
+    cem.profile.set_network(NetworkPolicy::Free);
+    let reports = cem.sync().await;
+    assert_eq!(missing(&cem, id).await, 0);
+    let chunks: u64 = reports.iter().map(|report| report.blobs.chunks_in).sum();
+    let bytes: u64 = reports.iter().map(|report| report.blobs.bytes_in).sum();
+    assert!(chunks > 8 && bytes > 4_000_000, "{chunks} chunks, {bytes} bytes");
+    assert_eq!(content(&cem, id).await, noise(1, 4_000_000));
 }

@@ -178,6 +178,10 @@ fn spaces_json(spaces: &[SpaceReport]) -> Value {
             "entries_out": report.entries_out,
             "bytes_in": report.bytes_in,
             "bytes_out": report.bytes_out,
+            "blob_chunks_in": report.blobs.chunks_in,
+            "blob_chunks_out": report.blobs.chunks_out,
+            "blob_bytes_in": report.blobs.bytes_in,
+            "blob_bytes_out": report.blobs.bytes_out,
         })
     };
     spaces.iter().map(line).collect()
@@ -189,9 +193,9 @@ fn sentence(spaces: &[SpaceReport]) -> String {
             "{}: took {} ({}), gave {} ({})",
             report.space,
             counted(report.entries_in, "entry", "entries"),
-            bytes(report.bytes_in),
+            bytes(report.bytes_in + report.blobs.bytes_in),
             counted(report.entries_out, "entry", "entries"),
-            bytes(report.bytes_out)
+            bytes(report.bytes_out + report.blobs.bytes_out)
         )
     };
     if spaces.is_empty() {

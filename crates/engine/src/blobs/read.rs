@@ -1,6 +1,7 @@
 //! Reading a blob, chunk by chunk.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Weak};
 
 use larder_log::blob::open_chunk;
 use larder_store::space::blobs as table;
@@ -8,14 +9,17 @@ use larder_types::BlobId;
 use zeroize::Zeroizing;
 
 use super::unknown;
-use crate::space::Space;
+use crate::space::{Shared, Space};
 use crate::{Error, Result};
 
 /// Reads a blob's content in order, or from wherever it is sought. What it yields was verified.
 ///
+/// It keeps no space open: once the last handle of the space is gone, and with it its keys, reading
+/// fails.
+///
 /// Memory: one chunk.
 pub struct BlobReader {
-    space: Space,
+    space: Weak<Shared>,
     id: BlobId,
     blob: i64,
     size: u64,
@@ -55,7 +59,7 @@ impl Space {
     pub fn read_partial_blob(&self, id: &BlobId) -> Result<BlobReader> {
         let db = self.shared.pool.reader()?;
         let row = table::find(&db, id)?.ok_or_else(|| unknown(id))?;
-        let (space, blob, size) = (self.clone(), row.blob, row.size);
+        let (space, blob, size) = (Arc::downgrade(&self.shared), row.blob, row.size);
         Ok(BlobReader { space, id: *id, blob, size, at: 0, chunk: None })
     }
 }
@@ -70,7 +74,8 @@ impl BlobReader {
     /// the end.
     ///
     /// # Errors
-    /// [`Error::BlobNotHere`]; [`Error::Corrupt`] if a chunk is not what the manifest says, which
+    /// [`Error::BlobNotHere`]; [`Error::Invalid`] once the space is closed; [`Error::Corrupt`] if a
+    /// chunk is not what the manifest says, which
     /// only the device can bring about that added it; the storage's errors.
     pub fn next_piece(&mut self) -> Result<&[u8]> {
         if self.at >= self.size {
@@ -95,12 +100,14 @@ impl BlobReader {
     }
 
     fn load(&self) -> Result<(u64, Zeroizing<Vec<u8>>)> {
-        let found = table::chunk_at(&*self.space.shared.pool.reader()?, self.blob, self.at)?;
+        let closed = || Error::Invalid("the space was closed: open it and the blob again".into());
+        let space = self.space.upgrade().ok_or_else(closed)?;
+        let found = table::chunk_at(&*space.pool.reader()?, self.blob, self.at)?;
         let Some(table::Place { start, chunk, sealed }) = found else {
             return Err(Error::Corrupt(format!("blob {} has a hole", self.id)));
         };
         let Some(sealed) = sealed else {
-            let row = table::find(&*self.space.shared.pool.reader()?, &self.id)?;
+            let row = table::find(&*space.pool.reader()?, &self.id)?;
             let missing = row.map_or(1, |row| row.missing.max(1));
             return Err(Error::BlobNotHere { id: self.id, missing });
         };

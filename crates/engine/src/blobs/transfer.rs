@@ -21,18 +21,20 @@ pub enum BlobAnswer {
 }
 
 impl Space {
-    /// Answers a request of a blob session with the device that has this transport key. `is_free`
-    /// says of a chunk that is wanted whether it is to be asked of this peer; another one may be
-    /// sending it. Blocks on the disk.
+    /// Answers a request of a blob session with the device that has this transport key. Only what
+    /// was asked for is wanted unless `eager`, whatever the policy says. `is_free` says of a chunk
+    /// that is wanted whether it is to be asked of this peer; another one may be sending it. Blocks
+    /// on the disk.
     pub fn answer_blobs(
         &self,
         peer: &TransportId,
         request: BlobRequest,
+        eager: bool,
         is_free: &mut dyn FnMut(&Hash) -> bool,
     ) -> BlobAnswer {
         let answer = match request {
             BlobRequest::ReadWanted { from, limit } => {
-                self.read_wanted(from, limit, is_free).map(BlobAnswer::Reply)
+                self.read_wanted(from, limit, eager, is_free).map(BlobAnswer::Reply)
             }
             BlobRequest::ReadChunk { digest } => self
                 .chunk_for(peer, &digest)
@@ -51,11 +53,12 @@ impl Space {
         &self,
         from: BlobPosition,
         limit: usize,
+        eager: bool,
         is_free: &mut dyn FnMut(&Hash) -> bool,
     ) -> Result<BlobReply> {
         let mut at = At { blob: from.0, start: from.1 };
         loop {
-            let found = self.wanted_chunks(at, limit)?;
+            let found = self.chunks_to_ask(at, limit, eager)?;
             let is_end = found.len() < limit;
             at = found.last().map_or(at, |(behind, _)| *behind);
             let mut chunks: Vec<Hash> = found.into_iter().map(|(_, digest)| digest).collect();
@@ -83,8 +86,21 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn wanted_chunks(&self, from: At, limit: usize) -> Result<Vec<(At, Hash)>> {
+        self.chunks_to_ask(from, limit, true)
+    }
+
+    fn chunks_to_ask(&self, from: At, limit: usize, eager: bool) -> Result<Vec<(At, Hash)>> {
         let db = self.shared.pool.reader()?;
-        Ok(table::wanted(&db, policy(&db)?.eager_bytes_max, from, limit)?)
+        let bytes_max = if eager { policy(&db)?.eager_bytes_max } else { 0 };
+        Ok(table::wanted(&db, bytes_max, from, limit)?)
+    }
+
+    /// How many chunks are held.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn held_chunk_count(&self) -> Result<u64> {
+        Ok(table::held(&*self.shared.pool.reader()?)?)
     }
 
     /// A chunk's sealed bytes, if they are held.

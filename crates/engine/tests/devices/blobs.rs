@@ -216,6 +216,24 @@ fn reopen(device: Device, dir: &Path, seed: u64, ahead: u64) -> Device {
     Device { profile, space, writer: writer.unwrap() }
 }
 
+/// An app left a reader of a film in a player's window and closed the profile, which is to leave no
+/// key in memory. The reader held the whole space, keys included.
+#[test]
+fn a_reader_keeps_no_space_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let content = noise(1, 3 << 20);
+    let (info, _) = add(&mut a, &content, "x.bin");
+    let mut reader = a.space.read_blob(&info.id).unwrap();
+    let first = reader.next_piece().unwrap().len();
+    let Device { profile, space, writer } = a;
+    drop((space, writer));
+    profile.close().unwrap();
+    drop(profile);
+    let refused = reader.next_piece().unwrap_err();
+    assert!(matches!(refused, Error::Invalid(_)) && first > 0, "{refused:?}");
+}
+
 /// Somebody imports a folder with pictures, and tidies up in another window meanwhile: each picture
 /// is stored before the note that shows it. Or `larder blob collect` runs by itself between one
 /// command that adds a file and the next that names it.
@@ -340,7 +358,7 @@ fn a_stranger_learns_of_no_chunk_whether_it_is_held() {
     assert_eq!(digests.len(), 1);
     let held = |peer| {
         let request = BlobRequest::ReadHeld { digests: digests.clone() };
-        match a.space.answer_blobs(&peer, request, &mut |_| true) {
+        match a.space.answer_blobs(&peer, request, true, &mut |_| true) {
             BlobAnswer::Reply(BlobReply::Held { digests }) => digests.len(),
             other => panic!("{other:?}"),
         }

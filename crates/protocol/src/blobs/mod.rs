@@ -96,6 +96,11 @@ pub enum BlobEvent {
         /// Which.
         digest: Hash,
     },
+    /// The peer holds chunks by now that it did not hold when it was asked for them.
+    Holds {
+        /// Which.
+        digests: Vec<Hash>,
+    },
     /// Both sides have what they want of each other, as far as the other has it. Comes again after
     /// each time that one wanted something more.
     Idle,
@@ -302,6 +307,11 @@ impl BlobSession {
             && self.storing.is_empty()
     }
 
+    /// Whether both sides have what they want of each other, as far as the other has it.
+    pub fn is_idle(&self) -> bool {
+        self.told_idle
+    }
+
     /// Whether it is over.
     pub fn is_closed(&self) -> bool {
         self.is_closed
@@ -338,10 +348,12 @@ impl BlobSession {
                 self.events.push_back(BlobEvent::Lacked { digest });
             }
             BlobFrame::Have(digests) => {
-                for digest in &digests {
-                    self.lacking.remove(digest);
+                let mut holds = digests;
+                holds.retain(|digest| self.lacking.remove(digest));
+                if !holds.is_empty() {
+                    self.events.push_back(BlobEvent::Holds { digests: holds });
+                    self.handle_changed();
                 }
-                self.handle_changed();
             }
             BlobFrame::Idle => self.peer_idle = true,
             BlobFrame::Close { code, message } => self.end(code, message, true),

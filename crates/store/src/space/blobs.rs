@@ -262,6 +262,15 @@ pub fn holds(conn: &Connection, digest: &Hash) -> Result<bool, StoreError> {
     Ok(chunk(conn, digest)?.is_some_and(|(_, held)| held))
 }
 
+/// How many chunks are held.
+///
+/// # Errors
+/// [`StoreError::Read`] of `chunks`.
+pub fn held(conn: &Connection) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM chunks WHERE held = 1";
+    one(conn, CHUNKS, sql, [], |row| Ok(row.get::<_, Uint>(0)?.0))
+}
+
 /// A chunk's sealed bytes, if they are held.
 ///
 /// # Errors
