@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use larder_types::limits::{READER_CACHE_BYTES, READER_WAIT_MS, READERS_MAX, WRITER_CACHE_BYTES};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::error::{Part, StoreError};
 
@@ -46,14 +47,18 @@ pub type Opener = Box<dyn Fn(Access) -> Result<Connection, StoreError> + Send + 
 const STATEMENTS_CACHED: usize = 192;
 
 /// Sets on a freshly opened connection what this crate relies on: full durability, foreign keys,
-/// room for its prepared statements, no functions with side effects in the schema, no writing on a
-/// reader, and zeros where something was deleted (else a removed document's words would stay in
-/// freed pages, for whoever has the key).
+/// room for its prepared statements and one plan for each, no functions with side effects in the
+/// schema, no writing on a reader, and zeros where something was deleted (else a removed document's
+/// words would stay in freed pages, for whoever has the key).
 ///
 /// # Errors
 /// [`StoreError::Read`] naming the connection.
 pub fn configure(conn: &Connection, access: Access) -> Result<(), StoreError> {
     conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // Plans do not depend on what is bound. Else SQLite prepares a statement anew whenever a value
+    // is bound that might have led to another plan; there are no statistics from which it could.
+    let stable_plans = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+    conn.set_db_config(stable_plans, true).reading("connection")?;
     conn.execute_batch(match access {
         Access::Write => {
             "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
