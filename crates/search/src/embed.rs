@@ -36,26 +36,56 @@ impl HashedNgrams {
     const LONGEST: usize = 5;
 
     fn embed(text: &str) -> Vec<f32> {
-        let spaced = spaced(text);
-        let starts: Vec<usize> =
-            spaced.char_indices().map(|(i, _)| i).chain([spaced.len()]).collect();
-        let mut sums = [0_i32; Self::DIMENSIONS];
-        for from in 0..starts.len() {
-            let window = starts.get(from..).unwrap_or(&[]);
-            // One hash runs on through the three lengths.
-            let mut hash = FNV_OFFSET;
-            for (n, ends) in (1..=Self::LONGEST).zip(window.windows(2)) {
-                let [start, end] = *ends else { continue };
-                hash = fnv_1a(hash, spaced.as_bytes().get(start..end).unwrap_or(&[]));
-                let [slot, .., sign] = hash.to_le_bytes();
-                if n >= Self::SHORTEST
-                    && let Some(sum) = sums.get_mut(usize::from(slot))
-                {
-                    *sum += if sign & 1 == 0 { 1 } else { -1 };
-                }
+        let mut grams = Grams::new();
+        grams.push(b" ");
+        let mut after_space = true;
+        let mut take = |c: char| {
+            if c.is_alphanumeric() {
+                grams.push(c.encode_utf8(&mut [0; 4]).as_bytes());
+                after_space = false;
+            } else if !std::mem::replace(&mut after_space, true) {
+                grams.push(b" ");
+            }
+        };
+        for c in text.chars() {
+            if c.is_ascii() {
+                take(c.to_ascii_lowercase());
+            } else {
+                c.to_lowercase().for_each(&mut take);
             }
         }
-        normalised(&sums)
+        take(' ');
+        normalised(&grams.sums)
+    }
+}
+
+/// Sums over the sequences of characters, as they come: lower-case words with one space before and
+/// after each.
+struct Grams {
+    sums: [i32; HashedNgrams::DIMENSIONS],
+    /// Hashes of the last character, the last two and so on. They do not wait for one another.
+    ends: [u64; HashedNgrams::LONGEST],
+    chars: usize,
+}
+
+impl Grams {
+    const fn new() -> Self {
+        let sums = [0; HashedNgrams::DIMENSIONS];
+        Self { sums, ends: [FNV_OFFSET; HashedNgrams::LONGEST], chars: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, c: &[u8]) {
+        let [one, two, three, four, _] = self.ends;
+        self.ends = [FNV_OFFSET, one, two, three, four].map(|hash| fnv_1a(hash, c));
+        self.chars += 1;
+        let longest = self.chars.min(HashedNgrams::LONGEST);
+        for hash in self.ends.iter().take(longest).skip(HashedNgrams::SHORTEST - 1) {
+            let [slot, .., sign] = hash.to_le_bytes();
+            if let Some(sum) = self.sums.get_mut(usize::from(slot)) {
+                *sum += if sign & 1 == 0 { 1 } else { -1 };
+            }
+        }
     }
 }
 
@@ -71,22 +101,6 @@ impl Embedder for HashedNgrams {
     fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         Ok(texts.iter().map(|text| Self::embed(text)).collect())
     }
-}
-
-/// Lower-case words with one space before and after each.
-fn spaced(text: &str) -> String {
-    let mut spaced = String::from(" ");
-    for c in text.chars().flat_map(char::to_lowercase) {
-        if c.is_alphanumeric() {
-            spaced.push(c);
-        } else if !spaced.ends_with(' ') {
-            spaced.push(' ');
-        }
-    }
-    if !spaced.ends_with(' ') {
-        spaced.push(' ');
-    }
-    spaced
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
