@@ -155,9 +155,27 @@ impl Table {
     /// sqlite-vec overwrites with zeros what it deletes (a test looks).
     fn remove(&self, tx: &Connection, document: i64) -> Result<(), SearchError> {
         let Self(name) = self;
+        if !self.holds(tx, document)? {
+            return Ok(());
+        }
         tx.prepare_cached(&format!("DELETE FROM {name} WHERE document = ?"))?
             .execute([document])?;
         Ok(())
+    }
+}
+
+impl Table {
+    /// Whether there is a vector of a document. Asked of the table beneath: of sqlite-vec itself it
+    /// takes as long as to store one.
+    pub(crate) fn holds(
+        &self,
+        connection: &Connection,
+        document: i64,
+    ) -> Result<bool, SearchError> {
+        let Self(name) = self;
+        let sql = format!("SELECT 1 FROM {}_rowids\" WHERE rowid = ?", name.trim_end_matches('"'));
+        let mut statement = connection.prepare_cached(&sql)?;
+        Ok(statement.query_row([document], |_| Ok(())).optional()?.is_some())
     }
 }
 
