@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::Place;
 use crate::exit::{Exit, Failure};
-use crate::files::{Attachment, COLLECTION, blob_of, check_path, media_type};
+use crate::files::{Attachment, COLLECTION, blob_of, check_path, media_type, open_found};
 use crate::home::Call;
 use crate::output::{Table, bytes, counted, printable};
 
@@ -114,8 +114,13 @@ async fn add(call: &Call<'_>, args: &BlobAdd) -> anyhow::Result<Exit> {
             .with_context(|| format!("cannot read {}", file.display()))?
             .len();
         let media_type = media_type(&file);
-        let attachment =
-            Attachment { path: name.to_owned(), file: file.clone(), media_type, bytes };
+        let attachment = Attachment {
+            path: name.to_owned(),
+            file: file.clone(),
+            media_type,
+            found: None,
+            bytes,
+        };
         let bar = out.progress(Some(bytes), name);
         let info = add_file(&space, &attachment, &bar).await;
         bar.finish_and_clear();
@@ -144,7 +149,8 @@ pub(crate) async fn add_file(
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<BlobInfo> {
     let unreadable = |error: &io::Error| Unreadable(error.to_string());
-    let file = File::open(&attachment.file).map_err(|error| unreadable(&error))?;
+    let file = open_found(&attachment.file, attachment.found);
+    let file = file.map_err(|error| unreadable(&error))?;
     let failed = Arc::new(Mutex::new(None));
     let watched = Watched { file, failed: Arc::clone(&failed) };
     let about = NewBlob {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::Export;
 use crate::exit::Exit;
-use crate::files::{Outgoing, Paths, Reason, Skip, Target, Written, line_of, plan};
+use crate::files::{Outgoing, Paths, Reason, Skip, Target, Written, line_of, plan, sweep};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, counted};
@@ -78,6 +78,7 @@ impl Exporter<'_> {
     async fn export(&mut self, space: &Space, stop: &Interrupt) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.root)
             .with_context(|| format!("cannot make {}", self.root.display()))?;
+        sweep(self.root);
         let bar = self.out.progress(None, "exporting");
         let mut lines = Lines::new();
         let mut after: Option<Cursor> = None;

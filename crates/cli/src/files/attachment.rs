@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Object;
+use super::{Found, Object};
 
 /// A file of a folder that becomes a blob.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,8 @@ pub(crate) struct Attachment {
     /// Where it is to be read.
     pub(crate) file: PathBuf,
     pub(crate) media_type: &'static str,
+    /// Which file that was when it was found; none if a person named it, by a link perhaps.
+    pub(crate) found: Option<Found>,
     /// Its size when it was found.
     pub(crate) bytes: u64,
 }

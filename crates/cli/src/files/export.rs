@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use larder_types::{BlobId, CollectionName, ObjectId};
 use serde_json::Value;
+use walkdir::WalkDir;
 
 use super::{COLLECTION, Object, Reason, blob_of, check_path};
 
@@ -84,6 +85,28 @@ pub(crate) struct Outgoing {
     target: PathBuf,
     part: PathBuf,
     file: BufWriter<File>,
+    is_moved: bool,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if !self.is_moved {
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+/// The name of a file that is not in its place yet.
+const PART: &str = ".larder-export.part";
+
+/// Removes what exports into this directory left behind that were cut short. What cannot be
+/// removed now stays.
+pub(crate) fn sweep(root: &Path) {
+    for entry in WalkDir::new(root).follow_links(false).into_iter().flatten() {
+        if entry.file_name() == PART && entry.file_type().is_file() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 impl Outgoing {
@@ -91,14 +114,14 @@ impl Outgoing {
         check_path(path).map_err(Reason::Name)?;
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let folder = make_folders(root, folder)?;
-        let part = folder.join(".larder-export.part");
+        let part = folder.join(PART);
         let file = create_new(&part).or_else(|error| match error.kind() {
             // Left by an export that was cut short.
             io::ErrorKind::AlreadyExists => fs::remove_file(&part).and_then(|()| create_new(&part)),
             _ => Err(error),
         });
         let file = BufWriter::new(file.map_err(|error| unwritable(&error))?);
-        Ok(Self { target: folder.join(name), part, file })
+        Ok(Self { target: folder.join(name), part, file, is_moved: false })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Reason> {
@@ -108,9 +131,7 @@ impl Outgoing {
     /// Moves the file to its place, unless one that differs is there and `force` is not given.
     pub(crate) fn finish(mut self, force: bool) -> Result<Written, Reason> {
         let settled = self.settle(force);
-        if !matches!(settled, Ok(Written::New | Written::Replaced)) {
-            let _ = fs::remove_file(&self.part);
-        }
+        self.is_moved = matches!(settled, Ok(Written::New | Written::Replaced));
         settled
     }
 
@@ -241,6 +262,16 @@ mod tests {
         assert!(write(root, "a/b/c.md/d", "x", true).is_err(), "a file is no directory");
         fs::write(root.join("a/b/.larder-export.part"), "cut short").unwrap();
         assert_eq!(write(root, "a/b/e.md", "e", false), Ok(Written::New));
+        // An export that fails, or whose disk is full, in the middle of a film.
+        let mut cut = Outgoing::create(root, "a/b/film.mp4").unwrap();
+        cut.write(b"half of it").unwrap();
+        assert!(root.join("a/b").join(PART).exists());
+        drop(cut);
+        // One that was killed, in a folder that nothing is written to any more.
+        fs::create_dir(root.join("old")).unwrap();
+        fs::write(root.join("old").join(PART), "cut short").unwrap();
+        sweep(root);
+        assert!(!root.join("old").join(PART).exists());
         let names: Vec<_> =
             fs::read_dir(root.join("a/b")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");

@@ -11,13 +11,15 @@
 
 mod attachment;
 mod export;
+mod found;
 mod parse;
 mod path;
 mod skip;
 mod walk;
 
 pub(crate) use attachment::{Attachment, attached_type, blob_of, media_type};
-pub(crate) use export::{Outgoing, Target, Written, line_of, plan, same};
+pub(crate) use export::{Outgoing, Target, Written, line_of, plan, same, sweep};
+pub(crate) use found::{Found, open_found};
 pub(crate) use parse::json;
 pub(crate) use path::{Paths, check as check_path};
 pub(crate) use skip::{Reason, Skip};

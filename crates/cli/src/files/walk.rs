@@ -6,7 +6,9 @@ use larder_types::limits::{BLOB_BYTES_MAX, DOCUMENT_JSON_BYTES_MAX};
 use serde_json::{Value, json};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Attachment, Object, Reason, Skip, attached_type, check_path, parse};
+use super::{
+    Attachment, Found, Object, Reason, Skip, attached_type, check_path, open_found, parse,
+};
 
 /// One document's worth of a folder.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,8 +109,9 @@ impl Folder {
         if !metadata.is_file() {
             return Err(Reason::NotAFile);
         }
+        let found = (entry.depth() > 0).then(|| Found::of(&metadata));
         if format == Format::JsonLines {
-            let file = File::open(entry.path()).map_err(|error| unreadable(&error))?;
+            let file = open_found(entry.path(), found).map_err(|error| unreadable(&error))?;
             self.lines = Some(Lines::new(file, path));
             return Ok(None);
         }
@@ -118,13 +121,13 @@ impl Folder {
                 return Err(Reason::TooLarge { bytes, bytes_max: BLOB_BYTES_MAX });
             }
             let (path, file) = (path.to_owned(), entry.path().to_owned());
-            return Ok(Some(Step::Attachment(Attachment { path, file, media_type, bytes })));
+            return Ok(Some(Step::Attachment(Attachment { path, file, media_type, found, bytes })));
         }
         let bytes_max = DOCUMENT_JSON_BYTES_MAX as u64;
         if metadata.len() > bytes_max {
             return Err(Reason::TooLarge { bytes: metadata.len(), bytes_max });
         }
-        let bytes = read_at_most(entry.path(), bytes_max)?;
+        let bytes = read_at_most(entry.path(), found, bytes_max)?;
         let size = bytes.len() as u64;
         let text = parse::text(bytes)?;
         let value = match format {
@@ -196,8 +199,8 @@ fn unreadable(error: &io::Error) -> Reason {
 }
 
 /// The file may have grown since it was measured.
-fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Reason> {
-    let file = File::open(path).map_err(|error| unreadable(&error))?;
+fn read_at_most(path: &Path, found: Option<Found>, bytes_max: u64) -> Result<Vec<u8>, Reason> {
+    let file = open_found(path, found).map_err(|error| unreadable(&error))?;
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > bytes_max {

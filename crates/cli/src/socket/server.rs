@@ -16,6 +16,7 @@ use indicatif::{ProgressDrawTarget, TermLike};
 use larder::Profile;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,9 @@ use crate::interrupt::Interrupt;
 
 /// Commands that run at once; whoever comes then is told to try again.
 const CLIENTS_MAX: usize = 32;
+/// Clients at once, those included that have not said yet what they want, or are told to try again.
+/// Any more find the connection closed.
+const CONNECTIONS_MAX: usize = CLIENTS_MAX + 16;
 /// For a client to say what it wants.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// For commands to finish what they have in hand when serving ends.
@@ -131,6 +135,7 @@ impl Drop for Place {
 }
 
 async fn accept_all(listener: UnixListener, owner: u32, profile: Profile, clients: Arc<Clients>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -140,12 +145,17 @@ async fn accept_all(listener: UnixListener, owner: u32, profile: Profile, client
             continue;
         }
         let Ok(stream) = stream.into_std() else { continue };
+        // Counted before it says anything: whoever only connects takes a thread too.
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
         let (profile, clients, handle) = (profile.clone(), Arc::clone(&clients), Handle::current());
         // What a command prints is written where it is printed: on a thread of its own, so that a
         // client that does not read holds up nobody else.
         let thread = std::thread::Builder::new().name("larder-command".to_owned());
         // Without a thread the client finds the connection closed.
-        let _ = thread.spawn(move || converse(&stream, profile, &clients, &handle));
+        let _ = thread.spawn(move || {
+            let _permit = permit;
+            converse(&stream, profile, &clients, &handle)
+        });
     }
 }
 

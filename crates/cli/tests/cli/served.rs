@@ -238,3 +238,27 @@ fn another_version_is_named_and_not_used() {
     assert_eq!(said.len(), 10 + usize::from(said[9]), "{said:?}");
     stop(serving);
 }
+
+/// A program gone wild connects and says nothing, again and again. Each connection had a thread of
+/// the server's before it counted.
+#[test]
+fn who_only_connects_takes_no_more_than_a_bounded_number_of_places() {
+    let home = Home::with_space("laptop");
+    let (serving, _) = serve(&home);
+    let mut silent: Vec<UnixStream> =
+        (0..48).map(|_| UnixStream::connect(socket(&home)).unwrap()).collect();
+    // Each was greeted, so all of them count.
+    for stream in &mut silent {
+        stream.read_exact(&mut [0; 1]).unwrap();
+    }
+    let mut more = UnixStream::connect(socket(&home)).unwrap();
+    assert_eq!(more.read(&mut [0; 1]).unwrap(), 0, "it finds the connection closed");
+    drop(silent);
+    // Whose connection is gone gives its place back.
+    let mut tries = 0;
+    while !home.run(["status"]).out.contains("laptop") {
+        tries += 1;
+        assert!(tries < 100, "no place was given back");
+    }
+    stop(serving);
+}
