@@ -1,4 +1,4 @@
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -177,10 +177,17 @@ impl Vfs {
         let full = self.full_path(path)?;
         let full_path = path_from_c(&full)?;
         let exists = self.shared.lower.access(&full, ffi::SQLITE_ACCESS_EXISTS);
-        if mode != OpenMode::Create && exists == Ok(false) && !full_path.exists() {
+        if mode != OpenMode::Create && exists == Ok(false) && !self.is_empty_file(&full) {
             return Err(Error::Missing { path: full_path });
         }
         Ok((full, full_path))
+    }
+
+    /// Whether there is a file, of which SQLite's own `xAccess` says that there is none: it takes
+    /// an empty one for none.
+    fn is_empty_file(&self, full: &CStr) -> bool {
+        let flags = ffi::SQLITE_OPEN_READONLY | ffi::SQLITE_OPEN_MAIN_DB;
+        FileName::of_database(full).and_then(|name| self.shared.lower.open(name, flags)).is_ok()
     }
 
     pub(crate) fn open_for(

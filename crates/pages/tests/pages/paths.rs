@@ -10,10 +10,11 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use larder_pages::testing::Disk;
 use larder_pages::{Error, OpenMode, Vfs};
 use rusqlite::{Connection, ffi};
 
-use crate::common::{KEY, create, dump, files, is_intact, key, vfs, wal_of};
+use crate::common::{KEY, create, dump, files, is_intact, key, vfs, vfs_over, wal_of};
 use crate::sharing::in_another_process;
 
 fn open(vfs: &Vfs, path: &Path) -> Result<Connection, Error> {
@@ -144,6 +145,22 @@ fn a_database_that_was_moved_or_replaced_is_not_mixed_with_another() {
     for path in [&path, &away] {
         assert!(dump(&open(&vfs, path).unwrap()).unwrap().contains("first"));
     }
+}
+
+// Whether a database is there was asked of the machine's own disk as well: a file that happened to
+// have the same name there made one that is gone look like one that cannot be read.
+#[test]
+fn what_lies_on_the_machines_disk_is_no_matter_of_another_disk() {
+    let disk = Disk::register("elsewhere").unwrap();
+    let vfs = vfs_over(Some(disk.name()));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    fs::write(&path, "something else").unwrap();
+    assert!(matches!(open(&vfs, &path), Err(Error::Missing { .. })));
+    // And one that is empty is there, on either.
+    disk.put(&path, b"");
+    let empty = open(&vfs, &path);
+    assert!(!matches!(empty, Err(Error::Missing { .. })), "{empty:?}");
 }
 
 #[test]
