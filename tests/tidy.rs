@@ -27,7 +27,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
         &["types", "crypto", "pages", "log", "document", "protocol", "audit", "store", "search"],
     ),
     ("larder", 6, &["types", "engine", "transport", "protocol"]),
-    ("larder-sim", 6, &["types", "pages", "log", "protocol", "engine"]),
+    ("larder-sim", 6, &["types", "crypto", "pages", "log", "document", "protocol", "engine"]),
     ("larder-cli", 7, &["larder", "audit", "types"]),
 ];
 

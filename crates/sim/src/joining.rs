@@ -37,6 +37,9 @@ impl World {
         let made = running.profile.create_space(&crate::device::space_name()).expect("a space");
         device.id = Some(made.0.device());
         running.space = Some(made);
+        if self.plan.has_villain {
+            self.let_villain_in(founder);
+        }
         for _ in 1..self.plan.devices {
             let slot = self.add_device();
             self.join(slot);

@@ -17,6 +17,7 @@
 
 mod agreement;
 mod app;
+mod attacks;
 mod checks;
 mod device;
 mod disk;
@@ -31,6 +32,7 @@ mod schedule;
 mod settle;
 mod storage;
 mod trace;
+mod villain;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -9,7 +9,7 @@ use larder_engine::Answer;
 use larder_protocol::{Config, Event as SessionEvent, Greeting, Reply, Request, Session, Side};
 use larder_protocol::{Tag, agree};
 use larder_types::limits::IDLE_MS_MAX;
-use larder_types::{CloseCode, Timestamp};
+use larder_types::{CloseCode, DeviceId, Timestamp, TransportId};
 
 use crate::device::{Job, Slot};
 use crate::world::{Event, World};
@@ -36,6 +36,8 @@ pub(crate) struct Link {
     /// Ends once both have everything.
     is_once: bool,
     pub(crate) lies: bool,
+    /// The villain's key, if it is the other side.
+    villain: Option<TransportId>,
     /// Since when one direction has been dead.
     dead_since_us: Option<u64>,
     is_cut: bool,
@@ -81,7 +83,8 @@ impl World {
         self.links_made += 1;
         let ends = [(from, to), (to, from)].map(|(me, peer)| Some(self.conversation(me, peer)));
         let window = 1 + usize::try_from(self.dice.below(4)).unwrap_or(0);
-        let link = Link { ends, window, is_once, lies, dead_since_us: None, is_cut: false };
+        let link =
+            Link { ends, window, is_once, lies, villain: None, dead_since_us: None, is_cut: false };
         self.links.insert(number, link);
         if lies {
             // A frame that was dropped may leave both sides waiting for ever.
@@ -124,9 +127,38 @@ impl World {
         !agreed.spaces.is_empty()
     }
 
+    /// The villain connects to `to`, says all this, and goes.
+    pub(crate) fn besiege(
+        &mut self,
+        to: Slot,
+        (transport, id): (TransportId, DeviceId),
+        frames: Vec<Vec<u8>>,
+    ) {
+        let number = self.links_made;
+        self.links_made += 1;
+        let ends = [Some(self.conversation_with(to, Some(id))), None];
+        let villain = Some(transport);
+        let (dead_since_us, is_cut) = (None, false);
+        let link =
+            Link { ends, window: 4, is_once: false, lies: true, villain, dead_since_us, is_cut };
+        self.links.insert(number, link);
+        let end = End { link: number, side: 0 };
+        self.pump(end);
+        for frame in frames {
+            self.send(end, Packet::Frame(frame));
+        }
+        let after_us = self.plan.latency_us * 4 + self.dice.below(5_000_000);
+        self.later(after_us, Event::Cut { link: number });
+    }
+
     fn conversation(&mut self, me: Slot, peer: Slot) -> Conversation {
         let space = self.devices[me].space().expect("greeted").clone();
         let peer = space.peer_device(&self.devices[peer].transport);
+        self.conversation_with(me, peer)
+    }
+
+    fn conversation_with(&mut self, me: Slot, peer: Option<DeviceId>) -> Conversation {
+        let space = self.devices[me].space().expect("it is up").clone();
         let mut seed = [0; 32];
         larder_types::Entropy::fill(&mut self.dice, &mut seed);
         Conversation {
@@ -248,10 +280,12 @@ impl World {
     pub(crate) fn ask(&mut self, end: End, request: Request) {
         let Some(conversation) = self.conversation_at(end) else { return };
         let slot = conversation.device;
+        let villain = self.links.get(&end.link).and_then(|link| link.villain);
         let peer = self.links.get(&end.link).and_then(|link| link.ends[1 - end.side].as_ref());
         // The other side may be gone; its key is still the connection's.
         let peer =
             peer.map_or(self.devices[slot].transport, |peer| self.devices[peer.device].transport);
+        let peer = villain.unwrap_or(peer);
         let Some(space) = self.devices[slot].space().cloned() else { return };
         let answer = space.answer(&peer, request);
         if self.notice_power(slot) {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub copies: u64,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
     pub lying_percent: u64,
+    /// Whether one of the enrolled devices keeps no rule.
+    pub has_villain: bool,
 }
 
 impl Plan {
@@ -76,6 +78,7 @@ impl Plan {
             rollbacks,
             copies,
             lying_percent,
+            has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
         }
     }
 
@@ -85,6 +88,7 @@ impl Plan {
         (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
         (self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0);
         (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
+        self.has_villain = false;
         self
     }
 }

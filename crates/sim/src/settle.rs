@@ -30,7 +30,10 @@ impl World {
             self.cut(link);
         }
         self.drop_events(|event| {
-            !matches!(event, Event::App { .. } | Event::Dial { .. } | Event::Fault(_))
+            !matches!(
+                event,
+                Event::App { .. } | Event::Dial { .. } | Event::Fault(_) | Event::Villainy
+            )
         });
         self.drain();
         for slot in 0..self.devices.len() {
@@ -179,6 +182,7 @@ impl World {
         let mut groups: Vec<(BTreeMap<DeviceId, LogHead>, Content)> = Vec::new();
         for slot in members {
             self.index_all(*slot);
+            self.check_villain(*slot);
             let frontier = self.frontier(*slot);
             let content = Content::read(self.devices[*slot].space().expect("it is up"));
             let known = groups.iter().find(|(heads, _)| ends(heads) == ends(&frontier));

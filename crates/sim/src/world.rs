@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::trace::Trace;
+use crate::villain::Villain;
 
 /// What may happen next.
 pub(crate) enum Event {
@@ -48,6 +49,8 @@ pub(crate) enum Event {
     Start { slot: Slot },
     /// Something goes wrong, or ends going wrong.
     Fault(Fault),
+    /// The villain comes to somebody.
+    Villainy,
 }
 
 /// Events of one run; most take some ten thousand.
@@ -61,6 +64,7 @@ pub(crate) struct World {
     steps: u64,
     schedule: Schedule<Event>,
     pub(crate) devices: Vec<Device>,
+    pub(crate) villain: Option<Villain>,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) links_made: u64,
     /// Directions in which nothing arrives.
@@ -84,6 +88,7 @@ impl World {
             steps: 0,
             schedule: Schedule::new(),
             devices: Vec::new(),
+            villain: None,
             links: BTreeMap::new(),
             links_made: 0,
             dead: BTreeSet::new(),
@@ -102,6 +107,9 @@ impl World {
         self.is_faulty = true;
         for slot in 0..self.devices.len() {
             self.begin_life(slot);
+        }
+        if self.villain.is_some() {
+            self.later(self.plan.think_us, Event::Villainy);
         }
         for _ in 0..self.plan.joins {
             let after_us = self.dice.below(self.plan.think_us * 40);
@@ -164,6 +172,7 @@ impl World {
             Event::Welcome { answered } => self.welcome(*answered),
             Event::Start { slot } => self.start(slot),
             Event::Fault(fault) => self.fault(fault),
+            Event::Villainy => self.lie_to_somebody(),
         }
         true
     }

@@ -1,0 +1,298 @@
+//! How the villain speaks to an honest device: frames that no session would send.
+
+use larder_log::ack::Ack;
+use larder_log::{Batch, Payload};
+use larder_protocol::{Acks, Frame, Frontiers, LogHead, Reply, Request};
+use larder_types::limits::FRAME_BYTES_MAX;
+use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
+
+use crate::device::Slot;
+use crate::villain::Villain;
+use crate::world::{Event, World};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attack {
+    AsItShould,
+    ForgedHead,
+    ForgedHeadOfAnother,
+    OldHead,
+    OutOfOrder,
+    UnsignedBatch,
+    OldSignature,
+    AnothersLog,
+    Withheld,
+    OtherBytes,
+    Reordered,
+    Gap,
+    Garbage,
+    Oversize,
+    Bomb,
+    FalseAcks,
+    HandledNothing,
+    Twice,
+    Silent,
+}
+
+const ATTACKS: &[(Attack, &str)] = &[
+    (Attack::AsItShould, "villain: nothing wrong"),
+    (Attack::AsItShould, "villain: nothing wrong"),
+    (Attack::AsItShould, "villain: nothing wrong"),
+    (Attack::ForgedHead, "villain: forged checkpoints"),
+    (Attack::ForgedHeadOfAnother, "villain: forged checkpoints of others"),
+    (Attack::OldHead, "villain: old checkpoints"),
+    (Attack::OutOfOrder, "villain: batches before the frontiers"),
+    (Attack::UnsignedBatch, "villain: batches without a signature"),
+    (Attack::OldSignature, "villain: batches under an old checkpoint"),
+    (Attack::AnothersLog, "villain: entries in another's name"),
+    (Attack::Withheld, "villain: bytes withheld"),
+    (Attack::OtherBytes, "villain: other bytes than committed to"),
+    (Attack::Reordered, "villain: entries reordered"),
+    (Attack::Gap, "villain: entries left out"),
+    (Attack::Garbage, "villain: garbage"),
+    (Attack::Oversize, "villain: frames too large"),
+    (Attack::Bomb, "villain: decompression bombs"),
+    (Attack::FalseAcks, "villain: false acknowledgements"),
+    (Attack::HandledNothing, "villain: false progress"),
+    (Attack::Twice, "villain: everything twice"),
+    (Attack::Silent, "villain: silence"),
+];
+
+impl World {
+    /// The villain writes something, and lies to somebody.
+    pub(crate) fn lie_to_somebody(&mut self) {
+        let again_us = self.plan.think_us * 3 + self.dice.below(self.plan.think_us * 6);
+        self.later(again_us, Event::Villainy);
+        let up = self.up();
+        let (Some(from), Some(to)) = (self.pick(&up), self.pick(&up)) else { return };
+        let Some(mut villain) = self.villain.take() else { return };
+        if self.dice.chance(60)
+            && let Some(space) = self.devices[from].space().cloned()
+        {
+            self.villain_writes(&mut villain, &space);
+        }
+        let at = self.below(ATTACKS.len() as u64);
+        let (attack, name) = ATTACKS[at];
+        let frames = self.frames(&mut villain, to, attack);
+        let transport = villain.transport;
+        let id = villain.id;
+        self.villain = Some(villain);
+        // What it asked these devices may have cost their power.
+        if self.notice_power(from) | self.notice_power(to) {
+            return;
+        }
+        if let Some(frames) = frames {
+            self.report.count(name);
+            self.note(|| format!("the villain comes to {to}: {attack:?}"));
+            self.besiege(to, (transport, id), frames);
+        }
+    }
+
+    /// What it says to this device; none if there is nothing to say in this way.
+    fn frames(&mut self, villain: &mut Villain, to: Slot, attack: Attack) -> Option<Vec<Vec<u8>>> {
+        let space = self.devices[to].space()?.clone();
+        let request = Request::ReadFrontiers;
+        let larder_engine::Answer::Reply(Reply::Frontiers { mut logs, epochs_held, .. }) =
+            space.answer(&villain.transport, request)
+        else {
+            return None;
+        };
+        logs.sort_unstable_by_key(|head| head.device);
+        let known = logs.iter().find(|head| head.device == villain.id).map_or(0, |head| head.size);
+        let known = usize::try_from(known).ok()?;
+        logs.retain(|head| head.device != villain.id);
+        let mut speech = Speech {
+            known,
+            own: villain.head(villain.entries.len()),
+            others: logs,
+            batches: batches(villain, known, &epochs_held),
+            extra: Vec::new(),
+            acks: Acks { handled: 0, acks: Vec::new() },
+        };
+        if is_of_batches(attack) {
+            spoil(&mut speech, villain, attack)?;
+        } else {
+            self.twist(&mut speech, villain, attack)?;
+        }
+        let Speech { own, others: mut logs, batches, extra, acks, .. } = speech;
+        logs.push(own);
+        logs.sort_unstable_by_key(|head| head.device);
+        let frontiers =
+            Frame::Frontiers(Frontiers { space: villain.space, logs, epochs_held }).encode();
+        let mut frames = vec![frontiers];
+        frames.extend(batches.into_iter().map(|batch| Frame::Batch(Box::new(batch)).encode()));
+        frames.extend(extra);
+        frames.push(Frame::Acks(acks).encode());
+        frames.push(Frame::CaughtUp.encode());
+        match attack {
+            Attack::OutOfOrder => frames.rotate_left(1),
+            Attack::Twice => frames.extend(frames.clone()),
+            Attack::Silent => frames.truncate(self.below(2)),
+            _ => {}
+        }
+        if self.dice.chance(50) {
+            let message = "x".repeat(self.below(2000));
+            frames.push(Frame::Close { code: CloseCode::Done, message }.encode());
+        }
+        Some(frames)
+    }
+
+    /// What it says beside its batches is not so.
+    fn twist(&mut self, speech: &mut Speech, villain: &Villain, attack: Attack) -> Option<()> {
+        match attack {
+            Attack::ForgedHead => {
+                speech.own.size += 1 + self.dice.below(5);
+                speech.own.root = self.random_hash();
+            }
+            Attack::ForgedHeadOfAnother => {
+                let at = self.below(speech.others.len() as u64);
+                let forged = speech.others.get_mut(at)?;
+                forged.size += 1;
+                forged.root = self.random_hash();
+                forged.signature = speech.own.signature;
+            }
+            Attack::OldHead => {
+                let size = 1 + self.below(villain.entries.len() as u64);
+                speech.own = villain.head(size);
+                speech.batches.clear();
+            }
+            Attack::AnothersLog => {
+                let at = self.below(speech.others.len() as u64);
+                let victim = speech.others.get(at)?;
+                let batch = speech.batches.first_mut()?;
+                (batch.device, batch.first_seq) = (victim.device, victim.size + 1);
+            }
+            Attack::Garbage => {
+                for _ in 0..3 {
+                    let mut bytes = vec![0; self.below(600)];
+                    self.dice.fill(&mut bytes);
+                    if let Some(kind) = bytes.first_mut() {
+                        *kind %= 8;
+                    }
+                    speech.extra.push(bytes);
+                }
+            }
+            Attack::Oversize => speech.extra.push(vec![2; FRAME_BYTES_MAX + 1]),
+            Attack::FalseAcks => speech.acks.acks = self.false_acks(villain, &speech.others),
+            Attack::HandledNothing => speech.acks.handled = u64::MAX,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn random_hash(&mut self) -> Hash {
+        let mut bytes = [0; 32];
+        self.dice.fill(&mut bytes);
+        Hash::new(bytes)
+    }
+
+    /// It says to hold what it does not, and what nobody ever wrote.
+    fn false_acks(&mut self, villain: &Villain, honest: &[LogHead]) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        for head in honest {
+            let mut checkpoint = villain.checkpoint(0);
+            checkpoint.device = head.device;
+            (checkpoint.size, checkpoint.root) = match self.dice.below(3) {
+                0 => (head.size, head.root),
+                1 => (head.size, self.random_hash()),
+                _ => (head.size + self.dice.below(1000), self.random_hash()),
+            };
+            let mut ack = Ack::sign(&checkpoint, villain.id, &villain.ack, 1_700_000_000);
+            match self.dice.below(4) {
+                0 => ack.acker = head.device,
+                1 => ack.signature = [3; 64],
+                2 => ack.device = DeviceId::new([5; 32]),
+                _ => {}
+            }
+            acks.push(ack);
+        }
+        acks
+    }
+}
+
+/// What it is about to say: so far nothing is wrong with it.
+struct Speech {
+    /// Entries of its log that the other side holds.
+    known: usize,
+    own: LogHead,
+    others: Vec<LogHead>,
+    batches: Vec<Batch>,
+    extra: Vec<Vec<u8>>,
+    acks: Acks,
+}
+
+fn is_of_batches(attack: Attack) -> bool {
+    matches!(
+        attack,
+        Attack::UnsignedBatch
+            | Attack::OldSignature
+            | Attack::Withheld
+            | Attack::OtherBytes
+            | Attack::Bomb
+            | Attack::Reordered
+            | Attack::Gap
+    )
+}
+
+/// The first of its batches is not what its checkpoint says.
+fn spoil(speech: &mut Speech, villain: &mut Villain, attack: Attack) -> Option<()> {
+    let batch = speech.batches.first_mut()?;
+    match attack {
+        Attack::UnsignedBatch => batch.signature = [0; 64],
+        Attack::OldSignature => {
+            batch.signature = villain.checkpoint(speech.known).sign(&villain.signing);
+        }
+        Attack::Reordered if batch.entries.len() > 1 => batch.entries.swap(0, 1),
+        Attack::Reordered => return None,
+        Attack::Gap => {
+            batch.first_seq += 1;
+            batch.entries.remove(0);
+            if batch.entries.is_empty() {
+                return None;
+            }
+        }
+        _ => {
+            let payload = batch.entries.first_mut()?.payloads.first_mut()?;
+            match (attack, payload) {
+                (Attack::Withheld, payload) => {
+                    *payload = Payload::Missing;
+                    villain.withheld.insert(speech.known as u64 + 1);
+                }
+                (Attack::Bomb, payload) => *payload = Payload::Opened(bomb()),
+                (_, Payload::Sealed(sealed)) => *sealed.first_mut()? ^= 1,
+                _ => return None,
+            }
+        }
+    }
+    Some(())
+}
+
+/// What the peer lacks of its log: a transaction of several entries, then one of each.
+fn batches(villain: &Villain, known: usize, epochs: &[EpochId]) -> Vec<Batch> {
+    let all = villain.entries.len();
+    let mut batches = Vec::new();
+    let mut first = known;
+    while first < all {
+        let last = if first == known { (known + 3).min(all) } else { first + 1 };
+        batches.push(Batch {
+            device: villain.id,
+            first_seq: first as u64 + 1,
+            entries: (first..last).map(|at| villain.entry_for(at, epochs)).collect(),
+            signature: villain.checkpoint(last).sign(&villain.signing),
+        });
+        first = last;
+    }
+    batches
+}
+
+/// A zstd frame (RFC 8878) of 33 KB that holds one gibibyte: 8,192 blocks that repeat one byte.
+fn bomb() -> Vec<u8> {
+    // Magic; a descriptor without sizes; a window of 2 MiB.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+    for block in 1..=8192_u32 {
+        let is_last = u32::from(block == 8192);
+        let header = (128 << 10) << 3 | 1 << 1 | is_last;
+        frame.extend(&header.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}

@@ -1,0 +1,452 @@
+//! An enrolled device that keeps no rule: real keys, a log of its own, and no engine.
+//!
+//! It knows all that the simulator knows, so it sees what a peer holds before it lies to it. What it
+//! signs is one history, of which parts are void; how it sends that is in `attacks`.
+
+use std::collections::BTreeSet;
+
+use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
+use larder_document::{Actor, Document, Object, body};
+use larder_engine::{Answer, Judgement, Space};
+use larder_log::act::{Act, DeviceKeys, Role};
+use larder_log::checkpoint::Checkpoint;
+use larder_log::epoch::{ControlSecret, EpochSecrets, receive_epoch};
+use larder_log::merkle::Frontier;
+use larder_log::{
+    Address, Band, BatchEntry, Class, Dep, EntryBuilder, Header, Metadata, Opened, Payload,
+    entry_hash, kind, open_section, seal_section,
+};
+use larder_pages::testing::Dice;
+use larder_protocol::pairing::PairRequest;
+use larder_protocol::{LogHead, Position, Reply, Request};
+use larder_types::{
+    Clock, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp, TransportId,
+};
+use serde_json::{Value, json};
+
+use crate::app::COMMON;
+use crate::device::Slot;
+use crate::world::World;
+
+pub(crate) struct Villain {
+    pub(crate) id: DeviceId,
+    pub(crate) transport: TransportId,
+    pub(crate) space: SpaceId,
+    pub(crate) signing: DeviceSigningKey,
+    pub(crate) ack: AckKey,
+    sealing: SealingKey,
+    control: ControlSecret,
+    epoch: Option<(EpochId, EpochSecrets)>,
+    /// Its one history.
+    pub(crate) entries: Vec<BatchEntry>,
+    /// After each entry; the first is the empty log's.
+    pub(crate) frontiers: Vec<Frontier>,
+    /// Documents that it made by the rules, with what they must be.
+    documents: Vec<(ObjectId, EntryHash, Object)>,
+    deleted: Vec<ObjectId>,
+    /// Each entry's epoch, and its section as it is handed to who has no secret of that.
+    carried: Vec<(EpochId, Option<Vec<u8>>)>,
+    /// Entries that it once sent without their bytes: perhaps nobody has them.
+    pub(crate) withheld: BTreeSet<u64>,
+    /// What only void sections made.
+    void: Vec<ObjectId>,
+}
+
+/// What a section of its log is.
+#[derive(Debug, Clone, Copy)]
+enum Section {
+    Document,
+    Deletion,
+    ChangeByAnother,
+    SenselessChange,
+    ActInData,
+    SecondGenesis,
+    EnrolmentWithoutRight,
+    SealedOtherwise,
+    CommittedOtherwise,
+    UnknownKind,
+    FarFuture,
+    Nothing,
+}
+
+const SECTIONS: &[(Section, &str)] = &[
+    (Section::Document, "villain: documents"),
+    (Section::Document, "villain: documents"),
+    (Section::Deletion, "villain: deletions"),
+    (Section::ChangeByAnother, "villain: changes with another's actor"),
+    (Section::SenselessChange, "villain: senseless changes"),
+    (Section::ActInData, "villain: acts in DATA sections"),
+    (Section::SecondGenesis, "villain: second geneses"),
+    (Section::EnrolmentWithoutRight, "villain: enrolments without the right"),
+    (Section::SealedOtherwise, "villain: sections that do not open"),
+    (Section::CommittedOtherwise, "villain: sections other than committed to"),
+    (Section::UnknownKind, "villain: unknown kinds"),
+    (Section::FarFuture, "villain: clocks of the far future"),
+    (Section::Nothing, "villain: entries of nothing"),
+];
+
+impl World {
+    /// A device is let in that is not what it says.
+    pub(crate) fn let_villain_in(&mut self, founder: Slot) {
+        let mut dice = Dice::new(self.dice.roll());
+        let (signing, ack) = (DeviceSigningKey::generate(&mut dice), AckKey::generate(&mut dice));
+        let (sealing, transport) =
+            (SealingKey::generate(&mut dice), TransportKey::generate(&mut dice).public());
+        let keys = DeviceKeys {
+            suite: larder_crypto::SUITE,
+            signing: signing.device_id(),
+            ack: ack.public(),
+            sealing: sealing.public(),
+            transport,
+        };
+        let mut exporter = [0; 32];
+        dice.fill(&mut exporter);
+        let running = self.devices[founder].running.as_mut().expect("it runs");
+        let (space, writer) = running.space.as_mut().expect("it has founded it");
+        let invitation = running.profile.invite(space, Vec::new()).expect("it may write");
+        let request = PairRequest::new(&invitation.secret, &exporter, keys, "a friend", None);
+        let request = request.expect("a label that fits");
+        let transcript = request.transcript(&exporter);
+        let Judgement::Admit(ticket) = running.profile.judge(request, &exporter, &transport) else {
+            panic!("a good request was refused");
+        };
+        let mut enrolment = ticket.enrolment.clone();
+        enrolment.role = Role::Writer;
+        writer.admit(enrolment).expect("a disk that works");
+        let reply = running.profile.welcome(&ticket, space, &exporter).expect("a welcome");
+        let welcome = reply.open(&invitation.secret, &transcript, &sealing).expect("for it");
+        let mut villain = Villain {
+            id: signing.device_id(),
+            transport,
+            space: welcome.space,
+            signing,
+            ack,
+            sealing,
+            control: ControlSecret::new(welcome.control.clone()),
+            epoch: None,
+            entries: Vec::new(),
+            frontiers: vec![Frontier::new()],
+            documents: Vec::new(),
+            deleted: Vec::new(),
+            carried: Vec::new(),
+            withheld: BTreeSet::new(),
+            void: Vec::new(),
+        };
+        villain.learn_epochs(space);
+        assert!(villain.epoch.is_some(), "an epoch is opened for who is let in");
+        let space = space.clone();
+        villain.grow(&mut dice, &space, Section::Document, DeviceId::new([0; 32]));
+        self.villain = Some(villain);
+    }
+
+    /// It writes one more entry, of whatever.
+    pub(crate) fn villain_writes(&mut self, villain: &mut Villain, space: &Space) {
+        let at = self.below(SECTIONS.len() as u64);
+        let (section, name) = SECTIONS[at];
+        self.report.count(name);
+        let honest: Vec<DeviceId> = self.devices.iter().filter_map(|device| device.id).collect();
+        let other = self.pick(&honest).expect("a device");
+        villain.learn_epochs(space);
+        villain.grow(&mut self.dice, space, section, other);
+    }
+
+    /// What came of it: one history, no more and no less than it signed, void where it has to be.
+    pub(crate) fn check_villain(&mut self, slot: Slot) {
+        let Some(villain) = self.villain.take() else { return };
+        let heads = self.frontier(slot);
+        let space = self.devices[slot].space().expect("it is up").clone();
+        let size = heads.get(&villain.id).map_or(0, |head| head.size);
+        let after = usize::try_from(size).ok().and_then(|size| villain.frontiers.get(size));
+        let after = after.expect("no more than it has signed");
+        if let Some(head) = heads.get(&villain.id) {
+            assert_eq!(head.root, after.root(), "{slot} holds what the villain did not sign");
+        }
+        let roster = space.devices().expect("a roster");
+        assert!(roster.iter().all(|device| device.label != ROBBER), "{slot} let a robber in");
+        let made = |of: &EntryHash| {
+            villain.entries.iter().position(|entry| entry_hash(&entry.header) == *of)
+        };
+        for (object, entry, value) in &villain.documents {
+            let is_held = made(entry).is_some_and(|at| (at as u64) < size);
+            if villain.deleted.contains(object) || !is_held {
+                continue;
+            }
+            let shown = space.document(object).expect("a document").map(|shown| shown.value);
+            let seq = made(entry).map_or(0, |at| at as u64 + 1);
+            let is_withheld = shown.is_none() && villain.withheld.contains(&seq);
+            let is_right = is_withheld || shown.as_ref() == Some(value);
+            assert!(is_right, "{slot} shows {object} of the villain's entry {seq} as {shown:?}");
+        }
+        for object in &villain.void {
+            let shown = space.document(object).expect("an answer");
+            assert!(shown.is_none(), "{slot} shows {object}, which a void section made");
+        }
+        self.report.count("check: the villain's log");
+        self.villain = Some(villain);
+    }
+}
+
+const ROBBER: &str = "a robber";
+
+impl Villain {
+    /// Reads the acts of the space, for the newest epoch that it has the secrets of.
+    fn learn_epochs(&mut self, space: &Space) {
+        let (mut after, mut have) = (Position::default(), std::collections::BTreeMap::new());
+        loop {
+            let request = Request::ReadBatch {
+                after,
+                have: have.clone(),
+                epochs: Vec::new(),
+                bytes_target: 1 << 20,
+            };
+            let Answer::Reply(Reply::Batch { position, batch: Some(batch) }) =
+                space.answer(&self.transport, request)
+            else {
+                return;
+            };
+            after = position;
+            have.insert(batch.device, batch.size());
+            for entry in &batch.entries {
+                self.read_acts(entry);
+            }
+        }
+    }
+
+    fn read_acts(&mut self, entry: &BatchEntry) {
+        let Ok(header) = Header::decode(&entry.header) else { return };
+        for ((commitment, payload), index) in entry.commitments.iter().zip(&entry.payloads).zip(0..)
+        {
+            let Payload::Sealed(sealed) = payload else { continue };
+            let Header { space, device, seq, epoch, step, .. } = header;
+            let band = Band::Green;
+            let address = Address { space, device, seq, index, epoch, step, band };
+            let secret = self.control.section_secret();
+            let Ok(opened) = open_section(&address, &secret, commitment, sealed) else { continue };
+            let Ok(Some(Act::Epoch(act))) = Act::read(commitment.class, &opened) else { continue };
+            let received = receive_epoch(&space, device, &act, self.id, &self.sealing);
+            if let Ok(Some(secrets)) = received {
+                self.epoch = Some((entry_hash(&entry.header).into(), secrets));
+            }
+        }
+    }
+
+    /// The ends of all logs that this device holds, as deps.
+    fn deps(&self, space: &Space) -> Vec<Dep> {
+        let request = Request::ReadFrontiers;
+        let Answer::Reply(Reply::Frontiers { logs, .. }) = space.answer(&self.transport, request)
+        else {
+            return Vec::new();
+        };
+        let others = logs.into_iter().filter(|head| head.device != self.id);
+        let dep = |head: LogHead| {
+            let receipt = space.receipt(&head.device, head.size).ok()?;
+            let entry = entry_hash(&receipt.header);
+            Some(Dep { device: head.device, seq: head.size, entry })
+        };
+        others.filter_map(dep).collect()
+    }
+
+    fn grow(&mut self, dice: &mut Dice, space: &Space, section: Section, other: DeviceId) {
+        let seq = self.entries.len() as u64 + 1;
+        let (epoch, secrets) = self.epoch.clone().expect("it was let in");
+        // Now and then, so that it stands between others' entries.
+        let deps = if seq == 1 || dice.chance(30) { self.deps(space) } else { Vec::new() };
+        let mut builder =
+            EntryBuilder::new(self.space, self.id, seq, epoch, 0).deps(self.new_deps(deps));
+        let object = ObjectId::random(dice);
+        let written = self.content(dice, section, object, other);
+        let is_sound = !matches!(section, Section::SealedOtherwise | Section::CommittedOtherwise);
+        let mut carried = None;
+        if let Some((class, metadata, bytes)) = &written {
+            let address = builder.address(Band::Green).expect("room");
+            let mut salt = [0; 16];
+            dice.fill(&mut salt);
+            let opened =
+                Opened { meta_salt: salt, metadata: metadata.clone(), body: bytes.clone() };
+            if is_sound && *class == Class::Data {
+                carried = Some(larder_log::pack(&opened).expect("it compresses"));
+            }
+            let secret = match (section, class) {
+                (Section::SealedOtherwise, _) => self.control.discovery(),
+                (_, Class::Control) => self.control.section_secret(),
+                (_, Class::Data) => secrets.at(Band::Green, 0).expect("its own").secret().clone(),
+            };
+            let sealed = seal_section(dice, &address, &secret, *class, &self.control, &opened);
+            let (mut commitment, sealed) = sealed.expect("a section that fits");
+            if matches!(section, Section::CommittedOtherwise) {
+                commitment.meta = larder_types::Hash::new([7; 32]);
+            }
+            builder.push(commitment, sealed);
+        }
+        let entry = builder.finish().expect("an entry that fits");
+        self.carried.push((epoch, carried));
+        match section {
+            Section::Document | Section::FarFuture => {
+                let value = document(&object);
+                self.documents.push((object, entry.hash, value));
+            }
+            Section::SealedOtherwise | Section::CommittedOtherwise | Section::UnknownKind => {
+                self.void.push(object);
+            }
+            Section::Deletion => {
+                self.deleted.extend(written.and_then(|(_, about, _)| about.object));
+            }
+            _ => {}
+        }
+        let mut frontier = self.frontiers.last().expect("the empty one").clone();
+        frontier.append(entry.hash.into(), &mut |_| {});
+        self.frontiers.push(frontier);
+        self.entries.push(entry.into());
+    }
+
+    /// Each dep once, and only if it is further than what was named before.
+    fn new_deps(&self, mut deps: Vec<Dep>) -> Vec<Dep> {
+        let named = |device: &DeviceId| {
+            let headers = self.entries.iter().filter_map(|e| Header::decode(&e.header).ok());
+            headers.filter_map(|header| header.dep_on(device).map(|dep| dep.seq)).max()
+        };
+        deps.retain(|dep| named(&dep.device).is_none_or(|seq| seq < dep.seq));
+        deps
+    }
+
+    fn content(
+        &self,
+        dice: &mut Dice,
+        section: Section,
+        object: ObjectId,
+        other: DeviceId,
+    ) -> Option<(Class, Metadata, Vec<u8>)> {
+        let clock = Clock { wall: Timestamp(1_700_000_000_000), count: 0 };
+        let metadata = |kind: u16, object: ObjectId| Metadata {
+            kind,
+            collection: Some("notes".parse().expect("a name")),
+            object: Some(object),
+            generation: None,
+            actor: None,
+            correlation: None,
+            clock,
+        };
+        let create = || body::Create::new(&document(&object)).expect("a document").encode();
+        let made = dice.below(self.documents.len() as u64);
+        let own = self.documents.get(usize::try_from(made).unwrap_or(0));
+        let change = |bytes: Vec<u8>| {
+            let (object, generation, _) = own?;
+            let metadata = Metadata {
+                generation: Some(*generation),
+                ..metadata(kind::DOCUMENT_CHANGE, *object)
+            };
+            Some((Class::Data, metadata, body::Change::new(vec![bytes]).encode()))
+        };
+        let act = |kind| Metadata { object: None, collection: None, ..metadata(kind, object) };
+        let create_with = |metadata: Metadata| Some((Class::Data, metadata, create()));
+        match section {
+            Section::Document | Section::SealedOtherwise | Section::CommittedOtherwise => {
+                create_with(metadata(kind::DOCUMENT_CREATE, object))
+            }
+            Section::FarFuture => create_with(Metadata {
+                clock: Clock { wall: Timestamp(4_000_000_000_000), count: 7 },
+                ..metadata(kind::DOCUMENT_CREATE, object)
+            }),
+            Section::UnknownKind => create_with(metadata(9, object)),
+            Section::Deletion => {
+                let (object, ..) = own?;
+                let body = body::Delete::new().encode();
+                Some((Class::Data, metadata(kind::DOCUMENT_DELETE, *object), body))
+            }
+            Section::ChangeByAnother => {
+                let (object, generation, value) = own?;
+                let mut document = Document::load(value.clone(), None).expect("flat");
+                let mut forged = value.clone();
+                forged.insert("title".into(), json!("not what it was"));
+                let actor = Actor::of(&other, object, generation);
+                let bytes = document.put(actor, None, &forged, Timestamp(1_700_000_000_000));
+                change(bytes.expect("an edit").expect("a change"))
+            }
+            Section::SenselessChange => {
+                let mut bytes = vec![0; 1 + usize::try_from(dice.below(200)).unwrap_or(0)];
+                dice.fill(&mut bytes);
+                if dice.chance(50) {
+                    // The magic bytes of an Automerge chunk, and a length that is not there.
+                    let start = [0x85, 0x6f, 0x4a, 0x83, 1, 2, 3, 4, 1, 0xff, 0xff, 0xff, 0x7f];
+                    bytes.splice(0..0, start);
+                }
+                change(bytes)
+            }
+            Section::ActInData => {
+                let body = Self::enrolment(dice).to_body();
+                Some((Class::Data, act(kind::ENROLMENT), body))
+            }
+            Section::EnrolmentWithoutRight => {
+                let body = Self::enrolment(dice).to_body();
+                Some((Class::Control, act(kind::ENROLMENT), body))
+            }
+            Section::SecondGenesis => {
+                let Act::Enrolment(founder) = Self::enrolment(dice) else { return None };
+                let genesis = larder_log::act::Genesis {
+                    v: larder_log::VERSION,
+                    suite: larder_crypto::SUITE,
+                    name: "shared:stolen".parse().expect("a name"),
+                    founder,
+                    recovery: None,
+                    control_commitment: self.control.commitment(),
+                    nonce: [1; 16],
+                };
+                let body = Act::Genesis(genesis).to_body();
+                Some((Class::Control, act(kind::GENESIS), body))
+            }
+            Section::Nothing => None,
+        }
+    }
+
+    /// An accomplice is to be let in, as an owner.
+    fn enrolment(dice: &mut Dice) -> Act {
+        let keys = DeviceKeys {
+            suite: larder_crypto::SUITE,
+            signing: DeviceSigningKey::generate(dice).device_id(),
+            ack: AckKey::generate(dice).public(),
+            sealing: SealingKey::generate(dice).public(),
+            transport: TransportKey::generate(dice).public(),
+        };
+        Act::Enrolment(larder_log::act::Enrolment {
+            v: larder_log::VERSION,
+            member: larder_types::MemberId::random(dice),
+            label: ROBBER.into(),
+            role: Role::Owner,
+            clearance: Band::Red,
+            keys,
+        })
+    }
+
+    /// An entry as a device with these secrets gets it. Whoever has no secret of its epoch gets it
+    /// opened, as from honest devices, or would never read it.
+    pub(crate) fn entry_for(&self, at: usize, epochs: &[EpochId]) -> BatchEntry {
+        let mut entry = self.entries[at].clone();
+        let (epoch, carried) = &self.carried[at];
+        if !epochs.contains(epoch)
+            && let (Some(packed), Some(payload)) = (carried, entry.payloads.first_mut())
+        {
+            *payload = Payload::Opened(packed.clone());
+        }
+        entry
+    }
+
+    /// The end of its log at a size, signed.
+    pub(crate) fn head(&self, size: usize) -> LogHead {
+        let checkpoint = self.checkpoint(size);
+        let Checkpoint { device, size, root, .. } = checkpoint;
+        LogHead { device, size, root, signature: checkpoint.sign(&self.signing) }
+    }
+
+    /// The checkpoint of its log at a size.
+    pub(crate) fn checkpoint(&self, size: usize) -> Checkpoint {
+        let frontier = &self.frontiers[size.min(self.entries.len())];
+        let (size, root) = (frontier.size(), frontier.root());
+        Checkpoint { space: self.space, device: self.id, size, root }
+    }
+}
+
+fn document(object: &ObjectId) -> Object {
+    let value = json!({ "title": format!("{COMMON} of {object}"), "text": "A friend's.\n" });
+    let Value::Object(value) = value else { unreachable!("an object") };
+    value
+}
