@@ -1,0 +1,175 @@
+/// One break: in `file`, below `crates/`, `find` occurs once and becomes `replace`.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) find: &'static str,
+    pub(crate) replace: &'static str,
+    /// Why simulated runs do not notice it, if they are known not to.
+    pub(crate) blind: Option<&'static str>,
+}
+
+const fn row(
+    name: &'static str,
+    file: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Row {
+    Row { name, file, find, replace, blind: None }
+}
+
+const APPLY: &str = "engine/src/apply.rs";
+const BATCH: &str = "log/src/batch.rs";
+const CHANGES: &str = "document/src/apply.rs";
+const COMMIT: &str = "engine/src/commit.rs";
+const COPIES: &str = "engine/src/copies.rs";
+const INDEX: &str = "engine/src/index.rs";
+const ROSTER: &str = "log/src/roster.rs";
+const SHOW: &str = "engine/src/show.rs";
+const SUPPLY: &str = "engine/src/supply.rs";
+const SYNC: &str = "engine/src/sync.rs";
+
+pub(crate) const ROWS: &[Row] = &[
+    // What the villain is stopped by.
+    row(
+        "any checkpoint",
+        BATCH,
+        "checkpoint.verify(&self.signature).map_err(|_| BatchError::Signature)?;",
+        "let _ = &self.signature;",
+    ),
+    row(
+        "sealed bytes of anything",
+        BATCH,
+        "Payload::Sealed(_) => return Err(refuse(SectionError::NotCommitted)),",
+        "Payload::Sealed(_) => {}",
+    ),
+    row("opened bytes of anything", BATCH, "if !opened.matches(commitment) {", "if false {"),
+    row(
+        "any actor",
+        CHANGES,
+        "if actor.owns(incoming.change.actor_id()) {",
+        "if actor.owns(incoming.change.actor_id()) || true {",
+    ),
+    row(
+        "acts in DATA sections",
+        APPLY,
+        "let state = if Act::read(commitment.class, &opened).is_err() {",
+        "let act = Act::read(Class::Control as u8, &opened);
+        let state = if let Ok(Some(act)) = act {
+            let _ = self.take_in(db, log, &verified.header, index, &act)?;
+            sections::State::Applied
+        } else if Act::read(commitment.class, &opened).is_err() {",
+    ),
+    row(
+        "a second genesis",
+        ROSTER,
+        "if !at_the_beginning || genesis.founder.keys.signing != author {",
+        "if !at_the_beginning && genesis.founder.keys.signing == author {",
+    ),
+    row(
+        "anybody lets devices in",
+        ROSTER,
+        ".is_some_and(|author| author.role.may_enrol(enrolment.act.role))",
+        ".is_some_and(|author| author.role.may_enrol(enrolment.act.role) || true)",
+    ),
+    row(
+        "acknowledgements by anybody",
+        APPLY,
+        "ack.verify(&acker.keys.ack).is_ok();",
+        "ack.verify(&acker.keys.ack).map_or(true, |()| true);",
+    ),
+    row(
+        "clocks dragged forward",
+        "types/src/time.rs",
+        "if other.is_flagged(now) { self } else { self.max(other) }",
+        "if false && other.is_flagged(now) { self } else { self.max(other) }",
+    ),
+    // What arrives in any order, or twice.
+    row("before its deps", APPLY, "check_deps(db, header)?;", "let _ = check_deps(db, header);"),
+    row(
+        "no comparison of roots",
+        SYNC,
+        "if root != head.root && theirs",
+        "if root != head.root && false && theirs",
+    ),
+    row(
+        "one known entry too few dropped",
+        APPLY,
+        "have.saturating_add(1).saturating_sub(batch.first_seq)",
+        "have.saturating_sub(batch.first_seq)",
+    ),
+    row(
+        "a walk that goes on too far",
+        SYNC,
+        "walk.skip_to(i64::try_from(after.0).unwrap_or(i64::MAX));",
+        "walk.skip_to(i64::try_from(after.0).unwrap_or(0) + i64::from(after.0 > 0));",
+    ),
+    row(
+        "what waits is not tried again",
+        SHOW,
+        "        if progress {\n            self.retry(db)?;\n        }\n",
+        "        let _ = progress;\n",
+    ),
+    row(
+        "one bad change spoils the others",
+        CHANGES,
+        "        let (first, second) = changes.split_at(changes.len() / 2);\n",
+        "        if changes.len() > 1 {
+            return vec![Outcome::Void(VoidReason::Refused); changes.len()];
+        }
+        let (first, second) = changes.split_at(changes.len() / 2);\n",
+    ),
+    row(
+        "acknowledged without its bytes",
+        APPLY,
+        "if self.missing.contains_key(&log) {",
+        "if false && self.missing.contains_key(&log) {",
+    ),
+    row(
+        "what is missing is not asked for",
+        SUPPLY,
+        "if runs.is_empty() && receiving.is_none() {",
+        "if receiving.is_none() {",
+    ),
+    // Deletions.
+    row(
+        "an edit beats a tombstone",
+        COPIES,
+        "        if tombstones::contains(db, &at)? {\n",
+        "        if false && tombstones::contains(db, &at)? {\n",
+    ),
+    row(
+        "a tombstone removes nothing",
+        COPIES,
+        "        if let Some(row) = documents::find(db, object)? {
+            self.remove_row(db, &row)?;
+        }
+        for copy",
+        "        for copy",
+    ),
+    // Crashes.
+    row(
+        "acknowledged before it is on disk",
+        "pages/src/wal_file.rs",
+        "session.first_written(), || lower.sync(flags))",
+        "session.first_written(), || Ok(drop((&lower, flags))))",
+    ),
+    row(
+        "not shown after a crash",
+        SHOW,
+        "Ok(Self { is_partial, shown, ..Self::default() })",
+        "Ok(Self { is_partial: is_partial && false, shown, ..Self::default() })",
+    ),
+    // What an app relies on.
+    row(
+        "idempotency keys forgotten",
+        COMMIT,
+        "larder_store::space::units::add(db, &key, &unit)?;",
+        "let _ = (&key, &unit);",
+    ),
+    row(
+        "documents left out of the index",
+        INDEX,
+        "if unindexed::add(db, place, document, indexed)? {",
+        "if document % 5 > 0 && unindexed::add(db, place, document, indexed)? {",
+    ),
+];
