@@ -103,7 +103,7 @@ impl SpaceWriter {
     }
 
     /// A peer sends this device's own entries: it has those, or it is an old copy of itself. Only
-    /// what this device has signed says so.
+    /// what this device has signed says so; anybody can make up the rest.
     fn apply_own(&mut self, batch: Batch) -> Result<Applied> {
         let (device, size) = (batch.device, batch.size());
         self.transact_behind(|_, state| {
@@ -112,9 +112,11 @@ impl SpaceWriter {
                 return Ok(Applied::nothing(device, have, state));
             }
             let batch = without_known(batch, have);
-            if let Ok(verified) = batch.verify(&state.shared.id, &state.frontier) {
-                state.shared.found_behind(size, &verified.after.root(), have)?;
-            }
+            let verified = batch.verify(&state.shared.id, &state.frontier).map_err(|e| {
+                let message = format!("entries in this device's own name: {e}");
+                Error::refused(CloseCode::Gap, message)
+            })?;
+            state.shared.found_behind(size, &verified.after.root(), have)?;
             let message = "this device is an old copy of itself, and takes no more of its own log";
             Err(Error::refused(CloseCode::Forked, message))
         })

@@ -127,6 +127,25 @@ fn a_document_that_merges_beyond_the_limit_of_an_edit_is_read_edited_and_deleted
     assert!(a.space.document(&object(2)).unwrap().is_none());
 }
 
+// A simulated villain sent its own entries in the name of the device that it spoke to. The device
+// told its app that it was an old copy of itself, which it had not signed a word for.
+#[test]
+fn what_a_peer_makes_up_of_the_devices_own_log_makes_it_no_old_copy() {
+    let dirs = dirs(2);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    b.put(object(1), &json!({"title": "Letter"}));
+    let theirs = batches(&b, a.profile.transport_id(), &a.epochs());
+    let mut forged = theirs.into_iter().rfind(|batch| batch.device == b.space.device()).unwrap();
+    forged.device = a.space.device();
+    forged.first_seq = a.have()[&a.space.device()] + 1;
+    let reply = a.writer.answer(larder_engine::Task::Apply(Box::new(forged))).reply;
+    let Reply::Refused { code, fatal: false, .. } = reply else { panic!("{reply:?}") };
+    assert_eq!(code, larder_types::CloseCode::Gap);
+    a.put(object(2), &json!({"title": "Answer"}));
+    sync(&mut a, &mut b);
+}
+
 /// Fails on texts that speak of it.
 struct Moody;
 
