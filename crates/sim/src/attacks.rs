@@ -7,6 +7,7 @@ use larder_types::limits::FRAME_BYTES_MAX;
 use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
 
 use crate::device::Slot;
+use crate::network::Siege;
 use crate::villain::Villain;
 use crate::world::{Event, World};
 
@@ -34,33 +35,33 @@ enum Attack {
 }
 
 const ATTACKS: &[(Attack, &str)] = &[
-    (Attack::AsItShould, "villain: nothing wrong"),
-    (Attack::AsItShould, "villain: nothing wrong"),
-    (Attack::AsItShould, "villain: nothing wrong"),
-    (Attack::ForgedHead, "villain: forged checkpoints"),
-    (Attack::ForgedHeadOfAnother, "villain: forged checkpoints of others"),
-    (Attack::OldHead, "villain: old checkpoints"),
-    (Attack::OutOfOrder, "villain: batches before the frontiers"),
-    (Attack::UnsignedBatch, "villain: batches without a signature"),
-    (Attack::OldSignature, "villain: batches under an old checkpoint"),
-    (Attack::AnothersLog, "villain: entries in another's name"),
-    (Attack::Withheld, "villain: bytes withheld"),
-    (Attack::OtherBytes, "villain: other bytes than committed to"),
-    (Attack::Reordered, "villain: entries reordered"),
-    (Attack::Gap, "villain: entries left out"),
-    (Attack::Garbage, "villain: garbage"),
-    (Attack::Oversize, "villain: frames too large"),
-    (Attack::Bomb, "villain: decompression bombs"),
-    (Attack::FalseAcks, "villain: false acknowledgements"),
-    (Attack::HandledNothing, "villain: false progress"),
-    (Attack::Twice, "villain: everything twice"),
-    (Attack::Silent, "villain: silence"),
+    (Attack::AsItShould, "nothing wrong"),
+    (Attack::AsItShould, "nothing wrong"),
+    (Attack::AsItShould, "nothing wrong"),
+    (Attack::ForgedHead, "forged checkpoints"),
+    (Attack::ForgedHeadOfAnother, "forged checkpoints of others"),
+    (Attack::OldHead, "old checkpoints"),
+    (Attack::OutOfOrder, "batches before the frontiers"),
+    (Attack::UnsignedBatch, "batches without a signature"),
+    (Attack::OldSignature, "batches under an old checkpoint"),
+    (Attack::AnothersLog, "entries in another's name"),
+    (Attack::Withheld, "bytes withheld"),
+    (Attack::OtherBytes, "other bytes than committed to"),
+    (Attack::Reordered, "entries reordered"),
+    (Attack::Gap, "entries left out"),
+    (Attack::Garbage, "garbage"),
+    (Attack::Oversize, "frames too large"),
+    (Attack::Bomb, "decompression bombs"),
+    (Attack::FalseAcks, "false acknowledgements"),
+    (Attack::HandledNothing, "false progress"),
+    (Attack::Twice, "everything twice"),
+    (Attack::Silent, "silence"),
 ];
 
 impl World {
     /// The villain writes something, and lies to somebody.
     pub(crate) fn lie_to_somebody(&mut self) {
-        let again_us = self.plan.think_us * 3 + self.dice.below(self.plan.think_us * 6);
+        let again_us = self.plan.think_us + self.dice.below(self.plan.think_us * 2);
         self.later(again_us, Event::Villainy);
         let up = self.up();
         let (Some(from), Some(to)) = (self.pick(&up), self.pick(&up)) else { return };
@@ -73,17 +74,18 @@ impl World {
         let at = self.below(ATTACKS.len() as u64);
         let (attack, name) = ATTACKS[at];
         let frames = self.frames(&mut villain, to, attack);
-        let transport = villain.transport;
-        let id = villain.id;
+        let (transport, id) = (villain.transport, villain.id);
         self.villain = Some(villain);
         // What it asked these devices may have cost their power.
         if self.notice_power(from) | self.notice_power(to) {
             return;
         }
-        if let Some(frames) = frames {
-            self.report.count(name);
+        if let Some(mut frames) = frames {
+            self.report.count(format!("villain: {name}"));
             self.note(|| format!("the villain comes to {to}: {attack:?}"));
-            self.besiege(to, (transport, id), frames);
+            let first = if attack == Attack::OutOfOrder { frames.len() } else { 1 };
+            let then = frames.split_off(first.min(frames.len()));
+            self.besiege(to, Siege { transport, id, name, refused: None, then }, frames);
         }
     }
 

@@ -98,6 +98,7 @@ impl World {
         message: &str,
     ) {
         self.report.count("session: logs refused");
+        self.note_refused(end, code);
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         assert!(
             lies || self.is_disputed(),
@@ -115,6 +116,9 @@ impl World {
         by_peer: bool,
     ) {
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
+        if !by_peer && code != CloseCode::Storage {
+            self.note_refused(end, code);
+        }
         let is_ordinary = match code {
             // The device whose storage failed has been looked at.
             CloseCode::Done

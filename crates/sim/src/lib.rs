@@ -26,6 +26,7 @@ mod faults;
 mod joining;
 mod model;
 mod network;
+mod pathology;
 mod plan;
 mod report;
 mod schedule;

@@ -36,11 +36,24 @@ pub(crate) struct Link {
     /// Ends once both have everything.
     is_once: bool,
     pub(crate) lies: bool,
-    /// The villain's key, if it is the other side.
-    villain: Option<TransportId>,
+    /// If the villain is the other side.
+    siege: Option<Siege>,
     /// Since when one direction has been dead.
     dead_since_us: Option<u64>,
     is_cut: bool,
+}
+
+/// The villain's side of a connection.
+pub(crate) struct Siege {
+    /// Its key.
+    pub(crate) transport: TransportId,
+    pub(crate) id: DeviceId,
+    /// What it does.
+    pub(crate) name: &'static str,
+    /// Why the device ended the session, or took a log no further.
+    pub(crate) refused: Option<CloseCode>,
+    /// What it says once the device has said what it holds.
+    pub(crate) then: Vec<Vec<u8>>,
 }
 
 /// What one side has of a connection.
@@ -64,6 +77,12 @@ enum Packet {
     End,
 }
 
+impl Conversation {
+    fn has_read_all(&self) -> bool {
+        self.coming.is_empty() && self.arrived.is_empty() && self.asked == 0
+    }
+}
+
 /// Opening and ending.
 impl World {
     /// `from` reaches for `to`. Whether there is a conversation.
@@ -84,7 +103,7 @@ impl World {
         let ends = [(from, to), (to, from)].map(|(me, peer)| Some(self.conversation(me, peer)));
         let window = 1 + usize::try_from(self.dice.below(4)).unwrap_or(0);
         let link =
-            Link { ends, window, is_once, lies, villain: None, dead_since_us: None, is_cut: false };
+            Link { ends, window, is_once, lies, siege: None, dead_since_us: None, is_cut: false };
         self.links.insert(number, link);
         if lies {
             // A frame that was dropped may leave both sides waiting for ever.
@@ -127,28 +146,29 @@ impl World {
         !agreed.spaces.is_empty()
     }
 
-    /// The villain connects to `to`, says all this, and goes.
-    pub(crate) fn besiege(
-        &mut self,
-        to: Slot,
-        (transport, id): (TransportId, DeviceId),
-        frames: Vec<Vec<u8>>,
-    ) {
+    /// The villain connects to `to`, says this and what is left to say, and goes.
+    pub(crate) fn besiege(&mut self, to: Slot, siege: Siege, first: Vec<Vec<u8>>) {
         let number = self.links_made;
         self.links_made += 1;
-        let ends = [Some(self.conversation_with(to, Some(id))), None];
-        let villain = Some(transport);
-        let (dead_since_us, is_cut) = (None, false);
+        let ends = [Some(self.conversation_with(to, Some(siege.id))), None];
+        let (siege, dead_since_us, is_cut) = (Some(siege), None, false);
         let link =
-            Link { ends, window: 4, is_once: false, lies: true, villain, dead_since_us, is_cut };
+            Link { ends, window: 4, is_once: false, lies: true, siege, dead_since_us, is_cut };
         self.links.insert(number, link);
         let end = End { link: number, side: 0 };
-        self.pump(end);
-        for frame in frames {
+        for frame in first {
             self.send(end, Packet::Frame(frame));
         }
+        self.pump(end);
         let after_us = self.plan.latency_us * 4 + self.dice.below(5_000_000);
         self.later(after_us, Event::Cut { link: number });
+    }
+
+    /// The device did not put up with what the villain sent.
+    pub(crate) fn note_refused(&mut self, end: End, code: CloseCode) {
+        if let Some(siege) = self.links.get_mut(&end.link).and_then(|link| link.siege.as_mut()) {
+            siege.refused = Some(code);
+        }
     }
 
     fn conversation(&mut self, me: Slot, peer: Slot) -> Conversation {
@@ -204,9 +224,17 @@ impl World {
     /// This side is no more.
     pub(crate) fn drop_end(&mut self, end: End) {
         let Some(link) = self.links.get_mut(&end.link) else { return };
-        link.ends[end.side] = None;
-        if link.ends.iter().all(Option::is_none) {
-            self.links.remove(&end.link);
+        let was_read = link.ends[end.side].take().is_some_and(|end| end.has_read_all());
+        if link.ends.iter().any(Option::is_some) {
+            return;
+        }
+        let siege = self.links.remove(&end.link).and_then(|link| link.siege);
+        if let Some(Siege { name, refused, .. }) = siege {
+            match refused {
+                Some(code) => self.report.count(format!("effect: {name}: refused, {code:?}")),
+                None if was_read => self.report.count(format!("effect: {name}: taken or ignored")),
+                None => self.report.count(format!("effect: {name}: cut short")),
+            }
         }
     }
 
@@ -280,7 +308,8 @@ impl World {
     pub(crate) fn ask(&mut self, end: End, request: Request) {
         let Some(conversation) = self.conversation_at(end) else { return };
         let slot = conversation.device;
-        let villain = self.links.get(&end.link).and_then(|link| link.villain);
+        let siege = self.links.get(&end.link).and_then(|link| link.siege.as_ref());
+        let villain = siege.map(|siege| siege.transport);
         let peer = self.links.get(&end.link).and_then(|link| link.ends[1 - end.side].as_ref());
         // The other side may be gone; its key is still the connection's.
         let peer =
@@ -440,12 +469,16 @@ impl World {
             self.trace.hash(&frame);
             self.report.add("network: bytes", frame.len() as u64);
             self.send(other, Packet::Frame(frame));
+            let siege = self.links.get_mut(&end.link).and_then(|link| link.siege.as_mut());
+            for frame in siege.map(|siege| std::mem::take(&mut siege.then)).unwrap_or_default() {
+                self.send(end, Packet::Frame(frame));
+            }
         }
     }
 
     fn send(&mut self, to: End, packet: Packet) {
         let Some(link) = self.links.get(&to.link).filter(|link| !link.is_cut) else { return };
-        let lies = link.lies;
+        let lies = link.lies && link.siege.is_none();
         let after_us = self.dice.below(self.plan.latency_us);
         let packets = if lies { self.lie(packet) } else { vec![packet] };
         let now_us = self.now_us;

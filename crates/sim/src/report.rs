@@ -1,21 +1,22 @@
 //! What a run did: how often each fault, each act of an app and each checker fired.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Counts by name, in the order of the names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    counts: BTreeMap<&'static str, u64>,
+    counts: BTreeMap<Cow<'static, str>, u64>,
 }
 
 impl Report {
-    pub(crate) fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: impl Into<Cow<'static, str>>) {
         self.add(what, 1);
     }
 
-    pub(crate) fn add(&mut self, what: &'static str, times: u64) {
-        *self.counts.entry(what).or_default() += times;
+    pub(crate) fn add(&mut self, what: impl Into<Cow<'static, str>>, times: u64) {
+        *self.counts.entry(what.into()).or_default() += times;
     }
 
     /// How often this happened.
@@ -31,7 +32,7 @@ impl Report {
     /// Adds another run's counts.
     pub fn merge(&mut self, other: &Self) {
         for (what, times) in &other.counts {
-            self.add(what, *times);
+            self.add(what.clone(), *times);
         }
     }
 }
@@ -86,8 +87,14 @@ const EXPECTED: &[&str] = &[
     "villain: bytes withheld",
     "villain: changes with another's actor",
     "villain: entries in another's name",
+    "villain: entries reordered",
     "villain: false acknowledgements",
+    "villain: decompression bombs",
     "villain: forged checkpoints",
+    "villain: frames too large",
+    "villain: garbage",
+    "villain: old checkpoints",
     "villain: other bytes than committed to",
+    "villain: pathological changes",
     "villain: sections that do not open",
 ];

@@ -160,7 +160,15 @@ impl World {
                 self.note(|| format!("{slot}: unit {unit} fails: {error}"));
                 self.report.count("app: units failed");
                 let was_committed = matches!(self.model.units[unit].fate, Fate::Committed(_));
-                let fate = self.fate(slot, &error, power_failed);
+                let has_given_way = matches!(
+                    error,
+                    Error::Document(larder_document::DocumentError::UnknownHeads { .. })
+                ) && self.is_of_shared(unit);
+                let fate = if has_given_way {
+                    Fate::Refused
+                } else {
+                    self.fate(slot, &error, power_failed)
+                };
                 match fate {
                     // A repetition that failed says nothing of the first time.
                     _ if was_committed => {}
@@ -171,6 +179,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether another document may stand under an id of the unit's by now than its app has seen.
+    fn is_of_shared(&self, unit: usize) -> bool {
+        let mut operations = self.model.units[unit].operations.iter();
+        operations.any(|operation| {
+            let id = operation.object();
+            id.as_bytes().iter().all(|byte| byte == &id.as_bytes()[0])
+        })
     }
 
     /// What an error says of a unit, if it is one that the device had reason to give.

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::app::COMMON;
 use crate::device::Slot;
+use crate::pathology::spoilt;
 use crate::world::World;
 
 pub(crate) struct Villain {
@@ -59,6 +60,7 @@ enum Section {
     Deletion,
     ChangeByAnother,
     SenselessChange,
+    PathologicalChange,
     ActInData,
     SecondGenesis,
     EnrolmentWithoutRight,
@@ -75,6 +77,8 @@ const SECTIONS: &[(Section, &str)] = &[
     (Section::Deletion, "villain: deletions"),
     (Section::ChangeByAnother, "villain: changes with another's actor"),
     (Section::SenselessChange, "villain: senseless changes"),
+    (Section::PathologicalChange, "villain: pathological changes"),
+    (Section::PathologicalChange, "villain: pathological changes"),
     (Section::ActInData, "villain: acts in DATA sections"),
     (Section::SecondGenesis, "villain: second geneses"),
     (Section::EnrolmentWithoutRight, "villain: enrolments without the right"),
@@ -353,15 +357,8 @@ impl Villain {
                 let body = body::Delete::new().encode();
                 Some((Class::Data, metadata(kind::DOCUMENT_DELETE, *object), body))
             }
-            Section::ChangeByAnother => {
-                let (object, generation, value) = own?;
-                let mut document = Document::load(value.clone(), None).expect("flat");
-                let mut forged = value.clone();
-                forged.insert("title".into(), json!("not what it was"));
-                let actor = Actor::of(&other, object, generation);
-                let bytes = document.put(actor, None, &forged, Timestamp(1_700_000_000_000));
-                change(bytes.expect("an edit").expect("a change"))
-            }
+            Section::ChangeByAnother => change(edit(own?, &other)),
+            Section::PathologicalChange => change(spoilt(dice, &edit(own?, &self.id))),
             Section::SenselessChange => {
                 let mut bytes = vec![0; 1 + usize::try_from(dice.below(200)).unwrap_or(0)];
                 dice.fill(&mut bytes);
@@ -443,6 +440,16 @@ impl Villain {
         let (size, root) = (frontier.size(), frontier.root());
         Checkpoint { space: self.space, device: self.id, size, root }
     }
+}
+
+/// A good change of a document by a device.
+fn edit((object, generation, value): &(ObjectId, EntryHash, Object), by: &DeviceId) -> Vec<u8> {
+    let mut document = Document::load(value.clone(), None).expect("flat");
+    let mut forged = value.clone();
+    forged.insert("title".into(), json!("not what it was"));
+    let actor = Actor::of(by, object, generation);
+    let bytes = document.put(actor, None, &forged, Timestamp(1_700_000_000_000));
+    bytes.expect("an edit").expect("a change")
 }
 
 fn document(object: &ObjectId) -> Object {
