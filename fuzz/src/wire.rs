@@ -38,7 +38,7 @@ pub(crate) fn frame_seeds(world: &World) -> Vec<Vec<u8>> {
 fn want() -> Want {
     let snapshot =
         WantedSnapshot { id: Hash::new([5; 32]), received: 3, after: None, lacking: Vec::new() };
-    Want { snapshot: Some(snapshot), sections: Vec::new() }
+    Want { snapshot: Some(snapshot), ..Want::default() }
 }
 
 fn supply() -> Supply {
@@ -206,7 +206,10 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
             acks: Vec::new(),
             lacks: op & 0x20 != 0,
         },
-        Request::ReadWants => Reply::Wanted { want: (op & 0x20 != 0).then(want) },
+        Request::ReadWants { after } => Reply::Wanted {
+            want: (op & 0x20 != 0).then(want),
+            next: (op & 0x40 != 0 && after.0 < 4).then_some(Position(after.0 + 1)),
+        },
         Request::ReadSupply { .. } => {
             let supply = if op & 0x20 == 0 { Supply::default() } else { supply() };
             Reply::Supply { supply: Box::new(supply) }
@@ -214,7 +217,6 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
         Request::TakeSupply { .. } => Reply::Supplied {
             progress: op & 0x20 != 0,
             acks: Vec::new(),
-            want: (op & 0x40 != 0).then(want),
         },
         Request::StoreAcks { acks } => Reply::AcksStored { new: acks },
     }

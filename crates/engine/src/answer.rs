@@ -6,7 +6,7 @@ use larder_log::ack::Ack;
 use larder_protocol::{Fork, Reply, Request, Supply};
 use larder_types::{CloseCode, DeviceId, TransportId};
 
-use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied};
+use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied, Wanted};
 
 /// What the reading side makes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,10 @@ impl Space {
             Request::Apply { batch, more: false } => return Ok(Answer::Write(Task::Apply(batch))),
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
-            Request::ReadWants => Reply::Wanted { want: self.wanted()? },
+            Request::ReadWants { after } => {
+                let Wanted { want, next } = self.wanted(after)?;
+                Reply::Wanted { want, next }
+            }
             Request::ReadSupply { want, epochs } => {
                 Reply::Supply { supply: Box::new(self.supply(peer, &want, &epochs)?) }
             }
@@ -91,10 +94,9 @@ impl SpaceWriter {
                 let device = batch.device;
                 applied(device, self.store(*batch), &mut entries)
             }
-            Task::TakeSupply(supply) => self.take_supply(&supply).and_then(|supplied| {
-                let Supplied { progress, acks } = supplied;
-                Ok(Reply::Supplied { progress, acks, want: self.space().wanted()? })
-            }),
+            Task::TakeSupply(supply) => self
+                .take_supply(&supply)
+                .map(|Supplied { progress, acks }| Reply::Supplied { progress, acks }),
             Task::StoreAcks(acks) => self.store_acks(&acks).map(|new| Reply::AcksStored { new }),
             Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),
         };

@@ -39,13 +39,14 @@ pub struct Applied {
     pub entries: u64,
     /// This device's acknowledgement of them.
     pub acks: Vec<Ack>,
-    /// Whether bytes of entries that are here are lacking now, of this log or another.
+    /// Whether bytes of entries that are here are lacking now, or are not to be opened here, of
+    /// this log or another.
     pub lacks: bool,
 }
 
 impl Applied {
     fn nothing(device: DeviceId, size: u64, state: &WriterState) -> Self {
-        Self { device, size, entries: 0, acks: Vec::new(), lacks: state.lacks() }
+        Self { device, size, entries: 0, acks: Vec::new(), lacks: state.wants() }
     }
 }
 
@@ -98,7 +99,7 @@ impl SpaceWriter {
                 state.show(tx)?;
             }
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
-            Ok(Applied { device, size, entries, acks, lacks: state.lacks() })
+            Ok(Applied { device, size, entries, acks, lacks: state.wants() })
         })
     }
 
@@ -322,14 +323,14 @@ impl WriterState {
         section: Incoming<'_, 'p>,
         effects: &mut Effects,
     ) -> Result<Taken<'p>> {
-        if *section.payload == Payload::Missing {
+        let Some((payload, opening)) = self.open_content(section)? else {
             let state = self.miss(db, &section)?;
-            return Ok(Taken { payload: Cow::Borrowed(section.payload), state, about: None });
-        }
-        let (payload, opening) = self.open_content(section)?;
+            return Ok(Taken { payload: Cow::Owned(Payload::Missing), state, about: None });
+        };
         let opened = match opening {
             Opening::Opened(opened) => *opened,
             Opening::NoSecret => {
+                self.unread = true;
                 return Ok(Taken { payload, state: sections::State::Waiting, about: None });
             }
             Opening::Void => {
@@ -373,29 +374,31 @@ impl WriterState {
 
     /// Opens a section that is no act. One that came opened is sealed again where that is
     /// possible: its author may have sealed something else than it committed to, and then it is
-    /// void for those who got it sealed.
-    fn open_content<'p>(&self, section: Incoming<'_, 'p>) -> Result<(Cow<'p, Payload>, Opening)> {
+    /// void for those who got it sealed. Who handed it on may not have been able to tell, so that
+    /// it counts as not sent. None: its bytes are not here.
+    fn open_content<'p>(
+        &self,
+        section: Incoming<'_, 'p>,
+    ) -> Result<Option<(Cow<'p, Payload>, Opening)>> {
         let Incoming { index, verified, commitment, payload, .. } = section;
         let header = &verified.header;
         match payload {
-            Payload::Missing => Err(section.refuse(MISSING)),
+            Payload::Missing => Ok(None),
             Payload::Sealed(sealed) => {
                 section.check(sealed)?;
                 let opening = self.keyring.open(header, index, commitment, sealed);
-                Ok((Cow::Borrowed(payload), opening))
+                Ok(Some((Cow::Borrowed(payload), opening)))
             }
             Payload::Opened(bytes) => {
                 let opened = larder_log::open_carried(commitment, bytes)
                     .map_err(|e| section.refuse(&e.to_string()))?;
                 let resealed = self.keyring.reseal(header, index, commitment, &opened);
                 let opening = Opening::Opened(Box::new(opened));
-                match resealed {
-                    Resealed::Same(sealed) => Ok((Cow::Owned(Payload::Sealed(sealed)), opening)),
-                    Resealed::NoSecret => Ok((Cow::Borrowed(payload), opening)),
-                    Resealed::Other => {
-                        Err(section.refuse("it is not shown to be what its author sealed"))
-                    }
-                }
+                Ok(match resealed {
+                    Resealed::Same(sealed) => Some((Cow::Owned(Payload::Sealed(sealed)), opening)),
+                    Resealed::NoSecret => Some((Cow::Borrowed(payload), opening)),
+                    Resealed::Other => None,
+                })
             }
         }
     }

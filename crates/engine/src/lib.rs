@@ -92,7 +92,7 @@ pub use purge::{PurgeProgress, Purged};
 pub use rekey::Rekey;
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
-pub use supply::Supplied;
+pub use supply::{Supplied, Wanted};
 pub use tally::{Tally, VoidCause};
 pub use unit::{Base, UnitOfWork};
 pub use writer::SpaceWriter;

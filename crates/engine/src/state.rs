@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) retried: i64,
     /// Logs in which bytes are missing and wanted: the first entry of each.
     pub(crate) missing: BTreeMap<LogId, u64>,
+    /// Whether there may be sections that came sealed under secrets that are not here.
+    pub(crate) unread: bool,
     named: BTreeMap<DeviceId, u64>,
     /// The ends of the other logs.
     others: BTreeMap<DeviceId, (u64, EntryHash)>,
@@ -133,6 +135,7 @@ impl State {
             queue: Queue::load(db)?,
             retried: 0,
             missing: sections::first_missing(db)?.into_iter().collect(),
+            unread: sections::any_unread(db)?,
             named: kept.named,
             others,
         };
@@ -196,6 +199,11 @@ impl State {
     /// Whether bytes of entries that are here are lacking.
     pub(crate) fn lacks(&self) -> bool {
         !self.missing.is_empty()
+    }
+
+    /// Whether there is something to ask other devices for.
+    pub(crate) fn wants(&self) -> bool {
+        self.lacks() || self.unread
     }
 
     /// Whether the own log's next entry would name something.

@@ -15,8 +15,9 @@ use larder_log::snapshot::{
     Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, TombstoneLeaf, leaf_hash,
 };
 use larder_log::{Band, Header, Payload};
-use larder_protocol::{Fill, Run, Supply, Want, WantedSnapshot};
+use larder_protocol::{Fill, Position, Run, Supply, Want, WantedSnapshot};
 use larder_store::space::logs::{self, Tree};
+use larder_store::space::sections::Section;
 use larder_store::space::snapshots::{self, Kept, Snapshot};
 use larder_store::space::tombstones::Tombstone;
 use larder_store::space::{changes, control, documents, entries, sections, transactions};
@@ -24,16 +25,18 @@ use larder_types::limits::{
     BATCH_BYTES_TARGET, SNAPSHOT_PART_BYTES_MAX, SNAPSHOT_PART_CHANGES_MAX,
     SNAPSHOT_PART_LEAVES_MAX, WANTED_MAX,
 };
-use larder_types::{CloseCode, EpochId, Hash, TransportId};
+use larder_types::{BlobId, CloseCode, EpochId, Hash, TransportId};
 use rusqlite::Connection;
 
 use crate::copies::{Found, Room, locate};
-use crate::keyring::Resealed;
+use crate::keyring::{Opening, Resealed};
 use crate::prune::{accepted, widest};
 use crate::rows::Origin;
+use crate::show::DOCUMENT_KINDS;
 use crate::snapshot::digest_of;
 use crate::space::Space;
 use crate::state::State as WriterState;
+use crate::sync::Peer;
 use crate::touched::{Stored, load};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
@@ -42,32 +45,42 @@ use crate::{Error, Result};
 pub(crate) type Nodes = Option<(Hash, Arc<MemoryNodes>)>;
 
 impl Space {
-    /// What this device lacks and a peer may have: leaves of the snapshot that all devices agree
-    /// on, and bytes of sections that no snapshot stands for.
+    /// What this device lacks and a peer may have, a page of it behind `after`: bytes of sections
+    /// that no snapshot stands for, or sections to be opened by who can; with the first page,
+    /// leaves of the snapshot that all devices agree on, and manifests of blobs.
     ///
     /// # Errors
     /// The storage's errors.
-    pub fn wanted(&self) -> Result<Option<Want>> {
+    pub fn wanted(&self, after: Position) -> Result<Wanted> {
         let db = self.shared.pool.reader()?;
-        let runs = missing(&db)?;
+        let Lacking { missing, sealed, next } = lacking(&db, after)?;
+        let is_first = after == Position::default();
         let receiving = snapshots::in_state(&db, snapshots::State::Receiving)?;
-        if runs.is_empty() && receiving.is_none() {
-            return Ok(None);
+        let receiving = receiving.filter(|_| is_first);
+        // What a snapshot stands for was dropped by all who agreed, but for manifests.
+        let held = snapshots::in_state(&db, snapshots::State::Held)?.filter(|_| is_first);
+        let blobs = match held {
+            Some(_) => larder_store::space::blobs::unknown(&db, limit(WANTED_MAX))?,
+            None => Vec::new(),
+        };
+        let mut want = Want { snapshot: None, sections: missing, sealed, blobs };
+        if want.is_empty() && receiving.is_none() {
+            return Ok(Wanted { want: None, next });
         }
         let accepted = wider(&db, accepted(&db, &self.shared.published()?.roster)?)?;
         // What has begun goes on as long as it counts.
         let is_half = |act: &&SnapshotAct| receiving.as_ref().is_some_and(|half| half.act == **act);
         let begun = accepted.iter().find(is_half).cloned();
         let Some(act) = begun.or_else(|| widest(accepted)) else {
-            return Ok(Some(Want { snapshot: None, sections: runs }));
+            return Ok(Wanted { want: Some(want), next });
         };
         let within = |run: &Run| run.last <= act.size_of(&run.device);
         let id = act.id();
-        let mut snapshot = None;
-        if receiving.is_some() || runs.iter().any(within) {
+        let is_awaited = want.sections.iter().any(within);
+        if is_first && (receiving.is_some() || is_awaited) {
             let half = receiving.filter(|half| half.id == id);
             let wanted = |received, after, lacking| WantedSnapshot { id, received, after, lacking };
-            snapshot = Some(match half {
+            want.snapshot = Some(match half {
                 None => wanted(0, None, Vec::new()),
                 Some(half) if is_whole(&half) => {
                     let lacking = snapshots::wanted(&db, half.snapshot, None, limit(WANTED_MAX))?;
@@ -80,8 +93,9 @@ impl Space {
                 }
             });
         }
-        let sections = runs.into_iter().filter(|run| !within(run)).collect();
-        Ok(Some(Want { snapshot, sections }))
+        want.sections.retain(|run| !within(run));
+        // What it stands for may be very much, and is not to be gone through.
+        Ok(Wanted { want: Some(want), next: next.filter(|_| !is_awaited) })
     }
 
     /// What this device can supply of what a peer wants.
@@ -93,6 +107,7 @@ impl Space {
     ) -> Result<Supply> {
         let none = Supply { snapshot: None, sections: Vec::new() };
         let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
+        let peer = peer.lacking();
         let db = self.shared.pool.reader()?;
         let db = db.unchecked_transaction().map_err(|source| {
             Error::from(larder_store::StoreError::Read { part: "transaction", source })
@@ -101,28 +116,8 @@ impl Space {
             Some(wanted) => self.part(&db, wanted)?,
             None => None,
         };
-        let mut sections = Vec::new();
-        // What is supplied together has to fit into one frame.
-        let mut bytes = snapshot.as_ref().map_or(0, Vec::len);
-        'runs: for run in want.sections.iter().take(WANTED_MAX) {
-            let Some(log) = logs::find(&db, &run.device)? else { continue };
-            let Some(transaction) = transactions::covering(&db, log.log, run.first)? else {
-                continue;
-            };
-            let mut batch = transactions::batch(&db, &transaction, run.first)?;
-            peer.open_for(&mut batch)?;
-            for (entry, seq) in batch.entries.into_iter().zip(run.first..=run.last) {
-                if entry.payloads.iter().all(|payload| *payload == Payload::Missing) {
-                    continue;
-                }
-                let more = entry.payloads.iter().map(payload_bytes).sum::<usize>();
-                if bytes > 0 && bytes + more > BATCH_BYTES_TARGET {
-                    break 'runs;
-                }
-                bytes += more;
-                sections.push(Fill { device: run.device, seq, payloads: entry.payloads });
-            }
-        }
+        let bytes = snapshot.as_ref().map_or(0, Vec::len);
+        let sections = fills(&db, &peer, want, bytes)?;
         Ok(Supply { snapshot, sections })
     }
 
@@ -290,10 +285,22 @@ fn is_whole(half: &Snapshot) -> bool {
     half.act.tree(Band::Green).is_none_or(|tree| half.received.size() >= tree.leaves)
 }
 
-/// Runs of entries with missing sections.
-fn missing(db: &Connection) -> Result<Vec<Run>> {
-    let mut runs: Vec<Run> = Vec::new();
-    for section in sections::missing(db, 0, limit(WANTED_MAX))? {
+/// Runs of entries with sections that are lacking.
+struct Lacking {
+    missing: Vec<Run>,
+    sealed: Vec<Run>,
+    next: Option<Position>,
+}
+
+fn lacking(db: &Connection, after: Position) -> Result<Lacking> {
+    let (mut missing, mut sealed) = (Vec::new(), Vec::new());
+    let after = i64::try_from(after.0).unwrap_or(i64::MAX);
+    let page = sections::lacking(db, after, limit(WANTED_MAX))?;
+    let last = page.last().filter(|_| page.len() == WANTED_MAX);
+    let next = last.and_then(|last| u64::try_from(last.section).ok()).map(Position);
+    for section in page {
+        let is_missing = section.state == sections::State::Missing;
+        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
         let device = logs::by_number(db, section.place.log)?.device;
         let seq = section.place.seq;
         match runs.last_mut() {
@@ -303,7 +310,67 @@ fn missing(db: &Connection) -> Result<Vec<Run>> {
             _ => runs.push(Run { device, first: seq, last: seq }),
         }
     }
+    Ok(Lacking { missing, sealed, next })
+}
+
+/// Bytes of what is wanted, as far as they fit into a frame beside `bytes` of others.
+fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Result<Vec<Fill>> {
+    let missing = want.sections.iter().map(|run| (*run, false));
+    let sealed = want.sealed.iter().map(|run| (*run, true));
+    let manifests = manifests(db, &want.blobs)?.into_iter().map(|run| (run, false));
+    let mut left = ENTRIES_MAX;
+    let mut fills = Vec::new();
+    for (Run { device, first, last }, opened) in missing.chain(sealed).chain(manifests) {
+        let Some(log) = logs::find(db, &device)? else { continue };
+        let mut from = first;
+        while from <= last && left > 0 {
+            let Some(transaction) = transactions::covering(db, log.log, from)? else { break };
+            let mut batch = transactions::batch(db, &transaction, from)?;
+            peer.open_for(&mut batch)?;
+            for (entry, seq) in batch.entries.into_iter().zip(from..=last) {
+                left = left.saturating_sub(1);
+                let is_asked_for = |payload: &Payload| match payload {
+                    Payload::Missing => false,
+                    Payload::Sealed(_) => !opened,
+                    Payload::Opened(_) => true,
+                };
+                if !entry.payloads.iter().any(is_asked_for) {
+                    continue;
+                }
+                let more = entry.payloads.iter().map(payload_bytes).sum::<usize>();
+                if bytes > 0 && bytes + more > BATCH_BYTES_TARGET {
+                    return Ok(fills);
+                }
+                bytes += more;
+                fills.push(Fill { device, seq, payloads: entry.payloads });
+            }
+            from = transaction.last_seq.saturating_add(1);
+        }
+    }
+    Ok(fills)
+}
+
+/// Entries that one want has looked for. As it stands in one page, there are no more in it.
+const ENTRIES_MAX: usize = 3 * WANTED_MAX;
+
+/// The entries that brought these blobs' manifests.
+fn manifests(db: &Connection, blobs: &[BlobId]) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
+    for id in blobs {
+        let Some(blob) = larder_store::space::blobs::find(db, id)? else { continue };
+        let device = logs::by_number(db, blob.log)?.device;
+        runs.push(Run { device, first: blob.seq, last: blob.seq });
+    }
     Ok(runs)
+}
+
+/// What is lacking, as far as it is asked for at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `None`: nothing of this page.
+    pub want: Option<Want>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Position>,
 }
 
 /// What became of what a peer supplied.
@@ -405,10 +472,12 @@ impl WriterState {
                     progress = true;
                 }
             }
+            let was_held = snapshots::holds(db, half.snapshot, &key)?;
             let Some(is_held) = self.take_item(db, &leaf, &item.content)? else {
                 return refused("a document that is not what was agreed on");
             };
-            progress |= is_held;
+            progress |= is_held && !was_held;
+            let is_held = is_held || was_held;
             snapshots::put_leaf(db, half.snapshot, &key, &item.leaf, is_held)?;
         }
         let grown = tree.size() > half.received.size();
@@ -521,36 +590,76 @@ impl WriterState {
         let mut progress = false;
         let all = sections::of_entry(db, log.log, fill.seq)?;
         for (section, payload) in all.into_iter().zip(&fill.payloads) {
-            let (place, commitment) = (section.place, &section.commitment);
-            if section.state != sections::State::Missing {
-                continue;
-            }
-            let refused = || {
-                let message = format!(
-                    "section {} of entry {} of {}: not the bytes that its author committed to",
-                    place.index, fill.seq, fill.device
-                );
-                Error::refused(CloseCode::BadBatch, message)
-            };
-            let payload = match payload {
-                Payload::Missing => continue,
-                Payload::Sealed(sealed) if commitment.is_of(sealed) => payload.clone(),
-                Payload::Sealed(_) => return Err(refused()),
-                Payload::Opened(bytes) => {
-                    let opened = larder_log::open_carried(commitment, bytes);
-                    let opened = opened.map_err(|_| refused())?;
-                    match self.keyring.reseal(&header, place.index, commitment, &opened) {
-                        Resealed::Same(sealed) => Payload::Sealed(sealed),
-                        Resealed::NoSecret => payload.clone(),
-                        Resealed::Other => return Err(refused()),
-                    }
+            let place = section.place;
+            let Some(payload) = self.checked(&header, &section, payload)? else { continue };
+            let is_wanted = match section.state {
+                sections::State::Missing => true,
+                // Sealed: to be opened by who can.
+                sections::State::Waiting => {
+                    section.about.is_none()
+                        && matches!(payload, Payload::Opened(_))
+                        && matches!(sections::payload(db, place)?, Payload::Sealed(_))
                 }
+                // A snapshot stands for documents, and for nothing else.
+                sections::State::Excused => {
+                    section.about.is_none() && self.is_lasting(&header, &section, &payload)
+                }
+                _ => false,
             };
-            sections::set_payload(db, place, &payload)?;
-            sections::settle(db, place, sections::State::Waiting, None)?;
-            progress = true;
+            if is_wanted {
+                sections::set_payload(db, place, &payload)?;
+                sections::settle(db, place, sections::State::Waiting, None)?;
+                progress = true;
+            }
         }
         Ok(progress)
+    }
+
+    /// Bytes of a section, if they are what its author committed to. None: there are none, or it
+    /// is not shown that they are what was sealed.
+    fn checked(
+        &self,
+        header: &Header,
+        section: &Section,
+        payload: &Payload,
+    ) -> Result<Option<Payload>> {
+        let (place, commitment) = (section.place, &section.commitment);
+        let refused = || {
+            let message = format!(
+                "section {} of entry {} of {}: not the bytes that its author committed to",
+                place.index, header.seq, header.device
+            );
+            Error::refused(CloseCode::BadBatch, message)
+        };
+        match payload {
+            Payload::Missing => Ok(None),
+            Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),
+            Payload::Sealed(_) => Err(refused()),
+            Payload::Opened(bytes) => {
+                let opened = larder_log::open_carried(commitment, bytes).map_err(|_| refused())?;
+                match self.keyring.reseal(header, place.index, commitment, &opened) {
+                    Resealed::Same(sealed) => Ok(Some(Payload::Sealed(sealed))),
+                    Resealed::NoSecret => Ok(Some(payload.clone())),
+                    Resealed::Other => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Whether a section is of a kind that is never dropped.
+    fn is_lasting(&self, header: &Header, section: &Section, payload: &Payload) -> bool {
+        let kind = match payload {
+            Payload::Missing => None,
+            Payload::Opened(bytes) => larder_log::unpack(bytes).ok().map(|o| o.metadata.kind),
+            Payload::Sealed(sealed) => {
+                let (index, commitment) = (section.place.index, &section.commitment);
+                match self.keyring.open(header, index, commitment, sealed) {
+                    Opening::Opened(opened) => Some(opened.metadata.kind),
+                    Opening::NoSecret | Opening::Void => None,
+                }
+            }
+        };
+        kind.is_some_and(|kind| !DOCUMENT_KINDS.contains(&kind))
     }
 
     /// If all of a snapshot is here: it stands for the entries below it from now on.
@@ -622,9 +731,10 @@ impl WriterState {
         Ok(new)
     }
 
-    /// Reads anew in which logs something is missing.
+    /// Reads anew in which logs something is missing, and whether something came sealed.
     pub(crate) fn load_missing(&mut self, db: &Connection) -> Result<()> {
         self.missing = sections::first_missing(db)?.into_iter().collect();
+        self.unread = sections::any_unread(db)?;
         Ok(())
     }
 }

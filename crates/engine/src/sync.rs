@@ -141,7 +141,7 @@ impl Space {
                 devices.push(*id);
             }
         }
-        Ok((!devices.is_empty()).then_some(Peer { published, devices, epochs }))
+        Ok((!devices.is_empty()).then_some(Peer { published, devices, epochs, lacks: false }))
     }
 }
 
@@ -151,6 +151,8 @@ pub(crate) struct Peer<'e> {
     devices: Vec<DeviceId>,
     /// The epochs whose secrets it says it has.
     epochs: &'e [EpochId],
+    /// Whether it may have been given others for which it holds no secret all the same.
+    lacks: bool,
 }
 
 impl Peer<'_> {
@@ -158,9 +160,15 @@ impl Peer<'_> {
     fn has(&self, epoch: &EpochId) -> bool {
         let named = self.published.roster.epochs().find(|(id, _)| *id == epoch);
         self.epochs.contains(epoch)
-            || named.is_some_and(|(_, epoch)| {
-                self.devices.iter().all(|device| epoch.recipients.contains_key(device))
-            })
+            || !self.lacks
+                && named.is_some_and(|(_, epoch)| {
+                    self.devices.iter().all(|device| epoch.recipients.contains_key(device))
+                })
+    }
+
+    /// It asks for what is lacking there: only the secrets that it named count.
+    pub(crate) fn lacking(self) -> Self {
+        Self { lacks: true, ..self }
     }
 
     /// Opens the sections that it has no secret for.

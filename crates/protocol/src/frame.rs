@@ -8,7 +8,9 @@ use larder_types::limits::{
     BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX, WANTED_MAX,
 };
 pub use larder_types::limits::{CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX};
-use larder_types::{CloseCode, DeviceId, EntryHash, EpochId, Hash, ObjectId, SpaceId, canonical};
+use larder_types::{
+    BlobId, CloseCode, DeviceId, EntryHash, EpochId, Hash, ObjectId, SpaceId, canonical,
+};
 use minicbor::{Decode, Encode};
 
 /// One message of a session.
@@ -94,6 +96,12 @@ pub struct Want {
     /// Entries with sections whose bytes are missing, at most [`WANTED_MAX`] runs.
     #[n(1)]
     pub sections: Vec<Run>,
+    /// Entries with sections that it has sealed, and wants opened, at most [`WANTED_MAX`] runs.
+    #[n(2)]
+    pub sealed: Vec<Run>,
+    /// Blobs that documents name and whose manifests it has not, at most [`WANTED_MAX`].
+    #[n(3)]
+    pub blobs: Vec<BlobId>,
 }
 
 /// Which leaves of a snapshot are lacking.
@@ -159,7 +167,10 @@ pub struct Fill {
 impl Want {
     /// Whether nothing is lacking.
     pub fn is_empty(&self) -> bool {
-        self.snapshot.is_none() && self.sections.is_empty()
+        self.snapshot.is_none()
+            && self.sections.is_empty()
+            && self.sealed.is_empty()
+            && self.blobs.is_empty()
     }
 }
 
@@ -275,10 +286,12 @@ fn decode_acks(fields: &[u8]) -> Result<Acks, FrameError> {
 fn decode_want(fields: &[u8]) -> Result<Want, FrameError> {
     let want: Want = canonical::decode(fields, WANT_BYTES_MAX).map_err(FrameError::malformed)?;
     let lacking = want.snapshot.as_ref().map_or(0, |snapshot| snapshot.lacking.len());
-    if want.sections.len() > WANTED_MAX || lacking > WANTED_MAX {
+    let lists = [lacking, want.sections.len(), want.sealed.len(), want.blobs.len()];
+    if lists.iter().any(|len| *len > WANTED_MAX) {
         return Err(FrameError::new(CloseCode::LimitExceeded, "too much wanted at once"));
     }
-    if want.sections.iter().any(|run| run.first == 0 || run.last < run.first) {
+    let mut runs = want.sections.iter().chain(&want.sealed);
+    if runs.any(|run| run.first == 0 || run.last < run.first) {
         return Err(FrameError::new(CloseCode::Malformed, "a run of no entries"));
     }
     Ok(want)
@@ -337,8 +350,8 @@ const MESSAGE: u8 = 8;
 const SMALL_BYTES_MAX: usize = 1 << 10;
 /// A head is at most 150 bytes and an epoch 34.
 const FRONTIERS_BYTES_MAX: usize = 256 + LOGS_MAX * 150 + EPOCHS_MAX * 34;
-/// A run is at most 55 bytes and a key 54.
-const WANT_BYTES_MAX: usize = 256 + WANTED_MAX * 110;
+/// A run is at most 55 bytes, a key 54 and a blob 34.
+const WANT_BYTES_MAX: usize = 256 + WANTED_MAX * 200;
 /// An acknowledgement is at most 256 bytes.
 const ACKS_BYTES_MAX: usize = 32 + ACKS_PER_FRAME_MAX * 256;
 

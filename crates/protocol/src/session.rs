@@ -380,6 +380,9 @@ impl Session {
             }
             Frame::Batch(batch) => self.take_batch(batch, bytes.len()),
             Frame::Acks(acks) => self.take_acks(acks),
+            Frame::Want(_) if !self.frontiers.sent => {
+                Err(FrameError::new(CloseCode::Unexpected, "wanted before it was told anything"))
+            }
             Frame::Want(want) => self.take_want(want),
             Frame::Supply(supply) => self.take_supply(supply),
             Frame::Message(sealed) => {
@@ -475,8 +478,7 @@ impl Session {
             }
             Reply::Checked { forks } => {
                 self.frontiers.checked = true;
-                self.walk_on();
-                self.look_for_lacking();
+                self.go_live();
                 for fork in forks {
                     self.stop_forked(fork);
                 }
@@ -548,7 +550,7 @@ impl Session {
         }
         let frontiers = Frontiers { space: self.space, logs, epochs_held };
         self.opening = Some(Frame::Frontiers(frontiers).encode());
-        self.walk_on();
+        self.go_live();
         self.offer_acks(acks);
         Ok(())
     }
@@ -623,6 +625,15 @@ impl Session {
         {
             let (code, message) = (*code, message.clone());
             self.end(code, &message, true);
+        }
+    }
+
+    /// Storage answered one of the two questions at the beginning. Once it has answered both, in
+    /// whichever order, there is something to say.
+    fn go_live(&mut self) {
+        if self.is_live() {
+            self.walk_on();
+            self.look_for_lacking();
         }
     }
 

@@ -18,6 +18,7 @@ mod memory;
 mod peers;
 mod prune;
 mod stages;
+mod withheld;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -98,6 +99,13 @@ impl Device {
     }
 
     fn invite_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
+        let mut other = self.admit_in(dir, world);
+        other.pull(self);
+        other
+    }
+
+    /// The same, and it was told nothing yet.
+    fn admit_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
         let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let exporter = [9; 32];
@@ -111,9 +119,7 @@ impl Device {
         self.writer.admit(ticket.enrolment.clone()).unwrap();
         let reply = self.profile.welcome(&ticket, &self.space, &exporter).unwrap();
         let (space, writer) = profile.finish_join(joining, &exporter, &reply).unwrap();
-        let mut other = Self { profile, space, writer };
-        other.pull(self);
-        other
+        Self { profile, space, writer }
     }
 
     /// Takes in all that `other` has and this one lacks; returns how many entries.

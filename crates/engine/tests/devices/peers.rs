@@ -6,7 +6,11 @@ use larder_log::{Class, Payload};
 use super::*;
 
 /// All batches that `from` has for a device that holds nothing.
-fn batches(from: &Device, peer: TransportId, epochs: &[larder_types::EpochId]) -> Vec<Batch> {
+pub(super) fn batches(
+    from: &Device,
+    peer: TransportId,
+    epochs: &[larder_types::EpochId],
+) -> Vec<Batch> {
     let (mut position, mut have) = (Position::default(), BTreeMap::new());
     let mut batches = Vec::new();
     loop {
@@ -27,7 +31,7 @@ fn batches(from: &Device, peer: TransportId, epochs: &[larder_types::EpochId]) -
     }
 }
 
-fn dirs(n: usize) -> Vec<tempfile::TempDir> {
+pub(super) fn dirs(n: usize) -> Vec<tempfile::TempDir> {
     (0..n).map(|_| tempfile::tempdir().unwrap()).collect()
 }
 

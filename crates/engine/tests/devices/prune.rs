@@ -1,6 +1,6 @@
 //! Pruning: what all devices agree on goes, and nobody notices but by the room it took.
 
-use larder_engine::{Heads, Pruned, Supplied};
+use larder_engine::{Heads, Pruned, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_protocol::{Supply, Want};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 impl Device {
-    fn supply_of(&self, other: &Self, want: &Want) -> Supply {
+    pub(super) fn supply_of(&self, other: &Self, want: &Want) -> Supply {
         let request = Request::ReadSupply { want: Box::new(want.clone()), epochs: self.epochs() };
         let me = self.profile.transport_id();
         let Reply::Supply { supply } = ask(&other.space, &me, request) else { unreachable!() };
@@ -16,29 +16,39 @@ impl Device {
     }
 
     /// Asks `other` for what is lacking here, until nothing comes of it.
-    fn fill(&mut self, other: &Self) -> usize {
-        let mut bytes = 0;
-        while let Some(want) = self.space.wanted().unwrap() {
-            let supply = self.supply_of(other, &want);
-            bytes += supply.snapshot.as_ref().map_or(0, Vec::len);
-            let Supplied { progress, .. } = self.writer.take_supply(&supply).unwrap();
-            if !progress {
-                break;
+    pub(super) fn fill(&mut self, other: &Self) -> usize {
+        let (mut bytes, mut after) = (0, Position::default());
+        loop {
+            let Wanted { want, next } = self.space.wanted(after).unwrap();
+            let mut has_more = false;
+            if let Some(want) = want {
+                let supply = self.supply_of(other, &want);
+                bytes += supply.snapshot.as_ref().map_or(0, Vec::len);
+                has_more = self.writer.take_supply(&supply).unwrap().progress;
+            }
+            match next {
+                _ if has_more => {}
+                Some(next) => after = next,
+                None => return bytes,
             }
         }
-        bytes
     }
 
-    fn learn_acks(&mut self, other: &Self) {
+    /// The first page of what is lacking.
+    pub(super) fn wanted(&self) -> Option<Want> {
+        self.space.wanted(Position::default()).unwrap().want
+    }
+
+    pub(super) fn learn_acks(&mut self, other: &Self) {
         let Reply::Frontiers { acks, .. } = other.frontiers() else { unreachable!() };
         self.writer.store_acks(&acks).unwrap();
     }
 
-    fn prune(&mut self, propose: bool) -> Pruned {
+    pub(super) fn prune(&mut self, propose: bool) -> Pruned {
         self.writer.prune(propose, &mut |_| {}).unwrap()
     }
 
-    fn pruned(&self) -> u64 {
+    pub(super) fn pruned(&self) -> u64 {
         self.space.status().unwrap().pruned
     }
 
@@ -56,7 +66,7 @@ impl Device {
 }
 
 /// A whole session between two devices.
-fn meet(a: &mut Device, b: &mut Device) {
+pub(super) fn meet(a: &mut Device, b: &mut Device) {
     a.pull(b);
     b.pull(a);
     a.fill(b);
@@ -67,7 +77,7 @@ fn meet(a: &mut Device, b: &mut Device) {
 }
 
 /// All meet all and prune, until nothing comes of it.
-fn settle(devices: &mut [&mut Device]) {
+pub(super) fn settle(devices: &mut [&mut Device]) {
     for round in 0..4 {
         for one in 0..devices.len() {
             devices[one].prune(round == 0 && one == 0);
@@ -158,7 +168,7 @@ fn what_all_agree_on_goes_and_a_newcomer_gets_the_same_from_anybody() {
     };
     assert_eq!(said(&c, &a), 0, "what is missing is not acknowledged");
     c.fill(&b);
-    assert_eq!(c.space.wanted().unwrap(), None);
+    assert_eq!(c.wanted(), None);
     assert_eq!(said(&c, &a), c.have()[&a.space.device()]);
     meet(&mut c, &mut a);
     for n in [1, 2, 3, 4, 7] {
@@ -213,7 +223,7 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     let digest = b.space.digest().unwrap();
     let mut c = b.invite(dirs[2].path(), 3);
     a.pull(&b);
-    let want = c.space.wanted().unwrap().unwrap();
+    let want = c.wanted().unwrap();
     let supply = c.supply_of(&b, &want);
     let good = Part::unpack(supply.snapshot.as_ref().unwrap()).unwrap();
     assert_eq!(good.items.len(), 4);
@@ -259,13 +269,22 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     part.items[2].content = Content::Gone;
     let supply = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
     assert!(c.writer.take_supply(&supply).unwrap().progress);
-    let want = c.space.wanted().unwrap().expect("one document is still wanted");
+    // Nor does it keep the session busy with what is here already.
+    for content in [part.items[0].content.clone(), Content::Gone] {
+        let mut again = part.clone();
+        again.items.truncate(1);
+        again.items[0].content = content;
+        again.proof.clear();
+        let supply = Supply { snapshot: Some(again.pack().unwrap()), sections: Vec::new() };
+        assert!(!c.writer.take_supply(&supply).unwrap().progress);
+    }
+    let want = c.wanted().expect("one document is still wanted");
     assert_eq!(want.snapshot.as_ref().unwrap().lacking.len(), 1);
     let Reply::Frontiers { acks, .. } = c.frontiers() else { unreachable!() };
     let me = c.space.device();
     assert!(acks.iter().all(|ack| ack.acker != me || ack.device != a.space.device()));
     c.fill(&a);
-    assert_eq!(c.space.wanted().unwrap(), None);
+    assert_eq!(c.wanted(), None);
     assert_eq!(c.space.digest().unwrap(), digest);
 }
 
@@ -299,7 +318,7 @@ fn bytes_that_were_withheld_are_wanted_until_somebody_has_them() {
     assert_eq!(b.prune(true), Pruned::default(), "it cannot say what it all comes to");
 
     // Who has not got it either cannot help; nor do other bytes.
-    let want = b.space.wanted().unwrap().unwrap();
+    let want = b.wanted().unwrap();
     assert!(want.snapshot.is_none() && want.sections.len() == 1, "{want:?}");
     assert!(b.supply_of(&c, &want).sections.is_empty());
     c.pull(&b);
@@ -427,7 +446,7 @@ fn receiving_goes_on_where_it_was_cut_and_what_was_deleted_since_is_not_waited_f
     let mut c = a.invite(dirs[2].path(), 3);
     let name = "shared:test".parse().unwrap();
     let mut parts = 0;
-    while let Some(want) = c.space.wanted().unwrap() {
+    while let Some(want) = c.wanted() {
         let supply = c.supply_of(&a, &want);
         assert!(c.writer.take_supply(&supply).unwrap().progress);
         parts += 1;
@@ -544,7 +563,7 @@ fn play(acts: &[Act]) -> Vec<larder_types::Hash> {
     dirs.push(dir);
     devices.push(newcomer);
     for device in &devices {
-        assert_eq!(device.space.wanted().unwrap(), None);
+        assert_eq!(device.wanted(), None);
         let status = device.space.status().unwrap();
         assert_eq!(status.waiting, 0);
         assert!(status.pruned > 0);

@@ -84,7 +84,10 @@ pub enum Request {
         acks: Vec<Ack>,
     },
     /// What is lacking here of entries that are here? Answer: [`Reply::Wanted`].
-    ReadWants,
+    ReadWants {
+        /// From there on: where the last answer ended, zero to begin with.
+        after: Position,
+    },
     /// What is here of what the peer lacks? Answer: [`Reply::Supply`].
     ReadSupply {
         /// What the peer says it lacks.
@@ -139,6 +142,8 @@ pub enum Reply {
     Wanted {
         /// `None`: nothing.
         want: Option<Want>,
+        /// Where to read on; none if there is nothing behind it.
+        next: Option<Position>,
     },
     /// To [`Request::ReadSupply`].
     Supply {
@@ -151,8 +156,6 @@ pub enum Reply {
         progress: bool,
         /// What this device acknowledges by that.
         acks: Vec<Ack>,
-        /// What is lacking still.
-        want: Option<Want>,
     },
     /// To [`Request::Apply`]: no. To any other request: the peer sent what no honest one would.
     Refused {

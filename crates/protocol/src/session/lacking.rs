@@ -4,12 +4,16 @@
 use larder_types::CloseCode;
 
 use crate::frame::{Frame, FrameError, Supply, Want};
-use crate::session::{Event, Outgoing, Reply, Request, Session, Stage};
+use crate::session::{Event, Outgoing, Position, Reply, Request, Session, Stage};
 
 /// How far asking is.
 #[derive(Debug, Default)]
 pub(crate) struct Lacking {
     stage: Asking,
+    /// Where the page begins that is asked for now, and the next, if there is one. What nobody has
+    /// stays behind, and holds up nothing.
+    after: Position,
+    next: Option<Position>,
     /// Something was found to be lacking, and is to be asked for once the peer has sent its
     /// entries: what they say decides what there is to ask for.
     is_due: bool,
@@ -69,8 +73,13 @@ impl Session {
     /// Looks for what is lacking from the start.
     pub(crate) fn look_for_lacking(&mut self) {
         self.lacking.opening = Opening::Open;
+        self.read_wants(Position::default());
+    }
+
+    fn read_wants(&mut self, after: Position) {
         self.lacking.stage = Asking::Reading;
-        self.requests.push_back(Request::ReadWants);
+        self.lacking.after = after;
+        self.requests.push_back(Request::ReadWants { after });
     }
 
     /// Looks for what is lacking now, if the peer has sent its entries.
@@ -78,18 +87,26 @@ impl Session {
         let is_idle = self.lacking.is_due && self.lacking.stage == Asking::Idle;
         if is_idle && self.inbox.peer_caught_up && self.inbox.in_flight() == 0 && self.is_live() {
             self.lacking.is_due = false;
-            self.lacking.stage = Asking::Reading;
-            self.requests.push_back(Request::ReadWants);
+            self.read_wants(Position::default());
         }
     }
 
-    fn take_wanted(&mut self, want: Option<Want>) {
+    fn take_wanted(&mut self, want: Option<Want>, next: Option<Position>) {
+        self.lacking.next = next.filter(|next| *next > self.lacking.after);
         match want.filter(|want| !want.is_empty()) {
             Some(want) if self.stage == Stage::Open => {
                 self.lacking.stage = Asking::Asked;
                 let frame = Frame::Want(want).encode();
                 self.transmits.push_back(Outgoing { frame, batch: None });
             }
+            _ => self.turn_page(),
+        }
+    }
+
+    /// The peer has no more of what was asked for.
+    fn turn_page(&mut self) {
+        match self.lacking.next.take() {
+            Some(next) if self.stage == Stage::Open => self.read_wants(next),
             _ => self.settle_lacking(),
         }
     }
@@ -139,11 +156,11 @@ impl Session {
     }
 
     /// What was supplied is durable. As long as something comes of it, more is asked for.
-    fn supplied(&mut self, progress: bool, want: Option<Want>) {
-        if progress {
-            self.take_wanted(want);
+    fn supplied(&mut self, progress: bool) {
+        if progress && self.stage == Stage::Open {
+            self.read_wants(self.lacking.after);
         } else {
-            self.settle_lacking();
+            self.turn_page();
         }
     }
 }
@@ -152,14 +169,14 @@ impl Session {
 impl Session {
     pub(crate) fn take_lacking(&mut self, reply: Reply) {
         match reply {
-            Reply::Wanted { want } => self.take_wanted(want),
+            Reply::Wanted { want, next } => self.take_wanted(want, next),
             Reply::Supply { supply } => self.send_supply(supply),
-            Reply::Supplied { progress, acks, want } => {
+            Reply::Supplied { progress, acks } => {
                 if !acks.is_empty() {
                     self.events.push_back(Event::Acks(acks.clone()));
                     self.offer_acks(acks);
                 }
-                self.supplied(progress, want);
+                self.supplied(progress);
             }
             _ => {}
         }

@@ -1,9 +1,14 @@
+use std::collections::BTreeSet;
+
 use larder_log::Batch;
 use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
-use larder_protocol::{Acks, Config, Event, Frame, Frontiers, LogHead, Session};
+use larder_protocol::{
+    Acks, Config, Event, Fill, Frame, Frontiers, LogHead, Position, Reply, Request, Run, Session,
+    Supply, Want,
+};
 use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX, SECTIONS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
 use proptest::prelude::*;
@@ -75,6 +80,84 @@ impl Victim {
         assert_eq!(event, last);
         event
     }
+}
+
+// A peer held back bytes, so that there was something to ask the next one for. Storage had looked
+// at that one's frontiers before it had read this device's own, and the question went out before
+// them: the other device closed the session.
+#[test]
+fn nothing_is_asked_for_before_the_frontiers_are_sent() {
+    let mut store = Store::new(1);
+    let peer = signing_key(2).device_id();
+    let mut session = Session::new(Config::new(store.me), SPACE, Some(peer), [7; 32]);
+    let own = session.poll_request().unwrap();
+    assert_eq!(own, Request::ReadFrontiers);
+    session.handle_frame(NOW, &frontiers(&[]).encode());
+    let run = Run { device: peer, first: 1, last: 1 };
+    let want = Want { sections: vec![run], ..Want::default() };
+    let mut answer = |session: &mut Session, request| {
+        let reply = match request {
+            Request::ReadWants { .. } => Reply::Wanted { want: Some(want.clone()), next: None },
+            request => store.answer(request),
+        };
+        session.handle_reply(NOW, reply);
+    };
+    // What was asked last is answered first.
+    while let Some(request) = session.poll_request() {
+        answer(&mut session, request);
+    }
+    answer(&mut session, own);
+    while let Some(request) = session.poll_request() {
+        answer(&mut session, request);
+    }
+    let said: Vec<Frame> = std::iter::from_fn(|| session.poll_transmit())
+        .map(|frame| Frame::decode(&frame, &SPACE).unwrap())
+        .collect();
+    assert!(matches!(said[0], Frame::Frontiers(_)), "{said:?}");
+    assert!(said.contains(&Frame::Want(want)), "{said:?}");
+}
+
+// Wants were the first 256 that there were: if nobody had those, the others were never asked for.
+#[test]
+fn what_the_peer_has_not_holds_up_nothing_behind_it() {
+    let mut store = Store::new(1);
+    let peer = signing_key(2).device_id();
+    let mut session = Session::new(Config::new(store.me), SPACE, Some(peer), [7; 32]);
+    session.handle_frame(NOW, &frontiers(&[]).encode());
+    let page = |n: u64| {
+        let run = Run { device: peer, first: n, last: n };
+        Want { sections: vec![run], ..Want::default() }
+    };
+    // Of the second page nothing is lacking.
+    let (mut asked, mut left) = (Vec::new(), BTreeSet::from([0, 2]));
+    loop {
+        while let Some(request) = session.poll_request() {
+            let reply = match request {
+                Request::ReadWants { after } => Reply::Wanted {
+                    want: left.contains(&after.0).then(|| page(after.0 + 1)),
+                    next: (after.0 < 3).then(|| Position(after.0 + 1)),
+                },
+                Request::TakeSupply { supply } => {
+                    let supplied = supply.sections.first().map(|fill| fill.seq - 1);
+                    let progress = supplied.is_some_and(|page| left.remove(&page));
+                    Reply::Supplied { progress, acks: Vec::new() }
+                }
+                request => store.answer(request),
+            };
+            session.handle_reply(NOW, reply);
+        }
+        let Some(frame) = session.poll_transmit() else { break };
+        if let Frame::Want(want) = Frame::decode(&frame, &SPACE).unwrap() {
+            let seq = want.sections[0].first;
+            asked.push(seq);
+            // The peer has the third, and not the first.
+            let has = (seq == 3).then(|| Fill { device: peer, seq, payloads: Vec::new() });
+            let supply = Supply { snapshot: None, sections: has.into_iter().collect() };
+            session.handle_frame(NOW, &Frame::Supply(Box::new(supply)).encode());
+        }
+    }
+    assert_eq!(asked, [1, 3], "each once, and on");
+    assert_eq!(left, BTreeSet::from([0]));
 }
 
 fn frontiers(logs: &[LogHead]) -> Frame {

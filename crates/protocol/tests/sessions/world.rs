@@ -108,11 +108,9 @@ impl Store {
                 acks: self.acks.values().cloned().collect(),
             },
             Request::CheckFrontiers { logs } => self.check(&logs),
-            Request::ReadWants => Reply::Wanted { want: None },
+            Request::ReadWants { .. } => Reply::Wanted { want: None, next: None },
             Request::ReadSupply { .. } => Reply::Supply { supply: Box::default() },
-            Request::TakeSupply { .. } => {
-                Reply::Supplied { progress: false, acks: Vec::new(), want: None }
-            }
+            Request::TakeSupply { .. } => Reply::Supplied { progress: false, acks: Vec::new() },
             Request::ReadBatch { after, have, .. } => self.read(after, &have),
             Request::Apply { batch, .. } => self.apply(*batch),
             Request::StoreAcks { acks } => {

@@ -337,6 +337,18 @@ pub fn list(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Blob>, Stor
     all(conn, PART, &sql, params![after, limit], row)
 }
 
+/// Up to `limit` blobs that live documents name and no manifest here describes; those of the newest
+/// documents first.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blob_names`.
+pub fn unknown(conn: &Connection, limit: u32) -> Result<Vec<BlobId>, StoreError> {
+    let sql = "SELECT id FROM blob_names n
+               WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.id = n.id)
+               GROUP BY id ORDER BY max(document) DESC LIMIT ?1";
+    all(conn, "blob_names", sql, [limit], |row| row.get(0).map(BlobId::new))
+}
+
 /// Asks for a blob's chunks, or no longer.
 ///
 /// # Errors

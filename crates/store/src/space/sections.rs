@@ -385,14 +385,34 @@ pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>
     all(conn, PART, &sql, params![after, limit], row)
 }
 
-/// Up to `limit` sections whose bytes are missing, numbered above `after` (0 to begin with).
+/// Up to `limit` sections whose bytes are missing, or are here sealed and were never opened, in
+/// causal order, numbered above `after` (0 to begin with).
 ///
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
-pub fn missing(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE state = 0 AND {PENDING} ORDER BY section LIMIT ?2");
-    all(conn, PART, &sql, params![after, limit], row)
+pub fn lacking(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
+    // One query of both would sort all of them before the first.
+    let mut sections = Vec::new();
+    for which in ["state = 0", UNREAD] {
+        let sql = format!("{COLUMNS} WHERE {which} AND {PENDING} ORDER BY section LIMIT ?2");
+        sections.extend(all(conn, PART, &sql, params![after, limit], row)?);
+    }
+    sections.sort_unstable_by_key(|section| section.section);
+    sections.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(sections)
 }
+
+/// Whether there are sections that are here sealed and were never opened.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn any_unread(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM sections WHERE {UNREAD} AND {PENDING} LIMIT 1");
+    first(conn, PART, &sql, [0], |_| Ok(())).map(|found| found.is_some())
+}
+
+/// Nothing that was opened waits for a secret.
+const UNREAD: &str = "state = 1 AND kind IS NULL AND sealed IS NOT NULL";
 
 /// How many sections of entries up to `last_seq` are missing or wait.
 ///

@@ -201,6 +201,17 @@ pub fn leaf(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Kept>,
     first(conn, LEAVES, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()], kept)
 }
 
+/// Whether the leaf is here with all that it stands for.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn holds(conn: &Connection, snapshot: i64, key: &Key) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM leaves
+               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3 AND is_held = 1";
+    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
+    first(conn, LEAVES, sql, params, |_| Ok(())).map(|found| found.is_some())
+}
+
 /// Whether a leaf is of what was created or deleted under `object`.
 ///
 /// # Errors

@@ -118,12 +118,19 @@ fn sections_are_settled_supplied_and_found_by_object() {
         sections.into_iter().map(|section| section.place).collect()
     };
     assert_eq!(places(sections::waiting(&conn, 0, 10).unwrap()), [at(1, 0), at(2, 0)]);
-    assert_eq!(places(sections::missing(&conn, 0, 10).unwrap()), [at(1, 1)]);
+    // What is here sealed and was never opened lacks something, too.
+    let lacking = |after| places(sections::lacking(&conn, after, 10).unwrap());
+    assert_eq!(lacking(0), [at(1, 0), at(1, 1), at(2, 0)]);
+    assert_eq!(lacking(1), [at(1, 1), at(2, 0)]);
+    assert_eq!(sections::lacking(&conn, 0, 2).unwrap().len(), 2);
+    assert!(sections::any_unread(&conn).unwrap());
 
     let about = About { kind: 2, object: Some(object(4)), clock: clock(77) };
     sections::settle(&conn, at(2, 0), State::Applied, Some(&about)).unwrap();
     sections::settle(&conn, at(1, 0), State::Void, Some(&about)).unwrap();
     assert_eq!(places(sections::waiting(&conn, 0, 10).unwrap()), []);
+    assert_eq!(lacking(0), [at(1, 1)]);
+    assert!(!sections::any_unread(&conn).unwrap());
     let history = sections::of_object(&conn, &object(4)).unwrap();
     assert_eq!(history.iter().map(|s| s.state).collect::<Vec<_>>(), [State::Void, State::Applied]);
     assert_eq!(history[1].about, Some(about));
@@ -383,7 +390,8 @@ fn what_has_a_key_is_found_by_an_index() {
     sections::of_entry(&conn, log, 1).unwrap();
     sections::of_object(&conn, &object(1)).unwrap();
     sections::waiting(&conn, 0, 1).unwrap();
-    sections::missing(&conn, 0, 1).unwrap();
+    sections::lacking(&conn, 0, 1).unwrap();
+    sections::any_unread(&conn).unwrap();
     sections::settle(&conn, place, State::Applied, None).unwrap();
     let last = transactions::last_of(&conn, log).unwrap().unwrap();
     transactions::end(&conn).unwrap();
