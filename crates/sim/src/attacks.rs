@@ -22,6 +22,8 @@ enum Attack {
     OldSignature,
     AnothersLog,
     Withheld,
+    Sealed,
+    OpenedOtherwise,
     OtherBytes,
     Reordered,
     Gap,
@@ -46,6 +48,10 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::OldSignature, "batches under an old checkpoint"),
     (Attack::AnothersLog, "entries in another's name"),
     (Attack::Withheld, "bytes withheld"),
+    (Attack::Sealed, "sections sealed for who cannot open them"),
+    (Attack::Sealed, "sections sealed for who cannot open them"),
+    (Attack::OpenedOtherwise, "sections opened otherwise than sealed"),
+    (Attack::OpenedOtherwise, "sections opened otherwise than sealed"),
     (Attack::OtherBytes, "other bytes than committed to"),
     (Attack::Reordered, "entries reordered"),
     (Attack::Gap, "entries left out"),
@@ -110,6 +116,19 @@ impl World {
             extra: Vec::new(),
             acks: Acks { handled: 0, acks: Vec::new() },
         };
+        if attack == Attack::Sealed {
+            // As if every secret were there.
+            let all = villain.epochs();
+            if all.iter().all(|epoch| epochs_held.contains(epoch)) {
+                return None;
+            }
+            speech.batches = batches(villain, known, &all);
+        }
+        if attack == Attack::OpenedOtherwise
+            && !villain.open_otherwise(&mut speech.batches, &epochs_held)
+        {
+            return None;
+        }
         if is_of_batches(attack) {
             spoil(&mut speech, villain, attack)?;
         } else {

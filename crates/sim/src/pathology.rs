@@ -86,7 +86,9 @@ fn operations(count: u64, key: &[u8]) -> Vec<u8> {
         out.push(*spec);
         out.extend(leb128(column.len() as u64));
     }
-    columns.iter().for_each(|(_, column)| out.extend(column));
+    for (_, column) in columns {
+        out.extend(column);
+    }
     out
 }
 

@@ -1,9 +1,9 @@
 //! An enrolled device that keeps no rule: real keys, a log of its own, and no engine.
 //!
-//! It knows all that the simulator knows, so it sees what a peer holds before it lies to it. What it
-//! signs is one history, of which parts are void; how it sends that is in `attacks`.
+//! It knows all that the simulator knows, so it sees what a peer holds before it lies to it. What
+//! it signs is one history, of which parts are void; how it sends that is in `attacks`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
 use larder_document::{Actor, Document, Object, body};
@@ -13,7 +13,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{ControlSecret, EpochSecrets, receive_epoch};
 use larder_log::merkle::Frontier;
 use larder_log::{
-    Address, Band, BatchEntry, Class, Dep, EntryBuilder, Header, Metadata, Opened, Payload,
+    Address, Band, Batch, BatchEntry, Class, Dep, EntryBuilder, Header, Metadata, Opened, Payload,
     entry_hash, kind, open_section, seal_section,
 };
 use larder_pages::testing::Dice;
@@ -47,6 +47,8 @@ pub(crate) struct Villain {
     deleted: Vec<ObjectId>,
     /// Each entry's epoch, and its section as it is handed to who has no secret of that.
     carried: Vec<(EpochId, Option<Vec<u8>>)>,
+    /// What the sections that do not open seem to be, by entry.
+    pretended: BTreeMap<u64, Vec<u8>>,
     /// Entries that it once sent without their bytes: perhaps nobody has them.
     pub(crate) withheld: BTreeSet<u64>,
     /// What only void sections made.
@@ -133,6 +135,7 @@ impl World {
             documents: Vec::new(),
             deleted: Vec::new(),
             carried: Vec::new(),
+            pretended: BTreeMap::new(),
             withheld: BTreeSet::new(),
             void: Vec::new(),
         };
@@ -150,7 +153,10 @@ impl World {
         self.report.count(name);
         let honest: Vec<DeviceId> = self.devices.iter().filter_map(|device| device.id).collect();
         let other = self.pick(&honest).expect("a device");
-        villain.learn_epochs(space);
+        // An old secret serves it as well, and newcomers do not have that.
+        if self.dice.chance(30) {
+            villain.learn_epochs(space);
+        }
         villain.grow(&mut self.dice, space, section, other);
     }
 
@@ -195,7 +201,7 @@ const ROBBER: &str = "a robber";
 impl Villain {
     /// Reads the acts of the space, for the newest epoch that it has the secrets of.
     fn learn_epochs(&mut self, space: &Space) {
-        let (mut after, mut have) = (Position::default(), std::collections::BTreeMap::new());
+        let (mut after, mut have) = (Position::default(), BTreeMap::new());
         loop {
             let request = Request::ReadBatch {
                 after,
@@ -267,8 +273,11 @@ impl Villain {
             dice.fill(&mut salt);
             let opened =
                 Opened { meta_salt: salt, metadata: metadata.clone(), body: bytes.clone() };
+            let packed = larder_log::pack(&opened).expect("it compresses");
             if is_sound && *class == Class::Data {
-                carried = Some(larder_log::pack(&opened).expect("it compresses"));
+                carried = Some(packed);
+            } else if matches!(section, Section::SealedOtherwise) {
+                self.pretended.insert(seq, packed);
             }
             let secret = match (section, class) {
                 (Section::SealedOtherwise, _) => self.control.discovery(),
@@ -425,6 +434,30 @@ impl Villain {
             *payload = Payload::Opened(packed.clone());
         }
         entry
+    }
+
+    /// The epochs of its log.
+    pub(crate) fn epochs(&self) -> Vec<EpochId> {
+        self.carried.iter().map(|(epoch, _)| *epoch).collect()
+    }
+
+    /// Hands sections over as what they seem to be, where the sealed ones do not open: only to who
+    /// has the secret, and can tell. Whether there are any.
+    pub(crate) fn open_otherwise(&self, batches: &mut [Batch], held: &[EpochId]) -> bool {
+        let mut some = false;
+        for batch in batches {
+            for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
+                let at = usize::try_from(seq - 1).expect("an entry");
+                if let (Some(packed), Some(payload)) =
+                    (self.pretended.get(&seq), entry.payloads.first_mut())
+                    && held.contains(&self.carried[at].0)
+                {
+                    *payload = Payload::Opened(packed.clone());
+                    some = true;
+                }
+            }
+        }
+        some
     }
 
     /// The end of its log at a size, signed.
