@@ -50,6 +50,7 @@ fn frontiers(world: &World, size: usize) -> Frame {
         space: world.space,
         logs: vec![head(world, size)],
         epochs_held: vec![EpochId::new(*world.entries[0].hash.as_bytes())],
+        forks: vec![],
     })
 }
 
@@ -179,7 +180,7 @@ fn drain(session: &mut Session, asked: &mut Vec<Request>) {
 }
 
 fn answer(world: &World, request: Request, op: u8) -> Reply {
-    let fork = || Fork { device: world.signing.device_id(), evidence: vec![1] };
+    let fork = || Fork { device: world.signing.device_id(), evidence: vec![1], acts: vec![] };
     if op == 0xff {
         return Reply::Failed { message: "the disk is full".to_owned() };
     }
@@ -190,7 +191,7 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
     match request {
         Request::ReadFrontiers => {
             let logs = if op & 0x40 == 0 { Vec::new() } else { vec![head(world, 2)] };
-            Reply::Frontiers { logs, epochs_held: Vec::new(), acks: Vec::new() }
+            Reply::Frontiers { logs, epochs_held: vec![], acks: vec![], forks: vec![] }
         }
         Request::CheckFrontiers { .. } => {
             Reply::Checked { forks: if op & 0x40 == 0 { Vec::new() } else { vec![fork()] } }

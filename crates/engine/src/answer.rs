@@ -4,8 +4,9 @@
 use larder_log::Batch;
 use larder_log::ack::Ack;
 use larder_protocol::{Fork, Reply, Request, Supply};
-use larder_types::{CloseCode, DeviceId, TransportId};
+use larder_types::{CloseCode, TransportId};
 
+use crate::forks::Checked;
 use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied, Wanted};
 
 /// What the reading side makes of a request.
@@ -54,6 +55,10 @@ impl Space {
 
     fn read_for(&self, peer: &TransportId, request: Request) -> Result<Answer> {
         let reply = match request {
+            Request::Apply { batch, .. } if !self.may_extend(peer, &batch.device)? => {
+                let message = "this log has two histories, and so does the device that sends it";
+                return Err(Error::refused(CloseCode::Forked, message));
+            }
             Request::Apply { batch, more: false } => return Ok(Answer::Write(Task::Apply(batch))),
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
@@ -65,10 +70,10 @@ impl Space {
                 Reply::Supply { supply: Box::new(self.supply(peer, &want, &epochs)?) }
             }
             Request::StoreAcks { acks } => return Ok(Answer::Write(Task::StoreAcks(acks))),
-            Request::ReadFrontiers => self.read_frontiers()?,
-            Request::CheckFrontiers { logs } => {
-                let forks = self.check_frontiers(&logs)?;
-                if !forks.is_empty() {
+            Request::ReadFrontiers => self.read_frontiers(peer)?,
+            Request::CheckFrontiers { logs, forks } => {
+                let Checked { forks, is_news } = self.check_frontiers(peer, &logs, forks)?;
+                if is_news {
                     return Ok(Answer::Write(Task::StopLogs(forks)));
                 }
                 Reply::Checked { forks }
@@ -85,15 +90,12 @@ impl SpaceWriter {
     /// Does what a session needs written. Blocks until it is durable.
     pub fn answer(&mut self, task: Task) -> Answered {
         let mut entries = 0;
+        if let Some(reply) = self.decline(&task) {
+            return Answered { reply, entries };
+        }
         let reply = match task {
-            Task::Apply(batch) => {
-                let device = batch.device;
-                applied(device, self.apply(*batch), &mut entries)
-            }
-            Task::Store(batch) => {
-                let device = batch.device;
-                applied(device, self.store(*batch), &mut entries)
-            }
+            Task::Apply(batch) => applied(self.apply(*batch), &mut entries),
+            Task::Store(batch) => applied(self.store(*batch), &mut entries),
             Task::TakeSupply(supply) => self
                 .take_supply(&supply)
                 .map(|Supplied { progress, acks }| Reply::Supplied { progress, acks }),
@@ -104,18 +106,27 @@ impl SpaceWriter {
     }
 }
 
-fn applied(device: DeviceId, result: Result<Applied>, entries: &mut u64) -> Result<Reply> {
-    match result {
-        Ok(applied) => {
-            *entries = applied.entries;
-            let Applied { device, size, acks, lacks, .. } = applied;
-            Ok(Reply::Applied { device, size, acks, lacks })
-        }
-        Err(Error::Refused { code: CloseCode::Forked, message }) => {
-            Ok(Reply::Forked(Fork { device, evidence: message.into_bytes() }))
-        }
-        Err(error) => Err(error),
+impl SpaceWriter {
+    /// What a copy that must not sign says instead of doing it: it takes nothing in, since it could
+    /// not say that it has. Its storage has not failed, and the session ends in order.
+    fn decline(&self, task: &Task) -> Option<Reply> {
+        let error = self.shared.check_may_sign().err()?;
+        Some(match task {
+            Task::Apply(_) | Task::Store(_) => {
+                let (code, message) = (CloseCode::Forked, error.to_string());
+                Reply::Refused { code, message, fatal: false }
+            }
+            Task::StoreAcks(_) => Reply::AcksStored { new: Vec::new() },
+            Task::TakeSupply(_) => Reply::Supplied { progress: false, acks: Vec::new() },
+            Task::StopLogs(_) => return None,
+        })
     }
+}
+
+fn applied(result: Result<Applied>, entries: &mut u64) -> Result<Reply> {
+    let Applied { device, size, acks, lacks, entries: new, .. } = result?;
+    *entries = new;
+    Ok(Reply::Applied { device, size, acks, lacks })
 }
 
 fn reply_of(error: Error) -> Reply {

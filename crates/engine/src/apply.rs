@@ -11,7 +11,7 @@ use larder_log::act::Act;
 use larder_log::merkle;
 use larder_log::{
     Batch, BatchEntry, Class, Header, Payload, SectionCommitment, SectionError, VerifiedBatch,
-    VerifiedEntry,
+    VerifiedEntry, VoidReason,
 };
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection};
@@ -86,13 +86,13 @@ impl SpaceWriter {
                 }
                 return Ok(Applied::nothing(device, have, state));
             }
-            if log.stopped.is_some() {
-                return Err(Error::refused(CloseCode::Forked, "this log has two histories"));
-            }
             let batch = without_known(batch, have);
             // What the sections hold is checked as each is opened.
             let verified = batch.verify_log(&state.shared.id, &log.frontier).map_err(|e| {
-                Error::refused(CloseCode::BadBatch, format!("a batch of {device}: {e}"))
+                // An honest peer may hold the other history.
+                let is_forked = log.stopped.is_some();
+                let code = if is_forked { CloseCode::Forked } else { CloseCode::BadBatch };
+                Error::refused(code, format!("a batch of {device}: {e}"))
             })?;
             let acks = state.store(tx, log.log, &batch, &verified)?;
             if show || !state.pending.may_grow() {
@@ -277,7 +277,10 @@ impl WriterState {
     fn check_author(&self, header: &Header) -> Result<()> {
         self.roster.is_authorised(header).map_err(|reason| {
             let message = format!("entry {} of {}: {reason}", header.seq, header.device);
-            Error::refused(CloseCode::BadBatch, message)
+            // Its enrolment may stand in a history that is not held here.
+            let is_unknown = reason == VoidReason::NotEnrolled && !self.stopped.is_empty();
+            let code = if is_unknown { CloseCode::Gap } else { CloseCode::BadBatch };
+            Error::refused(code, message)
         })
     }
 
@@ -451,10 +454,12 @@ struct Taken<'p> {
 // Who lacks an act cannot judge what comes after it.
 const MISSING: &str = "the bytes of an act are missing";
 
-/// Every entry is applied after those that it names.
+/// Every entry is applied after those that it names. What it names of a log with two histories
+/// counts as met: its author may hold the other one, and does not lie for that.
 fn check_deps(db: &Connection, header: &Header) -> Result<()> {
     for dep in &header.deps {
         let held = match logs::find(db, &dep.device)? {
+            Some(log) if log.stopped.is_some() => continue,
             Some(log) if dep.seq <= log.frontier.size() => entries::hash(db, log.log, dep.seq)?,
             _ => None,
         };
@@ -465,7 +470,8 @@ fn check_deps(db: &Connection, header: &Header) -> Result<()> {
                     "entry {} of {} builds on another history of {}",
                     header.seq, header.device, dep.device
                 );
-                return Err(Error::refused(CloseCode::Forked, message));
+                // Of two that are honest one has a proof by now, and tells the other.
+                return Err(Error::refused(CloseCode::Gap, message));
             }
             None => {
                 let message = format!(

@@ -105,7 +105,9 @@ impl Device {
     }
 
     fn forks(&self, heads: Vec<LogHead>) -> Vec<Fork> {
-        let Reply::Checked { forks } = self.ask(Request::CheckFrontiers { logs: heads }) else {
+        let Reply::Checked { forks } =
+            self.ask(Request::CheckFrontiers { logs: heads, forks: vec![] })
+        else {
             panic!()
         };
         forks
@@ -217,7 +219,8 @@ fn two_copies_that_were_both_used_stop_signing() {
     let heads = original.heads();
     let forged = LogHead { signature: [1; 64], ..heads[0].clone() };
     assert!(other.forks(vec![forged]).is_empty());
-    let junk = Fork { device: other.space.device(), evidence: b"a fork, believe me".to_vec() };
+    let evidence = b"a fork, believe me".to_vec();
+    let junk = Fork { device: other.space.device(), evidence, acts: vec![] };
     other.writer.stop_logs(&[junk]).unwrap();
     other.put(4).unwrap();
 

@@ -22,6 +22,7 @@ mod environment;
 mod error;
 mod export;
 mod files;
+mod forks;
 mod found;
 mod heal;
 mod history;

@@ -1,5 +1,6 @@
 //! One space of one device: its database, its keys, and what both its writer and its readers know.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use larder_log::roster::Roster;
@@ -57,6 +58,8 @@ pub(crate) enum Frozen {
 pub(crate) struct Published {
     pub(crate) roster: Roster,
     pub(crate) keyring: Keyring,
+    /// Devices whose logs have two histories.
+    pub(crate) stopped: BTreeSet<DeviceId>,
 }
 
 impl Shared {
@@ -143,8 +146,9 @@ impl Shared {
         self.mirror.write(&self.id, size, root)
     }
 
-    pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring) {
-        let published = Published { roster: roster.clone(), keyring: keyring.clone() };
+    pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring, stopped: &BTreeSet<DeviceId>) {
+        let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
+        let published = Published { roster, keyring, stopped };
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
         *place = Some(Arc::new(published));
     }

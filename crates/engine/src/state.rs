@@ -3,7 +3,7 @@
 //! Invariant: it is what a fresh [`State::load`] would read. A transaction that fails loads it
 //! anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use larder_document::Cache;
@@ -12,7 +12,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
 use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::Roster;
-use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, Receipt};
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
@@ -73,6 +73,8 @@ pub(crate) struct State {
     /// Whether there may be sections that came sealed under secrets that are not here.
     pub(crate) unread: bool,
     named: BTreeMap<DeviceId, u64>,
+    /// Devices whose logs have two histories.
+    pub(crate) stopped: BTreeSet<DeviceId>,
     /// The ends of the other logs.
     others: BTreeMap<DeviceId, (u64, EntryHash)>,
     /// The own log's size under its last checkpoint.
@@ -110,9 +112,11 @@ impl State {
         };
         let me = shared.keys.device();
         let own = logs::find_or_add(db, &me)?;
-        let mut others = BTreeMap::new();
+        let (mut others, mut stopped) = (BTreeMap::new(), BTreeSet::new());
+        stopped.extend(own.stopped.is_some().then_some(me));
         for log in logs::every(db)?.into_iter().filter(|log| log.device != me) {
             let size = log.frontier.size();
+            stopped.extend(log.stopped.is_some().then_some(log.device));
             if let Some(hash) = entries::hash(db, log.log, size)? {
                 others.insert(log.device, (size, hash));
             }
@@ -137,6 +141,7 @@ impl State {
             missing: sections::first_missing(db)?.into_iter().collect(),
             unread: sections::any_unread(db)?,
             named: kept.named,
+            stopped,
             others,
         };
         state.choose_epoch();
@@ -161,7 +166,7 @@ impl State {
     /// Tells readers of the roster and the keyring, if they changed.
     pub(crate) fn publish(&mut self) {
         if !self.is_published {
-            self.shared.publish(&self.roster, &self.keyring);
+            self.shared.publish(&self.roster, &self.keyring, &self.stopped);
             self.is_published = true;
         }
     }
@@ -217,6 +222,11 @@ impl State {
     /// Another device's log has grown to `size`, ending in `entry`.
     pub(crate) fn grown(&mut self, device: DeviceId, size: u64, entry: EntryHash) {
         self.others.insert(device, (size, entry));
+    }
+
+    /// A device's log has two histories.
+    pub(crate) fn note_stopped(&mut self, device: DeviceId) {
+        self.is_published &= !self.stopped.insert(device);
     }
 
     /// Starts the next entry of the own log.
@@ -316,6 +326,14 @@ impl State {
         }
         self.choose_epoch();
         Ok(applied)
+    }
+
+    /// Takes in an enrolment that stands in no log held here.
+    pub(crate) fn take_enrolment(&mut self, header: &Header, index: u32, act: &Act) {
+        self.is_published = false;
+        // Void now, it may take effect when its author's enrolment arrives.
+        let _ = self.roster.apply(header, index, act);
+        self.choose_epoch();
     }
 
     fn take_epoch(
@@ -488,7 +506,10 @@ pub(crate) fn shown(db: &Connection) -> Result<i64> {
 
 /// Reads roster and secrets for a space that is opened without a writer.
 pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
-    shared.publish(&load_roster(db, shared)?, &load_keyring(db, &shared.home().vault)?);
+    let every = logs::every(db)?.into_iter();
+    let stopped = every.filter(|log| log.stopped.is_some()).map(|log| log.device).collect();
+    let (roster, keyring) = (load_roster(db, shared)?, load_keyring(db, &shared.home().vault)?);
+    shared.publish(&roster, &keyring, &stopped);
     Ok(())
 }
 
@@ -502,6 +523,16 @@ fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
         if let Ok(Some(body)) = Act::from_body(act.kind, &act.body) {
             // What is void now was void before, and may cease to be.
             let _ = roster.apply(&header, place.index, &body);
+        }
+    }
+    for stray in control::stray_acts(db)? {
+        let proven = ProvenAct::decode(&stray.proof);
+        let header = proven.as_ref().and_then(ProvenAct::header);
+        let (Some(proven), Some(header)) = (proven, header) else {
+            return Err(Error::Corrupt("the proof of an enrolment cannot be read".into()));
+        };
+        if let Ok(Some(act)) = Act::from_body(kind::ENROLMENT, &stray.body) {
+            let _ = roster.apply(&header, proven.place().1, &act);
         }
     }
     Ok(roster)

@@ -3,79 +3,20 @@
 use std::sync::Arc;
 
 use larder_log::ack::Ack;
-use larder_log::checkpoint::Checkpoint;
-use larder_log::merkle;
 use larder_log::{Batch, BatchEntry, Class, Header, Payload};
-use larder_protocol::{Fork, LogHead, Position, Reply};
-use larder_store::space::logs::{self, Tree};
+use larder_protocol::{Position, Reply};
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
-use larder_types::{DeviceId, EpochId, TransportId, canonical};
+use larder_types::{DeviceId, EpochId, TransportId};
 
 use crate::space::{Published, Space};
 use crate::{Error, Result};
 
 impl Space {
-    pub(crate) fn read_frontiers(&self) -> Result<Reply> {
-        let db = self.shared.pool.reader()?;
-        let mut heads = Vec::new();
-        for log in logs::every(&db)? {
-            if let Some(last) = transactions::last_of(&db, log.log)? {
-                heads.push(LogHead {
-                    device: log.device,
-                    size: log.frontier.size(),
-                    root: log.frontier.root(),
-                    signature: last.signature,
-                });
-            }
-        }
-        let acks = control::acks(&db)?.into_iter().map(|ack| self.ack_of(&ack)).collect();
-        let epochs_held = self.shared.published()?.keyring.held();
-        Ok(Reply::Frontiers { logs: heads, epochs_held, acks })
-    }
-
     pub(crate) fn ack_of(&self, ack: &control::Ack) -> Ack {
         let control::Ack { acker, device, size, root, time_s, signature } = *ack;
         Ack { acker, space: self.id(), device, size, root, time_s, signature }
-    }
-
-    /// Where both hold a log, the shorter must be the beginning of the longer. What the peer holds
-    /// beyond this device's end is compared when it is received; of the own log, it shows that this
-    /// copy is an old one.
-    pub(crate) fn check_frontiers(&self, heads: &[LogHead]) -> Result<Vec<Fork>> {
-        let db = self.shared.pool.reader()?;
-        let mut forks = Vec::new();
-        for head in heads {
-            let Some(log) = logs::find(&db, &head.device)? else { continue };
-            let found = log.frontier.size();
-            if head.size > found && head.device == self.device() {
-                if self.checkpoint_of(head).verify(&head.signature).is_ok() {
-                    self.shared.found_behind(head.size, &head.root, found)?;
-                }
-                continue;
-            }
-            if head.size == 0 || head.size > found {
-                continue;
-            }
-            let Ok(root) = merkle::root_at(&Tree::new(&db, log.log), head.size) else {
-                return Err(Error::Corrupt(format!("the tree of {} has a hole", head.device)));
-            };
-            let theirs = self.checkpoint_of(head);
-            if root != head.root && theirs.verify(&head.signature).is_ok() {
-                let ours = self.checkpoint(log.device, &log.frontier);
-                let last = transactions::last_of(&db, log.log)?;
-                let ours = last.map(|last| ours.to_note(&last.signature)).unwrap_or_default();
-                let evidence = canonical::encode(&(theirs.to_note(&head.signature), ours));
-                forks.push(Fork { device: head.device, evidence });
-            }
-        }
-        Ok(forks)
-    }
-
-    fn checkpoint_of(&self, head: &LogHead) -> Checkpoint {
-        let LogHead { device, size, root, .. } = *head;
-        Checkpoint { space: self.id(), device, size, root }
     }
 
     /// The next run of entries that the peer lacks: of one log, under one checkpoint, from one
@@ -156,13 +97,16 @@ pub(crate) struct Peer<'e> {
 }
 
 impl Peer<'_> {
-    /// Whether it has this epoch's secret, or gets it with the act that opens the epoch.
+    /// Whether it has this epoch's secret, or gets it with the act that opens the epoch. An act in
+    /// a log with two histories may never reach it.
     fn has(&self, epoch: &EpochId) -> bool {
-        let named = self.published.roster.epochs().find(|(id, _)| *id == epoch);
+        let Published { roster, stopped, .. } = &*self.published;
+        let named = roster.epochs().find(|(id, _)| *id == epoch);
         self.epochs.contains(epoch)
             || !self.lacks
                 && named.is_some_and(|(_, epoch)| {
-                    self.devices.iter().all(|device| epoch.recipients.contains_key(device))
+                    !stopped.contains(&epoch.opened_by.device)
+                        && self.devices.iter().all(|device| epoch.recipients.contains_key(device))
                 })
     }
 

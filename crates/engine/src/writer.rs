@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
-use larder_protocol::Fork;
-use larder_store::space::logs::{self, Log, Tree};
+use larder_store::space::logs::{self, Tree};
 use larder_store::{ErrorKind, Lent, StoreError};
+use larder_types::Hash;
 use larder_types::limits::BUSY_RETRIES_MAX;
-use larder_types::{Hash, SpaceId, canonical};
 use rusqlite::{Connection, Transaction};
 
 use crate::Result;
@@ -158,29 +156,6 @@ impl SpaceWriter {
         Ok(db)
     }
 
-    /// Stops the logs that a session found to have two histories, for good, and keeps the
-    /// evidence. If this device's own is among them, it signs nothing more. Evidence that does not
-    /// contradict what is held here is passed over.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn stop_logs(&mut self, forks: &[Fork]) -> Result<()> {
-        let db = self.connection()?;
-        self.write(db, |tx, state| {
-            for fork in forks {
-                let Some(log) = logs::find(tx, &fork.device)? else { continue };
-                if !contradicts(tx, &state.shared.id, &log, &fork.evidence)? {
-                    continue;
-                }
-                if log.log == state.log {
-                    state.shared.freeze(Frozen::OtherHistory);
-                }
-                logs::stop(tx, log.log, &fork.evidence)?;
-            }
-            Ok(())
-        })
-    }
-
     /// Writes the WAL back into the file and ends writing.
     ///
     /// # Errors
@@ -231,29 +206,6 @@ fn compare(db: &Connection, state: &State, signed: End) -> Result<()> {
     }
     Ok(())
 }
-
-/// Whether one of the two checkpoints is signed by the log's device and is of another tree than the
-/// log held here.
-fn contradicts(db: &Connection, space: &SpaceId, log: &Log, evidence: &[u8]) -> Result<bool> {
-    let notes: (String, String) = match canonical::decode(evidence, EVIDENCE_BYTES_MAX) {
-        Ok(notes) => notes,
-        Err(_) => return Ok(false),
-    };
-    for note in [notes.0, notes.1] {
-        let Ok((checkpoint, signature)) = Checkpoint::parse_note(&note) else { continue };
-        let Checkpoint { space: of, device, size, root } = checkpoint;
-        let is_of_log = (of, device) == (*space, log.device)
-            && (1..=log.frontier.size()).contains(&size)
-            && checkpoint.verify(&signature).is_ok();
-        if is_of_log && merkle::root_at(&Tree::new(db, log.log), size)? != root {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Two signed checkpoints, with room.
-const EVIDENCE_BYTES_MAX: usize = 4096;
 
 fn attempt<T>(
     db: &mut Lent,

@@ -14,6 +14,7 @@ pub mod checkpoint;
 mod entry;
 pub mod epoch;
 mod error;
+mod fork;
 mod header;
 mod labels;
 pub mod merkle;
@@ -32,6 +33,7 @@ pub use error::{
     BatchError, BlobError, DisclosureError, EntryError, EpochError, HeaderError, NoteError,
     SectionError, VoidReason,
 };
+pub use fork::{ForkProof, ProvenAct, ShownSection};
 pub use header::{Dep, Header, VERSION, entry_hash};
 pub use metadata::{DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind};
 pub use receipt::{ObjectProof, Receipt};

@@ -147,6 +147,11 @@ impl Roster {
         }
     }
 
+    /// Whether the act in section `index` of this entry was taken in, as an enrolment.
+    pub fn knows_enrolment(&self, entry: EntryHash, index: u32) -> bool {
+        self.enrolments.contains_key(&Place { entry, index })
+    }
+
     /// All enrolled devices, in order of id.
     pub fn devices(&self) -> impl Iterator<Item = (&DeviceId, &Device)> {
         self.devices.iter()

@@ -5,13 +5,16 @@ use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_log::{Batch, BatchError, Payload};
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
 use larder_types::limits::{
-    BATCH_ENTRIES_MAX, FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX, WANTED_MAX,
+    BATCH_ENTRIES_MAX, FORK_ACTS_BYTES_MAX, FORK_PROOF_BYTES_MAX, FORKS_PER_FRAME_MAX,
+    FRAME_BYTES_MAX, LOGS_MAX, SECTIONS_MAX, WANTED_MAX,
 };
 pub use larder_types::limits::{CLOSE_MESSAGE_BYTES_MAX, EPOCHS_MAX};
 use larder_types::{
     BlobId, CloseCode, DeviceId, EntryHash, EpochId, Hash, ObjectId, SpaceId, canonical,
 };
 use minicbor::{Decode, Encode};
+
+use crate::session::Fork;
 
 /// One message of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,9 @@ pub struct Frontiers {
     /// Epochs whose secrets it holds, so that it can open what is sealed under them.
     #[n(2)]
     pub epochs_held: Vec<EpochId>,
+    /// Logs that it has proofs for of having two histories, ascending by device.
+    #[n(3)]
+    pub forks: Vec<Fork>,
 }
 
 /// Progress and acknowledgements.
@@ -262,6 +268,12 @@ fn decode_frontiers(fields: &[u8]) -> Result<Frontiers, FrameError> {
     if frontiers.epochs_held.len() > EPOCHS_MAX {
         return Err(FrameError::new(CloseCode::LimitExceeded, "too many epochs"));
     }
+    if frontiers.forks.len() > FORKS_PER_FRAME_MAX {
+        return Err(FrameError::new(CloseCode::LimitExceeded, "too many forks"));
+    }
+    if !frontiers.forks.is_sorted_by(|a, b| a.device < b.device) {
+        return Err(FrameError::new(CloseCode::Malformed, "forks out of order"));
+    }
     if !frontiers.logs.is_sorted_by(|a, b| a.device < b.device) {
         return Err(FrameError::new(CloseCode::Malformed, "logs out of order"));
     }
@@ -348,8 +360,13 @@ const SUPPLY: u8 = 7;
 const MESSAGE: u8 = 8;
 
 const SMALL_BYTES_MAX: usize = 1 << 10;
-/// A head is at most 150 bytes and an epoch 34.
-const FRONTIERS_BYTES_MAX: usize = 256 + LOGS_MAX * 150 + EPOCHS_MAX * 34;
+/// A head is at most 150 bytes and an epoch 34; beside a fork's proof and acts there are at most
+/// 48.
+const FRONTIERS_BYTES_MAX: usize = 256
+    + LOGS_MAX * 150
+    + EPOCHS_MAX * 34
+    + FORKS_PER_FRAME_MAX * (FORK_PROOF_BYTES_MAX + 48)
+    + FORK_ACTS_BYTES_MAX;
 /// A run is at most 55 bytes, a key 54 and a blob 34.
 const WANT_BYTES_MAX: usize = 256 + WANTED_MAX * 200;
 /// An acknowledgement is at most 256 bytes.

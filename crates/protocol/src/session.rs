@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
-use larder_types::limits::{BATCH_BYTES_FIRST, BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, LOGS_MAX};
+use larder_types::limits::{
+    BATCH_BYTES_FIRST, BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, FORKS_PER_FRAME_MAX, LOGS_MAX,
+};
 use larder_types::{CloseCode, DeviceId, EpochId, SpaceId, Timestamp};
 
 use crate::acks::AckLedger;
@@ -417,7 +419,8 @@ impl Session {
         self.opening_by = None;
         self.peer_has = frontiers.logs.iter().map(|head| (head.device, head.size)).collect();
         self.epochs = frontiers.epochs_held;
-        self.requests.push_back(Request::CheckFrontiers { logs: frontiers.logs });
+        self.requests
+            .push_back(Request::CheckFrontiers { logs: frontiers.logs, forks: frontiers.forks });
         Ok(())
     }
 
@@ -473,8 +476,9 @@ impl Session {
 impl Session {
     fn take_reply(&mut self, now: Timestamp, reply: Reply) -> Result<(), FrameError> {
         match reply {
-            Reply::Frontiers { logs, epochs_held, acks } => {
-                self.send_frontiers(now, logs, epochs_held, acks)?;
+            Reply::Frontiers { logs, epochs_held, acks, forks } => {
+                self.send_frontiers(now, logs, epochs_held, forks)?;
+                self.offer_acks(acks);
             }
             Reply::Checked { forks } => {
                 self.frontiers.checked = true;
@@ -532,7 +536,7 @@ impl Session {
         now: Timestamp,
         mut logs: Vec<LogHead>,
         mut epochs_held: Vec<EpochId>,
-        acks: Vec<Ack>,
+        mut forks: Vec<Fork>,
     ) -> Result<(), FrameError> {
         if logs.len() > LOGS_MAX {
             return Err(FrameError::new(CloseCode::LimitExceeded, "the space has too many logs"));
@@ -548,10 +552,11 @@ impl Session {
             let by = now.0.saturating_add(self.config.opening_ms_max);
             self.opening_by = Some(Timestamp(by));
         }
-        let frontiers = Frontiers { space: self.space, logs, epochs_held };
+        forks.sort_unstable_by_key(|fork| fork.device);
+        forks.truncate(FORKS_PER_FRAME_MAX);
+        let frontiers = Frontiers { space: self.space, logs, epochs_held, forks };
         self.opening = Some(Frame::Frontiers(frontiers).encode());
         self.go_live();
-        self.offer_acks(acks);
         Ok(())
     }
 

@@ -138,7 +138,8 @@ impl World {
         logs.push(own);
         logs.sort_unstable_by_key(|head| head.device);
         let frontiers =
-            Frame::Frontiers(Frontiers { space: villain.space, logs, epochs_held }).encode();
+            Frame::Frontiers(Frontiers { space: villain.space, logs, epochs_held, forks: vec![] })
+                .encode();
         let mut frames = vec![frontiers];
         frames.extend(batches.into_iter().map(|batch| Frame::Batch(Box::new(batch)).encode()));
         frames.extend(extra);

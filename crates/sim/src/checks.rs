@@ -1,8 +1,8 @@
 //! What must hold while everything goes on.
 
-use larder_log::checkpoint::Checkpoint;
+use larder_log::ForkProof;
 use larder_protocol::Fork;
-use larder_types::{CloseCode, DeviceId, ObjectId, canonical};
+use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::{Slot, Standing};
 use crate::network::End;
@@ -76,16 +76,10 @@ impl World {
     pub(crate) fn note_fork(&mut self, slot: Slot, fork: &Fork) {
         self.note(|| format!("{slot} finds two histories of {}", fork.device));
         assert!(self.is_copied(&fork.device), "{slot} accuses an honest device: {fork:?}");
-        self.report.count("check: forks");
-        let Ok(notes) = canonical::decode::<(String, String)>(&fork.evidence, 4096) else {
-            return;
-        };
-        for note in [notes.0, notes.1] {
-            let (checkpoint, signature) = Checkpoint::parse_note(&note).expect("a checkpoint");
-            assert_eq!(checkpoint.device, fork.device);
-            checkpoint.verify(&signature).expect("evidence that verifies");
-        }
         self.report.count("check: forks proven");
+        let space = self.devices[slot].space().expect("it is in a session").id();
+        let proven = ForkProof::check(&fork.evidence, &space);
+        assert_eq!(proven, Some(fork.device), "a proof that proves nothing");
     }
 
     /// A log that is not taken any further: only for what a copy or a liar made of it.

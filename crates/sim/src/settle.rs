@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use larder_engine::Answer;
-use larder_protocol::{LogHead, Reply, Request};
-use larder_types::DeviceId;
+use larder_log::ForkProof;
+use larder_protocol::{Fork, LogHead, Reply, Request};
 use larder_types::limits::INDEX_DOCUMENTS_MAX;
+use larder_types::{DeviceId, TransportId};
 
 use crate::agreement::Content;
 use crate::device::{Slot, Standing};
@@ -83,17 +84,20 @@ impl World {
     /// devices.
     fn come_to_agree(&mut self) {
         let up = self.up();
-        let members = self.members();
-        for round in 1..=members.len().max(1) {
+        for round in 1..=up.len() {
             for (at, from) in up.iter().enumerate() {
                 for to in up.iter().skip(at + 1) {
                     self.speak(*from, *to);
                 }
             }
             self.report.count("settle: rounds");
+            let members = self.members();
             match self.differences(&members) {
-                None => return self.check_agreement(&members),
-                Some(difference) if round == members.len().max(1) => {
+                None => {
+                    self.check_forks(&members);
+                    return self.check_agreement(&members);
+                }
+                Some(difference) if round == up.len() => {
                     panic!("after {round} rounds: {difference}")
                 }
                 Some(difference) => {
@@ -115,7 +119,8 @@ impl World {
         assert!(self.links.is_empty(), "the session of {from} and {to} does not end");
     }
 
-    /// The honest devices whose enrolment is not lost with a device that was copied.
+    /// The honest devices, less those whose enrolment is known to nobody else any more because it
+    /// was lost with a device that was copied or given up: the largest group that know each other.
     fn members(&mut self) -> Vec<Slot> {
         let honest: Vec<Slot> =
             self.up().into_iter().filter(|slot| self.devices[*slot].is_honest()).collect();
@@ -124,17 +129,70 @@ impl World {
             assert_eq!(honest.len(), self.devices.len(), "a device was never let in");
             return honest;
         }
-        // Who is known to most of the others.
-        let is_known_to = |world: &Self, one: Slot, other: Slot| {
-            let space = world.devices[one].space().expect("it is up");
-            world.devices[other].id.is_some_and(|id| {
+        let knows = |one: Slot, other: Slot| {
+            let space = self.devices[one].space().expect("it is up");
+            self.devices[other].id.is_some_and(|id| {
                 space.devices().is_ok_and(|devices| devices.iter().any(|known| known.device == id))
             })
         };
-        let fame =
-            |other: &Slot| honest.iter().filter(|one| is_known_to(self, **one, *other)).count();
-        let most = honest.iter().map(fame).max().unwrap_or(0);
-        honest.iter().copied().filter(|slot| fame(slot) == most).collect()
+        let mut largest: Vec<Slot> = Vec::new();
+        let mut left = honest;
+        while let Some(first) = left.pop() {
+            let mut group = vec![first];
+            let mut at = 0;
+            while let Some(one) = group.get(at).copied() {
+                let (found, others) =
+                    left.into_iter().partition(|other| knows(one, *other) && knows(*other, one));
+                left = others;
+                group.extend::<Vec<Slot>>(found);
+                at += 1;
+            }
+            if group.len() > largest.len() {
+                largest = group;
+            }
+        }
+        largest.sort_unstable();
+        largest
+    }
+
+    /// Of a log of which two devices hold two histories, both have a proof that stands alone.
+    fn check_forks(&mut self, members: &[Slot]) {
+        for (one, other) in pairs(members) {
+            let heads = self.frontier(other).into_values().collect();
+            let (space, transport) = self.space_and_peer(one, other);
+            let request = Request::CheckFrontiers { logs: heads, forks: Vec::new() };
+            let found = match space.answer(&transport, request) {
+                Answer::Reply(Reply::Checked { forks }) => forks,
+                news => panic!("{one} finds that of {other} only now: {news:?}"),
+            };
+            for fork in found {
+                for slot in [one, other] {
+                    let known = self.proofs(slot);
+                    assert!(known.contains(&fork.device), "{slot} has no proof of a fork");
+                    self.report.count("check: forks known to both");
+                }
+            }
+        }
+    }
+
+    fn space_and_peer(&self, one: Slot, other: Slot) -> (larder_engine::Space, TransportId) {
+        let space = self.devices[one].space().expect("it is up").clone();
+        (space, self.devices[other].transport)
+    }
+
+    /// Whose logs the device can prove to have two histories.
+    fn proofs(&self, slot: Slot) -> Vec<DeviceId> {
+        let (space, transport) = self.space_and_peer(slot, slot);
+        let answer = space.answer(&transport, Request::ReadFrontiers);
+        let Answer::Reply(Reply::Frontiers { forks, .. }) = answer else {
+            panic!("{slot} does not know what it holds: {answer:?}")
+        };
+        let check = |fork: Fork| {
+            let proven = ForkProof::check(&fork.evidence, &space.id());
+            assert_eq!(proven, Some(fork.device), "a proof that proves nothing");
+            fork.device
+        };
+        forks.into_iter().map(check).collect()
     }
 
     /// What the device holds of each log.
@@ -209,6 +267,12 @@ impl World {
             writer.index(INDEX_DOCUMENTS_MAX).expect("indexes that can be written");
         }
     }
+}
+
+/// All pairs, in both orders.
+fn pairs(slots: &[Slot]) -> Vec<(Slot, Slot)> {
+    let with = |one: Slot| slots.iter().filter(move |other| **other != one).map(move |o| (one, *o));
+    slots.iter().flat_map(|one| with(*one)).collect()
 }
 
 type Ends = Vec<(DeviceId, u64, larder_types::Hash)>;

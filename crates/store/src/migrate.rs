@@ -84,6 +84,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 6, "late"),
         migration!("space", 7, "snapshots"),
         migration!("space", 8, "blob_leases"),
+        migration!("space", 9, "stray_acts"),
     ],
 };
 

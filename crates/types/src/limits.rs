@@ -84,6 +84,9 @@ limits! {
     PROOF_HASHES_MAX: usize = 64, "hashes", true, "A Merkle proof read from text.";
     NOTE_BYTES_MAX: usize = 64 << 10, "bytes", true, "A signed note read from text.";
     EPOCHS_MAX: usize = 4096, "epochs", false, "Epochs that one frontier names.";
+    FORKS_PER_FRAME_MAX: usize = 16, "proofs", false, "Logs with two histories that one frontier tells of.";
+    FORK_PROOF_BYTES_MAX: usize = 4096, "bytes", true, "A proof that a log has two histories.";
+    FORK_ACTS_BYTES_MAX: usize = 256 << 10, "bytes", false, "Enrolments in such logs that one frontier brings.";
     CLOSE_MESSAGE_BYTES_MAX: usize = 256, "bytes", false, "The text of a close frame.";
     ACKS_PER_FRAME_MAX: usize = 1024, "acknowledgements", false, "Acknowledgements in one frame.";
     ACKS_TRACKED_MAX: usize = 16 << 10, "acknowledgements", false, "Acknowledgements that one session keeps track of.";

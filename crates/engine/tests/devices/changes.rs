@@ -160,7 +160,7 @@ fn a_space_says_why_it_cannot_be_written() {
     });
     assert_eq!(old.space.state().unwrap().mode, Mode::Ready, "it cannot know yet");
     let Reply::Frontiers { logs, .. } = b.frontiers() else { unreachable!() };
-    ask(&old.space, &b.profile.transport_id(), Request::CheckFrontiers { logs });
+    ask(&old.space, &b.profile.transport_id(), Request::CheckFrontiers { logs, forks: vec![] });
     let state = old.space.state().unwrap();
     assert_eq!(state.mode, Mode::ReadOnly);
     assert!(matches!(state.reasons[..], [Reason::RolledBack { .. }]), "{state:?}");

@@ -12,6 +12,7 @@ mod blobs;
 mod changes;
 mod copies;
 mod disk;
+mod forks;
 mod history;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -32,7 +33,7 @@ use larder_engine::{
     Receipt, Result, Space, SpaceWriter, UnitOfWork, Unlock,
 };
 use larder_protocol::{Position, Reply, Request};
-use larder_types::{Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
+use larder_types::{CloseCode, Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
 use serde_json::{Value, json};
 
 /// A clock that moves by a millisecond at each look, and a generator of known bytes.

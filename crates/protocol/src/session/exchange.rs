@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use larder_log::Batch;
 use larder_log::ack::Ack;
+use larder_log::{Batch, ProvenAct};
 use larder_types::limits::{
     BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, PUSH_COALESCE_MS,
 };
@@ -50,11 +50,13 @@ pub struct Position(pub u64);
 pub enum Request {
     /// What is held? Answer: [`Reply::Frontiers`].
     ReadFrontiers,
-    /// Do the peer's heads carry valid signatures, and agree with the logs held here? Answer:
-    /// [`Reply::Checked`].
+    /// Do the peer's heads carry valid signatures, and agree with the logs held here? And does it
+    /// know of logs that have two histories? Answer: [`Reply::Checked`].
     CheckFrontiers {
         /// The peer's heads.
         logs: Vec<LogHead>,
+        /// What it says to be proofs.
+        forks: Vec<Fork>,
     },
     /// The next transactions after this place, in the order in which they were applied here, that
     /// the peer lacks. Answer: [`Reply::Batch`].
@@ -114,10 +116,13 @@ pub enum Reply {
         epochs_held: Vec<EpochId>,
         /// Every acknowledgement held, the largest of each device for each log.
         acks: Vec<Ack>,
+        /// Proofs of forks; as many are told the peer as
+        /// [`FORKS_PER_FRAME_MAX`](larder_types::limits::FORKS_PER_FRAME_MAX) allows.
+        forks: Vec<Fork>,
     },
     /// To [`Request::CheckFrontiers`].
     Checked {
-        /// Logs of which the peer holds another history.
+        /// Logs of which the peer holds another history, or has a proof that there are two.
         forks: Vec<Fork>,
     },
     /// To [`Request::ReadBatch`].
@@ -180,13 +185,20 @@ pub enum Reply {
     },
 }
 
-/// Two histories of one log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Two histories of one log, and what of them does not travel with the log.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
 pub struct Fork {
     /// Whose log.
+    #[n(0)]
     pub device: DeviceId,
-    /// The proof, as storage encodes it.
+    /// The proof ([`larder_log::ForkProof`]).
+    #[cbor(n(1), with = "minicbor::bytes")]
     pub evidence: Vec<u8>,
+    /// Enrolments in the history that is held, and those shown by others. All that a peer is told
+    /// take at most [`FORK_ACTS_BYTES_MAX`](larder_types::limits::FORK_ACTS_BYTES_MAX).
+    #[n(2)]
+    pub acts: Vec<ProvenAct>,
 }
 
 /// What an app may want to know.

@@ -162,7 +162,7 @@ fn what_the_peer_has_not_holds_up_nothing_behind_it() {
 
 fn frontiers(logs: &[LogHead]) -> Frame {
     let epochs_held = Vec::new();
-    Frame::Frontiers(Frontiers { space: SPACE, logs: logs.to_vec(), epochs_held })
+    Frame::Frontiers(Frontiers { space: SPACE, logs: logs.to_vec(), epochs_held, forks: vec![] })
 }
 
 fn head(number: u8, size: u64) -> LogHead {
@@ -257,7 +257,7 @@ fn what_no_honest_peer_says_ends_the_session_with_a_named_code() {
 
     let frontiers_of = |space, logs: Vec<LogHead>, epochs| {
         let epochs_held = vec![EpochId::new([1; 32]); epochs];
-        Frame::Frontiers(Frontiers { space, logs, epochs_held })
+        Frame::Frontiers(Frontiers { space, logs, epochs_held, forks: vec![] })
     };
     let mut two = [head(2, 1), head(3, 1)];
     two.sort_by_key(|head| std::cmp::Reverse(head.device));

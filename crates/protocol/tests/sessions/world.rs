@@ -106,8 +106,9 @@ impl Store {
                 logs: self.heads(),
                 epochs_held: vec![EpochId::new([1; 32])],
                 acks: self.acks.values().cloned().collect(),
+                forks: Vec::new(),
             },
-            Request::CheckFrontiers { logs } => self.check(&logs),
+            Request::CheckFrontiers { logs, .. } => self.check(&logs),
             Request::ReadWants { .. } => Reply::Wanted { want: None, next: None },
             Request::ReadSupply { .. } => Reply::Supply { supply: Box::default() },
             Request::TakeSupply { .. } => Reply::Supplied { progress: false, acks: Vec::new() },
@@ -131,7 +132,11 @@ impl Store {
             let Some(log) = self.logs.get(device) else { continue };
             let ours = log.leaves.get(..*size as usize).map(merkle::root_of);
             if ours.is_some_and(|ours| ours != *root) {
-                forks.push(Fork { device: *device, evidence: b"two roots".to_vec() });
+                forks.push(Fork {
+                    device: *device,
+                    evidence: b"two roots".to_vec(),
+                    acts: Vec::new(),
+                });
             }
         }
         Reply::Checked { forks }

@@ -4,6 +4,7 @@ use larder_types::{DeviceId, EpochId, Hash};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
+use crate::space::logs::LogId;
 use crate::space::sections::Place;
 use crate::sql::{Uint, all, execute, first};
 
@@ -160,6 +161,37 @@ pub fn add_act(conn: &Connection, act: &Act) -> Result<(), StoreError> {
     let sql = "INSERT INTO acts (log, seq, idx, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)";
     let params = params![act.place.log, Uint(act.place.seq), act.place.index, act.kind, act.body];
     execute(conn, "acts", sql, params).map(drop)
+}
+
+/// An enrolment in the history of a forked log that is not held here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrayAct {
+    /// Whose log.
+    pub log: LogId,
+    /// What shows it ([`larder_log::ProvenAct`]), encoded.
+    pub proof: Vec<u8>,
+    /// Its body, encoded.
+    pub body: Vec<u8>,
+}
+
+/// Records one.
+///
+/// # Errors
+/// [`StoreError::Write`] of `stray_acts`.
+pub fn add_stray_act(conn: &Connection, act: &StrayAct) -> Result<(), StoreError> {
+    let sql = "INSERT INTO stray_acts (log, proof, body) VALUES (?1, ?2, ?3)";
+    execute(conn, "stray_acts", sql, params![act.log, act.proof, act.body]).map(drop)
+}
+
+/// All of them, in the order in which they came.
+///
+/// # Errors
+/// [`StoreError::Read`] of `stray_acts`.
+pub fn stray_acts(conn: &Connection) -> Result<Vec<StrayAct>, StoreError> {
+    let sql = "SELECT log, proof, body FROM stray_acts ORDER BY act";
+    all(conn, "stray_acts", sql, [], |row| {
+        Ok(StrayAct { log: row.get(0)?, proof: row.get(1)?, body: row.get(2)? })
+    })
 }
 
 /// All acts, in the order in which they were applied.

@@ -1,0 +1,270 @@
+//! Logs with two histories: found, proven, told to others.
+//!
+//! Of such a log a device keeps the history that it holds (docs/decisions/0015). What its device
+//! says counts no more; what others took in before they knew goes on to spread: entries to those
+//! that hold their beginning, enrolments to all.
+
+use larder_log::act::Act;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::{ForkProof, ObjectProof, Payload, ProvenAct, kind, merkle};
+use larder_protocol::{Fork, LogHead, Reply};
+use larder_store::space::logs::{self, Log, Tree};
+use larder_store::space::sections::{self, Place};
+use larder_store::space::{control, transactions};
+use larder_types::limits::{FORK_ACTS_BYTES_MAX, FORKS_PER_FRAME_MAX, LOGS_MAX};
+use larder_types::{DeviceId, TransportId};
+use rusqlite::Connection;
+
+use crate::keyring::Opening;
+use crate::space::{Frozen, Published, Space};
+use crate::state::{State, receipt};
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+/// What the peer's frontiers say of logs with two histories.
+pub(crate) struct Checked {
+    /// Nothing of these is synced in this session.
+    pub(crate) forks: Vec<Fork>,
+    /// Whether anything of it is to be kept first.
+    pub(crate) is_news: bool,
+}
+
+impl Published {
+    /// Whether what this peer hands on of logs with two histories counts: it is enrolled, and has
+    /// one history itself.
+    pub(crate) fn vouches(&self, peer: &TransportId) -> bool {
+        let mut devices = self.roster.devices().filter(|(_, one)| one.keys.transport == *peer);
+        devices.next().is_some_and(|(id, _)| !self.stopped.contains(id))
+            && devices.all(|(id, _)| !self.stopped.contains(id))
+    }
+}
+
+impl Space {
+    pub(crate) fn read_frontiers(&self, peer: &TransportId) -> Result<Reply> {
+        let db = self.shared.pool.reader()?;
+        let (mut heads, mut forks) = (Vec::new(), Vec::new());
+        let mut room = FORK_ACTS_BYTES_MAX;
+        for log in logs::every(&db)? {
+            let last = transactions::last_of(&db, log.log)?;
+            if let Some(last) = &last {
+                heads.push(LogHead {
+                    device: log.device,
+                    size: log.frontier.size(),
+                    root: log.frontier.root(),
+                    signature: last.signature,
+                });
+            }
+            if let Some(evidence) = log.stopped.clone()
+                && forks.len() < FORKS_PER_FRAME_MAX
+            {
+                let mut acts = Vec::new();
+                if let Some(last) = last {
+                    self.own_acts(&db, &log, last.signature, peer, &mut room, &mut acts)?;
+                }
+                stray_acts(&db, &log, &mut room, &mut acts)?;
+                forks.push(Fork { device: log.device, evidence, acts });
+            }
+        }
+        let acks = control::acks(&db)?.into_iter().map(|ack| self.ack_of(&ack)).collect();
+        let epochs_held = self.shared.published()?.keyring.held();
+        Ok(Reply::Frontiers { logs: heads, epochs_held, acks, forks })
+    }
+
+    /// Whether this peer may add to this log here. To one with two histories only those add who
+    /// vouch for what they send; but as long as it is not seen here that they differ, what is
+    /// lacking may well be what the log shares, enrolments of all others among it.
+    pub(crate) fn may_extend(&self, peer: &TransportId, log: &DeviceId) -> Result<bool> {
+        let published = self.shared.published()?;
+        if !published.stopped.contains(log) || published.vouches(peer) {
+            return Ok(true);
+        }
+        let Some(log) = logs::find(&*self.shared.pool.reader()?, log)? else { return Ok(true) };
+        let differs_at = log.stopped.and_then(|proof| ForkProof::differs_at(&proof));
+        Ok(differs_at.is_some_and(|size| log.frontier.size() < size))
+    }
+
+    /// The enrolments in a log of which the peer may hold another history, newest first.
+    fn own_acts(
+        &self,
+        db: &Connection,
+        log: &Log,
+        signature: [u8; 64],
+        peer: &TransportId,
+        room: &mut usize,
+        acts: &mut Vec<ProvenAct>,
+    ) -> Result<()> {
+        let held_by_peer = self.held_by(db, log, peer)?;
+        let checkpoint = self.checkpoint(log.device, &log.frontier);
+        let enrolments = control::acts_of_kind(db, kind::ENROLMENT)?.into_iter().rev();
+        for act in enrolments.filter(|act| act.place.log == log.log) {
+            let Place { seq, index, .. } = act.place;
+            let Payload::Sealed(sealed) = sections::payload(db, act.place)? else { continue };
+            if seq <= held_by_peer {
+                continue;
+            }
+            let mut receipt = receipt(db, &checkpoint, log.log, seq, signature)?;
+            let sections = sections::of_entry(db, log.log, seq)?;
+            let commitments: Vec<_> = sections.into_iter().map(|one| one.commitment).collect();
+            receipt.object = ObjectProof::new(&commitments, index);
+            let Some(act) = ProvenAct::new(receipt, sealed) else { continue };
+            if !take_room(room, act.encode().len()) {
+                break;
+            }
+            acts.push(act);
+        }
+        Ok(())
+    }
+
+    /// How much of the history held here the peer is known to hold.
+    fn held_by(&self, db: &Connection, log: &Log, peer: &TransportId) -> Result<u64> {
+        let Some(peer) = self.peer_device(peer) else { return Ok(0) };
+        let acks = control::acks_of(db, &log.device)?;
+        let Some(ack) = acks.into_iter().find(|ack| ack.acker == peer) else { return Ok(0) };
+        let is_here = ack.size > 0 && ack.size <= log.frontier.size();
+        let is_same = is_here && merkle::root_at(&Tree::new(db, log.log), ack.size)? == ack.root;
+        Ok(if is_same { ack.size } else { 0 })
+    }
+
+    /// Where both hold a log, the shorter must be the beginning of the longer. What the peer holds
+    /// beyond this device's end is compared when it is received; of the own log, it shows that this
+    /// copy is an old one. Proofs and acts that the peer has count if they are news.
+    pub(crate) fn check_frontiers(
+        &self,
+        peer: &TransportId,
+        heads: &[LogHead],
+        told: Vec<Fork>,
+    ) -> Result<Checked> {
+        let db = self.shared.pool.reader()?;
+        let published = self.shared.published()?;
+        let device = published.roster.by_transport(peer).map(|(id, _)| *id);
+        let vouches =
+            published.vouches(peer) && told.iter().all(|fork| Some(fork.device) != device);
+        let mut checked = Checked { forks: Vec::new(), is_news: false };
+        for mut fork in told {
+            let is_known = published.stopped.contains(&fork.device);
+            fork.acts.retain(|act| {
+                let (entry, index) = act.place();
+                vouches && !published.roster.knows_enrolment(entry, index)
+            });
+            if is_known && fork.acts.is_empty() {
+                continue;
+            }
+            if ForkProof::check(&fork.evidence, &self.id()) == Some(fork.device) {
+                checked.is_news = true;
+                checked.forks.push(fork);
+            }
+        }
+        for head in heads {
+            if let Some(fork) = self.check_head(&db, head)? {
+                checked.is_news |= !published.stopped.contains(&fork.device);
+                checked.forks.push(fork);
+            }
+        }
+        Ok(checked)
+    }
+
+    fn check_head(&self, db: &Connection, head: &LogHead) -> Result<Option<Fork>> {
+        let Some(log) = logs::find(db, &head.device)? else { return Ok(None) };
+        let LogHead { device, size, root, .. } = *head;
+        let theirs = Checkpoint { space: self.id(), device, size, root };
+        let found = log.frontier.size();
+        if size > found && device == self.device() {
+            if theirs.verify(&head.signature).is_ok() {
+                self.shared.found_behind(size, &root, found)?;
+            }
+            return Ok(None);
+        }
+        let Some(last) = transactions::last_of(db, log.log)? else { return Ok(None) };
+        let ours = self.checkpoint(log.device, &log.frontier);
+        let (theirs, ours) = ((&theirs, &head.signature), (&ours, &last.signature));
+        let proof = ForkProof::new(theirs, ours, &Tree::new(db, log.log))?;
+        let proof = proof.filter(|_| theirs.0.verify(theirs.1).is_ok());
+        Ok(proof.map(|proof| Fork { device, evidence: proof.encode(), acts: Vec::new() }))
+    }
+}
+
+/// Enrolments that others have shown, newest first.
+fn stray_acts(
+    db: &Connection,
+    log: &Log,
+    room: &mut usize,
+    acts: &mut Vec<ProvenAct>,
+) -> Result<()> {
+    for stray in control::stray_acts(db)?.into_iter().rev().filter(|one| one.log == log.log) {
+        let act = ProvenAct::decode(&stray.proof).ok_or_else(|| {
+            Error::Corrupt(format!("a proof of an act of {} cannot be read", log.device))
+        })?;
+        if !take_room(room, stray.proof.len()) {
+            break;
+        }
+        acts.push(act);
+    }
+    Ok(())
+}
+
+fn take_room(room: &mut usize, bytes: usize) -> bool {
+    let left = room.checked_sub(bytes);
+    *room = left.unwrap_or(*room);
+    left.is_some()
+}
+
+impl SpaceWriter {
+    /// Stops the logs of enrolled devices that a session found to have two histories, for good, and
+    /// keeps the proof, for the other devices. If this device's own is among them, it signs nothing
+    /// more. Takes in the enrolments that stand in the histories that are not held here. What is no
+    /// proof is passed over.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn stop_logs(&mut self, forks: &[Fork]) -> Result<()> {
+        self.record(|tx, state| {
+            for fork in forks {
+                state.stop_log(tx, fork)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl State {
+    fn stop_log(&mut self, db: &Connection, fork: &Fork) -> Result<()> {
+        let device = ForkProof::check(&fork.evidence, &self.shared.id);
+        let Some(device) = device.filter(|device| *device == fork.device) else { return Ok(()) };
+        // Of a log that nothing is held of as well: entries that name it shall not wait.
+        let log = match logs::find(db, &device)? {
+            Some(log) => log,
+            None if self.roster.device(&device).is_some() => logs::find_or_add(db, &device)?,
+            None => return Ok(()),
+        };
+        if log.log == self.log {
+            self.shared.freeze(Frozen::OtherHistory);
+        }
+        logs::stop(db, log.log, &fork.evidence)?;
+        self.note_stopped(device);
+        for act in &fork.acts {
+            self.take_stray(db, &log, act)?;
+        }
+        Ok(())
+    }
+
+    fn take_stray(&mut self, db: &Connection, log: &Log, proven: &ProvenAct) -> Result<()> {
+        let Some(shown) = proven.check(&self.shared.id) else { return Ok(()) };
+        let entry = shown.header.hash();
+        if shown.header.device != log.device || self.roster.knows_enrolment(entry, shown.index) {
+            return Ok(());
+        }
+        let opening = self.keyring.open(&shown.header, shown.index, shown.commitment, shown.sealed);
+        let Opening::Opened(opened) = opening else { return Ok(()) };
+        let Ok(Some(act @ Act::Enrolment(_))) = Act::read(shown.commitment.class, &opened) else {
+            return Ok(());
+        };
+        let kept = control::stray_acts(db)?.into_iter().filter(|one| one.log == log.log);
+        if kept.count() >= LOGS_MAX {
+            return Ok(());
+        }
+        let (proof, body) = (proven.encode(), act.to_body());
+        control::add_stray_act(db, &control::StrayAct { log: log.log, proof, body })?;
+        self.take_enrolment(&shown.header, shown.index, &act);
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Logs with two histories, between devices that converse as they do over a network.
+
+use std::collections::VecDeque;
+use std::fs;
+
+use larder_engine::Mode;
+use larder_log::ForkProof;
+use larder_protocol::{Config, Event, Fork, Session};
+use larder_types::DeviceId;
+
+use super::*;
+
+/// One side of a conversation.
+struct Side<'d> {
+    device: &'d mut Device,
+    session: Session,
+    events: Vec<Event>,
+}
+
+impl<'d> Side<'d> {
+    fn new(device: &'d mut Device, peer: TransportId) -> Self {
+        let (me, peer) = (device.space.device(), device.space.peer_device(&peer));
+        let session = Session::new(Config::new(me), device.space.id(), peer, [1; 32]);
+        Self { device, session, events: Vec::new() }
+    }
+
+    /// Does all that there is to do without the peer; whether there was anything.
+    fn step(&mut self, peer: TransportId, arrived: &mut VecDeque<Vec<u8>>) -> bool {
+        let mut is_busy = false;
+        while let Some(request) = self.session.poll_request() {
+            let reply = match self.device.space.answer(&peer, request) {
+                Answer::Reply(reply) => reply,
+                Answer::Write(task) => self.device.writer.answer(task).reply,
+            };
+            self.session.handle_reply(Timestamp(0), reply);
+            is_busy = true;
+        }
+        if self.session.wants_frame()
+            && let Some(frame) = arrived.pop_front()
+        {
+            self.session.handle_frame(Timestamp(0), &frame);
+            is_busy = true;
+        }
+        self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
+        is_busy
+    }
+}
+
+/// What both have is exchanged; what happened on each side.
+fn converse(one: &mut Device, other: &mut Device) -> [Vec<Event>; 2] {
+    let ids = [one.profile.transport_id(), other.profile.transport_id()];
+    let mut sides = [Side::new(one, ids[1]), Side::new(other, ids[0])];
+    let mut under_way = [VecDeque::new(), VecDeque::new()];
+    loop {
+        let mut is_busy = false;
+        for me in [0, 1] {
+            is_busy |= sides[me].step(ids[1 - me], &mut under_way[me]);
+            while let Some(frame) = sides[me].session.poll_transmit() {
+                under_way[1 - me].push_back(frame);
+                is_busy = true;
+            }
+        }
+        if !is_busy {
+            return sides.map(|side| side.events);
+        }
+    }
+}
+
+fn open(dir: &Path, seed: u64) -> Device {
+    let options = ProfileOptions::default();
+    let profile = Profile::open(world(seed), dir, &unlock(), Access::ReadWrite, options).unwrap();
+    let (space, writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
+    Device { profile, space, writer: writer.unwrap() }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+/// Closes a device and opens it twice: as it is, and as a copy.
+fn copied(device: Device, from: &Path, to: &Path) -> (Device, Device) {
+    let Device { profile, space, mut writer } = device;
+    writer.close().unwrap();
+    drop(writer);
+    space.close().unwrap();
+    drop(space);
+    profile.close().unwrap();
+    drop(profile);
+    copy(from, to);
+    (open(from, 20), open(to, 21))
+}
+
+/// Whose logs the device can prove to have two histories.
+fn proven(device: &Device) -> Vec<DeviceId> {
+    let Reply::Frontiers { forks, .. } = device.frontiers() else { unreachable!() };
+    let check = |fork: &Fork| {
+        let proven = ForkProof::check(&fork.evidence, &device.space.id());
+        assert_eq!(proven, Some(fork.device));
+        fork.device
+    };
+    forks.iter().map(check).collect()
+}
+
+fn knows(device: &Device, other: DeviceId) -> bool {
+    device.space.devices().unwrap().iter().any(|known| known.device == other)
+}
+
+/// A simulated run in which a profile was copied and both copies were used: one of them let a
+/// device in. Who held the other copy's history could never learn of that, refused the newcomer
+/// and all who had its entries in their past, and ended each session with them: devices that had
+/// done nothing wrong stayed apart for ever.
+#[test]
+fn who_was_let_in_by_one_of_two_copies_is_known_to_those_who_follow_the_other() {
+    let dirs: Vec<_> = (0..6).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut late = founder.invite(dirs[1].path(), 2);
+    founder.put(object(1), &json!({"n": 1}));
+    let mut left = founder.invite(dirs[2].path(), 3);
+    let mut right = founder.invite(dirs[3].path(), 4);
+    founder.put(object(2), &json!({"n": 2}));
+    for other in [&mut left, &mut right] {
+        converse(&mut founder, other);
+    }
+    let forked = founder.space.device();
+    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[4].path());
+
+    one.put(object(3), &json!({"n": 3}));
+    converse(&mut one, &mut left);
+    let mut newcomer = two.invite(dirs[5].path(), 5);
+    newcomer.put(object(4), &json!({"n": 4}));
+    for other in [&mut two, &mut newcomer] {
+        converse(other, &mut right);
+    }
+    // This names the newcomer's entry, so that nobody takes it who does not take that.
+    right.put(object(5), &json!({"n": 5}));
+
+    for _ in 0..2 {
+        for events in converse(&mut left, &mut right) {
+            let is_fault = |event: &Event| {
+                matches!(
+                    event,
+                    Event::Closed { .. } | Event::Refused { code: CloseCode::BadBatch, .. }
+                )
+            };
+            assert!(!events.iter().any(is_fault), "{events:?}");
+        }
+    }
+    assert!(knows(&left, newcomer.space.device()));
+    for n in [4, 5] {
+        assert_eq!(left.value(object(n)), json!({"n": n}));
+    }
+    // From then on they need nobody between them.
+    left.put(object(6), &json!({"n": 6}));
+    converse(&mut left, &mut newcomer);
+    assert_eq!(newcomer.value(object(6)), json!({"n": 6}));
+    for device in [&left, &right, &newcomer] {
+        assert_eq!(proven(device), [forked]);
+    }
+
+    // It knew of the fork before it had all of the history that both copies share.
+    for _ in 0..2 {
+        converse(&mut late, &mut right);
+    }
+    assert_eq!(proven(&late), [forked]);
+    for n in [1, 2, 4, 5] {
+        assert_eq!(late.value(object(n)), json!({"n": n}));
+    }
+    let late_id = late.space.device();
+    drop(late);
+    let late = open(dirs[1].path(), 22);
+    assert_eq!(late.space.device(), late_id);
+    drop(left);
+    let left = open(dirs[2].path(), 23);
+    assert!(knows(&left, newcomer.space.device()), "it forgot when it was closed");
+}
+
+/// Who has the key of a device, and a proof that its log forked is known, adds nothing any more:
+/// neither entries, nor enrolments in a history that nobody has seen.
+#[test]
+fn a_device_whose_log_forked_adds_nothing_any_more() {
+    let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut other = founder.invite(dirs[1].path(), 2);
+    let forked = founder.space.device();
+    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[2].path());
+    copy(dirs[2].path(), dirs[3].path());
+    one.put(object(1), &json!({"n": 1}));
+    two.put(object(2), &json!({"n": 2}));
+    converse(&mut one, &mut other);
+    converse(&mut two, &mut other);
+    assert_eq!(proven(&other), [forked]);
+    let held = other.have()[&forked];
+    let state = two.space.state().unwrap();
+    assert_eq!(state.mode, Mode::ReadOnly);
+    // Others reach for it again and again. It takes nothing, and that is no failure of its disk.
+    other.put(object(5), &json!({"n": 5}));
+    for events in converse(&mut two, &mut other) {
+        assert!(!events.iter().any(|event| matches!(event, Event::Closed { .. })), "{events:?}");
+        assert!(events.contains(&Event::CaughtUp), "{events:?}");
+    }
+
+    // The first goes on, because it has not heard of it, and a third lets a stranger in.
+    one.put(object(3), &json!({"n": 3}));
+    let mut third = open(dirs[3].path(), 24);
+    let stranger = third.invite(dirs[4].path(), 5);
+    for copy in [&mut one, &mut third] {
+        for _ in 0..2 {
+            converse(copy, &mut other);
+            assert_eq!(copy.space.state().unwrap().mode, Mode::ReadOnly);
+        }
+    }
+    assert_eq!(other.have()[&forked], held);
+    assert!(!knows(&other, stranger.space.device()));
+    other.put(object(4), &json!({"n": 4}));
+}
