@@ -74,6 +74,10 @@ pub(crate) enum Job {
     Session(End, Task),
     /// Another device wants to join.
     Admit(Box<Admission>),
+    /// Bytes that all agree on may go. Whether the device may be the first to say so.
+    Prune(bool),
+    /// Another key at rest: a wish first, then step by step.
+    Rekey,
 }
 
 pub(crate) fn space_name() -> SpaceName {

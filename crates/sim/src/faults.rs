@@ -32,6 +32,9 @@ pub(crate) enum Fault {
     Snapshot,
     Rollback,
     Copy,
+    /// No fault, but something that an app asks for rarely.
+    Prune,
+    Rekey,
 }
 
 /// How many old states of a disk are kept.
@@ -53,6 +56,8 @@ impl World {
             (Fault::Snapshot, if plan.rollbacks > 0 { 30 } else { 0 }),
             (Fault::Rollback, plan.rollbacks),
             (Fault::Copy, plan.copies),
+            (Fault::Prune, plan.prunes),
+            (Fault::Rekey, plan.rekeys),
         ];
         for (fault, rate) in faults {
             if self.dice.below(1000) < rate {
@@ -138,6 +143,16 @@ impl World {
             }
             Fault::Rollback => self.roll_back(slot),
             Fault::Copy => self.copy(slot),
+            Fault::Prune => {
+                self.enqueue(slot, Job::Prune(true));
+                // The others are asked as well, each in its own time, or not at all.
+                for other in self.up().into_iter().filter(|other| *other != slot) {
+                    if self.dice.chance(70) {
+                        self.enqueue(other, Job::Prune(false));
+                    }
+                }
+            }
+            Fault::Rekey => self.enqueue(slot, Job::Rekey),
             Fault::Newcomer
             | Fault::Cut
             | Fault::Healed { .. }
@@ -176,12 +191,16 @@ impl World {
         self.went_down(slot);
     }
 
-    /// Bits change in a space's file, while nobody looks.
+    /// Bits change in a space's file or in its WAL, while nobody looks.
     fn rot(&mut self, slot: Slot) {
         self.forget_queue(slot);
+        let is_wal = self.dice.chance(30);
         let device = &mut self.devices[slot];
         device.kill();
-        for path in device.fused.space_files() {
+        for mut path in device.fused.space_files() {
+            if is_wal {
+                path.as_mut_os_string().push("-wal");
+            }
             let Some(mut bytes) = device.fused.disk.bytes(&path).filter(|b| !b.is_empty()) else {
                 continue;
             };
@@ -189,8 +208,14 @@ impl World {
             bytes[at] ^= 1 << self.dice.below(8);
             device.fused.disk.put(&path, &bytes);
             device.is_rotten = true;
+            if is_wal && device.is_honest() {
+                // Damage at its end looks like a write that was cut: an earlier state.
+                device.standing = Standing::Copied;
+                device.buried.clear();
+                device.held.clear();
+            }
         }
-        self.report.count("fault: rots");
+        self.report.count(if is_wal { "fault: rots of a WAL" } else { "fault: rots" });
         self.note(|| format!("a bit of {slot} changes"));
         self.went_down(slot);
     }

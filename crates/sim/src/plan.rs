@@ -41,6 +41,10 @@ pub struct Plan {
     pub rollbacks: u64,
     /// Whole profiles copied, and both used.
     pub copies: u64,
+    /// Apps that want room: bytes that all devices agree on go.
+    pub prunes: u64,
+    /// Keys at rest renewed.
+    pub rekeys: u64,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
     pub lying_percent: u64,
     /// Whether one of the enrolled devices keeps no rule.
@@ -55,9 +59,9 @@ impl Plan {
         let (cuts, partitions) = (some(60), some(40));
         let (crashes, kills, restarts) = (some(40), some(20), some(20));
         let (full_disks, clock_jumps, rots) = (some(20), some(30), some(8));
-        // Not before honest devices agree again after a log was found to have two histories.
-        let (rollbacks, copies) = (some(1) / 2, some(1) / 2);
+        let (rollbacks, copies) = (some(8), some(6));
         let lying_percent = some(20);
+        let (prunes, rekeys) = (some(60), some(15));
         Self {
             devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
             joins: usize::try_from(dice.below(3)).unwrap_or(0),
@@ -77,6 +81,8 @@ impl Plan {
             rots,
             rollbacks,
             copies,
+            prunes,
+            rekeys,
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
         }

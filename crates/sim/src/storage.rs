@@ -1,7 +1,7 @@
 //! Each device's writer: what waits for it is done in order, and units that wait together share a
 //! transaction, as the façade's writer thread does it.
 
-use larder_engine::{Error, Receipt, Result, StoreErrorKind, entry_hash};
+use larder_engine::{Error, Receipt, Rekey, Result, StoreErrorKind, entry_hash};
 use larder_protocol::Reply;
 use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
 
@@ -49,6 +49,8 @@ impl World {
                 self.reply_later(end, answered.reply);
             }
             Job::Admit(admission) => self.admit(slot, *admission),
+            Job::Prune(proposes) => self.prune(slot, proposes),
+            Job::Rekey => self.rekey(slot),
         }
         if self.devices[slot].life == life {
             let after_us = self.dice.below(self.plan.storage_us);
@@ -226,6 +228,48 @@ impl World {
             }
             Err(error) => {
                 self.note(|| format!("{slot} admits nobody: {error}"));
+                let _ = self.fate(slot, &error, false);
+            }
+        }
+    }
+
+    /// The device says that it has nothing more to say of what is here, and goes as far as it can
+    /// with pruning.
+    fn prune(&mut self, slot: Slot, proposes: bool) {
+        let writer = self.devices[slot].writer().expect("it is open");
+        let pruned = writer.heartbeat().and_then(|_| writer.prune(proposes, &mut |_| {}));
+        if self.notice_power(slot) {
+            return;
+        }
+        match pruned {
+            Ok(pruned) => {
+                self.report.add("app: snapshots stated", pruned.stated);
+                self.report.add("app: sections pruned", pruned.sections);
+                self.committed(slot);
+            }
+            Err(error) => {
+                self.note(|| format!("{slot} does not prune: {error}"));
+                let _ = self.fate(slot, &error, false);
+            }
+        }
+    }
+
+    /// A step of the renewal of the space's key; what else waits comes between two of them.
+    fn rekey(&mut self, slot: Slot) {
+        let writer = self.devices[slot].writer().expect("it is open");
+        let step = if writer.wants_rekey() {
+            writer.rekey_step()
+        } else {
+            writer.wish_rekey().map(|()| Rekey::Idle)
+        };
+        if self.notice_power(slot) {
+            return;
+        }
+        match step {
+            Ok(Rekey::Done { .. }) => self.report.count("app: keys renewed"),
+            Ok(_) => self.enqueue(slot, Job::Rekey),
+            Err(error) => {
+                self.note(|| format!("the key of {slot} is not renewed: {error}"));
                 let _ = self.fate(slot, &error, false);
             }
         }
