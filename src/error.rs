@@ -217,7 +217,9 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
-        E::ReadOnly | E::RolledBack { .. } | E::OtherHistory => ErrorKind::ReadOnly,
+        E::ReadOnly | E::RolledBack { .. } | E::OtherHistory | E::Recovering { .. } => {
+            ErrorKind::ReadOnly
+        }
         E::Io { .. } | E::Transaction(_) | E::Search(_) | E::RekeyFailed => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }

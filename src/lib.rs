@@ -101,8 +101,8 @@ pub use larder_engine::{
     ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor, DeviceInfo,
     DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Finding, Found,
     HashedNgrams, Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page,
-    PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Secret, SpaceState,
-    SpaceStatus, Standing, Unlock, Version, changed_lines,
+    PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Secret, SetAside,
+    SpaceState, SpaceStatus, Standing, Unlock, Version, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use larder_engine::{Ack, Message};
+use larder_engine::{Ack, Message, SetAside};
 use larder_types::{SpaceId, SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
@@ -207,6 +207,22 @@ impl Node {
                     Ok(space)
                 }
             }
+        })
+        .await
+    }
+
+    /// Makes a space anew whose file cannot be read.
+    pub(crate) async fn set_aside(self: &Arc<Self>, name: &SpaceName) -> Result<SetAside> {
+        self.check_writable()?;
+        let (node, name) = (Arc::clone(self), name.clone());
+        to_the_end(async move {
+            let _one_at_a_time = node.opening.lock().await;
+            if node.find(&name).is_some() {
+                let message = format!("the space '{name}' is open: nothing is set aside");
+                return Err(larder_engine::Error::Invalid(message).into());
+            }
+            let blocked = Arc::clone(&node);
+            blocking(move || blocked.engine.set_aside(&name)).await
         })
         .await
     }

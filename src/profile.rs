@@ -3,7 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use larder_engine::{Access, CheckReport, ProfileOptions, PurgeProgress, Purged, Unlock};
+use larder_engine::{
+    Access, CheckReport, CheckedPart, Finding, Outcome, ProfileOptions, PurgeProgress, Purged,
+    SetAside, Unlock,
+};
 use larder_types::{SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
@@ -317,13 +320,43 @@ impl Profile {
         self.check_all(false).await
     }
 
-    /// [`Profile::check`], and mends what can be mended ([`Space::repair`]).
+    /// [`Profile::check`], and mends what can be mended ([`Space::repair`]). A space whose file
+    /// cannot be read is set aside and made anew ([`Profile::set_aside`]).
     ///
     /// # Errors
     /// As [`Profile::check`]; [`ErrorKind::ReadOnly`].
     pub async fn repair(&self) -> Result<Vec<Checked>> {
         self.node()?.check_writable()?;
         self.check_all(true).await
+    }
+
+    /// Sets a space's file aside that cannot be read: it gets another name, which is returned. The
+    /// space is made anew with all that can be read in the file, and for the rest with what other
+    /// devices send. It is read-only until this device holds all again that it has signed, so that
+    /// its log gets no second history; [`Space::state`] says what it waits for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the space can be opened; [`ErrorKind::ReadOnly`];
+    /// [`ErrorKind::Corrupt`] if the profile has not what it takes: then this device has to be
+    /// invited again.
+    pub async fn set_aside(&self, name: &SpaceName) -> Result<SetAside> {
+        self.node()?.set_aside(name).await
+    }
+
+    async fn replaced(&self, name: &SpaceName) -> Result<CheckReport> {
+        let aside = self.set_aside(name).await?;
+        let mut report = self.space(name).await?.repair().await?;
+        let kept = match &aside.file {
+            Some(file) => format!("the file was kept as {file}"),
+            None => "the file was not there any more".to_owned(),
+        };
+        let (why, entries) = (aside.why, aside.entries);
+        let what =
+            format!("{why}; {kept}; {entries} entries were read in it, the rest is asked for");
+        let (part, outcome) = (CheckedPart::Database, Outcome::Wanted);
+        let whole = Finding { part, device: None, seq: None, object: None, what, outcome };
+        report.findings.insert(0, whole);
+        Ok(report)
     }
 
     async fn check_all(&self, repair: bool) -> Result<Vec<Checked>> {
@@ -336,6 +369,9 @@ impl Profile {
             let result = match self.space(&name).await {
                 Ok(space) if repair => space.repair().await,
                 Ok(space) => space.check().await,
+                Err(error) if repair && error.kind() == ErrorKind::Corrupt => {
+                    self.replaced(&name).await
+                }
                 Err(error) => Err(error),
             };
             checked.push(Checked { space: Some(name), result });

@@ -74,7 +74,7 @@ impl SpaceWriter {
 
     fn take(&mut self, batch: Batch, show: bool) -> Result<Applied> {
         let device = batch.device;
-        if device == self.shared.keys.device() {
+        if device == self.shared.keys.device() && !self.shared.is_recovering() {
             return self.apply_own(batch);
         }
         self.transact_behind(|tx, state| {
@@ -97,6 +97,7 @@ impl SpaceWriter {
             let acks = state.store(tx, log.log, &batch, &verified)?;
             if show || !state.pending.may_grow() {
                 state.show(tx)?;
+                state.tend_recovery(tx)?;
             }
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
             Ok(Applied { device, size, entries, acks, lacks: state.wants() })
@@ -193,7 +194,10 @@ impl WriterState {
         logs::advance(db, log, &verified.after, &verified.nodes)?;
         let last = verified.after.size();
         transactions::append(db, log, batch.first_seq, last, &batch.signature)?;
-        if let Some(entry) = verified.entries.last() {
+        let is_own = batch.device == self.device();
+        if is_own {
+            self.resume(&verified.after, verified.entries.iter().map(|entry| &entry.header));
+        } else if let Some(entry) = verified.entries.last() {
             self.grown(batch.device, last, entry.hash);
         }
         // What waited for a secret is tried again when documents are seen to.
@@ -206,8 +210,8 @@ impl WriterState {
                 return self.acknowledge(db);
             }
         }
-        // What is wanted is not held.
-        if self.missing.contains_key(&log) {
+        // What is wanted is not held; nobody acknowledges what is its own.
+        if is_own || self.missing.contains_key(&log) {
             return Ok(Vec::new());
         }
         let time_s = self.shared.env.now().0 / 1000;

@@ -212,6 +212,7 @@ impl WriterState {
         actor: Option<&str>,
         correlation: Option<CorrelationId>,
     ) -> Result<Appended> {
+        self.check_recovered()?;
         let mut builder = self.begin_entry();
         let mut entropy = self.shared.env.entropy();
         for draft in drafts {

@@ -71,6 +71,18 @@ pub enum Error {
         /// The last entry in the file.
         found: u64,
     },
+    /// The space's file could not be read, and the space is being made anew.
+    #[error(
+        "the space's file could not be read and was set aside; the space is being made anew, and \
+         of the {signed} entries that this device is known to have signed in it {found} are here. \
+         It can be written once all are: sync with the other devices"
+    )]
+    Recovering {
+        /// Entries known to have been signed.
+        signed: u64,
+        /// Entries here.
+        found: u64,
+    },
     /// The space's file has another history of this device than it has signed.
     #[error(
         "this device has signed other entries in this space than this copy holds: the profile or \

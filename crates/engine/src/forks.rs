@@ -134,6 +134,7 @@ impl Space {
         heads: &[LogHead],
         told: Vec<Fork>,
     ) -> Result<Checked> {
+        self.hear(peer, heads);
         let db = self.shared.pool.reader()?;
         let published = self.shared.published()?;
         let device = published.roster.by_transport(peer).map(|(id, _)| *id);
@@ -163,13 +164,23 @@ impl Space {
         Ok(checked)
     }
 
+    /// What a peer holds of the own log matters while that is being learnt back.
+    fn hear(&self, peer: &TransportId, heads: &[LogHead]) {
+        let of_own = |head: &&LogHead| {
+            let LogHead { device, size, root, .. } = **head;
+            let checkpoint = Checkpoint { space: self.id(), device, size, root };
+            device == self.device() && checkpoint.verify(&head.signature).is_ok()
+        };
+        self.shared.hear(peer, heads.iter().find(of_own).map_or(0, |head| head.size));
+    }
+
     fn check_head(&self, db: &Connection, head: &LogHead) -> Result<Option<Fork>> {
         let Some(log) = logs::find(db, &head.device)? else { return Ok(None) };
         let LogHead { device, size, root, .. } = *head;
         let theirs = Checkpoint { space: self.id(), device, size, root };
         let found = log.frontier.size();
         if size > found && device == self.device() {
-            if theirs.verify(&head.signature).is_ok() {
+            if !self.shared.is_recovering() && theirs.verify(&head.signature).is_ok() {
                 self.shared.found_behind(size, &root, found)?;
             }
             return Ok(None);

@@ -53,7 +53,7 @@ impl Profile {
             }
             state.sign(tx)
         })?;
-        self.inner.joined(&id)?;
+        self.inner.joined(&id, &control)?;
         Ok((writer.space(), writer))
     }
 

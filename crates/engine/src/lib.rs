@@ -38,6 +38,7 @@ mod profile;
 mod prune;
 mod purge;
 mod read;
+mod recovery;
 mod rekey;
 #[cfg(test)]
 mod rekey_tests;
@@ -90,6 +91,7 @@ pub use model::{
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
 pub use purge::{PurgeProgress, Purged};
+pub use recovery::SetAside;
 pub use rekey::Rekey;
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};

@@ -193,8 +193,9 @@ impl Profile {
         self.inner.make_room(&welcome.name)?;
         let row = self.inner.add_space(welcome.space, &welcome.name, &joining.keys)?;
         let shared = self.inner.shared(&row, joining.keys)?;
-        let writer = prepare(self, &shared, &ControlSecret::new(welcome.control))?;
-        self.inner.joined(&welcome.space)?;
+        let control = ControlSecret::new(welcome.control);
+        let writer = prepare(self, &shared, &control)?;
+        self.inner.joined(&welcome.space, &control)?;
         self.inner.write_db(|db| Ok(table::remove_joining(db, &id)?))?;
         Ok((writer.space(), writer))
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_crypto::password::Argon2Params;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey};
+use larder_log::epoch::ControlSecret;
 use larder_pages::Held;
 use larder_search::{Embedder, HashedNgrams};
 use larder_store::migrate::{PROFILE, Run, SPACE};
@@ -320,6 +321,12 @@ impl Profile {
         let mut writer = SpaceWriter::open(&shared, signed)?;
         writer.sweep_staged()?;
         writer.end_leases()?;
+        // What cannot be noted now is noted the next time.
+        let control = shared.published()?.keyring.control().clone();
+        let _ = self.inner.keep_control(&row.space, &control);
+        if writer.is_recovering() {
+            writer.salvage()?;
+        }
         // A wish that cannot be kept now is one for the next time.
         let _ = writer.check_key_age();
         Ok((writer.space(), Some(writer)))
@@ -504,11 +511,16 @@ impl Inner {
     }
 
     /// The space is complete: from now on it counts.
-    pub(crate) fn joined(&self, id: &SpaceId) -> Result<()> {
+    pub(crate) fn joined(&self, id: &SpaceId, control: &ControlSecret) -> Result<()> {
+        self.keep_control(id, control)?;
         self.write_db(|db| Ok(table::set_membership(db, id, Membership::Joined)?))
     }
 
-    fn own_keys(&self, id: &SpaceId) -> Result<OwnKeys> {
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    pub(crate) fn own_keys(&self, id: &SpaceId) -> Result<OwnKeys> {
         let key = |name: &str| -> Result<Secret<32>> {
             let purpose = key_purpose(id, name);
             let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;

@@ -16,6 +16,7 @@ use crate::messages::Ledger;
 use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
+use crate::recovery::Recovery;
 use crate::rekey::Rekey;
 use crate::supply::Nodes;
 use crate::trouble::Trouble;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
+    recovery: Mutex<Option<Recovery>>,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -82,12 +84,18 @@ impl Shared {
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
             messages: Ledger::default(),
+            recovery: Mutex::default(),
             profile,
         }
     }
 
     pub(crate) fn snapshot_nodes(&self) -> MutexGuard<'_, Nodes> {
         self.snapshot_nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of a space that is being made anew.
+    pub(crate) fn recovery(&self) -> MutexGuard<'_, Option<Recovery>> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn home(&self) -> Arc<Home> {

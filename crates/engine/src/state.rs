@@ -110,6 +110,7 @@ impl State {
             Some(bytes) => canonical::decode(&bytes, STATE_BYTES_MAX)?,
             None => Kept::default(),
         };
+        Self::load_recovery(db, shared)?;
         let me = shared.keys.device();
         let own = logs::find_or_add(db, &me)?;
         let (mut others, mut stopped) = (BTreeMap::new(), BTreeSet::new());
@@ -227,6 +228,18 @@ impl State {
     /// A device's log has two histories.
     pub(crate) fn note_stopped(&mut self, device: DeviceId) {
         self.is_published &= !self.stopped.insert(device);
+    }
+
+    /// The own log has come back from elsewhere, up to here: `headers` are those of its entries
+    /// that are new here.
+    pub(crate) fn resume<'h>(&mut self, end: &Frontier, headers: impl Iterator<Item = &'h Header>) {
+        self.frontier = end.clone();
+        self.signed = end.size();
+        self.recent = Recent::new(&self.frontier);
+        for dep in headers.flat_map(|header| &header.deps) {
+            let named = self.named.entry(dep.device).or_insert(0);
+            *named = dep.seq.max(*named);
+        }
     }
 
     /// Starts the next entry of the own log.

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::model::{DeviceInfo, LogStatus, SpaceStatus, as_optional_text, as_text};
 use crate::read::snapshot;
+use crate::recovery::Progress;
 use crate::space::{Frozen, Space};
 use crate::{Error, Result};
 
@@ -82,6 +83,16 @@ pub enum Reason {
     },
     /// This device has signed another history than this copy holds.
     OtherHistory,
+    /// The space's file could not be read; the space is being made anew from what others have.
+    Recovering {
+        /// Entries known to have been signed by this device.
+        signed: u64,
+        /// Those that are here.
+        found: u64,
+        /// Devices that have not told yet what they hold of this device's log.
+        #[serde(serialize_with = "as_texts")]
+        waits_for: Vec<DeviceId>,
+    },
     /// This device has joined, and its enrolment has not arrived yet.
     NotEnrolled,
     /// The disk was full at the last try to write.
@@ -120,6 +131,7 @@ impl Reason {
             Self::OpenedReadOnly
             | Self::RolledBack { .. }
             | Self::OtherHistory
+            | Self::Recovering { .. }
             | Self::NotEnrolled
             | Self::DiskFull
             | Self::WriteFailed { .. } => Mode::ReadOnly,
@@ -139,6 +151,14 @@ impl fmt::Display for Reason {
                 write!(f, "{}", Error::RolledBack { signed: *signed, found: *found })
             }
             Self::OtherHistory => write!(f, "{}", Error::OtherHistory),
+            Self::Recovering { signed, found, waits_for } => {
+                write!(f, "{}", Error::Recovering { signed: *signed, found: *found })?;
+                let waits_for: Vec<String> = waits_for.iter().map(ToString::to_string).collect();
+                match waits_for.as_slice() {
+                    [] => Ok(()),
+                    _ => write!(f, " ({} have still to be heard)", waits_for.join(", ")),
+                }
+            }
             Self::NotEnrolled => write!(f, "{}", Error::NotYetEnrolled),
             Self::DiskFull => f.write_str("the disk is full: make room, and writing works again"),
             Self::WriteFailed { what } => write!(f, "the last write failed: {what}"),
@@ -189,6 +209,14 @@ impl Space {
                     reasons.push(Reason::BytesMissing { sections: missing });
                 }
                 let me = self.device();
+                if let Some(recovery) = self.shared.recovery().clone() {
+                    let found = logs::find(&db, &me)?.map_or(0, |log| log.frontier.size());
+                    let roster = &self.shared.published()?.roster;
+                    if let Some(progress) = recovery.progress(found, roster, &me) {
+                        let Progress { signed, found, waits_for } = progress;
+                        reasons.push(Reason::Recovering { signed, found, waits_for });
+                    }
+                }
                 let stopped = logs::every(&db)?.into_iter().filter(|log| log.stopped.is_some());
                 let others = stopped.filter(|log| log.device != me);
                 reasons.extend(others.map(|log| Reason::LogStopped { device: log.device }));
@@ -335,4 +363,8 @@ fn lacking<'a>(
         *most = beyond.max(*most);
     }
     lacking
+}
+
+fn as_texts<S: serde::Serializer>(ids: &[DeviceId], s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.collect_seq(ids.iter().map(ToString::to_string))
 }

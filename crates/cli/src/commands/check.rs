@@ -1,6 +1,6 @@
 //! `larder check`: what is damaged, and what was done about it.
 
-use larder::{CheckReport, CheckedPart, Finding, Outcome};
+use larder::{CheckReport, CheckedPart, ErrorKind, Finding, Outcome};
 use serde_json::json;
 
 use super::profile::short;
@@ -15,9 +15,15 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     let all = if args.repair { profile.repair().await? } else { profile.check().await? };
     for checked in all {
+        let is_space = checked.space.is_some();
         let what = checked.space.map_or_else(|| "profile".to_owned(), |name| name.to_string());
         let (damage, report) = match checked.result {
             Ok(report) => (unmended(&report), Some(report)),
+            Err(error) if is_space && !args.repair && error.kind() == ErrorKind::Corrupt => {
+                let advice = "run `larder check --repair` to set the file aside and begin the \
+                              space anew, from what can be read in it and from other devices";
+                (Some(format!("{error}: {advice}")), None)
+            }
             Err(error) => (Some(error.to_string()), None),
         };
         out.json(&json!({

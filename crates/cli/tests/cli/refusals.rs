@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::home::{Home, PASSPHRASE, SPACE, ran};
+use crate::household::{pair, serve, stop};
 
 #[test]
 fn a_wrong_passphrase_is_refused_and_touches_nothing() {
@@ -64,6 +65,48 @@ fn a_check_names_what_is_damaged_and_goes_on() {
     for line in found {
         assert_eq!(line["damage"].is_string(), line["what"] == SPACE, "{line}");
     }
+}
+
+/// The disk of a tablet went bad where a space's file begins. Nothing in it could be opened, and
+/// the person had to join again, by hand, as another device.
+#[test]
+fn a_space_whose_file_cannot_be_read_is_set_aside_and_fetched_anew() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    first.file("notes/soup.md", "lentil soup");
+    first.run(["import", SPACE, first.path("notes").to_str().unwrap()]).code(0);
+    pair(&first, &second);
+    second.file("notes/tea.md", "green tea");
+    second.run(["import", SPACE, second.path("notes").to_str().unwrap()]).code(0);
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+
+    let files = Home::files(&second.profile());
+    let is_space = |name: &str| {
+        name.contains("spaces/") && Path::new(name).extension().is_some_and(|e| e == "db")
+    };
+    let (name, mut bytes) = files.into_iter().find(|(name, _)| is_space(name)).unwrap();
+    bytes[..4096].fill(0);
+    fs::write(second.profile().join(&name), &bytes).unwrap();
+    let damaged = second.run(["check"]).code(1).out;
+    assert!(damaged.contains("larder check --repair"), "{damaged}");
+    let repaired = second.run(["check", "--repair"]).code(1).out;
+    assert!(repaired.contains("set-aside-1"), "{repaired}");
+    let aside = second.profile().join(format!("{name}.set-aside-1"));
+    assert!(fs::read(&aside).unwrap() == bytes, "it is kept as it was");
+    let refused = second.run_with("{}", ["put", SPACE, "shopping", "--file", "-"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+
+    second.run(["sync", "--with", &address]).code(0);
+    assert_eq!(second.run(["get", SPACE, "soup.md", "--text"]).code(0).out, "lentil soup");
+    assert_eq!(second.run(["get", SPACE, "tea.md", "--text"]).code(0).out, "green tea");
+    second.run_with("{\"title\": \"Milk\"}", ["put", SPACE, "shopping", "--file", "-"]).code(0);
+    second.run(["sync", "--with", &address]).code(0);
+    second.run(["check"]).code(0);
+    stop(serving);
+    let state = first.run(["status", "--json"]).code(0).out;
+    assert!(!state.contains("log_stopped"), "{state}");
+    assert!(first.run(["search", SPACE, "Milk"]).code(0).out.contains("Milk"));
+    assert!(aside.exists());
 }
 
 #[test]

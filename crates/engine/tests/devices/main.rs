@@ -18,6 +18,7 @@ mod history;
 mod memory;
 mod peers;
 mod prune;
+mod recovery;
 mod stages;
 mod withheld;
 

@@ -1,0 +1,382 @@
+//! A space whose file cannot be read: set aside, and made anew from what can be read of it and from
+//! other devices.
+//!
+//! Invariants: a file that is set aside gets another name and is never removed; this device appends
+//! nothing to its own log before it holds again all that it is known to have signed. Otherwise the
+//! log would get a second history.
+
+use std::collections::BTreeMap;
+
+use larder_crypto::Secret;
+use larder_log::checkpoint::Checkpoint;
+use larder_log::epoch::ControlSecret;
+use larder_log::merkle;
+use larder_log::roster::Roster;
+use larder_pages::Error as PagesError;
+use larder_store::migrate::{Run, SPACE};
+use larder_store::profile::{self as table, Membership};
+use larder_store::space::logs::{self, Tree};
+use larder_store::space::transactions::{self, Walk};
+use larder_store::space::{control, set_value, value};
+use larder_store::{Access as ConnAccess, StoreError};
+use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId, canonical};
+use minicbor::{Decode, Encode};
+use rusqlite::Connection;
+
+use crate::dir::Dir;
+use crate::files;
+use crate::home::Home;
+use crate::keyring::OwnKeys;
+use crate::profile::{Inner, Profile};
+use crate::rekey::file_purpose;
+use crate::space::{Frozen, Shared};
+use crate::state::{CONTROL, State};
+use crate::trouble::is_damage;
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+/// A space that is being made anew.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct Recovery {
+    /// The file that was set aside.
+    #[n(0)]
+    file: String,
+    /// So far the own log was signed at least, as the profile remembers.
+    #[n(1)]
+    signed: u64,
+    /// Where it ended, if that could be read in the file.
+    #[n(2)]
+    end: Option<End>,
+    /// How much of it those hold that were spoken to since.
+    #[n(3)]
+    heard: BTreeMap<TransportId, u64>,
+}
+
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(array)]
+struct End {
+    #[n(0)]
+    size: u64,
+    #[n(1)]
+    root: Hash,
+}
+
+/// How far a space is that is being made anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Entries of the own log that are known to have been signed.
+    pub(crate) signed: u64,
+    /// Those that are here.
+    pub(crate) found: u64,
+    /// Devices that have not told yet what they hold of it, where it is not known otherwise.
+    pub(crate) waits_for: Vec<DeviceId>,
+}
+
+impl Recovery {
+    fn load(db: &Connection) -> Result<Option<Self>> {
+        let bytes = value(db, NAME)?.filter(|bytes| !bytes.is_empty());
+        Ok(bytes.map(|bytes| canonical::decode(&bytes, BYTES_MAX)).transpose()?)
+    }
+
+    /// What is still to come, if anything is.
+    pub(crate) fn progress(&self, found: u64, roster: &Roster, me: &DeviceId) -> Option<Progress> {
+        let heard = self.heard.values().max().copied().unwrap_or(0);
+        let end = self.end.as_ref().map_or(0, |end| end.size);
+        let signed = self.signed.max(end).max(heard);
+        let mut waits_for = Vec::new();
+        if self.end.is_none() {
+            let others =
+                roster.devices().filter(|(id, device)| *id != me && device.role.may_read());
+            let silent =
+                others.filter(|(_, other)| !self.heard.contains_key(&other.keys.transport));
+            waits_for.extend(silent.map(|(id, _)| *id));
+        }
+        let is_known = roster.device(me).is_some();
+        let is_over = is_known && found >= signed && found > 0 && waits_for.is_empty();
+        (!is_over).then_some(Progress { signed, found, waits_for })
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.recovery().is_some()
+    }
+
+    /// Another device shows how much it holds of this one's log.
+    pub(crate) fn hear(&self, peer: &TransportId, size: u64) {
+        if let Some(recovery) = self.recovery().as_mut() {
+            recovery.heard.insert(*peer, size);
+        }
+    }
+}
+
+/// A file that could not be read and has another name now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where it is, in the profile's directory. None: it was not there any more.
+    pub file: Option<String>,
+    /// Entries that were read in it and taken over.
+    pub entries: u64,
+    /// Why it could not be used as it was.
+    pub why: String,
+}
+
+impl Profile {
+    /// Sets a space's file aside that cannot be read, and begins the space anew: with all that can
+    /// be read in that file, and for the rest with what other devices send. It is read-only until
+    /// this device holds all again that it has signed. The space must not be open.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the file can be read; [`Error::NotFound`], [`Error::ReadOnly`];
+    /// [`Error::Corrupt`] if the profile does not have what it takes; the storage's errors.
+    pub fn set_aside(&self, name: &SpaceName) -> Result<SetAside> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let why = match self.open_space(name) {
+            Ok(_) => {
+                let message = format!("the file of '{name}' can be read: it is not set aside");
+                return Err(Error::Invalid(message));
+            }
+            Err(error) if is_unreadable(&error) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
+        let row = row.ok_or_else(|| Error::NotFound(format!("there is no space '{name}' here")))?;
+        let file = self.inner.begin_anew(&row)?;
+        let (space, writer) = self.open_space(name)?;
+        let mut writer = writer.ok_or(Error::ReadOnly)?;
+        let held = logs::every(&*space.shared.pool.reader()?)?;
+        let entries = held.iter().map(|log| log.frontier.size()).sum();
+        writer.close()?;
+        drop(writer);
+        space.close()?;
+        Ok(SetAside { file, entries, why })
+    }
+}
+
+impl Inner {
+    /// What a space needs to be found among other devices again, if its file is lost.
+    pub(crate) fn keep_control(&self, id: &SpaceId, control: &ControlSecret) -> Result<()> {
+        let purpose = control_purpose(id);
+        if self.with_db(|db| Ok(table::key(db, &purpose)?))?.is_some() {
+            return Ok(());
+        }
+        let wrapped = self.seal(&purpose, control.secret().expose());
+        self.write_db(|db| Ok(table::set_key(db, &purpose, &wrapped)?))
+    }
+
+    /// Makes a new file for a space, and gives the old one another name, which it returns.
+    fn begin_anew(self: &std::sync::Arc<Self>, row: &table::Space) -> Result<Option<String>> {
+        let id = row.space;
+        let Some(dir) = self.storage.dir() else {
+            return Err(Error::Invalid("a space in memory has no file to be set aside".into()));
+        };
+        let purpose = control_purpose(&id);
+        let control = self.with_db(|db| Ok(table::key(db, &purpose)?))?.ok_or_else(|| {
+            let what = "the space's secret was in its file alone: invite this device again";
+            Error::Corrupt(what.into())
+        })?;
+        let control: Secret<32> = self.unseal(&purpose, &control)?;
+        let (old, keys) = (self.home(row)?, self.own_keys(&id)?);
+        let aside = place_aside(dir, &row.home.file)?;
+        let end = if dir.exists(&row.home.file)? { end_in(&old, &keys, id) } else { None };
+        let recovery = Recovery {
+            file: aside.clone(),
+            signed: row.mirror_seq,
+            end: end.filter(|end| end.size >= row.mirror_seq),
+            heard: BTreeMap::new(),
+        };
+
+        let mut entropy = self.env.entropy();
+        let secret: Secret<32> = Secret::random(&mut *entropy);
+        let home = table::Home {
+            file: files::next_space_db(&id, &row.home.file)?,
+            wrapped_key: self.seal(&file_purpose(&id), secret.expose()),
+            key_created_at: self.env.now(),
+            rekey_wished_at: None,
+        };
+        // What a cut attempt left.
+        self.storage.remove(&home.file)?;
+        let new = table::Space { home, state: Membership::Joining, ..row.clone() };
+        self.make(&new, keys, &control, &recovery)?;
+
+        if dir.exists(&row.home.file)? {
+            dir.rename(&row.home.file, &aside)?;
+            let wal = |file: &str| format!("{file}-wal");
+            if dir.exists(&wal(&row.home.file))? {
+                dir.rename(&wal(&row.home.file), &wal(&aside))?;
+            }
+            self.storage.sync_names(&row.home.file)?;
+        }
+        let is_there = dir.exists(&aside)?;
+        let key = self.vault().open::<32>(&file_purpose(&id), &row.home.wrapped_key)?;
+        let wrapped = self.seal(&aside_purpose(&id), key.expose());
+        self.write_db(|db| {
+            table::set_key(db, &aside_purpose(&id), &wrapped)?;
+            Ok(table::set_home(db, &id, &new.home)?)
+        })?;
+        Ok(is_there.then_some(aside))
+    }
+
+    fn make(
+        self: &std::sync::Arc<Self>,
+        row: &table::Space,
+        keys: OwnKeys,
+        control: &Secret<32>,
+        recovery: &Recovery,
+    ) -> Result<()> {
+        let shared = self.shared(row, keys)?;
+        {
+            let mut db = shared.pool.writer()?;
+            SPACE.migrate(&mut db, Run::at(self.env.now()))?;
+            let mut entropy = self.env.entropy();
+            let wrapped = shared.home().vault.seal(&mut *entropy, CONTROL, control.expose());
+            let tx = larder_store::begin(&mut db)?;
+            control::set_secret(&tx, CONTROL, &wrapped)?;
+            set_value(&tx, NAME, &canonical::encode(recovery))?;
+            crate::changes::new_incarnation(&tx, &mut *entropy)?;
+            larder_store::commit(tx)?;
+        }
+        shared.pool.close()?;
+        self.storage.sync_names(&row.home.file)
+    }
+
+    /// Opens a file that was set aside.
+    fn open_aside(&self, id: &SpaceId, file: &str) -> Result<Connection> {
+        let purpose = aside_purpose(id);
+        let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
+        let missing = || Error::Corrupt("the key of the file set aside is missing".into());
+        let secret: Secret<32> = self.unseal(&purpose, &wrapped.ok_or_else(missing)?)?;
+        let key = crate::vault::space_db_key(&secret, id);
+        self.storage.open(file, &key, false, ConnAccess::Read)
+    }
+}
+
+impl SpaceWriter {
+    /// Whether this space is being made anew.
+    pub fn is_recovering(&self) -> bool {
+        self.shared.is_recovering()
+    }
+
+    /// Takes over what can be read in the file that was set aside, and is not here yet. Returns how
+    /// many entries that were.
+    ///
+    /// # Errors
+    /// The storage's errors, as far as they are not about the file that was set aside.
+    pub fn salvage(&mut self) -> Result<u64> {
+        let Some(file) = self.shared.recovery().as_ref().map(|recovery| recovery.file.clone())
+        else {
+            return Ok(0);
+        };
+        let Ok(aside) = self.shared.profile.open_aside(&self.shared.id, &file) else {
+            return Ok(0);
+        };
+        let have = {
+            let db = self.shared.pool.reader()?;
+            let sizes = logs::every(&db)?.into_iter().map(|log| (log.device, log.frontier.size()));
+            sizes.collect::<Vec<_>>()
+        };
+        let Ok(mut walk) = Walk::new(&aside, have) else { return Ok(0) };
+        let mut entries = 0;
+        // What comes behind something damaged may be of another log.
+        while let Ok(Some((transaction, from))) = walk.next(&aside) {
+            let Ok(batch) = transactions::batch(&aside, &transaction, from) else { continue };
+            match self.store(batch) {
+                Ok(applied) => entries += applied.entries,
+                Err(Error::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.show()?;
+        Ok(entries)
+    }
+}
+
+impl State {
+    pub(crate) fn load_recovery(db: &Connection, shared: &Shared) -> Result<()> {
+        let mut stored = Recovery::load(db)?;
+        let mut known = shared.recovery();
+        if let (Some(stored), Some(known)) = (&mut stored, known.take()) {
+            stored.heard.extend(known.heard);
+        }
+        *known = stored;
+        Ok(())
+    }
+
+    /// Notes who was heard of, and ends the recovery if all is here that this device has signed.
+    pub(crate) fn tend_recovery(&mut self, db: &Connection) -> Result<()> {
+        let Some(recovery) = self.shared.recovery().clone() else { return Ok(()) };
+        let found = self.frontier.size();
+        if recovery.progress(found, &self.roster, &self.device()).is_some() {
+            return Ok(set_value(db, NAME, &canonical::encode(&recovery))?);
+        }
+        if let Some(end) = &recovery.end
+            && merkle::root_at(&Tree::new(db, self.log), end.size)? != end.root
+        {
+            self.shared.freeze(Frozen::OtherHistory);
+        }
+        set_value(db, NAME, &[])?;
+        *self.shared.recovery() = None;
+        self.shared.trouble.changed();
+        Ok(())
+    }
+
+    /// Nothing is appended to the own log before all of it is here.
+    pub(crate) fn check_recovered(&self) -> Result<()> {
+        let recovery = self.shared.recovery();
+        let Some(recovery) = recovery.as_ref() else { return Ok(()) };
+        let found = self.frontier.size();
+        match recovery.progress(found, &self.roster, &self.device()) {
+            Some(Progress { signed, .. }) => Err(Error::Recovering { signed, found }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The end of the own log in a file, if that much can be read in it.
+fn end_in(home: &Home, keys: &OwnKeys, space: SpaceId) -> Option<End> {
+    let db = home.open(ConnAccess::Read).ok()?;
+    let device = keys.device();
+    let log = logs::find(&db, &device).ok()??;
+    let (size, root) = (log.frontier.size(), log.frontier.root());
+    let last = transactions::last_of(&db, log.log).ok()??;
+    let checkpoint = Checkpoint { space, device, size, root };
+    let is_signed = last.last_seq == size && checkpoint.verify(&last.signature).is_ok();
+    is_signed.then_some(End { size, root })
+}
+
+/// A name for a file that is set aside, which none has; or the one that a cut attempt gave it.
+fn place_aside(dir: &Dir, file: &str) -> Result<String> {
+    let named = |number: u32| format!("{file}.set-aside-{number}");
+    let mut number = 1;
+    while dir.exists(&named(number))? {
+        number += 1;
+    }
+    let is_moved = !dir.exists(file)? && number > 1;
+    Ok(named(if is_moved { number - 1 } else { number }))
+}
+
+/// Whether an error says that a file is damaged, or gone.
+fn is_unreadable(error: &Error) -> bool {
+    let is_gone = match error {
+        Error::Pages(PagesError::Missing { .. }) => true,
+        Error::Store(StoreError::Open { source }) => source
+            .downcast_ref::<Error>()
+            .is_some_and(|error| matches!(error, Error::Pages(PagesError::Missing { .. }))),
+        _ => false,
+    };
+    is_gone || is_damage(error)
+}
+
+fn control_purpose(id: &SpaceId) -> String {
+    format!("{id}/control")
+}
+
+fn aside_purpose(id: &SpaceId) -> String {
+    format!("{id}/set aside")
+}
+
+const NAME: &str = "recovery";
+const BYTES_MAX: usize = 1 << 20;

@@ -1,0 +1,200 @@
+//! Rot of a space's file, anywhere in it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use larder_engine::{Mode, Reason};
+
+use super::*;
+
+const PAGE: usize = 4096;
+
+fn name() -> larder_types::SpaceName {
+    "shared:test".parse().unwrap()
+}
+
+fn close(device: Device) {
+    let Device { profile, space, mut writer } = device;
+    writer.close().unwrap();
+    drop(writer);
+    space.close().unwrap();
+    profile.close().unwrap();
+}
+
+fn profile(dir: &Path, seed: u64) -> Profile {
+    Profile::open(world(seed), dir, &unlock(), Access::ReadWrite, options("x")).unwrap()
+}
+
+fn open(profile: Profile) -> Result<Device> {
+    let (space, writer) = profile.open_space(&name())?;
+    Ok(Device { profile, space, writer: writer.unwrap() })
+}
+
+fn space_file(dir: &Path) -> PathBuf {
+    let names = fs::read_dir(dir.join("spaces")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        names.filter(|path| path.extension().is_some_and(|e| e == "db")).collect();
+    files.sort();
+    files.remove(0)
+}
+
+fn rot(file: &Path, page: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[page * PAGE..(page + 1) * PAGE].fill(0xa5);
+    fs::write(file, bytes).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            fs::create_dir(to.join(&name)).unwrap();
+            copy(&path, &to.join(&name));
+        } else {
+            fs::copy(&path, to.join(&name)).unwrap();
+        }
+    }
+}
+
+/// What `to` shows of its logs, `from` compares with its own: as a session begins.
+fn hear(to: &Device, from: &Device) {
+    let Reply::Frontiers { logs, forks, .. } = from.frontiers() else { unreachable!() };
+    let peer = from.profile.transport_id();
+    let answer = ask(&to.space, &peer, Request::CheckFrontiers { logs, forks });
+    assert!(matches!(answer, Reply::Checked { forks } if forks.is_empty()), "a fork");
+}
+
+fn is_recovering(device: &Device) -> bool {
+    let state = device.space.state().unwrap();
+    let of = |reason: &Reason| matches!(reason, Reason::Recovering { .. });
+    let is = state.reasons.iter().any(of);
+    assert!(!is || state.mode == Mode::ReadOnly);
+    is
+}
+
+/// A laptop's disk went bad where the space's file begins, and the profile refused to open it: the
+/// person had to be invited anew, though the other device had everything.
+#[test]
+fn a_space_whose_file_cannot_be_read_is_made_anew_from_another_device() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    let mut b = a.invite(two.path(), 2);
+    a.put(object(1), &json!({"title": "changed"}));
+    b.put(object(2), &json!({"title": "second"}));
+    sync(&mut a, &mut b);
+    let digest = a.space.digest().unwrap();
+    close(a);
+    let file = space_file(one.path());
+    let whole = fs::read(&file).unwrap();
+    rot(&file, 0);
+    let rotten = fs::read(&file).unwrap();
+
+    let profile = profile(one.path(), 3);
+    let error = profile.open_space(&name()).err().unwrap();
+    let aside = profile.set_aside(&name()).unwrap();
+    assert_eq!((aside.entries, &aside.why), (0, &error.to_string()));
+    let aside = one.path().join(aside.file.unwrap());
+    assert!(fs::read(&aside).unwrap() == rotten && rotten != whole, "it is kept as it was");
+    assert!(matches!(profile.set_aside(&name()), Err(Error::Invalid(_))), "it can be read");
+    let mut a = open(profile).unwrap();
+    assert!(is_recovering(&a));
+    let refused = {
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", object(3), &json!({"title": "too early"})).unwrap();
+        a.commit(unit).unwrap_err()
+    };
+    assert!(matches!(refused, Error::Recovering { .. } | Error::NotYetEnrolled), "{refused}");
+
+    hear(&a, &b);
+    a.pull(&b);
+    assert_eq!(a.space.digest().unwrap(), digest);
+    assert!(!is_recovering(&a), "{:?}", a.space.state());
+    a.put(object(3), &json!({"title": "third"}));
+    hear(&b, &a);
+    sync(&mut a, &mut b);
+    hear(&a, &b);
+    // And after the next start.
+    close(a);
+    let mut a = open(self::profile(one.path(), 4)).unwrap();
+    a.put(object(1), &json!({"title": "changed again"}));
+    hear(&b, &a);
+    sync(&mut a, &mut b);
+    assert!(aside.exists());
+    assert_eq!(b.space.state().unwrap().mode, Mode::Ready);
+}
+
+/// The same with an entry that no other device has: to write another in its place would give the
+/// log two histories. The space can be read, and says why it cannot be written.
+#[test]
+fn what_was_signed_and_nobody_has_is_never_signed_otherwise() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    let mut b = a.invite(two.path(), 2);
+    b.put(object(2), &json!({"title": "second"}));
+    sync(&mut a, &mut b);
+    a.put(object(1), &json!({"title": "not sent"}));
+    close(a);
+    rot(&space_file(one.path()), 0);
+    let profile = profile(one.path(), 3);
+    profile.set_aside(&name()).unwrap();
+    let mut a = open(profile).unwrap();
+    hear(&a, &b);
+    a.pull(&b);
+    assert_eq!(a.value(object(2)), b.value(object(2)));
+    let mut unit = UnitOfWork::new();
+    unit.put("notes", object(3), &json!({})).unwrap();
+    assert!(matches!(a.commit(unit), Err(Error::Recovering { .. })));
+    assert!(is_recovering(&a));
+}
+
+/// Rot in each page of the file by itself. Wherever it is, the space opens, or is made anew from
+/// what can be read of it and from the other device; what is written then gives no second history,
+/// and where the log can be read nothing is lost that was not sent.
+#[test]
+fn wherever_rot_is_the_space_comes_back_and_its_log_does_not_fork() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    for n in 1..=4 {
+        a.put(object(n), &json!({"title": "first", "n": n}));
+    }
+    let mut b = a.invite(two.path(), 2);
+    b.put(object(2), &json!({"title": "second"}));
+    sync(&mut a, &mut b);
+    a.put(object(1), &json!({"title": "not sent"}));
+    a.put(object(9), &json!({"title": "not sent"}));
+    let all = a.space.digest().unwrap();
+    close(a);
+    close(b);
+    let pages = fs::read(space_file(one.path())).unwrap().len() / PAGE;
+    let (mut anew, mut whole, mut waiting) = (0, 0, 0);
+    for page in 0..pages {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        copy(one.path(), dirs[0].path());
+        copy(two.path(), dirs[1].path());
+        rot(&space_file(dirs[0].path()), page);
+        let profile = profile(dirs[0].path(), 10);
+        let Err(error) = profile.open_space(&name()) else { continue };
+        let aside = profile.set_aside(&name());
+        let aside = aside.unwrap_or_else(|e| panic!("page {page}: {e}, after {error}"));
+        anew += 1;
+        let mut a = open(profile).unwrap();
+        let mut b = open(self::profile(dirs[1].path(), 11)).unwrap();
+        hear(&a, &b);
+        a.pull(&b);
+        a.writer.salvage().unwrap();
+        if is_recovering(&a) {
+            waiting += 1;
+            continue;
+        }
+        assert!(aside.entries > 0);
+        whole += 1;
+        assert_eq!(a.space.digest().unwrap(), all, "page {page}");
+        a.put(object(3), &json!({"title": "after"}));
+        hear(&b, &a);
+        sync(&mut a, &mut b);
+        hear(&a, &b);
+    }
+    println!("{pages} pages: {anew} times made anew, {whole} whole, {waiting} read-only");
+    assert!(anew > 2 && whole > 0, "{anew} {whole} {waiting}");
+}
