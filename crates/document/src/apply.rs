@@ -107,8 +107,8 @@ impl Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.change.raw_bytes().len()
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.change.raw_bytes()
     }
 }
 

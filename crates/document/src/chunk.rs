@@ -35,6 +35,13 @@ pub(crate) fn link(bytes: &[u8]) -> Result<([u8; 32], Vec<[u8; 32]>), VoidReason
     Ok((hash, deps.as_chunks().0.to_vec()))
 }
 
+/// How long the first of some chunks says it is; 0 if it says nothing.
+pub(crate) fn first_len(chunks: &[u8]) -> usize {
+    let mut rest = Input(chunks);
+    let body_len = rest.take(MAGIC.len() + 4 + 1).and_then(|_| rest.length());
+    body_len.map_or(0, |len| chunks.len() - rest.0.len() + len)
+}
+
 /// A chunk's hash and contents.
 fn open(bytes: &[u8]) -> Result<([u8; 32], Input<'_>), VoidReason> {
     if bytes.len() > CHANGE_BYTES_MAX {

@@ -7,6 +7,7 @@ use larder_types::Timestamp;
 use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 
 use crate::apply::{Incoming, Index, Trial, contained};
+use crate::chunk;
 use crate::derive::{self, ENCODING};
 use crate::history::is_history_of;
 use crate::json::{canonical, check, same_object};
@@ -18,6 +19,8 @@ use crate::{Actor, Conflict, DocumentError, Heads, Object, Outcome};
 /// and hashes take what is said below.
 const OPERATION_BYTES_MAX: usize = 32;
 const CHANGE_OVERHEAD_BYTES: usize = 128;
+/// Changes are stored by themselves up to this, however little was saved before them.
+const CHANGES_BYTES_MIN: usize = 4 << 10;
 
 /// A document: the value it was created with, and from its first edit on a history.
 #[derive(Debug, Clone)]
@@ -37,9 +40,33 @@ struct Grown {
     /// The first change: the derived one.
     root: ChangeHash,
     saved: OnceLock<Arc<Vec<u8>>>,
+    stored: Stored,
     /// What it can take at most to save it: saving costs as much as the history is long, so it is
     /// not done for every edit.
     bytes_max: usize,
+}
+
+/// What is stored of a history: as it was saved once, and the changes since.
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    /// Bytes of the former; 0 if nothing is stored.
+    saved_bytes: usize,
+    /// Bytes of the latter.
+    changes_bytes: usize,
+    /// Changes that are not stored yet.
+    fresh: Vec<u8>,
+}
+
+/// What is to be stored of a document's history. Parts that are stored one behind the other are
+/// what [`Document::load`] takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storing {
+    /// There is no history.
+    None,
+    /// All of it, in place of what is stored.
+    Whole(Vec<u8>),
+    /// What has come to it since.
+    More(Vec<u8>),
 }
 
 impl Grown {
@@ -50,7 +77,8 @@ impl Grown {
             .find(|meta| meta.deps.is_empty())
             .map(|meta| meta.hash)
             .ok_or_else(|| DocumentError::Corrupt("it has no first change".to_owned()))?;
-        Ok(Self { doc, index: None, root, saved: OnceLock::new(), bytes_max })
+        let (saved, stored) = (OnceLock::new(), Stored::default());
+        Ok(Self { doc, index: None, root, saved, stored, bytes_max })
     }
 
     /// With the derived change alone. Saving spends no more on a value than JSON does, beside its
@@ -61,9 +89,27 @@ impl Grown {
         Self::of(doc, operations.saturating_mul(OPERATION_BYTES_MAX) + canonical(genesis).len())
     }
 
-    fn grow(&mut self, change_bytes: usize) {
+    fn grow(&mut self, change: &[u8]) {
         self.saved = OnceLock::new();
-        self.bytes_max = self.bytes_max.saturating_add(change_bytes + CHANGE_OVERHEAD_BYTES);
+        self.bytes_max = self.bytes_max.saturating_add(change.len() + CHANGE_OVERHEAD_BYTES);
+        if self.stored.saved_bytes > 0 {
+            self.stored.fresh.extend_from_slice(change);
+        }
+    }
+
+    /// Saving costs as much as the history is long. So it is done only when the changes since the
+    /// last time take as much room.
+    fn store(&mut self) -> Storing {
+        let Stored { saved_bytes, changes_bytes, fresh } = std::mem::take(&mut self.stored);
+        let changes_bytes = changes_bytes + fresh.len();
+        if saved_bytes == 0 || changes_bytes > saved_bytes.max(CHANGES_BYTES_MIN) {
+            let saved = self.save().clone();
+            self.stored.saved_bytes = saved.len();
+            Storing::Whole(saved)
+        } else {
+            self.stored = Stored { saved_bytes, changes_bytes, fresh: Vec::new() };
+            Storing::More(fresh)
+        }
     }
 
     fn hashes(&self, heads: &Heads) -> Result<Vec<ChangeHash>, DocumentError> {
@@ -103,7 +149,7 @@ impl Grown {
         self.index = Some(Arc::new(trial.index));
         for (outcome, incoming) in outcomes.iter().zip(incoming) {
             if *outcome == Outcome::Applied {
-                self.grow(incoming.len_bytes());
+                self.grow(incoming.bytes());
             }
         }
         outcomes
@@ -120,8 +166,8 @@ impl Document {
         Self(State::Flat(genesis))
     }
 
-    /// A document as it was stored: the value it was created with, and what [`Self::save`] gave.
-    /// With the latter the former is not looked at.
+    /// A document as it was stored: the value it was created with, and what [`Self::save`] or
+    /// [`Self::store`] gave. With the latter the former is not looked at.
     ///
     /// # Errors
     /// [`DocumentError::Corrupt`].
@@ -132,11 +178,23 @@ impl Document {
         let doc = contained(|| Automerge::load_with_options(saved, options()))
             .ok_or_else(|| corrupt("it is senseless"))?
             .map_err(|e| corrupt(&e.to_string()))?;
-        let grown = Grown::of(doc, saved.len())?;
+        let mut grown = Grown::of(doc, saved.len())?;
+        let saved_bytes = chunk::first_len(saved).min(saved.len());
+        let changes_bytes = saved.len() - saved_bytes;
+        grown.stored = Stored { saved_bytes, changes_bytes, fresh: Vec::new() };
         Ok(Self(State::Grown(Box::new(grown))))
     }
 
-    /// What to store of it: nothing as long as it has no history. Automerge's document format.
+    /// What has to be stored of its history since this was asked last, or since it was loaded. Who
+    /// does not store it, or cannot, loads the document anew.
+    pub fn store(&mut self) -> Storing {
+        match &mut self.0 {
+            State::Flat(_) => Storing::None,
+            State::Grown(grown) => grown.store(),
+        }
+    }
+
+    /// Its history, whole: nothing as long as it has none. Automerge's document format.
     pub fn save(&self) -> Option<Vec<u8>> {
         match &self.0 {
             State::Flat(_) => None,
@@ -342,7 +400,8 @@ impl Document {
             State::Grown(grown) => {
                 let operations = usize::try_from(grown.doc.stats().num_ops).unwrap_or(usize::MAX);
                 let index = grown.index.as_ref().map_or(0, |index| index.cost_bytes());
-                let saved = grown.saved.get().map_or(0, |saved| saved.len());
+                let saved =
+                    grown.saved.get().map_or(0, |saved| saved.len()) + grown.stored.fresh.len();
                 operations.saturating_mul(OPERATION).saturating_add(EMPTY_HISTORY + index + saved)
             }
         }
@@ -398,9 +457,9 @@ fn edit(
     let hash = hash.ok_or_else(|| internal("nothing was committed"))?;
     let change =
         grown.doc.get_change_by_hash(&hash).ok_or_else(|| internal("the change is not there"))?;
-    let bytes = change.raw_bytes().len();
-    if bytes > CHANGE_BYTES_MAX {
-        return Err(DocumentError::ChangeTooLarge { bytes });
+    let bytes = change.raw_bytes();
+    if bytes.len() > CHANGE_BYTES_MAX {
+        return Err(DocumentError::ChangeTooLarge { bytes: bytes.len() });
     }
     grown.grow(bytes);
     if grown.bytes_max > DOCUMENT_AUTOMERGE_BYTES_MAX {

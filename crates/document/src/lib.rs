@@ -35,7 +35,7 @@ pub use apply::{Outcome, VoidReason};
 pub use cache::Cache;
 pub use compare::{ChangedLines, Difference, changed_lines, differences};
 pub use derive::DERIVATION;
-pub use document::Document;
+pub use document::{Document, Storing};
 pub use error::DocumentError;
 pub use heads::{Actor, Heads};
 pub use history::{HeadsFold, Link};

@@ -3,7 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "json! literals read better by value")]
 
 use larder_document::{
-    Actor, Document, DocumentError, Heads, HeadsFold, Link, Object, Outcome, VoidReason,
+    Actor, Document, DocumentError, Heads, HeadsFold, Link, Object, Outcome, Storing, VoidReason,
 };
 use larder_types::{DeviceId, EntryHash, ObjectId, Timestamp};
 use serde_json::json;
@@ -147,6 +147,44 @@ fn kinds_of_value_stay_what_they_were() {
     let loaded = Document::load(Object::new(), document.save().as_deref()).unwrap();
     assert_eq!(text(&loaded.value().unwrap()), text(&value));
     assert_eq!(loaded.heads(), document.heads());
+}
+
+/// Saving all of a history for each edit made the ten-thousandth edit of a text cost ten times what
+/// the first did.
+#[test]
+fn a_document_stored_part_by_part_is_the_same_and_rarely_stored_whole() {
+    let text = |n: usize| json!({"text": format!("line {n}\n").repeat(20), "n": n});
+    let mut document = Document::flat(object(text(0)));
+    assert_eq!(document.store(), Storing::None);
+    let mut other = document.clone();
+    let (mut stored, mut wholes, mut mores) = (Vec::new(), 0, 0);
+    for n in 1..400 {
+        let change = put(&mut document, 1, text(n));
+        assert_eq!(receive(&mut other, 1, &change), Outcome::Applied);
+        if n % 3 == 0 {
+            let change = put(&mut other, 2, text(1000 + n));
+            assert_eq!(receive(&mut document, 2, &change), Outcome::Applied);
+        }
+        match document.store() {
+            Storing::None => panic!("it has a history"),
+            Storing::Whole(bytes) => {
+                stored = bytes;
+                wholes += 1;
+            }
+            Storing::More(bytes) => {
+                stored.extend(bytes);
+                mores += 1;
+            }
+        }
+        assert_eq!(document.store(), Storing::More(Vec::new()));
+        if n % 20 == 0 {
+            let loaded = Document::load(Object::new(), Some(&stored)).unwrap();
+            assert_eq!((loaded.value(), loaded.heads()), (document.value(), document.heads()));
+            assert_eq!(loaded.save(), document.save());
+            document = loaded;
+        }
+    }
+    assert!(wholes > 1 && mores > 8 * wholes, "{wholes} {mores}");
 }
 
 #[test]

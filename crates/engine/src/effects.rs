@@ -258,7 +258,7 @@ impl WriterState {
             outcomes.add(change, state);
         }
         if let Some(origin) = &last {
-            self.write_edited(db, origin, &stored)?;
+            self.write_edited(db, origin, &mut stored)?;
             self.tally.merges += u64::from(stored.document.heads().iter().count() > 1);
         }
         self.cache.insert(stored.row.object, stored.document);
@@ -431,7 +431,8 @@ mod tests {
     #[test]
     fn what_counts_for_nothing_is_counted_by_why() {
         let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
-        let profile = Profile::in_memory(Arc::new(World(AtomicU64::new(0))), options).unwrap();
+        let profile =
+            Profile::in_memory(Arc::new(World(AtomicU64::new(1 << 63))), options).unwrap();
         let (_, mut writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
         let object = ObjectId::new([1; 16]);
         let mut unit = UnitOfWork::new();

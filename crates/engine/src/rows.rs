@@ -1,10 +1,10 @@
 //! Writes what a transaction came to into the tables that are read: documents, tombstones, the
 //! vectors that an app brings. Words and the embedder's vectors follow ([`crate::index`]).
 
-use larder_document::{Heads, Object};
+use larder_document::{Heads, Object, Storing};
 use larder_search::Text;
 use larder_store::space::copies;
-use larder_store::space::documents::{self, NewDocument, Stamp};
+use larder_store::space::documents::{self, History, NewDocument, Stamp};
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::Place;
 use larder_store::space::tombstones::Tombstone;
@@ -77,10 +77,10 @@ impl WriterState {
             }
             // The same unit deleted what it is a copy of.
             State::Stored(stored) if is_copy_buried(db, &stored)? => return Ok(()),
-            State::Stored(stored) => {
+            State::Stored(mut stored) => {
                 let (document, collection) = (stored.row.document, stored.row.collection.clone());
                 if stored.edited {
-                    self.write_edited(db, origin, &stored)?;
+                    self.write_edited(db, origin, &mut stored)?;
                 }
                 self.cache.insert(object, stored.document);
                 (document, collection)
@@ -112,7 +112,7 @@ impl WriterState {
                 updated: origin.stamp(),
                 heads: &canonical::encode(&Heads::FLAT),
                 json: &json_of(value),
-                automerge: None,
+                history: History::None,
             },
         )?;
         self.enqueue(db, document, None)?;
@@ -123,11 +123,11 @@ impl WriterState {
         &mut self,
         db: &Connection,
         origin: &Origin,
-        stored: &Stored,
+        stored: &mut Stored,
     ) -> Result<()> {
         let row = &stored.row;
         let value = stored.document.value()?;
-        let saved = stored.document.save();
+        let storing = stored.document.store();
         documents::put(
             db,
             &NewDocument {
@@ -138,7 +138,11 @@ impl WriterState {
                 updated: origin.stamp(),
                 heads: &canonical::encode(&stored.document.heads()),
                 json: &json_of(&value),
-                automerge: saved.as_deref(),
+                history: match &storing {
+                    Storing::None => History::None,
+                    Storing::Whole(bytes) => History::Whole(bytes),
+                    Storing::More(bytes) => History::More(bytes),
+                },
             },
         )?;
         self.enqueue(db, row.document, Some(&row.json))

@@ -91,7 +91,7 @@ fn read(db: &Connection, cache: &mut Cache, object: &ObjectId) -> Result<State> 
 /// Loads a stored document, with its history if it has one.
 pub(crate) fn load(db: &Connection, row: &documents::Document) -> Result<Document> {
     let heads: Heads = canonical::decode(&row.heads, row.heads.len())?;
-    let saved = if heads.is_flat() { None } else { documents::automerge(db, row.document)? };
+    let saved = if heads.is_flat() { None } else { documents::history(db, row.document)? };
     Ok(Document::load(parse(&row.json)?, saved.as_deref())?)
 }
 

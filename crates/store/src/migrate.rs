@@ -56,16 +56,19 @@ pub struct Schema {
 
 macro_rules! migration {
     ($database:literal, $number:literal, $name:literal) => {
+        migration!($database, "000", $number, $name)
+    };
+    ($database:literal, $zeros:literal, $number:literal, $name:literal) => {
         Migration {
             number: $number,
             name: $name,
-            up: include_str!(migration!(@path $database, $number, $name, "up")),
-            down: include_str!(migration!(@path $database, $number, $name, "down")),
+            up: include_str!(migration!(@path $database, $zeros, $number, $name, "up")),
+            down: include_str!(migration!(@path $database, $zeros, $number, $name, "down")),
         }
     };
-    (@path $database:literal, $number:literal, $name:literal, $way:literal) => {
+    (@path $database:literal, $zeros:literal, $number:literal, $name:literal, $way:literal) => {
         concat!(
-            env!("CARGO_MANIFEST_DIR"), "/../../migrations/", $database, "/000", $number, "_",
+            env!("CARGO_MANIFEST_DIR"), "/../../migrations/", $database, "/", $zeros, $number, "_",
             $name, ".", $way, ".sql"
         )
     };
@@ -85,6 +88,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 7, "snapshots"),
         migration!("space", 8, "blob_leases"),
         migration!("space", 9, "stray_acts"),
+        migration!("space", "00", 10, "histories"),
     ],
 };
 

@@ -133,7 +133,7 @@ const fn of(line: Line, metric: &'static str, unit: &'static str) -> Line {
 
 use Side::{IrohDocs, Larder, P2panda, Plain, Raw, Samod};
 
-pub(crate) const ALL: [Workload; 12] = [
+pub(crate) const ALL: [Workload; 13] = [
     row(
         "units",
         &[Larder, Plain, Raw],
@@ -185,6 +185,16 @@ pub(crate) const ALL: [Workload; 12] = [
         &[
             alone("1,000 small records in one unit", "ms", "ms", Some(50.0)),
             ratio("the same, beside rows", Plain, None),
+        ],
+    ),
+    row(
+        "edits",
+        &[Larder],
+        edits,
+        &[
+            alone("10,000 edits of a text of 5,000 characters, a unit each", "ms", "ms", None),
+            alone("the last 1,000 beside the first 1,000: p50", "growth", "×", Some(1.5)),
+            alone("reading it then: p50", "read_ms", "ms", None),
         ],
     ),
     row(
@@ -324,6 +334,10 @@ fn small(side: Side, bench: &Bench) -> Result<Metrics> {
         Larder => block_on(writes::small(&bench.dir)),
         _ => plain::small(&bench.dir),
     }
+}
+
+fn edits(_: Side, bench: &Bench) -> Result<Metrics> {
+    block_on(writes::edits(&bench.dir, if bench.quick { 200 } else { 10_000 }))
 }
 
 fn import(side: Side, bench: &Bench) -> Result<Metrics> {

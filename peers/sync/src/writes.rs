@@ -152,6 +152,46 @@ pub(crate) async fn import(dir: &Path, folder: &Path) -> Result<Metrics> {
     Ok(metrics([("ms", ms), ("committed_ms", committed)]))
 }
 
+/// One text edited again and again, a commit for each: one character in the place of another, so
+/// that only its history grows. And what it then takes to read it, beside making it of its history.
+pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
+    const CHARS: usize = 5000;
+    let (profile, space) = create(dir, Options::default()).await?;
+    let mut text: Vec<u8> = (0..CHARS).map(|at| b"a quiet word "[at % 13]).collect();
+    let value = |text: &[u8]| json!({ "text": String::from_utf8_lossy(text) });
+    let (object, _) = space.create(COLLECTION, &value(&text)).await?;
+    let mut times = Vec::new();
+    for edit in 0..count {
+        // Far apart, and never the letter that is there.
+        let at = edit * 7919 % CHARS;
+        if let Some(letter) = text.get_mut(at) {
+            *letter = if letter.is_ascii_lowercase() && *letter < b'z' { *letter + 1 } else { b'a' };
+        }
+        let begun = Instant::now();
+        space.put(COLLECTION, object, &value(&text)).await?;
+        times.push(begun.elapsed());
+    }
+    let tenth = count / 10;
+    let (first, last) = (times.get(..tenth), times.get(count - tenth..));
+    let of = |part: Option<&[Duration]>| Spread::of(part.unwrap_or_default().to_vec());
+    let (first, last) = (milliseconds(of(first).p50), milliseconds(of(last).p50));
+    let mut reads = Vec::new();
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let read: Option<serde_json::Value> = space.get(object).await?;
+        reads.push(begun.elapsed());
+        ensure!(read == Some(value(&text)), "the text is another one");
+    }
+    profile.close().await?;
+    Ok(metrics([
+        ("ms", milliseconds(times.iter().sum())),
+        ("first_ms", first),
+        ("last_ms", last),
+        ("growth", last / first),
+        ("read_ms", milliseconds(Spread::of(reads).p50)),
+    ]))
+}
+
 /// Units that wait together, handed to the engine in groups of one size after the other: the
 /// façade's queue would make groups of whatever size the threads' timing gives.
 pub(crate) fn in_groups(dir: &Path, records: u64, sizes: &[usize]) -> Result<Metrics> {

@@ -112,8 +112,11 @@ const DERIVED: &[(&str, CheckedPart)] = &[
     ("UPDATE documents SET json = '{}' WHERE object = zeroblob(0) OR document = 1", DOCUMENT),
     ("UPDATE documents SET json = '{\"title\":\"changed\"}' WHERE document = 2", DOCUMENT),
     ("UPDATE documents SET json = '[1]' WHERE document = 2", DOCUMENT),
-    ("UPDATE documents SET automerge = zeroblob(100) WHERE automerge IS NOT NULL", DOCUMENT),
-    ("UPDATE documents SET heads = x'80' WHERE automerge IS NOT NULL", DOCUMENT),
+    ("UPDATE histories SET bytes = zeroblob(100)", DOCUMENT),
+    (
+        "UPDATE documents SET heads = x'80' WHERE document IN (SELECT document FROM histories)",
+        DOCUMENT,
+    ),
     ("UPDATE documents SET collection = 'other' WHERE document = 5", DOCUMENT),
     ("UPDATE documents SET generation = zeroblob(32) WHERE document = 1", DOCUMENT),
     ("UPDATE documents SET created_seq = 1 WHERE document = 5", DOCUMENT),
@@ -339,7 +342,7 @@ fn a_damaged_document_is_made_again_when_a_change_to_it_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let mut device = Device::full(dir.path());
     let seen = device.seen();
-    device.damage("UPDATE documents SET automerge = zeroblob(100) WHERE automerge IS NOT NULL");
+    device.damage("UPDATE histories SET bytes = zeroblob(100)");
     device.unshow();
     assert!(device.writer.show().unwrap());
     assert!(!device.writer.has_set_aside() && device.writer.is_shown());
@@ -357,7 +360,7 @@ fn a_document_that_cannot_be_made_again_holds_up_no_other() {
     let seen = device.space.digest().unwrap();
     let sound = device.space.document(&object(2)).unwrap().unwrap();
     for sql in [
-        "CREATE TABLE sound AS SELECT document, automerge FROM documents",
+        "CREATE TABLE sound AS SELECT document, part, bytes AS good FROM histories",
         "CREATE TABLE bytes AS SELECT section, sealed FROM sections",
     ] {
         let db = device.writer.connection().unwrap();
@@ -367,7 +370,7 @@ fn a_document_that_cannot_be_made_again_holds_up_no_other() {
         });
         kept.unwrap();
     }
-    device.damage("UPDATE documents SET automerge = zeroblob(100) WHERE document = 2");
+    device.damage("UPDATE histories SET bytes = zeroblob(100) WHERE document = 2");
     device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1 AND seq = 3");
     device.unshow();
     device.put(5, &json!({"title": "written"}));
@@ -395,8 +398,9 @@ fn a_document_that_cannot_be_made_again_holds_up_no_other() {
     assert!(device.writer.has_set_aside());
 
     device.damage(
-        "UPDATE documents SET automerge = s.automerge FROM sound s
-                   WHERE s.document = documents.document AND s.document = 2",
+        "UPDATE histories SET bytes = s.good FROM sound s
+                   WHERE (s.document, s.part) = (histories.document, histories.part)
+                       AND s.document = 2",
     );
     device.writer.show_set_aside().unwrap();
     assert!(!device.writer.has_set_aside());

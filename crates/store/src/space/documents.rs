@@ -1,7 +1,7 @@
 //! Live documents: their current JSON, and the Automerge history behind it.
 //!
-//! Reading a document reads no history: `automerge` is the row's last column and has a query of
-//! its own.
+//! Reading a document reads no history: that is in a table of its own, and in parts, so that an
+//! edit adds to it what is new and no more.
 
 use larder_types::{Clock, CollectionName, EntryHash, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
@@ -62,8 +62,19 @@ pub struct NewDocument<'a> {
     pub heads: &'a [u8],
     /// Its current value as JSON.
     pub json: &'a str,
-    /// Its history, from the first edit on.
-    pub automerge: Option<&'a [u8]>,
+    /// Its history.
+    pub history: History<'a>,
+}
+
+/// What becomes of what is stored of a document's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History<'a> {
+    /// There is none before the first edit.
+    None,
+    /// It is this, in place of what is there.
+    Whole(&'a [u8]),
+    /// This follows on what is there.
+    More(&'a [u8]),
 }
 
 const COLUMNS: &str = "SELECT document, object, collection, generation,
@@ -97,13 +108,12 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Document> {
 /// Writes a document, new or changed. Returns its local number.
 ///
 /// # Errors
-/// [`StoreError::Write`] of `documents` or `blob_names`.
+/// [`StoreError::Write`] of `documents`, `histories` or `blob_names`.
 pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
     // Not an upsert: that makes SQLite open a savepoint for each row, a quarter of all the work of
     // writing small documents.
     let sql = "UPDATE documents SET collection = ?2, generation = ?3, updated_log = ?4,
-                   updated_seq = ?5, updated_wall = ?6, updated_count = ?7, heads = ?8, json = ?9,
-                   automerge = ?10
+                   updated_seq = ?5, updated_wall = ?6, updated_count = ?7, heads = ?8, json = ?9
                WHERE object = ?1";
     let params = params![
         new.object.as_bytes(),
@@ -115,13 +125,16 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
         new.updated.clock.count,
         new.heads,
         new.json,
-        new.automerge,
     ];
     if execute(conn, PART, sql, params)? == 0 {
         return insert(conn, new);
     }
     let sql = "SELECT document FROM documents WHERE object = ?1";
     let document = one(conn, PART, sql, [new.object.as_bytes()], |row| row.get(0))?;
+    if new.history == History::None {
+        forget_history(conn, document)?;
+    }
+    add_history(conn, document, new.history)?;
     blobs::name(conn, document, new.json, false)?;
     Ok(document)
 }
@@ -134,11 +147,11 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
 pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
     let sql = "INSERT INTO documents (document, object, collection, generation,
                    created_log, created_seq, created_wall, created_count,
-                   updated_log, updated_seq, updated_wall, updated_count, heads, json, automerge)
+                   updated_log, updated_seq, updated_wall, updated_count, heads, json)
                VALUES (
                    1 + max((SELECT coalesce(max(document), 0) FROM documents),
                            (SELECT coalesce(max(document), 0) FROM unindexed)),
-                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let params = params![
         new.object.as_bytes(),
         new.collection.as_str(),
@@ -153,13 +166,34 @@ pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreErro
         new.updated.clock.count,
         new.heads,
         new.json,
-        new.automerge,
     ];
     execute(conn, PART, sql, params)?;
     let document = conn.last_insert_rowid();
+    add_history(conn, document, new.history)?;
     blobs::name(conn, document, new.json, true)?;
     Ok(document)
 }
+
+fn add_history(conn: &Connection, document: i64, history: History<'_>) -> Result<(), StoreError> {
+    let bytes = match history {
+        History::None => return Ok(()),
+        History::Whole(bytes) => {
+            forget_history(conn, document)?;
+            bytes
+        }
+        History::More(bytes) => bytes,
+    };
+    let sql = "INSERT INTO histories (document, part, bytes)
+               SELECT ?1, 1 + coalesce(max(part), -1), ?2 FROM histories WHERE document = ?1";
+    execute(conn, HISTORIES, sql, params![document, bytes]).map(drop)
+}
+
+fn forget_history(conn: &Connection, document: i64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM histories WHERE document = ?1";
+    execute(conn, HISTORIES, sql, [document]).map(drop)
+}
+
+const HISTORIES: &str = "histories";
 
 /// Removes a document. Returns the local number it had, or `None` if there was none.
 ///
@@ -170,6 +204,7 @@ pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, Store
     let found = first(conn, PART, sql, [object.as_bytes()], |row| row.get(0))?;
     if let Some(document) = found {
         execute(conn, PART, "DELETE FROM documents WHERE document = ?1", [document])?;
+        forget_history(conn, document)?;
         blobs::unname(conn, document)?;
     }
     Ok(found)
@@ -178,10 +213,12 @@ pub fn remove(conn: &Connection, object: &ObjectId) -> Result<Option<i64>, Store
 /// Gives a document another local number, which no document has: the indexes know it by that.
 ///
 /// # Errors
-/// [`StoreError::Write`] of `documents` or `blob_names`.
+/// [`StoreError::Write`] of `documents`, `histories` or `blob_names`.
 pub fn renumber(conn: &Connection, from: i64, to: i64) -> Result<(), StoreError> {
     let sql = "UPDATE documents SET document = ?2 WHERE document = ?1";
     execute(conn, PART, sql, params![from, to])?;
+    let sql = "UPDATE histories SET document = ?2 WHERE document = ?1";
+    execute(conn, HISTORIES, sql, params![from, to])?;
     let sql = "UPDATE blob_names SET document = ?2 WHERE document = ?1";
     execute(conn, "blob_names", sql, params![from, to]).map(drop)
 }
@@ -211,13 +248,14 @@ pub fn by_number(conn: &Connection, document: i64) -> Result<Option<Document>, S
     first(conn, PART, &format!("{COLUMNS} WHERE document = ?1"), [document], row)
 }
 
-/// A document's history, if it has one.
+/// A document's history, if it has one: its parts one behind the other.
 ///
 /// # Errors
-/// [`StoreError::Read`] of `documents`.
-pub fn automerge(conn: &Connection, document: i64) -> Result<Option<Vec<u8>>, StoreError> {
-    let sql = "SELECT automerge FROM documents WHERE document = ?1";
-    first(conn, PART, sql, [document], |row| row.get(0)).map(Option::flatten)
+/// [`StoreError::Read`] of `histories`.
+pub fn history(conn: &Connection, document: i64) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT bytes FROM histories WHERE document = ?1 ORDER BY part";
+    let parts: Vec<Vec<u8>> = all(conn, HISTORIES, sql, [document], |row| row.get(0))?;
+    Ok(if parts.is_empty() { None } else { Some(parts.concat()) })
 }
 
 /// The documents of a collection whose top-level string `path` is this one, oldest here first.

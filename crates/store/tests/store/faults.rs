@@ -46,7 +46,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
             updated: stamp,
             heads: &[n],
             json: &json,
-            automerge: Some(&filler),
+            history: documents::History::Whole(&filler),
         },
     )?;
     tombstones::put(

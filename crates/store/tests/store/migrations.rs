@@ -102,6 +102,33 @@ fn up_down_up_gives_the_same_schema() {
 }
 
 #[test]
+fn a_document_keeps_its_history_on_the_way_down_and_up() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
+    let document = "INSERT INTO documents VALUES
+        (?1, randomblob(16), 'notes', zeroblob(32), 1, 1, 1, 0, 1, 1, 1, 0, x'80', '{}')";
+    for number in 1..=3 {
+        conn.execute(document, [number]).unwrap();
+    }
+    let part = "INSERT INTO histories VALUES (?1, ?2, ?3)";
+    let parts = [(1, 0, vec![1_u8, 0xff, 0]), (1, 1, vec![0, 0xc3, 0x28]), (3, 0, vec![7])];
+    for (number, part_number, bytes) in parts {
+        conn.execute(part, rusqlite::params![number, part_number, bytes]).unwrap();
+    }
+    let read = |conn: &Connection, sql: &str| -> Vec<Option<Vec<u8>>> {
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    };
+    let whole = [Some(vec![1, 0xff, 0, 0, 0xc3, 0x28]), None, Some(vec![7])];
+    SPACE.revert_to(&mut conn, 9).unwrap();
+    assert_eq!(read(&conn, "SELECT automerge FROM documents ORDER BY document"), whole);
+    SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
+    let histories = read(&conn, "SELECT bytes FROM histories ORDER BY document, part");
+    assert_eq!(histories, [whole[0].clone(), whole[2].clone()]);
+}
+
+#[test]
 fn the_history_says_what_when_and_how_long() {
     let mut conn = Connection::open_in_memory().unwrap();
     assert_eq!(history(&conn).unwrap(), []);

@@ -32,7 +32,7 @@ fn put_document(conn: &Connection, object: ObjectId, collection: &str, json: &st
         updated: stamp,
         heads: &[0x80],
         json,
-        automerge: None,
+        history: documents::History::None,
     };
     documents::put(conn, &new).unwrap()
 }
@@ -172,7 +172,7 @@ fn documents_are_put_paged_and_removed() {
     assert_eq!(documents::by_number(&conn, numbers[2]).unwrap(), Some(found.clone()));
     assert_eq!(documents::by_path(&conn, &name("notes"), "1.md").unwrap()[0], found);
     assert_eq!(documents::by_path(&conn, &name("notes"), "9.md").unwrap(), []);
-    assert_eq!(documents::automerge(&conn, numbers[2]).unwrap(), None);
+    assert_eq!(documents::history(&conn, numbers[2]).unwrap(), None);
 
     let edit = documents::NewDocument {
         object: &found.object,
@@ -182,12 +182,24 @@ fn documents_are_put_paged_and_removed() {
         updated: documents::Stamp { seq: 7, ..found.updated },
         heads: &[1, 2],
         json: r#"{"path":["not","text"]}"#,
-        automerge: Some(b"history"),
+        history: documents::History::Whole(b"history"),
     };
     assert_eq!(documents::put(&conn, &edit).unwrap(), numbers[2]);
     let edited = documents::find(&conn, &object(2)).unwrap().unwrap();
     assert_eq!((edited.created, edited.updated), (found.created, edit.updated));
-    assert_eq!(documents::automerge(&conn, numbers[2]).unwrap().unwrap(), b"history");
+    let history = || documents::history(&conn, numbers[2]).unwrap().unwrap();
+    assert_eq!(history(), b"history");
+    for part in [&b" and"[..], b"\0more"] {
+        let more = documents::NewDocument { history: documents::History::More(part), ..edit };
+        documents::put(&conn, &more).unwrap();
+    }
+    assert_eq!(history(), b"history and\0more");
+    documents::renumber(&conn, numbers[2], 99).unwrap();
+    assert_eq!(documents::history(&conn, numbers[2]).unwrap(), None);
+    documents::renumber(&conn, 99, numbers[2]).unwrap();
+    assert_eq!(history(), b"history and\0more");
+    documents::put(&conn, &edit).unwrap();
+    assert_eq!(history(), b"history");
     assert_eq!(documents::by_path(&conn, &name("notes"), "1.md").unwrap(), []);
 
     let walk = |collection: Option<&CollectionName>| {
