@@ -147,7 +147,9 @@ impl Space {
                 let (entry, index) = act.place();
                 vouches && !published.roster.knows_enrolment(entry, index)
             });
-            if is_known && fork.acts.is_empty() {
+            // A newcomer knows nobody yet, and has to take in the log that says who is who.
+            let is_of_space = published.roster.device(&fork.device).is_some();
+            if !is_of_space || (is_known && fork.acts.is_empty()) {
                 continue;
             }
             if ForkProof::check(&fork.evidence, &self.id()) == Some(fork.device) {
@@ -241,12 +243,11 @@ impl State {
     fn stop_log(&mut self, db: &Connection, fork: &Fork) -> Result<()> {
         let device = ForkProof::check(&fork.evidence, &self.shared.id);
         let Some(device) = device.filter(|device| *device == fork.device) else { return Ok(()) };
+        if self.roster.device(&device).is_none() {
+            return Ok(());
+        }
         // Of a log that nothing is held of as well: entries that name it shall not wait.
-        let log = match logs::find(db, &device)? {
-            Some(log) => log,
-            None if self.roster.device(&device).is_some() => logs::find_or_add(db, &device)?,
-            None => return Ok(()),
-        };
+        let log = logs::find_or_add(db, &device)?;
         if log.log == self.log {
             self.shared.freeze(Frozen::OtherHistory);
         }

@@ -199,7 +199,29 @@ impl State {
                 deps.push(Dep { device: *device, seq: *seq, entry: *entry });
             }
         }
+        if self.frontier.size() == 0 {
+            self.name_enrolment(&mut deps);
+        }
         deps
+    }
+
+    /// The first entry names the own enrolment, also if that stands in a history that is not held.
+    fn name_enrolment(&mut self, deps: &mut Vec<Dep>) {
+        let enrolled_by = self.roster.device(&self.device()).map(|own| own.enrolled_by.as_slice());
+        let Some([first, ..]) = enrolled_by else { return };
+        let is_seen =
+            |by: &Dep| deps.iter().any(|dep| dep.device == by.device && dep.seq >= by.seq);
+        if enrolled_by.is_some_and(|all| all.iter().any(is_seen)) {
+            return;
+        }
+        deps.retain(|dep| dep.device != first.device);
+        if deps.len() == DEPS_MAX
+            && let Some(last) = deps.pop()
+        {
+            self.named.remove(&last.device);
+        }
+        let at = deps.partition_point(|dep| dep.device < first.device);
+        deps.insert(at, *first);
     }
 
     /// Whether bytes of entries that are here are lacking.

@@ -226,15 +226,18 @@ impl World {
         for (token, held) in tokens {
             let places = places.get(token);
             let found: usize = places.map_or(0, |places| places.values().sum());
-            match (held, deleted) {
-                (Some(false), _) | (_, Some(true)) => {
-                    assert_eq!(found, 0, "{token} of {object} is there and should not be");
-                }
-                (Some(true), Some(false)) if !is_overwritten && !is_disputed => {
-                    assert_eq!(found, 1, "{token} of {object} is there {found} times");
-                }
-                _ => assert!(found <= 1, "{token} of {object} is there {found} times"),
-            }
+            let is_right = match (held, deleted) {
+                (Some(false), _) | (_, Some(true)) => found == 0,
+                (Some(true), Some(false)) if !is_overwritten && !is_disputed => found == 1,
+                _ => found <= 1,
+            };
+            let me = self.devices.iter().find(|device| device.id == Some(content.space.device()));
+            assert!(
+                is_right,
+                "{token} of {object} is there {found} times on {:?}, where its unit is {held:?}: {}",
+                me.map(|device| device.slot),
+                shown.map_or_else(String::new, |shown| format!("{:?}", shown.value)),
+            );
         }
         if deleted == Some(true) {
             assert!(shown.is_none(), "{object} was deleted and is there");

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use larder_sim::{Failure, Plan, Report, run};
 
 const USAGE: &str = "\
-usage: larder-sim [--seeds N] [--from S] [--threads N] [--calm]
-       larder-sim --seed S [--trace] [--calm]
+usage: larder-sim [--seeds N] [--from S] [--threads N] [--honest | --calm]
+       larder-sim --seed S [--trace] [--honest | --calm]
 
   --seeds N    run N seeds (100)
   --from S     the first of them (0)
@@ -20,6 +20,7 @@ usage: larder-sim [--seeds N] [--from S] [--threads N] [--calm]
   --seconds N  a seed that takes longer has failed (600)
   --seed S     run this one
   --trace      and print what happened
+  --honest     no device is malicious
   --calm       nothing goes wrong";
 
 struct Arguments {
@@ -29,6 +30,7 @@ struct Arguments {
     seconds: u64,
     seed: Option<u64>,
     trace: bool,
+    honest: bool,
     calm: bool,
 }
 
@@ -42,6 +44,7 @@ impl Arguments {
             seconds: 600,
             seed: None,
             trace: false,
+            honest: false,
             calm: false,
         };
         while let Some(word) = words.next() {
@@ -53,6 +56,7 @@ impl Arguments {
                 "--seconds" => arguments.seconds = number()?.max(1),
                 "--seed" => arguments.seed = Some(number()?),
                 "--trace" => arguments.trace = true,
+                "--honest" => arguments.honest = true,
                 "--calm" => arguments.calm = true,
                 _ => return None,
             }
@@ -61,7 +65,8 @@ impl Arguments {
     }
 
     fn plan(&self, seed: u64) -> Plan {
-        let plan = Plan::of_seed(seed);
+        let mut plan = Plan::of_seed(seed);
+        plan.has_villain &= !self.honest;
         if self.calm { plan.calm() } else { plan }
     }
 }

@@ -94,6 +94,7 @@ impl World {
             let members = self.members();
             match self.differences(&members) {
                 None => {
+                    self.check_members(&members);
                     self.check_forks(&members);
                     return self.check_agreement(&members);
                 }
@@ -129,20 +130,15 @@ impl World {
             assert_eq!(honest.len(), self.devices.len(), "a device was never let in");
             return honest;
         }
-        let knows = |one: Slot, other: Slot| {
-            let space = self.devices[one].space().expect("it is up");
-            self.devices[other].id.is_some_and(|id| {
-                space.devices().is_ok_and(|devices| devices.iter().any(|known| known.device == id))
-            })
-        };
         let mut largest: Vec<Slot> = Vec::new();
         let mut left = honest;
         while let Some(first) = left.pop() {
             let mut group = vec![first];
             let mut at = 0;
             while let Some(one) = group.get(at).copied() {
-                let (found, others) =
-                    left.into_iter().partition(|other| knows(one, *other) && knows(*other, one));
+                let (found, others) = left
+                    .into_iter()
+                    .partition(|other| self.knows(one, *other) && self.knows(*other, one));
                 left = others;
                 group.extend::<Vec<Slot>>(found);
                 at += 1;
@@ -153,6 +149,22 @@ impl World {
         }
         largest.sort_unstable();
         largest
+    }
+
+    /// Who is known to the others knows them.
+    fn check_members(&self, members: &[Slot]) {
+        for slot in self.up().into_iter().filter(|slot| self.devices[*slot].is_honest()) {
+            let known = members.iter().find(|one| self.knows(**one, slot));
+            let is_alone = known.is_some() && !members.contains(&slot);
+            assert!(!is_alone, "{slot} is known to {known:?}, and does not know the others");
+        }
+    }
+
+    fn knows(&self, one: Slot, other: Slot) -> bool {
+        let space = self.devices[one].space().expect("it is up");
+        self.devices[other].id.is_some_and(|id| {
+            space.devices().is_ok_and(|devices| devices.iter().any(|known| known.device == id))
+        })
     }
 
     /// Of a log of which two devices hold two histories, both have a proof that stands alone.

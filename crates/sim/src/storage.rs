@@ -243,6 +243,7 @@ impl World {
         }
         match pruned {
             Ok(pruned) => {
+                self.note(|| format!("{slot} prunes: {pruned:?}"));
                 self.report.add("app: snapshots stated", pruned.stated);
                 self.report.add("app: sections pruned", pruned.sections);
                 self.committed(slot);

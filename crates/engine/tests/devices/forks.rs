@@ -183,6 +183,39 @@ fn who_was_let_in_by_one_of_two_copies_is_known_to_those_who_follow_the_other() 
     assert!(knows(&left, newcomer.space.device()), "it forgot when it was closed");
 }
 
+/// A device that one of two copies let in, and that met only those who follow the other, heard of
+/// its own enrolment beside the proof. Its first entry named the history that it held, not its
+/// enrolment, and was refused by everybody, with all that it wrote later.
+#[test]
+fn a_newcomer_names_its_enrolment_where_it_holds_the_other_history() {
+    let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut left = founder.invite(dirs[1].path(), 2);
+    let mut right = founder.invite(dirs[2].path(), 3);
+    for other in [&mut left, &mut right] {
+        converse(&mut founder, other);
+    }
+    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+    one.put(object(1), &json!({"n": 1}));
+    converse(&mut one, &mut left);
+    for n in 2..5 {
+        two.put(object(n), &json!({"n": n}));
+    }
+    let mut newcomer = two.admit_in(dirs[4].path(), world(5));
+    converse(&mut two, &mut right);
+    for _ in 0..2 {
+        converse(&mut left, &mut right);
+    }
+    for _ in 0..2 {
+        converse(&mut newcomer, &mut left);
+    }
+    newcomer.put(object(9), &json!({"n": 9}));
+    for other in [&mut left, &mut right] {
+        converse(&mut newcomer, other);
+        assert_eq!(other.value(object(9)), json!({"n": 9}));
+    }
+}
+
 /// Who has the key of a device, and a proof that its log forked is known, adds nothing any more:
 /// neither entries, nor enrolments in a history that nobody has seen.
 #[test]
