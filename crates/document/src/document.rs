@@ -229,13 +229,27 @@ impl Document {
         }
     }
 
+    /// The version that it was created with, named so that no other document has it: `flat` is
+    /// any document's first. Accepted wherever [`Heads::FLAT`] is.
+    ///
+    /// # Errors
+    /// [`DocumentError::Internal`].
+    pub fn created(&self) -> Result<Heads, DocumentError> {
+        match &self.0 {
+            State::Flat(genesis) => Ok(Heads::of(&[Grown::derived(genesis)?.root])),
+            State::Grown(grown) => Ok(Heads::of(&[grown.root])),
+        }
+    }
+
     /// The value at an earlier version.
     ///
     /// # Errors
     /// [`DocumentError::UnknownHeads`], [`DocumentError::Corrupt`].
     pub fn value_at(&self, heads: &Heads) -> Result<Object, DocumentError> {
         match &self.0 {
-            State::Flat(genesis) if heads.is_flat() => Ok(genesis.clone()),
+            State::Flat(genesis) if heads.is_flat() || *heads == self.created()? => {
+                Ok(genesis.clone())
+            }
             State::Flat(_) => Err(DocumentError::UnknownHeads { heads: heads.to_string() }),
             State::Grown(grown) => {
                 let hashes = grown.hashes(heads)?;
@@ -250,7 +264,7 @@ impl Document {
     /// [`DocumentError::UnknownHeads`].
     pub fn without_covered(&self, heads: &Heads) -> Result<Heads, DocumentError> {
         match &self.0 {
-            State::Flat(_) if heads.is_flat() => Ok(Heads::FLAT),
+            State::Flat(_) if heads.is_flat() || *heads == self.created()? => Ok(Heads::FLAT),
             State::Flat(_) => Err(DocumentError::UnknownHeads { heads: heads.to_string() }),
             State::Grown(grown) => grown.without_covered(heads),
         }
@@ -341,13 +355,16 @@ impl Document {
         check(new)?;
         match &mut self.0 {
             State::Flat(genesis) => {
-                if let Some(heads) = base.filter(|heads| !heads.is_flat()) {
-                    return Err(DocumentError::UnknownHeads { heads: heads.to_string() });
+                if base.is_none_or(Heads::is_flat) && same_object(genesis, new) {
+                    return Ok(None);
+                }
+                let mut grown = Grown::derived(genesis)?;
+                if let Some(heads) = base {
+                    grown.hashes(heads)?;
                 }
                 if same_object(genesis, new) {
                     return Ok(None);
                 }
-                let mut grown = Grown::derived(genesis)?;
                 let change = edit(&mut grown, actor, base, new, time)?;
                 if change.is_some() {
                     self.0 = State::Grown(Box::new(grown));

@@ -1,8 +1,9 @@
 //! From units of work to durable entries: seal, append, sign, and write it all in one transaction.
 
-use larder_document::{Actor, body};
+use larder_document::{Actor, DocumentError, body};
 use larder_log::act::{Act, Enrolment};
 use larder_log::{Class, Metadata, Opened, Receipt, kind};
+use larder_store::space::copies;
 use larder_types::limits::{
     ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, SECTIONS_MAX, TRANSACTION_BYTES_TARGET,
     TRANSACTION_UNITS_MAX,
@@ -17,7 +18,7 @@ use crate::state::State as WriterState;
 use crate::touched::{Part, State, Touched};
 use crate::unit::Operation;
 use crate::writer::SpaceWriter;
-use crate::{Error, Result, UnitOfWork};
+use crate::{Base, Error, Result, UnitOfWork};
 
 /// One section before it is sealed.
 pub(crate) struct Draft {
@@ -159,6 +160,7 @@ impl WriterState {
         let (device, now) = (self.device(), self.shared.env.now());
         match operation {
             Operation::Put { collection, object, value, base } => {
+                check_base(db, object, base)?;
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.put(*object, collection, value, base, actor, now)
@@ -313,4 +315,17 @@ fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
     };
     let (class, collection) = (Class::Data, Some(collection.clone()));
     Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body }))
+}
+
+/// Of an id that was created more than once `flat` names no version: it may be that of the document
+/// which had the id when the app looked, and the edit is none of the one that has it now.
+fn check_base(db: &Connection, object: &ObjectId, base: &Base) -> Result<()> {
+    match base {
+        Base::Merge(heads) | Base::Exactly(heads)
+            if heads.is_flat() && copies::is_passed(db, object)? =>
+        {
+            Err(DocumentError::UnknownHeads { heads: heads.to_string() }.into())
+        }
+        _ => Ok(()),
+    }
 }

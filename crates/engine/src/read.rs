@@ -1,13 +1,14 @@
 //! Reading a space: documents, searches, histories, receipts. Every call sees one snapshot.
 
 use larder_crypto::hash::sha256;
+use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::{Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
 use larder_store::space::logs::{self, Log};
 use larder_store::space::sections;
-use larder_store::space::{documents, entries, tombstones, transactions};
+use larder_store::space::{copies, documents, entries, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
@@ -222,11 +223,16 @@ fn limit_of(limit: usize) -> u32 {
 }
 
 fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {
+    let value = parse(&row.json)?;
+    let mut heads: Heads = canonical::decode(&row.heads, row.heads.len())?;
+    if heads.is_flat() && copies::is_passed(db, &row.object)? {
+        heads = larder_document::Document::flat(value.clone()).created()?;
+    }
     Ok(Document {
         object: row.object,
         collection: row.collection,
-        value: parse(&row.json)?,
-        heads: canonical::decode(&row.heads, row.heads.len())?,
+        value,
+        heads,
         updated: row.updated.clock,
         by: logs::by_number(db, row.updated.log)?.device,
     })

@@ -175,7 +175,8 @@ impl Stored {
             Base::Merge(heads) => Some(heads),
             Base::Exactly(heads) => {
                 let current = self.document.heads();
-                if *heads != current {
+                let is_created = current.is_flat() && *heads == self.document.created()?;
+                if *heads != current && !is_created {
                     let current_value = Box::new(self.document.value()?);
                     return Err(Error::Conflict { object, heads: current, current: current_value });
                 }

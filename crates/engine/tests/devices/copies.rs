@@ -1,6 +1,6 @@
 //! One id created on several devices.
 
-use larder_engine::Document;
+use larder_engine::{Document, DocumentError, Heads, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -195,5 +195,52 @@ proptest! {
                 prop_assert!(found.iter().any(|f| f.document.object == document.object));
             }
         }
+    }
+}
+
+/// A simulated run: two devices created one id. An app had read one of the two documents, which
+/// nobody had edited yet, and edited it; by then the other had arrived and had the id. Both
+/// versions were called `flat`, so the edit went into the other document and replaced all that its
+/// author had written.
+#[test]
+fn an_edit_of_what_had_an_id_before_is_not_made_to_what_has_it_now() {
+    for exactly in [false, true] {
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let mut devices = three(&dirs);
+        let id = object(1);
+        let mut bases = Vec::new();
+        for (n, device) in devices.iter_mut().enumerate().take(2) {
+            device.put(id, &json!({"by": n, "letter": "Dear all\nhello\n"}));
+            bases.push(device.space.document(&id).unwrap().unwrap().heads);
+        }
+        exchange(&mut devices);
+        let winner = devices[0].value(id)["by"].clone();
+        let edit = |device: &mut Device, heads: Heads, value: &Value| {
+            let base = if exactly { Base::Exactly(heads) } else { Base::Merge(heads) };
+            let mut unit = UnitOfWork::new();
+            unit.put_at("notes", id, value, base).unwrap();
+            device.commit(unit)
+        };
+        for (n, base) in bases.into_iter().enumerate() {
+            let refused = edit(&mut devices[n], base, &json!({"by": n, "letter": "Mine\n"}));
+            let Err(Error::Document(DocumentError::UnknownHeads { .. })) = refused else {
+                panic!("{refused:?}")
+            };
+        }
+        assert_eq!(devices[0].value(id)["letter"], "Dear all\nhello\n");
+        // Whoever reads it again knows what is edited.
+        let now = devices[1].space.document(&id).unwrap().unwrap();
+        let mut value = now.value.clone();
+        value.insert("seen".into(), true.into());
+        assert_eq!(
+            devices[1].space.value_at(&id, &Version::Heads(now.heads.clone())).unwrap(),
+            Some(now.value)
+        );
+        edit(&mut devices[1], now.heads, &Value::Object(value)).unwrap();
+        exchange(&mut devices);
+        let all = documents(&devices[2]);
+        assert_eq!(all.len(), 2);
+        assert_eq!(devices[2].value(id)["by"], winner);
+        assert_eq!(devices[2].value(id)["seen"], true);
     }
 }

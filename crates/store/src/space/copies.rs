@@ -49,6 +49,15 @@ pub fn through(conn: &Connection, via: &ObjectId) -> Result<Vec<ObjectId>, Store
     all(conn, PART, sql, [via.as_bytes()], |row| row.get(0).map(ObjectId::new))
 }
 
+/// Whether any passed this id.
+///
+/// # Errors
+/// [`StoreError::Read`] of `copies`.
+pub fn is_passed(conn: &Connection, via: &ObjectId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM copies WHERE via = ?1 LIMIT 1";
+    first(conn, PART, sql, [via.as_bytes()], |_| Ok(())).map(|row| row.is_some())
+}
+
 /// Whether the document with this id, live or not, was deleted by an id that it passed.
 ///
 /// # Errors
