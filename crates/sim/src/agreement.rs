@@ -234,9 +234,10 @@ impl World {
             let me = self.devices.iter().find(|device| device.id == Some(content.space.device()));
             assert!(
                 is_right,
-                "{token} of {object} is there {found} times on {:?}, where its unit is {held:?}: {}",
+                "{token} of {object} is there {found} times on {:?}, its unit {held:?}: {:?} {:?}",
                 me.map(|device| device.slot),
-                shown.map_or_else(String::new, |shown| format!("{:?}", shown.value)),
+                shown.map(|shown| &shown.value),
+                content.space.status(),
             );
         }
         if deleted == Some(true) {

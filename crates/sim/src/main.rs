@@ -102,6 +102,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
         }
         Err(failure) => {
             failure.trace.iter().for_each(|line| println!("{line}"));
+            print!("{}", failure.report);
             tell(seed, &failure);
             ExitCode::FAILURE
         }

@@ -267,7 +267,10 @@ impl World {
             return;
         }
         match step {
-            Ok(Rekey::Done { .. }) => self.report.count("app: keys renewed"),
+            Ok(Rekey::Done { .. }) => {
+                self.note(|| format!("{slot} has another key"));
+                self.report.count("app: keys renewed");
+            }
             Ok(_) => self.enqueue(slot, Job::Rekey),
             Err(error) => {
                 self.note(|| format!("the key of {slot} is not renewed: {error}"));
