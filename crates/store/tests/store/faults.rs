@@ -109,6 +109,8 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     };
     control::add_epoch(conn, &epoch)?;
     control::add_act(conn, &control::Act { place, kind: 17, body: filler.clone() })?;
+    let stray = control::StrayAct { log: log.log, proof: filler.clone(), body: filler.clone() };
+    control::add_stray_act(conn, &stray)?;
     control::set_secret(conn, "signing", &filler)
 }
 
