@@ -64,6 +64,12 @@ impl Cache {
     /// The document itself, if it is there, and no longer afterwards: what edits it without a copy
     /// puts it back, or leaves it out if it came to nothing.
     pub fn take(&mut self, object: &ObjectId) -> Option<Document> {
+        let taken = self.forget(object);
+        *(if taken.is_some() { &mut self.hits } else { &mut self.misses }) += 1;
+        taken
+    }
+
+    fn forget(&mut self, object: &ObjectId) -> Option<Document> {
         let entry = self.entries.remove(object)?;
         self.used_bytes -= entry.cost_bytes;
         self.by_use.remove(&entry.used);
@@ -104,7 +110,7 @@ impl Cache {
 
     /// Forgets the document.
     pub fn remove(&mut self, object: &ObjectId) {
-        self.take(object);
+        self.forget(object);
     }
 
     /// Forgets all of them.

@@ -155,7 +155,8 @@ impl Stored {
         row: documents::Document,
         root: ObjectId,
     ) -> Result<Self> {
-        let document = match cache.get(&row.object) {
+        // Who writes it puts it back. A copy costs as much as its history is long.
+        let document = match cache.take(&row.object) {
             Some(document) => document,
             None => load(db, &row)?,
         };
