@@ -17,7 +17,7 @@ use std::path::Path;
 pub use blobs::{manifests as blob_manifests, session as blob_session};
 pub use documents::{history, json};
 pub use exports::export;
-pub use logs::{batch, notes, sections, values};
+pub use logs::{batch, notes, sections, snapshot_parts, values};
 pub use operations::pages_ops;
 pub use pages::{pages_file, pages_wal};
 pub use wire::{frames, handshake, invitation, session};
@@ -31,6 +31,7 @@ pub fn sow(target: &str) {
         "batch" => logs::batch_seeds(&world),
         "notes" => logs::note_seeds(&world),
         "sections" => logs::section_seeds(&world),
+        "snapshot_parts" => logs::part_seeds(),
         "json" => documents::json_seeds(),
         "history" => documents::history_seeds(),
         "export" => exports::seeds(),

@@ -5,6 +5,7 @@ use larder_log::act::{Act, DeviceKeys, Enrolment, EpochAct, Genesis};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
+use larder_log::snapshot::{Content, Item, Part};
 use larder_log::{
     Address, Band, Batch, Dep, DisclosedField, Disclosure, Field, Header, Metadata,
     Opened, Payload, Receipt, SectionCommitment, kind, open_section, pack, unpack,
@@ -235,4 +236,28 @@ pub(crate) fn section_seeds(world: &World) -> Vec<Vec<u8>> {
     let mut all: Vec<&[u8]> = vec![&commitment, &entry.sealed[0]];
     all.extend(fields.iter().map(Vec::as_slice));
     vec![parts(&all), pack(&world.opened[2]).unwrap()]
+}
+
+/// A part of a snapshot, as it travels: within its limits, or an error.
+pub fn snapshot_parts(data: &[u8]) {
+    if let Ok(part) = Part::unpack(data) {
+        let again = part.pack().expect("what was unpacked is packed");
+        assert_eq!(Part::unpack(&again).ok(), Some(part));
+    }
+}
+
+pub(crate) fn part_seeds() -> Vec<Vec<u8>> {
+    let item = |content| Item { leaf: vec![7; 90], content };
+    let document =
+        Content::Document { value: b"{\"n\":1}".to_vec(), changes: vec![vec![1; 30].into()] };
+    let snapshot = larder_types::Hash::new([3; 32]);
+    let packed = |items: Vec<Item>, proof| Part { snapshot, items, proof }.pack();
+    [
+        packed(Vec::new(), Vec::new()),
+        packed(vec![item(Content::Gone)], vec![snapshot; 3]),
+        packed(vec![item(document.clone()), item(Content::Gone), item(document)], Vec::new()),
+    ]
+    .into_iter()
+    .map(|packed| packed.expect("a part is packed"))
+    .collect()
 }

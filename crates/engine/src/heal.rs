@@ -21,6 +21,7 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 mod documents;
+mod glance;
 mod log;
 mod search;
 #[cfg(test)]
@@ -203,6 +204,26 @@ impl SpaceWriter {
         checking.stage = next;
         Ok(is_done)
     }
+}
+
+/// Makes trees again from the headers of their logs, where those come to what was signed.
+pub(crate) fn mend_logs(db: &mut Connection, state: &WriterState) -> Result<()> {
+    let tx = larder_store::begin(db)?;
+    let (mut checking, mut at) = (Checking::new(true), 0);
+    while let Some(next) = log::check_log(&tx, state, &mut checking, at)? {
+        at = next;
+    }
+    Ok(larder_store::commit(tx)?)
+}
+
+/// Looks at what can be seen at a glance, and has the space's state tell what is damaged.
+pub(crate) fn glance(db: &Connection, state: &WriterState) {
+    let error = match glance::glance(db, state) {
+        Ok(None) => return,
+        Ok(Some(what)) => Error::Corrupt(what),
+        Err(error) => error,
+    };
+    state.shared.trouble.read_failed(&error);
 }
 
 /// Makes a document that turned out to be damaged again from the log. Whether that changed it.

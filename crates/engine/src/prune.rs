@@ -30,6 +30,9 @@ use crate::{Error, Result};
 #[cfg(test)]
 mod tests;
 
+/// Snapshots that are computed in order to find one to be taken over: each takes time in proportion
+/// to the entries that it covers.
+const TAKE_OVER_TRIES_MAX: usize = 3;
 /// Headers looked at between two looks at the database.
 const PAGE: u64 = 1024;
 
@@ -358,16 +361,24 @@ impl WriterState {
     /// Puts the snapshot that all devices agree on in the place of the one before it, if this
     /// device computes the same.
     pub(crate) fn take_over(&mut self, db: &Connection) -> Result<bool> {
-        let Some(act) = widest(accepted(db, &self.roster)?) else { return Ok(false) };
         let held = snapshots::in_state(db, snapshots::State::Held)?;
-        if held.as_ref().is_some_and(|held| !act.includes(&held.act) || held.act == act) {
-            return Ok(false);
+        let mut accepted = accepted(db, &self.roster)?;
+        accepted.retain(|act| {
+            held.as_ref().is_none_or(|held| act.includes(&held.act) && held.act != *act)
+        });
+        accepted.sort_by_cached_key(|act| (sum(act), act.id()));
+        // The widest that this device finds the same; what it does not find so stops no other.
+        let mut found = None;
+        for act in accepted.into_iter().rev().take(TAKE_OVER_TRIES_MAX) {
+            let computed = compute(db, &self.keyring, held.as_ref(), act.frontier.clone())?;
+            if let Ok(computed) = computed
+                && computed.act == act
+            {
+                found = Some((act, computed));
+                break;
+            }
         }
-        let computed = compute(db, &self.keyring, held.as_ref(), act.frontier.clone())?;
-        let Ok(computed) = computed else { return Ok(false) };
-        if computed.act != act {
-            return Ok(false);
-        }
+        let Some((act, computed)) = found else { return Ok(false) };
         if let Some(half) = snapshots::in_state(db, snapshots::State::Receiving)? {
             snapshots::remove(db, half.snapshot)?;
         }

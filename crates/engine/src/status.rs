@@ -8,6 +8,7 @@ use std::fmt;
 
 use larder_store::space::logs::{self, Log};
 use larder_store::space::{self as table, control, sections};
+use larder_types::limits::SNAPSHOT_PART_BYTES_MAX;
 use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
@@ -117,6 +118,12 @@ pub enum Reason {
         /// How many.
         sections: u64,
     },
+    /// Documents of the snapshot that stands for pruned entries are not here: nobody has handed
+    /// them over yet, or their history is too large to be.
+    DocumentsMissing {
+        /// How many.
+        documents: u64,
+    },
     /// Another device's log has two histories and is taken no further.
     LogStopped {
         /// Whose.
@@ -138,6 +145,7 @@ impl Reason {
             Self::Damaged { .. }
             | Self::Waiting { .. }
             | Self::BytesMissing { .. }
+            | Self::DocumentsMissing { .. }
             | Self::LogStopped { .. } => Mode::Degraded,
         }
     }
@@ -174,6 +182,12 @@ impl fmt::Display for Reason {
                 f,
                 "the bytes of {sections} sections are not here: sync with a device that has them"
             ),
+            Self::DocumentsMissing { documents } => write!(
+                f,
+                "{documents} documents are not here whose entries were pruned: sync with a device \
+                 that has them; one whose history takes more than {} MiB cannot be handed over",
+                SNAPSHOT_PART_BYTES_MAX >> 20
+            ),
             Self::LogStopped { device } => write!(
                 f,
                 "the log of {device} contradicts itself and is taken no further: that device was \
@@ -207,6 +221,10 @@ impl Space {
                 }
                 if missing > 0 {
                     reasons.push(Reason::BytesMissing { sections: missing });
+                }
+                let lacking = crate::supply::documents_lacking(&db)?;
+                if lacking > 0 {
+                    reasons.push(Reason::DocumentsMissing { documents: lacking });
                 }
                 let me = self.device();
                 if let Some(recovery) = self.shared.recovery().clone() {

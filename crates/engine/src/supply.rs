@@ -41,6 +41,8 @@ use crate::touched::{Stored, load};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+mod parts;
+
 /// The nodes of a held snapshot's tree, for proofs. 64 bytes for each leaf.
 pub(crate) type Nodes = Option<(Hash, Arc<MemoryNodes>)>;
 
@@ -165,9 +167,7 @@ impl Space {
             }
             _ => Vec::new(),
         };
-        let part = Part { snapshot: held.id, items, proof };
-        let packed = part.pack().map_err(|e| Error::Internal(e.to_string()))?;
-        Ok(Some(packed))
+        parts::pack(Part { snapshot: held.id, items, proof }).map(Some)
     }
 
     fn nodes(&self, db: &Connection, held: &Snapshot) -> Result<Arc<MemoryNodes>> {
@@ -279,6 +279,14 @@ fn wider(db: &Connection, accepted: Vec<SnapshotAct>) -> Result<Vec<SnapshotAct>
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(accepted) };
     let is_wider = |act: &SnapshotAct| *act != held.act && act.includes(&held.act);
     Ok(accepted.into_iter().filter(is_wider).collect())
+}
+
+/// Documents of a snapshot that nobody has handed over, once all else of it is here.
+pub(crate) fn documents_lacking(db: &Connection) -> Result<u64> {
+    match snapshots::in_state(db, snapshots::State::Receiving)?.filter(is_whole) {
+        Some(half) => Ok(snapshots::count_wanted(db, half.snapshot)?),
+        None => Ok(0),
+    }
 }
 
 fn is_whole(half: &Snapshot) -> bool {

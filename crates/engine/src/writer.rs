@@ -10,10 +10,12 @@ use larder_types::limits::BUSY_RETRIES_MAX;
 use rusqlite::{Connection, Transaction};
 
 use crate::Result;
+use crate::heal;
 use crate::rekey::Renewal;
 use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
 use crate::tally::Tally;
+use crate::trouble::is_damage;
 
 /// Writes one space: units of its app, batches of its peers. There is one per space; its calls
 /// block until what they did is durable.
@@ -54,9 +56,18 @@ impl SpaceWriter {
     /// Takes the pool's writing connection and reads the log's end. `signed` is the last end that
     /// this device is known to have signed.
     pub(crate) fn open(shared: &Arc<Shared>, signed: End) -> Result<Self> {
-        let db = shared.pool.writer()?;
+        let mut db = shared.pool.writer()?;
         let mut state = State::load(&db, shared)?;
-        compare(&db, &state, signed)?;
+        match compare(&db, &state, signed) {
+            // What was signed is there, and the tree over it can be made again.
+            Err(error) if is_damage(&error) => {
+                heal::mend_logs(&mut db, &state)?;
+                state = State::load(&db, shared)?;
+                compare(&db, &state, signed)?;
+            }
+            compared => compared?,
+        }
+        heal::glance(&db, &state);
         state.publish();
         shared.queue.publish(state.queue);
         let durable = End::of(&state);

@@ -192,6 +192,47 @@ fn what_follows_from_the_log_is_found_to_be_wrong_and_made_again() {
     }
 }
 
+/// A device went on for months with half of its documents gone, and nobody ran a check.
+#[test]
+fn gross_damage_is_noticed_when_the_space_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut whole = Device::full(dir.path());
+    whole.writer.close().unwrap();
+    drop(whole);
+    let gross = [
+        "DELETE FROM documents",
+        "DELETE FROM documents; DELETE FROM tombstones",
+        "UPDATE documents SET json = '[1]'",
+        "UPDATE documents SET json = '{}'",
+        "UPDATE histories SET bytes = zeroblob(100)",
+        "DELETE FROM nodes",
+        "DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)",
+        "UPDATE transactions SET signature = zeroblob(64)",
+    ];
+    let mut noticed = 0;
+    for sql in gross {
+        let broken = tempfile::tempdir().unwrap();
+        copy(dir.path(), broken.path());
+        let mut device = Device::open(broken.path());
+        assert_eq!(device.space.state().unwrap().mode, Mode::Ready, "{sql}");
+        let db = device.writer.connection().unwrap();
+        let damaged = device.writer.write(db, |tx, _| Ok(tx.execute_batch(sql).is_ok()));
+        if !damaged.unwrap_or(false) {
+            continue;
+        }
+        drop(device);
+        let device = Device::open(broken.path());
+        let state = device.space.state().unwrap();
+        let is_damage = |reason: &Reason| matches!(reason, Reason::Damaged { .. });
+        let is_noticed = state.reasons.iter().any(is_damage);
+        // Deletions stay: a space may well have nothing else. A tree is made again at once.
+        let is_not_seen = ["DELETE FROM documents", "DELETE FROM nodes"].contains(&sql);
+        assert_eq!(is_noticed, !is_not_seen, "{sql}: {state:?}");
+        noticed += usize::from(is_noticed);
+    }
+    assert!(noticed >= 5, "{noticed}");
+}
+
 #[test]
 fn bytes_that_were_signed_are_not_made_up_but_wanted_from_others() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Pruning: what all devices agree on goes, and nobody notices but by the room it took.
 
-use larder_engine::{Heads, Pruned, Wanted};
+use larder_engine::{Heads, Pruned, Reason, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_protocol::{Supply, Want};
 use proptest::prelude::*;
@@ -280,12 +280,15 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     }
     let want = c.wanted().expect("one document is still wanted");
     assert_eq!(want.snapshot.as_ref().unwrap().lacking.len(), 1);
+    let state = c.space.state().unwrap();
+    assert!(state.reasons.contains(&Reason::DocumentsMissing { documents: 1 }), "{state:?}");
     let Reply::Frontiers { acks, .. } = c.frontiers() else { unreachable!() };
     let me = c.space.device();
     assert!(acks.iter().all(|ack| ack.acker != me || ack.device != a.space.device()));
     c.fill(&a);
     assert_eq!(c.wanted(), None);
     assert_eq!(c.space.digest().unwrap(), digest);
+    assert_eq!(c.space.state().unwrap().reasons, []);
 }
 
 #[test]

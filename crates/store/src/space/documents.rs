@@ -248,6 +248,14 @@ pub fn by_number(conn: &Connection, document: i64) -> Result<Option<Document>, S
     first(conn, PART, &format!("{COLUMNS} WHERE document = ?1"), [document], row)
 }
 
+/// At most `limit` documents, those numbered last.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn newest(conn: &Connection, limit: u32) -> Result<Vec<Document>, StoreError> {
+    all(conn, PART, &format!("{COLUMNS} ORDER BY document DESC LIMIT ?1"), [limit], row)
+}
+
 /// A document's history, if it has one: its parts one behind the other.
 ///
 /// # Errors

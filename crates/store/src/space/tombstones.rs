@@ -4,7 +4,7 @@ use larder_types::{Clock, CollectionName, DeviceId, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
-use crate::sql::{Uint, all, execute, first, parsed};
+use crate::sql::{Uint, all, execute, first, one, parsed};
 
 const PART: &str = "tombstones";
 
@@ -89,6 +89,14 @@ pub fn forget(conn: &Connection, object: &ObjectId) -> Result<(), StoreError> {
 /// [`StoreError::Read`] of `tombstones`.
 pub fn find(conn: &Connection, object: &ObjectId) -> Result<Option<Tombstone>, StoreError> {
     first(conn, PART, &format!("{COLUMNS} WHERE object = ?1"), [object.as_bytes()], row)
+}
+
+/// Whether there is any.
+///
+/// # Errors
+/// [`StoreError::Read`] of `tombstones`.
+pub fn any(conn: &Connection) -> Result<bool, StoreError> {
+    one(conn, PART, "SELECT EXISTS (SELECT 1 FROM tombstones)", [], |row| row.get(0))
 }
 
 /// Whether an object was deleted.
