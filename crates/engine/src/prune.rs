@@ -38,36 +38,33 @@ const PAGE: u64 = 1024;
 
 impl SpaceWriter {
     /// Goes as far with pruning as can be gone now: states the snapshots that others have stated
-    /// and this device finds the same; with `propose`, states one of all that is here, if there is
-    /// something to gain; takes over the one that all devices agree on; and drops the bytes that
-    /// it stands for. `progress` is told how many sections were dropped so far.
+    /// and this device finds the same; takes over the one that all devices agree on; drops the
+    /// bytes that it stands for; and then, with `propose`, states one of all that is here, if there
+    /// is something left to gain. `progress` is told how many sections were dropped so far.
     ///
     /// Devices that have nothing to say yet make it wait: sync with them, and call it there.
     ///
     /// # Errors
     /// The storage's errors. What was dropped before stays dropped.
     pub fn prune(&mut self, propose: bool, progress: &mut dyn FnMut(u64)) -> Result<Pruned> {
-        let mut pruned = self.transact(|tx, state| {
-            if state.roster.device(&state.device()).is_none() {
-                return Ok(Pruned::default());
+        let mut pruned = Pruned::default();
+        // What was agreed on goes first: what is gone is not to be gained by stating it once more.
+        for proposes in [false, true] {
+            if proposes && !propose {
+                break;
             }
-            state.take_over(tx)?;
-            let stated = state.agree(tx)? + u64::from(propose && state.propose(tx)?);
-            if stated > 0 {
-                state.take_over(tx)?;
-                state.sign(tx)?;
+            pruned.stated += self.transact(|tx, state| state.settle_prune(tx, proposes))?;
+            loop {
+                let (dropped, bytes) = self.transact(|tx, state| state.drop_some(tx))?;
+                if dropped == 0 {
+                    break;
+                }
+                pruned.sections += dropped;
+                pruned.bytes += bytes;
+                progress(pruned.sections);
             }
-            Ok(Pruned { stated, ..Pruned::default() })
-        })?;
-        loop {
-            let (dropped, bytes) = self.transact(|tx, state| state.drop_some(tx))?;
-            if dropped == 0 {
-                return Ok(pruned);
-            }
-            pruned.sections += dropped;
-            pruned.bytes += bytes;
-            progress(pruned.sections);
         }
+        Ok(pruned)
     }
 
     /// Appends an entry without sections, if the own log does not name yet all that is here: by it
@@ -254,6 +251,20 @@ fn named_up_to(db: &Connection, log: &Log, end: u64) -> Result<Named> {
 }
 
 impl WriterState {
+    /// States what can be stated and takes over what is agreed on. Returns how much was stated.
+    fn settle_prune(&mut self, db: &Connection, proposes: bool) -> Result<u64> {
+        if self.roster.device(&self.device()).is_none() {
+            return Ok(0);
+        }
+        self.take_over(db)?;
+        let stated = if proposes { u64::from(self.propose(db)?) } else { self.agree(db)? };
+        if stated > 0 {
+            self.take_over(db)?;
+            self.sign(db)?;
+        }
+        Ok(stated)
+    }
+
     /// States the snapshots that other devices stated and this one finds the same. Returns how
     /// many.
     fn agree(&mut self, db: &Connection) -> Result<u64> {
@@ -301,7 +312,10 @@ impl WriterState {
         let mut gain = 0;
         for end in &frontier {
             if let Some(log) = logs::find(db, &end.device)? {
+                // What is agreed on goes anyway, perhaps not yet.
+                let agreed = held.as_ref().map_or(0, |held| held.act.size_of(&end.device));
                 gain += sections::droppable(db, log.log, end.size)?.sections;
+                gain -= sections::droppable(db, log.log, agreed.min(end.size))?.sections;
             }
         }
         if !includes || gain == 0 {

@@ -212,3 +212,37 @@ fn an_outsider_checks_an_export_of_receipts() {
     }
     stranger.run(["audit", "verify", out]).code(0);
 }
+
+/// Pruning by hand, on one device after the other, until the bodies are gone on both.
+#[test]
+fn two_devices_prune_what_both_hold_and_a_third_joins_after() {
+    let (first, second, third) =
+        (Home::with_space("laptop"), Home::new("tablet"), Home::new("phone"));
+    first.run([Path::new("import"), Path::new(SPACE), &household()]).code(0);
+    pair(&first, &second);
+    let dropped = |home: &Home| {
+        let pruned = home.run(["prune", SPACE, "--json"]).code(0).event("pruned");
+        pruned["did"]["sections"].as_u64().unwrap()
+    };
+    let sync = || {
+        let (serving, address) = serve(&first);
+        second.run(["sync", "--with", &address]).code(0);
+        stop(serving);
+    };
+    let (mut from_first, mut from_second) = (0, 0);
+    for _ in 0..4 {
+        from_first += dropped(&first);
+        sync();
+        from_second += dropped(&second);
+        sync();
+    }
+    assert!(from_first > 60 && from_second > 60, "{from_first} {from_second}");
+    let left = first.run(["prune", SPACE, "--dry-run", "--json"]).code(0).event("prunable");
+    assert_eq!(left["status"]["sections"], 0, "{left}");
+    assert_eq!(listing(&first), listing(&second));
+    pair(&second, &third);
+    assert_eq!(listing(&third), listing(&first));
+    for home in [&first, &second, &third] {
+        home.run(["check"]).code(0);
+    }
+}

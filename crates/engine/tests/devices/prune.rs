@@ -207,6 +207,33 @@ fn a_newcomer_after_the_pruning_has_the_blobs_that_documents_name() {
     assert_eq!(blobs::read(&c, &info.id), content);
 }
 
+/// Somebody pruned once a week by hand. Each time what all had agreed on the week before was still
+/// there when the gain of another statement was looked at, so each time another one was made, with
+/// nothing to gain, and all devices computed and signed it.
+#[test]
+fn what_is_agreed_on_goes_before_anything_else_is_stated() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    for n in 1..=4 {
+        a.put(object(n), &json!({"n": n}));
+        a.edit(object(n), |value| value["edited"] = true.into());
+    }
+    meet(&mut a, &mut b);
+    assert_eq!(a.prune(true).stated, 1);
+    meet(&mut a, &mut b);
+    assert_eq!(b.prune(true).stated, 1);
+    meet(&mut a, &mut b);
+    for device in [&mut a, &mut b] {
+        device.writer.heartbeat().unwrap();
+    }
+    meet(&mut a, &mut b);
+    let pruned = a.prune(true);
+    assert_eq!((pruned.stated, pruned.sections), (0, 8), "{pruned:?}");
+    assert_eq!(b.prune(true).stated, 0);
+    assert_eq!(a.prune(true), Pruned::default());
+}
+
 #[test]
 fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
