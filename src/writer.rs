@@ -177,6 +177,8 @@ struct Worker {
     /// Those who wait for the indexes, in the order in which they came.
     searching: VecDeque<(IndexMark, Answer<()>)>,
     indexing: Indexing,
+    /// When it was looked last how large the WAL is.
+    written_back: Instant,
     /// When blobs that nobody names were looked after last.
     tended: Instant,
     /// When showing is tried again, after it failed or had to set something aside.
@@ -210,6 +212,9 @@ impl Again {
     }
 }
 
+/// SQLite writes a WAL back by itself once it has 4 MiB.
+const WAL_BYTES_MAX: u64 = 32 << 20;
+const WRITE_BACK_EVERY: Duration = Duration::from_mins(1);
 const TEND_EVERY: Duration = Duration::from_hours(6);
 const RETRIES: u32 = 8;
 /// The last time is 43 minutes later.
@@ -240,6 +245,7 @@ impl Worker {
             renewing: Vec::new(),
             searching: VecDeque::new(),
             indexing: Indexing::Later,
+            written_back: Instant::now(),
             tended: Instant::now(),
             showing: Again::default(),
             reindexing: Again::default(),
@@ -324,6 +330,11 @@ impl Worker {
 
     /// Now and then, among other work: whoever serves does not open its spaces for months.
     fn tend(&mut self) {
+        if self.written_back.elapsed() >= WRITE_BACK_EVERY {
+            self.written_back = Instant::now();
+            // The space's state says what went wrong.
+            let _ = self.writer.write_back(WAL_BYTES_MAX);
+        }
         if self.tended.elapsed() >= TEND_EVERY {
             self.tended = Instant::now();
             // What cannot be done now is done the next time.

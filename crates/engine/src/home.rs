@@ -54,6 +54,11 @@ impl Home {
         self.file.storage.bytes_of(&self.file.name)
     }
 
+    /// Bytes of its WAL.
+    pub(crate) fn wal_bytes(&self) -> Result<u64> {
+        self.file.storage.wal_bytes_of(&self.file.name)
+    }
+
     /// Whether it is on disk.
     pub(crate) fn is_on_disk(&self) -> bool {
         self.file.storage.dir().is_some()

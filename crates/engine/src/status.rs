@@ -103,6 +103,13 @@ pub enum Reason {
         /// What was said.
         what: String,
     },
+    /// The write-ahead log could not be written back into the file, and grows.
+    NotWrittenBack {
+        /// What was said.
+        what: String,
+        /// How large it is.
+        bytes: u64,
+    },
     /// Something stored is damaged.
     Damaged {
         /// What was said of it.
@@ -142,7 +149,8 @@ impl Reason {
             | Self::NotEnrolled
             | Self::DiskFull
             | Self::WriteFailed { .. } => Mode::ReadOnly,
-            Self::Damaged { .. }
+            Self::NotWrittenBack { .. }
+            | Self::Damaged { .. }
             | Self::Waiting { .. }
             | Self::BytesMissing { .. }
             | Self::DocumentsMissing { .. }
@@ -170,6 +178,11 @@ impl fmt::Display for Reason {
             Self::NotEnrolled => write!(f, "{}", Error::NotYetEnrolled),
             Self::DiskFull => f.write_str("the disk is full: make room, and writing works again"),
             Self::WriteFailed { what } => write!(f, "the last write failed: {what}"),
+            Self::NotWrittenBack { what, bytes } => write!(
+                f,
+                "the write-ahead log of {bytes} bytes could not be written back ({what}); nothing \
+                 is lost, and it is tried again"
+            ),
             Self::Damaged { what } => {
                 write!(f, "something stored is damaged ({what}): run `larder check --repair`")
             }

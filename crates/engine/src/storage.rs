@@ -108,6 +108,11 @@ impl Storage {
         Ok(Some(dir.size(file)? + dir.size(&wal_of(file))?))
     }
 
+    /// Bytes of the WAL of one of its databases; 0 in memory.
+    pub(crate) fn wal_bytes_of(&self, file: &str) -> Result<u64> {
+        self.dir().map_or(Ok(0), |dir| dir.size(&wal_of(file)))
+    }
+
     /// Whether its files are encrypted, so that it has keys to renew.
     pub(crate) fn has_keys(&self) -> bool {
         matches!(self, Self::Disk { .. })

@@ -23,6 +23,8 @@ struct Now {
     write: Option<Reason>,
     /// Damage that was met, until a check finds none.
     damage: Option<Reason>,
+    /// The WAL could not be written back, until it can.
+    wal: Option<Reason>,
 }
 
 impl Trouble {
@@ -40,12 +42,18 @@ impl Trouble {
 
     pub(crate) fn reasons(&self) -> Vec<Reason> {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        [now.write, now.damage].into_iter().flatten().collect()
+        [now.write, now.damage, now.wal].into_iter().flatten().collect()
     }
 
     /// A transaction was committed.
     pub(crate) fn wrote(&self) {
         self.update(|now| now.write = None);
+    }
+
+    /// The WAL was written back into the file, or could not be.
+    pub(crate) fn wrote_back(&self, failed: Option<(String, u64)>) {
+        let wal = failed.map(|(what, bytes)| Reason::NotWrittenBack { what, bytes });
+        self.update(|now| now.wal = wal);
     }
 
     /// A check found nothing wrong.

@@ -168,6 +168,35 @@ impl SpaceWriter {
         Ok(db)
     }
 
+    /// Writes the WAL back into the file if it has more than `bytes_max`, which SQLite does by
+    /// itself unless that fails. Then the file is opened anew: once a sync of it has failed,
+    /// nothing else helps. [`Space::state`] says so meanwhile.
+    ///
+    /// # Errors
+    /// The storage's errors; what was committed is safe all the same.
+    pub fn write_back(&mut self, bytes_max: u64) -> Result<()> {
+        let home = self.shared.home();
+        let bytes = home.wal_bytes()?;
+        if bytes <= bytes_max || self.wants_rekey() {
+            return Ok(());
+        }
+        let db = self.connection()?;
+        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+        match db.query_row(checkpoint, [], |_| Ok(())) {
+            Ok(()) => {
+                self.db = Some(db);
+                self.shared.trouble.wrote_back(None);
+                Ok(())
+            }
+            Err(source) => {
+                self.shared.trouble.wrote_back(Some((source.to_string(), bytes)));
+                db.discard();
+                self.shared.pool.switch(home.opener(false));
+                Err(StoreError::Write { part: "checkpoint", source }.into())
+            }
+        }
+    }
+
     /// Writes the WAL back into the file and ends writing.
     ///
     /// # Errors

@@ -217,7 +217,7 @@ fn an_outsider_checks_an_export_of_receipts() {
 #[test]
 fn two_devices_prune_what_both_hold_and_a_third_joins_after() {
     let (first, second, third) =
-        (Home::with_space("laptop"), Home::new("tablet"), Home::new("phone"));
+        (Home::with_space("laptop"), Home::new("tablet"), Home::new("tablet"));
     first.run([Path::new("import"), Path::new(SPACE), &household()]).code(0);
     pair(&first, &second);
     let dropped = |home: &Home| {

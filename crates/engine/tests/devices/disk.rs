@@ -1,6 +1,6 @@
 //! Whole profiles on a disk in memory, whose power fails during any call.
 
-use larder_engine::{Files, Rekey};
+use larder_engine::{Files, Reason, Rekey};
 use larder_pages::testing::{Disk, Loss, Operation, Outcome, Snapshot};
 
 use super::*;
@@ -113,6 +113,39 @@ fn nothing_of_a_profile_is_anywhere_but_on_its_disk() {
         assert!(paths.len() == 4 && paths.iter().all(|path| path.starts_with(HOME)), "{paths:?}");
     }
     assert!(!Path::new(HOME).exists());
+}
+
+// A disk failed once while the write-ahead log was written back, and no longer believed after that:
+// no later attempt succeeded until the profile was closed, and the log grew for months meanwhile.
+#[test]
+fn a_failed_sync_of_the_file_is_told_and_gets_over_by_itself() {
+    let disk = Disk::new().unwrap();
+    let mut device = found(&disk, 1);
+    put(&mut device, 1).unwrap();
+    let is_not_written_back = |device: &Device| {
+        let reasons = device.space.state().unwrap().reasons;
+        reasons.iter().any(|reason| matches!(reason, Reason::NotWrittenBack { .. }))
+    };
+    // Of SQLite: SQLITE_IOERR_FSYNC.
+    disk.on_call(|call| {
+        let is_main = call.path.extension().is_some_and(|end| end == "db");
+        let fails = call.operation == Operation::Sync && is_main;
+        if fails { Outcome::Forget(1034) } else { Outcome::Go }
+    });
+    assert!(device.writer.write_back(0).is_err());
+    assert!(is_not_written_back(&device));
+    put(&mut device, 2).unwrap();
+    assert!(device.writer.write_back(0).is_err() && is_not_written_back(&device));
+    disk.off_call();
+    put(&mut device, 3).unwrap();
+    device.holds(1..=3);
+    device.writer.write_back(0).unwrap();
+    assert!(!is_not_written_back(&device));
+    put(&mut device, 4).unwrap();
+    // Nothing of it depended on what the disk had forgotten.
+    disk.crash(Loss::Everything);
+    drop(device);
+    open(&disk, &unlock()).unwrap().holds(1..=4);
 }
 
 /// The power fails during call after call of `work`, which begins on a disk like `before`; then
