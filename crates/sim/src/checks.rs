@@ -4,7 +4,7 @@ use larder_log::ForkProof;
 use larder_protocol::Fork;
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
-use crate::device::{Slot, Standing};
+use crate::device::Slot;
 use crate::network::End;
 use crate::world::World;
 
@@ -14,13 +14,13 @@ const RECEIPTS_MAX: usize = 12;
 impl World {
     /// Whether some device's disk is an old or a second copy, so that its log may be in dispute.
     fn is_disputed(&self) -> bool {
-        self.devices.iter().any(|device| device.standing == Standing::Copied)
+        self.devices.iter().any(|device| device.was_copied)
     }
 
     /// Whether the log may have two histories, or an end that was lost.
     pub(crate) fn is_copied(&self, log: &DeviceId) -> bool {
         let mut devices = self.devices.iter();
-        devices.any(|device| device.id == Some(*log) && device.standing == Standing::Copied)
+        devices.any(|device| device.id == Some(*log) && device.was_copied)
     }
 
     /// A deleted document never comes back.

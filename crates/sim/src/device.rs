@@ -37,6 +37,8 @@ pub(crate) struct Device {
     /// So is its next look at what waits to be indexed.
     pub(crate) is_indexing: bool,
     pub(crate) standing: Standing,
+    /// Whether it is or was [`Standing::Copied`]: its log stays what it is when it is given up.
+    pub(crate) was_copied: bool,
     /// How its disk was at some times.
     pub(crate) snapshots: Vec<Snapshot>,
     /// How much of each log it has said to hold durably.
@@ -111,6 +113,7 @@ impl Device {
             is_writing: false,
             is_indexing: false,
             standing: Standing::Honest,
+            was_copied: false,
             snapshots: Vec::new(),
             held: BTreeMap::new(),
             buried: BTreeSet::new(),
@@ -166,6 +169,12 @@ impl Device {
         let closed = closed.and(running.profile.close());
         self.forget_process();
         closed
+    }
+
+    /// Its disk is an old or a second copy from now on.
+    pub(crate) fn note_copied(&mut self) {
+        self.standing = Standing::Copied;
+        self.was_copied = true;
     }
 
     fn forget_process(&mut self) {

@@ -210,7 +210,7 @@ impl World {
             device.is_rotten = true;
             if is_wal && device.is_honest() {
                 // Damage at its end looks like a write that was cut: an earlier state.
-                device.standing = Standing::Copied;
+                device.note_copied();
                 device.buried.clear();
                 device.held.clear();
             }
@@ -234,7 +234,7 @@ impl World {
         let snapshot = device.snapshots.remove(at);
         device.snapshots.clear();
         device.fused.disk.restore(&snapshot);
-        device.standing = Standing::Copied;
+        device.note_copied();
         device.buried.clear();
         device.held.clear();
         self.went_down(slot);
@@ -254,7 +254,8 @@ impl World {
         device.kill();
         device.fused.disk.restore(&snapshot);
         (device.id, device.transport) = (self.devices[slot].id, self.devices[slot].transport);
-        (device.standing, self.devices[slot].standing) = (Standing::Copied, Standing::Copied);
+        device.note_copied();
+        self.devices[slot].note_copied();
         self.devices.push(device);
         self.later(0, Event::Start { slot: twin });
         self.begin_life(twin);
