@@ -496,10 +496,10 @@ impl Worker {
     }
 }
 
-/// Indexes what waits, so that who opens the space for reading only finds it; no more than would
-/// have waited for an idle moment, so that closing does not take long after a long catch-up.
+/// Indexes what waits, so that who opens the space for reading only finds it; no more than takes a
+/// moment, so that closing does not take long after a long catch-up.
 fn index_rest(writer: &mut SpaceWriter) {
-    let mut left = usize::try_from(INDEX_BACKLOG_MAX).unwrap_or(usize::MAX);
+    let mut left = 4 * INDEX_DOCUMENTS_MAX;
     while let Ok(dealt @ 1..) = writer.index(left.min(INDEX_DOCUMENTS_MAX)) {
         left -= dealt.min(left);
     }

@@ -7,8 +7,8 @@ use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
 use larder_log::snapshot::{Content, Item, Part};
 use larder_log::{
-    Address, Band, Batch, Dep, DisclosedField, Disclosure, Field, Header, Metadata,
-    Opened, Payload, Receipt, SectionCommitment, kind, open_section, pack, unpack,
+    Address, Band, Batch, Dep, DisclosedField, Disclosure, Field, Header, Metadata, Opened,
+    Payload, Receipt, SectionCommitment, kind, open_section, pack, unpack,
 };
 use larder_types::{Clock, CollectionName, DeviceId, SpaceName, canonical};
 use minicbor::{Decode, Encode};

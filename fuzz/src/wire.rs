@@ -3,8 +3,8 @@ use larder_log::ack::Ack;
 use larder_log::roster::Roster;
 use larder_protocol::pairing::{PairReply, PairRequest, Refusal, Welcome};
 use larder_protocol::{
-    Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, LogHead, Position, Reply, Request,
-    Session, Side, Supply, Want, WantedSnapshot, agree,
+    Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, LogHead, Offered, Position, Reply,
+    Request, Session, Side, Supply, Want, WantedSnapshot, agree,
 };
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, Timestamp};
 
@@ -27,6 +27,7 @@ pub(crate) fn frame_seeds(world: &World) -> Vec<Vec<u8>> {
         Frame::Batch(Box::new(world.batch())),
         acks(world),
         Frame::CaughtUp,
+        Frame::Digest(Hash::new([8; 32])),
         Frame::Message(vec![7; 40]),
         Frame::Want(want()),
         Frame::Supply(Box::new(supply())),
@@ -70,7 +71,7 @@ pub fn handshake(data: &[u8]) {
     let (secret, exporter) = (Secret::new([3; 16]), [4; 32]);
     if let Ok(greeting) = Greeting::decode(data) {
         assert_eq!(greeting.encode(), data);
-        let spaces = [(World::new().space, Secret::new([5; 32]))];
+        let spaces = [offered(&World::new())];
         let _ = agree(&greeting, &exporter, Side::Connector, &spaces);
     }
     if let Ok(request) = PairRequest::decode(data) {
@@ -84,9 +85,14 @@ pub fn handshake(data: &[u8]) {
     }
 }
 
+fn offered(world: &World) -> Offered {
+    let (space, discovery) = (world.space, Secret::new([5; 32]));
+    Offered { space, discovery, held: Hash::new([6; 32]) }
+}
+
 pub(crate) fn handshake_seeds(world: &World) -> Vec<Vec<u8>> {
     let (secret, exporter) = (Secret::new([3; 16]), [4; 32]);
-    let spaces = [(world.space, Secret::new([5; 32]))];
+    let spaces = [offered(world)];
     let greeting = Greeting::new(&mut Counting(2), &exporter, Side::Acceptor, &spaces).unwrap();
     let request = pair_request(world);
     let transcript = request.verify(&secret, &exporter, &world.keys.transport).unwrap();

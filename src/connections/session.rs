@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_engine::{Ack, Answer};
-use larder_protocol::{Config, Event as SessionEvent, Fork, Reply, Request, Session};
+use larder_protocol::{Config, Event as SessionEvent, Fork, Opens, Reply, Request, Session};
 use larder_transport::{FrameReceiver, FrameSender, FrameStream};
 use larder_types::limits::FRAME_BYTES_MAX;
 use larder_types::{CloseCode, Timestamp, TransportId};
@@ -24,18 +24,25 @@ use crate::node::{Node, OpenSpace};
 use crate::system::OsEntropy;
 use crate::{BlobTraffic, Error, Event, Result, SpaceReport};
 
+/// Of one end of a session: with whom, how long it lasts, and what it begins with.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    pub(super) peer: TransportId,
+    pub(super) pass: Pass,
+    pub(super) opens: Opens,
+}
+
 /// Runs a session about `space` to its end. Whatever the peer does, this ends with a report or an
 /// error, and what was durable stays.
 pub(super) async fn run(
     node: Arc<Node>,
     space: Arc<OpenSpace>,
-    peer: TransportId,
+    end: End,
     stream: FrameStream,
-    pass: Pass,
     settled: watch::Sender<bool>,
 ) -> Result<SpaceReport> {
-    let name = space.reader.name().clone();
-    let mut driver = Driver::new(Arc::clone(&node), space, peer, stream, pass, settled);
+    let (name, peer) = (space.reader.name().clone(), end.peer);
+    let mut driver = Driver::new(Arc::clone(&node), space, end, stream, settled);
     let span = tracing::debug_span!("session", number = driver.number);
     let result = match driver.drive().instrument(span.clone()).await {
         Ok(()) => driver.finish().instrument(span).await,
@@ -112,23 +119,21 @@ impl Driver {
     fn new(
         node: Arc<Node>,
         space: Arc<OpenSpace>,
-        peer: TransportId,
+        end: End,
         stream: FrameStream,
-        pass: Pass,
         settled: watch::Sender<bool>,
     ) -> Self {
+        let End { peer, pass, opens } = end;
         let (sender, receiver) = stream.split();
         let (frames, queue) = mpsc::channel(1);
         // Subscribed before the session first reads what is held, so that nothing falls between.
         let (changed, acks) = (space.changed.subscribe(), space.acks.subscribe());
         let messages = space.said.subscribe();
         let reader = &space.reader;
-        let session = Session::new(
-            Config::new(reader.device()),
-            reader.id(),
-            reader.peer_device(&peer),
-            OsEntropy::bytes(),
-        );
+        let mut config = Config::new(reader.device());
+        config.opens = opens;
+        let session =
+            Session::new(config, reader.id(), reader.peer_device(&peer), OsEntropy::bytes());
         let report = SpaceReport {
             space: reader.name().clone(),
             entries_in: 0,

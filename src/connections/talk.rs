@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_protocol::{
-    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, Tag, agree,
+    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Offered, Opens, Side, TAG_BYTES,
+    Tag, agree,
 };
 use larder_transport::{Connection, FrameStream};
 use larder_types::limits::HANDSHAKE_MS_MAX;
-use larder_types::{CloseCode, SpaceId, SpaceName};
+use larder_types::{CloseCode, SpaceId, SpaceName, TransportId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -34,8 +35,7 @@ pub(super) enum Pass {
     Live,
 }
 
-/// The first frame of each stream: a tag, and behind that of a blob stream one byte.
-const TAG_BYTES: usize = 32;
+/// Behind the tag in the first frame of a blob stream.
 const BLOBS: u8 = 1;
 
 /// What runs on a connection.
@@ -68,15 +68,18 @@ async fn converse(
         connection.close(CloseCode::NotShared, "");
         return Err(Error::NothingShared);
     }
-    remember(node, connection).await?;
     let is_kept = side == Side::Connector && pass == Pass::Live;
     let registered = Registered::new(node, connection, side, is_kept);
     node.tell(Event::PeerConnected { peer, label: node.label_of(&peer) });
     let mut sessions = Sessions::default();
-    let result = match side {
-        Side::Connector => open_all(node, connection, &agreement, pass, &mut sessions).await,
-        Side::Acceptor => accept_all(node, connection, &agreement, pass, &mut sessions).await,
+    let talking = async {
+        match side {
+            Side::Connector => open_all(node, connection, &agreement, pass, &mut sessions).await,
+            Side::Acceptor => accept_all(node, connection, &agreement, pass, &mut sessions).await,
+        }
     };
+    // Where the peer is gets written while it is talked to.
+    let (result, remembered) = tokio::join!(talking, remember(node, connection));
     // Sessions that began are seen to their end even if another one could not.
     let mut reports = collect(&mut sessions.logs).await;
     while let Some(ended) = sessions.blobs.join_next().await {
@@ -92,7 +95,7 @@ async fn converse(
     }
     drop(registered);
     node.tell(Event::PeerLost { peer, label: node.label_of(&peer) });
-    result.and(reports)
+    result.and(remembered).and(reports)
 }
 
 async fn collect(sessions: &mut JoinSet<Result<SpaceReport>>) -> Result<Vec<SpaceReport>> {
@@ -109,31 +112,26 @@ async fn collect(sessions: &mut JoinSet<Result<SpaceReport>>) -> Result<Vec<Spac
     failed.map_or(Ok(reports), Err)
 }
 
-/// The first frame of each side: which spaces both have.
+/// The first frame of each side: which spaces both have. The acceptor's comes on the heels of the
+/// handshake, so that all that the connector then says goes out together.
 async fn greet(node: &Arc<Node>, connection: &Connection, side: Side) -> Result<Agreement> {
     let exporter = connection.exporter(GREETING_EXPORTER)?;
-    let peer = connection.peer();
-    let mut spaces = Vec::new();
-    for space in node.open_spaces() {
-        // A device that was just invited knows nobody yet, and it is the one that connects.
-        if side == Side::Connector || space.reader.peer_device(&peer).is_some() {
-            spaces.push((space.reader.id(), space.reader.discovery()?));
-        }
-    }
+    let spaces = offers(node, connection.peer(), side).await?;
     let ours = Greeting::new(&mut OsEntropy, &exporter, side, &spaces)?.encode();
     let mut stream = match side {
-        Side::Connector => connection.open_stream().await?,
-        Side::Acceptor => connection.accept_stream().await?.ok_or_else(gone)?,
+        Side::Connector => connection.accept_stream().await?.ok_or_else(gone)?,
+        Side::Acceptor => connection.open_stream().await?,
     };
-    // The connector speaks first: a stream is seen with its first frame.
-    if side == Side::Connector {
-        stream.send(&ours).await?;
-    }
-    let theirs = stream.recv(GREETING_BYTES_MAX).await?.ok_or_else(gone)?;
+    // The acceptor speaks first: a stream is seen with its first frame.
     if side == Side::Acceptor {
         stream.send(&ours).await?;
     }
-    stream.finish().await?;
+    let theirs = stream.recv(GREETING_BYTES_MAX).await?.ok_or_else(gone)?;
+    if side == Side::Connector {
+        stream.send(&ours).await?;
+    }
+    // Nobody waits until the other has it all.
+    tokio::spawn(async move { stream.finish().await });
     let agreement = Greeting::decode(&theirs)
         .and_then(|theirs| agree(&theirs, &exporter, side, &spaces))
         .inspect_err(|error| {
@@ -146,6 +144,22 @@ async fn greet(node: &Arc<Node>, connection: &Connection, side: Side) -> Result<
             connection.close(code, &error.to_string());
         })?;
     Ok(agreement)
+}
+
+/// The spaces that the peer may learn to be here.
+async fn offers(node: &Arc<Node>, peer: TransportId, side: Side) -> Result<Vec<Offered>> {
+    let mut readers = Vec::new();
+    for space in node.open_spaces() {
+        // A device that was just invited knows nobody yet, and it is the one that connects.
+        if side == Side::Connector || space.reader.peer_device(&peer).is_some() {
+            readers.push(space.reader.clone());
+        }
+    }
+    let offer = move |space: larder_engine::Space| {
+        let (discovery, held) = (space.discovery()?, space.held_digest(&peer)?);
+        Ok(Offered { space: space.id(), discovery, held })
+    };
+    blocking(move || readers.into_iter().map(offer).collect()).await
 }
 
 /// Notes where the peer is, for later.
@@ -179,7 +193,9 @@ async fn open_all(
         let mut stream = connection.open_stream().await?;
         stream.send(tag.as_bytes()).await?;
         let (node, peer) = (Arc::clone(node), connection.peer());
-        let log = session::run(node, Arc::clone(&space), peer, stream, pass, settled);
+        let opens = if agreement.same.contains(id) { Opens::Brief } else { Opens::Whole };
+        let end = session::End { peer, pass, opens };
+        let log = session::run(node, Arc::clone(&space), end, stream, settled);
         sessions.logs.spawn(log);
         let mut stream = connection.open_stream().await?;
         stream.send(&[&tag.as_bytes()[..], &[BLOBS]].concat()).await?;
@@ -242,7 +258,8 @@ async fn accept_all(
                     let context = blobs::Context { node, space, peer, side, pass, settles };
                     sessions.blobs.spawn(blobs::run(context, stream));
                 } else if let Some(settled) = streams.settled.take() {
-                    sessions.logs.spawn(session::run(node, space, peer, stream, pass, settled));
+                    let end = session::End { peer, pass, opens: Opens::Second };
+                    sessions.logs.spawn(session::run(node, space, end, stream, settled));
                 }
             }
             Some(ended) = sessions.logs.join_next() => {

@@ -7,7 +7,9 @@ use larder::{
     BlobId, BlobInfo, BlobPolicy, ErrorKind, Event, NetworkPolicy, NewBlob, Profile, Timestamp,
 };
 use larder_engine::{Access, Environment, ProfileOptions};
-use larder_protocol::{BlobFrame, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, agree};
+use larder_protocol::{
+    BlobFrame, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Offered, Side, TAG_BYTES, agree,
+};
 use larder_transport::{Endpoint, FrameStream};
 use larder_types::Entropy;
 use serde_json::json;
@@ -244,20 +246,22 @@ impl Environment for World {
 async fn lie(endpoint: Endpoint, engine: larder_engine::Profile) -> BlobFrame {
     let connection = endpoint.accept().await.unwrap();
     let (space, _) = engine.open_space(&crate::common::household()).unwrap();
-    let spaces = [(space.id(), space.discovery().unwrap())];
+    let held = space.held_digest(&connection.peer()).unwrap();
+    let discovery = space.discovery().unwrap();
+    let spaces = [Offered { space: space.id(), discovery, held }];
     let exporter = connection.exporter(GREETING_EXPORTER).unwrap();
-    let mut stream = connection.accept_stream().await.unwrap().unwrap();
-    let theirs = stream.recv(GREETING_BYTES_MAX).await.unwrap().unwrap();
+    let mut stream = connection.open_stream().await.unwrap();
     let ours = Greeting::new(&mut Zeros, &exporter, Side::Acceptor, &spaces).unwrap();
     stream.send(&ours.encode()).await.unwrap();
+    let theirs = stream.recv(GREETING_BYTES_MAX).await.unwrap().unwrap();
     stream.finish().await.unwrap();
     let theirs = Greeting::decode(&theirs).unwrap();
     assert_eq!(agree(&theirs, &exporter, Side::Acceptor, &spaces).unwrap().spaces.len(), 1);
     let mut log: Option<FrameStream> = None;
     loop {
         let mut stream = connection.accept_stream().await.unwrap().unwrap();
-        let tag = stream.recv(33).await.unwrap().unwrap();
-        if tag.len() == 32 {
+        let tag = stream.recv(TAG_BYTES + 1).await.unwrap().unwrap();
+        if tag.len() == TAG_BYTES {
             log = Some(stream);
             continue;
         }

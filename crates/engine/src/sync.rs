@@ -8,12 +8,23 @@ use larder_protocol::{Position, Reply};
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
-use larder_types::{DeviceId, EpochId, TransportId};
+use larder_types::{DeviceId, EpochId, Hash, TransportId};
 
 use crate::space::{Published, Space};
 use crate::{Error, Result};
 
 impl Space {
+    /// A digest of what a session tells a peer, the same on every device that holds the same.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn held_digest(&self, peer: &TransportId) -> Result<Hash> {
+        let Reply::Frontiers { logs, acks, .. } = self.read_frontiers(peer)? else {
+            return Err(Error::Internal("frontiers are answered by frontiers".into()));
+        };
+        Ok(larder_protocol::held_digest(&logs, &acks))
+    }
+
     pub(crate) fn ack_of(&self, ack: &control::Ack) -> Ack {
         let control::Ack { acker, device, size, root, time_s, signature } = *ack;
         Ack { acker, space: self.id(), device, size, root, time_s, signature }

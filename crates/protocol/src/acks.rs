@@ -40,6 +40,17 @@ impl AckLedger {
         }
     }
 
+    /// The peer has these as well.
+    pub(crate) fn assume(&mut self, acks: &[Ack]) {
+        for ack in acks {
+            let key = (ack.acker, ack.device);
+            if self.said.len() < TRACKED_MAX {
+                let said = self.said.entry(key).or_default();
+                *said = ack.size.max(*said);
+            }
+        }
+    }
+
     /// Acknowledgements the peer sent.
     pub(crate) fn receive(&mut self, space: &SpaceId, acks: Vec<Ack>) -> Result<(), FrameError> {
         for ack in acks {

@@ -19,8 +19,10 @@ use crate::session::Fork;
 /// One message of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// What its sender holds. The first frame, and sent once.
+    /// What its sender holds. The first frame, or behind a digest, and sent once.
     Frontiers(Frontiers),
+    /// A digest of what its sender holds ([`crate::held_digest`]). The first frame, if it is sent.
+    Digest(Hash),
     /// Entries that the receiver lacks.
     Batch(Box<Batch>),
     /// How far the receiver's batches are durable, and who holds what.
@@ -220,6 +222,7 @@ impl Frame {
             Self::Supply(supply) => (SUPPLY, canonical::encode(&**supply)),
             Self::CaughtUp => (CAUGHT_UP, Vec::new()),
             Self::Message(sealed) => (MESSAGE, sealed.clone()),
+            Self::Digest(digest) => (DIGEST, digest.as_bytes().to_vec()),
             Self::Close { code, message } => {
                 let message = shortened(message).to_owned();
                 (CLOSE, canonical::encode(&Close { code: *code, message }))
@@ -254,6 +257,10 @@ impl Frame {
                 Ok(Self::Message(fields.to_vec()))
             }
             MESSAGE => Err(FrameError::new(CloseCode::LimitExceeded, "a message too long")),
+            DIGEST => match fields.try_into() {
+                Ok(digest) => Ok(Self::Digest(Hash::new(digest))),
+                Err(_) => Err(FrameError::new(CloseCode::Malformed, "not a digest")),
+            },
             kind => Err(FrameError::new(CloseCode::Unexpected, format!("frame of kind {kind}"))),
         }
     }
@@ -358,6 +365,7 @@ const CLOSE: u8 = 5;
 const WANT: u8 = 6;
 const SUPPLY: u8 = 7;
 const MESSAGE: u8 = 8;
+const DIGEST: u8 = 9;
 
 const SMALL_BYTES_MAX: usize = 1 << 10;
 /// A head is at most 150 bytes and an epoch 34; beside a fork's proof and acts there are at most

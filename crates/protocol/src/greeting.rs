@@ -3,14 +3,15 @@
 //! For each of its spaces a side sends a tag, HMAC-SHA-256 under the space's discovery secret over
 //! keying material of this very connection and the side's name. A peer that has the space computes
 //! the same tag; to any other the tag is noise, of no use on another connection or sent back.
-//! Random tags pad their number to a power of two.
+//! Random tags pad their number to a power of two. The acceptor, which speaks first, adds to each a
+//! mark of what it holds, by which the connector sees whether it holds the same.
 
 use std::collections::BTreeMap;
 
 use larder_crypto::{Secret, hash::hmac_sha256};
 pub use larder_types::limits::GREETING_BYTES_MAX;
 use larder_types::limits::SPACES_PER_CONNECTION_MAX;
-use larder_types::{Entropy, SpaceId, canonical};
+use larder_types::{Entropy, Hash, SpaceId, canonical};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
@@ -51,16 +52,30 @@ impl Side {
 
 /// Names a space on one connection, to those who have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag([u8; 32]);
+pub struct Tag([u8; TAG_BYTES]);
+
+/// Bytes of a [`Tag`].
+pub const TAG_BYTES: usize = 16;
+
+/// A space as a side offers it.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// The space.
+    pub space: SpaceId,
+    /// Its discovery secret.
+    pub discovery: Secret<32>,
+    /// What is held of it ([`crate::held_digest`]).
+    pub held: Hash,
+}
 
 impl Tag {
     /// The tag that `side` sends for the space with this discovery secret.
     pub fn new(discovery: &Secret<32>, exporter: &[u8; 32], side: Side) -> Self {
-        Self(hmac_sha256(discovery.expose(), &[TAG_LABEL, exporter, side.label()]))
+        Self(shortened(hmac_sha256(discovery.expose(), &[TAG_LABEL, exporter, side.label()])))
     }
 
     /// The tag's bytes: the first frame of a space's stream is these, of the connector's tag.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
+    pub const fn as_bytes(&self) -> &[u8; TAG_BYTES] {
         &self.0
     }
 
@@ -82,9 +97,25 @@ impl<C> Encode<C> for Tag {
 
 impl<'b, C> Decode<'b, C> for Tag {
     fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes: ByteArray<32> = Decode::decode(d, ctx)?;
+        let bytes: ByteArray<TAG_BYTES> = Decode::decode(d, ctx)?;
         Ok(Self(*bytes))
     }
+}
+
+type Mark = ByteArray<MARK_BYTES>;
+
+fn mark_of(offered: &Offered, exporter: &[u8; 32]) -> Mark {
+    let parts = [MARK_LABEL, exporter, offered.held.as_bytes()];
+    shortened(hmac_sha256(offered.discovery.expose(), &parts)).into()
+}
+
+/// The first bytes of a MAC (RFC 2104 §5).
+fn shortened<const N: usize>(mac: [u8; 32]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(mac) {
+        *to = from;
+    }
+    bytes
 }
 
 /// The one frame that each side sends on a connection's first stream.
@@ -95,6 +126,9 @@ pub struct Greeting {
     versions: Vec<u16>,
     #[n(1)]
     tags: Vec<Tag>,
+    /// One for each tag, or none at all.
+    #[n(2)]
+    marks: Vec<Mark>,
 }
 
 impl Greeting {
@@ -106,21 +140,30 @@ impl Greeting {
         entropy: &mut dyn Entropy,
         exporter: &[u8; 32],
         side: Side,
-        spaces: &[(SpaceId, Secret<32>)],
+        spaces: &[Offered],
     ) -> Result<Self, GreetingError> {
         if spaces.len() > SPACES_PER_CONNECTION_MAX {
             return Err(GreetingError::TooManySpaces { count: spaces.len() });
         }
-        let mut tags: Vec<_> =
-            spaces.iter().map(|(_, discovery)| Tag::new(discovery, exporter, side)).collect();
-        tags.resize_with(padded(spaces.len()), || {
-            let mut bytes = [0; 32];
-            entropy.fill(&mut bytes);
-            Tag(bytes)
+        let mut said: Vec<(Tag, Mark)> = spaces
+            .iter()
+            .map(|offered| {
+                (Tag::new(&offered.discovery, exporter, side), mark_of(offered, exporter))
+            })
+            .collect();
+        said.resize_with(padded(spaces.len()), || {
+            let (mut tag, mut mark) = ([0; TAG_BYTES], [0; MARK_BYTES]);
+            entropy.fill(&mut tag);
+            entropy.fill(&mut mark);
+            (Tag(tag), mark.into())
         });
         // In order of their bytes, so that their order says nothing.
-        tags.sort_unstable();
-        Ok(Self { versions: VERSIONS.to_vec(), tags })
+        said.sort_unstable();
+        let (tags, mut marks): (_, Vec<_>) = said.into_iter().unzip();
+        if side == Side::Connector {
+            marks.clear();
+        }
+        Ok(Self { versions: VERSIONS.to_vec(), tags, marks })
     }
 
     /// The frame.
@@ -138,7 +181,15 @@ impl Greeting {
         {
             return Err(GreetingError::TooMuch);
         }
+        if !greeting.marks.is_empty() && greeting.marks.len() != greeting.tags.len() {
+            return Err(GreetingError::TooMuch);
+        }
         Ok(greeting)
+    }
+
+    /// Whether its sender seems to hold of a space what is held here. Beyond that it says nothing.
+    fn holds_same(&self, tag: &Tag, mark: Mark) -> bool {
+        self.tags.iter().zip(&self.marks).any(|said| said == (tag, &mark))
     }
 }
 
@@ -150,6 +201,8 @@ pub struct Agreement {
     /// The spaces in common, in the order in which the connector opens their streams, each with
     /// the tag that its stream's first frame holds.
     pub spaces: Vec<(SpaceId, Tag)>,
+    /// Those of which the peer seems to hold the same, as the acceptor has said.
+    pub same: Vec<SpaceId>,
 }
 
 /// What `side`, having `spaces`, shares with the peer that sent `theirs`. Both sides come to the
@@ -161,20 +214,28 @@ pub fn agree(
     theirs: &Greeting,
     exporter: &[u8; 32],
     side: Side,
-    spaces: &[(SpaceId, Secret<32>)],
+    spaces: &[Offered],
 ) -> Result<Agreement, GreetingError> {
     let common = VERSIONS.iter().filter(|version| theirs.versions.contains(version));
     let version = *common.max().ok_or_else(|| GreetingError::NoCommonVersion {
         ours: VERSIONS.to_vec(),
         theirs: theirs.versions.clone(),
     })?;
+    let mut same = Vec::new();
     // By the connector's tag, which both sides can compute.
-    let spaces: BTreeMap<Tag, SpaceId> = spaces
-        .iter()
-        .filter(|(_, discovery)| theirs.tags.contains(&Tag::new(discovery, exporter, side.other())))
-        .map(|(space, discovery)| (Tag::new(discovery, exporter, Side::Connector), *space))
-        .collect();
-    Ok(Agreement { version, spaces: spaces.into_iter().map(|(tag, space)| (space, tag)).collect() })
+    let mut shared = BTreeMap::new();
+    for offered in spaces {
+        let tag = Tag::new(&offered.discovery, exporter, side.other());
+        if !theirs.tags.contains(&tag) {
+            continue;
+        }
+        if theirs.holds_same(&tag, mark_of(offered, exporter)) {
+            same.push(offered.space);
+        }
+        shared.insert(Tag::new(&offered.discovery, exporter, Side::Connector), offered.space);
+    }
+    let spaces = shared.into_iter().map(|(tag, space)| (space, tag)).collect();
+    Ok(Agreement { version, spaces, same })
 }
 
 fn padded(count: usize) -> usize {
@@ -182,6 +243,8 @@ fn padded(count: usize) -> usize {
 }
 
 const TAG_LABEL: &[u8] = b"larder/space-tag/v0";
+const MARK_LABEL: &[u8] = b"larder/space-mark/v0";
+const MARK_BYTES: usize = 8;
 const TAGS_MIN: usize = 4;
 const VERSIONS_MAX: usize = 16;
 
@@ -190,8 +253,13 @@ mod tests {
     use super::*;
     use crate::tests_common::Seeded;
 
-    fn spaces(numbers: &[u8]) -> Vec<(SpaceId, Secret<32>)> {
-        numbers.iter().map(|n| (SpaceId::new([*n; 32]), Secret::new([*n; 32]))).collect()
+    fn offered(n: u8, held: u8) -> Offered {
+        let (space, discovery) = (SpaceId::new([n; 32]), Secret::new([n; 32]));
+        Offered { space, discovery, held: Hash::new([held; 32]) }
+    }
+
+    fn spaces(numbers: &[u8]) -> Vec<Offered> {
+        numbers.iter().map(|n| offered(*n, *n)).collect()
     }
 
     fn greet(exporter: [u8; 32], side: Side, numbers: &[u8]) -> Greeting {
@@ -215,8 +283,10 @@ mod tests {
             let acceptor = greet(exporter, Side::Acceptor, theirs);
             let first = agree(&acceptor, &exporter, Side::Connector, &spaces(ours)).unwrap();
             let second = agree(&connector, &exporter, Side::Acceptor, &spaces(theirs)).unwrap();
-            assert_eq!(first, second);
+            assert_eq!((&first.spaces, first.version), (&second.spaces, second.version));
             assert_eq!(first.spaces.len(), common);
+            assert_eq!(first.same.len(), common, "the acceptor said what it holds");
+            assert!(second.same.is_empty(), "the connector does not");
         }
     }
 
@@ -226,6 +296,29 @@ mod tests {
         let none = |agreement: Agreement| agreement.spaces.is_empty();
         assert!(none(agree(&said, &[8; 32], Side::Acceptor, &spaces(&[1])).unwrap()));
         assert!(none(agree(&said, &[7; 32], Side::Connector, &spaces(&[1])).unwrap()));
+    }
+
+    #[test]
+    fn a_mark_tells_who_has_the_space_whether_the_same_is_held_and_nobody_else() {
+        let exporter = [7; 32];
+        let says = |held| {
+            let spaces = [offered(1, held), offered(2, 0)];
+            Greeting::new(&mut Seeded::new(9), &exporter, Side::Acceptor, &spaces).unwrap()
+        };
+        let same = |greeting: &Greeting, held| {
+            agree(greeting, &exporter, Side::Connector, &[offered(1, held)]).unwrap().same
+        };
+        assert_eq!(same(&says(5), 5), [SpaceId::new([1; 32])]);
+        assert_eq!(same(&says(5), 6), []);
+        // Of another space the same says nothing, and each tag has one.
+        let greeting = says(5);
+        assert_eq!(greeting.marks.len(), greeting.tags.len());
+        assert_eq!(
+            agree(&greeting, &exporter, Side::Connector, &[offered(3, 5)]).unwrap().same,
+            []
+        );
+        let other = agree(&greeting, &[8; 32], Side::Connector, &[offered(1, 5)]).unwrap();
+        assert_eq!(other.same, [], "on another connection it is another");
     }
 
     #[test]
@@ -256,11 +349,14 @@ mod tests {
         said.versions = vec![0; 17];
         assert!(matches!(Greeting::decode(&said.encode()), Err(GreetingError::TooMuch)));
         said.versions = vec![0];
-        said.tags = vec![Tag([0; 32]); 65];
+        said.tags = vec![Tag([0; TAG_BYTES]); 65];
         assert!(matches!(Greeting::decode(&said.encode()), Err(GreetingError::TooMuch)));
-        said.tags = vec![Tag([0; 32]); 200];
+        said.tags = vec![Tag([0; TAG_BYTES]); 300];
         assert!(matches!(Greeting::decode(&said.encode()), Err(GreetingError::Malformed(_))));
         assert!(matches!(Greeting::decode(b"hello"), Err(GreetingError::Malformed(_))));
-        assert_eq!(Tag::from_frame(&[1; 31]), None);
+        said.tags = vec![Tag([0; TAG_BYTES]); 4];
+        said.marks = vec![Mark::from([0; MARK_BYTES]); 3];
+        assert!(matches!(Greeting::decode(&said.encode()), Err(GreetingError::TooMuch)));
+        assert_eq!(Tag::from_frame(&[1; TAG_BYTES - 1]), None);
     }
 }

@@ -29,7 +29,8 @@ pub use frame::{
     Supply, Want, WantedSnapshot,
 };
 pub use greeting::{
-    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Side, Tag, VERSIONS, agree,
+    Agreement, GREETING_BYTES_MAX, GREETING_EXPORTER, Greeting, Offered, Side, TAG_BYTES, Tag,
+    VERSIONS, agree,
 };
 pub use invitation::{ADDRESSES_MAX, Invitation};
-pub use session::{Config, Event, Fork, Position, Reply, Request, Session};
+pub use session::{Config, Event, Fork, Opens, Position, Reply, Request, Session, held_digest};

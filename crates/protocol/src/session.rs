@@ -2,21 +2,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
-use larder_types::limits::{
-    BATCH_BYTES_FIRST, BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, FORKS_PER_FRAME_MAX, LOGS_MAX,
-};
+use larder_types::limits::{BATCH_BYTES_FIRST, BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, LOGS_MAX};
 use larder_types::{CloseCode, DeviceId, EpochId, SpaceId, Timestamp};
 
 use crate::acks::AckLedger;
-use crate::frame::{Acks, EPOCHS_MAX, Frame, FrameError, Frontiers, LogHead, shortened};
+use crate::frame::{Acks, Frame, FrameError, Frontiers, shortened};
 
 mod exchange;
 mod lacking;
 mod messages;
+mod opening;
 
-pub use exchange::{Config, Event, Fork, Position, Reply, Request};
+pub use exchange::{Config, Event, Fork, Opens, Position, Reply, Request};
 use lacking::Lacking;
 use messages::Messages;
+use opening::Opening;
+pub use opening::held_digest;
 
 /// One conversation with one peer about one space, once both know that they share it.
 ///
@@ -39,11 +40,7 @@ pub struct Session {
     peer: Option<DeviceId>,
     random: u64,
     stage: Stage,
-    /// Until when the peer has to send its frontiers.
-    opening_by: Option<Timestamp>,
     requests: VecDeque<Request>,
-    /// This device's frontiers, which go before everything else.
-    opening: Option<Vec<u8>>,
     transmits: VecDeque<Outgoing>,
     events: VecDeque<Event>,
 
@@ -56,7 +53,7 @@ pub struct Session {
     epochs: Vec<EpochId>,
     /// Logs that are forked or refused: nothing of them is sent or taken in this session.
     stopped: BTreeSet<DeviceId>,
-    frontiers: Exchange,
+    opening: Opening,
 
     inbox: Inbox,
     outbox: Outbox,
@@ -79,14 +76,6 @@ enum Stage {
         message: String,
     },
     Closed,
-}
-
-/// How far the exchange of frontiers is.
-#[derive(Debug, Default)]
-struct Exchange {
-    sent: bool,
-    received: bool,
-    checked: bool,
 }
 
 /// Batches on their way in.
@@ -175,9 +164,7 @@ impl Session {
             // Never zero, where the generator would stay.
             random: random.max(1),
             stage: Stage::Open,
-            opening_by: None,
             requests: VecDeque::from([Request::ReadFrontiers]),
-            opening: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             peer_has: BTreeMap::new(),
@@ -185,7 +172,7 @@ impl Session {
             held: BTreeMap::new(),
             epochs: Vec::new(),
             stopped: BTreeSet::new(),
-            frontiers: Exchange::default(),
+            opening: Opening::default(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             lacking: Lacking::default(),
@@ -239,7 +226,7 @@ impl Session {
 
     /// Whether it is known what the peer lacks.
     fn is_live(&self) -> bool {
-        self.stage == Stage::Open && self.frontiers.sent && self.frontiers.checked
+        self.stage == Stage::Open && self.opening.sent && self.opening.checked
     }
 }
 
@@ -321,7 +308,7 @@ impl Session {
 
     /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        if let Some(frame) = self.opening.take() {
+        if let Some(frame) = self.opening.transmits.pop_front() {
             return Some(frame);
         }
         // What frees the peer to go on goes ahead of batches.
@@ -347,7 +334,7 @@ impl Session {
 
     /// When to call [`Self::handle_timeout`], unless something else is handled first.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let times = [self.opening_by, self.outbox.push_at];
+        let times = [self.opening.by, self.outbox.push_at];
         if self.stage == Stage::Open { times.into_iter().flatten().min() } else { None }
     }
 }
@@ -361,28 +348,24 @@ impl Session {
         match Frame::decode(bytes, &self.space)? {
             Frame::Close { code, message } => {
                 self.is_deaf = true;
-                self.opening = None;
+                self.opening.transmits.clear();
                 self.messages.clear();
                 self.transmits.clear();
                 self.stage = Stage::Draining { code, message };
                 Ok(())
             }
-            Frame::Frontiers(frontiers) if !self.frontiers.received => {
-                self.take_frontiers(frontiers)
-            }
-            _ if !self.frontiers.received => {
+            Frame::Frontiers(frontiers) => self.take_frontiers(frontiers),
+            Frame::Digest(digest) => self.take_digest(digest),
+            _ if !self.opening.received => {
                 Err(FrameError::new(CloseCode::Unexpected, "a frame before the frontiers"))
             }
-            Frame::Frontiers(_) => {
-                Err(FrameError::new(CloseCode::Unexpected, "frontiers a second time"))
-            }
             // The peer cannot know what is lacking here.
-            Frame::Batch(_) if !self.frontiers.sent => {
+            Frame::Batch(_) if !self.opening.sent => {
                 Err(FrameError::new(CloseCode::Unexpected, "a batch before it was asked for"))
             }
             Frame::Batch(batch) => self.take_batch(batch, bytes.len()),
             Frame::Acks(acks) => self.take_acks(acks),
-            Frame::Want(_) if !self.frontiers.sent => {
+            Frame::Want(_) if !self.opening.sent => {
                 Err(FrameError::new(CloseCode::Unexpected, "wanted before it was told anything"))
             }
             Frame::Want(want) => self.take_want(want),
@@ -405,23 +388,10 @@ impl Session {
     }
 
     fn expire(&mut self, now: Timestamp) {
-        if self.stage == Stage::Open && self.opening_by.is_some_and(|by| by <= now) {
+        if self.stage == Stage::Open && self.opening.by.is_some_and(|by| by <= now) {
             let message = "the other device did not say what it holds";
             self.end(CloseCode::TimedOut, message, false);
         }
-    }
-
-    fn take_frontiers(&mut self, frontiers: Frontiers) -> Result<(), FrameError> {
-        if frontiers.space != self.space {
-            return Err(FrameError::new(CloseCode::NotShared, "frontiers of another space"));
-        }
-        self.frontiers.received = true;
-        self.opening_by = None;
-        self.peer_has = frontiers.logs.iter().map(|head| (head.device, head.size)).collect();
-        self.epochs = frontiers.epochs_held;
-        self.requests
-            .push_back(Request::CheckFrontiers { logs: frontiers.logs, forks: frontiers.forks });
-        Ok(())
     }
 
     fn take_batch(&mut self, batch: Box<Batch>, bytes: usize) -> Result<(), FrameError> {
@@ -477,12 +447,11 @@ impl Session {
     fn take_reply(&mut self, now: Timestamp, reply: Reply) -> Result<(), FrameError> {
         match reply {
             Reply::Frontiers { logs, epochs_held, acks, forks } => {
-                self.send_frontiers(now, logs, epochs_held, forks)?;
-                self.offer_acks(acks);
+                let frontiers = Frontiers { space: self.space, logs, epochs_held, forks };
+                self.open(now, frontiers, acks)?;
             }
             Reply::Checked { forks } => {
-                self.frontiers.checked = true;
-                self.go_live();
+                self.begin();
                 for fork in forks {
                     self.stop_forked(fork);
                 }
@@ -528,35 +497,6 @@ impl Session {
             }
             Reply::Failed { message } => return Err(FrameError::new(CloseCode::Storage, message)),
         }
-        Ok(())
-    }
-
-    fn send_frontiers(
-        &mut self,
-        now: Timestamp,
-        mut logs: Vec<LogHead>,
-        mut epochs_held: Vec<EpochId>,
-        mut forks: Vec<Fork>,
-    ) -> Result<(), FrameError> {
-        if logs.len() > LOGS_MAX {
-            return Err(FrameError::new(CloseCode::LimitExceeded, "the space has too many logs"));
-        }
-        logs.sort_unstable_by_key(|head| head.device);
-        epochs_held.truncate(EPOCHS_MAX);
-        for head in &logs {
-            raise(&mut self.told, head.device, head.size);
-            raise(&mut self.held, head.device, head.size);
-        }
-        self.frontiers.sent = true;
-        if !self.frontiers.received {
-            let by = now.0.saturating_add(self.config.opening_ms_max);
-            self.opening_by = Some(Timestamp(by));
-        }
-        forks.sort_unstable_by_key(|fork| fork.device);
-        forks.truncate(FORKS_PER_FRAME_MAX);
-        let frontiers = Frontiers { space: self.space, logs, epochs_held, forks };
-        self.opening = Some(Frame::Frontiers(frontiers).encode());
-        self.go_live();
         Ok(())
     }
 
@@ -616,7 +556,7 @@ impl Session {
             return;
         }
         self.read_on();
-        if self.frontiers.checked && self.inbox.applying.is_none() {
+        if self.opening.checked && self.inbox.applying.is_none() {
             self.apply_next();
         }
         if let Some(acks) = self.acks.take_incoming() {
@@ -693,7 +633,7 @@ impl Session {
         let held_back = u64::from(self.lacking.holds_back());
         let handled = self.inbox.handled.saturating_sub(held_back).max(self.handled_told);
         let news = self.acks.has_outgoing() || self.handled_told < handled;
-        if !self.frontiers.sent || self.is_deaf || !news {
+        if !self.opening.sent || self.is_deaf || !news {
             return None;
         }
         self.handled_told = handled;

@@ -4,7 +4,8 @@
 use larder_crypto::Secret;
 use larder_protocol::pairing::{LABEL_BYTES_MAX, PAIRING_BYTES_MAX, PAIRING_EXPORTER, Refusal};
 use larder_protocol::{
-    ADDRESSES_MAX, EPOCHS_MAX, Frame, GREETING_BYTES_MAX, GREETING_EXPORTER, Invitation, VERSIONS,
+    ADDRESSES_MAX, EPOCHS_MAX, Frame, GREETING_BYTES_MAX, GREETING_EXPORTER, Invitation, TAG_BYTES,
+    VERSIONS,
 };
 use larder_types::{CloseCode, Timestamp, TransportId};
 
@@ -41,7 +42,8 @@ fn kinds_labels_and_bounds_are_as_drawn() {
         format!("Versions of this page: {}.", VERSIONS.last().unwrap()),
         format!("at most {EPOCHS_MAX}: sections"),
         format!("[address, …≤{ADDRESSES_MAX}]"),
-        format!("at most {} KiB, without waiting", GREETING_BYTES_MAX >> 10),
+        format!("one frame of at most {} KiB and", GREETING_BYTES_MAX >> 10),
+        format!("connector's tag: {TAG_BYTES} bytes"),
         format!("each of at most {} KiB", PAIRING_BYTES_MAX >> 10),
     ] {
         assert!(PAGE.contains(&text), "{text}");

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 
 use larder_engine::Answer;
-use larder_protocol::{Config, Event as SessionEvent, Greeting, Reply, Request, Session, Side};
-use larder_protocol::{Tag, agree};
+use larder_protocol::{
+    Config, Event as SessionEvent, Greeting, Offered, Opens, Reply, Request, Session, Side, Tag,
+    agree,
+};
 use larder_types::limits::IDLE_MS_MAX;
 use larder_types::{CloseCode, DeviceId, Timestamp, TransportId};
 
@@ -93,14 +95,18 @@ impl World {
         }
         let mut exporter = [0; 32];
         larder_types::Entropy::fill(&mut self.dice, &mut exporter);
-        if !self.greet(from, to, &exporter) {
+        let Some(opens) = self.greet(from, to, &exporter) else {
             self.report.count("network: nothing shared");
             return None;
+        };
+        if opens == Opens::Brief {
+            self.report.count("network: the same on both sides");
         }
         let lies = self.is_faulty && self.dice.chance(self.plan.lying_percent);
         let number = self.links_made;
         self.links_made += 1;
-        let ends = [(from, to), (to, from)].map(|(me, peer)| Some(self.conversation(me, peer)));
+        let ends = [(from, to, opens), (to, from, Opens::Second)]
+            .map(|(me, peer, opens)| Some(self.conversation(me, peer, opens)));
         let window = 1 + usize::try_from(self.dice.below(4)).unwrap_or(0);
         let link =
             Link { ends, window, is_once, lies, siege: None, dead_since_us: None, is_cut: false };
@@ -120,18 +126,22 @@ impl World {
         Some(number)
     }
 
-    /// What both sides say first: whether they have the space in common.
-    fn greet(&mut self, from: Slot, to: Slot, exporter: &[u8; 32]) -> bool {
+    /// What both sides say first: whether they have the space in common, and then what the one that
+    /// connects opens with.
+    fn greet(&mut self, from: Slot, to: Slot, exporter: &[u8; 32]) -> Option<Opens> {
         let spaces = |world: &Self, me: Slot, peer: Slot, side: Side| {
             let space = world.devices[me].space()?;
             let knows = space.peer_device(&world.devices[peer].transport).is_some();
             // A device that was just invited knows nobody yet, and it is the one that connects.
             let offers = side == Side::Connector || knows;
-            let discovery = space.discovery().ok()?;
-            Some(if offers { vec![(space.id(), discovery)] } else { Vec::new() })
+            let (space, discovery) = (space.id(), space.discovery().ok()?);
+            let other = &world.devices[peer].transport;
+            let held = world.devices[me].space()?.held_digest(other).ok()?;
+            let offered = Offered { space, discovery, held };
+            Some(if offers { vec![offered] } else { Vec::new() })
         };
-        let Some(ours) = spaces(self, from, to, Side::Connector) else { return false };
-        let Some(theirs) = spaces(self, to, from, Side::Acceptor) else { return false };
+        let ours = spaces(self, from, to, Side::Connector)?;
+        let theirs = spaces(self, to, from, Side::Acceptor)?;
         let mut said = |side, spaces: &[_]| {
             let greeting = Greeting::new(&mut self.dice, exporter, side, spaces);
             Greeting::decode(&greeting.expect("one space").encode()).expect("what was encoded")
@@ -143,14 +153,15 @@ impl World {
             tags.iter().map(|(_, tag)| *tag).collect()
         };
         assert_eq!(tags(&agreed.spaces), tags(&taken.spaces), "both name the same spaces");
-        !agreed.spaces.is_empty()
+        let opens = if agreed.same.is_empty() { Opens::Whole } else { Opens::Brief };
+        (!agreed.spaces.is_empty()).then_some(opens)
     }
 
     /// The villain connects to `to`, says this and what is left to say, and goes.
     pub(crate) fn besiege(&mut self, to: Slot, siege: Siege, first: Vec<Vec<u8>>) {
         let number = self.links_made;
         self.links_made += 1;
-        let ends = [Some(self.conversation_with(to, Some(siege.id))), None];
+        let ends = [Some(self.conversation_with(to, Some(siege.id), Opens::Second)), None];
         let (siege, dead_since_us, is_cut) = (Some(siege), None, false);
         let link =
             Link { ends, window: 4, is_once: false, lies: true, siege, dead_since_us, is_cut };
@@ -171,19 +182,26 @@ impl World {
         }
     }
 
-    fn conversation(&mut self, me: Slot, peer: Slot) -> Conversation {
+    fn conversation(&mut self, me: Slot, peer: Slot, opens: Opens) -> Conversation {
         let space = self.devices[me].space().expect("greeted").clone();
         let peer = space.peer_device(&self.devices[peer].transport);
-        self.conversation_with(me, peer)
+        self.conversation_with(me, peer, opens)
     }
 
-    fn conversation_with(&mut self, me: Slot, peer: Option<DeviceId>) -> Conversation {
+    fn conversation_with(
+        &mut self,
+        me: Slot,
+        peer: Option<DeviceId>,
+        opens: Opens,
+    ) -> Conversation {
         let space = self.devices[me].space().expect("it is up").clone();
         let mut seed = [0; 32];
         larder_types::Entropy::fill(&mut self.dice, &mut seed);
+        let mut config = Config::new(space.device());
+        config.opens = opens;
         Conversation {
             device: me,
-            session: Session::new(Config::new(space.device()), space.id(), peer, seed),
+            session: Session::new(config, space.id(), peer, seed),
             begun_us: self.now_us,
             coming: VecDeque::new(),
             last_us: self.now_us,

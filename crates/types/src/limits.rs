@@ -102,7 +102,7 @@ limits! {
     RETRIES_MAX: usize = 256, "sections", false, "Waiting sections tried again at once.";
     INDEX_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Text after which a transaction that indexes documents ends.";
     INDEX_DOCUMENTS_MAX: usize = 512, "documents", false, "Documents indexed between two transactions of other kinds.";
-    INDEX_BACKLOG_MAX: u64 = 2048, "documents", false, "Documents waiting to be indexed from which on that goes between other work, not only after it.";
+    INDEX_BACKLOG_MAX: u64 = 16_384, "documents", false, "Documents waiting to be indexed from which on that goes between other work, not only after it.";
     SHOW_IDLE_MS: u64 = 10, "milliseconds", false, "From the last durable batch until what it left is made readable, if the next does not come.";
     INDEX_IDLE_MS: u64 = 50, "milliseconds", false, "From a space's last commit until what it left is indexed, if nothing else asks for it.";
     QUERY_WORDS_MAX: usize = 32, "words", false, "Words of a full-text query that count.";

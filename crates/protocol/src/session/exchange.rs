@@ -25,6 +25,20 @@ pub struct Config {
     pub frame_bytes_max: usize,
     /// How long the peer may take to send its frontiers, in milliseconds.
     pub opening_ms_max: u64,
+    /// What to begin with.
+    pub opens: Opens,
+}
+
+/// What a side begins with. One of two must not be [`Opens::Second`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opens {
+    /// With all that it holds: an entry of the peer's may come with the answer.
+    #[default]
+    Whole,
+    /// With a digest of what it holds, since the peer's may be the same ([`crate::held_digest`]).
+    Brief,
+    /// With nothing, until the peer has begun: the same, if the peer's is.
+    Second,
 }
 
 impl Config {
@@ -36,6 +50,7 @@ impl Config {
             batches_in_flight_max: BATCHES_IN_FLIGHT_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
             opening_ms_max: HANDSHAKE_MS_MAX,
+            opens: Opens::default(),
         }
     }
 }

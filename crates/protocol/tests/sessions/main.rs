@@ -4,9 +4,11 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     reason = "tests"
 )]
 
 mod honest;
 mod hostile;
+mod wire_bytes;
 mod world;

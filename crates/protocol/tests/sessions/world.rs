@@ -8,7 +8,9 @@ use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::{self, Frontier};
 use larder_log::{Batch, BatchEntry, EntryBuilder, Payload, SectionCommitment};
-use larder_protocol::{Config, Event, Fork, Frame, LogHead, Position, Reply, Request, Session};
+use larder_protocol::{
+    Config, Event, Fork, Frame, LogHead, Opens, Position, Reply, Request, Session,
+};
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
 
 pub(crate) const SPACE: SpaceId = SpaceId::new([0x5a; 32]);
@@ -244,8 +246,9 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(stores: &[Store], store: usize, peer: usize) -> Self {
-        let config = Config::new(stores[store].me);
+    pub(crate) fn new(stores: &[Store], store: usize, peer: usize, opens: Opens) -> Self {
+        let mut config = Config::new(stores[store].me);
+        config.opens = opens;
         let seed = [stores[store].number; 32];
         Self {
             store,
@@ -284,6 +287,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     /// Frames delivered so far.
     pub(crate) delivered: usize,
+    /// Bytes of frames sent so far, each with its length before it.
+    pub(crate) wire_bytes: usize,
 }
 
 impl World {
@@ -291,17 +296,22 @@ impl World {
     pub(crate) fn new(devices: u8, links: &[(usize, usize)]) -> Self {
         let stores = (1..=devices).map(Store::new).collect();
         let now = Timestamp(1_700_000_000_000);
-        let mut world = Self { stores, links: Vec::new(), now, delivered: 0 };
+        let mut world = Self { stores, links: Vec::new(), now, delivered: 0, wire_bytes: 0 };
         for (a, b) in links {
             world.connect(*a, *b);
         }
         world
     }
 
-    /// Begins a session.
+    /// Begins a session, both sides at once.
     pub(crate) fn connect(&mut self, a: usize, b: usize) -> usize {
-        let end = |me, peer| End::new(&self.stores, me, peer);
-        let ends = [end(a, b), end(b, a)];
+        self.connect_as(a, b, [Opens::Whole, Opens::Whole])
+    }
+
+    /// Begins a session.
+    pub(crate) fn connect_as(&mut self, a: usize, b: usize, opens: [Opens; 2]) -> usize {
+        let end = |me, peer, opens| End::new(&self.stores, me, peer, opens);
+        let ends = [end(a, b, opens[0]), end(b, a, opens[1])];
         self.links.push(ends);
         self.links.len() - 1
     }
@@ -379,6 +389,7 @@ impl World {
             assert!(batch.size() > held, "sent what was durable there before");
             assert!(to.sent.insert((batch.device, batch.first_seq)), "sent twice");
         }
+        self.wire_bytes += 4 + frame.len();
         to.inbox.push_back(frame);
         true
     }
@@ -444,6 +455,10 @@ impl World {
                 end.session.handle_timeout(self.now);
             }
         }
+    }
+
+    pub(crate) fn assert_converged_between(&self, a: usize, b: usize) {
+        assert_eq!(self.stores[a].frontier(), self.stores[b].frontier());
     }
 
     pub(crate) fn assert_converged(&self) {
