@@ -1,7 +1,9 @@
 //! What must hold while everything goes on.
 
+use larder_engine::Wanted;
 use larder_log::ForkProof;
-use larder_protocol::Fork;
+use larder_log::ack::Ack;
+use larder_protocol::{Fork, Position, Reply};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::Slot;
@@ -70,6 +72,22 @@ impl World {
         }
         self.report.add("check: receipts after a start", receipts);
         self.notice_power(slot);
+    }
+
+    /// What is missing is not acknowledged, nor is anything after it.
+    pub(crate) fn check_acks(&mut self, slot: Slot, reply: &Reply) {
+        let (Reply::Applied { acks, .. } | Reply::Supplied { acks, .. }) = reply else { return };
+        let device = &self.devices[slot];
+        let Some(space) = device.space().filter(|_| !device.is_rotten && !acks.is_empty()) else {
+            return;
+        };
+        let Ok(Wanted { want: Some(want), .. }) = space.wanted(Position::default()) else { return };
+        for run in &want.sections {
+            let beyond = |ack: &&Ack| ack.device == run.device && ack.size >= run.first;
+            let said = acks.iter().find(beyond);
+            assert!(said.is_none(), "{slot} acknowledges what it does not have: {run:?}, {said:?}");
+            self.report.count("check: acknowledgements beside what is missing");
+        }
     }
 
     /// Only logs of devices that were copied have two histories, and the proof stands alone.

@@ -40,6 +40,10 @@ impl World {
                 if self.notice_power(slot) {
                     return;
                 }
+                self.check_acks(slot, &answered.reply);
+                if self.notice_power(slot) {
+                    return;
+                }
                 if let Reply::Applied { device, size, .. } = &answered.reply {
                     self.devices[slot].held.insert(*device, *size);
                 }
