@@ -11,7 +11,7 @@ use larder_protocol::{Fork, LogHead, Reply};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::{self, Place};
 use larder_store::space::{control, transactions};
-use larder_types::limits::{FORK_ACTS_BYTES_MAX, FORKS_PER_FRAME_MAX, LOGS_MAX};
+use larder_types::limits::{FORK_ACTS_BYTES_MAX, FORKS_PER_FRAME_MAX};
 use larder_types::{DeviceId, TransportId};
 use rusqlite::Connection;
 
@@ -72,11 +72,15 @@ impl Space {
 
     /// Whether this peer may add to this log here. To one with two histories only those add who
     /// vouch for what they send; but as long as it is not seen here that they differ, what is
-    /// lacking may well be what the log shares, enrolments of all others among it.
+    /// lacking may well be what the log shares, enrolments of all others among it. The log's own
+    /// device never adds: where the histories differ it can make up as it likes.
     pub(crate) fn may_extend(&self, peer: &TransportId, log: &DeviceId) -> Result<bool> {
         let published = self.shared.published()?;
         if !published.stopped.contains(log) || published.vouches(peer) {
             return Ok(true);
+        }
+        if published.roster.device(log).is_some_and(|device| device.keys.transport == *peer) {
+            return Ok(false);
         }
         let Some(log) = logs::find(&*self.shared.pool.reader()?, log)? else { return Ok(true) };
         let differs_at = log.stopped.and_then(|proof| ForkProof::differs_at(&proof));
@@ -142,7 +146,7 @@ impl Space {
             published.vouches(peer) && told.iter().all(|fork| Some(fork.device) != device);
         let mut checked = Checked { forks: Vec::new(), is_news: false };
         for mut fork in told {
-            let is_known = published.stopped.contains(&fork.device);
+            let is_known = published.stopped.contains(&fork.device) && !is_earlier(&db, &fork)?;
             fork.acts.retain(|act| {
                 let (entry, index) = act.place();
                 vouches && !published.roster.knows_enrolment(entry, index)
@@ -203,7 +207,7 @@ fn stray_acts(
     room: &mut usize,
     acts: &mut Vec<ProvenAct>,
 ) -> Result<()> {
-    for stray in control::stray_acts(db)?.into_iter().rev().filter(|one| one.log == log.log) {
+    for stray in control::stray_acts_of(db, log.log)?.into_iter().rev() {
         let act = ProvenAct::decode(&stray.proof).ok_or_else(|| {
             Error::Corrupt(format!("a proof of an act of {} cannot be read", log.device))
         })?;
@@ -213,6 +217,14 @@ fn stray_acts(
         acts.push(act);
     }
     Ok(())
+}
+
+/// Whether it is proven that a log's histories differ earlier than is known here.
+fn is_earlier(db: &Connection, fork: &Fork) -> Result<bool> {
+    let known = logs::find(db, &fork.device)?.and_then(|log| log.stopped);
+    let known = known.as_deref().and_then(ForkProof::differs_at);
+    let told = ForkProof::differs_at(&fork.evidence);
+    Ok(known.is_none_or(|known| told.is_some_and(|told| told < known)))
 }
 
 fn take_room(room: &mut usize, bytes: usize) -> bool {
@@ -251,7 +263,10 @@ impl State {
         if log.log == self.log {
             self.shared.freeze(Frozen::OtherHistory);
         }
-        logs::stop(db, log.log, &fork.evidence)?;
+        // Of several proofs the one counts that leaves the least to what both may share.
+        if is_earlier(db, fork)? {
+            logs::stop(db, log.log, &fork.evidence)?;
+        }
         self.note_stopped(device);
         for act in &fork.acts {
             self.take_stray(db, &log, act)?;
@@ -270,13 +285,60 @@ impl State {
         let Ok(Some(act @ Act::Enrolment(_))) = Act::read(shown.commitment.class, &opened) else {
             return Ok(());
         };
-        let kept = control::stray_acts(db)?.into_iter().filter(|one| one.log == log.log);
-        if kept.count() >= LOGS_MAX {
+        let (proof, body) = (proven.encode(), act.to_body());
+        // No more than can be told of in one frontier.
+        let kept = control::stray_acts_bytes(db, log.log)?;
+        if kept.saturating_add(proof.len()) > FORK_ACTS_BYTES_MAX {
             return Ok(());
         }
-        let (proof, body) = (proven.encode(), act.to_body());
         control::add_stray_act(db, &control::StrayAct { log: log.log, proof, body })?;
         self.take_enrolment(&shown.header, shown.index, &act);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_types::canonical;
+
+    use super::*;
+    use crate::prune::tests::Device;
+
+    /// A device with its real key signs two trees of a size that no log will ever have. As long as
+    /// a log is smaller than what is proven, others hand on what both histories may share: with this
+    /// proof in place, the device itself went on adding, one history here and another there.
+    #[test]
+    fn a_made_up_proof_lets_nobody_go_on_with_its_log() {
+        let mut a = Device::found(1);
+        let mut b = a.invite(2);
+        b.put(1, &serde_json::json!({"n": 1}));
+        a.pull(&b);
+        let keys = &b.writer.state().shared.keys;
+        let (me, name) = (b.profile.transport_id(), b.space.device());
+        let sign = |size, root: [u8; 32]| {
+            let root = larder_types::Hash::new(root);
+            let checkpoint = Checkpoint { space: b.space.id(), device: name, size, root };
+            checkpoint.to_note(&checkpoint.sign(&keys.signing))
+        };
+        let proof = |size| {
+            let root = larder_types::Hash::new([2; 32]);
+            let notes = (sign(size, [1; 32]), sign(size, [2; 32]));
+            canonical::encode(&(notes.0, notes.1, root, Vec::<larder_types::Hash>::new()))
+        };
+        let tell = |a: &mut Device, size| {
+            let fork = Fork { device: name, evidence: proof(size), acts: Vec::new() };
+            let checked = a.space.check_frontiers(&me, &[], vec![fork]).unwrap();
+            a.writer.stop_logs(&checked.forks).unwrap();
+            checked.is_news
+        };
+        assert!(a.space.may_extend(&me, &name).unwrap());
+        assert!(tell(&mut a, 1 << 40));
+        assert!(!a.space.may_extend(&me, &name).unwrap());
+        // Who is nobody here may bring what is shared, until a proof says how little it is.
+        let stranger = TransportId::new([9; 32]);
+        assert!(a.space.may_extend(&stranger, &name).unwrap());
+        assert!(tell(&mut a, 1));
+        assert!(!tell(&mut a, 1) && !tell(&mut a, 2));
+        assert!(!a.space.may_extend(&stranger, &name).unwrap());
     }
 }

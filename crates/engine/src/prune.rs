@@ -28,7 +28,7 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Snapshots that are computed in order to find one to be taken over: each takes time in proportion
 /// to the entries that it covers.

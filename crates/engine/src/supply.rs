@@ -333,7 +333,12 @@ fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Res
         let mut from = first;
         while from <= last && left > 0 {
             let Some(transaction) = transactions::covering(db, log.log, from)? else { break };
-            let mut batch = transactions::batch(db, &transaction, from)?;
+            // Of a large transaction no more is read than is asked for.
+            let part = transactions::Transaction {
+                last_seq: last.min(transaction.last_seq),
+                ..transaction
+            };
+            let mut batch = transactions::batch(db, &part, from)?;
             peer.open_for(&mut batch)?;
             for (entry, seq) in batch.entries.into_iter().zip(from..=last) {
                 left = left.saturating_sub(1);

@@ -214,7 +214,8 @@ impl Session {
             let of = |(id, size): (&DeviceId, &u64)| {
                 size.saturating_sub(other.get(id).copied().unwrap_or(0))
             };
-            has.iter().map(of).sum()
+            // A peer may say any size.
+            has.iter().map(of).fold(0, u64::saturating_add)
         };
         (lacks(&self.peer_has, &self.held), lacks(&self.held, &self.peer_has))
     }

@@ -14,20 +14,20 @@ use super::*;
 use crate::durability_tests::World;
 use crate::{Answer, Judgement, Profile, ProfileOptions, UnitOfWork};
 
-struct Device {
-    profile: Profile,
-    space: Space,
-    writer: SpaceWriter,
+pub(crate) struct Device {
+    pub(crate) profile: Profile,
+    pub(crate) space: Space,
+    pub(crate) writer: SpaceWriter,
 }
 
 impl Device {
-    fn found(seed: u64) -> Self {
+    pub(crate) fn found(seed: u64) -> Self {
         let profile = profile(seed);
         let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
         Self { profile, space, writer }
     }
 
-    fn invite(&mut self, seed: u64) -> Self {
+    pub(crate) fn invite(&mut self, seed: u64) -> Self {
         let profile = profile(seed);
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let joining = profile.begin_join(invitation).unwrap();
@@ -42,7 +42,7 @@ impl Device {
         other
     }
 
-    fn pull(&mut self, other: &Self) {
+    pub(crate) fn pull(&mut self, other: &Self) {
         let (me, mut after) = (self.profile.transport_id(), Position::default());
         loop {
             let answer = self.space.answer(&me, Request::ReadFrontiers);
@@ -60,7 +60,7 @@ impl Device {
         }
     }
 
-    fn put(&mut self, n: u8, value: &serde_json::Value) {
+    pub(crate) fn put(&mut self, n: u8, value: &serde_json::Value) {
         let mut unit = UnitOfWork::new();
         unit.put("notes", ObjectId::new([n; 16]), value).unwrap();
         self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();

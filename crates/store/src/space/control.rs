@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 use crate::error::StoreError;
 use crate::space::logs::LogId;
 use crate::space::sections::Place;
-use crate::sql::{Uint, all, execute, first};
+use crate::sql::{Uint, all, execute, first, one};
 
 /// A device's signed word that it holds a log up to a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,9 +189,30 @@ pub fn add_stray_act(conn: &Connection, act: &StrayAct) -> Result<(), StoreError
 /// [`StoreError::Read`] of `stray_acts`.
 pub fn stray_acts(conn: &Connection) -> Result<Vec<StrayAct>, StoreError> {
     let sql = "SELECT log, proof, body FROM stray_acts ORDER BY act";
-    all(conn, "stray_acts", sql, [], |row| {
-        Ok(StrayAct { log: row.get(0)?, proof: row.get(1)?, body: row.get(2)? })
-    })
+    all(conn, "stray_acts", sql, [], stray_act)
+}
+
+fn stray_act(row: &Row<'_>) -> rusqlite::Result<StrayAct> {
+    Ok(StrayAct { log: row.get(0)?, proof: row.get(1)?, body: row.get(2)? })
+}
+
+/// Those of one log, in the order in which they came.
+///
+/// # Errors
+/// [`StoreError::Read`] of `stray_acts`.
+pub fn stray_acts_of(conn: &Connection, log: LogId) -> Result<Vec<StrayAct>, StoreError> {
+    let sql = "SELECT log, proof, body FROM stray_acts WHERE log = ?1 ORDER BY act";
+    all(conn, "stray_acts", sql, [log], stray_act)
+}
+
+/// How many bytes the proofs of one log's take.
+///
+/// # Errors
+/// [`StoreError::Read`] of `stray_acts`.
+pub fn stray_acts_bytes(conn: &Connection, log: LogId) -> Result<usize, StoreError> {
+    let sql = "SELECT coalesce(sum(length(proof)), 0) FROM stray_acts WHERE log = ?1";
+    let bytes = one(conn, "stray_acts", sql, [log], |row| row.get::<_, Uint>(0))?;
+    Ok(usize::try_from(bytes.0).unwrap_or(usize::MAX))
 }
 
 /// All acts, in the order in which they were applied.

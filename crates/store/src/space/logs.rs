@@ -146,12 +146,12 @@ pub fn set_frontier(conn: &Connection, log: LogId, frontier: &Frontier) -> Resul
     execute(conn, PART, sql, params).map(drop)
 }
 
-/// Stops a log for good, with the evidence of its fork. The first evidence stays.
+/// Stops a log for good, with the evidence of its fork, which takes the place of what there was.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `logs`.
 pub fn stop(conn: &Connection, log: LogId, evidence: &[u8]) -> Result<(), StoreError> {
-    let sql = "UPDATE logs SET stopped = ?2 WHERE log = ?1 AND stopped IS NULL";
+    let sql = "UPDATE logs SET stopped = ?2 WHERE log = ?1";
     execute(conn, PART, sql, params![log, evidence]).map(drop)
 }
 

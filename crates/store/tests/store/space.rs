@@ -104,7 +104,6 @@ fn a_log_ends_where_its_entries_do() {
         assert!(matches!(error, StoreError::Misuse { part: "transactions", .. }), "{error}");
     }
     logs::stop(&conn, log.log, b"evidence").unwrap();
-    logs::stop(&conn, log.log, b"later").unwrap();
     assert_eq!(logs::by_number(&conn, log.log).unwrap().stopped.unwrap(), b"evidence");
 }
 
