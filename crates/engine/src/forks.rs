@@ -305,7 +305,7 @@ mod tests {
     use crate::prune::tests::Device;
 
     /// A device with its real key signs two trees of a size that no log will ever have. As long as
-    /// a log is smaller than what is proven, others hand on what both histories may share: with this
+    // Who is nobody here may bring what is shared, until it is proven how little it is.
     /// proof in place, the device itself went on adding, one history here and another there.
     #[test]
     fn a_made_up_proof_lets_nobody_go_on_with_its_log() {
@@ -334,7 +334,7 @@ mod tests {
         assert!(a.space.may_extend(&me, &name).unwrap());
         assert!(tell(&mut a, 1 << 40));
         assert!(!a.space.may_extend(&me, &name).unwrap());
-        // Who is nobody here may bring what is shared, until a proof says how little it is.
+        // Who is nobody here may bring what is shared, until it is proven how little it is.
         let stranger = TransportId::new([9; 32]);
         assert!(a.space.may_extend(&stranger, &name).unwrap());
         assert!(tell(&mut a, 1));
