@@ -305,7 +305,7 @@ mod tests {
     use crate::prune::tests::Device;
 
     /// A device with its real key signs two trees of a size that no log will ever have. As long as
-    // Who is nobody here may bring what is shared, until it is proven how little it is.
+    /// a log is smaller than what is proven, others hand on what both may share: with this
     /// proof in place, the device itself went on adding, one history here and another there.
     #[test]
     fn a_made_up_proof_lets_nobody_go_on_with_its_log() {
