@@ -126,8 +126,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "acknowledged without its bytes",
         APPLY,
-        "if self.missing.contains_key(&log) {",
-        "if false && self.missing.contains_key(&log) {",
+        "if is_own || self.missing.contains_key(&log) {",
+        "if is_own || false && self.missing.contains_key(&log) {",
     ),
     row(
         "what is missing is not asked for",
