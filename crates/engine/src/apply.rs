@@ -97,6 +97,9 @@ impl SpaceWriter {
             let acks = state.store(tx, log.log, &batch, &verified)?;
             if show || !state.pending.may_grow() {
                 state.show(tx)?;
+            }
+            // Not while more is known to follow, which may be of the own log.
+            if show {
                 state.tend_recovery(tx)?;
             }
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);

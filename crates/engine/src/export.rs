@@ -54,6 +54,7 @@ impl Space {
             let mut log_writer = writer.log(&log.device).map_err(io)?;
             let last = transactions::last_of(&db, log.log)?
                 .ok_or_else(|| Error::Corrupt(format!("{} has no checkpoint", log.device)))?;
+            self.shared.is_shown(&db, log)?;
             let checkpoint = self.checkpoint(log.device, &log.frontier);
             for seq in 1..=log.frontier.size() {
                 let receipt =

@@ -47,6 +47,7 @@ impl Space {
         for log in logs::every(&db)? {
             let last = transactions::last_of(&db, log.log)?;
             if let Some(last) = &last {
+                self.shared.is_shown(&db, &log)?;
                 heads.push(LogHead {
                     device: log.device,
                     size: log.frontier.size(),
@@ -177,6 +178,9 @@ impl Space {
             let checkpoint = Checkpoint { space: self.id(), device, size, root };
             device == self.device() && checkpoint.verify(&head.signature).is_ok()
         };
+        if !self.shared.is_recovering() {
+            return;
+        }
         self.shared.hear(peer, heads.iter().find(of_own).map_or(0, |head| head.size));
     }
 

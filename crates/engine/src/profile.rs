@@ -317,14 +317,13 @@ impl Profile {
             return Ok((Space { shared: Arc::clone(&shared) }, None));
         }
         SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
-        let signed = End { size: row.mirror_seq, root: row.mirror_root };
-        let mut writer = SpaceWriter::open(&shared, signed)?;
+        let mut writer = SpaceWriter::open(&shared, shared.mirror.end())?;
         writer.sweep_staged()?;
         writer.end_leases()?;
         // What cannot be noted now is noted the next time.
         let control = shared.published()?.keyring.control().clone();
         let _ = self.inner.keep_control(&row.space, &control);
-        if writer.is_recovering() {
+        if writer.is_recovering() && !shared.is_frozen() {
             writer.salvage()?;
         }
         // A wish that cannot be kept now is one for the next time.
@@ -551,7 +550,8 @@ impl Inner {
     }
 
     pub(crate) fn mirror(&self, row: &table::Space) -> Mirror {
-        Mirror::new(Arc::clone(&self.db), row.mirror_seq)
+        let noted = End { size: row.mirror_seq, root: row.mirror_root };
+        Mirror::new(Arc::clone(&self.db), noted)
     }
 
     /// Seals a secret of this profile's.

@@ -175,6 +175,7 @@ impl Space {
         let log = logs::find(&db, device)?.filter(|log| (1..=log.frontier.size()).contains(&seq));
         let log = log.ok_or_else(missing)?;
         let last = transactions::last_of(&db, log.log)?.ok_or_else(missing)?;
+        self.shared.is_shown(&db, &log)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
         crate::state::receipt(&db, &checkpoint, log.log, seq, last.signature)
     }

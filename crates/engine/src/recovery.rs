@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use larder_crypto::Secret;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::ControlSecret;
-use larder_log::merkle;
 use larder_log::roster::Roster;
 use larder_pages::Error as PagesError;
 use larder_store::migrate::{Run, SPACE};
 use larder_store::profile::{self as table, Membership};
-use larder_store::space::logs::{self, Tree};
+use larder_store::space::logs;
 use larder_store::space::transactions::{self, Walk};
 use larder_store::space::{control, set_value, value};
 use larder_store::{Access as ConnAccess, StoreError};
@@ -32,7 +31,7 @@ use crate::rekey::file_purpose;
 use crate::space::{Frozen, Shared};
 use crate::state::{CONTROL, State};
 use crate::trouble::is_damage;
-use crate::writer::SpaceWriter;
+use crate::writer::{SpaceWriter, goes_through};
 use crate::{Error, Result};
 
 /// A space that is being made anew.
@@ -42,24 +41,9 @@ pub(crate) struct Recovery {
     /// The file that was set aside.
     #[n(0)]
     file: String,
-    /// So far the own log was signed at least, as the profile remembers.
+    /// How much of the own log those hold that were spoken to since.
     #[n(1)]
-    signed: u64,
-    /// Where it ended, if that could be read in the file.
-    #[n(2)]
-    end: Option<End>,
-    /// How much of it those hold that were spoken to since.
-    #[n(3)]
     heard: BTreeMap<TransportId, u64>,
-}
-
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(array)]
-struct End {
-    #[n(0)]
-    size: u64,
-    #[n(1)]
-    root: Hash,
 }
 
 /// How far a space is that is being made anew.
@@ -69,7 +53,7 @@ pub(crate) struct Progress {
     pub(crate) signed: u64,
     /// Those that are here.
     pub(crate) found: u64,
-    /// Devices that have not told yet what they hold of it, where it is not known otherwise.
+    /// Devices that have not told yet what they hold of it.
     pub(crate) waits_for: Vec<DeviceId>,
 }
 
@@ -79,22 +63,33 @@ impl Recovery {
         Ok(bytes.map(|bytes| canonical::decode(&bytes, BYTES_MAX)).transpose()?)
     }
 
-    /// What is still to come, if anything is.
-    pub(crate) fn progress(&self, found: u64, roster: &Roster, me: &DeviceId) -> Option<Progress> {
-        let heard = self.heard.values().max().copied().unwrap_or(0);
-        let end = self.end.as_ref().map_or(0, |end| end.size);
-        let signed = self.signed.max(end).max(heard);
-        let mut waits_for = Vec::new();
-        if self.end.is_none() {
-            let others =
-                roster.devices().filter(|(id, device)| *id != me && device.role.may_read());
-            let silent =
-                others.filter(|(_, other)| !self.heard.contains_key(&other.keys.transport));
-            waits_for.extend(silent.map(|(id, _)| *id));
+    /// What is still to come, if anything is: of the own log, which was signed up to `signed` at
+    /// least as the profile remembers, and is here up to `found`.
+    pub(crate) fn progress(
+        &self,
+        signed: u64,
+        found: u64,
+        roster: &Roster,
+        me: &DeviceId,
+    ) -> Option<Progress> {
+        let signed = self.heard.values().fold(signed, |signed, heard| signed.max(*heard));
+        let own = roster.device(me).map(|own| own.keys.transport);
+        if own.is_some() && found >= signed {
+            return None;
         }
-        let is_known = roster.device(me).is_some();
-        let is_over = is_known && found >= signed && found > 0 && waits_for.is_empty();
-        (!is_over).then_some(Progress { signed, found, waits_for })
+        // A joining that was cut left an enrolment of this very device under another id.
+        let is_other = |transport: &TransportId| Some(*transport) != own;
+        let silent = roster.devices().filter(|(id, device)| {
+            let transport = &device.keys.transport;
+            let may_tell = *id != me && is_other(transport) && device.role.may_read();
+            may_tell && !self.heard.contains_key(transport)
+        });
+        Some(Progress { signed, found, waits_for: silent.map(|(id, _)| *id).collect() })
+    }
+
+    fn hear(&mut self, peer: &TransportId, size: u64) {
+        let heard = self.heard.entry(*peer).or_default();
+        *heard = size.max(*heard);
     }
 }
 
@@ -106,7 +101,7 @@ impl Shared {
     /// Another device shows how much it holds of this one's log.
     pub(crate) fn hear(&self, peer: &TransportId, size: u64) {
         if let Some(recovery) = self.recovery().as_mut() {
-            recovery.heard.insert(*peer, size);
+            recovery.hear(peer, size);
         }
     }
 }
@@ -182,12 +177,10 @@ impl Inner {
         let (old, keys) = (self.home(row)?, self.own_keys(&id)?);
         let aside = place_aside(dir, &row.home.file)?;
         let end = if dir.exists(&row.home.file)? { end_in(&old, &keys, id) } else { None };
-        let recovery = Recovery {
-            file: aside.clone(),
-            signed: row.mirror_seq,
-            end: end.filter(|end| end.size >= row.mirror_seq),
-            heard: BTreeMap::new(),
-        };
+        if let Some((size, root)) = end {
+            self.write_db(|db| Ok(table::set_mirror(db, &id, size, &root)?))?;
+        }
+        let recovery = Recovery { file: aside.clone(), heard: BTreeMap::new() };
 
         let mut entropy = self.env.entropy();
         let secret: Secret<32> = Secret::random(&mut *entropy);
@@ -289,7 +282,8 @@ impl SpaceWriter {
                 Err(error) => return Err(error),
             }
         }
-        self.show()?;
+        // Shows all of it, and looks whether the own log is whole by now.
+        self.transact(|_, _| Ok(()))?;
         Ok(entries)
     }
 }
@@ -299,44 +293,51 @@ impl State {
         let mut stored = Recovery::load(db)?;
         let mut known = shared.recovery();
         if let (Some(stored), Some(known)) = (&mut stored, known.take()) {
-            stored.heard.extend(known.heard);
+            known.heard.iter().for_each(|(peer, size)| stored.hear(peer, *size));
         }
         *known = stored;
         Ok(())
     }
 
-    /// Notes who was heard of, and ends the recovery if all is here that this device has signed.
+    /// Notes who was heard of, and whether all is here now that this device has signed.
     pub(crate) fn tend_recovery(&mut self, db: &Connection) -> Result<()> {
         let Some(recovery) = self.shared.recovery().clone() else { return Ok(()) };
-        let found = self.frontier.size();
-        if recovery.progress(found, &self.roster, &self.device()).is_some() {
+        if self.to_recover(&recovery).is_some() {
             return Ok(set_value(db, NAME, &canonical::encode(&recovery))?);
         }
-        if let Some(end) = &recovery.end
-            && merkle::root_at(&Tree::new(db, self.log), end.size)? != end.root
-        {
+        if !goes_through(db, self.log, &self.shared.mirror.end())? {
             self.shared.freeze(Frozen::OtherHistory);
         }
         set_value(db, NAME, &[])?;
-        *self.shared.recovery() = None;
-        self.shared.trouble.changed();
+        self.has_recovered = true;
         Ok(())
+    }
+
+    /// What the last transaction found is durable now.
+    pub(crate) fn end_recovery(&mut self) {
+        if std::mem::take(&mut self.has_recovered) {
+            *self.shared.recovery() = None;
+            self.shared.trouble.changed();
+        }
     }
 
     /// Nothing is appended to the own log before all of it is here.
     pub(crate) fn check_recovered(&self) -> Result<()> {
-        let recovery = self.shared.recovery();
-        let Some(recovery) = recovery.as_ref() else { return Ok(()) };
-        let found = self.frontier.size();
-        match recovery.progress(found, &self.roster, &self.device()) {
-            Some(Progress { signed, .. }) => Err(Error::Recovering { signed, found }),
+        let recovery = self.shared.recovery().clone();
+        match recovery.and_then(|recovery| self.to_recover(&recovery)) {
+            Some(Progress { signed, found, .. }) => Err(Error::Recovering { signed, found }),
             None => Ok(()),
         }
+    }
+
+    fn to_recover(&self, recovery: &Recovery) -> Option<Progress> {
+        let (signed, found) = (self.shared.mirror.end().size, self.frontier.size());
+        recovery.progress(signed, found, &self.roster, &self.device())
     }
 }
 
 /// The end of the own log in a file, if that much can be read in it.
-fn end_in(home: &Home, keys: &OwnKeys, space: SpaceId) -> Option<End> {
+fn end_in(home: &Home, keys: &OwnKeys, space: SpaceId) -> Option<(u64, Hash)> {
     let db = home.open(ConnAccess::Read).ok()?;
     let device = keys.device();
     let log = logs::find(&db, &device).ok()??;
@@ -344,7 +345,7 @@ fn end_in(home: &Home, keys: &OwnKeys, space: SpaceId) -> Option<End> {
     let last = transactions::last_of(&db, log.log).ok()??;
     let checkpoint = Checkpoint { space, device, size, root };
     let is_signed = last.last_seq == size && checkpoint.verify(&last.signature).is_ok();
-    is_signed.then_some(End { size, root })
+    is_signed.then_some((size, root))
 }
 
 /// A name for a file that is set aside, which none has; or the one that a cut attempt gave it.

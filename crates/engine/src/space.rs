@@ -7,7 +7,9 @@ use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
 use larder_store::profile::{self as table, Membership};
+use larder_store::space::logs::Log;
 use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
+use rusqlite::Connection;
 
 use crate::home::Home;
 use crate::index::PublishedQueue;
@@ -20,6 +22,7 @@ use crate::recovery::Recovery;
 use crate::rekey::Rekey;
 use crate::supply::Nodes;
 use crate::trouble::Trouble;
+use crate::writer::goes_through;
 use crate::{Environment, Error, Result};
 
 /// What a space's writer and its readers share.
@@ -152,6 +155,23 @@ impl Shared {
     pub(crate) fn found_behind(&self, size: u64, root: &Hash, found: u64) -> Result<()> {
         self.freeze(Frozen::Behind { signed: size, found });
         self.mirror.write(&self.id, size, root)
+    }
+
+    /// Something is about to leave this device that shows its own log, up to `log`'s end: the
+    /// profile knows it first, durably, so that a device whose file is lost never signs those
+    /// entries otherwise.
+    pub(crate) fn is_shown(&self, db: &Connection, log: &Log) -> Result<()> {
+        let (noted, size) = (self.mirror.end(), log.frontier.size());
+        let is_own = log.device == self.keys.device();
+        // What cannot be written here signs nothing.
+        if !is_own || size <= noted.size || self.is_frozen() || self.profile.is_read_only() {
+            return Ok(());
+        }
+        if self.is_recovering() && !goes_through(db, log.log, &noted)? {
+            self.freeze(Frozen::OtherHistory);
+            return Ok(());
+        }
+        self.mirror.write(&self.id, size, &log.frontier.root())
     }
 
     pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring, stopped: &BTreeSet<DeviceId>) {

@@ -82,6 +82,8 @@ pub(crate) struct State {
     recent: Recent,
     /// Whether readers know of this roster and keyring.
     is_published: bool,
+    /// Whether this transaction ends the space's being made anew.
+    pub(crate) has_recovered: bool,
 }
 
 /// How damage is dealt with that was met.
@@ -128,6 +130,7 @@ impl State {
             signed: own.frontier.size(),
             recent: Recent::new(&own.frontier),
             is_published: false,
+            has_recovered: false,
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
             roster: load_roster(db, shared)?,

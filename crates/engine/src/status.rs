@@ -243,7 +243,8 @@ impl Space {
                 if let Some(recovery) = self.shared.recovery().clone() {
                     let found = logs::find(&db, &me)?.map_or(0, |log| log.frontier.size());
                     let roster = &self.shared.published()?.roster;
-                    if let Some(progress) = recovery.progress(found, roster, &me) {
+                    let signed = self.shared.mirror.end().size;
+                    if let Some(progress) = recovery.progress(signed, found, roster, &me) {
                         let Progress { signed, found, waits_for } = progress;
                         reasons.push(Reason::Recovering { signed, found, waits_for });
                     }

@@ -6,7 +6,7 @@ use larder_log::ack::Ack;
 use larder_log::{Batch, BatchEntry, Class, Header, Payload};
 use larder_protocol::{Position, Reply};
 use larder_store::space::transactions::Walk;
-use larder_store::space::{control, transactions};
+use larder_store::space::{control, logs, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, Hash, TransportId};
 
@@ -66,6 +66,10 @@ impl Space {
             batch.entries.extend(more.entries);
             batch.signature = more.signature;
             last = next;
+        }
+        // It has grown no less by now than what was read before.
+        if let Some(log) = logs::find(&db, &batch.device)? {
+            self.shared.is_shown(&db, &log)?;
         }
         let position = Position(u64::try_from(last.position).unwrap_or_default());
         Ok(Reply::Batch { position, batch: Some(Box::new(batch)) })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_log::merkle;
-use larder_store::space::logs::{self, Tree};
+use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::{ErrorKind, Lent, StoreError};
 use larder_types::Hash;
 use larder_types::limits::BUSY_RETRIES_MAX;
@@ -140,7 +140,8 @@ impl SpaceWriter {
                 self.shared.trouble.wrote();
                 self.state.publish();
                 self.shared.queue.publish(self.state.queue);
-                if let (false, Some(root)) = (self.shared.is_frozen(), &self.durable.root) {
+                self.state.end_recovery();
+                if let (true, Some(root)) = (self.is_mirrored(), &self.durable.root) {
                     self.shared.mirror.note(&self.shared.id, self.durable.size, root);
                 }
                 Ok(done)
@@ -197,14 +198,19 @@ impl SpaceWriter {
         }
     }
 
+    /// Whether the own log is known to go on from what was mirrored.
+    fn is_mirrored(&self) -> bool {
+        !self.shared.is_frozen() && !self.shared.is_recovering()
+    }
+
     /// Writes the WAL back into the file and ends writing.
     ///
     /// # Errors
     /// The storage's errors; what was committed before is safe all the same.
     pub fn close(&mut self) -> Result<()> {
         // Not what a failed transaction left in memory, and not another history than was signed.
-        let mirrored = match (self.shared.is_frozen(), &self.durable.root) {
-            (false, Some(root)) => {
+        let mirrored = match (self.is_mirrored(), &self.durable.root) {
+            (true, Some(root)) => {
                 self.shared.mirror.write(&self.shared.id, self.durable.size, root)
             }
             _ => Ok(()),
@@ -242,14 +248,18 @@ fn compare(db: &Connection, state: &State, signed: End) -> Result<()> {
         state.shared.freeze(Frozen::Behind { signed: signed.size, found });
         return Ok(());
     }
-    let is_other = match signed.root {
-        Some(root) => merkle::root_at(&Tree::new(db, state.log), signed.size)? != root,
-        None => false,
-    };
-    if is_other || logs::by_number(db, state.log)?.stopped.is_some() {
+    if !goes_through(db, state.log, &signed)? || logs::by_number(db, state.log)?.stopped.is_some() {
         state.shared.freeze(Frozen::OtherHistory);
     }
     Ok(())
+}
+
+/// Whether a log, which is as long at least, has this root at this size.
+pub(crate) fn goes_through(db: &Connection, log: LogId, end: &End) -> Result<bool> {
+    Ok(match end.root {
+        Some(root) => merkle::root_at(&Tree::new(db, log), end.size)? == root,
+        None => true,
+    })
 }
 
 fn attempt<T>(

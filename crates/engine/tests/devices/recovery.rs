@@ -148,6 +148,64 @@ fn what_was_signed_and_nobody_has_is_never_signed_otherwise() {
     assert!(is_recovering(&a));
 }
 
+/// A laptop died while it ran, and its disk went bad. The phone it met first had missed the last
+/// days; the tablet, enrolled in those days, had everything. Once the laptop had what the phone had
+/// it wrote on, in the place of what the tablet held, and nobody took in anything of it ever again.
+#[test]
+fn what_left_before_a_crash_is_waited_for_whoever_is_met_first() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    let b = a.invite(dirs[1].path(), 2);
+    a.put(object(2), &json!({"title": "second"}));
+    let mut c = a.invite(dirs[2].path(), 3);
+    a.put(object(1), &json!({"title": "changed"}));
+    c.pull(&a);
+    a.put(object(3), &json!({"title": "never sent"}));
+    // Killed: the file is as it is, and nothing was closed.
+    drop(a);
+    rot(&space_file(dirs[0].path()), 0);
+
+    let profile = profile(dirs[0].path(), 4);
+    profile.set_aside(&name()).unwrap();
+    let mut a = open(profile).unwrap();
+    hear(&a, &b);
+    a.pull(&b);
+    assert!(is_recovering(&a), "the phone does not have all that left");
+    let mut early = UnitOfWork::new();
+    early.put("notes", object(4), &json!({})).unwrap();
+    assert!(matches!(a.commit(early), Err(Error::Recovering { .. })));
+    hear(&a, &c);
+    a.pull(&c);
+    assert!(!is_recovering(&a), "{:?}", a.space.state());
+    assert_eq!(a.space.digest().unwrap(), c.space.digest().unwrap());
+    a.put(object(3), &json!({"title": "third"}));
+    hear(&c, &a);
+    sync(&mut a, &mut c);
+    hear(&a, &c);
+    assert_eq!(c.space.state().unwrap().mode, Mode::Ready);
+}
+
+/// A device that only ever read had nothing to learn back, and stayed read-only for ever.
+#[test]
+fn a_device_that_never_wrote_has_nothing_to_wait_for() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    let b = a.invite(two.path(), 2);
+    close(b);
+    rot(&space_file(two.path()), 0);
+    let profile = profile(two.path(), 3);
+    profile.set_aside(&name()).unwrap();
+    let mut b = open(profile).unwrap();
+    hear(&b, &a);
+    b.pull(&a);
+    assert!(!is_recovering(&b), "{:?}", b.space.state());
+    b.put(object(2), &json!({"title": "second"}));
+    hear(&a, &b);
+    sync(&mut a, &mut b);
+}
+
 /// Rot in each page of the file by itself. Wherever it is, the space opens, or is made anew from
 /// what can be read of it and from the other device; what is written then gives no second history,
 /// and where the log can be read nothing is lost that was not sent.
