@@ -212,7 +212,11 @@ impl Node {
     }
 
     /// Makes a space anew whose file cannot be read.
-    pub(crate) async fn set_aside(self: &Arc<Self>, name: &SpaceName) -> Result<SetAside> {
+    pub(crate) async fn set_aside(
+        self: &Arc<Self>,
+        name: &SpaceName,
+        is_gone: bool,
+    ) -> Result<SetAside> {
         self.check_writable()?;
         let (node, name) = (Arc::clone(self), name.clone());
         to_the_end(async move {
@@ -222,7 +226,11 @@ impl Node {
                 return Err(larder_engine::Error::Invalid(message).into());
             }
             let blocked = Arc::clone(&node);
-            blocking(move || blocked.engine.set_aside(&name)).await
+            let anew = move || {
+                let engine = &blocked.engine;
+                if is_gone { engine.begin_anew(&name) } else { engine.set_aside(&name) }
+            };
+            blocking(anew).await
         })
         .await
     }

@@ -336,11 +336,20 @@ impl Profile {
     /// its log gets no second history; [`Space::state`] says what it waits for.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the space can be opened; [`ErrorKind::ReadOnly`];
-    /// [`ErrorKind::Corrupt`] if the profile has not what it takes: then this device has to be
-    /// invited again.
+    /// [`ErrorKind::Invalid`] if the space can be opened, or its file is not there
+    /// ([`Profile::begin_anew`]); [`ErrorKind::ReadOnly`]; [`ErrorKind::Corrupt`] if the profile
+    /// has not what it takes: then this device has to be invited again.
     pub async fn set_aside(&self, name: &SpaceName) -> Result<SetAside> {
-        self.node()?.set_aside(name).await
+        self.node()?.set_aside(name, false).await
+    }
+
+    /// [`Profile::set_aside`] for a space whose file is gone for good. One that is only elsewhere
+    /// for now would count for nothing, and be removed, when it is back.
+    ///
+    /// # Errors
+    /// As [`Profile::set_aside`]; [`ErrorKind::Invalid`] if there is another file of the space.
+    pub async fn begin_anew(&self, name: &SpaceName) -> Result<SetAside> {
+        self.node()?.set_aside(name, true).await
     }
 
     async fn replaced(&self, name: &SpaceName) -> Result<CheckReport> {
@@ -369,7 +378,11 @@ impl Profile {
             let result = match self.space(&name).await {
                 Ok(space) if repair => space.repair().await,
                 Ok(space) => space.check().await,
-                Err(error) if repair && error.kind() == ErrorKind::Corrupt => {
+                // A file that is not there was perhaps about to be set aside.
+                Err(error)
+                    if repair
+                        && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
+                {
                     self.replaced(&name).await
                 }
                 Err(error) => Err(error),

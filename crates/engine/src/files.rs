@@ -78,6 +78,13 @@ pub(crate) fn sweep(storage: &Storage, generation: u32, rows: &[table::Space]) -
     key_file::remove_partial(dir)
 }
 
+/// The databases of a space that are there.
+pub(crate) fn databases(dir: &Dir, id: &SpaceId) -> Result<BTreeSet<String>> {
+    let names = dir.names(SPACES)?;
+    let numbers = names.iter().filter_map(|name| number_of(name, &id.to_string()));
+    Ok(numbers.map(|number| space_db(id, number)).collect())
+}
+
 /// Refuses a directory that holds a profile, or the rest of one: its key file is what opens it.
 pub(crate) fn check_vacant(dir: &Dir) -> Result<()> {
     let shown = dir.path.display();

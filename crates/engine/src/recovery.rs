@@ -6,6 +6,7 @@
 //! log would get a second history.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use larder_crypto::Secret;
 use larder_log::checkpoint::Checkpoint;
@@ -24,25 +25,22 @@ use rusqlite::Connection;
 
 use crate::dir::Dir;
 use crate::files;
-use crate::home::Home;
 use crate::keyring::OwnKeys;
 use crate::profile::{Inner, Profile};
 use crate::rekey::file_purpose;
 use crate::space::{Frozen, Shared};
 use crate::state::{CONTROL, State};
+use crate::storage::wal_of;
 use crate::trouble::is_damage;
 use crate::writer::{SpaceWriter, goes_through};
 use crate::{Error, Result};
 
 /// A space that is being made anew.
-#[derive(Debug, Clone, Encode, Decode)]
+#[derive(Debug, Clone, Default, Encode, Decode)]
 #[cbor(array)]
 pub(crate) struct Recovery {
-    /// The file that was set aside.
-    #[n(0)]
-    file: String,
     /// How much of the own log those hold that were spoken to since.
-    #[n(1)]
+    #[n(0)]
     heard: BTreeMap<TransportId, u64>,
 }
 
@@ -120,12 +118,27 @@ pub struct SetAside {
 impl Profile {
     /// Sets a space's file aside that cannot be read, and begins the space anew: with all that can
     /// be read in that file, and for the rest with what other devices send. It is read-only until
-    /// this device holds all again that it has signed. The space must not be open.
+    /// this device holds all again that it has signed. The space must not be open. An attempt that
+    /// was cut is brought to its end.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the file can be read; [`Error::NotFound`], [`Error::ReadOnly`];
-    /// [`Error::Corrupt`] if the profile does not have what it takes; the storage's errors.
+    /// [`Error::Invalid`] if the file can be read, or is not there ([`Profile::begin_anew`]);
+    /// [`Error::NotFound`], [`Error::ReadOnly`]; [`Error::Corrupt`] if the profile does not have
+    /// what it takes; the storage's errors.
     pub fn set_aside(&self, name: &SpaceName) -> Result<SetAside> {
+        self.replace(name, false)
+    }
+
+    /// The same for a space whose file is gone for good. One that is only elsewhere for now, on a
+    /// medium that is not mounted say, would count for nothing when it is back.
+    ///
+    /// # Errors
+    /// As [`Profile::set_aside`]; [`Error::Invalid`] also if there is another file of the space.
+    pub fn begin_anew(&self, name: &SpaceName) -> Result<SetAside> {
+        self.replace(name, true)
+    }
+
+    fn replace(&self, name: &SpaceName, is_gone: bool) -> Result<SetAside> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -139,7 +152,7 @@ impl Profile {
         };
         let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
         let row = row.ok_or_else(|| Error::NotFound(format!("there is no space '{name}' here")))?;
-        let file = self.inner.begin_anew(&row)?;
+        let file = self.inner.replace(&row, is_gone)?;
         let (space, writer) = self.open_space(name)?;
         let mut writer = writer.ok_or(Error::ReadOnly)?;
         let held = logs::every(&*space.shared.pool.reader()?)?;
@@ -162,8 +175,9 @@ impl Inner {
         self.write_db(|db| Ok(table::set_key(db, &purpose, &wrapped)?))
     }
 
-    /// Makes a new file for a space, and gives the old one another name, which it returns.
-    fn begin_anew(self: &std::sync::Arc<Self>, row: &table::Space) -> Result<Option<String>> {
+    /// Gives a space's file another name, which is returned, and makes a new one. Each step can be
+    /// cut: the next attempt goes on from there.
+    fn replace(self: &Arc<Self>, row: &table::Space, is_gone: bool) -> Result<Option<String>> {
         let id = row.space;
         let Some(dir) = self.storage.dir() else {
             return Err(Error::Invalid("a space in memory has no file to be set aside".into()));
@@ -174,51 +188,92 @@ impl Inner {
             Error::Corrupt(what.into())
         })?;
         let control: Secret<32> = self.unseal(&purpose, &control)?;
-        let (old, keys) = (self.home(row)?, self.own_keys(&id)?);
-        let aside = place_aside(dir, &row.home.file)?;
-        let end = if dir.exists(&row.home.file)? { end_in(&old, &keys, id) } else { None };
-        if let Some((size, root)) = end {
+        let keys = self.own_keys(&id)?;
+        let aside = self.place_aside(dir, row, is_gone)?;
+        let key = self.vault().open::<32>(&file_purpose(&id), &row.home.wrapped_key)?;
+        let wrapped = self.seal(&aside_purpose(&id, &aside), key.expose());
+        // With it the next attempt knows of this one.
+        self.write_db(|db| Ok(table::set_key(db, &aside_purpose(&id, &aside), &wrapped)?))?;
+
+        self.move_aside(dir, &row.home.file, &aside)?;
+        let is_there = dir.exists(&aside)?;
+        let old = is_there.then(|| self.open_aside(&id, &aside).ok()).flatten();
+        if let Some((size, root)) = old.and_then(|old| end_in(&old, &keys, id)) {
             self.write_db(|db| Ok(table::set_mirror(db, &id, size, &root)?))?;
         }
-        let recovery = Recovery { file: aside.clone(), heard: BTreeMap::new() };
 
         let mut entropy = self.env.entropy();
         let secret: Secret<32> = Secret::random(&mut *entropy);
         let home = table::Home {
-            file: files::next_space_db(&id, &row.home.file)?,
+            file: free_file(dir, row)?,
             wrapped_key: self.seal(&file_purpose(&id), secret.expose()),
             key_created_at: self.env.now(),
             rekey_wished_at: None,
         };
-        // What a cut attempt left.
-        self.storage.remove(&home.file)?;
         let new = table::Space { home, state: Membership::Joining, ..row.clone() };
-        self.make(&new, keys, &control, &recovery)?;
-
-        if dir.exists(&row.home.file)? {
-            dir.rename(&row.home.file, &aside)?;
-            let wal = |file: &str| format!("{file}-wal");
-            if dir.exists(&wal(&row.home.file))? {
-                dir.rename(&wal(&row.home.file), &wal(&aside))?;
-            }
-            self.storage.sync_names(&row.home.file)?;
-        }
-        let is_there = dir.exists(&aside)?;
-        let key = self.vault().open::<32>(&file_purpose(&id), &row.home.wrapped_key)?;
-        let wrapped = self.seal(&aside_purpose(&id), key.expose());
-        self.write_db(|db| {
-            table::set_key(db, &aside_purpose(&id), &wrapped)?;
-            Ok(table::set_home(db, &id, &new.home)?)
-        })?;
+        self.make(&new, keys, &control)?;
+        self.write_db(|db| Ok(table::set_home(db, &id, &new.home)?))?;
         Ok(is_there.then_some(aside))
     }
 
+    /// A name for a file that is set aside, which none has; or the one that a cut attempt chose.
+    fn place_aside(&self, dir: &Dir, row: &table::Space, is_gone: bool) -> Result<String> {
+        let (id, file) = (&row.space, &row.home.file);
+        let stem = format!("{file}.set-aside-");
+        if !dir.exists(file)? {
+            let asides = self.asides(id)?;
+            if let Some(begun) = asides.into_iter().rfind(|name| name.starts_with(&stem)) {
+                return Ok(begun);
+            }
+            let other = files::databases(dir, id)?.into_iter().find(|other| other != file);
+            if let Some(other) = other {
+                return Err(Error::Invalid(format!(
+                    "the profile names '{file}', which is not there, and '{other}' is: one of them \
+                     is an old copy. Restore the two together"
+                )));
+            }
+            if !is_gone {
+                return Err(Error::Invalid(format!(
+                    "'{file}' is not there: put it back, or begin the space anew without it"
+                )));
+            }
+        }
+        let mut number = 1;
+        loop {
+            let name = format!("{stem}{number}");
+            if !dir.exists(&name)? && !dir.exists(&wal_of(&name))? {
+                return Ok(name);
+            }
+            number += 1;
+        }
+    }
+
+    /// The WAL goes behind its database, durably: neither ever opens without the other's name.
+    fn move_aside(&self, dir: &Dir, file: &str, aside: &str) -> Result<()> {
+        if dir.exists(file)? {
+            dir.rename(file, aside)?;
+        }
+        self.storage.sync_names(file)?;
+        let (wal, wal_aside) = (wal_of(file), wal_of(aside));
+        if dir.exists(&wal)? && !dir.exists(&wal_aside)? {
+            dir.rename(&wal, &wal_aside)?;
+        }
+        self.storage.sync_names(file)
+    }
+
+    /// The files of a space that were set aside, of which the keys are here.
+    fn asides(&self, id: &SpaceId) -> Result<Vec<String>> {
+        let keys = self.with_db(|db| Ok(table::keys(db)?))?;
+        let prefix = aside_purpose(id, "");
+        let names = keys.iter().filter_map(|(name, _)| name.strip_prefix(&prefix));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     fn make(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         row: &table::Space,
         keys: OwnKeys,
         control: &Secret<32>,
-        recovery: &Recovery,
     ) -> Result<()> {
         let shared = self.shared(row, keys)?;
         {
@@ -228,7 +283,7 @@ impl Inner {
             let wrapped = shared.home().vault.seal(&mut *entropy, CONTROL, control.expose());
             let tx = larder_store::begin(&mut db)?;
             control::set_secret(&tx, CONTROL, &wrapped)?;
-            set_value(&tx, NAME, &canonical::encode(recovery))?;
+            set_value(&tx, NAME, &canonical::encode(&Recovery::default()))?;
             crate::changes::new_incarnation(&tx, &mut *entropy)?;
             larder_store::commit(tx)?;
         }
@@ -238,7 +293,7 @@ impl Inner {
 
     /// Opens a file that was set aside.
     fn open_aside(&self, id: &SpaceId, file: &str) -> Result<Connection> {
-        let purpose = aside_purpose(id);
+        let purpose = aside_purpose(id, file);
         let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
         let missing = || Error::Corrupt("the key of the file set aside is missing".into());
         let secret: Secret<32> = self.unseal(&purpose, &wrapped.ok_or_else(missing)?)?;
@@ -259,31 +314,38 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors, as far as they are not about the file that was set aside.
     pub fn salvage(&mut self) -> Result<u64> {
-        let Some(file) = self.shared.recovery().as_ref().map(|recovery| recovery.file.clone())
-        else {
+        if !self.is_recovering() {
             return Ok(0);
-        };
-        let Ok(aside) = self.shared.profile.open_aside(&self.shared.id, &file) else {
-            return Ok(0);
-        };
+        }
+        let profile = Arc::clone(&self.shared.profile);
+        let mut entries = 0;
+        for file in profile.asides(&self.shared.id)? {
+            if let Ok(aside) = profile.open_aside(&self.shared.id, &file) {
+                entries += self.take_over(&aside)?;
+            }
+        }
+        // Shows all of it, and looks whether the own log is whole by now.
+        self.transact(|_, _| Ok(()))?;
+        Ok(entries)
+    }
+
+    fn take_over(&mut self, aside: &Connection) -> Result<u64> {
         let have = {
             let db = self.shared.pool.reader()?;
             let sizes = logs::every(&db)?.into_iter().map(|log| (log.device, log.frontier.size()));
             sizes.collect::<Vec<_>>()
         };
-        let Ok(mut walk) = Walk::new(&aside, have) else { return Ok(0) };
+        let Ok(mut walk) = Walk::new(aside, have) else { return Ok(0) };
         let mut entries = 0;
         // What comes behind something damaged may be of another log.
-        while let Ok(Some((transaction, from))) = walk.next(&aside) {
-            let Ok(batch) = transactions::batch(&aside, &transaction, from) else { continue };
+        while let Ok(Some((transaction, from))) = walk.next(aside) {
+            let Ok(batch) = transactions::batch(aside, &transaction, from) else { continue };
             match self.store(batch) {
                 Ok(applied) => entries += applied.entries,
                 Err(Error::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        // Shows all of it, and looks whether the own log is whole by now.
-        self.transact(|_, _| Ok(()))?;
         Ok(entries)
     }
 }
@@ -337,26 +399,23 @@ impl State {
 }
 
 /// The end of the own log in a file, if that much can be read in it.
-fn end_in(home: &Home, keys: &OwnKeys, space: SpaceId) -> Option<(u64, Hash)> {
-    let db = home.open(ConnAccess::Read).ok()?;
+fn end_in(db: &Connection, keys: &OwnKeys, space: SpaceId) -> Option<(u64, Hash)> {
     let device = keys.device();
-    let log = logs::find(&db, &device).ok()??;
+    let log = logs::find(db, &device).ok()??;
     let (size, root) = (log.frontier.size(), log.frontier.root());
-    let last = transactions::last_of(&db, log.log).ok()??;
+    let last = transactions::last_of(db, log.log).ok()??;
     let checkpoint = Checkpoint { space, device, size, root };
     let is_signed = last.last_seq == size && checkpoint.verify(&last.signature).is_ok();
     is_signed.then_some((size, root))
 }
 
-/// A name for a file that is set aside, which none has; or the one that a cut attempt gave it.
-fn place_aside(dir: &Dir, file: &str) -> Result<String> {
-    let named = |number: u32| format!("{file}.set-aside-{number}");
-    let mut number = 1;
-    while dir.exists(&named(number))? {
-        number += 1;
+/// The first name for a space's next database that nothing has.
+fn free_file(dir: &Dir, row: &table::Space) -> Result<String> {
+    let mut file = files::next_space_db(&row.space, &row.home.file)?;
+    while dir.exists(&file)? || dir.exists(&wal_of(&file))? {
+        file = files::next_space_db(&row.space, &file)?;
     }
-    let is_moved = !dir.exists(file)? && number > 1;
-    Ok(named(if is_moved { number - 1 } else { number }))
+    Ok(file)
 }
 
 /// Whether an error says that a file is damaged, or gone.
@@ -375,8 +434,8 @@ fn control_purpose(id: &SpaceId) -> String {
     format!("{id}/control")
 }
 
-fn aside_purpose(id: &SpaceId) -> String {
-    format!("{id}/set aside")
+fn aside_purpose(id: &SpaceId, file: &str) -> String {
+    format!("{id}/set aside/{file}")
 }
 
 const NAME: &str = "recovery";

@@ -119,7 +119,7 @@ impl Storage {
     }
 }
 
-fn wal_of(file: &str) -> String {
+pub(crate) fn wal_of(file: &str) -> String {
     format!("{file}-wal")
 }
 

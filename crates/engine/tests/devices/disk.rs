@@ -1,5 +1,8 @@
 //! Whole profiles on a disk in memory, whose power fails during any call.
 
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
 use larder_engine::{Files, Reason, Rekey};
 use larder_pages::testing::{Disk, Loss, Operation, Outcome, Snapshot};
 
@@ -183,6 +186,65 @@ fn fail_everywhere<T>(
         }
     }
     println!("the power failed at every {every}th of {calls} calls, with 4 losses each");
+}
+
+/// The power failed while a space's file was set aside that could not be opened any more. What had
+/// been committed last was in its WAL alone, which kept its old name, and was swept.
+#[test]
+fn a_crash_while_a_file_is_set_aside_loses_nothing_of_it() {
+    let name = "shared:test".parse().unwrap();
+    let disk = Disk::new().unwrap();
+    found(&disk, 1).close().unwrap();
+    let mut device = open(&disk, &unlock()).unwrap();
+    (1..=3).for_each(|n| drop(put(&mut device, n).unwrap()));
+    let files = || {
+        let paths = disk.paths().into_iter();
+        let of_space = paths.filter(|path| path.parent().unwrap().ends_with("spaces"));
+        of_space.map(|path| (path.clone(), disk.bytes(&path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = disk.snapshot();
+    drop(device);
+    disk.restore(&before);
+    disk.crash(Loss::Nothing);
+    let file = files().into_keys().next().unwrap();
+    disk.damage(&file, 0, &[0xa5; 4096]);
+    let (before, kept) = (disk.snapshot(), files().into_values().collect::<Vec<_>>());
+    assert!(kept.len() == 2 && kept[1].len() > 4096, "a database and its WAL");
+    let mut points = 0;
+    for (point, loss) in (0..).flat_map(|n| [(n, Loss::Everything), (n, Loss::Nothing)]) {
+        disk.restore(&before);
+        let (mut left, is_cut) = (point, Arc::new(AtomicBool::new(false)));
+        let cuts = Arc::clone(&is_cut);
+        disk.on_call(move |call| {
+            use Operation::{Delete, Rename, Sync, SyncDirectory};
+            if matches!(call.operation, Delete | Rename | Sync | SyncDirectory) {
+                cuts.fetch_or(left == 0, Ordering::Relaxed);
+                left = u64::saturating_sub(left, 1);
+            }
+            if cuts.load(Ordering::Relaxed) { Outcome::Crash } else { Outcome::Go }
+        });
+        if let Ok(profile) = open_profile(&disk, &unlock()) {
+            let _ = profile.set_aside(&name).and_then(|_| profile.close());
+        }
+        disk.off_call();
+        if !is_cut.load(Ordering::Relaxed) {
+            break;
+        }
+        disk.crash(loss);
+        let profile = open_profile(&disk, &unlock()).unwrap();
+        if profile.open_space(&name).is_err() {
+            profile.set_aside(&name).unwrap_or_else(|e| panic!("call {point}, {loss:?}: {e}"));
+        }
+        profile.close().unwrap();
+        drop(open(&disk, &unlock()).unwrap());
+        let aside = |(path, bytes): (PathBuf, _)| {
+            path.to_str().unwrap().contains("set-aside").then_some(bytes)
+        };
+        let aside: Vec<_> = files().into_iter().filter_map(aside).collect();
+        assert!(aside == kept, "call {point}, {loss:?}: {:?}", disk.paths());
+        points += 1;
+    }
+    assert!(points > 20, "{points}");
 }
 
 fn crash_while_creating(every: usize) {

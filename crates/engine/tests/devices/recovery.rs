@@ -186,6 +186,63 @@ fn what_left_before_a_crash_is_waited_for_whoever_is_met_first() {
     assert_eq!(c.space.state().unwrap().mode, Mode::Ready);
 }
 
+/// A backup of the profile was put back that was older than the file of its space, which had got
+/// another name by then. The space was begun anew, in the place of that file, and so for one that
+/// was on a medium that was not mounted.
+#[test]
+fn a_file_that_is_not_there_is_not_replaced_unasked() {
+    let one = tempfile::tempdir().unwrap();
+    let mut a = Device::found(one.path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    close(a);
+    let file = space_file(one.path());
+    let other = file.with_extension("1.db");
+    for moved in [other.clone(), one.path().join("elsewhere")] {
+        fs::rename(&file, &moved).unwrap();
+        let bytes = fs::read(&moved).unwrap();
+        let profile = profile(one.path(), 2);
+        assert!(matches!(profile.set_aside(&name()), Err(Error::Invalid(_))));
+        if moved == other {
+            assert!(matches!(profile.begin_anew(&name()), Err(Error::Invalid(_))));
+        }
+        profile.close().unwrap();
+        assert!(fs::read(&moved).unwrap() == bytes);
+        fs::rename(&moved, &file).unwrap();
+        close(open(self::profile(one.path(), 3)).unwrap());
+    }
+    fs::remove_file(&file).unwrap();
+    let profile = profile(one.path(), 4);
+    let aside = profile.begin_anew(&name()).unwrap();
+    assert_eq!((aside.file, aside.entries), (None, 0));
+    assert!(is_recovering(&open(profile).unwrap()));
+}
+
+/// A file was set aside, and the one that was made in its place went bad before any other device
+/// was met: what only the first had was out of reach.
+#[test]
+fn a_second_file_set_aside_does_not_hide_the_first() {
+    let one = tempfile::tempdir().unwrap();
+    let mut a = Device::found(one.path(), 1);
+    (1..=4).for_each(|n| drop(a.put(object(n), &json!({"n": n}))));
+    let all = a.space.digest().unwrap();
+    close(a);
+    let file = space_file(one.path());
+    let whole = fs::read(&file).unwrap();
+    let profile = profile(one.path(), 2);
+    rot(&file, 0);
+    profile.set_aside(&name()).unwrap();
+    let mut first = file.clone().into_os_string();
+    first.push(".set-aside-1");
+    // What could not be read at first can be by now, say on another disk.
+    fs::write(first, whole).unwrap();
+    rot(&space_file(one.path()), 0);
+    profile.set_aside(&name()).unwrap();
+    let mut a = open(profile).unwrap();
+    assert!(!is_recovering(&a), "{:?}", a.space.state());
+    assert_eq!(a.space.digest().unwrap(), all);
+    a.put(object(5), &json!({}));
+}
+
 /// A device that only ever read had nothing to learn back, and stayed read-only for ever.
 #[test]
 fn a_device_that_never_wrote_has_nothing_to_wait_for() {
