@@ -15,6 +15,8 @@ use crate::{Error, Result, key_file};
 /// Where a profile's first database is made, before it gets its name.
 pub(crate) const PARTIAL: &str = "profile-new.db";
 pub(crate) const SPACES: &str = "spaces";
+/// Between the name that a file had and a number.
+pub(crate) const SET_ASIDE: &str = ".set-aside-";
 
 /// The profile's database of a generation: the first, and one for each purge.
 pub(crate) fn profile_db(generation: u32) -> String {
@@ -83,6 +85,16 @@ pub(crate) fn databases(dir: &Dir, id: &SpaceId) -> Result<BTreeSet<String>> {
     let names = dir.names(SPACES)?;
     let numbers = names.iter().filter_map(|name| number_of(name, &id.to_string()));
     Ok(numbers.map(|number| space_db(id, number)).collect())
+}
+
+/// The files of a space that were set aside, with their WALs.
+pub(crate) fn set_aside(dir: &Dir, id: &SpaceId) -> Result<Vec<String>> {
+    let is_aside = |name: &String| {
+        let stem = name.split_once(SET_ASIDE).map(|(stem, _)| stem);
+        stem.is_some_and(|stem| number_of(stem, &id.to_string()).is_some())
+    };
+    let names = dir.names(SPACES)?.into_iter().filter(is_aside);
+    Ok(names.map(|name| format!("{SPACES}/{name}")).collect())
 }
 
 /// Refuses a directory that holds a profile, or the rest of one: its key file is what opens it.

@@ -3,7 +3,8 @@
 //!
 //! Invariants: no old key is ever sealed under a new one, and no new one under an old; one rename,
 //! of `profile.key`, makes all of the new files count and none of the old ones. A purge that is cut
-//! before has changed nothing, and says so until it is done.
+//! before has changed nothing, and says so until it is done. What was set aside goes as well, once
+//! its space is whole again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::rekey::{close, file_purpose, furnish, step};
 use crate::steps::{STEP_PAGES, Step};
 use crate::storage::Storage;
 use crate::vault::{self, Vault};
-use crate::{Environment, Error, Result, files};
+use crate::{Environment, Error, Result, files, recovery};
 
 /// How a purge goes on, in pages of 4 KiB of all files together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,11 @@ impl<'a> Purge<'a> {
         key_file::write(self.dir, unlock, &self.key, &mut *self.inner.env.entropy())?;
         step(Step::KeyFileWritten)?;
         files::sweep(self.storage, self.key.generation, &homes)?;
+        for row in &self.rows {
+            for file in files::set_aside(self.dir, &row.space)? {
+                self.dir.remove(&file)?;
+            }
+        }
         step(Step::Removed)?;
         Ok(Purged { spaces: homes.len() as u64, pages })
     }
@@ -144,6 +150,14 @@ impl<'a> Purge<'a> {
         let old = inner.home(row)?;
         let mut source = old.open(ConnAccess::Write)?;
         SPACE.migrate(&mut source, Run::at(inner.env.now()))?;
+        if recovery::is_going_on(&source)? && !files::set_aside(self.dir, id)?.is_empty() {
+            return Err(Error::Invalid(format!(
+                "the space '{}' is being made anew, and what was set aside of it may hold what no \
+                 other device has: sync it first, or remove the files that have '{}' in their name",
+                row.name,
+                files::SET_ASIDE
+            )));
+        }
         let mut entropy = inner.env.entropy();
         let secret = Secret::random(&mut *entropy);
         let home = table::Home {
@@ -182,7 +196,15 @@ impl<'a> Purge<'a> {
         let mut reseal = |purpose: &str, wrapped: &[u8]| {
             self.inner.vault.reseal(&self.vault, entropy, purpose, wrapped)
         };
+        let of_aside = |name: &str| {
+            let mut rows = self.rows.iter();
+            rows.any(|row| name.starts_with(&recovery::aside_purpose(&row.space, "")))
+        };
         for (name, wrapped) in table::keys(db)? {
+            if of_aside(&name) {
+                table::remove_key(db, &name)?;
+                continue;
+            }
             table::set_key(db, &name, &reseal(&name, &wrapped)?)?;
         }
         for joining in table::joinings(db)? {

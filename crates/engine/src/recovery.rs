@@ -1,9 +1,9 @@
 //! A space whose file cannot be read: set aside, and made anew from what can be read of it and from
 //! other devices.
 //!
-//! Invariants: a file that is set aside gets another name and is never removed; this device appends
-//! nothing to its own log before it holds again all that it is known to have signed. Otherwise the
-//! log would get a second history.
+//! Invariants: a file that is set aside gets another name and is removed by a purge alone, and not
+//! before the space is whole again; this device appends nothing to its own log before it holds again
+//! all that it is known to have signed. Otherwise the log would get a second history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,7 +219,7 @@ impl Inner {
     /// A name for a file that is set aside, which none has; or the one that a cut attempt chose.
     fn place_aside(&self, dir: &Dir, row: &table::Space, is_gone: bool) -> Result<String> {
         let (id, file) = (&row.space, &row.home.file);
-        let stem = format!("{file}.set-aside-");
+        let stem = format!("{file}{}", files::SET_ASIDE);
         if !dir.exists(file)? {
             let asides = self.asides(id)?;
             if let Some(begun) = asides.into_iter().rfind(|name| name.starts_with(&stem)) {
@@ -430,11 +430,17 @@ fn is_unreadable(error: &Error) -> bool {
     is_gone || is_damage(error)
 }
 
+/// Whether the space in this database is being made anew.
+pub(crate) fn is_going_on(db: &Connection) -> Result<bool> {
+    Ok(Recovery::load(db)?.is_some())
+}
+
 fn control_purpose(id: &SpaceId) -> String {
     format!("{id}/control")
 }
 
-fn aside_purpose(id: &SpaceId, file: &str) -> String {
+/// What the key of a file that was set aside is called; without its name, how all of them begin.
+pub(crate) fn aside_purpose(id: &SpaceId, file: &str) -> String {
     format!("{id}/set aside/{file}")
 }
 

@@ -64,6 +64,14 @@ pub fn set_key(conn: &Connection, name: &str, wrapped: &[u8]) -> Result<(), Stor
     execute(conn, "keys", sql, params![name, wrapped]).map(drop)
 }
 
+/// Forgets a key of the profile.
+///
+/// # Errors
+/// [`StoreError::Write`] of `keys`.
+pub fn remove_key(conn: &Connection, name: &str) -> Result<(), StoreError> {
+    execute(conn, "keys", "DELETE FROM keys WHERE name = ?1", [name]).map(drop)
+}
+
 /// How far this profile's membership of a space has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Membership {

@@ -243,6 +243,44 @@ fn a_second_file_set_aside_does_not_hide_the_first() {
     a.put(object(5), &json!({}));
 }
 
+/// A passphrase had been seen by somebody, and the profile was purged. A file that had been set
+/// aside months before stayed, with the key that opens it.
+#[test]
+fn a_purge_takes_files_along_that_were_set_aside() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    let b = a.invite(two.path(), 2);
+    close(a);
+    let file = space_file(one.path());
+    let whole = fs::read(&file).unwrap();
+    rot(&file, 0);
+    let profile = profile(one.path(), 3);
+    let aside = one.path().join(profile.set_aside(&name()).unwrap().file.unwrap());
+    profile.close().unwrap();
+    let purge = || Profile::purge(world(4), one.path(), &unlock(), None, &mut |_| {});
+    let refused = purge().unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(why) if why.contains("sync")), "{refused}");
+    assert!(aside.exists(), "it may hold what nobody else has");
+
+    let mut a = open(self::profile(one.path(), 5)).unwrap();
+    hear(&a, &b);
+    a.pull(&b);
+    assert!(!is_recovering(&a));
+    let digest = a.space.digest().unwrap();
+    close(a);
+    purge().unwrap();
+    assert!(!aside.exists());
+    let a = open(self::profile(one.path(), 6)).unwrap();
+    assert_eq!(a.space.digest().unwrap(), digest);
+    close(a);
+    // A copy of it that was made before.
+    fs::write(&aside, whole).unwrap();
+    rot(&space_file(one.path()), 0);
+    let profile = self::profile(one.path(), 7);
+    assert_eq!(profile.set_aside(&name()).unwrap().entries, 0, "no key opens it");
+}
+
 /// A device that only ever read had nothing to learn back, and stayed read-only for ever.
 #[test]
 fn a_device_that_never_wrote_has_nothing_to_wait_for() {
