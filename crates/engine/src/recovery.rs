@@ -2,8 +2,8 @@
 //! other devices.
 //!
 //! Invariants: a file that is set aside gets another name and is removed by a purge alone, and not
-//! before the space is whole again; this device appends nothing to its own log before it holds again
-//! all that it is known to have signed. Otherwise the log would get a second history.
+//! before the space is whole again; this device appends nothing to its own log before it holds
+//! again all that it is known to have signed. Otherwise the log would get a second history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
