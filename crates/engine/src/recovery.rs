@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use larder_crypto::Secret;
+use larder_log::blob::chunk_digest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::ControlSecret;
 use larder_log::roster::Roster;
 use larder_pages::Error as PagesError;
 use larder_store::migrate::{Run, SPACE};
 use larder_store::profile::{self as table, Membership};
-use larder_store::space::logs;
 use larder_store::space::transactions::{self, Walk};
+use larder_store::space::{blobs, logs};
 use larder_store::space::{control, set_value, value};
 use larder_store::{Access as ConnAccess, StoreError};
 use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId, canonical};
@@ -319,12 +320,18 @@ impl SpaceWriter {
         }
         let profile = Arc::clone(&self.shared.profile);
         let mut entries = 0;
-        for file in profile.asides(&self.shared.id)? {
-            if let Ok(aside) = profile.open_aside(&self.shared.id, &file) {
-                entries += self.take_over(&aside)?;
-            }
+        let files = profile.asides(&self.shared.id)?;
+        let asides = files.iter().filter_map(|file| profile.open_aside(&self.shared.id, file).ok());
+        let asides: Vec<_> = asides.collect();
+        for aside in &asides {
+            entries += self.take_over(aside)?;
         }
-        // Shows all of it, and looks whether the own log is whole by now.
+        // Which blobs are wanted depends on the documents.
+        self.show()?;
+        for aside in &asides {
+            self.take_chunks(aside)?;
+        }
+        // Looks whether the own log is whole by now.
         self.transact(|_, _| Ok(()))?;
         Ok(entries)
     }
@@ -339,7 +346,11 @@ impl SpaceWriter {
         let mut entries = 0;
         // What comes behind something damaged may be of another log.
         while let Ok(Some((transaction, from))) = walk.next(aside) {
-            let Ok(batch) = transactions::batch(aside, &transaction, from) else { continue };
+            let Ok(batch) = transactions::batch(aside, &transaction, from)
+                .or_else(|_| transactions::readable_batch(aside, &transaction, from))
+            else {
+                continue;
+            };
             match self.store(batch) {
                 Ok(applied) => entries += applied.entries,
                 Err(Error::Refused { .. }) => {}
@@ -347,6 +358,35 @@ impl SpaceWriter {
             }
         }
         Ok(entries)
+    }
+}
+
+impl SpaceWriter {
+    /// Takes over the chunks that are wanted here, as far as they can be read.
+    fn take_chunks(&mut self, aside: &Connection) -> Result<()> {
+        let mut from = blobs::At::default();
+        loop {
+            let found = {
+                let db = self.shared.pool.reader()?;
+                // However large: it costs nobody anything.
+                blobs::wanted(&db, u64::MAX, from, CHUNKS_PAGE)?
+            };
+            let Some((end, _)) = found.last() else { return Ok(()) };
+            from = *end;
+            let (mut chunks, mut bytes) = (Vec::new(), 0);
+            for (_, digest) in found {
+                let Ok(Some(sealed)) = blobs::sealed(aside, &digest) else { continue };
+                if chunk_digest(&sealed) == digest {
+                    bytes += sealed.len();
+                    chunks.push(self.space().open_received(digest, sealed)?);
+                }
+                if bytes > CHUNKS_BYTES_TARGET {
+                    self.store_chunks(&std::mem::take(&mut chunks))?;
+                    bytes = 0;
+                }
+            }
+            self.store_chunks(&chunks)?;
+        }
     }
 }
 
@@ -444,5 +484,9 @@ pub(crate) fn aside_purpose(id: &SpaceId, file: &str) -> String {
     format!("{id}/set aside/{file}")
 }
 
+/// Names of chunks looked for at once.
+const CHUNKS_PAGE: usize = 256;
+/// Bytes of chunks taken over in one transaction, about.
+const CHUNKS_BYTES_TARGET: usize = 4 << 20;
 const NAME: &str = "recovery";
 const BYTES_MAX: usize = 1 << 20;

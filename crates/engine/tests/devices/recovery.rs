@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use larder_engine::{Mode, Reason};
 
+use super::blobs::{add, noise, read};
 use super::*;
 
 const PAGE: usize = 4096;
@@ -54,6 +55,21 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(&path, to.join(&name)).unwrap();
         }
     }
+}
+
+/// A copy of a device, begun anew after these pages of its space rotted, and how many entries were
+/// read all the same; none if the space opens.
+fn begin(from: &Path, rotten: &[usize]) -> Option<(tempfile::TempDir, Device, u64)> {
+    let dir = tempfile::tempdir().unwrap();
+    copy(from, dir.path());
+    for page in rotten {
+        rot(&space_file(dir.path()), *page);
+    }
+    let profile = profile(dir.path(), 10);
+    profile.open_space(&name()).err()?;
+    let aside = profile.set_aside(&name()).ok()?;
+    let device = open(profile).unwrap();
+    Some((dir, device, aside.entries))
 }
 
 /// What `to` shows of its logs, `from` compares with its own: as a session begins.
@@ -279,6 +295,87 @@ fn a_purge_takes_files_along_that_were_set_aside() {
     rot(&space_file(one.path()), 0);
     let profile = self::profile(one.path(), 7);
     assert_eq!(profile.set_aside(&name()).unwrap().entries, 0, "no key opens it");
+}
+
+/// A page rotted that held a part of one long letter, besides those that kept the file from being
+/// opened. Nothing was read behind that letter: what had not been sent was given up.
+#[test]
+fn bytes_that_cannot_be_read_hold_up_nothing_behind_them() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = Device::found(one.path(), 1);
+    let letter: String = noise(1, 20_000).iter().map(|byte| char::from(b' ' + byte % 90)).collect();
+    a.put(object(1), &json!({ "letter": letter }));
+    let b = a.invite(two.path(), 2);
+    let photo = noise(2, 30_000);
+    let (info, _) = add(&mut a, &photo, "cat.jpg");
+    let id = info.id.to_string();
+    a.put(object(2), &json!({"title": "not sent", "photo": {"$blob": id, "alt": "A cat"}}));
+    let all = a.space.digest().unwrap();
+    let held = a.have().into_values().sum::<u64>();
+    close(a);
+    let pages = fs::read(space_file(one.path())).unwrap().len() / PAGE;
+    let closing =
+        (0..pages).find(|page| begin(one.path(), &[*page]).is_some_and(|(_, _, n)| n == held));
+    let closing = closing.expect("a page without which it does not open, and all can be read");
+    let (_dir, device, _) = begin(one.path(), &[closing]).unwrap();
+    assert_eq!(read(&device, &info.id), photo, "chunks come along");
+    let mut lacking = 0;
+    for page in (0..pages).filter(|page| *page != closing) {
+        let Some((_dir, mut device, entries)) = begin(one.path(), &[closing, page]) else {
+            continue;
+        };
+        let state = device.space.state().unwrap();
+        let lacks = state.reasons.iter().any(|one| matches!(one, Reason::BytesMissing { .. }));
+        if lacks && entries == held {
+            device.fill(&b);
+            assert_eq!(device.space.digest().unwrap(), all, "page {page}");
+            lacking += 1;
+        }
+    }
+    assert!(lacking >= 4, "{lacking} pages of the letter's five");
+}
+
+/// A laptop was copied, and the copy wrote in its name. When the laptop's file could not be read
+/// any more, but for where its log ended, it got the copy's entries back for its own, noticed that
+/// they were others, and had forgotten that after a restart.
+#[test]
+fn another_history_than_the_lost_files_is_not_written_on_after_a_restart_either() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "first"}));
+    let mut b = a.invite(dirs[1].path(), 2);
+    close(a);
+    copy(dirs[0].path(), dirs[2].path());
+    let mut twin = open(profile(dirs[2].path(), 3)).unwrap();
+    twin.put(object(2), &json!({"title": "of the copy"}));
+    b.pull(&twin);
+    let mut a = open(profile(dirs[0].path(), 4)).unwrap();
+    a.put(object(3), &json!({"title": "of the laptop"}));
+    let held = a.space.receipts(None, 99).unwrap().len() as u64 - 1;
+    drop(a);
+    let pages = fs::read(space_file(dirs[0].path())).unwrap().len() / PAGE;
+    let closing =
+        (0..pages).find(|page| begin(dirs[0].path(), &[*page]).is_some_and(|(_, _, n)| n > held));
+    let closing = closing.expect("a page without which it does not open, and all can be read");
+    let mut others = 0;
+    for page in (0..pages).filter(|page| *page != closing) {
+        let Some((dir, mut a, entries)) = begin(dirs[0].path(), &[closing, page]) else { continue };
+        if entries > held {
+            continue;
+        }
+        hear(&a, &b);
+        a.pull(&b);
+        if !a.space.state().unwrap().reasons.contains(&Reason::OtherHistory) {
+            continue;
+        }
+        close(a);
+        let mut a = open(profile(dir.path(), 11)).unwrap();
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", object(4), &json!({})).unwrap();
+        assert!(matches!(a.commit(unit), Err(Error::OtherHistory)), "page {page}");
+        others += 1;
+    }
+    assert!(others > 0);
 }
 
 /// A device that only ever read had nothing to learn back, and stayed read-only for ever.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use larder_log::{Payload, SectionCommitment};
+use larder_log::{Class, Payload, SectionCommitment};
 use larder_types::{Clock, ObjectId, Timestamp, canonical};
 use rusqlite::{Connection, Row, params};
 
@@ -318,6 +318,31 @@ pub(crate) fn carried(
             whole(row.get(3)?, row.get(4)?),
         ))
     })
+}
+
+/// [`carried`], section by section: bytes of content that cannot be read are missing.
+pub(crate) fn carried_readable(
+    conn: &Connection,
+    log: LogId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<(u64, u32, SectionCommitment, Payload)>, StoreError> {
+    let sql = "SELECT section, seq, idx, commitment FROM sections
+               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq, idx";
+    let found = all(conn, PART, sql, params![log, Uint(first), Uint(last)], |row| {
+        let commitment: SectionCommitment = decoded(row, 3, COMMITMENT_BYTES_MAX)?;
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Uint>(1)?.0, row.get(2)?, commitment))
+    })?;
+    let mut carried = Vec::with_capacity(found.len());
+    for (section, seq, index, commitment) in found {
+        let sql = "SELECT sealed, opened FROM sections WHERE section = ?1";
+        let payload = one(conn, PART, sql, [section], |row| Ok(whole(row.get(0)?, row.get(1)?)));
+        let is_content = commitment.class == Class::Data as u8;
+        let payload =
+            payload.or_else(|e| if is_content { Ok(Payload::Missing) } else { Err(e) })?;
+        carried.push((seq, index, commitment, payload));
+    }
+    Ok(carried)
 }
 
 /// All opened sections of an object in the order in which they came to be known here: its history.

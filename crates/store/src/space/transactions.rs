@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use larder_log::{Batch, BatchEntry, Payload, VerifiedBatch};
+use larder_log::{Batch, BatchEntry, Payload, SectionCommitment, VerifiedBatch};
 use larder_types::DeviceId;
 use rusqlite::{Connection, Row, params};
 
@@ -154,11 +154,37 @@ pub fn batch(
     transaction: &Transaction,
     from_seq: u64,
 ) -> Result<Batch, StoreError> {
-    let (log, last) = (transaction.log, transaction.last_seq);
     let first_seq = from_seq.max(transaction.first_seq);
+    let carried = sections::carried(conn, transaction.log, first_seq, transaction.last_seq)?;
+    assemble(conn, transaction, first_seq, carried)
+}
+
+/// The same of a damaged file: content that cannot be read in it is missing.
+///
+/// # Errors
+/// [`StoreError::Read`] if more than that cannot be read; [`StoreError::Damaged`] if entries are
+/// missing.
+pub fn readable_batch(
+    conn: &Connection,
+    transaction: &Transaction,
+    from_seq: u64,
+) -> Result<Batch, StoreError> {
+    let first_seq = from_seq.max(transaction.first_seq);
+    let (log, last) = (transaction.log, transaction.last_seq);
+    let carried = sections::carried_readable(conn, log, first_seq, last)?;
+    assemble(conn, transaction, first_seq, carried)
+}
+
+fn assemble(
+    conn: &Connection,
+    transaction: &Transaction,
+    first_seq: u64,
+    carried: Vec<(u64, u32, SectionCommitment, Payload)>,
+) -> Result<Batch, StoreError> {
+    let (log, last) = (transaction.log, transaction.last_seq);
     let device = logs::by_number(conn, log)?.device;
     let mut travelling = Vec::new();
-    let mut carried = sections::carried(conn, log, first_seq, last)?.into_iter().peekable();
+    let mut carried = carried.into_iter().peekable();
     for (entry, seq) in entries::range(conn, log, first_seq, last)?.into_iter().zip(first_seq..) {
         if entry.seq != seq {
             break;
