@@ -16,6 +16,7 @@ use larder_types::{DeviceId, TransportId};
 use rusqlite::Connection;
 
 use crate::keyring::Opening;
+use crate::read::snapshot;
 use crate::space::{Frozen, Published, Space};
 use crate::state::{State, receipt};
 use crate::writer::SpaceWriter;
@@ -42,6 +43,8 @@ impl Published {
 impl Space {
     pub(crate) fn read_frontiers(&self, peer: &TransportId) -> Result<Reply> {
         let db = self.shared.pool.reader()?;
+        // A commit in between would give a head without its signature.
+        let db = snapshot(&db)?;
         let (mut heads, mut forks) = (Vec::new(), Vec::new());
         let mut room = FORK_ACTS_BYTES_MAX;
         for log in logs::every(&db)? {

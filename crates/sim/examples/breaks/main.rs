@@ -1,6 +1,6 @@
 //! Breaks the engine on purpose, one break at a time, and tells which ones simulated runs notice.
 //!
-//! `cargo run -p larder-sim --example mutants -- [--seeds N] [NAME…]`. Each row of [`ROWS`] is
+//! `cargo run -p larder-sim --example breaks -- [--seeds N] [NAME…]`. Each row of [`ROWS`] is
 //! applied to a copy of the crates in the temporary directory, which is built and run over N seeds
 //! (30). Exits with 1 unless all that was asked for is as its row says: noticed, or not noticed
 //! and why. A break that is not noticed is a fault or a checker that is missing; one that does not
