@@ -165,7 +165,8 @@ pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
         // Far apart, and never the letter that is there.
         let at = edit * 7919 % CHARS;
         if let Some(letter) = text.get_mut(at) {
-            *letter = if letter.is_ascii_lowercase() && *letter < b'z' { *letter + 1 } else { b'a' };
+            *letter =
+                if letter.is_ascii_lowercase() && *letter < b'z' { *letter + 1 } else { b'a' };
         }
         let begun = Instant::now();
         space.put(COLLECTION, object, &value(&text)).await?;
