@@ -1,6 +1,6 @@
 //! Pruning: what all devices agree on goes, and nobody notices but by the room it took.
 
-use larder_engine::{Heads, Pruned, Reason, Version, Wanted};
+use larder_engine::{BlobInfo, Heads, Pruned, Reason, Version, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_protocol::{Supply, Want};
 use proptest::prelude::*;
@@ -87,6 +87,27 @@ pub(super) fn settle(devices: &mut [&mut Device]) {
             }
         }
     }
+}
+
+fn four_edited(device: &mut Device) {
+    for n in 1..=4 {
+        device.put(object(n), &json!({"n": n}));
+        device.edit(object(n), |value| value["edited"] = true.into());
+    }
+}
+
+/// A document that names a blob, and another, are what is left of a space. The blob, and what is in
+/// it.
+pub(super) fn pruned_around_a_blob(a: &mut Device, b: &mut Device) -> (BlobInfo, Vec<u8>) {
+    let content = blobs::noise(1, 300_000);
+    let (info, _) = blobs::add(a, &content, "a.bin");
+    a.put(object(1), &json!({"photo": {"$blob": info.id.to_string()}}));
+    meet(a, b);
+    b.put(object(2), &json!({"b": 1}));
+    meet(a, b);
+    settle(&mut [&mut *a, b]);
+    assert!(a.pruned() > 0, "nothing was pruned");
+    (info, content)
 }
 
 #[test]
@@ -198,14 +219,7 @@ fn a_newcomer_after_the_pruning_has_the_blobs_that_documents_name() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut a = Device::found(dirs[0].path(), 1);
     let mut b = a.invite(dirs[1].path(), 2);
-    let content = blobs::noise(1, 300_000);
-    let (info, _) = blobs::add(&mut a, &content, "a.bin");
-    a.put(object(1), &json!({"photo": {"$blob": info.id.to_string()}}));
-    meet(&mut a, &mut b);
-    b.put(object(2), &json!({"b": 1}));
-    meet(&mut a, &mut b);
-    settle(&mut [&mut a, &mut b]);
-    assert!(a.pruned() > 0, "nothing was pruned");
+    let (info, content) = pruned_around_a_blob(&mut a, &mut b);
     let mut c = a.invite(dirs[2].path(), 3);
     c.fill(&a);
     assert!(c.space.blob(&info.id).unwrap().unwrap().named);
@@ -221,10 +235,7 @@ fn what_is_agreed_on_goes_before_anything_else_is_stated() {
     let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut a = Device::found(dirs[0].path(), 1);
     let mut b = a.invite(dirs[1].path(), 2);
-    for n in 1..=4 {
-        a.put(object(n), &json!({"n": n}));
-        a.edit(object(n), |value| value["edited"] = true.into());
-    }
+    four_edited(&mut a);
     meet(&mut a, &mut b);
     assert_eq!(a.prune(true).stated, 1);
     meet(&mut a, &mut b);
@@ -245,10 +256,7 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut a = Device::found(dirs[0].path(), 1);
     let mut b = a.invite(dirs[1].path(), 2);
-    for n in 1..=4 {
-        a.put(object(n), &json!({"n": n}));
-        a.edit(object(n), |value| value["edited"] = true.into());
-    }
+    four_edited(&mut a);
     a.delete(object(4));
     meet(&mut a, &mut b);
     settle(&mut [&mut a, &mut b]);

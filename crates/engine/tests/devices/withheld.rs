@@ -3,7 +3,7 @@
 use larder_log::{Class, Payload};
 
 use super::peers::{batches, dirs};
-use super::prune::{meet, settle};
+use super::prune::{meet, pruned_around_a_blob};
 use super::*;
 
 /// A new device that got all that `from` has, with `alter` done to the bytes of each DATA section.
@@ -67,14 +67,7 @@ fn manifests_that_the_first_peer_held_back_are_asked_for_below_a_snapshot() {
     let dirs = dirs(3);
     let mut a = Device::found(dirs[0].path(), 1);
     let mut b = a.invite(dirs[1].path(), 2);
-    let content = blobs::noise(1, 300_000);
-    let (info, _) = blobs::add(&mut a, &content, "a.bin");
-    a.put(object(1), &json!({"photo": {"$blob": info.id.to_string()}}));
-    meet(&mut a, &mut b);
-    b.put(object(2), &json!({"b": 1}));
-    meet(&mut a, &mut b);
-    settle(&mut [&mut a, &mut b]);
-    assert!(a.pruned() > 0, "nothing was pruned");
+    let (info, content) = pruned_around_a_blob(&mut a, &mut b);
     let mut c = newcomer(&mut a, (dirs[2].path(), 3), &[], |payload| *payload = Payload::Missing);
     c.pull(&a);
     // The snapshot comes from the same peer.
