@@ -123,6 +123,8 @@ impl World {
                 return None;
             }
             speech.batches = batches(villain, known, &all);
+            let sealed = (known..all.len()).filter(|at| !epochs_held.contains(&all[*at]));
+            villain.withheld.extend(sealed.map(|at| at as u64 + 1));
         }
         if attack == Attack::OpenedOtherwise
             && !villain.open_otherwise(&mut speech.batches, &epochs_held)
