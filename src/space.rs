@@ -444,7 +444,8 @@ impl Space {
     /// Drops the bodies of entries whose outcome all devices have stated alike, as far as that has
     /// come, and states the outcome of what is here now. To be called on every device, with a sync
     /// between; nothing does it by itself. Documents, histories and receipts stay. `progress` is
-    /// told how many sections were dropped. Writing waits meanwhile.
+    /// told how many sections were dropped. It goes in short steps between other work. Where much
+    /// of the space's file is free then, that is given back to the disk.
     ///
     /// # Errors
     /// [`Error`] if the space cannot be written; what was dropped before stays dropped.

@@ -9,8 +9,8 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use larder_engine::{
-    CheckReport, Checking, Enrolment, IndexMark, Pruned, Receipt, Rekey, SpaceWriter, Task,
-    UnitOfWork,
+    CheckReport, Checking, Enrolment, IndexMark, Pruned, Pruning, Receipt, Rekey, SpaceWriter,
+    Task, UnitOfWork,
 };
 use larder_protocol::Reply;
 use larder_types::limits::{
@@ -23,6 +23,8 @@ use crate::metrics;
 use crate::{Error, Event, Result};
 
 type Answer<T> = oneshot::Sender<larder_engine::Result<T>>;
+/// Who waits for something that takes long, and hears how far it is.
+type Asked<T> = (watch::Sender<Pages>, Answer<T>);
 
 enum Job {
     Commit(Box<UnitOfWork>, Answer<Receipt>),
@@ -87,7 +89,8 @@ impl Writer {
         self.ask(|answer| Job::Rekey(told, answer)).await
     }
 
-    /// Goes as far with pruning as can be gone; `told` hears how many sections were dropped.
+    /// Goes as far with pruning as can be gone, between other work; `told` hears how many sections
+    /// were dropped.
     pub(crate) async fn prune(&self, told: watch::Sender<Pages>) -> Result<Pruned> {
         self.ask(|answer| Job::Prune(told, answer)).await
     }
@@ -172,8 +175,13 @@ struct Worker {
     changed: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
     waiting: VecDeque<Job>,
+    /// A pruning under way.
+    pruning: Option<Pruning>,
+    /// Those who wait for it, and those who asked since it began: it goes once more for them.
+    pruning_for: Vec<Asked<Pruned>>,
+    pruning_next: Vec<Asked<Pruned>>,
     /// Those who wait for the renewal of the key.
-    renewing: Vec<(watch::Sender<Pages>, Answer<()>)>,
+    renewing: Vec<Asked<()>>,
     /// Those who wait for the indexes, in the order in which they came.
     searching: VecDeque<(IndexMark, Answer<()>)>,
     indexing: Indexing,
@@ -242,6 +250,9 @@ impl Worker {
             changed,
             events,
             waiting: VecDeque::new(),
+            pruning: None,
+            pruning_for: Vec::new(),
+            pruning_next: Vec::new(),
             renewing: Vec::new(),
             searching: VecDeque::new(),
             indexing: Indexing::Later,
@@ -255,6 +266,7 @@ impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         // What cannot be done now is done when the space is opened next.
         let _ = self.writer.tend_blobs();
+        let _ = self.writer.look_for_room();
         loop {
             if self.waiting.is_empty() {
                 match self.next(&mut queue) {
@@ -275,6 +287,8 @@ impl Worker {
             self.remind();
             self.tend();
             self.renew();
+            self.prune();
+            self.shrink();
             self.index();
         }
         // Nobody is left to be told of a failure; what was committed is safe without this.
@@ -283,7 +297,7 @@ impl Worker {
 
     /// Waits for a job, unless there is something to do without one.
     fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> std::result::Result<Job, TryRecvError> {
-        if self.writer.wants_rekey() || !self.searching.is_empty() {
+        if self.has_steps() || !self.searching.is_empty() {
             return queue.try_recv();
         }
         let is_shown = self.writer.is_shown();
@@ -339,6 +353,7 @@ impl Worker {
             self.tended = Instant::now();
             // What cannot be done now is done the next time.
             let _ = self.writer.tend_blobs();
+            let _ = self.writer.look_for_room();
         }
     }
 
@@ -397,13 +412,7 @@ impl Worker {
                 tick(result.is_ok());
                 let _ = answer.send(result);
             }
-            Some(Job::Prune(told, answer)) => {
-                let result = writer.prune(true, &mut |sections| {
-                    told.send_replace((sections, sections));
-                });
-                tick(result.as_ref().is_ok_and(|pruned| pruned.stated > 0));
-                let _ = answer.send(result);
-            }
+            Some(Job::Prune(told, answer)) => self.pruning_next.push((told, answer)),
             Some(Job::Rekey(told, answer)) => match writer.wish_rekey() {
                 Ok(()) => self.renewing.push((told, answer)),
                 Err(error) => drop(answer.send(Err(error))),
@@ -443,12 +452,7 @@ impl Worker {
                 Err(error) => {
                     self.indexing = Indexing::Failed;
                     self.reindexing.failed();
-                    let message = error.to_string();
-                    let mut error = Some(error);
-                    for (_, answer) in self.searching.drain(..) {
-                        let shared = || larder_engine::Error::Transaction(message.clone());
-                        let _ = answer.send(Err(error.take().unwrap_or_else(shared)));
-                    }
+                    fail_all(self.searching.drain(..).map(|(_, answer)| answer), error);
                 }
             }
         }
@@ -457,6 +461,52 @@ impl Worker {
             self.searching.pop_front_if(|(mark, _)| writer.has_indexed(*mark))
         {
             let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// Whether something is under way that goes on between other work.
+    fn has_steps(&self) -> bool {
+        let prunes = self.pruning.is_some() || !self.pruning_next.is_empty();
+        prunes || self.writer.wants_rekey() || self.writer.wants_shrink()
+    }
+
+    /// One step of a pruning, if one is asked for.
+    fn prune(&mut self) {
+        if self.pruning.is_none() && !self.pruning_next.is_empty() {
+            self.pruning_for.append(&mut self.pruning_next);
+            self.pruning = Some(Pruning::new(true));
+        }
+        let Some(pruning) = &mut self.pruning else { return };
+        let stated = pruning.pruned().stated;
+        let stepped = self.writer.prune_step(pruning);
+        let pruned = *pruning.pruned();
+        if pruned.stated > stated {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        match stepped {
+            Ok(false) => {
+                for (told, _) in &self.pruning_for {
+                    told.send_replace((pruned.sections, pruned.sections));
+                }
+            }
+            Ok(true) => {
+                self.pruning = None;
+                for (_, answer) in self.pruning_for.drain(..) {
+                    let _ = answer.send(Ok(pruned));
+                }
+            }
+            Err(error) => {
+                self.pruning = None;
+                fail_all(self.pruning_for.drain(..).map(|(_, answer)| answer), error);
+            }
+        }
+    }
+
+    /// Gives room in the file back, if there is much.
+    fn shrink(&mut self) {
+        if self.pruning.is_none() && self.writer.wants_shrink() {
+            // What fails now is tried after the next look.
+            let _ = self.writer.shrink_step();
         }
     }
 
@@ -493,6 +543,16 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Tells all of them of one error.
+fn fail_all<T>(answers: impl Iterator<Item = Answer<T>>, error: larder_engine::Error) {
+    let message = error.to_string();
+    let mut error = Some(error);
+    for answer in answers {
+        let shared = || larder_engine::Error::Transaction(message.clone());
+        let _ = answer.send(Err(error.take().unwrap_or_else(shared)));
     }
 }
 

@@ -44,6 +44,7 @@ mod rekey;
 mod rekey_tests;
 mod rows;
 mod show;
+mod shrink;
 mod snapshot;
 mod space;
 mod state;
@@ -90,6 +91,7 @@ pub use model::{
 };
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
+pub use prune::Pruning;
 pub use purge::{PurgeProgress, Purged};
 pub use recovery::SetAside;
 pub use rekey::Rekey;

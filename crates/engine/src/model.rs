@@ -328,8 +328,12 @@ pub struct Pruned {
     pub stated: u64,
     /// Sections whose bytes were dropped.
     pub sections: u64,
-    /// Those bytes. The file keeps its size, and room for new ones in it.
+    /// Those bytes.
     pub bytes: u64,
+    /// Bytes of the space's file before, as they are once its WAL is written back.
+    pub file_bytes_before: u64,
+    /// The same after it. The file gets shorter only where much of it is free.
+    pub file_bytes_after: u64,
 }
 
 /// How far a space could be pruned.

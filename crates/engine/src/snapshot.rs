@@ -1,7 +1,7 @@
 //! Computes snapshots: what the entries between two frontiers make of the leaves of the first.
 //!
 //! Invariant: the result depends on the entries up to the frontier alone, not on what this device
-//! has applied behind it. Where that cannot be had, there is no result ([`NotNow`]).
+//! has applied behind it. Where that cannot be had, there is no result ([`Step::NotNow`]).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,20 +26,6 @@ use crate::keyring::{Keyring, Opening};
 use crate::touched::load;
 use crate::{Error, Result};
 
-/// Why a snapshot cannot be computed here now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotNow {
-    /// Not all of its entries are here, or another history of a log.
-    NotHere,
-    /// Its entries build on such as it leaves out: a change without its document would come to
-    /// nothing in it, and its body would go.
-    NotCausal,
-    /// Sections of its entries are missing or wait.
-    Unsettled,
-    /// What a deleted document came to below the frontier cannot be told, or has no room in a leaf.
-    Unclear,
-}
-
 /// What entries add to a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Delta {
@@ -55,36 +41,98 @@ pub(crate) struct Computed {
     pub(crate) delta: Delta,
 }
 
-/// Computes the snapshot at `frontier`, from the one that is held on.
-pub(crate) fn compute(
-    db: &Connection,
-    keyring: &Keyring,
-    base: Option<&Snapshot>,
+/// A snapshot that is being computed, some sections at a time. What is written between two steps is
+/// behind its frontier, and changes nothing.
+#[derive(Debug)]
+pub(crate) struct Computing {
     frontier: Vec<LogEnd>,
-) -> Result<std::result::Result<Computed, NotNow>> {
-    let mut gathering = Gathering { db, keyring, base, ..Gathering::new(db, keyring) };
-    for end in &frontier {
-        let Some(log) = logs::find(db, &end.device)? else { return Ok(Err(NotNow::NotHere)) };
-        let is_here = end.size <= log.frontier.size()
-            && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root;
-        if !is_here {
-            return Ok(Err(NotNow::NotHere));
-        }
-        if sections::unsettled(db, log.log, end.size)? > 0 {
-            return Ok(Err(NotNow::Unsettled));
-        }
-        let from = base.map_or(0, |base| base.act.size_of(&end.device));
-        if !is_causal(db, log.log, from.saturating_add(1), &frontier, end.size)? {
-            return Ok(Err(NotNow::NotCausal));
-        }
-        gathering.log(log.log, end.device, from.saturating_add(1), end.size)?;
-    }
-    let Some(delta) = gathering.finish() else { return Ok(Err(NotNow::Unclear)) };
-    let tree = delta.tree(db, base)?;
-    let green = BandTree { band: Band::Green, leaves: tree.size(), root: tree.root() };
-    let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
-    Ok(Ok(Computed { act, tree, delta }))
+    /// The snapshot that it is computed from.
+    base: Option<Hash>,
+    /// Which of the logs is looked at, and its next entry.
+    at: usize,
+    next: u64,
+    gathered: Gathered,
 }
+
+/// Where a computation has come to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// There is more to do.
+    Partly,
+    Done(Computed),
+    /// It cannot be computed here now: not all of its entries are here, or another history of a
+    /// log; or sections of them are missing or wait; or they build on such as it leaves out, of
+    /// which a change without its document would come to nothing in it, and its body would go; or
+    /// what a deleted document came to cannot be told, or has no room in a leaf.
+    NotNow,
+}
+
+impl Computing {
+    pub(crate) fn new(frontier: Vec<LogEnd>, base: Option<&Snapshot>) -> Self {
+        let base = base.map(|base| base.id);
+        Self { frontier, base, at: 0, next: 0, gathered: Gathered::default() }
+    }
+
+    /// Whether this is still what it is computed from.
+    pub(crate) fn is_from(&self, base: Option<&Snapshot>) -> bool {
+        self.base == base.map(|base| base.id)
+    }
+
+    /// Goes on, over `sections` sections about.
+    pub(crate) fn step(
+        &mut self,
+        db: &Connection,
+        keyring: &Keyring,
+        base: Option<&Snapshot>,
+        sections: u64,
+    ) -> Result<Step> {
+        let mut left = sections;
+        while let Some(end) = self.frontier.get(self.at) {
+            let Some(log) = logs::find(db, &end.device)? else {
+                return Ok(Step::NotNow);
+            };
+            let from = base.map_or(0, |base| base.act.size_of(&end.device));
+            if self.next == 0 {
+                let is_here = end.size <= log.frontier.size()
+                    && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root;
+                if !is_here {
+                    return Ok(Step::NotNow);
+                }
+                if sections::unsettled(db, log.log, end.size)? > 0 {
+                    return Ok(Step::NotNow);
+                }
+                self.next = from.saturating_add(1);
+            }
+            while self.next <= end.size {
+                if left == 0 {
+                    return Ok(Step::Partly);
+                }
+                let last = end.size.min(self.next.saturating_add(ENTRIES_AT_ONCE - 1));
+                if !is_causal(db, log.log, self.next, &self.frontier, last)? {
+                    return Ok(Step::NotNow);
+                }
+                let gathered = &mut self.gathered;
+                let mut gathering = Gathering { db, keyring, base, header: None, gathered };
+                let seen = gathering.log(log.log, end.device, self.next, last)?;
+                left = left.saturating_sub(seen.max(1));
+                self.next = last + 1;
+            }
+            (self.at, self.next) = (self.at + 1, 0);
+        }
+        let Some(delta) = std::mem::take(&mut self.gathered).finish() else {
+            return Ok(Step::NotNow);
+        };
+        let tree = delta.tree(db, base)?;
+        let green = BandTree { band: Band::Green, leaves: tree.size(), root: tree.root() };
+        let frontier = std::mem::take(&mut self.frontier);
+        let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
+        Ok(Step::Done(Computed { act, tree, delta }))
+    }
+}
+
+/// Entries whose sections are gone through without a look at how much has been done. An entry has
+/// [`SECTIONS_MAX`](larder_types::limits::SECTIONS_MAX) of them at most.
+const ENTRIES_AT_ONCE: u64 = 16;
 
 /// Whether entries `first` to `last` of a log build on nothing that is behind `frontier`.
 fn is_causal(
@@ -97,22 +145,15 @@ fn is_causal(
     let size_of = |device: &DeviceId| {
         frontier.iter().find(|end| end.device == *device).map_or(0, |end| end.size)
     };
-    let mut next = first;
-    while next <= last {
-        for entry in entries::range(db, log, next, last.min(next.saturating_add(HEADERS_PAGE)))? {
-            let header = Header::decode(&entry.header)
-                .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
-            if header.deps.iter().any(|dep| dep.seq > size_of(&dep.device)) {
-                return Ok(false);
-            }
+    for entry in entries::range(db, log, first, last)? {
+        let header = Header::decode(&entry.header)
+            .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
+        if header.deps.iter().any(|dep| dep.seq > size_of(&dep.device)) {
+            return Ok(false);
         }
-        next = next.saturating_add(HEADERS_PAGE + 1);
     }
     Ok(true)
 }
-
-/// Headers looked at between two looks at the database.
-const HEADERS_PAGE: u64 = 1024;
 
 impl Delta {
     /// The tree over the leaves of `base` with these changes.
@@ -153,6 +194,7 @@ impl Delta {
 }
 
 /// A document that was created or changed between the frontiers.
+#[derive(Debug)]
 struct Growth {
     base: Option<DocumentLeaf>,
     created: Option<(CollectionName, Stamp, Hash)>,
@@ -160,39 +202,36 @@ struct Growth {
     heads: HeadsFold,
 }
 
-struct Gathering<'a> {
-    db: &'a Connection,
-    keyring: &'a Keyring,
-    base: Option<&'a Snapshot>,
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Gathered {
     documents: BTreeMap<Key, Growth>,
     tombstones: BTreeMap<ObjectId, TombstoneLeaf>,
-    header: Option<Header>,
     /// Documents that were deleted behind the last frontier, and of which it cannot be told what
     /// they came to: it matters only if they were deleted behind this one as well.
     unclear: BTreeSet<ObjectId>,
 }
 
-impl<'a> Gathering<'a> {
-    fn new(db: &'a Connection, keyring: &'a Keyring) -> Self {
-        Self {
-            db,
-            keyring,
-            base: None,
-            documents: BTreeMap::new(),
-            tombstones: BTreeMap::new(),
-            header: None,
-            unclear: BTreeSet::new(),
-        }
-    }
+struct Gathering<'a> {
+    db: &'a Connection,
+    keyring: &'a Keyring,
+    base: Option<&'a Snapshot>,
+    header: Option<Header>,
+    gathered: &'a mut Gathered,
+}
 
-    fn log(&mut self, log: LogId, device: DeviceId, first: u64, last: u64) -> Result<()> {
-        self.header = None;
+impl Gathering<'_> {
+    /// Takes in the sections of some entries. How many they were.
+    fn log(&mut self, log: LogId, device: DeviceId, first: u64, last: u64) -> Result<u64> {
+        let mut seen = 0;
         sections::each_document_section(self.db, log, first, last, |section, payload| {
+            seen += 1;
             let Some(opened) = self.open(&section, payload)? else { return Ok(()) };
             let Opened { metadata, body, .. } = opened;
             let stamp = Stamp { device, seq: section.place.seq, clock: metadata.clock };
             self.section(&section, &metadata, &body, stamp)
-        })
+        })?;
+        Ok(seen)
     }
 
     /// An opened section; none if it is void whoever has it.
@@ -279,7 +318,7 @@ impl<'a> Gathering<'a> {
             match locate(self.db, &key.0, &key.1)? {
                 Found::At(row) => document = Some(load(self.db, &row)?),
                 Found::Buried => {
-                    self.unclear.insert(key.0);
+                    self.gathered.unclear.insert(key.0);
                     return Ok(());
                 }
                 Found::Unknown => return Ok(()),
@@ -298,7 +337,7 @@ impl<'a> Gathering<'a> {
 
     /// What is known of a document; none if it was deleted below the first frontier.
     fn growth(&mut self, key: Key) -> Result<Option<&mut Growth>> {
-        let vacant = match self.documents.entry(key) {
+        let vacant = match self.gathered.documents.entry(key) {
             Entry::Occupied(growth) => return Ok(Some(growth.into_mut())),
             Entry::Vacant(vacant) => vacant,
         };
@@ -319,7 +358,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn bury(&mut self, new: TombstoneLeaf) -> Result<()> {
-        let known = match self.tombstones.get(&new.object) {
+        let known = match self.gathered.tombstones.get(&new.object) {
             Some(known) => Some(known.clone()),
             None => match self.base {
                 None => None,
@@ -340,11 +379,13 @@ impl<'a> Gathering<'a> {
             (clock, device, seq, leaf.index)
         };
         if known.is_none_or(|known| order(&new) < order(&known)) {
-            self.tombstones.insert(new.object, new);
+            self.gathered.tombstones.insert(new.object, new);
         }
         Ok(())
     }
+}
 
+impl Gathered {
     fn finish(self) -> Option<Delta> {
         if self.unclear.iter().any(|object| !self.tombstones.contains_key(object)) {
             return None;

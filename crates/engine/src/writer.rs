@@ -28,6 +28,8 @@ pub struct SpaceWriter {
     /// The own log's end as it is known to be on disk.
     durable: End,
     pub(crate) renewal: Renewal,
+    /// Whether room in the file is being given back.
+    pub(crate) shrinks: bool,
 }
 
 /// The size and root of the own log at some time. No root is known of a log that was never signed.
@@ -72,7 +74,8 @@ impl SpaceWriter {
         shared.queue.publish(state.queue);
         let durable = End::of(&state);
         let renewal = Renewal::new(shared.home().row.rekey_wished_at.is_some());
-        Ok(Self { shared: Arc::clone(shared), db: Some(db), state, durable, renewal })
+        let (shared, db) = (Arc::clone(shared), Some(db));
+        Ok(Self { shared, db, state, durable, renewal, shrinks: false })
     }
 
     pub(crate) fn state(&self) -> &State {

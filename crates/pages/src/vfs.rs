@@ -112,7 +112,8 @@ impl Vfs {
     /// Opens the encrypted database at `path`.
     ///
     /// The connection has a WAL, `synchronous=FULL` (full syncs on Apple's systems), its temporary
-    /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. What would
+    /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. A new
+    /// database has `auto_vacuum=INCREMENTAL`, so that it can give back its free pages. What would
     /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
     /// `VACUUM INTO` of anything but memory ([`Vfs::attach`] and [`Vfs::vacuum_into`] are the way).
     /// An authorizer enforces the last; whoever sets another must refuse it too. A backup from here

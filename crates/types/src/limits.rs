@@ -109,6 +109,9 @@ limits! {
     VECTOR_DIMENSIONS_MAX: usize = 4096, "dimensions", false, "One embedding.";
     REKEY_AGE_MS: u64 = 31_536_000_000, "milliseconds", false, "Age at which a space's at-rest key is renewed: 365 days.";
     REKEY_STEP_PAGES: u32 = 256, "pages", false, "Pages copied between two transactions while a space's at-rest key is renewed.";
+    SHRINK_FREE_BYTES_MIN: u64 = 4 << 20, "bytes", false, "Free room in a space's file below which all of it is kept for new content.";
+    SHRINK_FREE_PERCENT: u64 = 25, "percent", false, "Of a space's file, the free part from which on it is given back to the disk.";
+    SHRINK_STEP_PAGES: u32 = 256, "pages", false, "Pages moved between two transactions while a space's file gets shorter.";
     SEARCH_RESULTS_MAX: usize = 1000, "results", false, "Results of one search.";
     BLOB_BYTES_MAX: u64 = 17_179_869_184, "bytes", true, "A blob.";
     BLOB_CHUNKS_MAX: usize = 128 << 10, "chunks", true, "Chunks of one blob.";
@@ -127,6 +130,7 @@ limits! {
     SNAPSHOT_PART_LEAVES_MAX: usize = 4096, "leaves", false, "Leaves in one part of a snapshot.";
     SNAPSHOT_PART_CHANGES_MAX: usize = 1 << 19, "changes", false, "Changes in one part of a snapshot.";
     WANTED_MAX: usize = 256, "runs", false, "Runs of entries, and leaves of a snapshot, that one frame asks for by name.";
+    SNAPSHOT_STEP_SECTIONS: u64 = 512, "sections", false, "Sections opened between two transactions while a snapshot is computed; more only where one entry has more.";
     PRUNE_SECTIONS_MAX: u32 = 1024, "sections", false, "Sections whose bytes are dropped in one transaction.";
 }
 

@@ -27,6 +27,13 @@ pub(crate) async fn prune(call: &Call<'_>, args: &Prune) -> anyhow::Result<Exit>
             bytes(pruned.bytes),
             counted(pruned.stated, "outcome", "outcomes"),
         ))?;
+        if pruned.file_bytes_after < pruned.file_bytes_before {
+            out.line(&format!(
+                "The file had {} and has {}.",
+                bytes(pruned.file_bytes_before),
+                bytes(pruned.file_bytes_after),
+            ))?;
+        }
     }
     let status = space.prune_status().await?;
     out.json(&json!({ "event": "prunable", "space": args.space.to_string(), "status": status }))?;

@@ -8,6 +8,7 @@ use larder_log::Payload;
 use serde_json::json;
 
 use super::*;
+use crate::Pruning;
 use crate::durability_tests::{World, copy};
 use crate::{
     Access, ChangeKind, Mode, Profile, ProfileOptions, Query, Reason, Secret, Space, UnitOfWork,
@@ -347,12 +348,9 @@ fn damaged_bytes_that_a_snapshot_stands_for_are_dropped_and_not_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let mut device = Device::full(dir.path());
     let seen = device.seen();
-    let agreed = device.writer.transact(|tx, state| {
-        let stated = state.propose(tx)?;
-        state.sign(tx)?;
-        Ok(stated && state.take_over(tx)?)
-    });
-    assert!(agreed.unwrap());
+    let mut pruning = Pruning::new(true).without_dropping();
+    while !device.writer.prune_step(&mut pruning).unwrap() {}
+    assert_eq!(pruning.pruned().stated, 1);
     device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1");
     let report = device.check(true);
     assert!(report.is_whole() && report.findings.len() == 6, "{report:#?}");

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use larder_log::act::Act;
 use larder_log::roster::Roster;
+use larder_log::snapshot::LogEnd;
 use larder_protocol::{Position, Reply, Request};
 use larder_types::ObjectId;
 use larder_types::limits::BATCH_BYTES_TARGET;
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::durability_tests::World;
+use crate::snapshot::{Computing, Step};
 use crate::{Answer, Judgement, Profile, ProfileOptions, UnitOfWork};
 
 pub(crate) struct Device {
@@ -72,8 +74,9 @@ impl Device {
 
     fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
         self.writer.transact(|tx, state| {
-            let computed = compute(tx, &state.keyring, None, frontier)?;
-            Ok(computed.is_ok())
+            let mut computing = Computing::new(frontier, None);
+            let computed = computing.step(tx, &state.keyring, None, u64::MAX)?;
+            Ok(matches!(computed, Step::Done(_)))
         })
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use larder_engine::{Files, Reason, Rekey};
+use larder_engine::{Checking, Files, Reason, Rekey};
 use larder_pages::testing::{Disk, Loss, Operation, Outcome, Snapshot};
 
 use super::*;
@@ -348,6 +348,58 @@ fn crash_while_renewing(every: usize) {
     });
 }
 
+/// The same with much room in its file.
+fn roomy() -> Snapshot {
+    let disk = Disk::new().unwrap();
+    let mut device = found(&disk, 1);
+    for n in 10..=19 {
+        device.put(object(n), &room::letter(n.into()));
+    }
+    for n in 10..=19 {
+        let mut unit = UnitOfWork::new();
+        unit.delete(object(n));
+        device.commit(unit).unwrap();
+    }
+    (1..=3).for_each(|n| drop(put(&mut device, n).unwrap()));
+    device.writer.look_for_room().unwrap();
+    assert!(device.writer.wants_shrink());
+    device.close().unwrap();
+    disk.snapshot()
+}
+
+fn crash_while_shrinking(every: usize) {
+    let work = |disk: &Disk, written: &mut Vec<u8>| {
+        let Ok(mut device) = open(disk, &unlock()) else { return };
+        if device.writer.look_for_room().is_err() {
+            return;
+        }
+        let mut next = 20;
+        while device.writer.wants_shrink() {
+            if device.writer.shrink_step().is_err() {
+                return;
+            }
+            if put(&mut device, next).is_ok() {
+                written.push(next);
+                next += 1;
+            }
+        }
+        let _ = device.close();
+    };
+    fail_everywhere(&roomy(), every, work, |disk, written: &Vec<u8>| {
+        let mut device = open(disk, &unlock()).unwrap();
+        device.holds((1..=3).chain(written.iter().copied()));
+        device.writer.look_for_room().unwrap();
+        while device.writer.wants_shrink() {
+            device.writer.shrink_step().unwrap();
+        }
+        put(&mut device, 200).unwrap();
+        let mut checking = Checking::new(false);
+        while !device.writer.check_step(&mut checking).unwrap() {}
+        assert_eq!(checking.into_report().findings, []);
+        device.close().unwrap();
+    });
+}
+
 fn crash_while_purging(every: usize) {
     let work = |disk: &Disk, purged: &mut bool| {
         let (env, new) = (on(disk, 5), other_unlock());
@@ -384,6 +436,11 @@ fn a_crash_while_a_key_is_renewed_loses_nothing() {
 }
 
 #[test]
+fn a_crash_while_a_file_gets_shorter_loses_nothing() {
+    crash_while_shrinking(811);
+}
+
+#[test]
 fn a_crash_during_a_purge_leaves_the_old_files_or_the_new() {
     crash_while_purging(41);
 }
@@ -394,6 +451,7 @@ fn a_crash_at_any_call_leaves_a_whole_profile() {
     crash_while_creating(1);
     crash_while_founding(1);
     crash_while_renewing(1);
+    crash_while_shrinking(41);
     crash_while_purging(1);
 }
 

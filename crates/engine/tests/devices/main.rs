@@ -19,6 +19,7 @@ mod memory;
 mod peers;
 mod prune;
 mod recovery;
+mod room;
 mod stages;
 mod withheld;
 

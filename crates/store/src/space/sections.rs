@@ -523,8 +523,45 @@ pub fn droppable(conn: &Connection, log: LogId, last_seq: u64) -> Result<Droppab
     })
 }
 
-/// Drops the bytes of up to `limit` sections of documents in entries up to `last_seq`, which are
-/// excused from then on. Returns how many they were; 0 at the end.
+/// Whether there is as much to drop as this of entries behind `after`, up to `last_seq`. Reads no
+/// more than that, beside what cannot be dropped.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn has_droppable(
+    conn: &Connection,
+    log: LogId,
+    after: u64,
+    last_seq: u64,
+    much: &mut Droppable,
+) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT coalesce(length(sealed), 0) + coalesce(length(opened), 0)
+         FROM sections WHERE log = ?1 AND seq > ?2 AND seq <= ?3 AND {DROPPABLE}"
+    );
+    let mut statement = cached(conn, PART, &sql)?;
+    let mut rows = statement.query(params![log, Uint(after), Uint(last_seq)]).reading(PART)?;
+    while much.sections > 0 && much.bytes > 0 {
+        let Some(row) = rows.next().reading(PART)? else { return Ok(false) };
+        much.sections -= 1;
+        much.bytes = much.bytes.saturating_sub(row.get::<_, Uint>(0).reading(PART)?.0);
+    }
+    Ok(true)
+}
+
+/// What was dropped of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Sections that lost their bytes.
+    pub sections: u64,
+    /// Those bytes.
+    pub bytes: u64,
+    /// The last of their entries: before it nothing is left to drop.
+    pub last_seq: u64,
+}
+
+/// Drops the bytes of up to `limit` sections of documents in entries `first_seq` to `last_seq`,
+/// which are excused from then on.
 ///
 /// The rows are deleted and written again: SQLite leaves a row that got shorter where it is, and
 /// the page around it stays as empty as that.
@@ -534,12 +571,20 @@ pub fn droppable(conn: &Connection, log: LogId, last_seq: u64) -> Result<Droppab
 pub fn drop_bytes(
     conn: &Connection,
     log: LogId,
+    first_seq: u64,
     last_seq: u64,
     limit: u32,
-) -> Result<u64, StoreError> {
-    let sql =
-        format!("{COLUMNS} WHERE log = ?1 AND seq <= ?2 AND {DROPPABLE} ORDER BY section LIMIT ?3");
-    let dropped = all(conn, PART, &sql, params![log, Uint(last_seq), limit], row)?;
+) -> Result<Dropped, StoreError> {
+    let sql = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
+                   commitment, coalesce(length(sealed), 0) + coalesce(length(opened), 0)
+               FROM sections WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND";
+    let sql = format!("{sql} {DROPPABLE} ORDER BY seq, idx LIMIT ?4");
+    let params = params![log, Uint(first_seq), Uint(last_seq), limit];
+    let mut sum = Dropped::default();
+    let dropped = all(conn, PART, &sql, params, |found| {
+        sum.bytes += found.get::<_, Uint>(10)?.0;
+        row(found)
+    })?;
     for section in &dropped {
         execute(conn, PART, "DELETE FROM sections WHERE section = ?1", [section.section])?;
     }
@@ -550,7 +595,9 @@ pub fn drop_bytes(
         let new = NewSection { commitment, payload, state, about };
         insert_as(conn, Some(*section), *place, &new)?;
     }
-    Ok(dropped.len() as u64)
+    sum.sections = dropped.len() as u64;
+    sum.last_seq = dropped.last().map_or(0, |last| last.place.seq);
+    Ok(sum)
 }
 
 /// Wants the missing bytes of entries up to `last_seq` no more.

@@ -1,0 +1,380 @@
+//! Pruning, a step at a time: nobody who writes waits for longer than one of them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use larder_log::act::Act;
+use larder_log::merkle;
+use larder_log::snapshot::{LogEnd, SnapshotAct};
+use larder_store::space::logs::{self, Tree};
+use larder_store::space::sections::Droppable;
+use larder_store::space::snapshots::{self, Snapshot};
+use larder_store::space::{control, sections};
+use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_SECTIONS};
+use larder_types::{DeviceId, Hash};
+use rusqlite::Connection;
+
+use super::{Statement, accepted, named_up_to, stable_ends, statements, sum};
+use crate::Result;
+use crate::model::Pruned;
+use crate::snapshot::{Computed, Computing, Step};
+use crate::state::State as WriterState;
+use crate::writer::SpaceWriter;
+
+/// A pruning under way: give it to [`SpaceWriter::prune_step`] until that is done. It may be let go
+/// of at any time: another one goes on from what this one did.
+#[derive(Debug)]
+pub struct Pruning {
+    stages: VecDeque<Stage>,
+    goal: Option<Goal>,
+    /// Snapshots that this device does not find so: they are not computed again.
+    tried: BTreeSet<Hash>,
+    /// Before which entry of each log nothing is left to drop.
+    dropped: BTreeMap<DeviceId, u64>,
+    pruned: Pruned,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The snapshot that all devices agree on stands for what it covers.
+    TakeOver,
+    /// What others stated and this device finds the same it states as well.
+    Agree,
+    /// The bytes go.
+    Drop,
+    /// A snapshot of all that is here.
+    Propose,
+    /// What became free in the file is given back to the disk.
+    Shrink,
+}
+
+/// A snapshot that is computed, and as what it was stated.
+#[derive(Debug)]
+struct Goal {
+    computing: Computing,
+    stated: Option<SnapshotAct>,
+}
+
+impl Pruning {
+    /// Of what is agreed on goes first: what is gone is not to be gained by stating it once more.
+    /// Then, with `proposes`, this device states what is here.
+    pub fn new(proposes: bool) -> Self {
+        use Stage::{Agree, Drop, Propose, Shrink, TakeOver};
+        let mut stages = VecDeque::from([TakeOver, Agree, TakeOver, Drop]);
+        if proposes {
+            stages.extend([Propose, TakeOver, Drop]);
+        }
+        stages.push_back(Shrink);
+        Self {
+            stages,
+            goal: None,
+            tried: BTreeSet::new(),
+            dropped: BTreeMap::new(),
+            pruned: Pruned::default(),
+        }
+    }
+
+    /// What was done so far.
+    pub fn pruned(&self) -> &Pruned {
+        &self.pruned
+    }
+
+    /// The same without dropping anything.
+    #[cfg(test)]
+    pub(crate) fn without_dropping(mut self) -> Self {
+        self.stages.retain(|stage| *stage != Stage::Drop);
+        self
+    }
+}
+
+/// Snapshots that are computed in order to find one to be taken over: each takes time in proportion
+/// to the entries that it covers.
+const TAKE_OVER_TRIES_MAX: usize = 3;
+
+impl SpaceWriter {
+    /// Goes as far with pruning as can be gone now: states the snapshots that others have stated
+    /// and this device finds the same; takes over the one that all devices agree on; drops the
+    /// bytes that it stands for; and then, with `propose`, states one of all that is here, if there
+    /// is something left to gain. `progress` is told how many sections were dropped so far.
+    ///
+    /// Devices that have nothing to say yet make it wait: sync with them, and call it there.
+    ///
+    /// # Errors
+    /// The storage's errors. What was dropped before stays dropped.
+    pub fn prune(&mut self, propose: bool, progress: &mut dyn FnMut(u64)) -> Result<Pruned> {
+        let mut pruning = Pruning::new(propose);
+        while !self.prune_step(&mut pruning)? {
+            progress(pruning.pruned.sections);
+        }
+        Ok(pruning.pruned)
+    }
+
+    /// Takes one step of a pruning, in a transaction of its own: some
+    /// [`SNAPSHOT_STEP_SECTIONS`] sections are looked at, or the bytes of [`PRUNE_SECTIONS_MAX`]
+    /// dropped, or the leaves of a snapshot written, or the file made shorter. Returns whether that
+    /// was all. To be called between other work.
+    ///
+    /// # Errors
+    /// The storage's errors. What was done before stays done, and this pruning is of no more use.
+    pub fn prune_step(&mut self, pruning: &mut Pruning) -> Result<bool> {
+        let Some(stage) = pruning.stages.front().copied() else { return Ok(true) };
+        if pruning.pruned.file_bytes_before == 0 {
+            pruning.pruned.file_bytes_before = self.look_for_room()?;
+        }
+        let is_done = match stage {
+            Stage::Shrink => {
+                self.shrink_step()?;
+                !self.wants_shrink()
+            }
+            Stage::Drop => self.transact(|tx, state| state.drop_some(tx, pruning))?,
+            _ => self.transact(|tx, state| state.settle_step(tx, stage, pruning))?,
+        };
+        if is_done {
+            pruning.stages.pop_front();
+            pruning.pruned.file_bytes_after = self.look_for_room()?;
+        }
+        Ok(pruning.stages.is_empty())
+    }
+}
+
+impl WriterState {
+    /// Goes on with computing what a stage needs computed. Whether nothing is left of it to do.
+    fn settle_step(
+        &mut self,
+        db: &Connection,
+        stage: Stage,
+        pruning: &mut Pruning,
+    ) -> Result<bool> {
+        if self.roster.device(&self.device()).is_none() {
+            return Ok(true);
+        }
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        let held = held.as_ref();
+        let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held));
+        let goal = match goal {
+            Some(goal) => Some(goal),
+            None => self.goal(db, stage, held, &pruning.tried)?,
+        };
+        let Some(mut goal) = goal else { return Ok(true) };
+        let computed = match goal.computing.step(db, &self.keyring, held, SNAPSHOT_STEP_SECTIONS)? {
+            Step::Partly => {
+                pruning.goal = Some(goal);
+                return Ok(false);
+            }
+            Step::Done(computed) => Some(computed),
+            Step::NotNow => None,
+        };
+        let is_same = |computed: &Computed| goal.stated.as_ref() == Some(&computed.act);
+        match (stage, computed) {
+            (Stage::TakeOver, Some(computed)) if is_same(&computed) => {
+                take_over(db, held, &computed)?;
+                return Ok(true);
+            }
+            (Stage::Agree, Some(computed)) if is_same(&computed) => {
+                self.state_it(db, computed.act, pruning)?;
+                return Ok(false);
+            }
+            (Stage::Propose, Some(computed)) => {
+                self.state_it(db, computed.act, pruning)?;
+                return Ok(true);
+            }
+            _ => {}
+        }
+        pruning.tried.extend(goal.stated.map(|stated| stated.id()));
+        Ok(stage == Stage::Propose)
+    }
+
+    fn state_it(&mut self, db: &Connection, act: SnapshotAct, to: &mut Pruning) -> Result<()> {
+        self.append_act(db, &Act::Snapshot(act))?;
+        self.sign(db)?;
+        to.pruned.stated += 1;
+        Ok(())
+    }
+
+    /// What is to be computed next in a stage, if anything is.
+    fn goal(
+        &self,
+        db: &Connection,
+        stage: Stage,
+        held: Option<&Snapshot>,
+        tried: &BTreeSet<Hash>,
+    ) -> Result<Option<Goal>> {
+        let stated = match stage {
+            Stage::TakeOver => self.to_take_over(db, held, tried)?,
+            Stage::Agree => self.to_agree(db, held, tried)?,
+            Stage::Propose => {
+                let frontier = self.to_propose(db, held)?;
+                return Ok(frontier.map(|frontier| Goal {
+                    computing: Computing::new(frontier, held),
+                    stated: None,
+                }));
+            }
+            Stage::Drop | Stage::Shrink => None,
+        };
+        Ok(stated.map(|act| {
+            let computing = Computing::new(act.frontier.clone(), held);
+            Goal { computing, stated: Some(act) }
+        }))
+    }
+
+    /// Of the snapshots that all devices agree on, the widest that this one may find the same; what
+    /// it does not find so stops no other.
+    fn to_take_over(
+        &self,
+        db: &Connection,
+        held: Option<&Snapshot>,
+        tried: &BTreeSet<Hash>,
+    ) -> Result<Option<SnapshotAct>> {
+        let mut wider = accepted(db, &self.roster)?;
+        wider.retain(|act| is_wider(act, held));
+        wider.sort_by_cached_key(|act| (sum(act), act.id()));
+        let widest = wider.into_iter().rev().take(TAKE_OVER_TRIES_MAX);
+        Ok(widest.into_iter().find(|act| !tried.contains(&act.id())))
+    }
+
+    /// A snapshot that another device stated, and this one has not looked at.
+    fn to_agree(
+        &self,
+        db: &Connection,
+        held: Option<&Snapshot>,
+        tried: &BTreeSet<Hash>,
+    ) -> Result<Option<SnapshotAct>> {
+        let me = self.device();
+        let statements = statements(db)?;
+        let own = statements.iter().filter(|statement| statement.author == me);
+        let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
+        let is_open = |act: &SnapshotAct| {
+            let id = act.id();
+            !own.contains(&id)
+                && !tried.contains(&id)
+                && is_wider(act, held)
+                && self.roster.asked_for(act).contains(&me)
+        };
+        Ok(statements.into_iter().map(|statement| statement.act).find(is_open))
+    }
+
+    /// Where a snapshot of all that is here ends, if bytes could go by it and this device has not
+    /// stated one yet that waits for others.
+    fn to_propose(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Option<Vec<LogEnd>>> {
+        let me = self.device();
+        let waits = |statement: &Statement| {
+            statement.author == me && sum(&statement.act) > held.map_or(0, |held| sum(&held.act))
+        };
+        if statements(db)?.iter().any(waits) {
+            return Ok(None);
+        }
+        let frontier = self.proposable(db)?;
+        let any = Droppable { sections: 1, bytes: 1 };
+        Ok(has_gain(db, held, &frontier, any)?.then_some(frontier))
+    }
+
+    /// Where all logs end here; but below the enrolment of a device that nothing was heard of yet,
+    /// so that it need not be waited for.
+    pub(super) fn proposable(&self, db: &Connection) -> Result<Vec<LogEnd>> {
+        let logs = logs::every(db)?;
+        let acks = control::acks(db)?;
+        let mut caps: BTreeMap<DeviceId, u64> = BTreeMap::new();
+        for (device, record) in self.roster.devices() {
+            let has_spoken = *device == self.device()
+                || acks.iter().any(|ack| ack.acker == *device)
+                || logs.iter().any(|log| log.device == *device && log.frontier.size() > 0);
+            if has_spoken || !record.role.may_read() {
+                continue;
+            }
+            for dep in &record.enrolled_by {
+                let Some(log) = logs.iter().find(|log| log.device == dep.device) else { continue };
+                let before = named_up_to(db, log, dep.seq.saturating_sub(1))?;
+                for log in &logs {
+                    let cap = if log.device == dep.device {
+                        before.size()
+                    } else {
+                        before.of(&log.device)
+                    };
+                    let known = caps.entry(log.device).or_insert(cap);
+                    *known = cap.min(*known);
+                }
+            }
+        }
+        let mut frontier = Vec::new();
+        for log in logs {
+            let cap = caps.get(&log.device).copied().unwrap_or(u64::MAX);
+            let size = log.frontier.size().min(cap);
+            if size > 0 && log.stopped.is_none() {
+                let root = merkle::root_at(&Tree::new(db, log.log), size)?;
+                frontier.push(LogEnd { device: log.device, size, root });
+            }
+        }
+        frontier.sort_by_key(|end| end.device);
+        Ok(frontier)
+    }
+
+    /// Drops the bytes of some sections that may go. Whether none are left.
+    fn drop_some(&mut self, db: &Connection, pruning: &mut Pruning) -> Result<bool> {
+        let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(true) };
+        let ends = stable_ends(db, &self.roster, self.device(), &mut |log, named| {
+            Ok(snapshots::set_named(db, log.log, named)?)
+        })?;
+        let stable = |end: &LogEnd| ends.get(&end.device).is_some_and(|size| *size >= end.size);
+        if !held.act.frontier.iter().all(stable) {
+            return Ok(true);
+        }
+        for end in &held.act.frontier {
+            let from = pruning.dropped.entry(end.device).or_insert(0);
+            let log = logs::find(db, &end.device)?;
+            let Some(log) = log.filter(|_| *from < end.size) else { continue };
+            let dropped = sections::drop_bytes(db, log.log, *from, end.size, PRUNE_SECTIONS_MAX)?;
+            if dropped.sections > 0 {
+                *from = dropped.last_seq;
+                pruning.pruned.sections += dropped.sections;
+                pruning.pruned.bytes += dropped.bytes;
+                return Ok(false);
+            }
+            *from = end.size;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a snapshot covers more than the one that is held.
+fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
+    held.is_none_or(|held| act.includes(&held.act) && held.act != *act)
+}
+
+/// Whether a snapshot that ends there stands for as much more than the one that is held.
+fn has_gain(
+    db: &Connection,
+    held: Option<&Snapshot>,
+    frontier: &[LogEnd],
+    mut much: Droppable,
+) -> Result<bool> {
+    let size = |device: &DeviceId| {
+        frontier.iter().find(|end| end.device == *device).map_or(0, |end| end.size)
+    };
+    let includes =
+        held.is_none_or(|held| held.act.frontier.iter().all(|end| end.size <= size(&end.device)));
+    if !includes {
+        return Ok(false);
+    }
+    for end in frontier {
+        let Some(log) = logs::find(db, &end.device)? else { continue };
+        let agreed = held.map_or(0, |held| held.act.size_of(&end.device));
+        if sections::has_droppable(db, log.log, agreed, end.size, &mut much)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Puts a snapshot that all devices agree on, and that this one computed, in the place of the one
+/// before it.
+fn take_over(db: &Connection, held: Option<&Snapshot>, computed: &Computed) -> Result<()> {
+    let Computed { act, tree, delta } = computed;
+    if let Some(half) = snapshots::in_state(db, snapshots::State::Receiving)? {
+        snapshots::remove(db, half.snapshot)?;
+    }
+    let snapshot = match held {
+        Some(Snapshot { snapshot, .. }) => *snapshot,
+        None => snapshots::add(db, snapshots::State::Held, act)?,
+    };
+    delta.write(db, snapshot)?;
+    Ok(snapshots::set(db, snapshot, snapshots::State::Held, act, tree)?)
+}
