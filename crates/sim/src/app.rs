@@ -32,9 +32,15 @@ impl World {
         let think_us = self.plan.think_us;
         let again_us = think_us / 2 + self.dice.below(think_us);
         self.later(again_us, Event::App { slot });
-        if self.is_faulty {
-            self.tempt();
+        for _ in 0..=self.dice.below(self.plan.burst) {
+            if self.is_faulty {
+                self.tempt();
+            }
+            self.ask_for_work(slot);
         }
+    }
+
+    fn ask_for_work(&mut self, slot: Slot) {
         let device = &self.devices[slot];
         if !device.is_up() || device.jobs.len() >= WRITE_QUEUE_MAX {
             return;

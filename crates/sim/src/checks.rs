@@ -1,6 +1,6 @@
 //! What must hold while everything goes on.
 
-use larder_engine::Wanted;
+use larder_engine::{Error, StoreErrorKind, Wanted};
 use larder_log::ForkProof;
 use larder_log::ack::Ack;
 use larder_protocol::{Fork, Position, Reply};
@@ -59,6 +59,9 @@ impl World {
                     committed.seq
                 ),
                 Err(_) if device.is_rotten || device.fused.is_blown() => {}
+                // What is shown of the own log is noted first.
+                Err(Error::Store(error))
+                    if device.is_full && error.kind() == StoreErrorKind::Full => {}
                 Err(error) => panic!("{slot} lost its entry {}: {error}", committed.seq),
             }
             receipts += 1;

@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Rekey,
 }
 
+/// Devices whose disks stay as they are: of what all have lost nothing is left to be seen.
+const WHOLE_MIN: usize = 2;
 /// How many old states of a disk are kept.
 const SNAPSHOTS_MAX: usize = 3;
 
@@ -193,6 +195,11 @@ impl World {
 
     /// Bits change in a space's file or in its WAL, while nobody looks.
     fn rot(&mut self, slot: Slot) {
+        let is_whole = |device: &&Device| device.is_up() && !device.is_rotten;
+        let whole = self.devices.iter().filter(is_whole).count();
+        if whole <= WHOLE_MIN && !self.devices[slot].is_rotten {
+            return;
+        }
         self.forget_queue(slot);
         let is_wal = self.dice.chance(30);
         let device = &mut self.devices[slot];

@@ -2,7 +2,8 @@
 
 use larder_pages::testing::Dice;
 
-/// How likely each fault is, and how large the run. Rates are events for each 1,000 acts of an app.
+/// How likely each fault is, and how large the run. Rates are events for each 1,000
+/// units.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Devices that found or join the space before anything goes wrong.
@@ -11,6 +12,8 @@ pub struct Plan {
     pub joins: usize,
     /// Units that apps ask for, in all.
     pub units: usize,
+    /// Units that an app asks for at once, at most: those share transactions.
+    pub burst: u64,
     /// Mean time between the acts of one app, in microseconds.
     pub think_us: u64,
     /// The longest that a frame takes, in microseconds.
@@ -51,6 +54,9 @@ pub struct Plan {
     pub has_villain: bool,
 }
 
+/// A unit for itself makes the longest runs, and the fewest of them.
+const BURSTS: [u64; 10] = [1, 4, 4, 8, 8, 8, 16, 16, 16, 32];
+
 impl Plan {
     /// What this seed makes. Each kind of fault is there in about half of all runs.
     pub fn of_seed(seed: u64) -> Self {
@@ -66,6 +72,7 @@ impl Plan {
             devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
             joins: usize::try_from(dice.below(3)).unwrap_or(0),
             units: 200,
+            burst: BURSTS[usize::try_from(dice.below(BURSTS.len() as u64)).unwrap_or(0)],
             think_us: 20_000 << dice.below(6),
             latency_us: 200 << dice.below(10),
             storage_us: 200 << dice.below(8),

@@ -212,14 +212,15 @@ impl World {
         self.frontier_now(slot).unwrap_or_else(|| panic!("{slot} does not know what it holds"))
     }
 
-    /// The same; none if its power fails meanwhile, or its file has changed by itself.
+    /// The same; none if its power fails meanwhile, its file has changed by itself, or its disk is
+    /// full: what a device tells of its own log it notes first.
     pub(crate) fn frontier_now(&self, slot: Slot) -> Option<BTreeMap<DeviceId, LogHead>> {
         let device = &self.devices[slot];
         match device.space()?.answer(&device.transport, Request::ReadFrontiers) {
             Answer::Reply(Reply::Frontiers { logs, .. }) => {
                 Some(logs.into_iter().map(|head| (head.device, head)).collect())
             }
-            _ if device.fused.is_blown() || device.is_rotten => None,
+            _ if device.fused.is_blown() || device.is_rotten || device.is_full => None,
             other => panic!("{slot} does not know what it holds: {other:?}"),
         }
     }
