@@ -137,8 +137,13 @@ impl SpaceWriter {
             let mut new = Vec::new();
             for ack in acks {
                 let Some(acker) = state.roster.device(&ack.acker) else { continue };
-                let valid = ack.space == state.shared.id && ack.verify(&acker.keys.ack).is_ok();
-                if valid && is_of_log(tx, state, ack)? && control::put_ack(tx, &row_of(ack))? {
+                // Most come by several ways, and a signature costs more than a look.
+                let is_sound = ack.space == state.shared.id && is_storable(ack);
+                if !is_sound || !control::is_new_ack(tx, &row_of(ack))? {
+                    continue;
+                }
+                let is_valid = ack.verify(&acker.keys.ack).is_ok() && is_of_log(tx, state, ack)?;
+                if is_valid && control::put_ack(tx, &row_of(ack))? {
                     new.push(ack.clone());
                 }
             }
@@ -147,12 +152,14 @@ impl SpaceWriter {
     }
 }
 
+fn is_storable(ack: &Ack) -> bool {
+    [ack.size, ack.time_s].into_iter().all(|number| i64::try_from(number).is_ok())
+}
+
 /// Whether an acknowledgement is of a log that there is, and of no other history of it than the one
 /// held here. What it says of entries that are not here is its signer's word.
 fn is_of_log(db: &Connection, state: &WriterState, ack: &Ack) -> Result<bool> {
-    let is_storable =
-        [ack.size, ack.time_s].into_iter().all(|number| i64::try_from(number).is_ok());
-    if !is_storable || state.roster.device(&ack.device).is_none() {
+    if state.roster.device(&ack.device).is_none() {
         return Ok(false);
     }
     match logs::find(db, &ack.device)? {

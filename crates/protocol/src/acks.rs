@@ -17,7 +17,8 @@ pub(crate) struct AckLedger {
     /// The largest that was said to the peer, or waits to be.
     told: BTreeMap<Key, u64>,
     outgoing: BTreeMap<Key, Ack>,
-    incoming: Vec<Ack>,
+    /// Of those that the peer said, what storage has not seen.
+    incoming: BTreeMap<Key, Ack>,
     storing: bool,
 }
 
@@ -72,7 +73,7 @@ impl AckLedger {
                 self.outgoing.remove(&key);
             }
             if self.told.get(&key).is_none_or(|told| *told < ack.size) {
-                self.incoming.push(ack);
+                self.incoming.insert(key, ack);
             }
         }
         Ok(())
@@ -98,7 +99,7 @@ impl AckLedger {
             return None;
         }
         self.storing = true;
-        Some(std::mem::take(&mut self.incoming))
+        Some(std::mem::take(&mut self.incoming).into_values().collect())
     }
 
     /// Storage is through with what [`Self::take_incoming`] gave.
@@ -119,4 +120,33 @@ impl AckLedger {
 
 fn refused(message: &str) -> FrameError {
     FrameError::new(CloseCode::BadAck, format!("an acknowledgement {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_types::Hash;
+
+    use super::*;
+
+    /// While storage was at the last acknowledgements, a peer that caught up said a hundred more of
+    /// one log, and each had its signature verified, though the last of them says all.
+    #[test]
+    fn only_the_largest_of_those_that_wait_is_stored() {
+        let [space, log, acker] = [1, 2, 3].map(|byte| [byte; 32]);
+        let ack = |size| Ack {
+            space: SpaceId::new(space),
+            acker: DeviceId::new(acker),
+            device: DeviceId::new(log),
+            size,
+            root: Hash::new([0; 32]),
+            time_s: 0,
+            signature: [0; 64],
+        };
+        let mut ledger = AckLedger::default();
+        for size in 1..=100 {
+            ledger.receive(&SpaceId::new(space), vec![ack(size)]).unwrap();
+        }
+        assert_eq!(ledger.take_incoming(), Some(vec![ack(100)]));
+        assert_eq!(ledger.take_incoming(), None);
+    }
 }

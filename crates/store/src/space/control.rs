@@ -62,6 +62,16 @@ pub fn put_ack(conn: &Connection, ack: &Ack) -> Result<bool, StoreError> {
     execute(conn, "acks", sql, params).map(|changed| changed > 0)
 }
 
+/// Whether [`put_ack`] would store it.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acks`.
+pub fn is_new_ack(conn: &Connection, ack: &Ack) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM acks WHERE acker = ?1 AND device = ?2 AND size >= ?3";
+    let params = params![ack.acker.as_bytes(), ack.device.as_bytes(), Uint(ack.size)];
+    first(conn, "acks", sql, params, |_| Ok(())).map(|known| known.is_none())
+}
+
 /// All acknowledgements.
 ///
 /// # Errors
