@@ -3,8 +3,8 @@ use larder_log::ack::Ack;
 use larder_log::roster::Roster;
 use larder_protocol::pairing::{PairReply, PairRequest, Refusal, Welcome};
 use larder_protocol::{
-    Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, LogHead, Offered, Position, Reply,
-    Request, Session, Side, Supply, Want, WantedSnapshot, agree,
+    Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, Lack, LogHead, Offered, Position,
+    Reply, Request, Session, Side, Supply, Want, WantedSnapshot, agree,
 };
 use larder_types::{CloseCode, DeviceId, EpochId, Hash, Timestamp};
 
@@ -213,9 +213,15 @@ fn answer(world: &World, request: Request, op: u8) -> Reply {
             acks: Vec::new(),
             lacks: op & 0x20 != 0,
         },
-        Request::ReadWants { after } => Reply::Wanted {
-            want: (op & 0x20 != 0).then(want),
-            next: (op & 0x40 != 0 && after.0 < 4).then_some(Position(after.0 + 1)),
+        Request::ReadWants { from } => Reply::Wanted {
+            want: (op & 0x20 != 0).then(|| Box::new(want())),
+            next: match from {
+                Lack::Leaves(_) => Some(Lack::Sections(0)),
+                Lack::Sections(after) if op & 0x40 != 0 && after < 4 => {
+                    Some(Lack::Sections(after + 1))
+                }
+                Lack::Sections(_) | Lack::Blobs(_) => None,
+            },
         },
         Request::ReadSupply { .. } => {
             let supply = if op & 0x20 == 0 { Supply::default() } else { supply() };

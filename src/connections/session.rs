@@ -79,6 +79,8 @@ struct Driver {
     acks: broadcast::Receiver<(u64, Vec<Ack>)>,
     /// What the app says to the devices that are there.
     messages: broadcast::Receiver<Arc<Vec<u8>>>,
+    /// Bytes that had come when it was last looked.
+    heard: u64,
     /// The state machine may have a frame to send.
     may_transmit: bool,
     has_ended: bool,
@@ -161,6 +163,7 @@ impl Driver {
             changed,
             acks,
             messages,
+            heard: 0,
             may_transmit: true,
             has_ended: false,
             closed: None,
@@ -242,6 +245,11 @@ impl Driver {
                     self.may_transmit = true;
                 }
                 () = sleep_until(deadline.unwrap_or(self.begun)), if deadline.is_some() => {
+                    let heard = self.receiver.bytes_received();
+                    if self.receiver.bytes_partial() > 0 && heard > self.heard {
+                        self.session.handle_arriving();
+                    }
+                    self.heard = heard;
                     self.session.handle_timeout(self.now());
                     self.may_transmit = true;
                 }

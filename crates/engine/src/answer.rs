@@ -62,9 +62,9 @@ impl Space {
             Request::Apply { batch, more: false } => return Ok(Answer::Write(Task::Apply(batch))),
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
-            Request::ReadWants { after } => {
-                let Wanted { want, next } = self.wanted(after)?;
-                Reply::Wanted { want, next }
+            Request::ReadWants { from } => {
+                let Wanted { want, next } = self.wanted(from)?;
+                Reply::Wanted { want: want.map(Box::new), next }
             }
             Request::ReadSupply { want, epochs } => {
                 Reply::Supply { supply: Box::new(self.supply(peer, &want, &epochs)?) }

@@ -15,7 +15,7 @@ use larder_log::snapshot::{
     Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, TombstoneLeaf, leaf_hash,
 };
 use larder_log::{Band, Header, Payload};
-use larder_protocol::{Fill, Position, Run, Supply, Want, WantedSnapshot};
+use larder_protocol::{Fill, Run, Supply, Want, WantedSnapshot};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::sections::Section;
 use larder_store::space::snapshots::{self, Kept, Snapshot};
@@ -30,7 +30,7 @@ use rusqlite::Connection;
 
 use crate::copies::{Found, Room, locate};
 use crate::keyring::{Opening, Resealed};
-use crate::prune::{accepted, widest};
+use crate::prune::accepted;
 use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
 use crate::snapshot::digest_of;
@@ -42,64 +42,14 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 mod parts;
+mod wants;
+
+pub use wants::Wanted;
 
 /// The nodes of a held snapshot's tree, for proofs. 64 bytes for each leaf.
 pub(crate) type Nodes = Option<(Hash, Arc<MemoryNodes>)>;
 
 impl Space {
-    /// What this device lacks and a peer may have, a page of it behind `after`: bytes of sections
-    /// that no snapshot stands for, or sections to be opened by who can; with the first page,
-    /// leaves of the snapshot that all devices agree on, and manifests of blobs.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn wanted(&self, after: Position) -> Result<Wanted> {
-        let db = self.shared.pool.reader()?;
-        let Lacking { missing, sealed, next } = lacking(&db, after)?;
-        let is_first = after == Position::default();
-        let receiving = snapshots::in_state(&db, snapshots::State::Receiving)?;
-        let receiving = receiving.filter(|_| is_first);
-        // What a snapshot stands for was dropped by all who agreed, but for manifests.
-        let held = snapshots::in_state(&db, snapshots::State::Held)?.filter(|_| is_first);
-        let blobs = match held {
-            Some(_) => larder_store::space::blobs::unknown(&db, limit(WANTED_MAX))?,
-            None => Vec::new(),
-        };
-        let mut want = Want { snapshot: None, sections: missing, sealed, blobs };
-        if want.is_empty() && receiving.is_none() {
-            return Ok(Wanted { want: None, next });
-        }
-        let accepted = wider(&db, accepted(&db, &self.shared.published()?.roster)?)?;
-        // What has begun goes on as long as it counts.
-        let is_half = |act: &&SnapshotAct| receiving.as_ref().is_some_and(|half| half.act == **act);
-        let begun = accepted.iter().find(is_half).cloned();
-        let Some(act) = begun.or_else(|| widest(accepted)) else {
-            return Ok(Wanted { want: Some(want), next });
-        };
-        let within = |run: &Run| run.last <= act.size_of(&run.device);
-        let id = act.id();
-        let is_awaited = want.sections.iter().any(within);
-        if is_first && (receiving.is_some() || is_awaited) {
-            let half = receiving.filter(|half| half.id == id);
-            let wanted = |received, after, lacking| WantedSnapshot { id, received, after, lacking };
-            want.snapshot = Some(match half {
-                None => wanted(0, None, Vec::new()),
-                Some(half) if is_whole(&half) => {
-                    let lacking = snapshots::wanted(&db, half.snapshot, None, limit(WANTED_MAX))?;
-                    let lacking = lacking.into_iter().map(|kept| kept.key).collect();
-                    wanted(half.received.size(), None, lacking)
-                }
-                Some(half) => {
-                    let after = snapshots::last_key(&db, half.snapshot)?;
-                    wanted(half.received.size(), after, Vec::new())
-                }
-            });
-        }
-        want.sections.retain(|run| !within(run));
-        // What it stands for may be very much, and is not to be gone through.
-        Ok(Wanted { want: Some(want), next: next.filter(|_| !is_awaited) })
-    }
-
     /// What this device can supply of what a peer wants.
     pub(crate) fn supply(
         &self,
@@ -293,34 +243,6 @@ fn is_whole(half: &Snapshot) -> bool {
     half.act.tree(Band::Green).is_none_or(|tree| half.received.size() >= tree.leaves)
 }
 
-/// Runs of entries with sections that are lacking.
-struct Lacking {
-    missing: Vec<Run>,
-    sealed: Vec<Run>,
-    next: Option<Position>,
-}
-
-fn lacking(db: &Connection, after: Position) -> Result<Lacking> {
-    let (mut missing, mut sealed) = (Vec::new(), Vec::new());
-    let after = i64::try_from(after.0).unwrap_or(i64::MAX);
-    let page = sections::lacking(db, after, limit(WANTED_MAX))?;
-    let last = page.last().filter(|_| page.len() == WANTED_MAX);
-    let next = last.and_then(|last| u64::try_from(last.section).ok()).map(Position);
-    for section in page {
-        let is_missing = section.state == sections::State::Missing;
-        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
-        let device = logs::by_number(db, section.place.log)?.device;
-        let seq = section.place.seq;
-        match runs.last_mut() {
-            Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
-                run.last = seq;
-            }
-            _ => runs.push(Run { device, first: seq, last: seq }),
-        }
-    }
-    Ok(Lacking { missing, sealed, next })
-}
-
 /// Bytes of what is wanted, as far as they fit into a frame beside `bytes` of others.
 fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Result<Vec<Fill>> {
     let missing = want.sections.iter().map(|run| (*run, false));
@@ -375,15 +297,6 @@ fn manifests(db: &Connection, blobs: &[BlobId]) -> Result<Vec<Run>> {
         runs.push(Run { device, first: blob.seq, last: blob.seq });
     }
     Ok(runs)
-}
-
-/// What is lacking, as far as it is asked for at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// `None`: nothing of this page.
-    pub want: Option<Want>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<Position>,
 }
 
 /// What became of what a peer supplied.

@@ -1,5 +1,7 @@
 //! The frames of a session: one byte that says which kind, then its fields in canonical CBOR.
 
+use std::collections::VecDeque;
+
 use larder_log::ack::Ack;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_log::{Batch, BatchError, Payload};
@@ -179,6 +181,32 @@ impl Want {
             && self.sections.is_empty()
             && self.sealed.is_empty()
             && self.blobs.is_empty()
+    }
+
+    /// Takes out the runs that a supply has answered. It follows the order of what is wanted, and
+    /// ends where it has no more room: what is behind the last entry in it was not looked for, and
+    /// if none is in it, everything was.
+    pub fn answer(&mut self, supply: &Supply) {
+        let missing = self.sections.drain(..).map(|run| (run, false));
+        let sealed = self.sealed.drain(..).map(|run| (run, true));
+        let mut left: VecDeque<(Run, bool)> = missing.chain(sealed).collect();
+        let mut ends_early = false;
+        for Fill { device, seq, .. } in &supply.sections {
+            let is_of = |(run, _): &(Run, bool)| {
+                run.device == *device && (run.first..=run.last).contains(seq)
+            };
+            let Some(at) = left.iter().position(is_of) else { continue };
+            left.drain(..at);
+            ends_early = true;
+            let Some((run, _)) = left.front_mut() else { break };
+            match seq.checked_add(1).filter(|next| *next <= run.last) {
+                Some(next) => run.first = next,
+                None => drop(left.pop_front()),
+            }
+        }
+        for (run, is_sealed) in left.into_iter().filter(|_| ends_early) {
+            if is_sealed { self.sealed.push(run) } else { self.sections.push(run) }
+        }
     }
 }
 

@@ -33,4 +33,6 @@ pub use greeting::{
     VERSIONS, agree,
 };
 pub use invitation::{ADDRESSES_MAX, Invitation};
-pub use session::{Config, Event, Fork, Opens, Position, Reply, Request, Session, held_digest};
+pub use session::{
+    Config, Event, Fork, Lack, Opens, Position, Reply, Request, Session, held_digest,
+};

@@ -13,7 +13,7 @@ mod lacking;
 mod messages;
 mod opening;
 
-pub use exchange::{Config, Event, Fork, Opens, Position, Reply, Request};
+pub use exchange::{Config, Event, Fork, Lack, Opens, Position, Reply, Request};
 use lacking::Lacking;
 use messages::Messages;
 use opening::Opening;
@@ -282,9 +282,16 @@ impl Session {
         }
     }
 
+    /// Part of a frame has arrived since this was said last. It need not be said but before
+    /// [`Self::handle_timeout`].
+    pub fn handle_arriving(&mut self) {
+        self.lacking.note_movement();
+    }
+
     /// The moment of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.expire(now);
+        self.expire_asking(now);
         if self.outbox.push_at.is_some_and(|at| at <= now) {
             self.outbox.push_at = None;
             self.walk_on();
@@ -322,6 +329,7 @@ impl Session {
         let outgoing = self.transmits.pop_front()?;
         if let Some((device, entries)) = outgoing.batch {
             let bytes = outgoing.frame.len();
+            self.lacking.note_movement();
             self.events.push_back(Event::Sent { device, entries, bytes });
             self.read_on();
         }
@@ -335,7 +343,7 @@ impl Session {
 
     /// When to call [`Self::handle_timeout`], unless something else is handled first.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let times = [self.opening.by, self.outbox.push_at];
+        let times = [self.opening.by, self.outbox.push_at, self.lacking.by()];
         if self.stage == Stage::Open { times.into_iter().flatten().min() } else { None }
     }
 }
@@ -405,6 +413,7 @@ impl Session {
             return malformed("a batch with impossible sequence numbers");
         };
         self.inbox.received += 1;
+        self.lacking.note_movement();
         if self.stopped.contains(&device) {
             self.inbox.handled += 1;
             return Ok(());
@@ -462,6 +471,7 @@ impl Session {
                 raise(&mut self.told, device, size);
                 raise(&mut self.held, device, size);
                 self.lacking.note(lacks);
+                self.lacking.note_movement();
                 if let Some((device, entries, bytes)) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
                     self.events.push_back(Event::Received { device, entries, bytes });
@@ -494,7 +504,7 @@ impl Session {
                 }
             }
             Reply::Wanted { .. } | Reply::Supply { .. } | Reply::Supplied { .. } => {
-                self.take_lacking(reply);
+                self.take_lacking(now, reply);
             }
             Reply::Failed { message } => return Err(FrameError::new(CloseCode::Storage, message)),
         }

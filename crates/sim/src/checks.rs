@@ -3,7 +3,7 @@
 use larder_engine::{Error, StoreErrorKind, Wanted};
 use larder_log::ForkProof;
 use larder_log::ack::Ack;
-use larder_protocol::{Fork, Position, Reply};
+use larder_protocol::{Fork, Lack, Reply};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::Slot;
@@ -84,7 +84,8 @@ impl World {
         let Some(space) = device.space().filter(|_| !device.is_rotten && !acks.is_empty()) else {
             return;
         };
-        let Ok(Wanted { want: Some(want), .. }) = space.wanted(Position::default()) else { return };
+        let sections = Lack::Sections(0);
+        let Ok(Wanted { want: Some(want), .. }) = space.wanted(sections) else { return };
         for run in &want.sections {
             let beyond = |ack: &&Ack| ack.device == run.device && ack.size >= run.first;
             let said = acks.iter().find(beyond);

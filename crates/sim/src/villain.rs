@@ -18,7 +18,7 @@ use larder_log::{
 };
 use larder_pages::testing::Dice;
 use larder_protocol::pairing::PairRequest;
-use larder_protocol::{LogHead, Position, Reply, Request, Run};
+use larder_protocol::{Lack, LogHead, Position, Reply, Request, Run};
 use larder_types::{
     Clock, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp, TransportId,
 };
@@ -207,7 +207,7 @@ const ROBBER: &str = "a robber";
 
 /// What a device asks for of a log: bytes, and sections that it cannot open.
 fn awaited(space: &Space, log: &DeviceId) -> Vec<Run> {
-    let (mut runs, mut after) = (Vec::new(), Some(Position::default()));
+    let (mut runs, mut after) = (Vec::new(), Some(Lack::default()));
     while let Some(from) = after {
         let Wanted { want, next } = space.wanted(from).expect("what it lacks");
         let want = want.into_iter().flat_map(|want| [want.sections, want.sealed]).flatten();

@@ -187,6 +187,11 @@ impl FrameReceiver {
     pub fn bytes_received(&self) -> u64 {
         self.bytes
     }
+
+    /// Of these, those of a frame that is not whole yet.
+    pub fn bytes_partial(&self) -> usize {
+        self.partial.len()
+    }
 }
 
 impl fmt::Debug for FrameReceiver {

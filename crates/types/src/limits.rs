@@ -73,6 +73,7 @@ limits! {
     CONNECTIONS_MAX: usize = 64, "connections", false, "Connections that a listening device keeps open.";
     HANDSHAKE_MS_MAX: u64 = 10_000, "milliseconds", false, "From a connection's first packet to its first frame.";
     IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
+    SUPPLY_MS_MAX: u64 = 30_000, "milliseconds", false, "For how long nothing may come of what a peer was asked for, before the session is given up.";
     KEEP_ALIVE_MS: u64 = 10_000, "milliseconds", false, "Between keep-alives on an idle connection.";
     PUSH_COALESCE_MS: u64 = 20, "milliseconds", false, "For how long new entries are gathered before they are pushed.";
     MESSAGE_BYTES_MAX: usize = 16 << 10, "bytes", false, "One message to other devices that is not stored.";

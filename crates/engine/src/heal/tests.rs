@@ -354,7 +354,7 @@ fn damaged_bytes_that_a_snapshot_stands_for_are_dropped_and_not_asked_for() {
     device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1");
     let report = device.check(true);
     assert!(report.is_whole() && report.findings.len() == 6, "{report:#?}");
-    assert_eq!(device.space.wanted(larder_protocol::Position::default()).unwrap().want, None);
+    assert_eq!(device.space.wanted(larder_protocol::Lack::default()).unwrap().want, None);
     assert_eq!(device.check(false).findings, []);
     assert_eq!(device.seen(), seen);
 }

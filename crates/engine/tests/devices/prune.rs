@@ -2,7 +2,7 @@
 
 use larder_engine::{BlobInfo, Heads, Pruned, Reason, Version, Wanted};
 use larder_log::snapshot::{Content, Part};
-use larder_protocol::{Supply, Want};
+use larder_protocol::{Lack, Supply, Want};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,26 +17,32 @@ impl Device {
 
     /// Asks `other` for what is lacking here, until nothing comes of it.
     pub(super) fn fill(&mut self, other: &Self) -> usize {
-        let (mut bytes, mut after) = (0, Position::default());
+        let (mut bytes, mut from, mut has_progress) = (0, Lack::default(), false);
         loop {
-            let Wanted { want, next } = self.space.wanted(after).unwrap();
+            let Wanted { want, next } = self.space.wanted(from).unwrap();
+            let mut want = want.unwrap_or_default();
             let mut has_more = false;
-            if let Some(want) = want {
+            while !want.is_empty() && !has_more {
                 let supply = self.supply_of(other, &want);
                 bytes += supply.snapshot.as_ref().map_or(0, Vec::len);
-                has_more = self.writer.take_supply(&supply).unwrap().progress;
+                let progress = self.writer.take_supply(&supply).unwrap().progress;
+                has_progress |= progress;
+                has_more = progress && (want.snapshot.is_some() || !want.blobs.is_empty());
+                want.answer(&supply);
+                (want.snapshot, want.blobs) = (None, Vec::new());
             }
-            match next {
-                _ if has_more => {}
-                Some(next) => after = next,
+            from = match next {
+                _ if has_more => from,
+                Some(next) => next,
+                None if std::mem::take(&mut has_progress) => Lack::default(),
                 None => return bytes,
-            }
+            };
         }
     }
 
     /// The first page of what is lacking.
     pub(super) fn wanted(&self) -> Option<Want> {
-        self.space.wanted(Position::default()).unwrap().want
+        self.space.wanted(Lack::default()).unwrap().want
     }
 
     pub(super) fn learn_acks(&mut self, other: &Self) {

@@ -1,9 +1,12 @@
 //! A peer that has everything and hands over less: what it holds back comes from another.
 
+use larder_engine::Wanted;
+use larder_log::snapshot::{Content, Part};
 use larder_log::{Class, Payload};
+use larder_protocol::{Lack, Supply};
 
 use super::peers::{batches, dirs};
-use super::prune::{meet, pruned_around_a_blob};
+use super::prune::{meet, pruned_around_a_blob, settle};
 use super::*;
 
 /// A new device that got all that `from` has, with `alter` done to the bytes of each DATA section.
@@ -71,8 +74,7 @@ fn manifests_that_the_first_peer_held_back_are_asked_for_below_a_snapshot() {
     let mut c = newcomer(&mut a, (dirs[2].path(), 3), &[], |payload| *payload = Payload::Missing);
     c.pull(&a);
     // The snapshot comes from the same peer.
-    while let Some(mut want) = c.wanted().filter(|want| want.snapshot.is_some()) {
-        want.blobs.clear();
+    while let Some(want) = c.wanted().filter(|want| want.snapshot.is_some()) {
         let supply = c.supply_of(&a, &want);
         assert!(c.writer.take_supply(&supply).unwrap().progress);
     }
@@ -123,4 +125,84 @@ fn what_nobody_has_keeps_nobody_from_the_rest() {
     assert_eq!(c.value(last)["n"], 299);
     c.fill(&a);
     assert_eq!(c.wanted(), None);
+}
+
+// A peer had the large half of an entry and lacked the small one, as did this device. It filled its
+// answer with the large half each time it was asked; nothing came of it, and the other entries of
+// the page were never asked for.
+#[test]
+fn what_is_of_no_use_and_large_keeps_nobody_from_the_rest() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut unit = UnitOfWork::new();
+    unit.put("note", object(1), &json!({"small": 1})).unwrap();
+    for n in 2..=3 {
+        let noise: String = blobs::noise(u64::from(n), 900_000)
+            .iter()
+            .map(|byte| char::from(b'0' + byte % 64))
+            .collect();
+        unit.put("note", object(n), &json!({"large": noise})).unwrap();
+    }
+    a.commit(unit).unwrap();
+    a.put(object(4), &json!({"n": 4}));
+    let withhold = |which: [bool; 4]| {
+        let mut which = which.into_iter();
+        move |payload: &mut Payload| {
+            if which.next().unwrap() {
+                *payload = Payload::Missing;
+            }
+        }
+    };
+    let one = withhold([true, false, false, false]);
+    let mut b = newcomer(&mut a, (dirs[1].path(), 2), &[], one);
+    let both = withhold([true, false, false, true]);
+    let mut c = newcomer(&mut a, (dirs[2].path(), 3), &[], both);
+    b.pull(&a);
+    c.fill(&b);
+    assert_eq!(c.value(object(4)), json!({"n": 4}));
+    c.fill(&a);
+    assert_eq!(c.wanted(), None);
+    assert_eq!(c.value(object(1)), json!({"small": 1}));
+}
+
+// Of leaves whose documents nobody had handed over, and of blobs whose manifests, the first 256
+// were asked for again and again, whoever was asked: what nobody has any more kept a newcomer from
+// the others for ever.
+#[test]
+fn documents_and_manifests_that_nobody_has_keep_nobody_from_the_rest() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let mut unit = UnitOfWork::new();
+    for n in 0..300_u32 {
+        let mut id = [0; 32];
+        id[28..].copy_from_slice(&n.to_be_bytes());
+        let nobody_has = larder_types::BlobId::new(id).to_string();
+        let mut id = [1; 16];
+        id[12..].copy_from_slice(&n.to_be_bytes());
+        let value = json!({"photo": {"$blob": nobody_has}});
+        unit.put("note", ObjectId::new(id), &value).unwrap();
+    }
+    a.commit(unit).unwrap();
+    let (info, _) = pruned_around_a_blob(&mut a, &mut b);
+    settle(&mut [&mut a, &mut b]);
+    let mut c = newcomer(&mut a, (dirs[2].path(), 3), &[], |payload| *payload = Payload::Missing);
+    c.pull(&a);
+    let supply = c.supply_of(&a, &c.wanted().unwrap());
+    let mut part = Part::unpack(supply.snapshot.as_ref().unwrap()).unwrap();
+    for item in &mut part.items {
+        item.content = Content::Gone;
+    }
+    let part = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+    c.writer.take_supply(&part).unwrap();
+    let Wanted { want, next } = c.space.wanted(Lack::default()).unwrap();
+    let lacking = |want: Option<larder_protocol::Want>| want.unwrap().snapshot.unwrap().lacking;
+    let first = lacking(want);
+    let rest = lacking(c.space.wanted(next.unwrap()).unwrap().want);
+    assert_eq!((first.len(), rest.len()), (256, 302 - 256));
+    assert!(first.last() < rest.first());
+
+    c.fill(&a);
+    assert_eq!(c.value(object(2)), json!({"b": 1}));
+    assert!(c.space.blob(&info.id).unwrap().is_some(), "behind 300 that nobody has");
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use larder_log::ack::Ack;
 use larder_log::{Batch, ProvenAct};
 use larder_types::limits::{
-    BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, PUSH_COALESCE_MS,
+    BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, PUSH_COALESCE_MS, SUPPLY_MS_MAX,
 };
-use larder_types::{CloseCode, DeviceId, EpochId};
+use larder_types::{BlobId, CloseCode, DeviceId, EntryHash, EpochId, ObjectId};
 
 use crate::{LogHead, Supply, Want};
 
@@ -25,6 +25,8 @@ pub struct Config {
     pub frame_bytes_max: usize,
     /// How long the peer may take to send its frontiers, in milliseconds.
     pub opening_ms_max: u64,
+    /// For how long nothing may come of what the peer was asked for, in milliseconds.
+    pub supply_ms_max: u64,
     /// What to begin with.
     pub opens: Opens,
 }
@@ -50,6 +52,7 @@ impl Config {
             batches_in_flight_max: BATCHES_IN_FLIGHT_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
             opening_ms_max: HANDSHAKE_MS_MAX,
+            supply_ms_max: SUPPLY_MS_MAX,
             opens: Opens::default(),
         }
     }
@@ -59,6 +62,25 @@ impl Config {
 /// Means nothing to anyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position(pub u64);
+
+/// From where on it is looked for what is lacking: kind by kind, in this order. Means nothing to
+/// anyone else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    /// Leaves of a snapshot that comes in; once all are here, those without their content, behind
+    /// this one.
+    Leaves(Option<(ObjectId, EntryHash)>),
+    /// Sections of entries, behind the one that storage gave this number.
+    Sections(u64),
+    /// Manifests of blobs, behind that of this one.
+    Blobs(Option<BlobId>),
+}
+
+impl Default for Lack {
+    fn default() -> Self {
+        Self::Leaves(None)
+    }
+}
 
 /// What a session asks of storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +124,8 @@ pub enum Request {
     },
     /// What is lacking here of entries that are here? Answer: [`Reply::Wanted`].
     ReadWants {
-        /// From there on: where the last answer ended, zero to begin with.
-        after: Position,
+        /// From there on.
+        from: Lack,
     },
     /// What is here of what the peer lacks? Answer: [`Reply::Supply`].
     ReadSupply {
@@ -160,10 +182,10 @@ pub enum Reply {
     },
     /// To [`Request::ReadWants`].
     Wanted {
-        /// `None`: nothing.
-        want: Option<Want>,
+        /// `None`: nothing. Of one kind.
+        want: Option<Box<Want>>,
         /// Where to read on; none if there is nothing behind it.
-        next: Option<Position>,
+        next: Option<Lack>,
     },
     /// To [`Request::ReadSupply`].
     Supply {

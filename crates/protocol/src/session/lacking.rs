@@ -1,25 +1,40 @@
 //! What is lacking though its entries are here: asked for piece by piece, the next when the last is
 //! durable, until the peer has no more of it.
+//!
+//! Invariants: what the peer has not, and what is of no use when it comes, holds up nothing behind
+//! it; a peer that does not answer is not waited for without end.
 
-use larder_types::CloseCode;
+use larder_types::{CloseCode, Timestamp};
 
 use crate::frame::{Frame, FrameError, Supply, Want};
-use crate::session::{Event, Outgoing, Position, Reply, Request, Session, Stage};
+use crate::session::{Event, Lack, Outgoing, Reply, Request, Session, Stage};
 
 /// How far asking is.
 #[derive(Debug, Default)]
 pub(crate) struct Lacking {
     stage: Asking,
-    /// Where the page begins that is asked for now, and the next, if there is one. What nobody has
-    /// stays behind, and holds up nothing.
-    after: Position,
-    next: Option<Position>,
+    /// Where the page begins that is asked for now, and the next, if there is one.
+    from: Lack,
+    next: Option<Lack>,
+    /// What the peer was asked for, until it answers; then what it had no room for.
+    asked: Want,
+    /// Something came of a page since the first.
+    has_progress: bool,
+    patience: Patience,
     /// Something was found to be lacking, and is to be asked for once the peer has sent its
     /// entries: what they say decides what there is to ask for.
     is_due: bool,
     opening: Opening,
     /// Storage looks for what the peer wants.
     answers: bool,
+}
+
+/// With a peer that was asked for something.
+#[derive(Debug, Default)]
+struct Patience {
+    /// When it is looked whether anything moved.
+    by: Option<Timestamp>,
+    has_moved: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,19 +82,29 @@ impl Lacking {
     pub(crate) fn note(&mut self, lacks: bool) {
         self.is_due = lacks;
     }
+
+    /// Something large came or went, so that an answer may well have had to wait.
+    pub(crate) fn note_movement(&mut self) {
+        self.patience.has_moved = true;
+    }
+
+    /// When to call [`Session::expire_asking`].
+    pub(crate) fn by(&self) -> Option<Timestamp> {
+        self.patience.by
+    }
 }
 
 impl Session {
     /// Looks for what is lacking from the start.
     pub(crate) fn look_for_lacking(&mut self) {
         self.lacking.opening = Opening::Open;
-        self.read_wants(Position::default());
+        self.read_wants(Lack::default());
     }
 
-    fn read_wants(&mut self, after: Position) {
+    fn read_wants(&mut self, from: Lack) {
         self.lacking.stage = Asking::Reading;
-        self.lacking.after = after;
-        self.requests.push_back(Request::ReadWants { after });
+        self.lacking.from = from;
+        self.requests.push_back(Request::ReadWants { from });
     }
 
     /// Looks for what is lacking now, if the peer has sent its entries.
@@ -87,25 +112,51 @@ impl Session {
         let is_idle = self.lacking.is_due && self.lacking.stage == Asking::Idle;
         if is_idle && self.inbox.peer_caught_up && self.inbox.in_flight() == 0 && self.is_live() {
             self.lacking.is_due = false;
-            self.read_wants(Position::default());
+            self.read_wants(Lack::default());
         }
     }
 
-    fn take_wanted(&mut self, want: Option<Want>, next: Option<Position>) {
-        self.lacking.next = next.filter(|next| *next > self.lacking.after);
+    fn take_wanted(&mut self, now: Timestamp, want: Option<Box<Want>>, next: Option<Lack>) {
+        self.lacking.next = next.filter(|next| *next > self.lacking.from);
         match want.filter(|want| !want.is_empty()) {
-            Some(want) if self.stage == Stage::Open => {
-                self.lacking.stage = Asking::Asked;
-                let frame = Frame::Want(want).encode();
-                self.transmits.push_back(Outgoing { frame, batch: None });
-            }
+            Some(want) if self.stage == Stage::Open => self.ask(now, *want),
             _ => self.turn_page(),
         }
     }
 
-    /// The peer has no more of what was asked for.
+    fn ask(&mut self, now: Timestamp, want: Want) {
+        self.lacking.stage = Asking::Asked;
+        self.lacking.patience = Patience { by: Some(self.look_at(now)), has_moved: false };
+        let frame = Frame::Want(want.clone()).encode();
+        self.lacking.asked = want;
+        self.transmits.push_back(Outgoing { frame, batch: None });
+    }
+
+    fn look_at(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add(self.config.supply_ms_max))
+    }
+
+    /// The session ends if the peer was asked for something and nothing has moved for long.
+    pub(crate) fn expire_asking(&mut self, now: Timestamp) {
+        if self.stage != Stage::Open || self.lacking.patience.by.is_none_or(|by| by > now) {
+            return;
+        }
+        // Where this device does not read, the peer cannot have been heard.
+        if std::mem::take(&mut self.lacking.patience.has_moved) || !self.wants_frame() {
+            self.lacking.patience.by = Some(self.look_at(now));
+            return;
+        }
+        let message = "the other device did not say whether it has what it was asked for";
+        self.end(CloseCode::TimedOut, message, false);
+    }
+
+    /// The peer has no more of what was asked for. What came of it may have made more known that is
+    /// lacking, so a walk that brought something is not the last.
     fn turn_page(&mut self) {
-        match self.lacking.next.take() {
+        let again = || Lack::default();
+        let next = self.lacking.next.take();
+        let next = next.or_else(|| std::mem::take(&mut self.lacking.has_progress).then(again));
+        match next {
             Some(next) if self.stage == Stage::Open => self.read_wants(next),
             _ => self.settle_lacking(),
         }
@@ -151,14 +202,24 @@ impl Session {
             return Err(FrameError::new(CloseCode::Unexpected, message));
         }
         self.lacking.stage = Asking::Taking;
+        self.lacking.patience.by = None;
+        self.lacking.asked.answer(&supply);
         self.requests.push_back(Request::TakeSupply { supply });
         Ok(())
     }
 
-    /// What was supplied is durable. As long as something comes of it, more is asked for.
-    fn supplied(&mut self, progress: bool) {
-        if progress && self.stage == Stage::Open {
-            self.read_wants(self.lacking.after);
+    /// What was supplied is durable. What there was no room for is asked for again, and of what is
+    /// asked for by name more, as long as something comes of it.
+    fn supplied(&mut self, now: Timestamp, progress: bool) {
+        self.lacking.has_progress |= progress;
+        let mut rest = std::mem::take(&mut self.lacking.asked);
+        let by_name = rest.snapshot.take().is_some() || !std::mem::take(&mut rest.blobs).is_empty();
+        if self.stage != Stage::Open {
+            self.settle_lacking();
+        } else if !rest.is_empty() {
+            self.ask(now, rest);
+        } else if progress && by_name {
+            self.read_wants(self.lacking.from);
         } else {
             self.turn_page();
         }
@@ -167,16 +228,16 @@ impl Session {
 
 /// Storage's answers, for [`Session::handle_reply`].
 impl Session {
-    pub(crate) fn take_lacking(&mut self, reply: Reply) {
+    pub(crate) fn take_lacking(&mut self, now: Timestamp, reply: Reply) {
         match reply {
-            Reply::Wanted { want, next } => self.take_wanted(want, next),
+            Reply::Wanted { want, next } => self.take_wanted(now, want, next),
             Reply::Supply { supply } => self.send_supply(supply),
             Reply::Supplied { progress, acks } => {
                 if !acks.is_empty() {
                     self.events.push_back(Event::Acks(acks.clone()));
                     self.offer_acks(acks);
                 }
-                self.supplied(progress);
+                self.supplied(now, progress);
             }
             _ => {}
         }

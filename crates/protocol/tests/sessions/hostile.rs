@@ -6,7 +6,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
 use larder_protocol::{
-    Acks, Config, Event, Fill, Frame, Frontiers, LogHead, Position, Reply, Request, Run, Session,
+    Acks, Config, Event, Fill, Frame, Frontiers, Lack, LogHead, Reply, Request, Run, Session,
     Supply, Want,
 };
 use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX, SECTIONS_MAX};
@@ -97,7 +97,9 @@ fn nothing_is_asked_for_before_the_frontiers_are_sent() {
     let want = Want { sections: vec![run], ..Want::default() };
     let mut answer = |session: &mut Session, request| {
         let reply = match request {
-            Request::ReadWants { .. } => Reply::Wanted { want: Some(want.clone()), next: None },
+            Request::ReadWants { .. } => {
+                Reply::Wanted { want: Some(Box::new(want.clone())), next: None }
+            }
             request => store.answer(request),
         };
         session.handle_reply(NOW, reply);
@@ -120,44 +122,113 @@ fn nothing_is_asked_for_before_the_frontiers_are_sent() {
 // Wants were the first 256 that there were: if nobody had those, the others were never asked for.
 #[test]
 fn what_the_peer_has_not_holds_up_nothing_behind_it() {
+    let mut left = BTreeSet::from([1, 3]);
+    // Of the second page nothing is lacking, and the peer has the third.
+    let asked = asked_for(&mut left, 1, |seq| (seq == 3).then_some(seq));
+    // Once something has come there may be more to ask for, so the walk begins again.
+    assert_eq!(asked, [1, 3, 1]);
+    assert_eq!(left, BTreeSet::from([1]));
+}
+
+// An answer ends where it is full. If nothing in it was of use, the page was taken to be done with,
+// and what the answer had no room for was not asked for again.
+#[test]
+fn an_answer_that_is_of_no_use_holds_up_nothing_behind_it() {
+    let mut left: BTreeSet<u64> = (1..=8).collect();
+    // Of a page of four it sends one entry. The even ones it can only send in vain.
+    let asked = asked_for(&mut left, 4, |seq| Some(if seq == 6 { 7 } else { seq }));
+    // What was skipped in the order was looked for as well.
+    assert_eq!(asked[..7], [1, 2, 3, 4, 5, 6, 8], "{asked:?}");
+    assert_eq!(left, BTreeSet::from([2, 4, 6, 8]));
+}
+
+/// What a session asks for, by the first entry of each question, while storage has pages of `each`
+/// entries, of which those `left` are lacking. The peer answers with one; only odd ones are of use.
+fn asked_for(
+    left: &mut BTreeSet<u64>,
+    each: u64,
+    mut has: impl FnMut(u64) -> Option<u64>,
+) -> Vec<u64> {
     let mut store = Store::new(1);
     let peer = signing_key(2).device_id();
     let mut session = Session::new(Config::new(store.me), SPACE, Some(peer), [7; 32]);
     session.handle_frame(NOW, &frontiers(&[]).encode());
-    let page = |n: u64| {
-        let run = Run { device: peer, first: n, last: n };
-        Want { sections: vec![run], ..Want::default() }
-    };
-    // Of the second page nothing is lacking.
-    let (mut asked, mut left) = (Vec::new(), BTreeSet::from([0, 2]));
+    let mut asked = Vec::new();
     loop {
         while let Some(request) = session.poll_request() {
             let reply = match request {
-                Request::ReadWants { after } => Reply::Wanted {
-                    want: left.contains(&after.0).then(|| page(after.0 + 1)),
-                    next: (after.0 < 3).then(|| Position(after.0 + 1)),
-                },
+                Request::ReadWants { from: Lack::Sections(after) } => {
+                    let run = |seq: &u64| Run { device: peer, first: *seq, last: *seq };
+                    let next = after + each;
+                    let sections = left.range(after + 1..=next).map(run).collect();
+                    Reply::Wanted {
+                        want: Some(Box::new(Want { sections, ..Want::default() })),
+                        next: (next < 8).then_some(Lack::Sections(next)),
+                    }
+                }
+                Request::ReadWants { .. } => {
+                    Reply::Wanted { want: None, next: Some(Lack::Sections(0)) }
+                }
                 Request::TakeSupply { supply } => {
-                    let supplied = supply.sections.first().map(|fill| fill.seq - 1);
-                    let progress = supplied.is_some_and(|page| left.remove(&page));
+                    let useful = |fill: &&Fill| fill.seq % 2 == 1 && left.remove(&fill.seq);
+                    let progress = supply.sections.iter().filter(useful).count() > 0;
                     Reply::Supplied { progress, acks: Vec::new() }
                 }
                 request => store.answer(request),
             };
             session.handle_reply(NOW, reply);
         }
-        let Some(frame) = session.poll_transmit() else { break };
+        let Some(frame) = session.poll_transmit() else { return asked };
         if let Frame::Want(want) = Frame::decode(&frame, &SPACE).unwrap() {
             let seq = want.sections[0].first;
             asked.push(seq);
-            // The peer has the third, and not the first.
-            let has = (seq == 3).then(|| Fill { device: peer, seq, payloads: Vec::new() });
-            let supply = Supply { snapshot: None, sections: has.into_iter().collect() };
+            let fill = |seq| Fill { device: peer, seq, payloads: Vec::new() };
+            let sections = has(seq).map(fill).into_iter().collect();
+            let supply = Supply { snapshot: None, sections };
             session.handle_frame(NOW, &Frame::Supply(Box::new(supply)).encode());
         }
     }
-    assert_eq!(asked, [1, 3], "each once, and on");
-    assert_eq!(left, BTreeSet::from([0]));
+}
+
+// A peer took the question for what was lacking and never answered. It stayed connected and said
+// this and that; the session was never caught up and never over, and who waited for it waited on.
+#[test]
+fn a_peer_that_never_answers_is_not_waited_for_without_end() {
+    let mut store = Store::new(1);
+    let peer = signing_key(2).device_id();
+    let config = Config::new(store.me);
+    let mut session = Session::new(config, SPACE, Some(peer), [7; 32]);
+    let run = Run { device: peer, first: 1, last: 1 };
+    session.handle_frame(NOW, &frontiers(&[]).encode());
+    while let Some(request) = session.poll_request() {
+        let reply = match request {
+            Request::ReadWants { .. } => {
+                let want = Want { sections: vec![run], ..Want::default() };
+                Reply::Wanted { want: Some(Box::new(want)), next: None }
+            }
+            request => store.answer(request),
+        };
+        session.handle_reply(NOW, reply);
+    }
+    while session.poll_transmit().is_some() {}
+    let at = |n: u64| Timestamp(NOW.0 + n * config.supply_ms_max);
+    assert_eq!(session.poll_timeout(), Some(at(1)));
+    // Its batches and what comes of an answer in pieces show that it is at work.
+    session.handle_frame(NOW, &Frame::Batch(Box::new(batches()[0].clone())).encode());
+    session.handle_timeout(at(1));
+    assert_eq!(session.poll_timeout(), Some(at(2)));
+    session.handle_arriving();
+    session.handle_timeout(at(2));
+    assert_eq!(session.poll_timeout(), Some(at(3)));
+    // Talk does not.
+    session.handle_frame(at(2), &Frame::Message(vec![1; 100]).encode());
+    session.handle_frame(at(2), &Frame::CaughtUp.encode());
+    session.handle_timeout(at(3));
+    let events: Vec<Event> = std::iter::from_fn(|| session.poll_event()).collect();
+    let Some(Event::Closed { code, by_peer: false, .. }) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(*code, CloseCode::TimedOut);
 }
 
 fn frontiers(logs: &[LogHead]) -> Frame {

@@ -337,16 +337,21 @@ pub fn list(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Blob>, Stor
     all(conn, PART, &sql, params![after, limit], row)
 }
 
-/// Up to `limit` blobs that live documents name and no manifest here describes; those of the newest
-/// documents first.
+/// Up to `limit` blobs that live documents name and no manifest here describes, in the order of
+/// their ids, behind `after`.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `blob_names`.
-pub fn unknown(conn: &Connection, limit: u32) -> Result<Vec<BlobId>, StoreError> {
-    let sql = "SELECT id FROM blob_names n
-               WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.id = n.id)
-               GROUP BY id ORDER BY max(document) DESC LIMIT ?1";
-    all(conn, "blob_names", sql, [limit], |row| row.get(0).map(BlobId::new))
+pub fn unknown(
+    conn: &Connection,
+    after: Option<&BlobId>,
+    limit: u32,
+) -> Result<Vec<BlobId>, StoreError> {
+    let sql = "SELECT DISTINCT id FROM blob_names n
+               WHERE id > ?1 AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.id = n.id)
+               ORDER BY id LIMIT ?2";
+    let after = after.map_or(&[][..], |id| id.as_bytes());
+    all(conn, "blob_names", sql, params![after, limit], |row| row.get(0).map(BlobId::new))
 }
 
 /// Asks for a blob's chunks, or no longer.

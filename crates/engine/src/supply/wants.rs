@@ -1,0 +1,161 @@
+//! What is lacking here, and asked for page by page.
+
+use larder_log::snapshot::SnapshotAct;
+use larder_protocol::{Lack, Run, Want, WantedSnapshot};
+use larder_store::space::logs;
+use larder_store::space::sections;
+use larder_store::space::snapshots::{self, Key, Snapshot};
+use larder_types::BlobId;
+use larder_types::limits::WANTED_MAX;
+use rusqlite::Connection;
+
+use super::{is_whole, limit, wider};
+use crate::Result;
+use crate::prune::{accepted, widest};
+use crate::space::Space;
+
+/// What is lacking, as far as it is asked for at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `None`: nothing of this page.
+    pub want: Option<Want>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Lack>,
+}
+
+impl Space {
+    /// What this device lacks and a peer may have, a page of it from `from` on: leaves of the
+    /// snapshot that all devices agree on; then bytes of sections that no snapshot stands for, or
+    /// sections to be opened by who can; then manifests of blobs that documents name.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn wanted(&self, mut from: Lack) -> Result<Wanted> {
+        let db = self.shared.pool.reader()?;
+        loop {
+            let page = match from {
+                Lack::Leaves(after) => self.wanted_leaves(&db, after)?,
+                Lack::Sections(after) => self.wanted_sections(&db, after)?,
+                Lack::Blobs(after) => wanted_blobs(&db, after)?,
+            };
+            match page.next {
+                Some(next) if page.want.is_none() => from = next,
+                _ => return Ok(page),
+            }
+        }
+    }
+
+    fn wanted_leaves(&self, db: &Connection, after: Option<Key>) -> Result<Wanted> {
+        let then = Wanted { want: None, next: Some(Lack::Sections(0)) };
+        let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+        let missing = if receiving.is_none() { lacking(db, 0)?.missing } else { Vec::new() };
+        if receiving.is_none() && missing.is_empty() {
+            return Ok(then);
+        }
+        let Some(act) = self.awaited(db, receiving.as_ref())? else { return Ok(then) };
+        if receiving.is_none() && !missing.iter().any(|run| is_below(&act, run)) {
+            return Ok(then);
+        }
+        let id = act.id();
+        let half = receiving.filter(|half| half.id == id);
+        let mut wanted = WantedSnapshot { id, received: 0, after: None, lacking: Vec::new() };
+        let mut next = then.next;
+        match half {
+            None => {}
+            Some(half) if is_whole(&half) => {
+                let page = snapshots::wanted(db, half.snapshot, after.as_ref(), limit(WANTED_MAX))?;
+                wanted.received = half.received.size();
+                wanted.lacking = page.into_iter().map(|kept| kept.key).collect();
+                match wanted.lacking.last() {
+                    None => return Ok(then),
+                    Some(last) if wanted.lacking.len() == WANTED_MAX => {
+                        next = Some(Lack::Leaves(Some(*last)));
+                    }
+                    Some(_) => {}
+                }
+            }
+            Some(half) => {
+                wanted.received = half.received.size();
+                wanted.after = snapshots::last_key(db, half.snapshot)?;
+            }
+        }
+        Ok(Wanted { want: Some(Want { snapshot: Some(wanted), ..Want::default() }), next })
+    }
+
+    fn wanted_sections(&self, db: &Connection, after: u64) -> Result<Wanted> {
+        let Lacking { mut missing, sealed, next } = lacking(db, after)?;
+        let mut next = next.map_or(Lack::Blobs(None), Lack::Sections);
+        if !missing.is_empty() {
+            let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+            if let Some(act) = self.awaited(db, receiving.as_ref())? {
+                let before = missing.len();
+                missing.retain(|run| !is_below(&act, run));
+                if missing.len() < before {
+                    // What it stands for may be very much, and is not to be gone through.
+                    next = Lack::Blobs(None);
+                }
+            }
+        }
+        let want = Want { sections: missing, sealed, ..Want::default() };
+        Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next: Some(next) })
+    }
+
+    /// The snapshot that is to come in, if there is one that all devices agree on.
+    fn awaited(
+        &self,
+        db: &Connection,
+        receiving: Option<&Snapshot>,
+    ) -> Result<Option<SnapshotAct>> {
+        let accepted = wider(db, accepted(db, &self.shared.published()?.roster)?)?;
+        // What has begun goes on as long as it counts.
+        let is_half = |act: &&SnapshotAct| receiving.is_some_and(|half| half.act == **act);
+        let begun = accepted.iter().find(is_half).cloned();
+        Ok(begun.or_else(|| widest(accepted)))
+    }
+}
+
+/// What a snapshot stands for was dropped by all who agreed, but for manifests.
+fn wanted_blobs(db: &Connection, after: Option<BlobId>) -> Result<Wanted> {
+    if snapshots::in_state(db, snapshots::State::Held)?.is_none() {
+        return Ok(Wanted::default());
+    }
+    let blobs = larder_store::space::blobs::unknown(db, after.as_ref(), limit(WANTED_MAX))?;
+    let last = blobs.last().filter(|_| blobs.len() == WANTED_MAX);
+    let next = last.map(|last| Lack::Blobs(Some(*last)));
+    let want = Want { blobs, ..Want::default() };
+    Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next })
+}
+
+/// Whether a snapshot stands for these entries.
+fn is_below(act: &SnapshotAct, run: &Run) -> bool {
+    run.last <= act.size_of(&run.device)
+}
+
+/// Runs of entries with sections that are lacking.
+struct Lacking {
+    missing: Vec<Run>,
+    sealed: Vec<Run>,
+    /// Behind which section there may be more.
+    next: Option<u64>,
+}
+
+fn lacking(db: &Connection, after: u64) -> Result<Lacking> {
+    let (mut missing, mut sealed) = (Vec::new(), Vec::new());
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let page = sections::lacking(db, after, limit(WANTED_MAX))?;
+    let last = page.last().filter(|_| page.len() == WANTED_MAX);
+    let next = last.and_then(|last| u64::try_from(last.section).ok());
+    for section in page {
+        let is_missing = section.state == sections::State::Missing;
+        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
+        let device = logs::by_number(db, section.place.log)?.device;
+        let seq = section.place.seq;
+        match runs.last_mut() {
+            Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
+                run.last = seq;
+            }
+            _ => runs.push(Run { device, first: seq, last: seq }),
+        }
+    }
+    Ok(Lacking { missing, sealed, next })
+}
