@@ -293,9 +293,16 @@ pub(crate) struct Shared {
 /// Which stream asks for which chunk.
 #[derive(Default)]
 struct Claimed {
-    /// The streams that there are, with what the peer of each is known to lack.
-    streams: BTreeMap<u64, BTreeSet<Hash>>,
+    streams: BTreeMap<u64, Stream>,
     chunks: HashMap<Hash, Claim>,
+}
+
+/// A stream that there is.
+struct Stream {
+    /// What its peer is known to lack.
+    lacked: BTreeSet<Hash>,
+    /// When something came of it last.
+    moved: Instant,
 }
 
 /// A stream that asks for a chunk.
@@ -304,6 +311,14 @@ struct Claim {
     since: Instant,
     /// Streams that would have asked for it meanwhile: they look again if nothing comes of it.
     waiting: BTreeSet<u64>,
+}
+
+impl Claim {
+    /// Whether its stream may still come by the chunk.
+    fn counts(&self, streams: &BTreeMap<u64, Stream>, now: Instant) -> bool {
+        let moved = streams.get(&self.owner).map_or(self.since, |stream| stream.moved);
+        now - self.since < CLAIM_MAX && now - moved.max(self.since) < CLAIM_SILENT_MAX
+    }
 }
 
 impl Shared {
@@ -330,7 +345,8 @@ impl Traffic {
         });
         let looked = *self.0.ticks.borrow();
         let claims = Claims { shared: Arc::clone(&self.0), number };
-        claims.lock().streams.insert(number, BTreeSet::new());
+        let stream = Stream { lacked: BTreeSet::new(), moved: Instant::now() };
+        claims.lock().streams.insert(number, stream);
         Turn { claims, looked, missed: 0 }
     }
 }
@@ -369,6 +385,27 @@ impl Turn {
         self.claims.lock().chunks.values().any(|claim| claim.waiting.contains(&number))
     }
 
+    /// Something has come of it: it may go on with what it asked for.
+    pub(crate) fn moved(&self, now: Instant) {
+        if let Some(stream) = self.claims.lock().streams.get_mut(&self.claims.number) {
+            stream.moved = now;
+        }
+    }
+
+    /// Whether it asks for a chunk, or would ask for one that another stream asks for.
+    pub(crate) fn has_open(&self) -> bool {
+        let number = self.claims.number;
+        let is_part = |claim: &Claim| claim.owner == number || claim.waiting.contains(&number);
+        self.claims.lock().chunks.values().any(is_part)
+    }
+
+    /// Whether it waits for a chunk that it may ask for by now.
+    pub(crate) fn is_passed_over(&self, now: Instant) -> bool {
+        let Claimed { streams, chunks } = &*self.claims.lock();
+        let waits = |claim: &&Claim| claim.waiting.contains(&self.claims.number);
+        chunks.values().filter(waits).any(|claim| !claim.counts(streams, now))
+    }
+
     /// A chunk has come.
     pub(crate) fn release(&mut self, digest: &Hash) {
         self.give_up(digest);
@@ -378,9 +415,10 @@ impl Turn {
     pub(crate) fn lacks(&mut self, digest: &Hash) {
         let number = self.claims.number;
         let mut claims = self.claims.lock();
-        let lacked = claims.streams.entry(number).or_default();
+        let lacked = claims.streams.get_mut(&number).map(|stream| &mut stream.lacked);
         // Beyond the limit it is asked for again, and no other stream is told.
-        let is_new = lacked.len() < BLOB_LACKED_MAX && lacked.insert(*digest);
+        let is_new =
+            lacked.is_some_and(|lacked| lacked.len() < BLOB_LACKED_MAX && lacked.insert(*digest));
         drop(claims);
         let is_missed = self.give_up(digest);
         self.missed += usize::from(is_missed && is_new);
@@ -392,8 +430,8 @@ impl Turn {
     /// The peer holds chunks by now that it lacked.
     pub(crate) fn holds(&mut self, digests: &[Hash]) {
         let mut claims = self.claims.lock();
-        if let Some(lacked) = claims.streams.get_mut(&self.claims.number) {
-            lacked.retain(|digest| !digests.contains(digest));
+        if let Some(stream) = claims.streams.get_mut(&self.claims.number) {
+            stream.lacked.retain(|digest| !digests.contains(digest));
         }
     }
 
@@ -446,19 +484,19 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Whether this stream may ask for a chunk: no other does. Whoever has not come by it for long
-    /// is passed over.
-    pub(crate) fn take(&self, digest: &Hash) -> bool {
-        let now = Instant::now();
+    /// Whether this stream may ask for a chunk: no other does. One whose peer has fallen silent, or
+    /// that has not come by the chunk for long, is passed over.
+    pub(crate) fn take(&self, digest: &Hash, now: Instant) -> bool {
         let mut claims = self.lock();
         // Reading goes on for a moment after its stream is gone.
-        let Some(lacked) = claims.streams.get(&self.number) else { return false };
-        if lacked.contains(digest) {
+        let Claimed { streams, chunks } = &mut *claims;
+        let Some(stream) = streams.get(&self.number) else { return false };
+        if stream.lacked.contains(digest) {
             return false;
         }
-        if let Some(claim) = claims.chunks.get_mut(digest)
+        if let Some(claim) = chunks.get_mut(digest)
             && claim.owner != self.number
-            && now - claim.since < CLAIM_MAX
+            && claim.counts(streams, now)
         {
             claim.waiting.insert(self.number);
             return false;
@@ -483,7 +521,11 @@ impl Claims {
     }
 }
 
-/// A chunk of 1 MiB at 70 kbit/s.
+/// How long a stream keeps what it asked for while nothing comes of it. Who waits for a chunk looks
+/// again that often.
+pub(crate) const CLAIM_SILENT_MAX: Duration = Duration::from_secs(5);
+
+/// The same while something comes: a chunk of 1 MiB at 70 kbit/s.
 const CLAIM_MAX: Duration = Duration::from_mins(2);
 
 /// Chunks that came to nothing, after which others look anew without waiting for more.
@@ -507,7 +549,10 @@ mod tests {
         let tick = traffic.tick();
         laptop.look();
         tablet.look();
-        assert!(laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        assert!(
+            laptop.claims().take(&digest(1), Instant::now())
+                && !tablet.claims().take(&digest(1), Instant::now())
+        );
         assert!(tablet.is_waiting() && !laptop.is_waiting());
         tablet.rest();
         let mut ticks = traffic.subscribe();
@@ -522,15 +567,21 @@ mod tests {
         ticks.mark_unchanged();
         laptop.look();
         tablet.look();
-        assert!(!laptop.claims().take(&digest(1)) && tablet.claims().take(&digest(1)));
+        assert!(
+            !laptop.claims().take(&digest(1), Instant::now())
+                && tablet.claims().take(&digest(1), Instant::now())
+        );
         laptop.rest();
         tablet.lacks(&digest(1));
         tablet.rest();
         assert!(!ticks.has_changed().unwrap());
-        assert!(!laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        assert!(
+            !laptop.claims().take(&digest(1), Instant::now())
+                && !tablet.claims().take(&digest(1), Instant::now())
+        );
         // Until the peer says that it has come by it.
         tablet.holds(&[digest(1)]);
-        assert!(tablet.claims().take(&digest(1)));
+        assert!(tablet.claims().take(&digest(1), Instant::now()));
     }
 
     #[test]
@@ -539,10 +590,42 @@ mod tests {
         let (laptop, mut tablet) = (traffic.turn(1), traffic.turn(2));
         let tick = traffic.tick();
         tablet.look();
-        assert!(laptop.claims().take(&digest(1)) && !tablet.claims().take(&digest(1)));
+        assert!(
+            laptop.claims().take(&digest(1), Instant::now())
+                && !tablet.claims().take(&digest(1), Instant::now())
+        );
         tablet.rest();
         drop(laptop);
         assert!(traffic.resting.borrow().values().all(|seen| *seen < tick));
-        assert!(!tablet.is_waiting() && tablet.claims().take(&digest(1)));
+        assert!(!tablet.is_waiting() && tablet.claims().take(&digest(1), Instant::now()));
+    }
+
+    /// A tablet had asked a phone with a bad connection for the chunks of a photo, eight at a time,
+    /// and the laptop beside it was passed over: for two minutes for each chunk that the phone did
+    /// not send.
+    #[test]
+    fn who_falls_silent_is_passed_over_and_who_is_only_slow_is_not() {
+        let traffic = Traffic::default();
+        let (phone, laptop) = (traffic.turn(1), traffic.turn(2));
+        let takes = |turn: &Turn, now| turn.claims().take(&digest(1), now);
+        let mut now = Instant::now();
+        assert!(takes(&phone, now) && !takes(&laptop, now));
+        assert!(phone.has_open() && laptop.has_open() && !laptop.is_passed_over(now));
+        for _ in 0..8 {
+            now += CLAIM_SILENT_MAX / 2;
+            phone.moved(now);
+            assert!(!laptop.is_passed_over(now) && !takes(&laptop, now));
+        }
+        now += CLAIM_SILENT_MAX;
+        assert!(laptop.is_passed_over(now) && takes(&laptop, now));
+        // The phone looks again as well, and does not take it back.
+        assert!(!takes(&phone, now) && phone.is_waiting());
+        // However much comes of a stream, a single chunk is not waited for without end.
+        let since = now;
+        while now < since + CLAIM_MAX {
+            now += CLAIM_SILENT_MAX / 2;
+            laptop.moved(now);
+        }
+        assert!(phone.is_passed_over(now) && takes(&phone, now));
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::session::{Sending, send_all};
 use super::talk::Pass;
-use crate::blobs::Turn;
+use crate::blobs::{CLAIM_SILENT_MAX, Turn};
 use crate::error::blocking;
 use crate::node::{Node, OpenSpace};
 use crate::{BlobTraffic, Event, NetworkPolicy, Result};
@@ -71,6 +71,9 @@ struct Driver {
     is_settled: bool,
     /// When a chunk came or went last, or before there was any to be had a frame.
     moved: Instant,
+    /// Bytes that had come when it was last looked, and when it is looked next.
+    heard: u64,
+    heard_at: Instant,
     /// Chunks sent, and after how many more it is looked whether they can have been of use.
     served: u64,
     served_max: u64,
@@ -105,6 +108,8 @@ impl Driver {
             has_ended: false,
             is_settled: false,
             moved: Instant::now(),
+            heard: 0,
+            heard_at: Instant::now(),
             served: 0,
             served_max: SERVED_MAX,
             stored: (0, 0),
@@ -201,12 +206,27 @@ impl Driver {
                     self.session.close(code, "");
                     self.may_transmit = true;
                 }
+                () = sleep_until(self.heard_at), if self.turn.has_open() => self.listen(),
                 () = &mut stopped, if !is_stopping => {
                     is_stopping = true;
                     self.session.close(CloseCode::ShuttingDown, "");
                     self.may_transmit = true;
                 }
             }
+        }
+    }
+
+    /// A stream that hears something keeps what it asked for; one that waits for what another
+    /// asked for looks whether that one has fallen silent.
+    fn listen(&mut self) {
+        let now = Instant::now();
+        self.heard_at = now + CLAIM_SILENT_MAX / 2;
+        let heard = self.receiver.bytes_received();
+        if std::mem::replace(&mut self.heard, heard) != heard {
+            self.turn.moved(now);
+        }
+        if self.turn.is_passed_over(now) {
+            self.look_again();
         }
     }
 
@@ -235,8 +255,9 @@ impl Driver {
             self.reads.spawn(async move {
                 let reader = space.reader.clone();
                 let answer = blocking(move || {
-                    Ok(reader
-                        .answer_blobs(&peer, request, eager, &mut |digest| claims.take(digest)))
+                    Ok(reader.answer_blobs(&peer, request, eager, &mut |digest| {
+                        claims.take(digest, Instant::now())
+                    }))
                 });
                 match answer.await {
                     Ok(BlobAnswer::Reply(reply)) => reply,
