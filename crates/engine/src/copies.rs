@@ -194,7 +194,7 @@ impl WriterState {
 
     pub(crate) fn remove_row(&mut self, db: &Connection, row: &Document) -> Result<()> {
         documents::remove(db, &row.object)?;
-        self.enqueue(db, row.document, Some(&row.json))?;
+        self.index_removed(db, row.document, &row.json)?;
         self.cache.remove(&row.object);
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! The index stage: words and vectors follow what transactions made of documents.
 //!
-//! A transaction that changes a document puts it into a queue (`unindexed`), with the text that the
-//! index has of it; later transactions bring the indexes up to date and empty the queue. So nothing
-//! is lost between the two, and neither the index nor an embedder holds up a commit. A document
-//! that is gone is not found any more, whatever the indexes still hold.
+//! New documents are numbered above all those that are indexed, and so are known without a word. A
+//! transaction that changes or deletes one that is indexed puts it into a queue (`unindexed`), with
+//! the text that the index has of it. Later transactions bring the indexes up to date and empty the
+//! queue. So nothing is lost between the two, and neither the index nor an embedder holds up a
+//! commit. A document that is gone is not found any more, whatever the indexes still hold.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use larder_search::{EmbedError, Embedder, SearchError, Text};
+use larder_store::ErrorKind;
 use larder_store::space::documents;
 use larder_store::space::unindexed::{self, Unindexed};
 use larder_types::CollectionName;
@@ -24,13 +26,22 @@ use crate::{Error, Result};
 
 /// A moment in a space's life, for who wants to know when the indexes are as far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IndexMark(i64);
+pub struct IndexMark {
+    place: i64,
+    document: i64,
+}
 
-/// The ends of the queue: places given out, and places dealt with.
+/// How far the indexes are, and how far they have to go.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Queue {
+    /// Places given out in the queue.
     end: i64,
+    /// Places dealt with.
     done: i64,
+    /// Numbers given out to documents.
+    last: i64,
+    /// Numbers dealt with: of those above, none is indexed.
+    indexed: i64,
 }
 
 /// [`Queue`] as of the last transaction, for readers.
@@ -38,12 +49,32 @@ pub(crate) struct Queue {
 pub(crate) struct PublishedQueue {
     end: AtomicI64,
     done: AtomicI64,
+    last: AtomicI64,
+    indexed: AtomicI64,
 }
 
 impl Queue {
     pub(crate) fn load(db: &Connection) -> Result<Self> {
         let (first, end) = unindexed::ends(db)?.unwrap_or((1, 0));
-        Ok(Self { end, done: first - 1 })
+        let (indexed, last) = unindexed::behind(db)?;
+        Ok(Self { end, done: first - 1, last: last.max(indexed), indexed })
+    }
+
+    /// A document has this number now, above all those that were there.
+    fn take(&mut self, document: i64) {
+        // It may be that of one which is gone.
+        self.indexed = self.indexed.min(document - 1);
+        self.last = self.last.max(document);
+    }
+
+    /// How many wait, or have gone while they did.
+    fn len(&self) -> i64 {
+        self.end - self.done + self.last - self.indexed
+    }
+
+    /// Whether the indexes are behind with this document.
+    pub(crate) fn contains(&self, db: &Connection, document: i64) -> Result<bool> {
+        Ok(document > self.indexed || unindexed::contains(db, document)?)
     }
 }
 
@@ -51,6 +82,8 @@ impl PublishedQueue {
     pub(crate) fn publish(&self, queue: Queue) {
         self.done.store(queue.done, Ordering::Release);
         self.end.store(queue.end, Ordering::Release);
+        self.indexed.store(queue.indexed, Ordering::Release);
+        self.last.store(queue.last, Ordering::Release);
     }
 }
 
@@ -59,8 +92,11 @@ impl Space {
     /// they do. Of a space that is opened for reading only it is not known, and `None`.
     pub fn awaits_index(&self) -> Option<IndexMark> {
         let queue = &self.shared.queue;
-        let end = queue.end.load(Ordering::Acquire);
-        (queue.done.load(Ordering::Acquire) < end).then_some(IndexMark(end))
+        let place = queue.end.load(Ordering::Acquire);
+        let document = queue.last.load(Ordering::Acquire);
+        let is_behind = queue.done.load(Ordering::Acquire) < place
+            || queue.indexed.load(Ordering::Acquire) < document;
+        is_behind.then_some(IndexMark { place, document })
     }
 }
 
@@ -76,16 +112,15 @@ impl SpaceWriter {
         self.write(db, |tx, state| state.index(tx, documents_max))
     }
 
-    /// How many documents wait to be indexed, or were put into the queue for it and are dealt with.
+    /// How many documents wait to be indexed, or have gone while they did.
     pub fn unindexed(&self) -> u64 {
-        let Queue { end, done } = self.state().queue;
-        u64::try_from(end - done).unwrap_or(0)
+        u64::try_from(self.state().queue.len()).unwrap_or(0)
     }
 
     /// Whether the indexes hold all that was committed when the mark was taken.
     pub fn has_indexed(&self, mark: IndexMark) -> bool {
-        let Queue { end, done } = self.state().queue;
-        done >= mark.0.min(end)
+        let Queue { end, done, last, indexed } = self.state().queue;
+        done >= mark.place.min(end) && indexed >= mark.document.min(last)
     }
 
     /// Empties the index of words and queues every document to be indexed anew.
@@ -106,13 +141,40 @@ struct Embed {
 }
 
 impl WriterState {
-    /// Has a document indexed. `indexed` is its JSON before the change, if it was there before.
-    pub(crate) fn enqueue(
+    /// Has a new document indexed.
+    pub(crate) fn index_new(&mut self, document: i64) {
+        self.queue.take(document);
+    }
+
+    /// Has a document indexed anew that had this JSON before it was changed.
+    pub(crate) fn index_changed(
         &mut self,
         db: &Connection,
         document: i64,
-        indexed: Option<&str>,
+        before: &str,
     ) -> Result<()> {
+        // Else it is indexed as it is when its turn comes.
+        if document <= self.queue.indexed {
+            self.enqueue(db, document, Some(before))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Has a document taken out of the indexes that had this JSON and is gone.
+    pub(crate) fn index_removed(
+        &mut self,
+        db: &Connection,
+        document: i64,
+        before: &str,
+    ) -> Result<()> {
+        // Also one whose words are not in: its number is not given out as long as it is here, and
+        // the app may have brought it a vector.
+        let before = (document <= self.queue.indexed).then_some(before);
+        self.enqueue(db, document, before)
+    }
+
+    fn enqueue(&mut self, db: &Connection, document: i64, indexed: Option<&str>) -> Result<()> {
         let place = self.queue.end + 1;
         if unindexed::add(db, place, document, indexed)? {
             self.queue.end = place;
@@ -120,13 +182,42 @@ impl WriterState {
         Ok(())
     }
 
+    /// Those in the queue first, then those whose words were never in.
+    fn next_unindexed(&self, db: &Connection, place: i64, above: i64) -> Result<Option<Unindexed>> {
+        if let Some(next) = unindexed::next(db, place)? {
+            return Ok(Some(next));
+        }
+        let document = match unindexed::next_document(db, above) {
+            Ok(Some(document)) => document,
+            // Number by number, so that the others do not wait for what is damaged.
+            Err(error) if error.kind() == ErrorKind::Corrupt && above < self.queue.last => {
+                above + 1
+            }
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Unindexed { place, document, indexed: None }))
+    }
+
     fn index(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {
         let mut embed = Vec::new();
-        let (mut place, mut dealt, mut bytes) = (0, 0, 0);
+        let (mut place, mut above) = (0, self.queue.indexed);
+        let (mut dealt, mut bytes) = (0, 0);
         while dealt < documents_max && bytes < INDEX_BYTES_TARGET {
-            let Some(next) = unindexed::next(db, place)? else { break };
-            place = next.place;
+            let Some(next) = self.next_unindexed(db, place, above)? else {
+                above = self.queue.last;
+                break;
+            };
             dealt += 1;
+            if next.place == place {
+                above = next.document;
+            } else {
+                place = next.place;
+                // Mended: it has its number again, and its turn is still to come.
+                if next.document > above && documents::by_number(db, next.document)?.is_some() {
+                    continue;
+                }
+            }
             bytes += match index_words(db, &next, &mut embed) {
                 Ok(bytes) => bytes,
                 Err(Error::Search(SearchError::OtherText { .. })) => {
@@ -151,14 +242,16 @@ impl WriterState {
         unindexed::remove_to(db, place)?;
         let Queue { end, .. } = self.queue;
         self.queue.done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
+        self.queue.indexed = above;
         Ok(dealt)
     }
 
     pub(crate) fn reindex(&mut self, db: &Connection) -> Result<()> {
         larder_search::clear(db)?;
-        unindexed::add_all(db)?;
-        let Queue { end, done } = Queue::load(db)?;
-        self.queue = Queue { end: end.max(self.queue.end), done };
+        unindexed::forget_words(db)?;
+        let Queue { end, last, .. } = self.queue;
+        let done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
+        self.queue = Queue { end, done, last, indexed: 0 };
         Ok(())
     }
 }
@@ -248,6 +341,8 @@ mod tests {
         Put(u8, usize),
         Delete(u8),
         Index(usize),
+        /// What is known in memory is read anew.
+        Reopen,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -255,6 +350,7 @@ mod tests {
             (0..OBJECTS, 0..WORDS.len()).prop_map(|(object, word)| Step::Put(object, word)),
             (0..OBJECTS).prop_map(Step::Delete),
             (1..4_usize).prop_map(Step::Index),
+            Just(Step::Reopen),
         ];
         proptest::collection::vec(step, 1..40)
     }
@@ -311,6 +407,14 @@ mod tests {
                     Step::Delete(n) => if let Some((object, _)) = now.remove(&n) {
                         commit(&mut writer, |unit| { unit.delete(object); });
                     },
+                    Step::Reopen => {
+                        let db = writer.connection().unwrap();
+                        let read = writer.write(db, |tx, state| {
+                            state.queue = Queue::load(tx)?;
+                            Ok(())
+                        });
+                        read.unwrap();
+                    }
                     Step::Index(count) => {
                         let before = rows(&mut writer);
                         let dealt = writer.index(count).unwrap();

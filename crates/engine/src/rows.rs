@@ -115,7 +115,7 @@ impl WriterState {
                 history: History::None,
             },
         )?;
-        self.enqueue(db, document, None)?;
+        self.index_new(document);
         Ok(document)
     }
 
@@ -145,7 +145,7 @@ impl WriterState {
                 },
             },
         )?;
-        self.enqueue(db, row.document, Some(&row.json))
+        self.index_changed(db, row.document, &row.json)
     }
 }
 

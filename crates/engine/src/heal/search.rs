@@ -1,7 +1,7 @@
 //! The indexes against the documents. What is wrong with them is mended by building them anew,
 //! which is recorded in one transaction and done by the index stage afterwards.
 
-use larder_store::space::{documents, unindexed};
+use larder_store::space::documents;
 use rusqlite::Connection;
 
 use super::{CheckedPart, Checking, STEP, Stage};
@@ -21,7 +21,7 @@ pub(super) fn check(
     let mut is_bad = is_bad;
     let embedder = &*state.shared.embedder;
     for row in &page {
-        if unindexed::contains(db, row.document)? {
+        if state.queue.contains(db, row.document)? {
             continue;
         }
         let Ok(value) = parse(&row.json) else { continue };

@@ -139,8 +139,8 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
     Ok(document)
 }
 
-/// Writes a document that is not there yet. Returns its local number, which no other has, and
-/// none that the search indexes still hold.
+/// Writes a document that is not there yet. Returns its local number, which is above all those that
+/// are there and those that the search indexes still hold.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `documents`, of kind constraint if it is there.

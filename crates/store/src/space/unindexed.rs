@@ -1,5 +1,6 @@
-//! Documents that the search indexes are behind with: written with what changes a document, taken
-//! out with what indexes it.
+//! Documents that the search indexes are behind with: all that are numbered above the last one
+//! whose words are indexed, since numbers ascend; and those in a queue, which what changes or
+//! deletes an indexed document writes, and what indexes it takes out.
 
 use rusqlite::{Connection, params};
 
@@ -20,7 +21,7 @@ pub struct Unindexed {
 }
 
 /// Puts a document into the queue at `place`, which is beyond all others, unless it is there
-/// already. `indexed` is the JSON it had before the change at hand, if it was there before. Returns
+/// already. `indexed` is the JSON that the words in the index are of, if it has any there. Returns
 /// whether it was put there.
 ///
 /// # Errors
@@ -35,14 +36,34 @@ pub fn add(
     Ok(execute(conn, PART, sql, params![place, document, indexed])? > 0)
 }
 
-/// Puts all documents into the queue, as if no words of any were indexed.
+/// Leaves in the queue what is to be taken out of the indexes, without its words: none of any are
+/// indexed now, and so all documents are numbered above the last one that is.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `unindexed`.
-pub fn add_all(conn: &Connection) -> Result<(), StoreError> {
-    execute(conn, PART, "UPDATE unindexed SET indexed = NULL", [])?;
-    let sql = "INSERT OR IGNORE INTO unindexed (document) SELECT document FROM documents";
-    execute(conn, PART, sql, []).map(drop)
+pub fn forget_words(conn: &Connection) -> Result<(), StoreError> {
+    let sql = "DELETE FROM unindexed WHERE document IN (SELECT document FROM documents)";
+    execute(conn, PART, sql, [])?;
+    execute(conn, PART, "UPDATE unindexed SET indexed = NULL", []).map(drop)
+}
+
+/// The last document whose words are indexed, and the last one that there is; 0 if there is none.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unindexed`.
+pub fn behind(conn: &Connection) -> Result<(i64, i64), StoreError> {
+    let sql = "SELECT (SELECT coalesce(max(document), 0) FROM search_documents),
+                      (SELECT coalesce(max(document), 0) FROM documents)";
+    one(conn, PART, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// The first document that is numbered above `after`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn next_document(conn: &Connection, after: i64) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT min(document) FROM documents WHERE document > ?1";
+    one(conn, "documents", sql, [after], |row| row.get(0))
 }
 
 /// The first in the queue behind `after` (0 to begin with).
@@ -85,11 +106,13 @@ pub fn contains(conn: &Connection, document: i64) -> Result<bool, StoreError> {
     first(conn, PART, sql, [document], |_| Ok(())).map(|found| found.is_some())
 }
 
-/// How many documents are in the queue.
+/// How many documents the indexes are behind with.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `unindexed`.
 pub fn count(conn: &Connection) -> Result<u64, StoreError> {
-    one(conn, PART, "SELECT count(*) FROM unindexed", [], |row| row.get::<_, Uint>(0))
-        .map(|count| count.0)
+    let sql = "SELECT (SELECT count(*) FROM unindexed) + (
+                   SELECT count(*) FROM documents WHERE document > (
+                       SELECT coalesce(max(document), 0) FROM search_documents))";
+    one(conn, PART, sql, [], |row| row.get::<_, Uint>(0)).map(|count| count.0)
 }
