@@ -148,7 +148,7 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let incarnation = incarnation(&db)?;
-        let end = table::end(&db, shown(&db)?)?;
+        let end = table::end(&db, shown(&db, &self.device())?)?;
         let is_known = after.incarnation.is_none_or(|known| known == incarnation)
             && after.seen.section <= end.section
             && after.seen.late <= end.late;
@@ -179,7 +179,7 @@ impl Space {
     pub fn changes_end(&self) -> Result<ChangesCursor> {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
-        let seen = table::end(&db, shown(&db)?)?;
+        let seen = table::end(&db, shown(&db, &self.device())?)?;
         Ok(ChangesCursor { incarnation: Some(incarnation(&db)?), seen })
     }
 }

@@ -16,7 +16,7 @@ use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Rec
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
-use larder_store::space::{control, entries, sections, set_value, transactions, value};
+use larder_store::space::{control, entries, sections, transactions};
 use larder_types::limits::{DEPS_MAX, DOCUMENT_CACHE_BYTES};
 use larder_types::{Clock, DeviceId, EntryHash, EpochId, Hash, canonical};
 use minicbor::{Decode, Encode};
@@ -31,7 +31,6 @@ use crate::tally::Tally;
 use crate::vault::Vault;
 use crate::{Error, Result};
 
-const STATE: &str = "writer";
 const STATE_BYTES_MAX: usize = 1 << 20;
 
 /// What is kept from one transaction to the next besides the tables.
@@ -47,6 +46,13 @@ struct Kept {
     /// The last section whose effect is in the documents.
     #[n(2)]
     shown: Option<i64>,
+}
+
+impl Kept {
+    fn load(db: &Connection, own: LogId) -> Result<Option<Self>> {
+        let Some(bytes) = logs::kept(db, own)? else { return Ok(None) };
+        Ok(Some(canonical::decode(&bytes, STATE_BYTES_MAX)?))
+    }
 }
 
 pub(crate) struct State {
@@ -108,13 +114,10 @@ pub(crate) struct Mark {
 impl State {
     /// Reads the state from the space's database.
     pub(crate) fn load(db: &Connection, shared: &Arc<Shared>) -> Result<Self> {
-        let kept: Kept = match value(db, STATE)? {
-            Some(bytes) => canonical::decode(&bytes, STATE_BYTES_MAX)?,
-            None => Kept::default(),
-        };
         Self::load_recovery(db, shared)?;
         let me = shared.keys.device();
         let own = logs::find_or_add(db, &me)?;
+        let kept = Kept::load(db, own.log)?.unwrap_or_default();
         let (mut others, mut stopped) = (BTreeMap::new(), BTreeSet::new());
         stopped.extend(own.stopped.is_some().then_some(me));
         for log in logs::every(db)?.into_iter().filter(|log| log.device != me) {
@@ -159,7 +162,7 @@ impl State {
         }
         let shown = Some(self.pending.shown(db)?);
         let kept = Kept { clock: Some(self.clock), named: self.named.clone(), shown };
-        Ok(set_value(db, STATE, &canonical::encode(&kept))?)
+        Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 
     /// A transaction begins.
@@ -534,11 +537,9 @@ pub(crate) fn receipt(
 }
 
 /// The last section whose effect is in the documents.
-pub(crate) fn shown(db: &Connection) -> Result<i64> {
-    let kept: Kept = match value(db, STATE)? {
-        Some(bytes) => canonical::decode(&bytes, STATE_BYTES_MAX)?,
-        None => return Ok(0),
-    };
+pub(crate) fn shown(db: &Connection, own: &DeviceId) -> Result<i64> {
+    let Some(own) = logs::find(db, own)? else { return Ok(0) };
+    let Some(kept) = Kept::load(db, own.log)? else { return Ok(0) };
     kept.shown.map_or_else(|| Ok(sections::last(db)?), Ok)
 }
 

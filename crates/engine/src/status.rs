@@ -322,7 +322,7 @@ impl Space {
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),
             waiting: counts.sections_waiting + counts.sections_missing,
-            pending: sections::count_after(&db, crate::state::shown(&db)?)?,
+            pending: sections::count_after(&db, crate::state::shown(&db, &self.device())?)?,
             unindexed: counts.unindexed,
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,

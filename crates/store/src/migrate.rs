@@ -89,6 +89,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", 8, "blob_leases"),
         migration!("space", 9, "stray_acts"),
         migration!("space", "00", 10, "histories"),
+        migration!("space", "00", 11, "writer_state"),
     ],
 };
 

@@ -2,8 +2,8 @@
 //! signatures and documents.
 //!
 //! The rows are taken from a space that Larder wrote without encryption at rest. Each unit's part
-//! is as large a part of every table's rows; the two rows that each transaction changes (the end
-//! of the log, the writer's clock) are written with each. Search tables are left out on this side.
+//! is as large a part of every table's rows; the row that each transaction changes (the end of the
+//! log, with the writer's clock) is written with each. Search tables are left out on this side.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -29,7 +29,6 @@ struct Rows {
     tables: Vec<Table>,
     /// What each transaction changes.
     log: Vec<Value>,
-    writer: Vec<Value>,
 }
 
 pub(crate) fn in_groups(
@@ -108,9 +107,8 @@ impl Rows {
                 (0..row.as_ref().column_count()).map(|at| row.get(at)).collect()
             })
         };
-        let log = one("SELECT size, frontier, log FROM logs")?;
-        let writer = one("SELECT value, key FROM space WHERE key = 'writer'")?;
-        Ok(Self { schema, tables, log, writer })
+        let log = one("SELECT size, frontier, writer, log FROM logs")?;
+        Ok(Self { schema, tables, log })
     }
 
     /// Returns milliseconds.
@@ -118,10 +116,10 @@ impl Rows {
         let units = usize::try_from(records)?;
         db.pragma_update(None, "foreign_keys", false)?;
         db.execute(
-            "INSERT INTO logs (size, frontier, log, device) VALUES (?, ?, ?, randomblob(32))",
+            "INSERT INTO logs (size, frontier, writer, log, device)
+                VALUES (?, ?, ?, ?, randomblob(32))",
             params_from_iter(&self.log),
         )?;
-        db.execute("INSERT INTO space (value, key) VALUES (?, ?)", params_from_iter(&self.writer))?;
         let begun = Instant::now();
         let mut done = 0;
         while done < units {
@@ -134,10 +132,8 @@ impl Rows {
                     insert.execute(params_from_iter(row))?;
                 }
             }
-            tx.prepare_cached("UPDATE logs SET size = ?, frontier = ? WHERE log = ?")?
+            tx.prepare_cached("UPDATE logs SET size = ?, frontier = ?, writer = ? WHERE log = ?")?
                 .execute(params_from_iter(&self.log))?;
-            tx.prepare_cached("UPDATE space SET value = ? WHERE key = ?")?
-                .execute(params_from_iter(&self.writer))?;
             tx.commit()?;
             done = next;
         }

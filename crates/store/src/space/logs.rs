@@ -146,6 +146,24 @@ pub fn set_frontier(conn: &Connection, log: LogId, frontier: &Frontier) -> Resul
     execute(conn, PART, sql, params).map(drop)
 }
 
+/// What the space's writer keeps beside the end of its own log; `None` if it has kept nothing yet.
+///
+/// # Errors
+/// [`StoreError::Read`] of `logs`.
+pub fn kept(conn: &Connection, log: LogId) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT writer FROM logs WHERE log = ?1";
+    first(conn, PART, sql, [log], |row| row.get(0)).map(Option::flatten)
+}
+
+/// Keeps that.
+///
+/// # Errors
+/// [`StoreError::Write`] of `logs`.
+pub fn keep(conn: &Connection, log: LogId, state: &[u8]) -> Result<(), StoreError> {
+    let sql = "UPDATE logs SET writer = ?2 WHERE log = ?1";
+    execute(conn, PART, sql, params![log, state]).map(drop)
+}
+
 /// Stops a log for good, with the evidence of its fork, which takes the place of what there was.
 ///
 /// # Errors
