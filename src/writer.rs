@@ -587,6 +587,10 @@ fn commit_group(
     waiting: &mut VecDeque<Job>,
 ) -> Group {
     let mut answers = vec![answer];
+    if !matches!(waiting.front(), Some(Job::Commit(..))) {
+        // A unit that is known to be alone costs less.
+        return (answers, writer.commit(&mut std::iter::once(unit)));
+    }
     let mut first = Some(unit);
     let mut units = std::iter::from_fn(|| {
         if let Some(unit) = first.take() {

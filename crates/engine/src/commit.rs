@@ -58,10 +58,15 @@ impl SpaceWriter {
             state.ensure_epoch(tx)?;
             let mut results = Vec::new();
             let mut sealed_bytes = 0;
+            let is_alone = units.size_hint().1 == Some(1) && !state.has_changed(tx);
             while results.len() < TRANSACTION_UNITS_MAX && sealed_bytes < TRANSACTION_BYTES_TARGET {
                 let Some(unit) = units.next() else { break };
                 let before = state.mark();
-                let result = larder_store::savepoint(tx, |db| state.unit(db, &unit));
+                let result = if is_alone {
+                    larder_store::whole(tx, |db| state.unit(db, &unit))
+                } else {
+                    larder_store::savepoint(tx, |db| state.unit(db, &unit))
+                };
                 taken.push(unit);
                 match &result {
                     Ok(Done::Appended(appended)) => sealed_bytes += appended.sealed_bytes,

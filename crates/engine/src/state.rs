@@ -86,6 +86,8 @@ pub(crate) struct State {
     /// The own log's size under its last checkpoint.
     signed: u64,
     recent: Recent,
+    /// Rows that the connection had changed when the transaction began.
+    changes_before: u64,
     /// Whether readers know of this roster and keyring.
     is_published: bool,
     /// Whether this transaction ends the space's being made anew.
@@ -132,6 +134,7 @@ impl State {
             log: own.log,
             signed: own.frontier.size(),
             recent: Recent::new(&own.frontier),
+            changes_before: 0,
             is_published: false,
             has_recovered: false,
             frontier: own.frontier,
@@ -166,8 +169,14 @@ impl State {
     }
 
     /// A transaction begins.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, db: &Connection) {
         self.recent = Recent::new(&self.frontier);
+        self.changes_before = db.total_changes();
+    }
+
+    /// Whether the open transaction has changed anything yet.
+    pub(crate) fn has_changed(&self, db: &Connection) -> bool {
+        db.total_changes() != self.changes_before
     }
 
     /// Tells readers of the roster and the keyring, if they changed.

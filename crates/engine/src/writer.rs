@@ -281,7 +281,7 @@ fn attempt<T>(
             Err(_) => tries += 1,
         }
     };
-    state.begin();
+    state.begin(&tx);
     let done = work(&mut tx, state)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;

@@ -47,6 +47,32 @@ pub fn savepoint<T, E: From<StoreError>>(
     }
 }
 
+/// Does `work` as the only part of a transaction that has changed nothing yet: on an error all of
+/// it is undone, and the transaction is as it was. [`savepoint`] has SQLite copy each page that is
+/// changed first; this does not.
+///
+/// # Errors
+/// What `work` returns; [`StoreError::RolledBack`] if there is no transaction any more.
+pub fn whole<T, E: From<StoreError>>(
+    tx: &mut Transaction<'_>,
+    work: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    still_open(tx)?;
+    work(tx).inspect_err(|_| undo_whole(tx))
+}
+
+fn undo_whole(tx: &Connection) {
+    if tx.is_autocommit() {
+        return;
+    }
+    let begun =
+        execute(tx, PART, "ROLLBACK", []).and_then(|_| execute(tx, PART, "BEGIN IMMEDIATE", []));
+    if begun.is_err() && !tx.is_autocommit() {
+        // Who goes on in it finds that there is none any more.
+        let _ = tx.execute_batch("ROLLBACK");
+    }
+}
+
 /// Undoes what came after the savepoint; all of the transaction, if that cannot be had.
 fn undo_part(tx: &Connection) {
     if tx.is_autocommit() {

@@ -12,7 +12,7 @@ use larder_store::space::{
     self, blobs, control, copies, documents, logs, sections, snapshots, tombstones,
 };
 use larder_store::space::{transactions, units};
-use larder_store::{ErrorKind, StoreError, begin, commit, savepoint};
+use larder_store::{ErrorKind, StoreError, begin, commit, savepoint, whole};
 use larder_types::{
     BlobId, EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, SpaceId, Timestamp, TransportId,
 };
@@ -235,6 +235,33 @@ fn a_unit_that_fails_in_a_group_undoes_itself_alone() {
     assert_eq!(dump(&tx), between);
     savepoint(&mut tx, |part| write_space(part, 3)).unwrap();
     let all = dump(&tx);
+    commit(tx).unwrap();
+    assert_eq!(dump(&conn), all);
+}
+
+#[test]
+fn a_unit_that_is_alone_and_fails_leaves_a_transaction_that_goes_on() {
+    let mut conn = space();
+    let mut tx = begin(&mut conn).unwrap();
+    whole(&mut tx, |part| write_space(part, 1)).unwrap();
+    commit(tx).unwrap();
+    let before = dump(&conn);
+    let mut tx = begin(&mut conn).unwrap();
+    let error = whole(&mut tx, |part| {
+        write_space(part, 2)?;
+        let unit = units::Unit { digest: Hash::new([0; 32]), seq: 1 };
+        units::add(part, &IdempotencyKey::new([1; 16]), &unit)
+    })
+    .unwrap_err();
+    assert_eq!((error.part(), error.kind()), (Some("units"), ErrorKind::Constraint));
+    assert!(!tx.is_autocommit());
+    assert_eq!(dump(&tx), before);
+    write_space(&tx, 3).unwrap();
+    let all = dump(&tx);
+    drop(tx);
+    assert_eq!(dump(&conn), before, "it was no transaction");
+    let mut tx = begin(&mut conn).unwrap();
+    whole(&mut tx, |part| write_space(part, 3)).unwrap();
     commit(tx).unwrap();
     assert_eq!(dump(&conn), all);
 }
