@@ -20,13 +20,17 @@ use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
 use crate::effects::{Effects, about};
-use crate::keyring::{Opening, Resealed};
+use crate::keyring::{Keyring, Opening, Resealed};
 use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
 use crate::state::State as WriterState;
 use crate::tally::VoidCause;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
+
+mod ahead;
+
+use ahead::Ahead;
 
 /// What a batch came to.
 #[derive(Debug, Clone)]
@@ -194,13 +198,20 @@ impl WriterState {
     ) -> Result<Vec<Ack>> {
         let mut effects = Effects::default();
         let secrets = self.keyring.len();
-        for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
-            self.store_entry(db, log, entry, verified, &mut effects)?;
-            // However much one batch holds.
-            if !self.pending.may_grow() {
-                self.show(db)?;
+        std::thread::scope(|scope| {
+            let mut ahead = Ahead::begin(scope, &self.keyring, log, batch, verified);
+            for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
+                self.store_entry(db, log, entry, verified, &mut ahead, &mut effects)?;
+                // However much one batch holds.
+                if !self.pending.may_grow() {
+                    self.show(db)?;
+                }
+                if self.keyring.len() > secrets {
+                    ahead.stop();
+                }
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         logs::advance(db, log, &verified.after, &verified.nodes)?;
         let last = verified.after.size();
         transactions::append(db, log, batch.first_seq, last, &batch.signature)?;
@@ -230,12 +241,13 @@ impl WriterState {
         Ok(vec![ack])
     }
 
-    fn store_entry(
+    fn store_entry<'b>(
         &mut self,
         db: &Connection,
         log: LogId,
-        entry: &BatchEntry,
-        verified: &VerifiedEntry,
+        entry: &'b BatchEntry,
+        verified: &'b VerifiedEntry,
+        ahead: &mut Ahead<'b>,
         effects: &mut Effects,
     ) -> Result<()> {
         let header = &verified.header;
@@ -262,7 +274,8 @@ impl WriterState {
                     let payload = Cow::Borrowed(payload);
                     Taken { payload, state: self.tally.void(VoidCause::Act), about: None }
                 } else {
-                    self.take_content(db, section, effects)?
+                    let opened = ahead.take(header.seq, index);
+                    self.take_content(db, section, opened, effects)?
                 });
             }
         }
@@ -338,9 +351,11 @@ impl WriterState {
         &mut self,
         db: &Connection,
         section: Incoming<'_, 'p>,
+        opened: Option<Result<Option<Content<'p>>>>,
         effects: &mut Effects,
     ) -> Result<Taken<'p>> {
-        let Some((payload, opening)) = self.open_content(section)? else {
+        let content = opened.unwrap_or_else(|| open_content(&self.keyring, section))?;
+        let Some((payload, opening)) = content else {
             let state = self.miss(db, &section)?;
             return Ok(Taken { payload: Cow::Owned(Payload::Missing), state, about: None });
         };
@@ -388,35 +403,35 @@ impl WriterState {
         self.missing.entry(section.log).or_insert(seq);
         Ok(sections::State::Missing)
     }
+}
 
-    /// Opens a section that is no act. One that came opened is sealed again where that is
-    /// possible: its author may have sealed something else than it committed to, and then it is
-    /// void for those who got it sealed. Who handed it on may not have been able to tell, so that
-    /// it counts as not sent. None: its bytes are not here.
-    fn open_content<'p>(
-        &self,
-        section: Incoming<'_, 'p>,
-    ) -> Result<Option<(Cow<'p, Payload>, Opening)>> {
-        let Incoming { index, verified, commitment, payload, .. } = section;
-        let header = &verified.header;
-        match payload {
-            Payload::Missing => Ok(None),
-            Payload::Sealed(sealed) => {
-                section.check(sealed)?;
-                let opening = self.keyring.open(header, index, commitment, sealed);
-                Ok(Some((Cow::Borrowed(payload), opening)))
-            }
-            Payload::Opened(bytes) => {
-                let opened = larder_log::open_carried(commitment, bytes)
-                    .map_err(|e| section.refuse(&e.to_string()))?;
-                let resealed = self.keyring.reseal(header, index, commitment, &opened);
-                let opening = Opening::Opened(Box::new(opened));
-                Ok(match resealed {
-                    Resealed::Same(sealed) => Some((Cow::Owned(Payload::Sealed(sealed)), opening)),
-                    Resealed::NoSecret => Some((Cow::Borrowed(payload), opening)),
-                    Resealed::Other => None,
-                })
-            }
+/// The bytes of a section that are kept, and what they open to.
+type Content<'p> = (Cow<'p, Payload>, Opening);
+
+/// Opens a section that is no act. One that came opened is sealed again where that is
+/// possible: its author may have sealed something else than it committed to, and then it is
+/// void for those who got it sealed. Who handed it on may not have been able to tell, so that
+/// it counts as not sent. None: its bytes are not here.
+fn open_content<'p>(keyring: &Keyring, section: Incoming<'_, 'p>) -> Result<Option<Content<'p>>> {
+    let Incoming { index, verified, commitment, payload, .. } = section;
+    let header = &verified.header;
+    match payload {
+        Payload::Missing => Ok(None),
+        Payload::Sealed(sealed) => {
+            section.check(sealed)?;
+            let opening = keyring.open(header, index, commitment, sealed);
+            Ok(Some((Cow::Borrowed(payload), opening)))
+        }
+        Payload::Opened(bytes) => {
+            let opened = larder_log::open_carried(commitment, bytes)
+                .map_err(|e| section.refuse(&e.to_string()))?;
+            let resealed = keyring.reseal(header, index, commitment, &opened);
+            let opening = Opening::Opened(Box::new(opened));
+            Ok(match resealed {
+                Resealed::Same(sealed) => Some((Cow::Owned(Payload::Sealed(sealed)), opening)),
+                Resealed::NoSecret => Some((Cow::Borrowed(payload), opening)),
+                Resealed::Other => None,
+            })
         }
     }
 }

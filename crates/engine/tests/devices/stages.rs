@@ -1,5 +1,7 @@
 //! The durable stage runs ahead of the visible one, and is cut.
 
+use larder_log::Payload;
+
 use super::*;
 
 /// Small numbers of a known sequence (Knuth's MMIX generator).
@@ -27,11 +29,15 @@ impl Device {
 
     /// The next batch that `other` has and this one lacks.
     fn next_batch(&self, other: &Self) -> Option<larder_engine::Batch> {
+        self.next_batch_of(other, larder_types::limits::BATCH_BYTES_TARGET)
+    }
+
+    fn next_batch_of(&self, other: &Self, bytes_target: usize) -> Option<larder_engine::Batch> {
         let request = Request::ReadBatch {
             after: Position::default(),
             have: self.have(),
             epochs: self.epochs(),
-            bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+            bytes_target,
         };
         let Reply::Batch { batch, .. } = ask(&other.space, &self.profile.transport_id(), request)
         else {
@@ -134,4 +140,51 @@ fn what_was_only_stored_is_read_after_a_cut_before_anything_is_written() {
     assert_eq!(b.space.status().unwrap().documents, 1);
     assert_eq!(b.space.changes(&begin, 10).unwrap().changes.len(), 3);
     sync(&mut a, &mut b);
+}
+
+// Sections of a large batch are opened ahead, on another thread, while its entries are stored: that
+// must not be seen by what comes of it. Neither where a section is not what was committed to, nor
+// where one is missing, nor where they come opened.
+#[test]
+fn what_is_opened_ahead_is_taken_in_as_if_each_came_alone() {
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let mut c = a.invite(dirs[2].path(), 3);
+    for round in 0..10_u8 {
+        let mut unit = UnitOfWork::new();
+        for n in 1..=30 {
+            unit.put("notes", object(n), &json!({"round": round, "n": n})).unwrap();
+        }
+        a.commit(unit).unwrap();
+    }
+    let good = b.next_batch(&a).unwrap();
+    // Behind those that let in the others.
+    let last = good.entries.len() - 1;
+    assert!(last >= 9 && good.entries[last - 9..].iter().all(|entry| entry.payloads.len() == 30));
+    let before = b.have();
+    let mut bad = good.clone();
+    let Payload::Sealed(bytes) = &mut bad.entries[last - 2].payloads[20] else { panic!() };
+    bytes[9] ^= 1;
+    let refused = b.writer.apply(bad).unwrap_err();
+    assert!(refused.to_string().contains("section 20 of entry"), "{refused}");
+    assert_eq!(b.have(), before, "nothing of it is kept");
+    let mut fewer = good.clone();
+    fewer.entries[last - 6].payloads[5] = Payload::Missing;
+    b.writer.apply(fewer).unwrap();
+    assert_eq!(b.space.status().unwrap().waiting, 1 + 6, "and six edits that build on it");
+    b.fill(&a);
+
+    // The same entries, each in a batch of its own, and to who came later and has no secrets.
+    while let Some(batch) = c.next_batch_of(&a, 1) {
+        assert_eq!(batch.entries.len(), 1);
+        c.writer.apply(batch).unwrap();
+    }
+    let d = a.invite(dirs[3].path(), 4);
+    for other in [&mut b, &mut c] {
+        other.pull(&a);
+        assert_eq!(other.space.digest().unwrap(), a.space.digest().unwrap());
+    }
+    assert_eq!(d.space.digest().unwrap(), a.space.digest().unwrap());
+    assert_eq!(d.value(object(30)), json!({"round": 9, "n": 30}));
 }
