@@ -104,6 +104,15 @@ pub enum Event {
         /// The space.
         space: SpaceName,
     },
+    /// Bodies were dropped whose outcome all devices agree on, without anybody asking for it.
+    Pruned {
+        /// The space.
+        space: SpaceName,
+        /// How many.
+        sections: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// A space is under a new at-rest key, in a new file.
     Rekeyed {
         /// The space.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::{Argon2Params, Embedder, ProfileOptions};
+use larder_engine::{Argon2Params, Embedder, ProfileOptions, PrunePolicy};
 use larder_types::limits::{READERS_LIMIT, READERS_MIN};
 
 /// How a profile is made or opened. [`Options::default`] is right for most apps.
@@ -42,6 +42,24 @@ impl Options {
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy): 30 s unless told.
     pub fn reader_wait(mut self, longest: Duration) -> Self {
         self.0.readers.wait = longest;
+        self
+    }
+
+    /// Spaces prune by themselves, unless [`Options::prune_by_hand`] says otherwise. Once bodies of
+    /// `bytes` could go (16 MiB unless told,
+    /// [`limits::PRUNE_BYTES_MIN`](crate::limits::PRUNE_BYTES_MIN)), or as many as
+    /// [`limits::PRUNE_SECTIONS_MIN`](crate::limits::PRUNE_SECTIONS_MIN), this device states what
+    /// they came to. It states what others stated where it finds the same, and what all agree on
+    /// goes. It looks at that when a space is opened and when something comes, never by a clock.
+    pub fn prune_from(mut self, bytes: u64) -> Self {
+        self.0.prunes = PrunePolicy::From { bytes };
+        self
+    }
+
+    /// Nothing is pruned but by [`Space::prune`](crate::Space::prune). As nothing goes that not all
+    /// devices have stated, the space is not pruned on any device then until that is called here.
+    pub fn prune_by_hand(mut self) -> Self {
+        self.0.prunes = PrunePolicy::ByHand;
         self
     }
 

@@ -442,8 +442,9 @@ impl Space {
     }
 
     /// Drops the bodies of entries whose outcome all devices have stated alike, as far as that has
-    /// come, and states the outcome of what is here now. To be called on every device, with a sync
-    /// between; nothing does it by itself. Documents, histories and receipts stay. `progress` is
+    /// come, and states the outcome of what is here now. Spaces do it by themselves once that is
+    /// worth it ([`Options::prune_from`](crate::Options::prune_from)); to have it now, call it
+    /// on every device, with a sync between. Documents, histories and receipts stay. `progress` is
     /// told how many sections were dropped. It goes in short steps between other work. Where much
     /// of the space's file is free then, that is given back to the disk.
     ///

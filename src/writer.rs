@@ -175,6 +175,8 @@ struct Worker {
     changed: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
     waiting: VecDeque<Job>,
+    /// Whether nothing was asked for a while.
+    is_quiet: bool,
     /// A pruning under way.
     pruning: Option<Pruning>,
     /// Those who wait for it, and those who asked since it began: it goes once more for them.
@@ -250,6 +252,7 @@ impl Worker {
             changed,
             events,
             waiting: VecDeque::new(),
+            is_quiet: false,
             pruning: None,
             pruning_for: Vec::new(),
             pruning_next: Vec::new(),
@@ -270,7 +273,10 @@ impl Worker {
         loop {
             if self.waiting.is_empty() {
                 match self.next(&mut queue) {
-                    Ok(job) => self.waiting.push_back(job),
+                    Ok(job) => {
+                        self.is_quiet = false;
+                        self.waiting.push_back(job);
+                    }
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => break,
                 }
@@ -308,6 +314,8 @@ impl Worker {
             Indexing::Now if self.writer.unindexed() > 0 => {
                 return queue.try_recv().inspect(|_| self.indexing = Indexing::Later);
             }
+            _ if self.may_prune() && self.is_quiet => return queue.try_recv(),
+            _ if self.may_prune() => Duration::from_millis(INDEX_IDLE_MS),
             _ => match [self.showing.at, self.reindexing.at].into_iter().flatten().min() {
                 Some(at) => at.saturating_duration_since(Instant::now()),
                 None => return queue.blocking_recv().ok_or(TryRecvError::Disconnected),
@@ -339,6 +347,8 @@ impl Worker {
             self.indexing = Indexing::Now;
         } else if self.writer.unindexed() > 0 && matches!(self.indexing, Indexing::Later) {
             self.indexing = Indexing::Now;
+        } else {
+            self.is_quiet = true;
         }
     }
 
@@ -466,15 +476,29 @@ impl Worker {
 
     /// Whether something is under way that goes on between other work.
     fn has_steps(&self) -> bool {
-        let prunes = self.pruning.is_some() || !self.pruning_next.is_empty();
+        let prunes = !self.pruning_for.is_empty() || !self.pruning_next.is_empty();
         prunes || self.writer.wants_rekey() || self.writer.wants_shrink()
     }
 
-    /// One step of a pruning, if one is asked for.
+    /// Whether pruning goes on, or may be worth it, once nothing else is asked for.
+    fn may_prune(&self) -> bool {
+        self.pruning.is_some() || self.writer.may_want_pruning()
+    }
+
+    /// One step of a pruning: of one that is asked for in its turn, of one that nobody asked for
+    /// while there is nothing else to do.
     fn prune(&mut self) {
-        if self.pruning.is_none() && !self.pruning_next.is_empty() {
+        if self.pruning_for.is_empty() && !self.pruning_next.is_empty() {
             self.pruning_for.append(&mut self.pruning_next);
             self.pruning = Some(Pruning::new(true));
+        }
+        if self.pruning_for.is_empty() {
+            if !self.is_quiet || !self.waiting.is_empty() {
+                return;
+            }
+            if self.pruning.is_none() {
+                self.pruning = self.writer.wants_pruning().unwrap_or_default();
+            }
         }
         let Some(pruning) = &mut self.pruning else { return };
         let stated = pruning.pruned().stated;
@@ -491,6 +515,11 @@ impl Worker {
             }
             Ok(true) => {
                 self.pruning = None;
+                if self.pruning_for.is_empty() && pruned.sections > 0 {
+                    let space = self.writer.space().name().clone();
+                    let (sections, bytes) = (pruned.sections, pruned.bytes);
+                    let _ = self.events.send(Event::Pruned { space, sections, bytes });
+                }
                 for (_, answer) in self.pruning_for.drain(..) {
                     let _ = answer.send(Ok(pruned));
                 }

@@ -44,7 +44,11 @@ pub(crate) struct Device {
 impl Device {
     /// The household's first device, which listens.
     pub(crate) async fn found(label: &str) -> Self {
-        let (dir, profile) = new_profile(label).await;
+        Self::found_with(label, Options::default()).await
+    }
+
+    pub(crate) async fn found_with(label: &str, options: Options) -> Self {
+        let (dir, profile) = profile_with(label, options).await;
         profile.listen(loopback()).await.unwrap();
         let space = profile.create_space(&household()).await.unwrap();
         Self { dir, profile, space }
@@ -60,7 +64,11 @@ impl Device {
 
     /// One more device, which has not synced yet.
     pub(crate) async fn admit(&self, label: &str) -> Self {
-        let (dir, profile) = new_profile(label).await;
+        self.admit_with(label, Options::default()).await
+    }
+
+    pub(crate) async fn admit_with(&self, label: &str, options: Options) -> Self {
+        let (dir, profile) = profile_with(label, options).await;
         let invitation = self.profile.invite(&household()).await.unwrap();
         let space = soon("joining", profile.join(&invitation.text)).await.unwrap();
         Self { dir, profile, space }
@@ -127,8 +135,12 @@ impl Device {
 }
 
 pub(crate) async fn new_profile(label: &str) -> (TempDir, Profile) {
+    profile_with(label, Options::default()).await
+}
+
+async fn profile_with(label: &str, options: Options) -> (TempDir, Profile) {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options::default().label(label);
+    let options = options.label(label);
     let profile = Profile::create(dir.path(), key(), options).await.unwrap();
     (dir, profile)
 }

@@ -13,6 +13,7 @@ mod many;
 mod network;
 mod pairing;
 mod profiles;
+mod prune;
 mod sync;
 mod twins;
 mod units;

@@ -107,6 +107,8 @@ impl SpaceWriter {
                 state.tend_recovery(tx)?;
             }
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
+            let bytes = batch.entries.iter().map(BatchEntry::sealed_bytes).sum();
+            state.news.grew(entries, bytes);
             Ok(Applied { device, size, entries, acks, lacks: state.wants() })
         })
     }
@@ -151,6 +153,7 @@ impl SpaceWriter {
                     new.push(ack.clone());
                 }
             }
+            state.news.ack |= !new.is_empty();
             Ok(new)
         })
     }

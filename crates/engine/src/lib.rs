@@ -91,7 +91,7 @@ pub use model::{
 };
 pub use pairing::{Joining, Judgement, Ticket};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
-pub use prune::Pruning;
+pub use prune::{PrunePolicy, Pruning};
 pub use purge::{PurgeProgress, Purged};
 pub use recovery::SetAside;
 pub use rekey::Rekey;

@@ -25,6 +25,7 @@ use crate::key_file::{self, ProfileKey, Unlock};
 use crate::keyring::OwnKeys;
 use crate::mirror::Mirror;
 use crate::pairing::Open;
+use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
 use crate::space::Shared;
 use crate::storage::Storage;
@@ -43,6 +44,8 @@ pub struct ProfileOptions {
     pub label: Option<String>,
     /// How many reads of a space run at once.
     pub readers: Readers,
+    /// Whether spaces prune by themselves.
+    pub prunes: PrunePolicy,
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
@@ -90,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) member: MemberId,
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) readers: Readers,
+    pub(crate) prunes: PrunePolicy,
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
@@ -235,6 +239,7 @@ impl Profile {
             member: MemberId::from_slice(&member).ok_or_else(missing)?,
             embedder: options.embedder.unwrap_or_else(|| Arc::new(HashedNgrams)),
             readers: options.readers,
+            prunes: options.prunes,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Mutex::default(),
             lock: Mutex::new(lock),

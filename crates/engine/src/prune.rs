@@ -27,8 +27,11 @@ use crate::{Error, Result};
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
+mod watch;
 
 pub use self::steps::Pruning;
+pub(crate) use self::watch::News;
+pub use self::watch::PrunePolicy;
 
 /// Headers looked at between two looks at the database.
 const PAGE: u64 = 1024;

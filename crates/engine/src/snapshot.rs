@@ -87,22 +87,13 @@ impl Computing {
         sections: u64,
     ) -> Result<Step> {
         let mut left = sections;
+        if (self.at, self.next) == (0, 0) && !self.is_settled(db)? {
+            return Ok(Step::NotNow);
+        }
         while let Some(end) = self.frontier.get(self.at) {
-            let Some(log) = logs::find(db, &end.device)? else {
-                return Ok(Step::NotNow);
-            };
+            let Some(log) = logs::find(db, &end.device)? else { return Ok(Step::NotNow) };
             let from = base.map_or(0, |base| base.act.size_of(&end.device));
-            if self.next == 0 {
-                let is_here = end.size <= log.frontier.size()
-                    && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root;
-                if !is_here {
-                    return Ok(Step::NotNow);
-                }
-                if sections::unsettled(db, log.log, end.size)? > 0 {
-                    return Ok(Step::NotNow);
-                }
-                self.next = from.saturating_add(1);
-            }
+            self.next = self.next.max(from.saturating_add(1));
             while self.next <= end.size {
                 if left == 0 {
                     return Ok(Step::Partly);
@@ -127,6 +118,22 @@ impl Computing {
         let frontier = std::mem::take(&mut self.frontier);
         let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
         Ok(Step::Done(Computed { act, tree, delta }))
+    }
+}
+
+impl Computing {
+    /// Whether all of its entries are here, in this history, and of none a section waits.
+    fn is_settled(&self, db: &Connection) -> Result<bool> {
+        for end in &self.frontier {
+            let Some(log) = logs::find(db, &end.device)? else { return Ok(false) };
+            let is_settled = end.size <= log.frontier.size()
+                && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root
+                && sections::unsettled(db, log.log, end.size)? == 0;
+            if !is_settled {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

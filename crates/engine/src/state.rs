@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use crate::commit::{Appended, Draft};
 use crate::index::Queue;
 use crate::keyring::Keyring;
+use crate::prune::News;
 use crate::show::Pending;
 use crate::space::Shared;
 use crate::tally::Tally;
@@ -92,6 +93,8 @@ pub(crate) struct State {
     is_published: bool,
     /// Whether this transaction ends the space's being made anew.
     pub(crate) has_recovered: bool,
+    /// What may have made something prunable.
+    pub(crate) news: News,
 }
 
 /// How damage is dealt with that was met.
@@ -137,6 +140,7 @@ impl State {
             changes_before: 0,
             is_published: false,
             has_recovered: false,
+            news: News::default(),
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
             roster: load_roster(db, shared)?,
@@ -295,7 +299,7 @@ impl State {
         entry: Entry,
         drafts: &[&Draft],
     ) -> Result<Appended> {
-        let sealed_bytes = entry.sealed.iter().map(Vec::len).sum();
+        let sealed_bytes: usize = entry.sealed.iter().map(Vec::len).sum();
         let payloads: Vec<Payload> = entry.sealed.into_iter().map(Payload::Sealed).collect();
         let sections: Vec<NewSection<'_>> = entry
             .commitments
@@ -320,6 +324,7 @@ impl State {
         let recent = &mut self.recent;
         self.frontier.append(entry.hash.into(), &mut |node| recent.complete(node));
         recent.headers.insert(seq, entry.header_bytes);
+        self.news.grew(1, sealed_bytes as u64);
         Ok(Appended { seq, hash: entry.hash, sealed_bytes })
     }
 
@@ -368,6 +373,7 @@ impl State {
     ) -> Result<std::result::Result<(), larder_log::VoidReason>> {
         let place = Place { log, seq: header.seq, index };
         self.is_published = false;
+        self.news.statement |= matches!(act, Act::Snapshot(_));
         let applied = self.roster.apply(header, index, act);
         // Kept even if void by now: an act may take effect when its author's enrolment arrives.
         control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;

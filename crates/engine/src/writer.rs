@@ -82,6 +82,10 @@ impl SpaceWriter {
         &self.state
     }
 
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
     /// What was counted since the last time that this was asked.
     pub fn counted(&mut self) -> Tally {
         let (cache_hits, cache_misses) = self.state.cache.uses();

@@ -4,7 +4,7 @@
 //! by the same act. A snapshot is accepted when all devices that were enrolled within its frontier
 //! have said it; then whoever has the roots of its trees can be given the bytes by anybody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::hash::sha256;
 use larder_types::limits::{
@@ -69,6 +69,12 @@ impl SnapshotAct {
     /// The snapshot's name: two devices that state the same one give it the same.
     pub fn id(&self) -> Hash {
         sha256(&[labels::SNAPSHOT, &canonical::encode(self)])
+    }
+
+    /// Whether it ends nowhere behind these ends.
+    pub fn is_within(&self, ends: &BTreeMap<DeviceId, u64>) -> bool {
+        let is_within = |end: &LogEnd| ends.get(&end.device).is_some_and(|size| *size >= end.size);
+        self.frontier.iter().all(is_within)
     }
 
     /// How many entries of `device`'s log count.

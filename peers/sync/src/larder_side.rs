@@ -16,8 +16,13 @@ pub(crate) async fn run(command: Command) -> Result<()> {
     }
 }
 
+/// What is measured is a log that goes over, not documents in place of it.
+fn options() -> Options {
+    Options::default().prune_by_hand()
+}
+
 async fn write(dir: &Path, records: u64) -> Result<()> {
-    let (profile, space) = writes::create(dir, Options::default()).await?;
+    let (profile, space) = writes::create(dir, options()).await?;
     for number in 0..records {
         space.create(writes::COLLECTION, &Record::new(number)).await?;
     }
@@ -25,7 +30,7 @@ async fn write(dir: &Path, records: u64) -> Result<()> {
 }
 
 async fn serve(dir: &Path) -> Result<()> {
-    let profile = Profile::open(dir.join("larder"), unlock(), Options::default()).await?;
+    let profile = Profile::open(dir.join("larder"), unlock(), options()).await?;
     profile.listen(Some("127.0.0.1:0".parse()?)).await?;
     let invitation = profile.invite(&"shared:bench".parse()?).await?;
     tell(&Offer { offer: String::clone(&invitation.text) })?;
@@ -35,7 +40,7 @@ async fn serve(dir: &Path) -> Result<()> {
 }
 
 async fn fetch(dir: &Path, records: u64, offer: &str) -> Result<()> {
-    let profile = Profile::create(dir.join("larder"), unlock(), Options::default()).await?;
+    let profile = Profile::create(dir.join("larder"), unlock(), options()).await?;
     let stopwatch = Stopwatch::start();
     let space = profile.join(offer).await?;
     let mut changed = space.changed();

@@ -43,9 +43,16 @@ pub(crate) async fn prune(call: &Call<'_>, args: &Prune) -> anyhow::Result<Exit>
         bytes(status.bytes),
         counted(status.covered, "entry", "entries"),
     ))?;
-    for device in space.devices().await? {
+    let spaces = profile.status().await?.spaces.into_iter();
+    let progress = spaces.filter(|known| known.name == args.space).flat_map(|known| known.progress);
+    for device in progress {
         if status.waits_for.contains(&device.device) {
-            out.line(&format!("It waits for '{}': sync, and prune there.", device.label))?;
+            let when =
+                device.signed.map_or_else(|| "never".to_owned(), |signed| signed.to_string());
+            out.line(&format!(
+                "It waits for '{}', which last signed what it holds: {when}. Sync with it.",
+                device.label
+            ))?;
         }
     }
     profile.close().await?;

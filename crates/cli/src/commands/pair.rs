@@ -296,6 +296,17 @@ fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {
             }),
             format!("a sync ended early: {message}"),
         ),
+        Event::Pruned { space, sections, bytes: freed } => (
+            json!({
+                "event": "pruned-by-itself", "space": space.to_string(), "sections": sections,
+                "bytes": freed,
+            }),
+            format!(
+                "{space}: {} with {} dropped",
+                counted(*sections, "body", "bodies"),
+                bytes(*freed)
+            ),
+        ),
         Event::Rekeyed { space } => (
             json!({ "event": "rekeyed", "space": space.to_string() }),
             format!("{space} is under a new key"),

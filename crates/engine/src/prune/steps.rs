@@ -164,6 +164,9 @@ impl WriterState {
             Step::NotNow => None,
         };
         let is_same = |computed: &Computed| goal.stated.as_ref() == Some(&computed.act);
+        let differs = computed.as_ref().is_some_and(|computed| !is_same(computed));
+        let differing = goal.stated.as_ref().filter(|_| differs).map(SnapshotAct::id);
+        self.news.differing.extend(differing);
         match (stage, computed) {
             (Stage::TakeOver, Some(computed)) if is_same(&computed) => {
                 take_over(db, held, &computed)?;
@@ -218,21 +221,21 @@ impl WriterState {
 
     /// Of the snapshots that all devices agree on, the widest that this one may find the same; what
     /// it does not find so stops no other.
-    fn to_take_over(
+    pub(super) fn to_take_over(
         &self,
         db: &Connection,
         held: Option<&Snapshot>,
         tried: &BTreeSet<Hash>,
     ) -> Result<Option<SnapshotAct>> {
         let mut wider = accepted(db, &self.roster)?;
-        wider.retain(|act| is_wider(act, held));
+        wider.retain(|act| is_wider(act, held) && !self.news.differing.contains(&act.id()));
         wider.sort_by_cached_key(|act| (sum(act), act.id()));
         let widest = wider.into_iter().rev().take(TAKE_OVER_TRIES_MAX);
         Ok(widest.into_iter().find(|act| !tried.contains(&act.id())))
     }
 
     /// A snapshot that another device stated, and this one has not looked at.
-    fn to_agree(
+    pub(super) fn to_agree(
         &self,
         db: &Connection,
         held: Option<&Snapshot>,
@@ -246,6 +249,7 @@ impl WriterState {
             let id = act.id();
             !own.contains(&id)
                 && !tried.contains(&id)
+                && !self.news.differing.contains(&id)
                 && is_wider(act, held)
                 && self.roster.asked_for(act).contains(&me)
         };
@@ -263,8 +267,8 @@ impl WriterState {
             return Ok(None);
         }
         let frontier = self.proposable(db)?;
-        let any = Droppable { sections: 1, bytes: 1 };
-        Ok(has_gain(db, held, &frontier, any)?.then_some(frontier))
+        let mut any = Droppable { sections: 1, bytes: 1 };
+        Ok(has_gain(db, held, &frontier, &mut any)?.then_some(frontier))
     }
 
     /// Where all logs end here; but below the enrolment of a device that nothing was heard of yet,
@@ -313,8 +317,7 @@ impl WriterState {
         let ends = stable_ends(db, &self.roster, self.device(), &mut |log, named| {
             Ok(snapshots::set_named(db, log.log, named)?)
         })?;
-        let stable = |end: &LogEnd| ends.get(&end.device).is_some_and(|size| *size >= end.size);
-        if !held.act.frontier.iter().all(stable) {
+        if !held.act.is_within(&ends) {
             return Ok(true);
         }
         for end in &held.act.frontier {
@@ -335,16 +338,16 @@ impl WriterState {
 }
 
 /// Whether a snapshot covers more than the one that is held.
-fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
+pub(super) fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
     held.is_none_or(|held| act.includes(&held.act) && held.act != *act)
 }
 
 /// Whether a snapshot that ends there stands for as much more than the one that is held.
-fn has_gain(
+pub(super) fn has_gain(
     db: &Connection,
     held: Option<&Snapshot>,
     frontier: &[LogEnd],
-    mut much: Droppable,
+    much: &mut Droppable,
 ) -> Result<bool> {
     let size = |device: &DeviceId| {
         frontier.iter().find(|end| end.device == *device).map_or(0, |end| end.size)
@@ -357,7 +360,7 @@ fn has_gain(
     for end in frontier {
         let Some(log) = logs::find(db, &end.device)? else { continue };
         let agreed = held.map_or(0, |held| held.act.size_of(&end.device));
-        if sections::has_droppable(db, log.log, agreed, end.size, &mut much)? {
+        if sections::has_droppable(db, log.log, agreed, end.size, much)? {
             return Ok(true);
         }
     }

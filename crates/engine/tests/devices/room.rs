@@ -1,6 +1,6 @@
 //! What a space takes on the disk.
 
-use larder_engine::{Checking, Pruned, Pruning};
+use larder_engine::{Checking, PrunePolicy, Pruned, Pruning};
 
 use super::*;
 
@@ -65,4 +65,33 @@ fn a_file_keeps_a_little_room() {
     assert!(!a.writer.wants_shrink());
     a.prune(true);
     assert!(a.writer.look_for_room().unwrap() >= before);
+}
+
+#[test]
+fn a_space_prunes_by_itself_from_where_it_is_told_to_and_looks_only_when_something_came() {
+    let from = |bytes| PrunePolicy::From { bytes };
+    let cases = [(PrunePolicy::ByHand, false), (from(1 << 20), true), (from(1 << 30), false)];
+    for (prunes, does) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ProfileOptions { prunes, ..options("one") };
+        let profile = Profile::create(world(1), dir.path(), &unlock(), options).unwrap();
+        let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
+        let mut a = Device { profile, space, writer };
+        // There is nothing yet.
+        assert!(a.writer.wants_pruning().unwrap().is_none());
+        assert!(!a.writer.may_want_pruning());
+        for n in 1..=4 {
+            a.put(object(n), &letter(n.into()));
+        }
+        let Some(mut pruning) = a.writer.wants_pruning().unwrap() else {
+            assert!(!does, "{prunes:?}");
+            continue;
+        };
+        assert!(does, "{prunes:?}");
+        while !a.writer.prune_step(&mut pruning).unwrap() {}
+        assert_eq!(pruning.pruned().sections, 4);
+        // What it did itself is looked at once more, and then no more.
+        assert!(a.writer.wants_pruning().unwrap().is_none());
+        assert!(!a.writer.may_want_pruning());
+    }
 }

@@ -1,0 +1,156 @@
+//! When a space is pruned without anybody asking for it: once enough has become prunable.
+//!
+//! Nothing here goes by a clock. It is looked when a space is opened, when a statement of another
+//! device comes, when an acknowledgement comes that something agreed on may wait for, and after
+//! every so many entries or bytes.
+
+use std::collections::BTreeSet;
+
+use larder_store::space::sections::Droppable;
+use larder_store::space::snapshots;
+use larder_types::Hash;
+use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LOOK_ENTRIES, PRUNE_SECTIONS_MIN};
+use rusqlite::Connection;
+
+use super::steps::{has_gain, is_wider};
+use super::{Pruning, Statement, stable_ends, statements};
+use crate::Result;
+use crate::state::State as WriterState;
+use crate::writer::SpaceWriter;
+
+/// Whether spaces prune by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrunePolicy {
+    /// Only when somebody asks for it.
+    ByHand,
+    /// Once bodies could go that take so many bytes, or are [`PRUNE_SECTIONS_MIN`].
+    From {
+        /// [`PRUNE_BYTES_MIN`] unless told otherwise.
+        bytes: u64,
+    },
+}
+
+impl Default for PrunePolicy {
+    fn default() -> Self {
+        Self::From { bytes: PRUNE_BYTES_MIN }
+    }
+}
+
+/// What has come since it was looked last.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// A device stated a snapshot, or it was never looked.
+    pub(crate) statement: bool,
+    /// An acknowledgement.
+    pub(crate) ack: bool,
+    /// Entries, own ones too, and what their bodies take.
+    entries: u64,
+    bytes: u64,
+    /// Whether what is agreed on is held by others for all that is known, and may go then.
+    awaits_acks: bool,
+    /// The agreed snapshot of which nothing is left to drop.
+    drained: Option<Hash>,
+    /// Snapshots that others stated and this device finds otherwise.
+    pub(crate) differing: BTreeSet<Hash>,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self {
+            statement: true,
+            ack: false,
+            entries: 0,
+            bytes: 0,
+            awaits_acks: false,
+            drained: None,
+            differing: BTreeSet::new(),
+        }
+    }
+}
+
+impl News {
+    /// Entries have come.
+    pub(crate) fn grew(&mut self, entries: u64, bytes: u64) {
+        self.entries += entries;
+        self.bytes += bytes;
+    }
+
+    fn is_due(&self, bytes_min: u64) -> bool {
+        let grown = self.entries >= PRUNE_LOOK_ENTRIES || self.bytes >= bytes_min / 4;
+        self.statement || (self.ack && self.awaits_acks) || grown
+    }
+}
+
+impl SpaceWriter {
+    /// Whether it is time for [`SpaceWriter::wants_pruning`]. Costs nothing.
+    pub fn may_want_pruning(&self) -> bool {
+        let PrunePolicy::From { bytes } = self.shared.profile.prunes else { return false };
+        let may_sign = self.shared.check_may_sign().is_ok() && !self.shared.is_recovering();
+        may_sign && self.state().news.is_due(bytes)
+    }
+
+    /// A pruning, if this space prunes by itself and it is time for one: if it has as much to gain
+    /// as [`PrunePolicy`] says and no statement waits, if another device has stated what this one
+    /// has not looked at, or if what was agreed on can go by now.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn wants_pruning(&mut self) -> Result<Option<Pruning>> {
+        let PrunePolicy::From { bytes: bytes_min } = self.shared.profile.prunes else {
+            return Ok(None);
+        };
+        if !self.may_want_pruning() {
+            return Ok(None);
+        }
+        // What cannot be looked at now is looked at when something else has come.
+        let news = &mut self.state_mut().news;
+        (news.statement, news.ack, news.entries, news.bytes) = (false, false, 0, 0);
+        let db = self.connection()?;
+        let looked = self.state().look(&db, bytes_min);
+        self.db = Some(db);
+        let Look { proposes, settles, awaits_acks, drained } = looked?;
+        let news = &mut self.state_mut().news;
+        (news.awaits_acks, news.drained) = (awaits_acks, drained);
+        Ok((proposes || settles).then(|| Pruning::new(proposes)))
+    }
+}
+
+#[derive(Default)]
+struct Look {
+    proposes: bool,
+    settles: bool,
+    awaits_acks: bool,
+    drained: Option<Hash>,
+}
+
+impl WriterState {
+    fn look(&self, db: &Connection, bytes_min: u64) -> Result<Look> {
+        let mut look = Look::default();
+        if self.roster.device(&self.device()).is_none() {
+            return Ok(look);
+        }
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        let held = held.as_ref();
+        let none = BTreeSet::new();
+        look.settles = self.to_take_over(db, held, &none)?.is_some()
+            || self.to_agree(db, held, &none)?.is_some();
+        look.drained = self.news.drained.filter(|drained| held.is_some_and(|h| h.id == *drained));
+        if let (Some(held), None) = (held, look.drained) {
+            let mut any = Droppable { sections: 1, bytes: 1 };
+            if has_gain(db, None, &held.act.frontier, &mut any)? {
+                let ends = stable_ends(db, &self.roster, self.device(), &mut |_, _| Ok(()))?;
+                look.awaits_acks = !held.act.is_within(&ends);
+                look.settles |= !look.awaits_acks;
+            } else {
+                look.drained = Some(held.id);
+            }
+        }
+        // One at a time, whoever stated it.
+        let waits = |statement: &Statement| is_wider(&statement.act, held);
+        if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
+            let mut much = Droppable { sections: PRUNE_SECTIONS_MIN, bytes: bytes_min };
+            look.proposes = has_gain(db, held, &self.proposable(db)?, &mut much)?;
+        }
+        Ok(look)
+    }
+}

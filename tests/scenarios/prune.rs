@@ -1,0 +1,44 @@
+//! Spaces that prune by themselves.
+
+use larder::{Event, Options};
+use serde_json::{Value, json};
+
+use crate::common::{Device, digests_equal, event};
+
+// A household that nobody tended kept every letter twice for ever, once as it is read and once as
+// it was sealed: pruning had to be asked for, on each device, with syncs between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_space_prunes_by_itself_once_much_has_become_prunable() {
+    let few = || Options::default().prune_from(16 << 10);
+    let ana = Device::found_with("Ana", few()).await;
+    let ben = ana.admit_with("Ben", few()).await;
+    ben.sync().await;
+    let (mut at_anas, mut at_bens) = (ana.profile.events(), ben.profile.events());
+    let letters = 40;
+    for n in 0..letters {
+        ana.create(letter(n)).await;
+    }
+    // Ana's statement goes over, and Ben's comes back; then what each holds.
+    let both = async {
+        let pruned = |event: &Event| matches!(event, Event::Pruned { .. });
+        tokio::join!(event(&mut at_anas, pruned), event(&mut at_bens, pruned))
+    };
+    let syncs = async {
+        loop {
+            ben.sync().await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let (of_ana, of_ben) = tokio::select! { both = both => both, () = syncs => unreachable!() };
+    for told in [of_ana, of_ben] {
+        let Event::Pruned { sections, bytes, .. } = told else { unreachable!() };
+        assert!(sections >= letters / 4 && bytes > 16 << 10, "{sections} {bytes}");
+    }
+    digests_equal(&[&ana, &ben]).await;
+    let cleo = ana.invite("Cleo").await;
+    digests_equal(&[&ana, &ben, &cleo]).await;
+}
+
+fn letter(n: u64) -> Value {
+    json!({ "text": (n..n + 400).map(|n| (n * n).to_string()).collect::<String>() })
+}
