@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use larder_engine::{Document, Query, Space};
 use larder_protocol::LogHead;
-use larder_types::{DeviceId, EntryHash, Hash, ObjectId};
+use larder_types::limits::CLOCK_AHEAD_MS_MAX;
+use larder_types::{Clock, DeviceId, EntryHash, Hash, ObjectId};
 use serde_json::Value;
 
 use crate::app::COMMON;
@@ -22,6 +23,8 @@ struct Listed {
     entry: EntryHash,
     /// Whether a document came to be by it; none if its bytes were pruned before they came here.
     creates: Option<bool>,
+    /// When, as its device's clock claimed.
+    clock: Option<Clock>,
 }
 
 /// All that a device shows.
@@ -54,7 +57,8 @@ impl Content {
             entries.extend(page.iter().map(|info| {
                 let is_known = !info.kinds.is_empty();
                 let creates = is_known.then(|| info.kinds.contains(&"create"));
-                ((info.device, info.seq), Listed { entry: info.entry, creates })
+                let clock = info.clock;
+                ((info.device, info.seq), Listed { entry: info.entry, creates, clock })
             }));
         }
         let digest = space.digest().expect("a digest");
@@ -156,6 +160,7 @@ impl World {
         }
         self.report.add("check: receipts kept", receipts);
         self.check_checkpoints(frontier, content);
+        self.check_clocks(content);
         let places = content.places();
         for (object, known) in &self.model.documents {
             self.check_document(*object, known, content, &places);
@@ -173,6 +178,20 @@ impl World {
                 receipt.verify().expect("an entry under a checkpoint");
                 self.report.count("check: entries under checkpoints");
             }
+        }
+    }
+
+    /// A clock that is far ahead drags no other device's with it.
+    fn check_clocks(&mut self, content: &Content) {
+        for device in self.devices.iter().filter(|device| !device.was_copied) {
+            let Some(id) = device.id else { continue };
+            let most_ms = device.world.latest().0 + CLOCK_AHEAD_MS_MAX;
+            for ((_, seq), listed) in content.entries.range((id, 0)..=(id, u64::MAX)) {
+                let wall_ms = listed.clock.map_or(0, |clock| clock.wall.0);
+                let slot = device.slot;
+                assert!(wall_ms <= most_ms, "entry {seq} of {slot} is of {wall_ms}, by {most_ms}");
+            }
+            self.report.count("check: clocks");
         }
     }
 

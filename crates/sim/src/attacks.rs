@@ -2,7 +2,7 @@
 
 use larder_log::ack::Ack;
 use larder_log::{Batch, Payload};
-use larder_protocol::{Acks, Frame, Frontiers, LogHead, Reply, Request};
+use larder_protocol::{Acks, Fill, Frame, Frontiers, LogHead, Reply, Request, Run, Supply};
 use larder_types::limits::FRAME_BYTES_MAX;
 use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
 
@@ -24,6 +24,7 @@ enum Attack {
     Withheld,
     Sealed,
     OpenedOtherwise,
+    OtherContent,
     OtherBytes,
     Reordered,
     Gap,
@@ -52,6 +53,8 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::Sealed, "sections sealed for who cannot open them"),
     (Attack::OpenedOtherwise, "sections opened otherwise than sealed"),
     (Attack::OpenedOtherwise, "sections opened otherwise than sealed"),
+    (Attack::OtherContent, "other content than committed to"),
+    (Attack::OtherContent, "other content than committed to"),
     (Attack::OtherBytes, "other bytes than committed to"),
     (Attack::Reordered, "entries reordered"),
     (Attack::Gap, "entries left out"),
@@ -131,6 +134,9 @@ impl World {
         {
             return None;
         }
+        if attack == Attack::OtherContent && !villain.falsify(&mut speech.batches) {
+            return None;
+        }
         if is_of_batches(attack) {
             spoil(&mut speech, villain, attack)?;
         } else {
@@ -201,6 +207,36 @@ impl World {
             _ => {}
         }
         Some(())
+    }
+
+    /// The villain is asked for what it withheld, or for what others have not: now and then it
+    /// supplies that, with something else in it.
+    pub(crate) fn supply_falsely(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let villain = self.villain.as_ref()?;
+        let Ok(Frame::Want(want)) = Frame::decode(frame, &villain.space) else { return None };
+        if !self.dice.chance(50) {
+            return None;
+        }
+        let opened = |run: &Run| (run.device == villain.id).then_some(&villain.falsified);
+        let mut sections = Vec::new();
+        for (run, is_sealed) in want
+            .sections
+            .iter()
+            .map(|run| (run, false))
+            .chain(want.sealed.iter().map(|run| (run, true)))
+        {
+            let other = opened(run).and_then(|known| known.get(&run.first));
+            let payload = match other {
+                Some(other) if is_sealed || run.first % 2 == 0 => Payload::Opened(other.clone()),
+                _ => Payload::Sealed(vec![7; 256]),
+            };
+            sections.push(Fill { device: run.device, seq: run.first, payloads: vec![payload] });
+        }
+        if sections.is_empty() {
+            return None;
+        }
+        self.report.count("villain: false supplies");
+        Some(Frame::Supply(Box::new(Supply { snapshot: None, sections })).encode())
     }
 
     fn random_hash(&mut self) -> Hash {

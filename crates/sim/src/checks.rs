@@ -1,9 +1,9 @@
 //! What must hold while everything goes on.
 
-use larder_engine::{Error, StoreErrorKind, Wanted};
-use larder_log::ForkProof;
+use larder_engine::{Answer, Error, StoreErrorKind, Wanted};
 use larder_log::ack::Ack;
-use larder_protocol::{Fork, Lack, Reply};
+use larder_log::{Dep, ForkProof};
+use larder_protocol::{Fork, Lack, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::Slot;
@@ -92,6 +92,41 @@ impl World {
             assert!(said.is_none(), "{slot} acknowledges what it does not have: {run:?}, {said:?}");
             self.report.count("check: acknowledgements beside what is missing");
         }
+    }
+
+    /// What an entry builds on is here before it.
+    pub(crate) fn check_deps(&mut self, slot: Slot, size: u64, deps: &[(u64, Dep)]) {
+        if deps.is_empty() || self.devices[slot].is_rotten {
+            return;
+        }
+        let Some(heads) = self.frontier_now(slot) else { return };
+        for (seq, dep) in deps.iter().filter(|(seq, _)| *seq <= size) {
+            // Of a log with two histories either may be meant.
+            let here = heads.get(&dep.device).map_or(0, |head| head.size);
+            let is_met = here >= dep.seq || self.is_copied(&dep.device);
+            assert!(is_met, "{slot} took in entry {seq}, which builds on {dep:?}, and has {here}");
+        }
+        self.report.count("check: deps of entries taken in");
+    }
+
+    /// Nobody is said to hold more than it does.
+    pub(crate) fn check_acks_kept(&mut self, slot: Slot, members: &[Slot]) {
+        let device = &self.devices[slot];
+        let space = device.space().expect("it is up");
+        let answer = space.answer(&device.transport, Request::ReadFrontiers);
+        let Answer::Reply(Reply::Frontiers { acks, .. }) = answer else {
+            panic!("{slot} does not know what it holds: {answer:?}")
+        };
+        let mut kept = 0;
+        for ack in acks.iter().filter(|ack| !self.is_copied(&ack.device)) {
+            let is_acker = |slot: &&Slot| self.devices[**slot].id == Some(ack.acker);
+            let Some(acker) = members.iter().find(is_acker) else { continue };
+            let held = self.frontier(*acker).get(&ack.device).map_or(0, |head| head.size);
+            let Ack { device, size, .. } = ack;
+            assert!(*size <= held, "{slot} has it that {acker} holds {size} of {device}: {held}");
+            kept += 1;
+        }
+        self.report.add("check: acknowledgements kept", kept);
     }
 
     /// Only logs of devices that were copied have two histories, and the proof stands alone.

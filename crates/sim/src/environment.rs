@@ -30,6 +30,8 @@ pub(crate) struct DeviceWorld {
     clock: Clock,
     /// How far the device's wall clock is ahead of the true time, in milliseconds.
     ahead_ms: AtomicI64,
+    /// The latest that it ever showed, in milliseconds.
+    latest_ms: AtomicU64,
     dice: Mutex<Dice>,
     disk: Disk,
 }
@@ -39,9 +41,14 @@ impl DeviceWorld {
         Arc::new(Self {
             clock,
             ahead_ms: AtomicI64::new(0),
+            latest_ms: AtomicU64::new(0),
             dice: Mutex::new(Dice::new(seed)),
             disk,
         })
+    }
+
+    pub(crate) fn latest(&self) -> Timestamp {
+        Timestamp(self.latest_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_ahead_ms(&self, ahead_ms: i64) {
@@ -53,7 +60,9 @@ impl Environment for DeviceWorld {
     fn now(&self) -> Timestamp {
         let true_ms = EPOCH_MS + i64::try_from(self.clock.now_us() / 1000).unwrap_or(0);
         let shown = true_ms.saturating_add(self.ahead_ms.load(Ordering::Relaxed));
-        Timestamp(u64::try_from(shown).unwrap_or(0))
+        let shown_ms = u64::try_from(shown).unwrap_or(0);
+        self.latest_ms.fetch_max(shown_ms, Ordering::Relaxed);
+        Timestamp(shown_ms)
     }
 
     fn entropy(&self) -> Box<dyn Entropy> {

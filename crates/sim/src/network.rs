@@ -486,9 +486,12 @@ impl World {
             let Some(frame) = conversation.session.poll_transmit() else { return };
             self.trace.hash(&frame);
             self.report.add("network: bytes", frame.len() as u64);
+            let is_siege = self.links.get(&end.link).is_some_and(|link| link.siege.is_some());
+            let supply = if is_siege { self.supply_falsely(&frame) } else { None };
             self.send(other, Packet::Frame(frame));
             let siege = self.links.get_mut(&end.link).and_then(|link| link.siege.as_mut());
-            for frame in siege.map(|siege| std::mem::take(&mut siege.then)).unwrap_or_default() {
+            let then = siege.map(|siege| std::mem::take(&mut siege.then)).unwrap_or_default();
+            for frame in then.into_iter().chain(supply) {
                 self.send(end, Packet::Frame(frame));
             }
         }

@@ -254,6 +254,7 @@ impl World {
         for slot in members {
             self.index_all(*slot);
             self.check_villain(*slot);
+            self.check_acks_kept(*slot, members);
             let frontier = self.frontier(*slot);
             let content = Content::read(self.devices[*slot].space().expect("it is up"));
             let known = groups.iter().find(|(heads, _)| ends(heads) == ends(&frontier));

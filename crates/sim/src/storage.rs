@@ -1,7 +1,8 @@
 //! Each device's writer: what waits for it is done in order, and units that wait together share a
 //! transaction, as the façade's writer thread does it.
 
-use larder_engine::{Error, Receipt, Rekey, Result, StoreErrorKind, entry_hash};
+use larder_engine::{Error, Receipt, Rekey, Result, StoreErrorKind, Task, entry_hash};
+use larder_log::{Dep, Header};
 use larder_protocol::Reply;
 use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
 
@@ -35,6 +36,7 @@ impl World {
         match job {
             Job::Unit(unit) => self.commit(slot, unit),
             Job::Session(end, task) => {
+                let deps = deps(&task);
                 let writer = self.devices[slot].writer().expect("it is open");
                 let answered = writer.answer(task);
                 if self.notice_power(slot) {
@@ -45,6 +47,7 @@ impl World {
                     return;
                 }
                 if let Reply::Applied { device, size, .. } = &answered.reply {
+                    self.check_deps(slot, *size, &deps);
                     self.devices[slot].held.insert(*device, *size);
                 }
                 if answered.entries > 0 {
@@ -301,4 +304,11 @@ pub(crate) fn is_damage(message: &str) -> bool {
     ["damaged", "malformed", "authentic", "corrupt", "not a database", "I/O"]
         .iter()
         .any(|word| message.contains(word))
+}
+
+/// What the entries of a batch say to build on, each with its own number.
+fn deps(task: &Task) -> Vec<(u64, Dep)> {
+    let (Task::Apply(batch) | Task::Store(batch)) = task else { return Vec::new() };
+    let headers = batch.entries.iter().filter_map(|entry| Header::decode(&entry.header).ok());
+    headers.flat_map(|header| header.deps.into_iter().map(move |dep| (header.seq, dep))).collect()
 }

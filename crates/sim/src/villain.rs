@@ -54,6 +54,8 @@ pub(crate) struct Villain {
     pub(crate) withheld: BTreeSet<u64>,
     /// What only void sections made.
     void: Vec<ObjectId>,
+    /// By entry: its section under the same metadata, with another document.
+    pub(crate) falsified: BTreeMap<u64, Vec<u8>>,
 }
 
 /// What a section of its log is.
@@ -139,6 +141,7 @@ impl World {
             pretended: BTreeMap::new(),
             withheld: BTreeSet::new(),
             void: Vec::new(),
+            falsified: BTreeMap::new(),
         };
         villain.learn_epochs(space);
         assert!(villain.epoch.is_some(), "an epoch is opened for who is let in");
@@ -294,6 +297,12 @@ impl Villain {
                 Opened { meta_salt: salt, metadata: metadata.clone(), body: bytes.clone() };
             let packed = larder_log::pack(&opened).expect("it compresses");
             if is_sound && *class == Class::Data {
+                if metadata.kind == kind::DOCUMENT_CREATE {
+                    let other = document(&ObjectId::random(dice));
+                    let body = body::Create::new(&other).expect("a document").encode();
+                    let falsified = larder_log::pack(&Opened { body, ..opened.clone() });
+                    self.falsified.insert(seq, falsified.expect("it compresses"));
+                }
                 carried = Some(packed);
             } else if matches!(section, Section::SealedOtherwise) {
                 self.pretended.insert(seq, packed);
@@ -472,6 +481,23 @@ impl Villain {
                     && held.contains(&self.carried[at].0)
                 {
                     *payload = Payload::Opened(packed.clone());
+                    some = true;
+                }
+            }
+        }
+        some
+    }
+
+    /// Says something else of the sections that this device has no secret for. Whether there are
+    /// any.
+    pub(crate) fn falsify(&self, batches: &mut [Batch]) -> bool {
+        let mut some = false;
+        for batch in batches {
+            for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
+                if let (Some(falsified), Some(Payload::Opened(carried))) =
+                    (self.falsified.get(&seq), entry.payloads.first_mut())
+                {
+                    carried.clone_from(falsified);
                     some = true;
                 }
             }

@@ -37,10 +37,10 @@ pub(crate) const ROWS: &[Row] = &[
         "let _ = &self.signature;",
     ),
     row(
-        "sealed bytes of anything",
-        APPLY,
-        "if self.commitment.is_of(sealed) {",
-        "if self.commitment.is_of(sealed) || true {",
+        "supplied bytes of anything",
+        SUPPLY,
+        "Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),",
+        "Payload::Sealed(_) if true => Ok(Some(payload.clone())),",
     ),
     row(
         "opened bytes of anything",
