@@ -36,12 +36,13 @@ pub(crate) const ROWS: &[Row] = &[
         "checkpoint.verify(&self.signature).map_err(|_| BatchError::Signature)?;",
         "let _ = &self.signature;",
     ),
-    row(
-        "supplied bytes of anything",
-        SUPPLY,
-        "Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),",
-        "Payload::Sealed(_) if true => Ok(Some(payload.clone())),",
-    ),
+    Row {
+        name: "supplied bytes of anything",
+        file: SUPPLY,
+        find: "Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),",
+        replace: "Payload::Sealed(_) if true => Ok(Some(payload.clone())),",
+        blind: Some("what is opened is held against its digest once more"),
+    },
     row(
         "opened bytes of anything",
         "log/src/section.rs",
