@@ -341,6 +341,25 @@ Example:
     #[command(after_help = "Example:
   larder space list")]
     List,
+    /// Make a space anew whose file is lost for good, from other devices
+    #[command(
+        after_help = "For a file that is not there any more. One that is there and cannot be read
+is set aside by `larder check --repair`. If the file is only elsewhere for now, on a disk that is
+not mounted say, put it back instead: once the space is made anew it counts for nothing.
+The space can be read as far as other devices have sent it, and is not written before this device
+holds all again that it is known to have signed. Writings that no other device has are lost.
+
+Example:
+  larder space begin-anew shared:household --file-is-lost
+  larder sync"
+    )]
+    BeginAnew {
+        /// The space
+        space: SpaceName,
+        /// You are sure that the file will not come back
+        #[arg(long, required = true)]
+        file_is_lost: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -623,6 +642,7 @@ mod tests {
             "init --label tablet --passphrase-file p",
             "space create shared:household",
             "space list --json",
+            "space begin-anew shared:household --file-is-lost --json",
             "import shared:household /tmp --prune",
             "invite shared:household --listen 127.0.0.1:0",
             "join larder1abc",
@@ -670,6 +690,7 @@ mod tests {
             "search shared:household text --limit 0",
             "rekey",
             "rekey shared:household --all",
+            "space begin-anew shared:household",
             "purge --new-passphrase --new-passphrase-file p",
             "purge --new-passphrase secret",
         ] {

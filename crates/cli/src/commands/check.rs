@@ -24,6 +24,13 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
                               space anew, from what can be read in it and from other devices";
                 (Some(format!("{error}: {advice}")), None)
             }
+            Err(error) if is_space && is_gone(&error) => {
+                let advice = format!(
+                    "put the file back, or, if it is lost for good, run `larder space begin-anew \
+                     {what} --file-is-lost` to fetch the space from other devices"
+                );
+                (Some(format!("{error}: {advice}")), None)
+            }
             Err(error) => (Some(error.to_string()), None),
         };
         out.json(&json!({
@@ -45,6 +52,11 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
     }
     profile.close().await?;
     Ok(exit)
+}
+
+/// Whether a space's file is not there: to be set aside it would have to be.
+fn is_gone(error: &larder::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid)
 }
 
 /// What is left to be done, in short.

@@ -63,6 +63,9 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
     match command {
         Command::Init(args) => profile::init(call, args).await,
         Command::Space(SpaceCommand::Create { space }) => profile::create(call, space).await,
+        Command::Space(SpaceCommand::BeginAnew { space, .. }) => {
+            profile::begin_anew(call, space).await
+        }
         Command::Space(SpaceCommand::List) => profile::list(call).await,
         Command::Status(args) => profile::status(call, args).await,
         Command::Blob(command) => blob::run(call, command).await,

@@ -9,7 +9,7 @@ use crate::args::{self, Init};
 use crate::exit::{Exit, Failure};
 use crate::home::{Call, host_name};
 use crate::metrics;
-use crate::output::{Table, bytes, count, printable};
+use crate::output::{Table, bytes, count, counted, printable};
 
 pub(crate) async fn init(call: &Call<'_>, args: &Init) -> anyhow::Result<Exit> {
     let out = call.out;
@@ -33,6 +33,25 @@ pub(crate) async fn create(call: &Call<'_>, name: &SpaceName) -> anyhow::Result<
     out.json(&line_of(&space))?;
     out.line(&format!("Made {name}."))?;
     out.line(&format!("Next: larder import {name} FOLDER, or larder invite {name}"))?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn begin_anew(call: &Call<'_>, name: &SpaceName) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let begun = profile.begin_anew(name).await?;
+    out.json(&json!({
+        "event": "begun-anew", "space": name.to_string(), "set_aside": begun.file,
+        "entries": begun.entries, "why": begun.why,
+    }))?;
+    out.line(&format!("{name} is made anew. {}", printable(&begun.why)))?;
+    if let Some(file) = &begun.file {
+        let taken = counted(begun.entries, "entry was", "entries were");
+        let file = printable(file);
+        out.line(&format!("{file} was there after all, and is kept: {taken} taken from it."))?;
+    }
+    out.line("It is read-only until this device has back what it signed. Next: larder sync")?;
     profile.close().await?;
     Ok(Exit::Done)
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::home::{Home, PASSPHRASE, SPACE, ran};
 use crate::household::{pair, serve, stop};
 
@@ -107,6 +109,43 @@ fn a_space_whose_file_cannot_be_read_is_set_aside_and_fetched_anew() {
     assert!(!state.contains("log_stopped"), "{state}");
     assert!(first.run(["search", SPACE, "Milk"]).code(0).out.contains("Milk"));
     assert!(aside.exists());
+}
+
+/// The card with a tablet's space was lost. Its profile knew all that it takes to fetch the space
+/// anew, and there was no command for it.
+#[test]
+fn a_space_whose_file_is_lost_is_made_anew_when_it_is_said_so() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    first.file("notes/soup.md", "lentil soup");
+    first.run(["import", SPACE, first.path("notes").to_str().unwrap()]).code(0);
+    pair(&first, &second);
+    second.file("notes/tea.md", "green tea");
+    second.run(["import", SPACE, second.path("notes").to_str().unwrap()]).code(0);
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    let anew = ["space", "begin-anew", SPACE, "--file-is-lost", "--json"];
+    second.run(anew).code(1).says("it is not set aside");
+
+    for (name, _) in Home::files(&second.profile()) {
+        if name.contains("spaces/") {
+            fs::remove_file(second.profile().join(name)).unwrap();
+        }
+    }
+    for check in [&["check"][..], &["check", "--repair"]] {
+        let told = second.run(check).code(1).out;
+        assert!(told.contains("larder space begin-anew"), "{told}");
+    }
+    second.run(["space", "begin-anew", SPACE]).code(2);
+    let begun = second.run(anew).code(0).event("begun-anew");
+    assert_eq!((&begun["set_aside"], &begun["entries"]), (&Value::Null, &0.into()), "{begun}");
+    let refused = second.run_with("{}", ["put", SPACE, "shopping", "--file", "-"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    second.run(["sync", "--with", &address]).code(0);
+    assert_eq!(second.run(["get", SPACE, "soup.md", "--text"]).code(0).out, "lentil soup");
+    assert_eq!(second.run(["get", SPACE, "tea.md", "--text"]).code(0).out, "green tea");
+    second.run_with("{\"title\": \"Milk\"}", ["put", SPACE, "shopping", "--file", "-"]).code(0);
+    second.run(["check"]).code(0);
+    stop(serving);
 }
 
 #[test]
