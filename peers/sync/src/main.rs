@@ -4,11 +4,13 @@
 //! starts a process for each measurement, so that no cache and no heap outlives it, and
 //! interleaves the sides, so that whatever else the machine does falls on all of them.
 
+mod catch_up;
 mod compare;
 mod fsyncs;
 mod idle;
 mod larder_side;
 mod live;
+mod open_text;
 mod plain;
 mod raw;
 mod report;

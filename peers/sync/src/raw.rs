@@ -18,12 +18,14 @@ use crate::workloads::{Bench, Metrics};
 use crate::writes::{self, milliseconds};
 use crate::{block_on, plain};
 
-struct Table {
+pub(crate) struct Table {
+    name: String,
     insert: String,
     rows: Vec<Vec<Value>>,
 }
 
-struct Rows {
+/// Rows of a space's file.
+pub(crate) struct Rows {
     /// Tables and indexes.
     schema: Vec<String>,
     tables: Vec<Table>,
@@ -41,11 +43,7 @@ pub(crate) fn in_groups(
     for size in sizes {
         let rows = Rows::read(&fixture(bench)?, bench.records())?;
         let mut db = plain::open(&dir.join(format!("raw-{size}.db")), synchronous)?;
-        db.execute_batch("PRAGMA secure_delete = ON")?;
-        for sql in &rows.schema {
-            db.execute_batch(sql).with_context(|| sql.clone())?;
-        }
-        let ms = rows.write(&mut db, bench.records(), *size)?;
+        let ms = rows.insert(&mut db, bench.records(), *size)?;
         let name = if sizes.len() == 1 { "ms".to_owned() } else { format!("ms_{size}") };
         measured.insert(name, ms);
     }
@@ -68,15 +66,37 @@ fn fixture(bench: &Bench) -> Result<PathBuf> {
         })?;
         std::fs::rename(making, &dir)?;
     }
-    let mut spaces = std::fs::read_dir(dir.join("larder/spaces"))?;
-    let file = spaces.find_map(|file| {
-        let path = file.ok()?.path();
-        (path.extension()? == "db").then_some(path)
-    });
-    file.context("the profile has no space's file")
+    Rows::file_in(&dir.join("larder"))
 }
 
 impl Rows {
+    /// The file of the space that a profile has.
+    pub(crate) fn file_in(profile: &Path) -> Result<PathBuf> {
+        let mut spaces = std::fs::read_dir(profile.join("spaces"))?;
+        let file = spaces.find_map(|file| {
+            let path = file.ok()?.path();
+            (path.extension()? == "db").then_some(path)
+        });
+        file.context("the profile has no space's file")
+    }
+
+    /// All rows of some tables.
+    pub(crate) fn of_tables(path: &Path, tables: &[&str]) -> Result<Self> {
+        let mut rows = Self::read(path, 0)?;
+        rows.tables.retain(|table| tables.contains(&table.name.as_str()));
+        ensure!(rows.tables.len() == tables.len(), "the tables of a space have other names now");
+        Ok(rows)
+    }
+
+    /// Writes them by themselves, with the indexes that Larder has. Returns milliseconds.
+    pub(crate) fn insert(&self, db: &mut Connection, records: u64, in_each: usize) -> Result<f64> {
+        db.execute_batch("PRAGMA secure_delete = ON")?;
+        for sql in &self.schema {
+            db.execute_batch(sql).with_context(|| sql.clone())?;
+        }
+        self.write(db, records, in_each)
+    }
+
     fn read(path: &Path, records: u64) -> Result<Self> {
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let schema = "SELECT sql FROM sqlite_master
@@ -97,7 +117,7 @@ impl Rows {
         for name in &names {
             let table = Table::read(&db, name)?;
             // What does not grow with the records is not written with each of them.
-            if table.rows.len() as u64 >= records / 2 {
+            if records == 0 || table.rows.len() as u64 >= records / 2 {
                 tables.push(table);
             }
         }
@@ -156,6 +176,7 @@ impl Table {
         let rows = statement
             .query_map([], |row| (0..columns.len()).map(|at| row.get(at)).collect())?
             .collect::<rusqlite::Result<Vec<Vec<Value>>>>()?;
-        Ok(Self { insert: format!("INSERT INTO {name} ({list}) VALUES ({marks})"), rows })
+        let insert = format!("INSERT INTO {name} ({list}) VALUES ({marks})");
+        Ok(Self { name: name.to_owned(), insert, rows })
     }
 }

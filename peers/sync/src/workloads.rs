@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::writes::milliseconds;
-use crate::{block_on, idle, live, plain, raw, texts, transfer, writes};
+use crate::{block_on, catch_up, idle, live, open_text, plain, raw, texts, transfer, writes};
 
 /// Who does the work.
 #[derive(
@@ -133,7 +133,7 @@ const fn of(line: Line, metric: &'static str, unit: &'static str) -> Line {
 
 use Side::{IrohDocs, Larder, P2panda, Plain, Raw, Samod};
 
-pub(crate) const ALL: [Workload; 13] = [
+pub(crate) const ALL: [Workload; 15] = [
     row(
         "units",
         &[Larder, Plain, Raw],
@@ -198,6 +198,15 @@ pub(crate) const ALL: [Workload; 13] = [
         ],
     ),
     row(
+        "open-text",
+        &[Larder, Plain],
+        open_text,
+        &[
+            ratio("reading a text of 260,000 edits, beside Automerge's loading", Plain, Some(0.1)),
+            of(ratio("the same, the profile's opening included", Plain, None), "opened_ms", "ms"),
+        ],
+    ),
+    row(
         "import",
         &[Larder, Plain],
         import,
@@ -220,6 +229,20 @@ pub(crate) const ALL: [Workload; 13] = [
         &[
             alone("idle, 10 spaces, 3 peers: wakeups a minute", "wakeups", "", None),
             alone("the same: at how many moments, a minute and peer", "bursts", "", Some(12.0)),
+        ],
+    ),
+    row(
+        "catch-up",
+        &[Larder, Plain],
+        catch_up,
+        &[
+            of(ratio("entries of 500 B taken in: durable", Plain, Some(2.0)), "durable_ms", "ms"),
+            of(ratio("the same: readable", Plain, Some(5.0)), "visible_ms", "ms"),
+            // 0.8 of the rate of plain FTS5.
+            of(ratio("the same: then indexed", Plain, Some(1.25)), "indexed_ms", "ms"),
+            of(ratio("processor time: durable", Plain, None), "durable_cpu_ms", "ms"),
+            of(ratio("the same: readable", Plain, None), "visible_cpu_ms", "ms"),
+            of(ratio("the same: then indexed", Plain, None), "indexed_cpu_ms", "ms"),
         ],
     ),
     row("transfer", &[Larder, IrohDocs, Samod, P2panda], transfer, TRANSFER),
@@ -345,6 +368,21 @@ fn import(side: Side, bench: &Bench) -> Result<Metrics> {
     match side {
         Larder => block_on(writes::import(&bench.dir, &folder)),
         _ => plain::import(&bench.dir, &folder),
+    }
+}
+
+fn open_text(side: Side, bench: &Bench) -> Result<Metrics> {
+    let edits = if bench.quick { 2000 } else { 260_000 };
+    match side {
+        Larder => open_text::larder(bench, edits),
+        _ => open_text::automerge(bench, edits),
+    }
+}
+
+fn catch_up(side: Side, bench: &Bench) -> Result<Metrics> {
+    match side {
+        Larder => catch_up::larder(bench, 10 * bench.records()),
+        _ => catch_up::plain(bench, 10 * bench.records()),
     }
 }
 

@@ -27,6 +27,13 @@ pub(crate) async fn create(dir: &Path, options: Options) -> Result<(Profile, Spa
     Ok((profile, space))
 }
 
+/// What [`create`] made.
+pub(crate) async fn open(dir: &Path) -> Result<(Profile, Space)> {
+    let profile = Profile::open(dir.join("larder"), unlock(), Options::default()).await?;
+    let space = profile.space(&"shared:bench".parse()?).await?;
+    Ok((profile, space))
+}
+
 /// Each record by a commit of its own, and each is waited for.
 pub(crate) async fn one_by_one(dir: &Path, records: u64) -> Result<Metrics> {
     let (profile, space) = create(dir, Options::default()).await?;
@@ -157,7 +164,7 @@ pub(crate) async fn import(dir: &Path, folder: &Path) -> Result<Metrics> {
 pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
     const CHARS: usize = 5000;
     let (profile, space) = create(dir, Options::default()).await?;
-    let mut text: Vec<u8> = (0..CHARS).map(|at| b"a quiet word "[at % 13]).collect();
+    let mut text: Vec<u8> = b"a quiet word ".iter().copied().cycle().take(CHARS).collect();
     let value = |text: &[u8]| json!({ "text": String::from_utf8_lossy(text) });
     let (object, _) = space.create(COLLECTION, &value(&text)).await?;
     let mut times = Vec::new();
@@ -245,7 +252,7 @@ pub(crate) const fn small_number(number: u64) -> f64 {
 }
 
 /// The operating system's clock and random generator.
-struct System;
+pub(crate) struct System;
 
 struct Random;
 
