@@ -313,3 +313,36 @@ fn a_history_is_handed_over_whole_up_to_any_version_or_not_at_all() {
     assert!(!other.has_history() && other.take_history(&[], &Heads::FLAT));
     assert!(other.changes_to(&early).is_none());
 }
+
+// What bounds a history is how Automerge packs it: this puts the figures down that decision 0019
+// tells.
+#[test]
+#[ignore = "measures"]
+fn how_large_histories_are() {
+    let words: Vec<String> = (0..2_000).map(|n| format!("word{}", n * n % 997)).collect();
+    let text = words.join(" ");
+    let mut document = Document::flat(object(json!({ "text": text })));
+    let mut now = text.clone();
+    let mut raw = 0;
+    for edit in 0..10_000_usize {
+        let at = (edit * 7919) % now.len();
+        if edit % 4 == 3 {
+            now.remove(at);
+        } else {
+            now.insert(at, 'x');
+        }
+        raw += put(&mut document, 1, json!({ "text": now })).len();
+    }
+    let saved = document.save().unwrap().len();
+    println!(
+        "10,000 edits of a text of {} bytes: {saved} bytes saved, {raw} in changes",
+        now.len()
+    );
+    let mut document = Document::flat(object(json!({ "title": "Soup", "count": 0 })));
+    let mut raw = 0;
+    for edit in 1..=1_000 {
+        raw += put(&mut document, 1, json!({ "title": "Soup", "count": edit })).len();
+    }
+    let saved = document.save().unwrap().len();
+    println!("1,000 edits of one field of a record: {saved} bytes saved, {raw} in changes");
+}

@@ -384,6 +384,14 @@ impl State {
         Ok(applied)
     }
 
+    /// Makes the roster again from the acts that are recorded.
+    pub(crate) fn reload_roster(&mut self, db: &Connection) -> Result<()> {
+        self.roster = load_roster(db, &self.shared)?;
+        self.is_published = false;
+        self.choose_epoch();
+        Ok(())
+    }
+
     /// Takes in an enrolment that stands in no log held here.
     pub(crate) fn take_enrolment(&mut self, header: &Header, index: u32, act: &Act) {
         self.is_published = false;

@@ -5,7 +5,7 @@ use larder_log::merkle::{Frontier, Node, Nodes};
 use larder_log::{Class, Header, Opened, Payload, entry_hash, sections_root};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::{self, Section};
-use larder_store::space::{entries, snapshots, transactions};
+use larder_store::space::{control, entries, snapshots, transactions};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
@@ -130,7 +130,7 @@ pub(super) fn check_sections(
 
 fn check_section(
     db: &Connection,
-    state: &WriterState,
+    state: &mut WriterState,
     checking: &mut Checking,
     section: &Section,
 ) -> Result<()> {
@@ -156,6 +156,7 @@ fn check_section(
             return Ok(());
         }
     };
+    check_act(db, state, checking, (section, device), &opened)?;
     let told = about(&opened);
     // Of what never counted nothing is noted, and what has not been opened has nothing noted yet.
     let is_noted = match section.state {
@@ -172,6 +173,34 @@ fn check_section(
         (finding.device, finding.seq) = (Some(device), Some(place.seq));
         finding.object = told.object;
     }
+    Ok(())
+}
+
+/// What is recorded of an act, which the roster is made from, is what its section says.
+fn check_act(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+    (section, device): (&Section, DeviceId),
+    opened: &Opened,
+) -> Result<()> {
+    let Ok(Some(act)) = Act::read(section.commitment.class, opened) else { return Ok(()) };
+    let right = control::Act { place: section.place, kind: act.kind(), body: act.to_body() };
+    let is_right = match control::act(db, section.place)? {
+        Some(recorded) => recorded == right,
+        // Of what does not count nothing need be recorded.
+        None => section.state != sections::State::Applied,
+    };
+    if is_right {
+        return Ok(());
+    }
+    if checking.repair {
+        control::set_act(db, &right)?;
+        state.reload_roster(db)?;
+    }
+    let what = format!("the act in section {} is not recorded as it is", section.place.index);
+    let finding = checking.found(CheckedPart::Section, what);
+    (finding.device, finding.seq) = (Some(device), Some(section.place.seq));
     Ok(())
 }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use larder_log::Payload;
+use larder_protocol::{Lack, Reply, Request};
 use serde_json::json;
 
 use super::*;
-use crate::Pruning;
 use crate::durability_tests::{World, copy};
+use crate::prune::tests::Device as Member;
 use crate::{
-    Access, ChangeKind, Mode, Profile, ProfileOptions, Query, Reason, Secret, Space, UnitOfWork,
-    Unlock,
+    Access, Answer, ChangeKind, Mode, Profile, ProfileOptions, Pruning, Query, Reason, Secret,
+    Space, UnitOfWork, Unlock,
 };
 
 struct Device {
@@ -76,18 +77,11 @@ impl Device {
     }
 
     fn damage(&mut self, sql: &str) {
-        let db = self.writer.connection().unwrap();
-        let changed = self.writer.write(db, |tx, state| {
-            state.cache.clear();
-            Ok(tx.execute(sql, []).unwrap())
-        });
-        assert!(changed.unwrap() > 0, "{sql} changed nothing");
+        assert!(damage(&mut self.writer, sql) > 0, "{sql} changed nothing");
     }
 
     fn check(&mut self, repair: bool) -> CheckReport {
-        let mut checking = Checking::new(repair);
-        while !self.writer.check_step(&mut checking).unwrap() {}
-        checking.into_report()
+        check(&mut self.writer, repair)
     }
 
     /// What an app can see.
@@ -105,6 +99,21 @@ impl Device {
             history.collect::<Vec<_>>(),
         )
     }
+}
+
+fn damage(writer: &mut SpaceWriter, sql: &str) -> usize {
+    let db = writer.connection().unwrap();
+    let changed = writer.write(db, |tx, state| {
+        state.cache.clear();
+        Ok(tx.execute(sql, []).unwrap())
+    });
+    changed.unwrap()
+}
+
+fn check(writer: &mut SpaceWriter, repair: bool) -> CheckReport {
+    let mut checking = Checking::new(repair);
+    while !writer.check_step(&mut checking).unwrap() {}
+    checking.into_report()
 }
 
 /// Statements that damage what is made from the log, the part that is found to be damaged, and
@@ -137,6 +146,8 @@ const DERIVED: &[(&str, CheckedPart)] = &[
     ("INSERT INTO copies VALUES (x'01010101010101010101010101010101', 0, zeroblob(16))", DOCUMENT),
     ("UPDATE sections SET object = zeroblob(16) WHERE kind = 2", SECTION),
     ("UPDATE sections SET kind = 2 WHERE kind = 3", SECTION),
+    ("UPDATE acts SET body = x'80' WHERE act = 2", SECTION),
+    ("DELETE FROM acts", SECTION),
     ("UPDATE sections SET clock_wall = 5 WHERE kind = 1", SECTION),
     ("DELETE FROM search_text_docsize WHERE id = 1", CheckedPart::Search),
     ("DELETE FROM search_text_data WHERE id > 10", CheckedPart::Search),
@@ -354,7 +365,7 @@ fn damaged_bytes_that_a_snapshot_stands_for_are_dropped_and_not_asked_for() {
     device.damage("UPDATE sections SET sealed = zeroblob(300) WHERE kind = 1");
     let report = device.check(true);
     assert!(report.is_whole() && report.findings.len() == 6, "{report:#?}");
-    assert_eq!(device.space.wanted(larder_protocol::Lack::default()).unwrap().want, None);
+    assert_eq!(device.space.wanted(Lack::default()).unwrap().want, None);
     assert_eq!(device.check(false).findings, []);
     assert_eq!(device.seen(), seen);
 }
@@ -475,4 +486,88 @@ fn a_document_that_cannot_be_read_keeps_no_other_out_of_the_index() {
     assert_eq!(device.space.search(&Query::text("turnip")).unwrap().len(), 2);
     assert_eq!(device.check(false).findings, []);
     assert_eq!(device.space.state().unwrap().mode, Mode::Ready);
+}
+
+/// What `to` lacks comes from `from`, until nothing comes of it any more.
+fn fill(to: &mut Member, from: &Member) {
+    let me = to.profile.transport_id();
+    loop {
+        let wanted = to.space.wanted(Lack::default()).unwrap();
+        let Some(want) = wanted.want else { return };
+        let Answer::Reply(Reply::Frontiers { epochs_held: epochs, .. }) =
+            to.space.answer(&me, Request::ReadFrontiers)
+        else {
+            panic!()
+        };
+        let request = Request::ReadSupply { want: Box::new(want), epochs };
+        let Answer::Reply(Reply::Supply { supply }) = from.space.answer(&me, request) else {
+            panic!()
+        };
+        if !to.writer.take_supply(&supply).unwrap().progress {
+            return;
+        }
+    }
+}
+
+// Bodies of entries went bad on one of two devices. A repair said of which entries, and that others
+// were asked for them; but whether they really came nobody had looked at.
+#[test]
+fn what_a_repair_asks_for_another_device_supplies() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let profile = |n: usize| {
+        let world = Arc::new(World(AtomicU64::new((n as u64 + 1) << 40)));
+        Profile::create(world, dirs[n].path(), &unlock(), ProfileOptions::default()).unwrap()
+    };
+    let mut a = Member::found_by(profile(0));
+    let mut b = a.invite_as(profile(1));
+    for n in 1..=6 {
+        a.put(n, &json!({ "title": format!("number {n}"), "text": "salt\nand pepper" }));
+    }
+    b.pull(&a);
+    for n in [2, 3] {
+        b.put(n, &json!({ "title": "changed", "text": "salt\nand vinegar" }));
+    }
+    a.pull(&b);
+    let seen = a.space.digest().unwrap();
+    assert_eq!(b.space.digest().unwrap(), seen);
+
+    let lost =
+        "UPDATE sections SET sealed = zeroblob(300) WHERE kind IN (1, 2) AND section % 2 = 0";
+    let count = damage(&mut a.writer, lost);
+    assert!(count > 2, "{count}");
+    for (repair, outcome) in [(false, Outcome::Fetchable), (true, Outcome::Wanted)] {
+        let report = check(&mut a.writer, repair);
+        let bad = report.findings.iter().filter(|finding| finding.outcome == outcome);
+        assert_eq!(bad.clone().count(), count, "{report:#?}");
+        assert!(bad.clone().all(|finding| finding.part == SECTION && finding.seq.is_some()));
+        assert!(!report.is_whole());
+    }
+    // Again nothing new: what is wanted is known.
+    assert!(a.space.wanted(Lack::default()).unwrap().want.is_some());
+    fill(&mut a, &b);
+    assert_eq!(a.space.wanted(Lack::default()).unwrap().want, None);
+    assert_eq!(a.space.digest().unwrap(), seen);
+    assert_eq!(check(&mut a.writer, false).findings, []);
+    // And what it has it can hand on: to a device that comes now.
+    let c = a.invite(9);
+    assert_eq!(c.space.digest().unwrap(), seen);
+}
+
+// A membership act was recorded wrongly: the device did not know of another that it had let in
+// itself, and a check that compared everything with the log found nothing.
+#[test]
+fn an_act_that_is_recorded_wrongly_is_recorded_again_and_counts() {
+    let mut a = Member::found(1);
+    let b = a.invite(2);
+    let enrolled = |a: &mut Member| {
+        let device = b.space.device();
+        a.writer.transact(|_, state| Ok(state.roster.device(&device).is_some())).unwrap()
+    };
+    assert!(enrolled(&mut a));
+    damage(&mut a.writer, "DELETE FROM acts WHERE act > 2");
+    a.writer.transact(|tx, state| state.reload_roster(tx)).unwrap();
+    assert!(!enrolled(&mut a));
+    assert!(check(&mut a.writer, true).is_whole());
+    assert!(enrolled(&mut a));
+    assert_eq!(check(&mut a.writer, false).findings, []);
 }

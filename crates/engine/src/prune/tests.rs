@@ -24,13 +24,19 @@ pub(crate) struct Device {
 
 impl Device {
     pub(crate) fn found(seed: u64) -> Self {
-        let profile = profile(seed);
+        Self::found_by(profile(seed))
+    }
+
+    pub(crate) fn found_by(profile: Profile) -> Self {
         let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
         Self { profile, space, writer }
     }
 
     pub(crate) fn invite(&mut self, seed: u64) -> Self {
-        let profile = profile(seed);
+        self.invite_as(profile(seed))
+    }
+
+    pub(crate) fn invite_as(&mut self, profile: Profile) -> Self {
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let joining = profile.begin_join(invitation).unwrap();
         let request = joining.request(&[9; 32]).unwrap();

@@ -235,6 +235,29 @@ pub fn acts(conn: &Connection) -> Result<Vec<Act>, StoreError> {
     })
 }
 
+/// The act at a place.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acts`.
+pub fn act(conn: &Connection, place: Place) -> Result<Option<Act>, StoreError> {
+    let sql = "SELECT log, seq, idx, kind, body FROM acts WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+    first(conn, "acts", sql, params![place.log, Uint(place.seq), place.index], |row| {
+        Ok(Act { place: Place::read(row, 0)?, kind: row.get(3)?, body: row.get(4)? })
+    })
+}
+
+/// Puts an act in the place of what is recorded there, or adds it.
+///
+/// # Errors
+/// [`StoreError::Write`] of `acts`.
+pub fn set_act(conn: &Connection, act: &Act) -> Result<(), StoreError> {
+    let sql = "INSERT INTO acts (log, seq, idx, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (log, seq, idx)
+               DO UPDATE SET kind = excluded.kind, body = excluded.body";
+    let params = params![act.place.log, Uint(act.place.seq), act.place.index, act.kind, act.body];
+    execute(conn, "acts", sql, params).map(drop)
+}
+
 /// All acts of one kind, in the order in which they were applied.
 ///
 /// # Errors
