@@ -146,7 +146,7 @@ pub(crate) const ROWS: &[Row] = &[
         "asked before anything was said",
         "protocol/src/session.rs",
         "        if self.is_live() {\n            self.walk_on();",
-        "        if self.frontiers.checked {\n            self.walk_on();",
+        "        if self.opening.checked {\n            self.walk_on();",
     ),
     // Deletions.
     row(
