@@ -206,14 +206,18 @@ impl World {
         let (mut is_overwritten, mut creations) = (false, 0);
         let mut tokens: Vec<(&str, Option<bool>)> = Vec::new();
         let mut is_certain = true;
-        // Of a log with two histories a device holds one, and edits of the other wait for ever.
-        let is_disputed =
-            known.units.iter().any(|index| self.is_copied(&self.model.units[*index].author));
+        // Of a log with two histories a device holds one, and edits that build on what only the
+        // other has wait for ever.
+        let is_missing = |unit: &Unit| {
+            let is_held = content.holds(unit) == Some(true) && !unit.is_twice;
+            self.is_copied(&unit.author) && !is_held && !matches!(unit.fate, Fate::Refused)
+        };
+        let is_disputed = known.units.iter().any(|index| is_missing(&self.model.units[*index]));
         for index in &known.units {
             let unit = &self.model.units[*index];
             let held = match content.holds(unit) {
                 // What a copy forgot it may have been asked for again, as another entry.
-                Some(false) if self.is_copied(&unit.author) => None,
+                Some(false) if unit.key.is_some() && self.is_copied(&unit.author) => None,
                 held => held,
             };
             is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);

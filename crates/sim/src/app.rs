@@ -86,7 +86,8 @@ impl World {
             work.idempotency_key(key);
         }
         self.report.count("app: units");
-        let unit = Unit { slot, author, work, operations, key, fate: Fate::Waiting };
+        let unit =
+            Unit { slot, author, work, operations, key, fate: Fate::Waiting, is_twice: false };
         self.note(|| {
             let shown = unit.operations.iter().map(ToString::to_string).collect::<Vec<_>>();
             format!("{slot} wants unit {}: {}", self.model.units.len(), shown.join(", "))

@@ -17,6 +17,7 @@ enum Attack {
     ForgedHead,
     ForgedHeadOfAnother,
     OldHead,
+    Fork,
     OutOfOrder,
     UnsignedBatch,
     OldSignature,
@@ -44,6 +45,9 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::ForgedHead, "forged checkpoints"),
     (Attack::ForgedHeadOfAnother, "forged checkpoints of others"),
     (Attack::OldHead, "old checkpoints"),
+    (Attack::Fork, "forks"),
+    (Attack::Fork, "forks"),
+    (Attack::Fork, "forks"),
     (Attack::OutOfOrder, "batches before the frontiers"),
     (Attack::UnsignedBatch, "batches without a signature"),
     (Attack::OldSignature, "batches under an old checkpoint"),
@@ -167,7 +171,7 @@ impl World {
     }
 
     /// What it says beside its batches is not so.
-    fn twist(&mut self, speech: &mut Speech, villain: &Villain, attack: Attack) -> Option<()> {
+    fn twist(&mut self, speech: &mut Speech, villain: &mut Villain, attack: Attack) -> Option<()> {
         match attack {
             Attack::ForgedHead => {
                 speech.own.size += 1 + self.dice.below(5);
@@ -184,6 +188,14 @@ impl World {
                 let size = 1 + self.below(villain.entries.len() as u64);
                 speech.own = villain.head(size);
                 speech.batches.clear();
+            }
+            // To who has all but the last entry, or that as well.
+            Attack::Fork => {
+                if !self.plan.villain_forks || speech.known + 1 < villain.entries.len() {
+                    return None;
+                }
+                let (batch, head) = villain.fork(&mut self.dice);
+                (speech.batches, speech.own) = (vec![batch], head);
             }
             Attack::AnothersLog => {
                 let at = self.below(speech.others.len() as u64);

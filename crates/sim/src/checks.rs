@@ -14,15 +14,11 @@ use crate::world::World;
 const RECEIPTS_MAX: usize = 12;
 
 impl World {
-    /// Whether some device's disk is an old or a second copy, so that its log may be in dispute.
-    fn is_disputed(&self) -> bool {
-        self.devices.iter().any(|device| device.was_copied)
-    }
-
     /// Whether the log may have two histories, or an end that was lost.
     pub(crate) fn is_copied(&self, log: &DeviceId) -> bool {
         let mut devices = self.devices.iter();
         devices.any(|device| device.id == Some(*log) && device.was_copied)
+            || self.villain.as_ref().is_some_and(|one| one.is_forked && one.id == *log)
     }
 
     /// A deleted document never comes back.
@@ -129,7 +125,8 @@ impl World {
         self.report.add("check: acknowledgements kept", kept);
     }
 
-    /// Only logs of devices that were copied have two histories, and the proof stands alone.
+    /// Only logs of devices that were copied, or of a villain that told two, have two histories,
+    /// and the proof stands alone.
     pub(crate) fn note_fork(&mut self, slot: Slot, fork: &Fork) {
         self.note(|| format!("{slot} finds two histories of {}", fork.device));
         assert!(self.is_copied(&fork.device), "{slot} accuses an honest device: {fork:?}");
@@ -152,9 +149,24 @@ impl World {
         self.note_refused(end, code);
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         assert!(
-            lies || self.is_disputed(),
+            lies || self.devices[slot].was_copied || self.is_refused_for_copies(end, log, message),
             "{slot} refuses the log of {log}, and nobody did wrong: {code:?} {message}"
         );
+        if let Some(conversation) = self.conversation_at(end) {
+            conversation.refused.insert(*log);
+        }
+    }
+
+    /// Whether a log is refused because it has two histories itself, or builds on one that has, or
+    /// on one that was refused in this session.
+    fn is_refused_for_copies(&mut self, end: End, log: &DeviceId, message: &str) -> bool {
+        let refused = self.conversation_at(end).map(|conversation| conversation.refused.clone());
+        let refused = refused.unwrap_or_default();
+        let named = |id: &DeviceId| id == log || message.contains(&id.to_string());
+        let ids = self.devices.iter().filter_map(|device| device.id);
+        let ids = ids.chain(self.villain.as_ref().map(|villain| villain.id));
+        let named: Vec<DeviceId> = ids.filter(named).collect();
+        named.iter().any(|id| refused.contains(id) || self.is_copied(id))
     }
 
     /// Between honest devices a session ends because it is done, or because of a fault.
@@ -167,6 +179,9 @@ impl World {
         by_peer: bool,
     ) {
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
+        let peer = self.conversation_at(end).and_then(|conversation| conversation.peer);
+        let mut both = [Some(slot), peer].into_iter().flatten();
+        let is_of_copies = both.any(|one| self.devices[one].was_copied);
         if !by_peer && code != CloseCode::Storage {
             self.note_refused(end, code);
         }
@@ -177,7 +192,7 @@ impl World {
             | CloseCode::TimedOut
             | CloseCode::Storage => true,
             CloseCode::Internal => false,
-            _ => lies || self.is_disputed(),
+            _ => lies || is_of_copies,
         };
         assert!(
             is_ordinary,

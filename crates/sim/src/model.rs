@@ -23,6 +23,8 @@ pub(crate) struct Unit {
     pub(crate) operations: Vec<Operation>,
     pub(crate) key: Option<IdempotencyKey>,
     pub(crate) fate: Fate,
+    /// Whether it is in the log of each of two copies, as two entries.
+    pub(crate) is_twice: bool,
 }
 
 /// What an app was told.
@@ -154,6 +156,7 @@ impl Model {
                 is_copied || (before.seq, before.entry) == (seq, entry),
                 "a unit with an idempotency key was committed twice"
             );
+            unit.is_twice |= (before.seq, before.entry) != (seq, entry);
             return;
         }
         unit.fate = Fate::Committed(Box::new(Committed { seq, entry, receipt }));

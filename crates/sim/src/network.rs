@@ -3,7 +3,7 @@
 //! A connection is a stream each way, as QUIC gives it: what arrives does so in order and whole,
 //! late, or not at all, because the connection is cut. A lying one does all that QUIC does not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use larder_engine::Answer;
 use larder_protocol::{
@@ -61,6 +61,10 @@ pub(crate) struct Siege {
 /// What one side has of a connection.
 pub(crate) struct Conversation {
     pub(crate) device: Slot,
+    /// The device at the other side; none if that is the villain.
+    pub(crate) peer: Option<Slot>,
+    /// Logs that it took no further.
+    pub(crate) refused: BTreeSet<DeviceId>,
     session: Session,
     begun_us: u64,
     /// On their way to this side.
@@ -184,8 +188,8 @@ impl World {
 
     fn conversation(&mut self, me: Slot, peer: Slot, opens: Opens) -> Conversation {
         let space = self.devices[me].space().expect("greeted").clone();
-        let peer = space.peer_device(&self.devices[peer].transport);
-        self.conversation_with(me, peer, opens)
+        let known = space.peer_device(&self.devices[peer].transport);
+        Conversation { peer: Some(peer), ..self.conversation_with(me, known, opens) }
     }
 
     fn conversation_with(
@@ -201,6 +205,8 @@ impl World {
         config.opens = opens;
         Conversation {
             device: me,
+            peer: None,
+            refused: BTreeSet::new(),
             session: Session::new(config, space.id(), peer, seed),
             begun_us: self.now_us,
             coming: VecDeque::new(),

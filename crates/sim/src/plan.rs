@@ -52,6 +52,10 @@ pub struct Plan {
     pub lying_percent: u64,
     /// Whether one of the enrolled devices keeps no rule.
     pub has_villain: bool,
+    /// Whether that one tells different devices different histories.
+    pub villain_forks: bool,
+    /// Whether it may let devices in, and so tries to by every way that does not count.
+    pub villain_rules: bool,
 }
 
 /// A unit for itself makes the longest runs, and the fewest of them.
@@ -92,6 +96,8 @@ impl Plan {
             rekeys,
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
+            villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),
+            villain_rules: Dice::new(seed ^ 0x7275_6c65).chance(40),
         }
     }
 

@@ -143,7 +143,8 @@ impl World {
                 group.extend::<Vec<Slot>>(found);
                 at += 1;
             }
-            if group.len() > largest.len() {
+            // Of two that are as large the older one: a newcomer that only a copy has met is alone.
+            if group.len() >= largest.len() {
                 largest = group;
             }
         }

@@ -30,6 +30,9 @@ use crate::pathology::spoilt;
 use crate::world::World;
 
 pub(crate) struct Villain {
+    /// What it may do: an act that it had no right to anyway would hide that it counts for another
+    /// reason.
+    role: Role,
     pub(crate) id: DeviceId,
     pub(crate) transport: TransportId,
     pub(crate) space: SpaceId,
@@ -52,6 +55,8 @@ pub(crate) struct Villain {
     /// Entries that it once sent without their bytes, or sealed to who has no secret for them:
     /// perhaps nobody can read them.
     pub(crate) withheld: BTreeSet<u64>,
+    /// Whether it has told somebody another history.
+    pub(crate) is_forked: bool,
     /// What only void sections made.
     void: Vec<ObjectId>,
     /// By entry: its section under the same metadata, with another document.
@@ -120,11 +125,13 @@ impl World {
             panic!("a good request was refused");
         };
         let mut enrolment = ticket.enrolment.clone();
-        enrolment.role = Role::Writer;
+        let role = if self.plan.villain_rules { Role::Admin } else { Role::Writer };
+        enrolment.role = role;
         writer.admit(enrolment).expect("a disk that works");
         let reply = running.profile.welcome(&ticket, space, &exporter).expect("a welcome");
         let welcome = reply.open(&invitation.secret, &transcript, &sealing).expect("for it");
         let mut villain = Villain {
+            role,
             id: signing.device_id(),
             transport,
             space: welcome.space,
@@ -140,6 +147,7 @@ impl World {
             carried: Vec::new(),
             pretended: BTreeMap::new(),
             withheld: BTreeSet::new(),
+            is_forked: false,
             void: Vec::new(),
             falsified: BTreeMap::new(),
         };
@@ -164,7 +172,8 @@ impl World {
         villain.grow(&mut self.dice, space, section, other);
     }
 
-    /// What came of it: one history, no more and no less than it signed, void where it has to be.
+    /// What came of it: of its one history, or its own one if it told others as well, no more and
+    /// no less than it signed; void where it has to be.
     pub(crate) fn check_villain(&mut self, slot: Slot) {
         let Some(villain) = self.villain.take() else { return };
         let heads = self.frontier(slot);
@@ -172,9 +181,8 @@ impl World {
         let size = heads.get(&villain.id).map_or(0, |head| head.size);
         let after = usize::try_from(size).ok().and_then(|size| villain.frontiers.get(size));
         let after = after.expect("no more than it has signed");
-        if let Some(head) = heads.get(&villain.id) {
-            assert_eq!(head.root, after.root(), "{slot} holds what the villain did not sign");
-        }
+        let is_other = heads.get(&villain.id).is_some_and(|head| head.root != after.root());
+        assert!(!is_other || villain.is_forked, "{slot} holds what the villain did not sign");
         let roster = space.devices().expect("a roster");
         assert!(roster.iter().all(|device| device.label != ROBBER), "{slot} let a robber in");
         let awaited = awaited(&space, &villain.id);
@@ -182,7 +190,8 @@ impl World {
             villain.entries.iter().position(|entry| entry_hash(&entry.header) == *of)
         };
         for (object, entry, value) in &villain.documents {
-            let is_held = made(entry).is_some_and(|at| (at as u64) < size);
+            // The last entry of its own may be another one.
+            let is_held = made(entry).is_some_and(|at| (at as u64) + u64::from(is_other) < size);
             if villain.deleted.contains(object) || !is_held {
                 continue;
             }
@@ -407,15 +416,17 @@ impl Villain {
                 change(bytes)
             }
             Section::ActInData => {
-                let body = Self::enrolment(dice).to_body();
+                let body = Self::enrolment(dice, self.role).to_body();
                 Some((Class::Data, act(kind::ENROLMENT), body))
             }
             Section::EnrolmentWithoutRight => {
-                let body = Self::enrolment(dice).to_body();
+                let body = Self::enrolment(dice, Role::Owner).to_body();
                 Some((Class::Control, act(kind::ENROLMENT), body))
             }
             Section::SecondGenesis => {
-                let Act::Enrolment(founder) = Self::enrolment(dice) else { return None };
+                let Act::Enrolment(founder) = Self::enrolment(dice, Role::Owner) else {
+                    return None;
+                };
                 let genesis = larder_log::act::Genesis {
                     v: larder_log::VERSION,
                     suite: larder_crypto::SUITE,
@@ -432,8 +443,8 @@ impl Villain {
         }
     }
 
-    /// An accomplice is to be let in, as an owner.
-    fn enrolment(dice: &mut Dice) -> Act {
+    /// An accomplice is to be let in.
+    fn enrolment(dice: &mut Dice, role: Role) -> Act {
         let keys = DeviceKeys {
             suite: larder_crypto::SUITE,
             signing: DeviceSigningKey::generate(dice).device_id(),
@@ -445,7 +456,7 @@ impl Villain {
             v: larder_log::VERSION,
             member: larder_types::MemberId::random(dice),
             label: ROBBER.into(),
-            role: Role::Owner,
+            role,
             clearance: Band::Red,
             keys,
         })
@@ -462,6 +473,34 @@ impl Villain {
             *payload = Payload::Opened(packed.clone());
         }
         entry
+    }
+
+    /// Another last entry than its own, and the end of a log that ends in that.
+    pub(crate) fn fork(&mut self, dice: &mut Dice) -> (Batch, LogHead) {
+        self.is_forked = true;
+        let at = self.entries.len() - 1;
+        let (epoch, _) = self.carried[at];
+        let seq = at as u64 + 1;
+        let mut builder = EntryBuilder::new(self.space, self.id, seq, epoch, 0);
+        let object = ObjectId::random(dice);
+        let address = builder.address(Band::Green).expect("room");
+        let (class, metadata, body) =
+            self.content(dice, Section::Document, object, self.id).expect("a document");
+        let opened = Opened { meta_salt: [3; 16], metadata, body };
+        let (_, secrets) = self.epoch.clone().expect("it was let in");
+        let secret = secrets.at(Band::Green, 0).expect("its own").secret().clone();
+        let sealed = seal_section(dice, &address, &secret, class, &self.control, &opened);
+        let (commitment, sealed) = sealed.expect("a section that fits");
+        builder.push(commitment, sealed);
+        let entry = builder.finish().expect("an entry that fits");
+        let mut frontier = self.frontiers[at].clone();
+        frontier.append(entry.hash.into(), &mut |_| {});
+        let (size, root) = (frontier.size(), frontier.root());
+        let checkpoint = Checkpoint { space: self.space, device: self.id, size, root };
+        let signature = checkpoint.sign(&self.signing);
+        let batch =
+            Batch { device: self.id, first_seq: seq, entries: vec![entry.into()], signature };
+        (batch, LogHead { device: self.id, size, root, signature })
     }
 
     /// The epochs of its log.
