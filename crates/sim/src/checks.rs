@@ -162,11 +162,15 @@ impl World {
     fn is_refused_for_copies(&mut self, end: End, log: &DeviceId, message: &str) -> bool {
         let refused = self.conversation_at(end).map(|conversation| conversation.refused.clone());
         let refused = refused.unwrap_or_default();
-        let named = |id: &DeviceId| id == log || message.contains(&id.to_string());
+        let named = [vec![*log], self.named(message)].concat();
+        named.iter().any(|id| refused.contains(id) || self.is_copied(id))
+    }
+
+    /// Whose logs a message names.
+    fn named(&self, message: &str) -> Vec<DeviceId> {
         let ids = self.devices.iter().filter_map(|device| device.id);
         let ids = ids.chain(self.villain.as_ref().map(|villain| villain.id));
-        let named: Vec<DeviceId> = ids.filter(named).collect();
-        named.iter().any(|id| refused.contains(id) || self.is_copied(id))
+        ids.filter(|id| message.contains(&id.to_string())).collect()
     }
 
     /// Between honest devices a session ends because it is done, or because of a fault.
@@ -181,7 +185,9 @@ impl World {
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         let peer = self.conversation_at(end).and_then(|conversation| conversation.peer);
         let mut both = [Some(slot), peer].into_iter().flatten();
-        let is_of_copies = both.any(|one| self.devices[one].was_copied);
+        // Or of entries of such a log that each holds other ones of.
+        let is_of_copies = both.any(|one| self.devices[one].was_copied)
+            || self.named(message).iter().any(|id| self.is_copied(id));
         if !by_peer && code != CloseCode::Storage {
             self.note_refused(end, code);
         }

@@ -1,10 +1,10 @@
 //! The end of a run: nothing goes wrong any more, and within a few rounds all devices agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::Answer;
+use larder_engine::{Answer, Wanted};
 use larder_log::ForkProof;
-use larder_protocol::{Fork, LogHead, Reply, Request};
+use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::limits::INDEX_DOCUMENTS_MAX;
 use larder_types::{DeviceId, TransportId};
 
@@ -92,10 +92,9 @@ impl World {
             }
             self.report.count("settle: rounds");
             let members = self.members();
-            match self.differences(&members) {
+            match self.differences(&members).or_else(|| self.unproven(&members)) {
                 None => {
                     self.check_members(&members);
-                    self.check_forks(&members);
                     return self.check_agreement(&members);
                 }
                 Some(difference) if round == up.len() => {
@@ -168,24 +167,28 @@ impl World {
         })
     }
 
-    /// Of a log of which two devices hold two histories, both have a proof that stands alone.
-    fn check_forks(&mut self, members: &[Slot]) {
+    /// Of a log of which two devices hold two histories, both have a proof that stands alone. The
+    /// first of which one has none.
+    fn unproven(&mut self, members: &[Slot]) -> Option<String> {
         for (one, other) in pairs(members) {
             let heads = self.frontier(other).into_values().collect();
             let (space, transport) = self.space_and_peer(one, other);
             let request = Request::CheckFrontiers { logs: heads, forks: Vec::new() };
             let found = match space.answer(&transport, request) {
                 Answer::Reply(Reply::Checked { forks }) => forks,
-                news => panic!("{one} finds that of {other} only now: {news:?}"),
+                _ => return Some(format!("{one} finds only now that a log of {other} is another")),
             };
             for fork in found {
                 for slot in [one, other] {
                     let known = self.proofs(slot);
-                    assert!(known.contains(&fork.device), "{slot} has no proof of a fork");
+                    if !known.contains(&fork.device) {
+                        return Some(format!("{slot} has no proof of two histories"));
+                    }
                     self.report.count("check: forks known to both");
                 }
             }
         }
+        None
     }
 
     fn space_and_peer(&self, one: Slot, other: Slot) -> (larder_engine::Space, TransportId) {
@@ -226,12 +229,32 @@ impl World {
         }
     }
 
+    /// Entries that a device asks for bytes of, or cannot open, but for logs in dispute.
+    pub(crate) fn awaited(&self, slot: Slot) -> BTreeSet<(DeviceId, u64)> {
+        let space = self.devices[slot].space().expect("it is up");
+        let (mut places, mut after) = (BTreeSet::new(), Some(Lack::default()));
+        while let Some(from) = after {
+            let Wanted { want, next } = space.wanted(from).expect("what it lacks");
+            let want = want.into_iter().flat_map(|want| [want.sections, want.sealed]).flatten();
+            for run in want.filter(|run| !self.is_copied(&run.device)) {
+                places.extend((run.first..=run.last).map(|seq| (run.device, seq)));
+            }
+            after = next;
+        }
+        places
+    }
+
     /// The first thing about which two of the devices do not agree.
     fn differences(&self, members: &[Slot]) -> Option<String> {
         let (first, others) = members.split_first()?;
         let known = self.frontier(*first);
+        let lacked = self.awaited(*first);
         for other in others {
             let theirs = self.frontier(*other);
+            // What one of them has it gives to the others.
+            if self.awaited(*other) != lacked {
+                return Some(format!("{first} and {other} ask for the bytes of other entries"));
+            }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
                 let end = |heads: &BTreeMap<DeviceId, LogHead>| {
                     heads.get(log).map(|head| (head.size, head.root))

@@ -172,7 +172,7 @@ impl World {
                 let has_given_way = matches!(
                     error,
                     Error::Document(larder_document::DocumentError::UnknownHeads { .. })
-                ) && self.is_of_shared(unit);
+                ) && (self.is_of_shared(unit) || self.devices[slot].was_copied);
                 let fate = if has_given_way {
                     Fate::Refused
                 } else {
@@ -190,7 +190,8 @@ impl World {
         }
     }
 
-    /// Whether another document may stand under an id of the unit's by now than its app has seen.
+    /// Whether another document may stand under an id of the unit's by now than its app has seen. A
+    /// copy has not seen what the other was asked for.
     fn is_of_shared(&self, unit: usize) -> bool {
         let mut operations = self.model.units[unit].operations.iter();
         operations.any(|operation| {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
 use larder_document::{Actor, Document, Object, body};
-use larder_engine::{Answer, Judgement, Space, Wanted};
+use larder_engine::{Answer, Judgement, Space};
 use larder_log::act::{Act, DeviceKeys, Role};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{ControlSecret, EpochSecrets, receive_epoch};
@@ -18,7 +18,7 @@ use larder_log::{
 };
 use larder_pages::testing::Dice;
 use larder_protocol::pairing::PairRequest;
-use larder_protocol::{Lack, LogHead, Position, Reply, Request, Run};
+use larder_protocol::{LogHead, Position, Reply, Request};
 use larder_types::{
     Clock, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp, TransportId,
 };
@@ -175,6 +175,7 @@ impl World {
     /// What came of it: of its one history, or its own one if it told others as well, no more and
     /// no less than it signed; void where it has to be.
     pub(crate) fn check_villain(&mut self, slot: Slot) {
+        let awaited = self.awaited(slot);
         let Some(villain) = self.villain.take() else { return };
         let heads = self.frontier(slot);
         let space = self.devices[slot].space().expect("it is up").clone();
@@ -185,7 +186,8 @@ impl World {
         assert!(!is_other || villain.is_forked, "{slot} holds what the villain did not sign");
         let roster = space.devices().expect("a roster");
         assert!(roster.iter().all(|device| device.label != ROBBER), "{slot} let a robber in");
-        let awaited = awaited(&space, &villain.id);
+        // Of a log with two histories others may have the bytes, and not give them.
+        let is_asked = |seq| villain.is_forked || awaited.contains(&(villain.id, seq));
         let made = |of: &EntryHash| {
             villain.entries.iter().position(|entry| entry_hash(&entry.header) == *of)
         };
@@ -199,11 +201,7 @@ impl World {
             let seq = made(entry).map_or(0, |at| at as u64 + 1);
             // Bytes that it kept to itself, or that none of these can open, are asked for.
             let is_lacking = shown.is_none() && villain.withheld.contains(&seq);
-            let is_right = if is_lacking {
-                awaited.iter().any(|run| (run.first..=run.last).contains(&seq))
-            } else {
-                shown.as_ref() == Some(value)
-            };
+            let is_right = if is_lacking { is_asked(seq) } else { shown.as_ref() == Some(value) };
             assert!(is_right, "{slot} shows {object} of the villain's entry {seq} as {shown:?}");
         }
         for object in &villain.void {
@@ -216,18 +214,6 @@ impl World {
 }
 
 const ROBBER: &str = "a robber";
-
-/// What a device asks for of a log: bytes, and sections that it cannot open.
-fn awaited(space: &Space, log: &DeviceId) -> Vec<Run> {
-    let (mut runs, mut after) = (Vec::new(), Some(Lack::default()));
-    while let Some(from) = after {
-        let Wanted { want, next } = space.wanted(from).expect("what it lacks");
-        let want = want.into_iter().flat_map(|want| [want.sections, want.sealed]).flatten();
-        runs.extend(want.filter(|run| run.device == *log));
-        after = next;
-    }
-    runs
-}
 
 impl Villain {
     /// Reads the acts of the space, for the newest epoch that it has the secrets of.
