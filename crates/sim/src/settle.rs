@@ -174,9 +174,9 @@ impl World {
             let heads = self.frontier(other).into_values().collect();
             let (space, transport) = self.space_and_peer(one, other);
             let request = Request::CheckFrontiers { logs: heads, forks: Vec::new() };
-            let found = match space.answer(&transport, request) {
-                Answer::Reply(Reply::Checked { forks }) => forks,
-                _ => return Some(format!("{one} finds only now that a log of {other} is another")),
+            let Answer::Reply(Reply::Checked { forks: found }) = space.answer(&transport, request)
+            else {
+                return Some(format!("{one} finds only now that a log of {other} is another"));
             };
             for fork in found {
                 for slot in [one, other] {
