@@ -163,7 +163,17 @@ impl World {
         let refused = self.conversation_at(end).map(|conversation| conversation.refused.clone());
         let refused = refused.unwrap_or_default();
         let named = [vec![*log], self.named(message)].concat();
+        if message.contains("not enrolled") && self.was_let_in_by_copy(log) {
+            return true;
+        }
         named.iter().any(|id| refused.contains(id) || self.is_copied(id))
+    }
+
+    /// Whether an enrolment on which the device's own rests may be in what a copy alone wrote.
+    pub(crate) fn was_let_in_by_copy(&self, log: &DeviceId) -> bool {
+        let of = self.devices.iter().find(|device| device.id == Some(*log));
+        let chain = std::iter::successors(of, |one| one.inviter.map(|slot| &self.devices[slot]));
+        chain.skip(1).any(|device| device.was_copied)
     }
 
     /// Whose logs a message names.

@@ -30,6 +30,8 @@ pub(crate) struct Device {
     /// Its key in the space, once it has joined.
     pub(crate) id: Option<DeviceId>,
     pub(crate) transport: TransportId,
+    /// Which device it asked last to be let in.
+    pub(crate) inviter: Option<Slot>,
     /// What waits for the writer.
     pub(crate) jobs: VecDeque<Job>,
     /// The writer's next turn is due.
@@ -109,6 +111,7 @@ impl Device {
             life: 0,
             id: None,
             transport,
+            inviter: None,
             jobs: VecDeque::new(),
             is_writing: false,
             is_indexing: false,

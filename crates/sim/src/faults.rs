@@ -261,6 +261,7 @@ impl World {
         device.kill();
         device.fused.disk.restore(&snapshot);
         (device.id, device.transport) = (self.devices[slot].id, self.devices[slot].transport);
+        device.inviter = self.devices[slot].inviter;
         device.note_copied();
         self.devices[slot].note_copied();
         self.devices.push(device);

@@ -66,6 +66,7 @@ impl World {
         if self.devices[slot].running.is_none() || self.is_dead(slot, inviter) {
             return;
         }
+        self.devices[slot].inviter = Some(inviter);
         let space = self.devices[inviter].space().expect("it is up").clone();
         let inviting = &self.devices[inviter].running.as_ref().expect("it is up").profile;
         let invitation = inviting.invite(&space, Vec::new()).expect("it may write");

@@ -151,10 +151,13 @@ impl World {
         largest
     }
 
-    /// Who is known to the others knows them.
+    /// Who is known to the others knows them, but for those whom only a copy has let in.
     fn check_members(&self, members: &[Slot]) {
         for slot in self.up().into_iter().filter(|slot| self.devices[*slot].is_honest()) {
-            let known = members.iter().find(|one| self.knows(**one, slot));
+            let is_sure = |one: &&Slot| {
+                self.devices[**one].id.is_some_and(|id| !self.was_let_in_by_copy(&id))
+            };
+            let known = members.iter().filter(is_sure).find(|one| self.knows(**one, slot));
             let is_alone = known.is_some() && !members.contains(&slot);
             assert!(!is_alone, "{slot} is known to {known:?}, and does not know the others");
         }
@@ -237,7 +240,12 @@ impl World {
             let Wanted { want, next } = space.wanted(from).expect("what it lacks");
             let want = want.into_iter().flat_map(|want| [want.sections, want.sealed]).flatten();
             for run in want.filter(|run| !self.is_copied(&run.device)) {
-                places.extend((run.first..=run.last).map(|seq| (run.device, seq)));
+                // Who has the secret knows that it does not open, and cannot show it to others.
+                let opens = |seq: &u64| {
+                    let villain = self.villain.as_ref().filter(|one| one.id == run.device);
+                    villain.is_none_or(|villain| villain.opens(*seq))
+                };
+                places.extend((run.first..=run.last).filter(opens).map(|seq| (run.device, seq)));
             }
             after = next;
         }
@@ -252,8 +260,8 @@ impl World {
         for other in others {
             let theirs = self.frontier(*other);
             // What one of them has it gives to the others.
-            if self.awaited(*other) != lacked {
-                return Some(format!("{first} and {other} ask for the bytes of other entries"));
+            if let Some((log, seq)) = self.awaited(*other).symmetric_difference(&lacked).next() {
+                return Some(format!("one of {first} and {other} asks for entry {seq} of {log}"));
             }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
                 let end = |heads: &BTreeMap<DeviceId, LogHead>| {

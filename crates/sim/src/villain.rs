@@ -489,6 +489,12 @@ impl Villain {
         (batch, LogHead { device: self.id, size, root, signature })
     }
 
+    /// Whether the section of this entry is what it was committed to be.
+    pub(crate) fn opens(&self, seq: u64) -> bool {
+        let at = usize::try_from(seq - 1).expect("an entry");
+        self.carried.get(at).is_some_and(|(_, packed)| packed.is_some())
+    }
+
     /// The epochs of its log.
     pub(crate) fn epochs(&self) -> Vec<EpochId> {
         self.carried.iter().map(|(epoch, _)| *epoch).collect()
