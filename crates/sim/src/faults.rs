@@ -117,6 +117,8 @@ impl World {
                 self.went_down(slot);
             }
             Fault::Restart => self.restart(slot),
+            // The end of one would be taken for the end of both.
+            Fault::FullDisk if self.devices[slot].is_full => {}
             Fault::FullDisk => {
                 let device = &mut self.devices[slot];
                 let used = device.fused.used();

@@ -38,10 +38,12 @@ impl World {
         });
         self.drain();
         for slot in 0..self.devices.len() {
-            // A fuse that was lit and has not burnt down.
+            // A fuse that was lit and has not burnt down, or that nobody has looked at since.
+            self.notice_power(slot);
             self.devices[slot].fused.put_out();
             self.devices[slot].is_full = false;
         }
+        self.drain();
         self.look_for_rot();
         self.drain();
         for device in &self.devices {
