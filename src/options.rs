@@ -47,10 +47,10 @@ impl Options {
 
     /// Spaces prune by themselves, unless [`Options::prune_by_hand`] says otherwise. Once bodies of
     /// `bytes` could go (16 MiB unless told,
-    /// [`limits::PRUNE_BYTES_MIN`](crate::limits::PRUNE_BYTES_MIN)), or as many as
-    /// [`limits::PRUNE_SECTIONS_MIN`](crate::limits::PRUNE_SECTIONS_MIN), this device states what
-    /// they came to. It states what others stated where it finds the same, and what all agree on
-    /// goes. It looks at that when a space is opened and when something comes, never by a clock.
+    /// [`limits::PRUNE_BYTES_MIN`](crate::limits::PRUNE_BYTES_MIN)), of each
+    /// [`limits::PRUNE_LEAF_BYTES`](crate::limits::PRUNE_LEAF_BYTES) left aside, this device states
+    /// what they came to. It states what others stated where it finds the same, and what all agree
+    /// on goes. It looks at that when a space is opened and when something comes, never by a clock.
     pub fn prune_from(mut self, bytes: u64) -> Self {
         self.0.prunes = PrunePolicy::From { bytes };
         self

@@ -251,9 +251,9 @@ Example:
         after_help = "Documents, their versions and all receipts stay, and a device that joins
 later gets documents instead of bodies. Every device has to state what it has: run this on each,
 sync, and run it again. Spaces do the same by themselves, while they have nothing else to do, once
-16 MiB of bodies or 16,384 of them could go. A device that stays away holds it up. Where a quarter
-of the space's file is free then, and 4 MiB, the file gets shorter; otherwise it keeps the room for
-new content.
+16 MiB of bodies could go, those of small records aside. A device that stays away holds it up.
+Where a quarter of the space's file is free then, and 4 MiB, the file gets shorter; otherwise it
+keeps the room for new content.
 
 Example:
   larder prune shared:household --dry-run"

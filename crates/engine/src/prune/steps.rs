@@ -268,7 +268,7 @@ impl WriterState {
         }
         let frontier = self.proposable(db)?;
         let mut any = Droppable { sections: 1, bytes: 1 };
-        Ok(has_gain(db, held, &frontier, &mut any)?.then_some(frontier))
+        Ok(has_gain(db, held, &frontier, 0, &mut any)?.then_some(frontier))
     }
 
     /// Where all logs end here; but below the enrolment of a device that nothing was heard of yet,
@@ -342,11 +342,13 @@ pub(super) fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
     held.is_none_or(|held| act.includes(&held.act) && held.act != *act)
 }
 
-/// Whether a snapshot that ends there stands for as much more than the one that is held.
+/// Whether a snapshot that ends there stands for as much more than the one that is held; of each
+/// body `besides` bytes do not count.
 pub(super) fn has_gain(
     db: &Connection,
     held: Option<&Snapshot>,
     frontier: &[LogEnd],
+    besides: u64,
     much: &mut Droppable,
 ) -> Result<bool> {
     let size = |device: &DeviceId| {
@@ -360,7 +362,7 @@ pub(super) fn has_gain(
     for end in frontier {
         let Some(log) = logs::find(db, &end.device)? else { continue };
         let agreed = held.map_or(0, |held| held.act.size_of(&end.device));
-        if sections::has_droppable(db, log.log, agreed, end.size, much)? {
+        if sections::has_droppable(db, log.log, agreed, end.size, besides, much)? {
             return Ok(true);
         }
     }

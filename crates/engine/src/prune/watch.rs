@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots;
 use larder_types::Hash;
-use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LOOK_ENTRIES, PRUNE_SECTIONS_MIN};
+use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES};
 use rusqlite::Connection;
 
 use super::steps::{has_gain, is_wider};
@@ -23,7 +23,7 @@ use crate::writer::SpaceWriter;
 pub enum PrunePolicy {
     /// Only when somebody asks for it.
     ByHand,
-    /// Once bodies could go that take so many bytes, or are [`PRUNE_SECTIONS_MIN`].
+    /// Once bodies could go that take so many bytes, [`PRUNE_LEAF_BYTES`] of each left aside.
     From {
         /// [`PRUNE_BYTES_MIN`] unless told otherwise.
         bytes: u64,
@@ -137,7 +137,7 @@ impl WriterState {
         look.drained = self.news.drained.filter(|drained| held.is_some_and(|h| h.id == *drained));
         if let (Some(held), None) = (held, look.drained) {
             let mut any = Droppable { sections: 1, bytes: 1 };
-            if has_gain(db, None, &held.act.frontier, &mut any)? {
+            if has_gain(db, None, &held.act.frontier, 0, &mut any)? {
                 let ends = stable_ends(db, &self.roster, self.device(), &mut |_, _| Ok(()))?;
                 look.awaits_acks = !held.act.is_within(&ends);
                 look.settles |= !look.awaits_acks;
@@ -148,8 +148,8 @@ impl WriterState {
         // One at a time, whoever stated it.
         let waits = |statement: &Statement| is_wider(&statement.act, held);
         if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
-            let mut much = Droppable { sections: PRUNE_SECTIONS_MIN, bytes: bytes_min };
-            look.proposes = has_gain(db, held, &self.proposable(db)?, &mut much)?;
+            let mut much = Droppable { sections: u64::MAX, bytes: bytes_min };
+            look.proposes = has_gain(db, held, &self.proposable(db)?, PRUNE_LEAF_BYTES, &mut much)?;
         }
         Ok(look)
     }

@@ -1,5 +1,7 @@
 //! What a space takes on the disk.
 
+use std::time::{Duration, Instant};
+
 use larder_engine::{Checking, PrunePolicy, Pruned, Pruning};
 
 use super::*;
@@ -94,4 +96,49 @@ fn a_space_prunes_by_itself_from_where_it_is_told_to_and_looks_only_when_somethi
         assert!(a.writer.wants_pruning().unwrap().is_none());
         assert!(!a.writer.may_want_pruning());
     }
+}
+
+// How long an app waits for a space with many entries to be opened, and a writer for a step of a
+// pruning. `ENTRIES` says how many there are.
+#[test]
+#[ignore = "measures"]
+fn how_long_opening_and_the_steps_of_a_pruning_take() {
+    let count: u32 = std::env::var("ENTRIES").map_or(100_000, |text| text.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let unit = |n: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        let mut unit = UnitOfWork::new();
+        unit.put("notes", ObjectId::new(id), &json!({ "n": n, "text": "x".repeat(400) })).unwrap();
+        unit
+    };
+    for first in (0..count).step_by(250) {
+        let done = a.writer.commit(&mut (first..first + 250).map(unit));
+        assert!(done.iter().all(Result::is_ok));
+    }
+    a.writer.close().unwrap();
+    drop(a.writer);
+    a.space.close().unwrap();
+    let begun = Instant::now();
+    let (_space, writer) = a.profile.open_space(&"shared:test".parse().unwrap()).unwrap();
+    println!("a space of {count} entries is opened in {:?}", begun.elapsed());
+    let (mut writer, mut pruning) = (writer.unwrap(), Pruning::new(true));
+    let mut steps: Vec<Duration> = Vec::new();
+    loop {
+        let begun = Instant::now();
+        let is_done = writer.prune_step(&mut pruning).unwrap();
+        steps.push(begun.elapsed());
+        if is_done {
+            break;
+        }
+    }
+    steps.sort();
+    let (sum, middle) = (steps.iter().sum::<Duration>(), steps[steps.len() / 2]);
+    let last: Vec<_> = steps.iter().rev().take(4).collect();
+    println!("{:?}", pruning.pruned());
+    println!(
+        "{} steps in {sum:?}, half of them within {middle:?}, the longest {last:?}",
+        steps.len()
+    );
 }

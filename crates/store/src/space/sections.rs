@@ -523,8 +523,8 @@ pub fn droppable(conn: &Connection, log: LogId, last_seq: u64) -> Result<Droppab
     })
 }
 
-/// Whether there is as much to drop as this of entries behind `after`, up to `last_seq`. Reads no
-/// more than that, beside what cannot be dropped.
+/// Whether there is as much to drop as this of entries behind `after`, up to `last_seq`; of each
+/// section `besides` bytes do not count. Reads no more than that, beside what cannot be dropped.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
@@ -533,6 +533,7 @@ pub fn has_droppable(
     log: LogId,
     after: u64,
     last_seq: u64,
+    besides: u64,
     much: &mut Droppable,
 ) -> Result<bool, StoreError> {
     let sql = format!(
@@ -544,7 +545,9 @@ pub fn has_droppable(
     while much.sections > 0 && much.bytes > 0 {
         let Some(row) = rows.next().reading(PART)? else { return Ok(false) };
         much.sections -= 1;
-        much.bytes = much.bytes.saturating_sub(row.get::<_, Uint>(0).reading(PART)?.0);
+        much.bytes = much
+            .bytes
+            .saturating_sub(row.get::<_, Uint>(0).reading(PART)?.0.saturating_sub(besides));
     }
     Ok(true)
 }
