@@ -253,6 +253,11 @@ impl State {
         self.lacks() || self.unread
     }
 
+    /// Whether the own log has named this entry of another, or one behind it.
+    pub(crate) fn has_named(&self, device: &DeviceId, seq: u64) -> bool {
+        self.named.get(device).is_some_and(|named| *named >= seq)
+    }
+
     /// Whether the own log's next entry would name something.
     pub(crate) fn has_unnamed(&self) -> bool {
         let is_new = |(device, (seq, _)): (&DeviceId, &(u64, EntryHash))| {

@@ -13,7 +13,7 @@ use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_SECTIONS};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{Statement, accepted, named_up_to, stable_ends, statements, sum};
+use super::{Statement, accepted, named_up_to, stable_ends, statements, sum, too_large};
 use crate::Result;
 use crate::model::Pruned;
 use crate::snapshot::{Computed, Computing, Step};
@@ -242,6 +242,7 @@ impl WriterState {
         tried: &BTreeSet<Hash>,
     ) -> Result<Option<SnapshotAct>> {
         let me = self.device();
+        let accepted = accepted(db, &self.roster)?;
         let statements = statements(db)?;
         let own = statements.iter().filter(|statement| statement.author == me);
         let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
@@ -250,7 +251,7 @@ impl WriterState {
             !own.contains(&id)
                 && !tried.contains(&id)
                 && !self.news.differing.contains(&id)
-                && is_wider(act, held)
+                && may_be_accepted(act, held, &accepted)
                 && self.roster.asked_for(act).contains(&me)
         };
         Ok(statements.into_iter().map(|statement| statement.act).find(is_open))
@@ -260,10 +261,11 @@ impl WriterState {
     /// stated one yet that waits for others.
     fn to_propose(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Option<Vec<LogEnd>>> {
         let me = self.device();
+        let accepted = accepted(db, &self.roster)?;
         let waits = |statement: &Statement| {
-            statement.author == me && sum(&statement.act) > held.map_or(0, |held| sum(&held.act))
+            statement.author == me && may_be_accepted(&statement.act, held, &accepted)
         };
-        if statements(db)?.iter().any(waits) {
+        if statements(db)?.iter().any(waits) || !too_large(db)?.is_empty() {
             return Ok(None);
         }
         let frontier = self.proposable(db)?;
@@ -311,6 +313,16 @@ impl WriterState {
         Ok(frontier)
     }
 
+    /// Whether what was agreed on waits for this device's own log to name it: one that has nothing
+    /// to write would hold up all others.
+    pub(super) fn must_name(&self, act: &SnapshotAct) -> bool {
+        let me = self.device();
+        let may_write = self.roster.device(&me).is_some_and(|own| own.role.may_write());
+        let may_sign = self.shared.check_may_sign().is_ok() && !self.shared.is_recovering();
+        let is_named = |end: &LogEnd| end.device == me || self.has_named(&end.device, end.size);
+        may_write && may_sign && !act.frontier.iter().all(is_named)
+    }
+
     /// Drops the bytes of some sections that may go. Whether none are left.
     fn drop_some(&mut self, db: &Connection, pruning: &mut Pruning) -> Result<bool> {
         let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(true) };
@@ -318,6 +330,10 @@ impl WriterState {
             Ok(snapshots::set_named(db, log.log, named)?)
         })?;
         if !held.act.is_within(&ends) {
+            if self.must_name(&held.act) {
+                self.append(db, &[], None, None)?;
+                self.sign(db)?;
+            }
             return Ok(true);
         }
         for end in &held.act.frontier {
@@ -340,6 +356,15 @@ impl WriterState {
 /// Whether a snapshot covers more than the one that is held.
 pub(super) fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
     held.is_none_or(|held| act.includes(&held.act) && held.act != *act)
+}
+
+/// Whether all devices may still state a snapshot: who holds one that it does not include will not.
+pub(super) fn may_be_accepted(
+    act: &SnapshotAct,
+    held: Option<&Snapshot>,
+    accepted: &[SnapshotAct],
+) -> bool {
+    is_wider(act, held) && accepted.iter().all(|accepted| act.includes(accepted))
 }
 
 /// Whether a snapshot that ends there stands for as much more than the one that is held; of each

@@ -12,8 +12,8 @@ use larder_types::Hash;
 use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES};
 use rusqlite::Connection;
 
-use super::steps::{has_gain, is_wider};
-use super::{Pruning, Statement, stable_ends, statements};
+use super::steps::{has_gain, may_be_accepted};
+use super::{Pruning, Statement, accepted, stable_ends, statements, too_large};
 use crate::Result;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -140,16 +140,18 @@ impl WriterState {
             if has_gain(db, None, &held.act.frontier, 0, &mut any)? {
                 let ends = stable_ends(db, &self.roster, self.device(), &mut |_, _| Ok(()))?;
                 look.awaits_acks = !held.act.is_within(&ends);
-                look.settles |= !look.awaits_acks;
+                look.settles |= !look.awaits_acks || self.must_name(&held.act);
             } else {
                 look.drained = Some(held.id);
             }
         }
         // One at a time, whoever stated it.
-        let waits = |statement: &Statement| is_wider(&statement.act, held);
+        let accepted = accepted(db, &self.roster)?;
+        let waits = |statement: &Statement| may_be_accepted(&statement.act, held, &accepted);
         if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
             let mut much = Droppable { sections: u64::MAX, bytes: bytes_min };
-            look.proposes = has_gain(db, held, &self.proposable(db)?, PRUNE_LEAF_BYTES, &mut much)?;
+            look.proposes = has_gain(db, held, &self.proposable(db)?, PRUNE_LEAF_BYTES, &mut much)?
+                && too_large(db)?.is_empty();
         }
         Ok(look)
     }
