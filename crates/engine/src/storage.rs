@@ -133,7 +133,7 @@ fn vfs(env: &dyn Environment, dir: &Dir) -> Result<Vfs> {
     if let Some(vfs) = registered.get(&name).and_then(WeakVfs::upgrade) {
         return Ok(vfs);
     }
-    let vfs = Vfs::register(&name, lower, env.entropy())?;
+    let vfs = Vfs::register(&name, lower, env.entropy())?.with_incremental_vacuum();
     registered.insert(name, vfs.downgrade());
     Ok(vfs)
 }

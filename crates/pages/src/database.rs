@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: Nonces,
     /// Held while a database is opened, so that only one connection sets it up.
     pub(crate) opening: Mutex<()>,
+    /// Whether new databases have `auto_vacuum=INCREMENTAL`.
+    pub(crate) new_can_shrink: AtomicBool,
     requests: Mutex<HashMap<(CString, ThreadId), Arc<Request>>>,
     databases: Mutex<HashMap<CString, Weak<Database>>>,
 }
@@ -144,6 +146,7 @@ impl Shared {
             lower,
             nonces,
             opening: Mutex::default(),
+            new_can_shrink: AtomicBool::new(false),
             requests: Mutex::default(),
             databases: Mutex::default(),
         }

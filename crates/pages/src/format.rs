@@ -174,13 +174,13 @@ impl Sealer {
     }
 }
 
-/// What SQLite reads as the header of a database that has none yet: page size and reserve, and that
-/// it keeps a note of what refers to which page (`auto_vacuum=INCREMENTAL`), so that its free pages
-/// can be given back.
-pub(crate) fn synthetic_header() -> [u8; 100] {
+/// What SQLite reads as the header of a database that has none yet: page size and reserve, and
+/// whether it keeps a note of what refers to which page (`auto_vacuum=INCREMENTAL`), so that its
+/// free pages can be given back.
+pub(crate) fn synthetic_header(can_shrink: bool) -> [u8; 100] {
     let mut header = [0; 100];
-    let yes = 1_u32.to_be_bytes();
-    lay(&mut header, &[MAGIC, &CLEAR_BYTES, &[0; 28], &yes, &[0; 8], &yes]);
+    let notes = u32::from(can_shrink).to_be_bytes();
+    lay(&mut header, &[MAGIC, &CLEAR_BYTES, &[0; 28], &notes, &[0; 8], &notes]);
     header
 }
 
@@ -317,7 +317,7 @@ mod tests {
             *byte = u8::try_from(i % 251).unwrap();
         }
         if number == 1 {
-            lay(&mut page[..100], &[MAGIC, &CLEAR_BYTES, &[0; 76]]);
+            page[..100].copy_from_slice(&synthetic_header(false));
         }
         page
     }

@@ -39,7 +39,8 @@ impl MainFile {
             // SQLite sizes its pages by these bytes before it looks at the WAL, so they must be
             // there for a database that is empty, or whose page 1 only the WAL has whole.
             Err(Code::SHORT_READ | Code::DAMAGED) if header => {
-                format::copy(out, &format::synthetic_header());
+                let can_shrink = self.session.shared.new_can_shrink.load(Ordering::Relaxed);
+                format::copy(out, &format::synthetic_header(can_shrink));
                 Ok(())
             }
             Err(code) => Err(code),

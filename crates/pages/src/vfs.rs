@@ -1,6 +1,7 @@
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use larder_crypto::Secret;
@@ -104,6 +105,15 @@ impl Vfs {
         }
     }
 
+    /// Has new databases keep a note of what refers to which page (`auto_vacuum=INCREMENTAL`), so
+    /// that their free pages can be given back. Later it is too late: SQLite sets up its pages by
+    /// what the file says.
+    #[must_use]
+    pub fn with_incremental_vacuum(self) -> Self {
+        self.shared.new_can_shrink.store(true, Ordering::Relaxed);
+        self
+    }
+
     /// The same for those who do not keep it registered.
     pub fn downgrade(&self) -> WeakVfs {
         WeakVfs { name: self.name.clone(), shared: Arc::downgrade(&self.shared) }
@@ -112,8 +122,7 @@ impl Vfs {
     /// Opens the encrypted database at `path`.
     ///
     /// The connection has a WAL, `synchronous=FULL` (full syncs on Apple's systems), its temporary
-    /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. A new
-    /// database has `auto_vacuum=INCREMENTAL`, so that it can give back its free pages. What would
+    /// tables in memory, foreign keys on, `trusted_schema` off and `cell_size_check` on. What would
     /// put plaintext on disk is refused: other journal modes, temporary files, and `ATTACH` or
     /// `VACUUM INTO` of anything but memory ([`Vfs::attach`] and [`Vfs::vacuum_into`] are the way).
     /// An authorizer enforces the last; whoever sets another must refuse it too. A backup from here
