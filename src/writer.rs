@@ -501,10 +501,10 @@ impl Worker {
             }
         }
         let Some(pruning) = &mut self.pruning else { return };
-        let stated = pruning.pruned().stated;
+        let appended = pruning.appended();
         let stepped = self.writer.prune_step(pruning);
         let pruned = *pruning.pruned();
-        if pruned.stated > stated {
+        if pruning.appended() > appended {
             self.changed.send_modify(|count| *count += 1);
         }
         match stepped {

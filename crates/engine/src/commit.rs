@@ -211,6 +211,12 @@ impl WriterState {
         Ok(())
     }
 
+    /// Appends and signs an entry without sections, which names what was not named yet.
+    pub(crate) fn append_nothing(&mut self, db: &Connection) -> Result<()> {
+        self.append(db, &[], None, None)?;
+        self.sign(db)
+    }
+
     /// Seals `drafts` into an entry and appends it to the own log. No checkpoint covers it yet.
     pub(crate) fn append(
         &mut self,

@@ -49,8 +49,7 @@ impl SpaceWriter {
         self.transact(|tx, state| {
             let is_due = state.has_unnamed() && state.roster.device(&state.device()).is_some();
             if is_due {
-                state.append(tx, &[], None, None)?;
-                state.sign(tx)?;
+                state.append_nothing(tx)?;
             }
             Ok(is_due)
         })

@@ -97,6 +97,11 @@ impl Shared {
         self.recovery().is_some()
     }
 
+    /// Whether the own log may grow now.
+    pub(crate) fn may_append(&self) -> bool {
+        self.check_may_sign().is_ok() && !self.is_recovering()
+    }
+
     /// Another device shows how much it holds of this one's log.
     pub(crate) fn hear(&self, peer: &TransportId, size: u64) {
         if let Some(recovery) = self.recovery().as_mut() {

@@ -28,6 +28,8 @@ pub struct Pruning {
     goal: Option<Goal>,
     /// Snapshots that this device does not find so: they are not computed again.
     tried: BTreeSet<Hash>,
+    /// Entries that it has appended to the own log.
+    appended: u64,
     /// Before which entry of each log nothing is left to drop.
     dropped: BTreeMap<DeviceId, u64>,
     pruned: Pruned,
@@ -68,6 +70,7 @@ impl Pruning {
             stages,
             goal: None,
             tried: BTreeSet::new(),
+            appended: 0,
             dropped: BTreeMap::new(),
             pruned: Pruned::default(),
         }
@@ -76,6 +79,12 @@ impl Pruning {
     /// What was done so far.
     pub fn pruned(&self) -> &Pruned {
         &self.pruned
+    }
+
+    /// Entries that it has appended to the own log so far: statements, and one that names what was
+    /// agreed on.
+    pub fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// The same without dropping anything.
@@ -190,6 +199,7 @@ impl WriterState {
         self.append_act(db, &Act::Snapshot(act))?;
         self.sign(db)?;
         to.pruned.stated += 1;
+        to.appended += 1;
         Ok(())
     }
 
@@ -265,12 +275,25 @@ impl WriterState {
         let waits = |statement: &Statement| {
             statement.author == me && may_be_accepted(&statement.act, held, &accepted)
         };
-        if statements(db)?.iter().any(waits) || !too_large(db)?.is_empty() {
+        if statements(db)?.iter().any(waits) {
             return Ok(None);
         }
+        self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })
+    }
+
+    /// Where a snapshot of all that is here ends, if it stands for as much more than the one that
+    /// is held, and every document of it can be handed to a device that joins; of each body
+    /// `besides` bytes do not count.
+    pub(super) fn gains(
+        &self,
+        db: &Connection,
+        held: Option<&Snapshot>,
+        besides: u64,
+        mut much: Droppable,
+    ) -> Result<Option<Vec<LogEnd>>> {
         let frontier = self.proposable(db)?;
-        let mut any = Droppable { sections: 1, bytes: 1 };
-        Ok(has_gain(db, held, &frontier, 0, &mut any)?.then_some(frontier))
+        let gains = has_gain(db, held, &frontier, besides, &mut much)?;
+        Ok((gains && too_large(db)?.is_empty()).then_some(frontier))
     }
 
     /// Where all logs end here; but below the enrolment of a device that nothing was heard of yet,
@@ -318,9 +341,8 @@ impl WriterState {
     pub(super) fn must_name(&self, act: &SnapshotAct) -> bool {
         let me = self.device();
         let may_write = self.roster.device(&me).is_some_and(|own| own.role.may_write());
-        let may_sign = self.shared.check_may_sign().is_ok() && !self.shared.is_recovering();
         let is_named = |end: &LogEnd| end.device == me || self.has_named(&end.device, end.size);
-        may_write && may_sign && !act.frontier.iter().all(is_named)
+        may_write && self.shared.may_append() && !act.frontier.iter().all(is_named)
     }
 
     /// Drops the bytes of some sections that may go. Whether none are left.
@@ -331,8 +353,8 @@ impl WriterState {
         })?;
         if !held.act.is_within(&ends) {
             if self.must_name(&held.act) {
-                self.append(db, &[], None, None)?;
-                self.sign(db)?;
+                self.append_nothing(db)?;
+                pruning.appended += 1;
             }
             return Ok(true);
         }

@@ -13,7 +13,7 @@ use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES
 use rusqlite::Connection;
 
 use super::steps::{has_gain, may_be_accepted};
-use super::{Pruning, Statement, accepted, stable_ends, statements, too_large};
+use super::{Pruning, Statement, accepted, stable_ends, statements};
 use crate::Result;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -85,8 +85,7 @@ impl SpaceWriter {
     /// Whether it is time for [`SpaceWriter::wants_pruning`]. Costs nothing.
     pub fn may_want_pruning(&self) -> bool {
         let PrunePolicy::From { bytes } = self.shared.profile.prunes else { return false };
-        let may_sign = self.shared.check_may_sign().is_ok() && !self.shared.is_recovering();
-        may_sign && self.state().news.is_due(bytes)
+        self.shared.may_append() && self.state().news.is_due(bytes)
     }
 
     /// A pruning, if this space prunes by itself and it is time for one: if it has as much to gain
@@ -149,9 +148,8 @@ impl WriterState {
         let accepted = accepted(db, &self.roster)?;
         let waits = |statement: &Statement| may_be_accepted(&statement.act, held, &accepted);
         if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
-            let mut much = Droppable { sections: u64::MAX, bytes: bytes_min };
-            look.proposes = has_gain(db, held, &self.proposable(db)?, PRUNE_LEAF_BYTES, &mut much)?
-                && too_large(db)?.is_empty();
+            let much = Droppable { sections: u64::MAX, bytes: bytes_min };
+            look.proposes = self.gains(db, held, PRUNE_LEAF_BYTES, much)?.is_some();
         }
         Ok(look)
     }
