@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use larder_log::ack::Ack;
 use larder_log::act::Act;
-use larder_log::merkle;
+use larder_log::merkle::{self, Node};
 use larder_log::{
     Batch, BatchEntry, Class, Header, Payload, SectionCommitment, SectionError, VerifiedBatch,
     VerifiedEntry, VoidReason,
@@ -191,6 +191,14 @@ fn without_known(mut batch: Batch, have: u64) -> Batch {
     batch
 }
 
+/// An entry of a batch, as it came and as it was verified.
+#[derive(Clone, Copy)]
+struct Arriving<'b> {
+    entry: &'b BatchEntry,
+    verified: &'b VerifiedEntry,
+    nodes: &'b [Node],
+}
+
 impl WriterState {
     fn store(
         &mut self,
@@ -203,8 +211,10 @@ impl WriterState {
         let secrets = self.keyring.len();
         std::thread::scope(|scope| {
             let mut ahead = Ahead::begin(scope, &self.keyring, log, batch, verified);
-            for (entry, verified) in batch.entries.iter().zip(&verified.entries) {
-                self.store_entry(db, log, entry, verified, &mut ahead, &mut effects)?;
+            let entries = batch.entries.iter().zip(&verified.entries);
+            for ((entry, verified), nodes) in entries.zip(verified.nodes_by_entry()) {
+                let arriving = Arriving { entry, verified, nodes };
+                self.store_entry(db, log, arriving, &mut ahead, &mut effects)?;
                 // However much one batch holds.
                 if !self.pending.may_grow() {
                     self.show(db)?;
@@ -215,7 +225,7 @@ impl WriterState {
             }
             Ok::<_, Error>(())
         })?;
-        logs::advance(db, log, &verified.after, &verified.nodes)?;
+        logs::advance(db, log, &verified.after)?;
         let last = verified.after.size();
         transactions::append(db, log, batch.first_seq, last, &batch.signature)?;
         let is_own = batch.device == self.device();
@@ -248,8 +258,7 @@ impl WriterState {
         &mut self,
         db: &Connection,
         log: LogId,
-        entry: &'b BatchEntry,
-        verified: &'b VerifiedEntry,
+        Arriving { entry, verified, nodes }: Arriving<'b>,
         ahead: &mut Ahead<'b>,
         effects: &mut Effects,
     ) -> Result<()> {
@@ -298,9 +307,13 @@ impl WriterState {
                 about: *about,
             })
             .collect();
-        let (hash, header_bytes) = (&verified.hash, &entry.header);
-        let new =
-            entries::NewEntry { seq: header.seq, hash, header: header_bytes, sections: &sections };
+        let new = entries::NewEntry {
+            seq: header.seq,
+            hash: &verified.hash,
+            header: &entry.header,
+            nodes,
+            sections: &sections,
+        };
         Ok(entries::insert(db, log, &new)?)
     }
 

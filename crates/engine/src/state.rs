@@ -319,15 +319,17 @@ impl State {
             })
             .collect();
         let seq = entry.header.seq;
+        let recent = &mut self.recent;
+        let before = recent.completed.len();
+        self.frontier.append(entry.hash.into(), &mut |node| recent.complete(node));
         let new = entries::NewEntry {
             seq,
             hash: &entry.hash,
             header: &entry.header_bytes,
+            nodes: recent.completed.get(before..).unwrap_or_default(),
             sections: &sections,
         };
         entries::insert(db, self.log, &new)?;
-        let recent = &mut self.recent;
-        self.frontier.append(entry.hash.into(), &mut |node| recent.complete(node));
         recent.headers.insert(seq, entry.header_bytes);
         self.news.grew(1, sealed_bytes as u64);
         Ok(Appended { seq, hash: entry.hash, sealed_bytes })
@@ -338,7 +340,7 @@ impl State {
     pub(crate) fn sign(&mut self, db: &Connection) -> Result<()> {
         let size = self.frontier.size();
         if size > self.signed {
-            logs::advance(db, self.log, &self.frontier, &self.recent.completed)?;
+            logs::advance(db, self.log, &self.frontier)?;
             self.recent.completed.clear();
             let signature = self.checkpoint().sign(&self.shared.keys.signing);
             transactions::append(db, self.log, self.signed + 1, size, &signature)?;
@@ -499,7 +501,7 @@ struct Recent {
     /// By level and index: the perfect subtrees at the end of the log before, and those completed
     /// since.
     nodes: HashMap<(u8, u64), Hash>,
-    /// Those completed since the last checkpoint, which are written with the next.
+    /// Those completed since the last checkpoint.
     completed: Vec<Node>,
     /// Of the newest checkpoint, once there is one over these entries.
     signature: Option<[u8; 64]>,

@@ -71,6 +71,13 @@ pub struct VerifiedBatch {
     pub checkpoint: Checkpoint,
 }
 
+impl VerifiedBatch {
+    /// The same nodes entry by entry: those that each completes, from its leaf up.
+    pub fn nodes_by_entry(&self) -> impl Iterator<Item = &[Node]> {
+        self.nodes.chunk_by(|_, next| next.level > 0)
+    }
+}
+
 impl Batch {
     /// How many entries the log has after the batch.
     pub fn size(&self) -> u64 {

@@ -28,7 +28,7 @@ use crate::workloads::{Bench, Metrics, metrics};
 use crate::writes::{COLLECTION, System, milliseconds, unlock};
 
 /// What the durable stage writes.
-const TABLES: [&str; 4] = ["entries", "sections", "nodes", "transactions"];
+const TABLES: [&str; 3] = ["entries", "sections", "transactions"];
 const ROWS_IN_EACH: usize = 1000;
 
 struct Device {

@@ -80,7 +80,7 @@ fn settle_log(
     }
     let space = state.shared.id;
     let is_signed = |size: u64, root: Hash, device: DeviceId| -> Result<bool> {
-        let Some(last) = transactions::last_of(db, log.log)? else { return Ok(false) };
+        let Some(last) = transactions::last_recorded(db, log.log)? else { return Ok(false) };
         let checkpoint = larder_log::checkpoint::Checkpoint { space, device, size, root };
         Ok(last.last_seq == size && checkpoint.verify(&last.signature).is_ok())
     };
@@ -89,6 +89,14 @@ fn settle_log(
         let finding = checking.found(CheckedPart::Log, what);
         (finding.device, finding.outcome) = (Some(log.device), Outcome::Lost);
         return Ok(());
+    }
+    let misplaced = transactions::misplaced(db, log.log)?;
+    if misplaced > 0 {
+        if checking.repair {
+            transactions::place(db, log.log)?;
+        }
+        let what = format!("{misplaced} entries do not name the transactions that they are of");
+        checking.found(CheckedPart::Log, what).device = Some(log.device);
     }
     if hashes.is_empty() && nodes.is_empty() && *frontier == log.frontier {
         return Ok(());

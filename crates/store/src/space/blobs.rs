@@ -608,7 +608,6 @@ pub fn position_within(
     log: LogId,
     size: u64,
 ) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT position - 1 FROM transactions WHERE log = ?1 AND last_seq > ?2
-               ORDER BY last_seq LIMIT 1";
-    first(conn, "transactions", sql, params![log, Uint(size)], |row| row.get(0))
+    let sql = "SELECT position - 1 FROM entries WHERE log = ?1 AND seq = ?2 + 1";
+    first(conn, "entries", sql, params![log, Uint(size)], |row| row.get(0))
 }

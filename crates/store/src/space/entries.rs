@@ -1,5 +1,6 @@
 //! Entries: headers as the exact bytes they were, and their leaf hashes.
 
+use larder_log::merkle::Node;
 use larder_types::EntryHash;
 use rusqlite::{Connection, Row, params};
 
@@ -19,6 +20,8 @@ pub struct NewEntry<'a> {
     pub hash: &'a EntryHash,
     /// Its header, as the exact bytes it was.
     pub header: &'a [u8],
+    /// The nodes of the log's tree that it completes, from its leaf up.
+    pub nodes: &'a [Node],
     /// Its sections, in order.
     pub sections: &'a [NewSection<'a>],
 }
@@ -34,14 +37,18 @@ pub struct Entry {
     pub header: Vec<u8>,
 }
 
-/// Writes an entry with its sections. [`super::logs::advance`] and [`super::transactions::append`]
-/// belong into the same transaction.
+/// Writes an entry with its sections, as one of the next transaction. [`super::logs::advance`] and
+/// [`super::transactions::append`] belong into the same transaction.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `entries` or `sections`, of kind constraint if it is there already.
 pub fn insert(conn: &Connection, log: LogId, new: &NewEntry<'_>) -> Result<(), StoreError> {
-    let sql = "INSERT INTO entries (log, seq, hash, header) VALUES (?1, ?2, ?3, ?4)";
-    execute(conn, PART, sql, params![log, Uint(new.seq), new.hash.as_bytes(), new.header])?;
+    let sql = "INSERT INTO entries (log, seq, hash, position, nodes, header) VALUES (
+                   ?1, ?2, ?3, (SELECT 1 + coalesce(max(position), 0) FROM transactions), ?4, ?5)";
+    let inner = new.nodes.iter().filter(|node| node.level > 0);
+    let nodes: Vec<u8> = inner.flat_map(|node| *node.hash.as_bytes()).collect();
+    let hash = new.hash.as_bytes();
+    execute(conn, PART, sql, params![log, Uint(new.seq), hash, nodes, new.header])?;
     for (index, section) in (0..).zip(new.sections) {
         sections::insert(conn, Place { log, seq: new.seq, index }, section)?;
     }

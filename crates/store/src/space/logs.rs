@@ -98,42 +98,44 @@ pub fn every(conn: &Connection) -> Result<Vec<Log>, StoreError> {
     all(conn, PART, &format!("{COLUMNS} ORDER BY log"), [], row)
 }
 
-/// Moves a log's end forward, after its entries were inserted: stores the frontier and the nodes
-/// that became complete (leaves among them are skipped; they stand with the entries).
+/// Moves a log's end forward, after its entries were inserted with the nodes that they complete.
 ///
 /// # Errors
 /// [`StoreError::Misuse`] if the entries held do not end where the frontier does;
-/// [`StoreError::Write`] of `nodes` or `logs`.
-pub fn advance(
-    conn: &Connection,
-    log: LogId,
-    frontier: &Frontier,
-    nodes: &[Node],
-) -> Result<(), StoreError> {
+/// [`StoreError::Write`] of `logs`.
+pub fn advance(conn: &Connection, log: LogId, frontier: &Frontier) -> Result<(), StoreError> {
     let sql = "SELECT coalesce(max(seq), 0) FROM entries WHERE log = ?1";
     let last: Uint = one(conn, "entries", sql, [log], |row| row.get(0))?;
     if last.0 != frontier.size() {
         let what = format!("a frontier of {} entries, where {} are", frontier.size(), last.0);
         return Err(StoreError::Misuse { part: PART, what });
     }
-    let sql = "INSERT INTO nodes (log, level, idx, hash) VALUES (?1, ?2, ?3, ?4)";
-    for node in nodes.iter().filter(|node| node.level > 0) {
-        let params = params![log, node.level, Uint(node.index), node.hash.as_bytes()];
-        execute(conn, "nodes", sql, params)?;
-    }
-    let sql = "UPDATE logs SET size = ?2, frontier = ?3 WHERE log = ?1";
-    let params = params![log, Uint(frontier.size()), canonical::encode(frontier)];
-    execute(conn, PART, sql, params).map(drop)
+    set_frontier(conn, log, frontier)
 }
 
-/// Writes an inner node anew.
+/// Writes an inner node anew, unless its entry is gone. Those below it that end with the same entry
+/// come first.
 ///
 /// # Errors
-/// [`StoreError::Write`] of `nodes`.
+/// [`StoreError::Read`] or [`StoreError::Write`] of `entries`.
 pub fn set_node(conn: &Connection, log: LogId, node: &Node) -> Result<(), StoreError> {
-    let sql = "INSERT OR REPLACE INTO nodes (log, level, idx, hash) VALUES (?1, ?2, ?3, ?4)";
-    let params = params![log, node.level, Uint(node.index), node.hash.as_bytes()];
-    execute(conn, "nodes", sql, params).map(drop)
+    let Some((seq, at)) = place_of(node.level, node.index) else { return Ok(()) };
+    let sql = "SELECT nodes FROM entries WHERE log = ?1 AND seq = ?2";
+    let found = first(conn, "entries", sql, params![log, seq], |row| row.get(0))?;
+    let Some(mut nodes): Option<Vec<u8>> = found else { return Ok(()) };
+    let at = usize::try_from(at.0).unwrap_or(usize::MAX);
+    let mut above = nodes.split_off(at.min(nodes.len()));
+    nodes.extend(node.hash.as_bytes());
+    nodes.extend(above.drain(above.len().min(32)..));
+    let sql = "UPDATE entries SET nodes = ?3 WHERE log = ?1 AND seq = ?2";
+    execute(conn, "entries", sql, params![log, seq, nodes]).map(drop)
+}
+
+/// The entry that completes an inner node, and how many bytes of `entries.nodes` come before it.
+fn place_of(level: u8, index: u64) -> Option<(Uint, Uint)> {
+    let below = level.checked_sub(1)?;
+    let seq = index.checked_add(1)?.checked_mul(1_u64.checked_shl(u32::from(level))?)?;
+    Some((Uint(seq), Uint(u64::from(below) * 32)))
 }
 
 /// Writes a log's end anew.
@@ -197,9 +199,15 @@ impl Nodes for Tree<'_> {
             let params = params![self.log, Uint(index.saturating_add(1))];
             ("entries", first(self.conn, "entries", sql, params, read)?)
         } else {
-            let sql = "SELECT hash FROM nodes WHERE log = ?1 AND level = ?2 AND idx = ?3";
-            let params = params![self.log, level, Uint(index)];
-            ("nodes", first(self.conn, "nodes", sql, params, read)?)
+            let sql = "SELECT substr(nodes, ?3 + 1, 32) FROM entries
+                       WHERE log = ?1 AND seq = ?2 AND length(nodes) >= ?3 + 32";
+            match place_of(level, index) {
+                Some((seq, at)) => {
+                    let params = params![self.log, seq, at];
+                    ("entries", first(self.conn, "entries", sql, params, read)?)
+                }
+                None => ("entries", None),
+            }
         };
         found.ok_or_else(|| {
             let log = self.log.get();

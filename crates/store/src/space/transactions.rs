@@ -11,7 +11,7 @@ use crate::error::{Part, StoreError};
 use crate::space::entries::{self, NewEntry};
 use crate::space::logs::{self, LogId};
 use crate::space::sections::{self, About, NewSection, Place, State};
-use crate::sql::{Uint, cached, first, one};
+use crate::sql::{Uint, cached, execute, first, one};
 
 const PART: &str = "transactions";
 
@@ -30,7 +30,9 @@ pub struct Transaction {
     pub signature: [u8; 64],
 }
 
-const COLUMNS: &str = "SELECT position, log, first_seq, last_seq, signature FROM transactions";
+/// By an entry of it.
+const COLUMNS: &str = "SELECT t.position, t.log, t.first_seq, t.last_seq, t.signature
+    FROM entries e CROSS JOIN transactions t ON t.position = e.position";
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Transaction> {
     Ok(Transaction {
@@ -55,10 +57,20 @@ pub fn append(
     last_seq: u64,
     signature: &[u8; 64],
 ) -> Result<i64, StoreError> {
-    let sql = "SELECT coalesce(max(last_seq), 0) FROM transactions WHERE log = ?1";
-    let before: Uint = one(conn, PART, sql, [log], |row| row.get(0))?;
+    let sql = "SELECT
+                   coalesce((SELECT t.last_seq
+                       FROM entries e CROSS JOIN transactions t ON t.position = e.position
+                       WHERE e.log = ?1 AND e.seq = ?2 - 1), 0),
+                   (SELECT position FROM entries WHERE log = ?1 AND seq = ?2)
+                       > (SELECT coalesce(max(position), 0) FROM transactions)";
+    let (before, is_next): (Uint, Option<bool>) =
+        one(conn, PART, sql, params![log, Uint(first_seq)], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if before.0.checked_add(1) != Some(first_seq) {
         let what = format!("entry {first_seq} does not follow on entry {}", before.0);
+        return Err(StoreError::Misuse { part: PART, what });
+    }
+    if is_next != Some(true) {
+        let what = format!("entry {first_seq} was inserted before another transaction ended");
         return Err(StoreError::Misuse { part: PART, what });
     }
     let sql = "INSERT INTO transactions (log, first_seq, last_seq, signature)
@@ -71,14 +83,14 @@ pub fn append(
         .writing(PART)
 }
 
-/// Writes a verified batch whole: its entries with their sections, the log's new end and its nodes,
-/// and the transaction. Returns the transaction's position.
+/// Writes a verified batch whole: its entries with their sections and nodes, the log's new end, and
+/// the transaction. Returns the transaction's position.
 ///
 /// `settled` says what became of each section so far, and what opening it told; without an opinion
 /// use [`State::unopened`].
 ///
 /// # Errors
-/// [`StoreError::Write`] of `entries`, `sections`, `nodes`, `logs` or `transactions`;
+/// [`StoreError::Write`] of `entries`, `sections`, `logs` or `transactions`;
 /// [`StoreError::Misuse`] if the batch does not follow on the log's end.
 pub fn store(
     conn: &Connection,
@@ -87,8 +99,12 @@ pub fn store(
     verified: &VerifiedBatch,
     mut settled: impl FnMut(Place, &Payload) -> (State, Option<About>),
 ) -> Result<i64, StoreError> {
-    for ((entry, verified), seq) in
-        batch.entries.iter().zip(&verified.entries).zip(batch.first_seq..)
+    for (((entry, verified), nodes), seq) in batch
+        .entries
+        .iter()
+        .zip(&verified.entries)
+        .zip(verified.nodes_by_entry())
+        .zip(batch.first_seq..)
     {
         let mut sections = Vec::with_capacity(entry.payloads.len());
         for ((commitment, payload), index) in entry.commitments.iter().zip(&entry.payloads).zip(0..)
@@ -97,9 +113,9 @@ pub fn store(
             sections.push(NewSection { commitment, payload, state, about });
         }
         let (hash, header) = (&verified.hash, entry.header.as_slice());
-        entries::insert(conn, log, &NewEntry { seq, hash, header, sections: &sections })?;
+        entries::insert(conn, log, &NewEntry { seq, hash, header, nodes, sections: &sections })?;
     }
-    logs::advance(conn, log, &verified.after, &verified.nodes)?;
+    logs::advance(conn, log, &verified.after)?;
     append(conn, log, batch.first_seq, verified.after.size(), &batch.signature)
 }
 
@@ -112,7 +128,7 @@ pub fn covering(
     log: LogId,
     seq: u64,
 ) -> Result<Option<Transaction>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE log = ?1 AND last_seq >= ?2 ORDER BY last_seq LIMIT 1");
+    let sql = format!("{COLUMNS} WHERE e.log = ?1 AND e.seq = ?2");
     first(conn, PART, &sql, params![log, Uint(seq)], row)
 }
 
@@ -124,13 +140,47 @@ pub fn position_of(conn: &Connection, log: LogId, seq: u64) -> Result<Option<i64
     covering(conn, log, seq).map(|found| found.map(|transaction| transaction.position))
 }
 
-/// A log's last transaction.
+/// The transaction at the end of a log; `None` if the log has none, or its last entry is lost.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `transactions`.
 pub fn last_of(conn: &Connection, log: LogId) -> Result<Option<Transaction>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE log = ?1 ORDER BY last_seq DESC LIMIT 1");
+    let sql =
+        format!("{COLUMNS} WHERE e.log = ?1 AND e.seq = (SELECT size FROM logs WHERE log = ?1)");
     first(conn, PART, &sql, [log], row)
+}
+
+/// The last transaction that is recorded of a log, whatever else is there of it. Takes time in
+/// proportion to the transactions of all logs.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn last_recorded(conn: &Connection, log: LogId) -> Result<Option<Transaction>, StoreError> {
+    let sql = "SELECT position, log, first_seq, last_seq, signature FROM transactions
+               WHERE log = ?1 ORDER BY position DESC LIMIT 1";
+    first(conn, PART, sql, [log], row)
+}
+
+/// How many entries of a log do not name the transaction that they are of.
+///
+/// # Errors
+/// [`StoreError::Read`] of `transactions`.
+pub fn misplaced(conn: &Connection, log: LogId) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM transactions t
+                   JOIN entries e ON e.log = t.log AND e.seq BETWEEN t.first_seq AND t.last_seq
+               WHERE t.log = ?1 AND e.position <> t.position";
+    one(conn, PART, sql, [log], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+}
+
+/// Lets all entries of a log name their transactions.
+///
+/// # Errors
+/// [`StoreError::Write`] of `entries`.
+pub fn place(conn: &Connection, log: LogId) -> Result<(), StoreError> {
+    let sql = "UPDATE entries SET position = t.position FROM transactions t
+               WHERE entries.log = ?1 AND t.log = ?1 AND entries.position <> t.position
+                   AND entries.seq BETWEEN t.first_seq AND t.last_seq";
+    execute(conn, "entries", sql, [log]).map(drop)
 }
 
 /// The position of the last transaction applied here, 0 if there is none.

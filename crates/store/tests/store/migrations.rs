@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::path::Path;
 
+use crate::fixture::{append, device, dump, space};
+use larder_log::Payload;
 use larder_store::migrate::{Migration, PROFILE, Run, SPACE, Schema, history};
 use larder_store::{ErrorKind, StoreError};
 use larder_types::Timestamp;
@@ -126,6 +128,24 @@ fn a_document_keeps_its_history_on_the_way_down_and_up() {
     SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
     let histories = read(&conn, "SELECT bytes FROM histories ORDER BY document, part");
     assert_eq!(histories, [whole[0].clone(), whole[2].clone()]);
+}
+
+#[test]
+fn logs_keep_their_trees_and_transactions_on_the_way_down_and_up() {
+    let mut conn = space();
+    for length in [1_usize, 3, 1, 8, 20] {
+        append(&conn, &device(1), &vec![&[] as &[Payload]; length]);
+        append(&conn, &device(2), &[&[], &[]]);
+    }
+    let before = dump(&conn);
+    SPACE.revert_to(&mut conn, 11).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    // 33 leaves: 16 + 8 + 4 + 2 + 1 inner nodes; 10 leaves: 5 + 2 + 1.
+    assert_eq!(count("SELECT count(*) FROM nodes"), 31 + 8);
+    assert_eq!(count("SELECT count(*) FROM nodes WHERE level = 5 AND idx = 0"), 1);
+    assert_eq!(count("SELECT count(*) FROM transactions"), 10);
+    SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
+    assert_eq!(dump(&conn), before);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::sync::mpsc;
 
 use crate::fixture::{append, batch, clock, device, object, space};
 use larder_log::Payload;
-use larder_log::merkle::{self, Frontier};
+use larder_log::merkle::{self, Frontier, Node, Nodes as _};
+use larder_store::space::entries::NewEntry;
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{self as tables, control, documents, entries, logs, sections};
 use larder_store::space::{tombstones, transactions, units};
@@ -86,9 +87,26 @@ fn roots_and_proofs_come_from_the_stored_nodes() {
         let root = log.frontier.root();
         merkle::verify_inclusion(leaf, size - 1, 33, &proof, &root).unwrap();
     }
-    conn.execute("DELETE FROM nodes WHERE level = 3 AND log = ?1", [log.log]).unwrap();
+    let cut = "UPDATE entries SET nodes = substr(nodes, 1, 64) WHERE log = ?1 AND seq = 8";
+    conn.execute(cut, [log.log]).unwrap();
     let error = merkle::root_at(&tree, 8).unwrap_err();
-    assert_eq!((error.part(), error.kind()), (Some("nodes"), ErrorKind::Corrupt));
+    assert_eq!((error.part(), error.kind()), (Some("entries"), ErrorKind::Corrupt));
+    // Made again from below, as a repair does.
+    conn.execute("UPDATE entries SET nodes = x'' WHERE log = ?1", [log.log]).unwrap();
+    let mut frontier = Frontier::new();
+    for leaf in &leaves {
+        frontier.append(*leaf, &mut |node| {
+            if node.level > 0 {
+                logs::set_node(&conn, log.log, &node).unwrap();
+            }
+        });
+    }
+    assert_eq!(merkle::frontier_at(&tree, 33).unwrap(), frontier);
+    assert_eq!(merkle::frontier_at(&tree, 32).unwrap().size(), 32);
+    logs::set_node(&conn, log.log, &Node { level: 2, index: 1, hash: Hash::new([7; 32]) }).unwrap();
+    assert_eq!(tree.node(2, 1).unwrap(), Hash::new([7; 32]));
+    assert_eq!(tree.node(1, 3).unwrap(), merkle::root_of(&leaves[6..8]));
+    assert_eq!(tree.node(3, 0).unwrap(), merkle::root_of(&leaves[..8]));
 }
 
 #[test]
@@ -97,12 +115,21 @@ fn a_log_ends_where_its_entries_do() {
     append(&conn, &device(1), &[&[], &[]]);
     let log = logs::find(&conn, &device(1)).unwrap().unwrap();
     let (_, verified) = batch(&log, &[&[]]);
-    let error = logs::advance(&conn, log.log, &verified.after, &verified.nodes).unwrap_err();
+    let error = logs::advance(&conn, log.log, &verified.after).unwrap_err();
     assert!(matches!(error, StoreError::Misuse { part: "logs", .. }), "{error}");
     for first_seq in [1, 2, 4] {
         let error = transactions::append(&conn, log.log, first_seq, 4, &[0; 64]).unwrap_err();
         assert!(matches!(error, StoreError::Misuse { part: "transactions", .. }), "{error}");
     }
+    // An entry is of the next transaction, whose ever that is.
+    let (batch, verified) = batch(&log, &[&[]]);
+    let (header, nodes) = (&batch.entries[0].header, &verified.nodes);
+    let entry = NewEntry { seq: 3, hash: &verified.entries[0].hash, header, nodes, sections: &[] };
+    entries::insert(&conn, log.log, &entry).unwrap();
+    append(&conn, &device(2), &[&[]]);
+    logs::advance(&conn, log.log, &verified.after).unwrap();
+    let error = transactions::append(&conn, log.log, 3, 3, &[0; 64]).unwrap_err();
+    assert!(matches!(error, StoreError::Misuse { part: "transactions", .. }), "{error}");
     logs::stop(&conn, log.log, b"evidence").unwrap();
     assert_eq!(logs::by_number(&conn, log.log).unwrap().stopped.unwrap(), b"evidence");
 }
@@ -418,7 +445,7 @@ fn what_has_a_key_is_found_by_an_index() {
     documents::remove(&conn, &object(1)).unwrap();
     tombstones::page(&conn, Some(&object(1)), 1).unwrap();
     let (_, verified) = batch(&logs::by_number(&conn, log).unwrap(), &[]);
-    logs::advance(&conn, log, &verified.after, &[]).unwrap();
+    logs::advance(&conn, log, &verified.after).unwrap();
     conn.trace_v2(TraceEventCodes::empty(), None::<fn(TraceEvent<'_>)>).unwrap();
     let statements: Vec<String> = statements.try_iter().collect();
     assert!(statements.len() > 24, "{}", statements.len());
