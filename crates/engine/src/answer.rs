@@ -124,8 +124,11 @@ impl SpaceWriter {
 }
 
 fn applied(result: Result<Applied>, entries: &mut u64) -> Result<Reply> {
-    let Applied { device, size, acks, lacks, entries: new, .. } = result?;
+    let Applied { device, size, acks, lacks, entries: new, fork } = result?;
     *entries = new;
+    if let Some(fork) = fork {
+        return Ok(Reply::Forked(fork));
+    }
     Ok(Reply::Applied { device, size, acks, lacks })
 }
 

@@ -10,10 +10,11 @@ use larder_log::ack::Ack;
 use larder_log::act::Act;
 use larder_log::merkle::{self, Node};
 use larder_log::{
-    Batch, BatchEntry, Class, Header, Payload, SectionCommitment, SectionError, VerifiedBatch,
-    VerifiedEntry, VoidReason,
+    Batch, BatchEntry, BatchError, Class, Header, Payload, SectionCommitment, SectionError,
+    VerifiedBatch, VerifiedEntry, VoidReason,
 };
-use larder_store::space::logs::{self, LogId, Tree};
+use larder_protocol::Fork;
+use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection};
 use larder_store::space::{control, entries, snapshots, transactions};
 use larder_types::{CloseCode, DeviceId};
@@ -46,18 +47,22 @@ pub struct Applied {
     /// Whether bytes of entries that are here are lacking now, or are not to be opened here, of
     /// this log or another.
     pub lacks: bool,
+    /// The batch is of another history of the log than the one held here: the proof, by which the
+    /// log is stopped now. Nothing of the batch is kept.
+    pub fork: Option<Fork>,
 }
 
 impl Applied {
     fn nothing(device: DeviceId, size: u64, state: &WriterState) -> Self {
-        Self { device, size, entries: 0, acks: Vec::new(), lacks: state.wants() }
+        let (acks, lacks) = (Vec::new(), state.wants());
+        Self { device, size, entries: 0, acks, lacks, fork: None }
     }
 }
 
 impl SpaceWriter {
     /// Verifies a batch, stores it and makes it readable, all in one transaction, with what was
     /// only stored before. Returns once it is durable. Entries that are here already are passed
-    /// over.
+    /// over, if they are the same; if not, the log is stopped ([`Applied::fork`]).
     ///
     /// # Errors
     /// [`Error::Refused`] if the batch does not verify, does not follow, or its author is not
@@ -85,19 +90,25 @@ impl SpaceWriter {
             let log = logs::find_or_add(tx, &device)?;
             let have = log.frontier.size();
             if batch.size() <= have {
+                let fork = state.find_fork(tx, &log, &batch)?;
                 if show {
                     state.show(tx)?;
                 }
-                return Ok(Applied::nothing(device, have, state));
+                return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
             }
-            let batch = without_known(batch, have);
+            let (known, batch) = split_known(batch, have);
             // What the sections hold is checked as each is opened.
-            let verified = batch.verify_log(&state.shared.id, &log.frontier).map_err(|e| {
-                // An honest peer may hold the other history.
-                let is_forked = log.stopped.is_some();
-                let code = if is_forked { CloseCode::Forked } else { CloseCode::BadBatch };
-                Error::refused(code, format!("a batch of {device}: {e}"))
-            })?;
+            let verified = match batch.verify_log(&state.shared.id, &log.frontier) {
+                Ok(verified) => verified,
+                Err(error) => {
+                    let whole = joined(known, batch);
+                    let fork = state.find_fork(tx, &log, &whole)?;
+                    if fork.is_none() {
+                        return Err(misfit(&log, &whole, &error));
+                    }
+                    return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
+                }
+            };
             let acks = state.store(tx, log.log, &batch, &verified)?;
             if show || !state.pending.may_grow() {
                 state.show(tx)?;
@@ -109,20 +120,22 @@ impl SpaceWriter {
             let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
             let bytes = batch.entries.iter().map(BatchEntry::sealed_bytes).sum();
             state.news.grew(entries, bytes);
-            Ok(Applied { device, size, entries, acks, lacks: state.wants() })
+            Ok(Applied { device, size, entries, acks, lacks: state.wants(), fork: None })
         })
     }
 
-    /// A peer sends this device's own entries: it has those, or it is an old copy of itself. Only
-    /// what this device has signed says so; anybody can make up the rest.
+    /// A peer sends this device's own entries: it has those, or it is an old copy of itself, or one
+    /// of two. Only what this device has signed says so; anybody can make up the rest.
     fn apply_own(&mut self, batch: Batch) -> Result<Applied> {
         let (device, size) = (batch.device, batch.size());
-        self.transact_behind(|_, state| {
+        self.transact_behind(|tx, state| {
             let have = state.frontier.size();
-            if size <= have {
-                return Ok(Applied::nothing(device, have, state));
+            let log = logs::find_or_add(tx, &device)?;
+            let fork = state.find_fork(tx, &log, &batch)?;
+            if size <= have || fork.is_some() {
+                return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
             }
-            let batch = without_known(batch, have);
+            let (_, batch) = split_known(batch, have);
             let verified = batch.verify(&state.shared.id, &state.frontier).map_err(|e| {
                 let message = format!("entries in this device's own name: {e}");
                 Error::refused(CloseCode::Gap, message)
@@ -182,13 +195,34 @@ pub(crate) fn row_of(ack: &Ack) -> control::Ack {
     control::Ack { acker, device, size, root, time_s, signature }
 }
 
-/// A batch without the entries that are held already, up to `have`.
-fn without_known(mut batch: Batch, have: u64) -> Batch {
+/// A batch's entries of which there are some here already, up to `have`, and the batch without
+/// them.
+fn split_known(mut batch: Batch, have: u64) -> (Vec<BatchEntry>, Batch) {
     let known = have.saturating_add(1).saturating_sub(batch.first_seq);
     let known = usize::try_from(known).unwrap_or(usize::MAX).min(batch.entries.len());
-    batch.entries.drain(..known);
+    let entries: Vec<BatchEntry> = batch.entries.drain(..known).collect();
     batch.first_seq = batch.first_seq.saturating_add(known as u64);
-    batch
+    (entries, batch)
+}
+
+/// Undoes [`split_known`].
+fn joined(mut known: Vec<BatchEntry>, mut batch: Batch) -> Batch {
+    batch.first_seq = batch.first_seq.saturating_sub(known.len() as u64);
+    known.append(&mut batch.entries);
+    Batch { entries: known, ..batch }
+}
+
+/// Why a batch is not taken that proves no other history of its log.
+fn misfit(log: &Log, batch: &Batch, error: &BatchError) -> Error {
+    let message = format!("a batch of {}: {error}", log.device);
+    let code = match error {
+        _ if log.stopped.is_some() => CloseCode::Forked,
+        // An honest peer may hold another history, of which the beginning did not come with this:
+        // it took these entries to follow what is here, by their number.
+        BatchError::Signature if batch.first_seq > 1 => CloseCode::Gap,
+        _ => CloseCode::BadBatch,
+    };
+    Error::refused(code, message)
 }
 
 /// An entry of a batch, as it came and as it was verified.

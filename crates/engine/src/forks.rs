@@ -4,23 +4,27 @@
 //! says counts no more; what others took in before they knew goes on to spread: entries to those
 //! that hold their beginning, enrolments to all.
 
+use std::collections::HashMap;
+
 use larder_log::act::Act;
 use larder_log::checkpoint::Checkpoint;
-use larder_log::{ForkProof, ObjectProof, Payload, ProvenAct, kind, merkle};
+use larder_log::merkle::Nodes;
+use larder_log::{Batch, ForkProof, Header, ObjectProof, Payload, ProvenAct, kind, merkle};
 use larder_protocol::{Fork, LogHead, Reply};
+use larder_store::StoreError;
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::{self, Place};
 use larder_store::space::{control, transactions};
 use larder_types::limits::{FORK_ACTS_BYTES_MAX, FORKS_PER_FRAME_MAX};
-use larder_types::{DeviceId, TransportId};
+use larder_types::{DeviceId, Hash, SpaceId, TransportId};
 use rusqlite::Connection;
 
+use crate::Result;
 use crate::keyring::Opening;
 use crate::read::snapshot;
 use crate::space::{Frozen, Published, Space};
 use crate::state::{State, receipt};
 use crate::writer::SpaceWriter;
-use crate::{Error, Result};
 
 /// What the peer's frontiers say of logs with two histories.
 pub(crate) struct Checked {
@@ -215,9 +219,8 @@ fn stray_acts(
     acts: &mut Vec<ProvenAct>,
 ) -> Result<()> {
     for stray in control::stray_acts_of(db, log.log)?.into_iter().rev() {
-        let act = ProvenAct::decode(&stray.proof).ok_or_else(|| {
-            Error::Corrupt(format!("a proof of an act of {} cannot be read", log.device))
-        })?;
+        // A check says of one that cannot be read.
+        let Some(act) = ProvenAct::decode(&stray.proof) else { continue };
         if !take_room(room, stray.proof.len()) {
             break;
         }
@@ -232,6 +235,53 @@ fn is_earlier(db: &Connection, fork: &Fork) -> Result<bool> {
     let known = known.as_deref().and_then(ForkProof::differs_at);
     let told = ForkProof::differs_at(&fork.evidence);
     Ok(known.is_none_or(|known| told.is_some_and(|told| told < known)))
+}
+
+/// The proof that a batch is of another history than the one of its log that is here.
+fn prove_fork(
+    db: &Connection,
+    space: &SpaceId,
+    log: &Log,
+    batch: &Batch,
+) -> Result<Option<ForkProof>> {
+    let (have, before) = (log.frontier.size(), batch.first_seq.saturating_sub(1));
+    let Some(last) = transactions::last_of(db, log.log)?.filter(|_| before < have) else {
+        return Ok(None);
+    };
+    // Mostly what comes a second time is what came the first time.
+    let same = transactions::covering(db, log.log, batch.size())?;
+    if same.is_some_and(|same| (same.last_seq, same.signature) == (batch.size(), batch.signature)) {
+        return Ok(None);
+    }
+    let tree = Tree::new(db, log.log);
+    let Ok(verified) = batch.verify_log(space, &merkle::frontier_at(&tree, before)?) else {
+        return Ok(None);
+    };
+    let (device, root) = (log.device, log.frontier.root());
+    let ours = (&Checkpoint { space: *space, device, size: have, root }, &last.signature);
+    let theirs = (&verified.checkpoint, &batch.signature);
+    if theirs.0.size <= have {
+        return Ok(ForkProof::new(theirs, ours, &tree)?);
+    }
+    let nodes = verified.nodes.iter().map(|node| ((node.level, node.index), node.hash)).collect();
+    Ok(ForkProof::new(ours, theirs, &Grown { tree, nodes })?)
+}
+
+/// A log's tree as it is here up to where a batch begins, and from there on as the batch has it.
+struct Grown<'c> {
+    tree: Tree<'c>,
+    nodes: HashMap<(u8, u64), Hash>,
+}
+
+impl Nodes for Grown<'_> {
+    type Error = StoreError;
+
+    fn node(&self, level: u8, index: u64) -> std::result::Result<Hash, StoreError> {
+        match self.nodes.get(&(level, index)) {
+            Some(hash) => Ok(*hash),
+            None => self.tree.node(level, index),
+        }
+    }
 }
 
 fn take_room(room: &mut usize, bytes: usize) -> bool {
@@ -259,6 +309,21 @@ impl SpaceWriter {
 }
 
 impl State {
+    /// If a batch is of another history of its log than the one that is here, stops the log. A
+    /// batch may begin anywhere in what is here; of one whose histories differ before it nothing
+    /// can be shown.
+    pub(crate) fn find_fork(
+        &mut self,
+        db: &Connection,
+        log: &Log,
+        batch: &Batch,
+    ) -> Result<Option<Fork>> {
+        let Some(proof) = prove_fork(db, &self.shared.id, log, batch)? else { return Ok(None) };
+        let fork = Fork { device: log.device, evidence: proof.encode(), acts: Vec::new() };
+        self.stop_log(db, &fork)?;
+        Ok(Some(fork).filter(|fork| self.stopped.contains(&fork.device)))
+    }
+
     fn stop_log(&mut self, db: &Connection, fork: &Fork) -> Result<()> {
         let device = ForkProof::check(&fork.evidence, &self.shared.id);
         let Some(device) = device.filter(|device| *device == fork.device) else { return Ok(()) };
@@ -282,16 +347,11 @@ impl State {
     }
 
     fn take_stray(&mut self, db: &Connection, log: &Log, proven: &ProvenAct) -> Result<()> {
-        let Some(shown) = proven.check(&self.shared.id) else { return Ok(()) };
-        let entry = shown.header.hash();
-        if shown.header.device != log.device || self.roster.knows_enrolment(entry, shown.index) {
+        let (entry, index) = proven.place();
+        if self.roster.knows_enrolment(entry, index) {
             return Ok(());
         }
-        let opening = self.keyring.open(&shown.header, shown.index, shown.commitment, shown.sealed);
-        let Opening::Opened(opened) = opening else { return Ok(()) };
-        let Ok(Some(act @ Act::Enrolment(_))) = Act::read(shown.commitment.class, &opened) else {
-            return Ok(());
-        };
+        let Some((header, act)) = self.shown_enrolment(log, proven) else { return Ok(()) };
         let (proof, body) = (proven.encode(), act.to_body());
         // No more than can be told of in one frontier.
         let kept = control::stray_acts_bytes(db, log.log)?;
@@ -299,8 +359,26 @@ impl State {
             return Ok(());
         }
         control::add_stray_act(db, &control::StrayAct { log: log.log, proof, body })?;
-        self.take_enrolment(&shown.header, shown.index, &act);
+        self.take_enrolment(&header, index, &act);
         Ok(())
+    }
+
+    /// The enrolment in the other history of a log that a proof shows, if it does.
+    fn shown_enrolment(&self, log: &Log, proven: &ProvenAct) -> Option<(Header, Act)> {
+        let shown = proven.check(&self.shared.id)?;
+        let opening = self.keyring.open(&shown.header, shown.index, shown.commitment, shown.sealed);
+        let Opening::Opened(opened) = opening else { return None };
+        let act = Act::read(shown.commitment.class, &opened).ok()??;
+        let is_of_log = shown.header.device == log.device && matches!(act, Act::Enrolment(_));
+        is_of_log.then_some((shown.header, act))
+    }
+
+    /// Whether what is recorded of an enrolment in the other history of a log is what its proof
+    /// shows.
+    pub(crate) fn is_shown(&self, log: &Log, stray: &control::StrayAct) -> bool {
+        let proven = ProvenAct::decode(&stray.proof);
+        let shown = proven.and_then(|proven| self.shown_enrolment(log, &proven));
+        shown.is_some_and(|(_, act)| act.to_body() == stray.body)
     }
 }
 

@@ -597,9 +597,9 @@ fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
     for stray in control::stray_acts(db)? {
         let proven = ProvenAct::decode(&stray.proof);
         let header = proven.as_ref().and_then(ProvenAct::header);
-        let (Some(proven), Some(header)) = (proven, header) else {
-            return Err(Error::Corrupt("the proof of an enrolment cannot be read".into()));
-        };
+        // One that cannot be read counts no more than one that never came, until a check drops it
+        // and another device shows it again.
+        let (Some(proven), Some(header)) = (proven, header) else { continue };
         if let Ok(Some(act)) = Act::from_body(kind::ENROLMENT, &stray.body) {
             let _ = roster.apply(&header, proven.place().1, &act);
         }

@@ -195,9 +195,7 @@ impl World {
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         let peer = self.conversation_at(end).and_then(|conversation| conversation.peer);
         let mut both = [Some(slot), peer].into_iter().flatten();
-        // Or of entries of such a log that each holds other ones of.
-        let is_of_copies = both.any(|one| self.devices[one].was_copied)
-            || self.named(message).iter().any(|id| self.is_copied(id));
+        let is_of_copies = both.any(|one| self.devices[one].was_copied);
         if !by_peer && code != CloseCode::Storage {
             self.note_refused(end, code);
         }

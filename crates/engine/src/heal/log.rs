@@ -17,6 +17,34 @@ use crate::keyring::Opening;
 use crate::state::State as WriterState;
 use crate::trouble::is_damage;
 
+/// Enrolments in histories that are not held here, of which only proofs are: each shows what is
+/// recorded of it. One that does not is dropped, and comes again beside the proof of two histories.
+pub(super) fn check_strays(
+    db: &Connection,
+    state: &mut WriterState,
+    checking: &mut Checking,
+) -> Result<()> {
+    let mut is_whole = true;
+    for stray in control::stray_acts(db)? {
+        let log = logs::by_number(db, stray.log)?;
+        if state.is_shown(&log, &stray) {
+            continue;
+        }
+        is_whole = false;
+        if checking.repair {
+            control::drop_stray_act(db, &stray)?;
+        }
+        let outcome = if checking.repair { Outcome::Wanted } else { Outcome::Fetchable };
+        let what = "an enrolment in its other history is not shown by its proof, and is void";
+        let finding = checking.found(CheckedPart::Log, what);
+        (finding.device, finding.outcome) = (Some(log.device), outcome);
+    }
+    if checking.repair && !is_whole {
+        state.reload_roster(db)?;
+    }
+    Ok(())
+}
+
 /// One log. Returns the next.
 pub(super) fn check_log(
     db: &Connection,

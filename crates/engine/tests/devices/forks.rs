@@ -48,8 +48,29 @@ impl<'d> Side<'d> {
 
 /// What both have is exchanged; what happened on each side.
 fn converse(one: &mut Device, other: &mut Device) -> [Vec<Event>; 2] {
+    converse_while(one, other, |_, _| {})
+}
+
+/// The same, and once both have everything, `meanwhile` happens and they go on.
+fn converse_while(
+    one: &mut Device,
+    other: &mut Device,
+    meanwhile: impl FnOnce(&mut Device, &mut Device),
+) -> [Vec<Event>; 2] {
     let ids = [one.profile.transport_id(), other.profile.transport_id()];
     let mut sides = [Side::new(one, ids[1]), Side::new(other, ids[0])];
+    exchange(&mut sides, ids);
+    let [one, other] = &mut sides;
+    meanwhile(one.device, other.device);
+    for side in &mut sides {
+        side.session.handle_local_commit(Timestamp(0));
+        side.session.handle_timeout(Timestamp(1000));
+    }
+    exchange(&mut sides, ids);
+    sides.map(|side| side.events)
+}
+
+fn exchange(sides: &mut [Side<'_>; 2], ids: [TransportId; 2]) {
     let mut under_way = [VecDeque::new(), VecDeque::new()];
     loop {
         let mut is_busy = false;
@@ -61,7 +82,7 @@ fn converse(one: &mut Device, other: &mut Device) -> [Vec<Event>; 2] {
             }
         }
         if !is_busy {
-            return sides.map(|side| side.events);
+            return;
         }
     }
 }
@@ -254,4 +275,92 @@ fn a_device_whose_log_forked_adds_nothing_any_more() {
     assert_eq!(other.have()[&forked], held);
     assert!(!knows(&other, stranger.space.device()));
     other.put(object(4), &json!({"n": 4}));
+}
+
+/// Two devices were talking when one of them heard from one copy of a profile, and one from the
+/// other. What each handed on did not fit the log as the other had it: the session of two devices
+/// that had done nothing wrong was closed with `BadBatch`, or, where both histories were as long,
+/// nothing was noticed until later entries did not fit.
+#[test]
+fn two_histories_that_meet_in_a_session_are_proven_there_and_it_goes_on() {
+    for (ours, theirs) in [(1, 1), (1, 3), (3, 1), (2, 2)] {
+        let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+        let mut founder = Device::found(dirs[0].path(), 1);
+        let mut left = founder.invite(dirs[1].path(), 2);
+        let mut right = founder.invite(dirs[2].path(), 3);
+        for other in [&mut left, &mut right] {
+            converse(&mut founder, other);
+        }
+        let forked = founder.space.device();
+        let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+        for n in 0..ours {
+            one.put(object(10 + n), &json!({"n": n}));
+        }
+        for n in 0..theirs {
+            two.put(object(20 + n), &json!({"n": n}));
+        }
+        let found = converse_while(&mut left, &mut right, |left, right| {
+            left.pull(&one);
+            right.pull(&two);
+            left.put(object(1), &json!({"by": "left"}));
+            right.put(object(2), &json!({"by": "right"}));
+        });
+        let is_fault = |event: &Event| matches!(event, Event::Closed { .. });
+        assert!(!found.iter().flatten().any(is_fault), "{ours} {theirs}: {found:?}");
+        let is_found =
+            |event: &Event| matches!(event, Event::Forked(fork) if fork.device == forked);
+        assert!(found.iter().flatten().any(is_found), "{ours} {theirs}: {found:?}");
+        for _ in 0..2 {
+            converse(&mut left, &mut right);
+        }
+        for device in [&left, &right] {
+            assert_eq!(proven(device), [forked], "{ours} {theirs}");
+            for (n, by) in [(1, "left"), (2, "right")] {
+                assert_eq!(device.value(object(n)), json!({"by": by}), "{ours} {theirs}");
+            }
+        }
+    }
+}
+
+/// Of a batch that begins where the histories have parted already nothing can be shown. It was
+/// refused as what no honest device sends, and it is what one sends that was told of a number.
+#[test]
+fn what_follows_another_history_is_not_taken_and_accuses_nobody() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut other = founder.invite(dirs[1].path(), 2);
+    converse(&mut founder, &mut other);
+    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[2].path());
+    one.put(object(1), &json!({"n": 1}));
+    other.pull(&one);
+    for n in 2..4 {
+        two.put(object(n), &json!({"n": n}));
+    }
+    let read = |have| {
+        let me = other.profile.transport_id();
+        let epochs = other.epochs();
+        let request =
+            Request::ReadBatch { after: Position::default(), have, epochs, bytes_target: 1 << 20 };
+        let Reply::Batch { batch: Some(batch), .. } = ask(&two.space, &me, request) else {
+            unreachable!()
+        };
+        *batch
+    };
+    let (batch, mut from_the_start) = (read(other.have()), read(BTreeMap::new()));
+    let (size, device) = (other.have()[&batch.device], batch.device);
+    assert_eq!(batch.first_seq, size + 1, "behind where they part");
+    let mut garbage = batch.clone();
+    let Err(Error::Refused { code, .. }) = other.writer.apply(batch) else { panic!("taken") };
+    assert_eq!(code, CloseCode::Gap);
+    assert_eq!(proven(&other), []);
+    // And what no honest device sends is refused as ever.
+    garbage.entries[0].header[0] ^= 1;
+    let Err(Error::Refused { code, .. }) = other.writer.apply(garbage) else { panic!("taken") };
+    assert_eq!(code, CloseCode::BadBatch);
+    from_the_start.signature[0] ^= 1;
+    assert!(from_the_start.first_seq == 1 && from_the_start.size() > size);
+    let refused = other.writer.apply(from_the_start);
+    let Err(Error::Refused { code, .. }) = refused else { panic!("taken") };
+    assert_eq!(code, CloseCode::BadBatch);
+    assert_eq!(other.have()[&device], size);
 }

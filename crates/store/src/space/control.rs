@@ -215,6 +215,15 @@ pub fn stray_acts_of(conn: &Connection, log: LogId) -> Result<Vec<StrayAct>, Sto
     all(conn, "stray_acts", sql, [log], stray_act)
 }
 
+/// Removes one.
+///
+/// # Errors
+/// [`StoreError::Write`] of `stray_acts`.
+pub fn drop_stray_act(conn: &Connection, act: &StrayAct) -> Result<(), StoreError> {
+    let sql = "DELETE FROM stray_acts WHERE log = ?1 AND proof = ?2 AND body = ?3";
+    execute(conn, "stray_acts", sql, params![act.log, act.proof, act.body]).map(drop)
+}
+
 /// How many bytes the proofs of one log's take.
 ///
 /// # Errors
