@@ -20,6 +20,7 @@ use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+mod blobs;
 mod documents;
 mod glance;
 mod log;
@@ -42,6 +43,7 @@ enum Stage {
     Sections(i64),
     Documents(Option<ObjectId>),
     Strays(i64),
+    Blobs(i64),
     Words,
     Indexed(i64, bool),
     Done,
@@ -54,6 +56,8 @@ pub struct CheckReport {
     pub entries: u64,
     /// Sections whose bytes were compared with what their author committed to.
     pub sections: u64,
+    /// Chunks of blobs whose bytes were compared with what their manifests say.
+    pub chunks: u64,
     /// Objects that were made again from the log.
     pub objects: u64,
     /// Objects that could not be, since some of their sections cannot be opened here.
@@ -101,6 +105,8 @@ pub enum CheckedPart {
     Section,
     /// A document or a tombstone.
     Document,
+    /// A chunk of a blob.
+    Blob,
     /// The indexes of words and vectors.
     Search,
 }
@@ -159,6 +165,10 @@ impl SpaceWriter {
     /// The storage's errors; what was mended before stays so, and the check can begin anew.
     pub fn check_step(&mut self, checking: &mut Checking) -> Result<bool> {
         let stage = std::mem::replace(&mut checking.stage, Stage::Done);
+        let looked = match stage {
+            Stage::Blobs(after) => Some(blobs::look(&*self.shared.pool.reader()?, after)?),
+            _ => None,
+        };
         let db = self.connection()?;
         // What is durable and not in the documents yet is not lacking in them.
         let done = self.write(db, |tx, state| {
@@ -166,6 +176,9 @@ impl SpaceWriter {
                 Stage::Database => database(tx, checking),
                 Stage::Logs(at) => {
                     let next = log::check_log(tx, state, checking, at)?;
+                    if next.is_none() {
+                        log::check_strays(tx, state, checking)?;
+                    }
                     Ok(next.map_or(Stage::Sections(0), Stage::Logs))
                 }
                 Stage::Sections(after) => {
@@ -178,7 +191,11 @@ impl SpaceWriter {
                 }
                 Stage::Strays(after) => {
                     let next = documents::check_strays(tx, state, checking, after)?;
-                    Ok(next.map_or(Stage::Words, Stage::Strays))
+                    Ok(next.map_or(Stage::Blobs(0), Stage::Strays))
+                }
+                Stage::Blobs(_) => {
+                    let next = looked.map(|looked| blobs::settle(tx, checking, looked));
+                    Ok(next.transpose()?.flatten().map_or(Stage::Words, Stage::Blobs))
                 }
                 Stage::Words => {
                     let is_bad = !larder_search::is_sound(tx)? || larder_search::strays(tx)? > 0;

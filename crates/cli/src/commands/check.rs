@@ -86,6 +86,7 @@ fn described(finding: &Finding) -> String {
         CheckedPart::Log => "log",
         CheckedPart::Section => "entry",
         CheckedPart::Document => "document",
+        CheckedPart::Blob => "blob",
         CheckedPart::Search => "search",
         _ => "space",
     };

@@ -175,7 +175,7 @@ fn info(db: &Connection, row: table::Blob) -> Result<BlobInfo> {
     Ok(BlobInfo { id, size, media_type, name, added, by, seq, missing, named })
 }
 
-fn policy(db: &Connection) -> Result<BlobPolicy> {
+pub(crate) fn policy(db: &Connection) -> Result<BlobPolicy> {
     let Some(bytes) = larder_store::space::value(db, POLICY)? else {
         return Ok(BlobPolicy::default());
     };

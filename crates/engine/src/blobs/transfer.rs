@@ -1,14 +1,14 @@
 //! Chunks from and to other devices.
 
-use larder_log::blob::{fingerprint, open_chunk};
+use larder_log::blob::{chunk_digest, fingerprint, open_chunk};
 use larder_protocol::{BlobPosition, BlobReply, BlobRequest};
 use larder_store::space::blobs::{self as table, At, NewChunk};
 use larder_types::{Hash, TransportId};
 
 use super::policy;
-use crate::Result;
 use crate::space::Space;
 use crate::writer::SpaceWriter;
+use crate::{Error, Result};
 
 /// What the reading side makes of a blob session's request.
 #[derive(Debug)]
@@ -103,12 +103,19 @@ impl Space {
         Ok(table::held(&*self.shared.pool.reader()?)?)
     }
 
-    /// A chunk's sealed bytes, if they are held.
+    /// A chunk's sealed bytes, if they are held. Damaged ones are not, and the space's state says
+    /// so: who got them would take this device for a liar.
     ///
     /// # Errors
     /// The storage's errors.
     pub fn sealed_chunk(&self, digest: &Hash) -> Result<Option<Vec<u8>>> {
-        Ok(table::sealed(&*self.shared.pool.reader()?, digest)?)
+        let sealed = table::sealed(&*self.shared.pool.reader()?, digest)?;
+        let is_right = sealed.as_ref().is_none_or(|sealed| chunk_digest(sealed) == *digest);
+        if !is_right {
+            let what = "a chunk of a blob is not what its manifest says";
+            self.shared.trouble.read_failed(&Error::Corrupt(what.into()));
+        }
+        Ok(sealed.filter(|_| is_right))
     }
 
     /// Which of these chunks are held.

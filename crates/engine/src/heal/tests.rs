@@ -573,3 +573,95 @@ fn an_act_that_is_recorded_wrongly_is_recorded_again_and_counts() {
     assert!(enrolled(&mut a));
     assert_eq!(check(&mut a.writer, false).findings, []);
 }
+
+/// One damaged row of what a device was shown of another history kept a space from opening, for
+/// good: nothing but that device's word for one enrolment hung on it.
+#[test]
+fn a_proof_that_cannot_be_read_is_void_and_keeps_no_space_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    let seen = device.seen();
+    device.damage("INSERT INTO stray_acts (log, proof, body) VALUES (1, x'00', x'00')");
+    drop(device);
+    let mut device = Device::open(dir.path());
+    assert_eq!(device.seen(), seen);
+    let stray = |report: &CheckReport| {
+        let about = |finding: &&Finding| finding.what.contains("its other history");
+        report.findings.iter().find(about).map(|finding| finding.outcome)
+    };
+    assert_eq!(stray(&device.check(false)), Some(Outcome::Fetchable));
+    assert_eq!(stray(&device.check(true)), Some(Outcome::Wanted));
+    assert!(device.check(false).findings.is_empty());
+}
+
+fn fetch(to: &mut Member, from: &Member) -> usize {
+    let at = larder_store::space::blobs::At::default();
+    let mut taken = 0;
+    for (_, digest) in to.space.wanted_chunks(at, usize::MAX).unwrap() {
+        let Some(sealed) = from.space.sealed_chunk(&digest).unwrap() else { continue };
+        let chunk = to.space.open_received(digest, sealed).unwrap();
+        taken += to.writer.store_chunks(&[chunk]).unwrap();
+    }
+    taken
+}
+
+/// A check read everything but the photos. Their damage showed when one was opened, years later,
+/// when no other device had them any more; and who was sent such a chunk took the device for a
+/// liar, and closed the stream.
+#[test]
+fn damaged_chunks_of_blobs_are_found_dropped_and_fetched_again() {
+    let (mut a, content) = (Member::found(1), noise(3 << 20));
+    let id = crate::prune::tests::add_blob(&mut a, &content);
+    a.put(1, &json!({"photo": {"$blob": id.to_string()}}));
+    let mut b = a.invite(2);
+    let chunks = fetch(&mut b, &a);
+    assert!(chunks > 3);
+    let read = |device: &Member| {
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut device.space.read_blob(&id).unwrap(), &mut read)
+            .map(|_| read)
+    };
+    assert!(check(&mut a.writer, false).is_whole());
+    for (eager_bytes_max, sql, count) in [
+        (u64::MAX, "UPDATE chunk_bytes SET sealed = zeroblob(length(sealed)) WHERE chunk = 2", 1),
+        (
+            0,
+            "UPDATE chunk_bytes SET sealed = CAST(sealed || x'00' AS BLOB) WHERE chunk IN (1, 3)",
+            2,
+        ),
+        (u64::MAX, "DELETE FROM chunk_bytes WHERE chunk = 1", 1),
+    ] {
+        a.writer.set_blob_policy(crate::BlobPolicy { eager_bytes_max }).unwrap();
+        damage(&mut a.writer, sql);
+        let outcomes = |report: CheckReport| {
+            assert_eq!(report.chunks, chunks as u64, "{sql}");
+            report.findings.iter().map(|f| (f.part, f.outcome)).collect::<Vec<_>>()
+        };
+        let all = |outcome| vec![(CheckedPart::Blob, outcome); count];
+        assert_eq!(outcomes(check(&mut a.writer, false)), all(Outcome::Fetchable), "{sql}");
+        assert!(read(&a).is_err());
+        assert_eq!(fetch(&mut a, &b), 0, "a check alone drops nothing");
+        assert_eq!(outcomes(check(&mut a.writer, true)), all(Outcome::Wanted), "{sql}");
+        assert_eq!(fetch(&mut a, &b), count, "{sql}");
+        assert!(check(&mut a.writer, false).findings.is_empty(), "{sql}");
+        assert_eq!(read(&a).unwrap(), content, "{sql}");
+    }
+    // What is damaged here is not had here by others either, and the state says why.
+    damage(&mut a.writer, "UPDATE chunk_bytes SET sealed = zeroblob(9) WHERE chunk = 2");
+    let mut late = a.invite(3);
+    assert_eq!(fetch(&mut late, &a), chunks - 1);
+    assert_eq!(a.space.state().unwrap().mode, Mode::Degraded);
+    assert_eq!(fetch(&mut late, &b), 1);
+}
+
+/// Xorshift (Marsaglia, 2003): bytes that nothing makes smaller.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(len).collect()
+}

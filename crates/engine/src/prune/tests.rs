@@ -22,6 +22,20 @@ pub(crate) struct Device {
     pub(crate) writer: SpaceWriter,
 }
 
+/// Adds a blob whole.
+pub(crate) fn add_blob(device: &mut Device, content: &[u8]) -> larder_types::BlobId {
+    let new = crate::NewBlob { media_type: "image/png".into(), name: None };
+    let mut adding = device.space.add_blob(content, new).unwrap();
+    loop {
+        let part = adding.part().unwrap();
+        if part.is_empty() {
+            break;
+        }
+        device.writer.stage(&part).unwrap();
+    }
+    device.writer.commit_blob(&adding.finish().unwrap()).unwrap().id
+}
+
 impl Device {
     pub(crate) fn found(seed: u64) -> Self {
         Self::found_by(profile(seed))

@@ -448,3 +448,33 @@ fn wherever_rot_is_the_space_comes_back_and_its_log_does_not_fork() {
     println!("{pages} pages: {anew} times made anew, {whole} whole, {waiting} read-only");
     assert!(anew > 2 && whole > 0, "{anew} {whole} {waiting}");
 }
+
+/// Most of a file is photos, and so is most of what rots. Where their pages cannot be read a check
+/// says which blob it is, and goes on.
+#[test]
+fn rot_in_a_photo_is_said_to_be_there_and_ends_no_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let (blob, chunks) = add(&mut a, &noise(1, 2 << 20), "photo");
+    a.put(object(1), &json!({"photo": {"$blob": blob.id.to_string()}}));
+    close(a);
+    let file = space_file(dir.path());
+    let pages = fs::read(&file).unwrap().len() / PAGE;
+    rot(&file, pages * 3 / 4);
+    let mut a = open(profile(dir.path(), 2)).unwrap();
+    for repair in [false, true] {
+        let mut checking = larder_engine::Checking::new(repair);
+        while !a.writer.check_step(&mut checking).unwrap() {}
+        let report = checking.into_report();
+        let of_blob = |finding: &&larder_engine::Finding| {
+            finding.part == larder_engine::CheckedPart::Blob
+                && finding.what.contains(&blob.id.to_string())
+        };
+        let found: Vec<_> = report.findings.iter().filter(of_blob).collect();
+        assert_eq!(found.len(), 1, "{report:?}");
+        assert_eq!(found[0].outcome, larder_engine::Outcome::Lost);
+        assert_eq!(report.chunks, chunks as u64);
+        assert!(!report.is_whole());
+    }
+    assert_eq!(a.value(object(1)), json!({"photo": {"$blob": blob.id.to_string()}}));
+}

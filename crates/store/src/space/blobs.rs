@@ -280,6 +280,60 @@ pub fn sealed(conn: &Connection, digest: &Hash) -> Result<Option<Vec<u8>>, Store
     first(conn, CHUNKS, sql, [digest.as_bytes()], |row| row.get(0))
 }
 
+/// A chunk that is said to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its local number.
+    pub chunk: i64,
+    /// Its digest.
+    pub digest: Hash,
+}
+
+/// At most `limit` chunks that are held, in the order of their numbers, behind `after`.
+///
+/// # Errors
+/// [`StoreError::Read`] of `chunks`.
+pub fn held_page(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Held>, StoreError> {
+    let sql = "SELECT chunk, digest FROM chunks WHERE chunk > ?1 AND held = 1
+               ORDER BY chunk LIMIT ?2";
+    all(conn, CHUNKS, sql, params![after, limit], |row| {
+        Ok(Held { chunk: row.get(0)?, digest: Hash::new(row.get(1)?) })
+    })
+}
+
+/// A blob that has a chunk; none if it is staged only.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blobs`.
+pub fn blob_with(conn: &Connection, chunk: i64) -> Result<Option<BlobId>, StoreError> {
+    let sql = "SELECT id FROM blob_chunks JOIN blobs USING (blob) WHERE chunk = ?1 LIMIT 1";
+    first(conn, PART, sql, [chunk], |row| row.get(0).map(BlobId::new))
+}
+
+/// Drops the bytes of a chunk. Blobs of more than `bytes_max` that had all of theirs and that a
+/// document names are asked for; smaller ones are wanted anyway.
+///
+/// # Errors
+/// [`StoreError::Write`] of `blobs`, `chunks` or `chunk_bytes`.
+pub fn drop_chunk(conn: &Connection, chunk: i64, bytes_max: u64) -> Result<(), StoreError> {
+    let sql = "UPDATE blobs SET wanted = 1 WHERE missing = 0 AND size > ?2
+                   AND blob IN (SELECT blob FROM blob_chunks WHERE chunk = ?1)
+                   AND EXISTS (SELECT 1 FROM blob_names n WHERE n.id = blobs.id)";
+    execute(conn, PART, sql, params![chunk, bounded(bytes_max)])?;
+    forget(conn, chunk)
+}
+
+fn forget(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
+    execute(conn, "chunk_bytes", "DELETE FROM chunk_bytes WHERE chunk = ?1", [chunk])?;
+    let sql = "UPDATE chunks SET held = 0, opened = NULL, key = NULL WHERE chunk = ?1";
+    execute(conn, CHUNKS, sql, [chunk])?;
+    let sql = "UPDATE blobs SET missing = missing + places FROM (
+                   SELECT blob AS of, count(*) AS places FROM blob_chunks
+                   WHERE chunk = ?1 GROUP BY blob)
+               WHERE blob = of";
+    execute(conn, PART, sql, [chunk]).map(drop)
+}
+
 /// A chunk as the first blob that has it says.
 ///
 /// # Errors
@@ -586,14 +640,7 @@ pub fn collect(conn: &Connection, due: Due, limit: u32) -> Result<(u64, u64), St
     let gone: Vec<(i64, u64)> =
         all(conn, CHUNKS, sql, params, |row| Ok((row.get(0)?, row.get::<_, Uint>(1)?.0)))?;
     for (chunk, _) in &gone {
-        execute(conn, "chunk_bytes", "DELETE FROM chunk_bytes WHERE chunk = ?1", [chunk])?;
-        let sql = "UPDATE chunks SET held = 0, opened = NULL, key = NULL WHERE chunk = ?1";
-        execute(conn, CHUNKS, sql, [chunk])?;
-        let sql = "UPDATE blobs SET missing = missing + places FROM (
-                       SELECT blob AS of, count(*) AS places FROM blob_chunks
-                       WHERE chunk = ?1 GROUP BY blob)
-                   WHERE blob = of";
-        execute(conn, PART, sql, [chunk])?;
+        forget(conn, *chunk)?;
     }
     Ok((gone.len() as u64, gone.iter().map(|(_, bytes)| bytes).sum()))
 }
