@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Access, Environment, Error, Profile, ProfileOptions, Result, Secret, Space, SpaceWriter, Task,
-    Unlock,
+    Access, Environment, Error, Profile, ProfileOptions, PrunePolicy, Pruning, Result, Secret,
+    Space, SpaceWriter, Task, Unlock,
 };
 use larder_pages::testing::{Loss, Snapshot};
 use larder_types::{DeviceId, SpaceName, TransportId};
@@ -34,6 +34,9 @@ pub(crate) struct Device {
     pub(crate) inviter: Option<Slot>,
     /// What waits for the writer.
     pub(crate) jobs: VecDeque<Job>,
+    /// A pruning under way.
+    pub(crate) pruning: Option<Pruning>,
+    pub(crate) prunes: PrunePolicy,
     /// The writer's next turn is due.
     pub(crate) is_writing: bool,
     /// So is its next look at what waits to be indexed.
@@ -80,6 +83,8 @@ pub(crate) enum Job {
     Admit(Box<Admission>),
     /// Bytes that all agree on may go. Whether the device may be the first to say so.
     Prune(bool),
+    /// The next step of the pruning under way.
+    PruneStep,
     /// Another key at rest: a wish first, then step by step.
     Rekey,
 }
@@ -94,12 +99,12 @@ fn unlock() -> Unlock {
 
 impl Device {
     /// A device with a new profile on a new disk.
-    pub(crate) fn new(slot: Slot, clock: &Clock, seed: u64) -> Self {
+    pub(crate) fn new(slot: Slot, clock: &Clock, seed: u64, prunes: PrunePolicy) -> Self {
         let fused = Fused::new();
         let world = DeviceWorld::new(clock.clone(), seed, fused.disk.clone());
         let env: Arc<dyn Environment> = Arc::clone(&world) as _;
-        let options =
-            ProfileOptions { label: Some(format!("device {slot}")), ..Default::default() };
+        let label = Some(format!("device {slot}"));
+        let options = ProfileOptions { label, prunes, ..Default::default() };
         let profile = Profile::create(env, Path::new(PROFILE), &unlock(), options);
         let profile = profile.expect("a profile on an empty disk");
         let transport = profile.transport_id();
@@ -113,6 +118,8 @@ impl Device {
             transport,
             inviter: None,
             jobs: VecDeque::new(),
+            pruning: None,
+            prunes,
             is_writing: false,
             is_indexing: false,
             standing: Standing::Honest,
@@ -128,7 +135,7 @@ impl Device {
     /// Opens the profile that is on its disk.
     pub(crate) fn open(&mut self) -> Result<()> {
         let env: Arc<dyn Environment> = Arc::clone(&self.world) as _;
-        let options = ProfileOptions::default();
+        let options = ProfileOptions { prunes: self.prunes, ..Default::default() };
         let access = Access::ReadWrite;
         let profile = Profile::open(env, Path::new(PROFILE), &unlock(), access, options)?;
         let space = match profile.open_space(&space_name()) {
@@ -183,6 +190,7 @@ impl Device {
     fn forget_process(&mut self) {
         self.running = None;
         self.jobs.clear();
+        self.pruning = None;
         (self.is_writing, self.is_indexing) = (false, false);
         self.life += 1;
     }

@@ -46,6 +46,8 @@ pub struct Plan {
     pub copies: u64,
     /// Apps that want room: bytes that all devices agree on go.
     pub prunes: u64,
+    /// Bodies from which on devices prune by themselves, in bytes; none: only when asked.
+    pub prunes_from: Option<u64>,
     /// Keys at rest renewed.
     pub rekeys: u64,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
@@ -72,6 +74,8 @@ impl Plan {
         let (rollbacks, copies) = (some(8), some(6));
         let lying_percent = some(20);
         let (prunes, rekeys) = (some(60), some(15));
+        let mut itself = Dice::new(seed ^ 0x7072_756e);
+        let prunes_from = itself.chance(50).then(|| 512 << itself.below(5));
         Self {
             devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
             joins: usize::try_from(dice.below(3)).unwrap_or(0),
@@ -93,6 +97,7 @@ impl Plan {
             rollbacks,
             copies,
             prunes,
+            prunes_from,
             rekeys,
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),

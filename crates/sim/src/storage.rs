@@ -1,7 +1,7 @@
 //! Each device's writer: what waits for it is done in order, and units that wait together share a
 //! transaction, as the façade's writer thread does it.
 
-use larder_engine::{Error, Receipt, Rekey, Result, StoreErrorKind, Task, entry_hash};
+use larder_engine::{Error, Pruning, Receipt, Rekey, Result, StoreErrorKind, Task, entry_hash};
 use larder_log::{Dep, Header};
 use larder_protocol::Reply;
 use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
@@ -31,7 +31,10 @@ impl World {
         }
         let Some(job) = device.jobs.pop_front() else {
             device.is_writing = false;
-            return self.index_later(slot);
+            if !self.prune_itself(slot) {
+                self.index_later(slot);
+            }
+            return;
         };
         match job {
             Job::Unit(unit) => self.commit(slot, unit),
@@ -57,6 +60,7 @@ impl World {
             }
             Job::Admit(admission) => self.admit(slot, *admission),
             Job::Prune(proposes) => self.prune(slot, proposes),
+            Job::PruneStep => self.prune_step(slot),
             Job::Rekey => self.rekey(slot),
         }
         if self.devices[slot].life == life {
@@ -241,26 +245,88 @@ impl World {
         }
     }
 
-    /// The device says that it has nothing more to say of what is here, and goes as far as it can
-    /// with pruning.
+    /// The device says that it has nothing more to say of what is here, and begins to go as far as
+    /// it can with pruning. What it was about is let go of.
     fn prune(&mut self, slot: Slot, proposes: bool) {
-        let writer = self.devices[slot].writer().expect("it is open");
-        let pruned = writer.heartbeat().and_then(|_| writer.prune(proposes, &mut |_| {}));
+        let said = self.devices[slot].writer().expect("it is open").heartbeat();
         if self.notice_power(slot) {
             return;
         }
-        match pruned {
-            Ok(pruned) => {
-                self.note(|| format!("{slot} prunes: {pruned:?}"));
-                self.report.add("app: snapshots stated", pruned.stated);
-                self.report.add("app: sections pruned", pruned.sections);
+        match said {
+            Ok(_) => {
                 self.committed(slot);
+                let pruning = Pruning::new(proposes);
+                self.begin_pruning(slot, pruning);
             }
-            Err(error) => {
-                self.note(|| format!("{slot} does not prune: {error}"));
-                let _ = self.fate(slot, &error, false);
-            }
+            Err(error) => self.does_not_prune(slot, &error),
         }
+    }
+
+    /// While nothing else waits a device may find that it is time to prune. Whether it goes about
+    /// it.
+    fn prune_itself(&mut self, slot: Slot) -> bool {
+        let device = &mut self.devices[slot];
+        let is_pruning = device.pruning.is_some();
+        let Some(writer) = device.writer().filter(|writer| writer.may_want_pruning()) else {
+            return false;
+        };
+        // What it states would have to be told everybody again, and be stated by them.
+        if is_pruning || !self.is_faulty {
+            return false;
+        }
+        let wants = writer.wants_pruning();
+        if self.notice_power(slot) {
+            return true;
+        }
+        match wants {
+            Ok(None) => return false,
+            Ok(Some(pruning)) => {
+                self.report.count("app: prunings that nobody asked for");
+                self.begin_pruning(slot, pruning);
+            }
+            Err(error) => self.does_not_prune(slot, &error),
+        }
+        true
+    }
+
+    fn begin_pruning(&mut self, slot: Slot, pruning: Pruning) {
+        let sections = 1 << self.dice.below(10);
+        self.go_on_pruning(slot, pruning.in_steps_of(sections));
+    }
+
+    fn go_on_pruning(&mut self, slot: Slot, pruning: Pruning) {
+        let begun = self.devices[slot].pruning.replace(pruning);
+        if begun.is_none() {
+            self.enqueue(slot, Job::PruneStep);
+        }
+    }
+
+    /// A step of the pruning under way; what else waits comes between two of them.
+    fn prune_step(&mut self, slot: Slot) {
+        let device = &mut self.devices[slot];
+        let Some(mut pruning) = device.pruning.take() else { return };
+        let (appended, before) = (pruning.appended(), *pruning.pruned());
+        let stepped = device.writer().expect("it is open").prune_step(&mut pruning);
+        if self.notice_power(slot) {
+            return;
+        }
+        let (pruned, has_appended) = (*pruning.pruned(), pruning.appended() > appended);
+        self.report.count("app: steps of prunings");
+        self.report.add("app: snapshots stated", pruned.stated - before.stated);
+        self.report.add("app: sections pruned", pruned.sections - before.sections);
+        match stepped {
+            Ok(true) => self.note(|| format!("{slot} has pruned: {pruned:?}")),
+            Ok(false) => self.go_on_pruning(slot, pruning),
+            Err(error) => return self.does_not_prune(slot, &error),
+        }
+        if has_appended {
+            self.committed(slot);
+        }
+    }
+
+    fn does_not_prune(&mut self, slot: Slot, error: &Error) {
+        self.note(|| format!("{slot} does not prune: {error}"));
+        let _ = self.fate(slot, error, false);
     }
 
     /// A step of the renewal of the space's key; what else waits comes between two of them.

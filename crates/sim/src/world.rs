@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use larder_engine::PrunePolicy;
 use larder_pages::testing::Dice;
 use larder_protocol::{Reply, Request};
 
@@ -143,7 +144,9 @@ impl World {
     pub(crate) fn add_device(&mut self) -> Slot {
         let slot = self.devices.len();
         let seed = self.dice.roll();
-        self.devices.push(Device::new(slot, &self.clock, seed));
+        let prunes = self.plan.prunes_from;
+        let prunes = prunes.map_or(PrunePolicy::ByHand, |bytes| PrunePolicy::From { bytes });
+        self.devices.push(Device::new(slot, &self.clock, seed, prunes));
         slot
     }
 

@@ -33,6 +33,8 @@ pub struct Pruning {
     /// Before which entry of each log nothing is left to drop.
     dropped: BTreeMap<DeviceId, u64>,
     pruned: Pruned,
+    /// No step does more than this of anything, if it is less than usual.
+    step_max: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,16 @@ impl Pruning {
             appended: 0,
             dropped: BTreeMap::new(),
             pruned: Pruned::default(),
+            step_max: u32::MAX,
         }
+    }
+
+    /// In smaller steps than usual: of so many sections. Whoever looks for what may come between
+    /// two of them has more of them.
+    #[must_use]
+    pub fn in_steps_of(mut self, sections: u32) -> Self {
+        self.step_max = sections.max(1);
+        self
     }
 
     /// What was done so far.
@@ -164,7 +175,8 @@ impl WriterState {
             None => self.goal(db, stage, held, &pruning.tried)?,
         };
         let Some(mut goal) = goal else { return Ok(true) };
-        let computed = match goal.computing.step(db, &self.keyring, held, SNAPSHOT_STEP_SECTIONS)? {
+        let looked_at = SNAPSHOT_STEP_SECTIONS.min(pruning.step_max.into());
+        let computed = match goal.computing.step(db, &self.keyring, held, looked_at)? {
             Step::Partly => {
                 pruning.goal = Some(goal);
                 return Ok(false);
@@ -358,11 +370,12 @@ impl WriterState {
             }
             return Ok(true);
         }
+        let most = PRUNE_SECTIONS_MAX.min(pruning.step_max);
         for end in &held.act.frontier {
             let from = pruning.dropped.entry(end.device).or_insert(0);
             let log = logs::find(db, &end.device)?;
             let Some(log) = log.filter(|_| *from < end.size) else { continue };
-            let dropped = sections::drop_bytes(db, log.log, *from, end.size, PRUNE_SECTIONS_MAX)?;
+            let dropped = sections::drop_bytes(db, log.log, *from, end.size, most)?;
             if dropped.sections > 0 {
                 *from = dropped.last_seq;
                 pruning.pruned.sections += dropped.sections;
