@@ -1,5 +1,7 @@
 //! What must hold while everything goes on.
 
+use std::ops::Range;
+
 use larder_engine::{Answer, Error, StoreErrorKind, Wanted};
 use larder_log::ack::Ack;
 use larder_log::{Dep, ForkProof};
@@ -91,12 +93,12 @@ impl World {
     }
 
     /// What an entry builds on is here before it.
-    pub(crate) fn check_deps(&mut self, slot: Slot, size: u64, deps: &[(u64, Dep)]) {
+    pub(crate) fn check_deps(&mut self, slot: Slot, new: Range<u64>, deps: &[(u64, Dep)]) {
         if deps.is_empty() || self.devices[slot].is_rotten {
             return;
         }
         let Some(heads) = self.frontier_now(slot) else { return };
-        for (seq, dep) in deps.iter().filter(|(seq, _)| *seq <= size) {
+        for (seq, dep) in deps.iter().filter(|(seq, _)| new.contains(&seq.saturating_sub(1))) {
             // Of a log with two histories either may be meant.
             let here = heads.get(&dep.device).map_or(0, |head| head.size);
             let is_met = here >= dep.seq || self.is_copied(&dep.device);

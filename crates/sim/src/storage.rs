@@ -50,8 +50,11 @@ impl World {
                     return;
                 }
                 if let Reply::Applied { device, size, .. } = &answered.reply {
-                    self.check_deps(slot, *size, &deps);
-                    self.devices[slot].held.insert(*device, *size);
+                    // Of what was here already the answer says nothing: it may be forged.
+                    let own = self.devices[slot].id == Some(*device);
+                    let before = self.devices[slot].held.insert(*device, *size).unwrap_or(0);
+                    let before = if own { *size } else { before };
+                    self.check_deps(slot, before..*size, &deps);
                 }
                 if answered.entries > 0 {
                     self.committed(slot);
