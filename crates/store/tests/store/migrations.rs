@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::fixture::{append, device, dump, space};
 use larder_log::Payload;
@@ -128,6 +130,30 @@ fn a_document_keeps_its_history_on_the_way_down_and_up() {
     SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
     let histories = read(&conn, "SELECT bytes FROM histories ORDER BY document, part");
     assert_eq!(histories, [whole[0].clone(), whole[2].clone()]);
+}
+
+// A migration went through all nodes for each entry: 100,000 entries were ten minutes and more.
+#[test]
+fn migrations_take_as_long_as_there_is_much_to_migrate() {
+    let steps = |entries: usize| {
+        let mut conn = space();
+        for _ in 0..entries / 50 {
+            append(&conn, &device(1), &vec![&[] as &[Payload]; 50]);
+        }
+        SPACE.revert_to(&mut conn, 1).unwrap();
+        let count = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&count);
+        let tick = move || {
+            counts.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        // Each hundred instructions of SQLite's machine.
+        conn.progress_handler(100, Some(tick)).unwrap();
+        SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
+        count.load(Ordering::Relaxed)
+    };
+    let (few, many) = (steps(500), steps(4000));
+    assert!(many < few * 10, "{few} steps for 500 entries, {many} for 4,000");
 }
 
 #[test]
