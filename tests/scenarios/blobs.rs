@@ -155,7 +155,8 @@ async fn a_transfer_cut_anywhere_goes_on_with_what_is_missing() {
         let Event::BlobsReceived { chunks, .. } = event(&mut events, received).await else {
             unreachable!()
         };
-        assert_eq!(chunks, held, "nothing came twice");
+        // One that was under way may have come after it was counted.
+        assert!(chunks <= held, "{chunks} came, and {held} were missing");
     }
 }
 
