@@ -37,8 +37,9 @@ pub enum Event {
         /// The space.
         space: SpaceName,
     },
-    /// Everything that can be read is indexed. Follows each commit and each [`Event::Visible`], or
-    /// several of them, once there was nothing more urgent to do.
+    /// The words of everything that can be read are indexed; vectors may follow. Comes after each
+    /// commit and each [`Event::Visible`], or several of them, once there was nothing more urgent
+    /// to do.
     Indexed {
         /// The space.
         space: SpaceName,

@@ -287,7 +287,8 @@ impl Space {
     /// of the space; the embedder's and the storage's.
     pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
         let space = self.open().await?;
-        if let (Some(mark), Ok(writer)) = (space.reader.awaits_index(), space.writer()) {
+        let mark = space.reader.awaits_index(&query);
+        if let (Some(mark), Ok(writer)) = (mark, space.writer()) {
             writer.index(mark).await?;
         }
         self.read(move |space| space.search(&query)).await

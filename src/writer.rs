@@ -9,8 +9,8 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use larder_engine::{
-    CheckReport, Checking, Enrolment, IndexMark, Pruned, Pruning, Receipt, Rekey, SpaceWriter,
-    Task, UnitOfWork,
+    CheckReport, Checking, Embedded, Enrolment, IndexMark, Pruned, Pruning, Receipt, Rekey,
+    SpaceWriter, Task, UnitOfWork,
 };
 use larder_protocol::Reply;
 use larder_types::limits::{
@@ -33,6 +33,8 @@ enum Job {
     Rekey(watch::Sender<Pages>, Answer<()>),
     Prune(watch::Sender<Pages>, Answer<Pruned>),
     Index(IndexMark, Answer<()>),
+    /// Vectors that were made elsewhere.
+    Embedded(Embedded),
     /// Anything else; true: other devices are to hear of it.
     With(Box<dyn FnOnce(&mut SpaceWriter) -> bool + Send>),
     Close(Answer<()>),
@@ -60,9 +62,10 @@ impl Writer {
         events: broadcast::Sender<Event>,
     ) -> Result<Self> {
         let (jobs, queue) = mpsc::channel(WRITE_QUEUE_MAX);
+        let from_elsewhere = jobs.downgrade();
         let thread = std::thread::Builder::new()
             .name("larder-writer".into())
-            .spawn(move || Worker::new(writer, changed, events).run(queue))
+            .spawn(move || Worker::new(writer, changed, events, from_elsewhere).run(queue))
             .map_err(|error| Error::Internal(format!("no thread for the space: {error}")))?;
         Ok(Self {
             jobs,
@@ -184,9 +187,10 @@ struct Worker {
     pruning_next: Vec<Asked<Pruned>>,
     /// Those who wait for the renewal of the key.
     renewing: Vec<Asked<()>>,
-    /// Those who wait for the indexes, in the order in which they came.
-    searching: VecDeque<(IndexMark, Answer<()>)>,
+    /// Those who wait for the indexes.
+    searching: Vec<(IndexMark, Answer<()>)>,
     indexing: Indexing,
+    embedding: Embedding,
     /// When it was looked last how large the WAL is.
     written_back: Instant,
     /// When blobs that nobody names were looked after last.
@@ -246,6 +250,7 @@ impl Worker {
         writer: SpaceWriter,
         changed: watch::Sender<u64>,
         events: broadcast::Sender<Event>,
+        jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         Self {
             writer,
@@ -257,7 +262,8 @@ impl Worker {
             pruning_for: Vec::new(),
             pruning_next: Vec::new(),
             renewing: Vec::new(),
-            searching: VecDeque::new(),
+            searching: Vec::new(),
+            embedding: Embedding { jobs, is_busy: false },
             indexing: Indexing::Later,
             written_back: Instant::now(),
             tended: Instant::now(),
@@ -275,6 +281,11 @@ impl Worker {
                 match self.next(&mut queue) {
                     Ok(job) => {
                         self.is_quiet = false;
+                        if matches!(self.indexing, Indexing::Now)
+                            && !matches!(job, Job::Embedded(_))
+                        {
+                            self.indexing = Indexing::Later;
+                        }
                         self.waiting.push_back(job);
                     }
                     Err(TryRecvError::Empty) => {}
@@ -303,17 +314,16 @@ impl Worker {
 
     /// Waits for a job, unless there is something to do without one.
     fn next(&mut self, queue: &mut mpsc::Receiver<Job>) -> std::result::Result<Job, TryRecvError> {
-        if self.has_steps() || !self.searching.is_empty() {
+        let is_behind = self.is_behind();
+        if self.has_steps() || is_behind && !self.searching.is_empty() {
             return queue.try_recv();
         }
         let is_shown = self.writer.is_shown();
         let may_show = !is_shown && self.showing.may_try();
         let idle = match self.indexing {
             _ if may_show => Duration::from_millis(SHOW_IDLE_MS),
-            Indexing::Later if self.writer.unindexed() > 0 => Duration::from_millis(INDEX_IDLE_MS),
-            Indexing::Now if self.writer.unindexed() > 0 => {
-                return queue.try_recv().inspect(|_| self.indexing = Indexing::Later);
-            }
+            Indexing::Later if is_behind => Duration::from_millis(INDEX_IDLE_MS),
+            Indexing::Now if is_behind => return queue.try_recv(),
             _ if self.may_prune() && self.is_quiet => return queue.try_recv(),
             _ if self.may_prune() => Duration::from_millis(INDEX_IDLE_MS),
             _ => match [self.showing.at, self.reindexing.at].into_iter().flatten().min() {
@@ -345,7 +355,7 @@ impl Worker {
         } else if is_due(&self.reindexing) {
             self.reindexing.at = None;
             self.indexing = Indexing::Now;
-        } else if self.writer.unindexed() > 0 && matches!(self.indexing, Indexing::Later) {
+        } else if self.is_behind() && matches!(self.indexing, Indexing::Later) {
             self.indexing = Indexing::Now;
         } else {
             self.is_quiet = true;
@@ -428,7 +438,13 @@ impl Worker {
                 Err(error) => drop(answer.send(Err(error))),
             },
             Some(Job::With(work)) => tick(work(writer)),
-            Some(Job::Index(mark, answer)) => self.searching.push_back((mark, answer)),
+            Some(Job::Index(mark, answer)) => self.searching.push((mark, answer)),
+            Some(Job::Embedded(embedded)) => {
+                self.embedding.is_busy = false;
+                if let Err(error) = writer.store_vectors(&embedded) {
+                    self.index_failed(error);
+                }
+            }
             Some(Job::Close(answer)) => {
                 index_rest(writer);
                 let _ = answer.send(writer.close());
@@ -439,6 +455,12 @@ impl Worker {
         true
     }
 
+    /// Whether there are words to be indexed, or vectors to be made that nobody makes yet.
+    fn is_behind(&self) -> bool {
+        let may_embed = self.writer.unembedded() > 0 && !self.embedding.is_busy;
+        self.writer.unindexed() > 0 || may_embed
+    }
+
     /// One step of indexing, if it is time for one, and the answers to those who waited for it.
     fn index(&mut self) {
         let is_due = match self.indexing {
@@ -447,31 +469,38 @@ impl Worker {
             Indexing::Now => true,
             Indexing::Later => self.writer.unindexed() > INDEX_BACKLOG_MAX,
         };
-        if is_due && self.writer.unindexed() > 0 {
-            let begun = Instant::now();
-            let indexed = self.writer.index(INDEX_DOCUMENTS_MAX);
-            metrics::indexed(begun, self.writer.unindexed());
-            match indexed {
-                Ok(_) if self.writer.unindexed() == 0 => {
-                    self.reindexing.worked();
-                    self.indexing = Indexing::Later;
-                    let space = self.writer.space().name().clone();
-                    let _ = self.events.send(Event::Indexed { space });
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    self.indexing = Indexing::Failed;
-                    self.reindexing.failed();
-                    fail_all(self.searching.drain(..).map(|(_, answer)| answer), error);
-                }
-            }
+        let stepped = match is_due && self.is_behind() {
+            true if self.writer.unindexed() > 0 => self.index_words(),
+            true => self.embedding.begin(&mut self.writer),
+            false => Ok(()),
+        };
+        if let Err(error) = stepped {
+            self.index_failed(error);
         }
         let writer = &self.writer;
-        while let Some((_, answer)) =
-            self.searching.pop_front_if(|(mark, _)| writer.has_indexed(*mark))
-        {
+        for (_, answer) in self.searching.extract_if(.., |(mark, _)| writer.has_indexed(mark)) {
             let _ = answer.send(Ok(()));
         }
+    }
+
+    fn index_words(&mut self) -> larder_engine::Result<()> {
+        let begun = Instant::now();
+        let indexed = self.writer.index(INDEX_DOCUMENTS_MAX);
+        metrics::indexed(begun, self.writer.unindexed());
+        indexed?;
+        if self.writer.unindexed() == 0 {
+            self.reindexing.worked();
+            self.indexing = Indexing::Later;
+            let space = self.writer.space().name().clone();
+            let _ = self.events.send(Event::Indexed { space });
+        }
+        Ok(())
+    }
+
+    fn index_failed(&mut self, error: larder_engine::Error) {
+        self.indexing = Indexing::Failed;
+        self.reindexing.failed();
+        fail_all(self.searching.drain(..).map(|(_, answer)| answer), error);
     }
 
     /// Whether something is under way that goes on between other work.
@@ -572,6 +601,34 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// The making of vectors, on a thread of its own: an embedder may be slow, or hang, and nothing
+/// else waits for it.
+struct Embedding {
+    jobs: mpsc::WeakSender<Job>,
+    is_busy: bool,
+}
+
+impl Embedding {
+    /// Has vectors made of what waits for them longest.
+    fn begin(&mut self, writer: &mut SpaceWriter) -> larder_engine::Result<()> {
+        let (texts, embedder) = (writer.next_unembedded(INDEX_DOCUMENTS_MAX)?, writer.embedder());
+        let (jobs, worker) = (self.jobs.clone(), std::thread::current());
+        let work = move || {
+            let made = texts.embed(&*embedder);
+            // The space may have been closed meanwhile: it begins anew when it is opened.
+            if let Some(jobs) = jobs.upgrade() {
+                let _ = jobs.blocking_send(Job::Embedded(made));
+                worker.unpark();
+            }
+        };
+        let thread = std::thread::Builder::new().name("larder-embedder".into()).spawn(work);
+        self.is_busy = thread.is_ok();
+        thread.map(drop).map_err(|e| {
+            larder_engine::Error::Transaction(format!("no thread for the embedder: {e}"))
+        })
     }
 }
 

@@ -1,10 +1,13 @@
 //! What an app hears while devices work.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder::{
-    ChangeKind, Changed, ChangesCursor, ErrorKind, Event, Mode, Options, Profile, Standing,
+    ChangeKind, Changed, ChangesCursor, EmbedError, Embedder, ErrorKind, Event, Mode, Options,
+    Profile, Query, Standing,
 };
 use tempfile::TempDir;
 
@@ -152,4 +155,77 @@ fn read_all(dir: &Path, bytes: &mut Vec<u8>) {
             bytes.extend(std::fs::read(path).unwrap());
         }
     }
+}
+
+/// Says that it was called, takes as long as the test wants, and panics over one text.
+struct Slow {
+    called: Sender<()>,
+    gate: Mutex<Receiver<()>>,
+}
+
+impl Slow {
+    fn new() -> (Self, Receiver<()>, Sender<()>) {
+        let ((called, calls), (go, gate)) = (channel(), channel());
+        (Self { called, gate: Mutex::new(gate) }, calls, go)
+    }
+}
+
+impl Embedder for Slow {
+    fn id(&self) -> &'static str {
+        "slow"
+    }
+
+    fn dimensions(&self) -> usize {
+        2
+    }
+
+    fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        assert!(!texts.iter().any(|text| text.contains("boo")), "boo");
+        let _ = self.called.send(());
+        let _ = self.gate.lock().unwrap().recv();
+        Ok(texts.iter().map(|_| vec![1.0, 0.0]).collect())
+    }
+}
+
+// An embedder used to run on the thread that writes: a model that took seconds for a lot of texts
+// held up every commit, and a search for words waited for vectors.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_a_search_by_likeness_waits_for_the_embedder() {
+    let (slow, calls, go) = Slow::new();
+    let ana = Device::found_with("Ana", Options::default().embedder(Arc::new(slow))).await;
+    let soup = ana.create(note("Soup", "Lentils")).await;
+    let words = ana.space.search(Query::text("lentils"));
+    assert_eq!(soon("the search", words).await.unwrap()[0].document.object, soup);
+    let space = ana.space.clone();
+    let near = tokio::spawn(async move { space.search(Query::similar("soup")).await });
+    calls.recv_timeout(Duration::from_mins(1)).unwrap();
+    for n in 0..3 {
+        let bread = ana.create(note("Bread", &format!("rye{n}"))).await;
+        let words = ana.space.search(Query::text(format!("rye{n}")));
+        assert_eq!(soon("the search", words).await.unwrap()[0].document.object, bread);
+    }
+    assert!(!near.is_finished());
+    // A panic is of no concern to anything but its text.
+    ana.create(note("boo", "boo")).await;
+    drop(go);
+    assert!(!soon("the search", near).await.unwrap().unwrap().is_empty());
+    let all = ana.space.search(Query::similar("soup").limit(10));
+    assert_eq!(soon("the search", all).await.unwrap().len(), 4);
+    ana.profile.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedder_that_hangs_does_not_keep_a_profile_from_closing() {
+    let (slow, calls, go) = Slow::new();
+    let ana = Device::found_with("Ana", Options::default().embedder(Arc::new(slow))).await;
+    ana.create(note("Soup", "Lentils")).await;
+    let space = ana.space.clone();
+    let near = tokio::spawn(async move { space.search(Query::similar("soup")).await });
+    calls.recv_timeout(Duration::from_mins(1)).unwrap();
+    soon("closing", ana.profile.close()).await.unwrap();
+    assert!(soon("the search", near).await.unwrap().is_err());
+    drop(go);
+    let ana = ana.restart().await;
+    let near = ana.space.search(Query::similar("soup"));
+    assert_eq!(soon("the search", near).await.unwrap().len(), 1);
 }

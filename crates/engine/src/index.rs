@@ -1,21 +1,21 @@
-//! The index stage: words and vectors follow what transactions made of documents.
+//! The index stage: words follow what transactions made of documents, and vectors follow the words
+//! (`embed.rs`).
 //!
 //! New documents are numbered above all those that are indexed, and so are known without a word. A
 //! transaction that changes or deletes one that is indexed puts it into a queue (`unindexed`), with
-//! the text that the index has of it. Later transactions bring the indexes up to date and empty the
-//! queue. So nothing is lost between the two, and neither the index nor an embedder holds up a
-//! commit. A document that is gone is not found any more, whatever the indexes still hold.
+//! the text that the index has of it. Later transactions bring the index up to date and empty the
+//! queue. So nothing is lost between the two, and the index does not hold up a commit. A document
+//! that is gone is not found any more, whatever the indexes still hold.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use larder_search::{EmbedError, Embedder, SearchError, Text};
+use larder_search::SearchError;
 use larder_store::ErrorKind;
-use larder_store::space::documents;
-use larder_store::space::unindexed::{self, Unindexed};
-use larder_types::CollectionName;
+use larder_store::space::unindexed::{self, Content, Unindexed};
 use larder_types::limits::INDEX_BYTES_TARGET;
 use rusqlite::Connection;
 
+use crate::model::Query;
 use crate::rows::text_of;
 use crate::space::Space;
 use crate::state::State as WriterState;
@@ -25,10 +25,20 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 /// A moment in a space's life, for who wants to know when the indexes are as far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexMark {
     place: i64,
     document: i64,
+    vectors: Vectors,
+}
+
+/// Whether it is for vectors too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vectors {
+    No,
+    Yes,
+    /// The words are there: the vectors that waited then end here.
+    To(i64),
 }
 
 /// How far the indexes are, and how far they have to go.
@@ -42,6 +52,10 @@ pub(crate) struct Queue {
     last: i64,
     /// Numbers dealt with: of those above, none is indexed.
     indexed: i64,
+    /// Places given out among those that wait for their vectors.
+    pub(crate) embed_end: i64,
+    /// Places dealt with.
+    embedded: i64,
 }
 
 /// [`Queue`] as of the last transaction, for readers.
@@ -51,13 +65,23 @@ pub(crate) struct PublishedQueue {
     done: AtomicI64,
     last: AtomicI64,
     indexed: AtomicI64,
+    embed_end: AtomicI64,
+    embedded: AtomicI64,
 }
 
 impl Queue {
     pub(crate) fn load(db: &Connection) -> Result<Self> {
         let (first, end) = unindexed::ends(db)?.unwrap_or((1, 0));
         let (indexed, last) = unindexed::behind(db)?;
-        Ok(Self { end, done: first - 1, last: last.max(indexed), indexed })
+        let (embed_first, embed_end) = unindexed::unembedded_ends(db)?.unwrap_or((1, 0));
+        Ok(Self {
+            end,
+            done: first - 1,
+            last: last.max(indexed),
+            indexed,
+            embed_end,
+            embedded: embed_first - 1,
+        })
     }
 
     /// A document has this number now, above all those that were there.
@@ -72,7 +96,17 @@ impl Queue {
         self.end - self.done + self.last - self.indexed
     }
 
-    /// Whether the indexes are behind with this document.
+    /// How many wait for their vectors, or have gone while they did.
+    pub(crate) fn unembedded(&self) -> i64 {
+        self.embed_end - self.embedded
+    }
+
+    /// No vectors are to be made up to this place.
+    pub(crate) fn embedded_to(&mut self, place: i64) {
+        self.embedded = self.embedded.max(place);
+    }
+
+    /// Whether the index of words is behind with this document.
     pub(crate) fn contains(&self, db: &Connection, document: i64) -> Result<bool> {
         Ok(document > self.indexed || unindexed::contains(db, document)?)
     }
@@ -80,6 +114,9 @@ impl Queue {
 
 impl PublishedQueue {
     pub(crate) fn publish(&self, queue: Queue) {
+        // First: whoever sees that the words are there is to see what waits for its vector.
+        self.embed_end.store(queue.embed_end, Ordering::Release);
+        self.embedded.store(queue.embedded, Ordering::Release);
         self.done.store(queue.done, Ordering::Release);
         self.end.store(queue.end, Ordering::Release);
         self.indexed.store(queue.indexed, Ordering::Release);
@@ -88,22 +125,31 @@ impl PublishedQueue {
 }
 
 impl Space {
-    /// The state that the indexes still have to reach to hold all that is committed now; `None` if
-    /// they do. Of a space that is opened for reading only it is not known, and `None`.
-    pub fn awaits_index(&self) -> Option<IndexMark> {
+    /// The state that the indexes still have to reach for this query to find all that is committed
+    /// now; `None` if they have. Of a space that is opened for reading only it is not known, and
+    /// `None`.
+    pub fn awaits_index(&self, query: &Query) -> Option<IndexMark> {
         let queue = &self.shared.queue;
         let place = queue.end.load(Ordering::Acquire);
         let document = queue.last.load(Ordering::Acquire);
-        let is_behind = queue.done.load(Ordering::Acquire) < place
+        let lacks_words = queue.done.load(Ordering::Acquire) < place
             || queue.indexed.load(Ordering::Acquire) < document;
-        is_behind.then_some(IndexMark { place, document })
+        let lacks_vectors =
+            queue.embedded.load(Ordering::Acquire) < queue.embed_end.load(Ordering::Acquire);
+        let (vectors, waits) = match (&query.similar, &query.text) {
+            (Some(_), _) => (Vectors::Yes, lacks_words || lacks_vectors),
+            (None, Some(_)) => (Vectors::No, lacks_words),
+            (None, None) => (Vectors::No, false),
+        };
+        waits.then_some(IndexMark { place, document, vectors })
     }
 }
 
 impl SpaceWriter {
-    /// Brings the indexes up to date with up to `documents_max` documents that wait for it, those
-    /// that wait longest first, in one transaction; after [`INDEX_BYTES_TARGET`] of text it leaves
-    /// the others for the next. Returns how many documents were dealt with: none if none waits.
+    /// Brings the index of words up to date with up to `documents_max` documents that wait for it,
+    /// those that wait longest first, in one transaction; after [`INDEX_BYTES_TARGET`] of text it
+    /// leaves the others for the next. Returns how many documents were dealt with: none if none
+    /// waits. Their vectors are still to be made then ([`SpaceWriter::embed`]).
     ///
     /// # Errors
     /// The storage's errors; everything waits as before then.
@@ -112,15 +158,25 @@ impl SpaceWriter {
         self.write(db, |tx, state| state.index(tx, documents_max))
     }
 
-    /// How many documents wait to be indexed, or have gone while they did.
+    /// How many documents wait for their words to be indexed, or have gone while they did.
     pub fn unindexed(&self) -> u64 {
         u64::try_from(self.state().queue.len()).unwrap_or(0)
     }
 
-    /// Whether the indexes hold all that was committed when the mark was taken.
-    pub fn has_indexed(&self, mark: IndexMark) -> bool {
-        let Queue { end, done, last, indexed } = self.state().queue;
-        done >= mark.place.min(end) && indexed >= mark.document.min(last)
+    /// Whether the indexes hold all that was committed when the mark was taken. Once the words are
+    /// there it is noted in the mark which vectors it still waits for.
+    pub fn has_indexed(&self, mark: &mut IndexMark) -> bool {
+        let Queue { end, done, last, indexed, embed_end, embedded } = self.state().queue;
+        if done < mark.place.min(end) || indexed < mark.document.min(last) {
+            return false;
+        }
+        let to = match mark.vectors {
+            Vectors::No => return true,
+            Vectors::Yes => embed_end,
+            Vectors::To(to) => to,
+        };
+        mark.vectors = Vectors::To(to);
+        embedded >= to.min(embed_end)
     }
 
     /// Empties the index of words and queues every document to be indexed anew.
@@ -133,11 +189,11 @@ impl SpaceWriter {
     }
 }
 
-/// A text to be embedded.
-struct Embed {
-    document: i64,
-    collection: CollectionName,
-    text: String,
+/// What is to be indexed next.
+struct Next {
+    waiting: Unindexed,
+    /// What there is of it; `None` if that has not been read yet.
+    content: Option<Content>,
 }
 
 impl WriterState {
@@ -183,25 +239,26 @@ impl WriterState {
     }
 
     /// Those in the queue first, then those whose words were never in.
-    fn next_unindexed(&self, db: &Connection, place: i64, above: i64) -> Result<Option<Unindexed>> {
-        if let Some(next) = unindexed::next(db, place)? {
-            return Ok(Some(next));
+    fn next_unindexed(&self, db: &Connection, place: i64, above: i64) -> Result<Option<Next>> {
+        if place < self.queue.end
+            && let Some(waiting) = unindexed::next(db, place)?
+        {
+            return Ok(Some(Next { waiting, content: None }));
         }
-        let document = match unindexed::next_document(db, above) {
-            Ok(Some(document)) => document,
+        let (document, content) = match unindexed::next_document(db, above) {
+            Ok(Some(content)) => (content.document, Some(content)),
             // Number by number, so that the others do not wait for what is damaged.
             Err(error) if error.kind() == ErrorKind::Corrupt && above < self.queue.last => {
-                above + 1
+                (above + 1, None)
             }
             Ok(None) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        Ok(Some(Unindexed { place, document, indexed: None }))
+        Ok(Some(Next { waiting: Unindexed { place, document, indexed: None }, content }))
     }
 
     fn index(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {
-        let mut embed = Vec::new();
-        let (mut place, mut above) = (0, self.queue.indexed);
+        let (mut place, mut above) = (self.queue.done, self.queue.indexed);
         let (mut dealt, mut bytes) = (0, 0);
         while dealt < documents_max && bytes < INDEX_BYTES_TARGET {
             let Some(next) = self.next_unindexed(db, place, above)? else {
@@ -209,16 +266,17 @@ impl WriterState {
                 break;
             };
             dealt += 1;
-            if next.place == place {
-                above = next.document;
+            let Unindexed { place: at, document, .. } = next.waiting;
+            if at == place {
+                above = document;
             } else {
-                place = next.place;
+                place = at;
                 // Mended: it has its number again, and its turn is still to come.
-                if next.document > above && documents::by_number(db, next.document)?.is_some() {
+                if document > above && unindexed::document(db, document)?.is_some() {
                     continue;
                 }
             }
-            bytes += match index_words(db, &next, &mut embed) {
+            bytes += match self.index_words(db, next) {
                 Ok(bytes) => bytes,
                 Err(Error::Search(SearchError::OtherText { .. })) => {
                     self.reindex(db)?;
@@ -238,7 +296,6 @@ impl WriterState {
                 Err(e) => return Err(e),
             };
         }
-        index_vectors(db, &*self.shared.embedder, &embed)?;
         unindexed::remove_to(db, place)?;
         let Queue { end, .. } = self.queue;
         self.queue.done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
@@ -246,78 +303,47 @@ impl WriterState {
         Ok(dealt)
     }
 
+    /// Returns how many bytes that took in.
+    fn index_words(&mut self, db: &Connection, next: Next) -> Result<usize> {
+        let Next { waiting: Unindexed { document, indexed, .. }, content } = next;
+        let old = match &indexed {
+            Some(json) => Some(text_of(&parse(json)?)),
+            None => None,
+        };
+        let mut bytes = indexed.as_ref().map_or(0, String::len);
+        let content = match content {
+            Some(content) => Some(content),
+            None => unindexed::document(db, document)?,
+        };
+        let Some(Content { collection, json, .. }) = content else {
+            if let Some(old) = &old {
+                larder_search::remove_text(db, document, old)?;
+            }
+            larder_search::remove_vectors(db, document)?;
+            return Ok(bytes);
+        };
+        bytes += json.len();
+        let text = text_of(&parse(&json)?);
+        if old.as_ref() != Some(&text) {
+            larder_search::put_text(db, document, collection.as_str(), old.as_ref(), &text)?;
+            if old.is_some() {
+                larder_search::remove_vector(db, self.shared.embedder.id(), document)?;
+            }
+            self.queue.embed_end += 1;
+            unindexed::add_unembedded(db, self.queue.embed_end, document)?;
+        }
+        Ok(bytes)
+    }
+
     pub(crate) fn reindex(&mut self, db: &Connection) -> Result<()> {
         larder_search::clear(db)?;
         unindexed::forget_words(db)?;
-        let Queue { end, last, .. } = self.queue;
+        let Queue { end, last, embed_end, .. } = self.queue;
+        unindexed::remove_unembedded(db, embed_end)?;
         let done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
-        self.queue = Queue { end, done, last, indexed: 0 };
+        self.queue = Queue { end, done, last, indexed: 0, embed_end, embedded: embed_end };
         Ok(())
     }
-}
-
-/// Returns how many bytes that took in.
-fn index_words(db: &Connection, next: &Unindexed, embed: &mut Vec<Embed>) -> Result<usize> {
-    let Unindexed { document, indexed, .. } = next;
-    let old = match indexed {
-        Some(json) => Some(text_of(&parse(json)?)),
-        None => None,
-    };
-    let mut bytes = indexed.as_ref().map_or(0, String::len);
-    let Some(row) = documents::by_number(db, *document)? else {
-        if let Some(old) = &old {
-            larder_search::remove_text(db, *document, old)?;
-        }
-        larder_search::remove_vectors(db, *document)?;
-        return Ok(bytes);
-    };
-    bytes += row.json.len();
-    let text = text_of(&parse(&row.json)?);
-    if old.as_ref() != Some(&text) {
-        let collection = row.collection;
-        larder_search::put_text(db, *document, collection.as_str(), old.as_ref(), &text)?;
-        let Text { title, body } = text;
-        embed.push(Embed { document: *document, collection, text: format!("{title}\n{body}") });
-    }
-    Ok(bytes)
-}
-
-/// All in one call. A text that the embedder fails on, alone, has no vector from then on: that is a
-/// matter of this device alone, and stops nothing.
-fn index_vectors(db: &Connection, embedder: &dyn Embedder, embed: &[Embed]) -> Result<()> {
-    let together = vectors(embedder, embed).ok();
-    for (n, text) in embed.iter().enumerate() {
-        let Embed { document, collection, .. } = text;
-        let vector = match &together {
-            Some(vectors) => vectors.get(n).cloned(),
-            None => vectors(embedder, std::slice::from_ref(text)).ok().and_then(|mut v| v.pop()),
-        };
-        let put = vector.map(|vector| {
-            larder_search::put_vector(db, embedder.id(), *document, collection.as_str(), &vector)
-        });
-        match put {
-            Some(Ok(())) => {}
-            Some(Err(e @ SearchError::Storage(_))) => return Err(e.into()),
-            None | Some(Err(_)) => larder_search::remove_vector(db, embedder.id(), *document)?,
-        }
-    }
-    Ok(())
-}
-
-fn vectors(
-    embedder: &dyn Embedder,
-    embed: &[Embed],
-) -> std::result::Result<Vec<Vec<f32>>, EmbedError> {
-    if embed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let texts: Vec<&str> = embed.iter().map(|embed| embed.text.as_str()).collect();
-    let vectors = embedder.embed_batch(&texts)?;
-    if vectors.len() != embed.len() {
-        let message = "it returned another number of vectors than it was given texts";
-        return Err(EmbedError(message.into()));
-    }
-    Ok(vectors)
 }
 
 #[cfg(test)]
@@ -429,7 +455,8 @@ mod tests {
                 }
             }
             while writer.index(2).unwrap() > 0 {}
-            prop_assert!(space.awaits_index().is_none() && writer.unindexed() == 0);
+            while writer.embed(2).unwrap() > 0 {}
+            prop_assert!(space.awaits_index(&Query::both("")).is_none() && writer.unindexed() == 0);
             prop_assert_eq!(rows(&mut writer), now.len());
             prop_assert_eq!(space.status().unwrap().unindexed, 0);
             for (n, word) in WORDS.iter().enumerate() {

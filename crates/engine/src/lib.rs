@@ -18,6 +18,7 @@ mod dir;
 #[cfg(test)]
 mod durability_tests;
 mod effects;
+mod embed;
 mod environment;
 mod error;
 mod export;
@@ -67,6 +68,7 @@ pub use blobs::{
     NewManifest,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
+pub use embed::{Embedded, Unembedded};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use heal::{CheckReport, CheckedPart, Checking, Finding, Outcome};

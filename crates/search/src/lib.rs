@@ -26,7 +26,7 @@ pub use error::SearchError;
 pub use fuse::fuse;
 pub use size::{Sizes, sizes};
 pub use snippet::snippet;
-pub use text::{Text, clear, put_text, query_text, remove_text, text_of};
+pub use text::{Text, clear, indexed, put_text, query_text, remove_text, text_of};
 pub use vectors::{put_vector, query_vector, remove_vector, remove_vectors};
 
 /// A document that was found.

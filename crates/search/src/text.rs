@@ -21,7 +21,8 @@ pub struct Text {
 }
 
 impl Text {
-    pub(crate) fn digest(&self) -> [u8; 32] {
+    /// What is kept of it beside the index of words.
+    pub fn digest(&self) -> [u8; 32] {
         let title_len = self.title.len() as u64;
         Sha256::new()
             .chain_update(title_len.to_le_bytes())
@@ -75,18 +76,19 @@ pub fn put_text(
     old: Option<&Text>,
     new: &Text,
 ) -> Result<(), SearchError> {
-    match old {
-        Some(old) => remove_text(tx, document, old)?,
-        None if indexed(tx, document)?.is_some() => {
-            return Err(SearchError::OtherText { document });
-        }
-        None => {}
+    if let Some(old) = old {
+        remove_text(tx, document, old)?;
     }
     let collection = collection_id(tx, collection)?;
-    tx.prepare_cached(
-        "INSERT INTO search_documents (document, collection, digest) VALUES (?, ?, ?)",
-    )?
-    .execute(params![document, collection, new.digest()])?;
+    let inserted = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO search_documents (document, collection, digest)
+             VALUES (?, ?, ?)",
+        )?
+        .execute(params![document, collection, new.digest()])?;
+    if inserted == 0 {
+        return Err(SearchError::OtherText { document });
+    }
     tx.prepare_cached("INSERT INTO search_text (rowid, title, body) VALUES (?, ?, ?)")?
         .execute(params![document, new.title, new.body])?;
     Ok(())
@@ -211,7 +213,11 @@ pub(crate) fn find_collection(
     Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
-pub(crate) fn indexed(tx: &Connection, document: i64) -> Result<Option<[u8; 32]>, SearchError> {
+/// The digest of the text that is indexed of a document.
+///
+/// # Errors
+/// [`SearchError::Storage`].
+pub fn indexed(tx: &Connection, document: i64) -> Result<Option<[u8; 32]>, SearchError> {
     let mut statement =
         tx.prepare_cached("SELECT digest FROM search_documents WHERE document = ?")?;
     Ok(statement.query_row([document], |row| row.get(0)).optional()?)

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Access, Environment, Error, Profile, ProfileOptions, PrunePolicy, Pruning, Result, Secret,
-    Space, SpaceWriter, Task, Unlock,
+    Access, Embedded, Environment, Error, Profile, ProfileOptions, PrunePolicy, Pruning, Result,
+    Secret, Space, SpaceWriter, Task, Unlock,
 };
 use larder_pages::testing::{Loss, Snapshot};
 use larder_types::{DeviceId, SpaceName, TransportId};
@@ -71,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) profile: Profile,
     /// None before it has joined.
     pub(crate) space: Option<(Space, SpaceWriter)>,
+    /// Vectors that the embedder made, and that are not stored yet.
+    pub(crate) embedded: Option<Embedded>,
 }
 
 /// Work for a space's writer.
@@ -112,7 +114,7 @@ impl Device {
             slot,
             world,
             fused,
-            running: Some(Running { profile, space: None }),
+            running: Some(Running { profile, space: None, embedded: None }),
             life: 0,
             id: None,
             transport,
@@ -143,7 +145,7 @@ impl Device {
             Err(Error::NotFound(_)) if self.id.is_none() => None,
             Err(error) => return Err(error),
         };
-        self.running = Some(Running { profile, space });
+        self.running = Some(Running { profile, space, embedded: None });
         self.life += 1;
         Ok(())
     }
@@ -201,6 +203,24 @@ impl Device {
 
     pub(crate) fn writer(&mut self) -> Option<&mut SpaceWriter> {
         self.running.as_mut()?.space.as_mut().map(|(_, writer)| writer)
+    }
+
+    /// A step of indexing: words, or vectors that were made meanwhile, or more of those are made.
+    /// Returns how many documents had their words indexed.
+    pub(crate) fn index(&mut self, documents_max: usize) -> Result<usize> {
+        let Some(Running { space: Some((_, writer)), embedded, .. }) = &mut self.running else {
+            return Ok(0);
+        };
+        let dealt = writer.index(documents_max)?;
+        match embedded.take() {
+            made if dealt > 0 => *embedded = made,
+            Some(made) => writer.store_vectors(&made)?,
+            None => {
+                let texts = writer.next_unembedded(documents_max)?;
+                *embedded = Some(texts.embed(&*writer.embedder()));
+            }
+        }
+        Ok(dealt)
     }
 
     /// Whether it has joined and runs.

@@ -127,7 +127,7 @@ impl World {
         if device.life != life || device.id.is_some() {
             return;
         }
-        let Some(Running { profile, space }) = &mut device.running else { return };
+        let Some(Running { profile, space, .. }) = &mut device.running else { return };
         match profile.finish_join(joining, &exporter, &reply) {
             Ok(joined) => {
                 device.id = Some(joined.0.device());

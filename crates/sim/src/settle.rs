@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::{Answer, Wanted};
+use larder_engine::{Answer, Query, Wanted};
 use larder_log::ForkProof;
 use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::limits::INDEX_DOCUMENTS_MAX;
@@ -309,10 +309,13 @@ impl World {
     /// A search waits for the indexes, and then finds all that was committed before.
     fn index_all(&mut self, slot: Slot) {
         let device = &mut self.devices[slot];
-        let Some(mark) = device.space().expect("it is up").awaits_index() else { return };
+        let awaited = device.space().expect("it is up").awaits_index(&Query::both(""));
+        let Some(mut mark) = awaited else { return };
         let writer = device.writer().expect("it is up");
-        while !writer.has_indexed(mark) {
-            writer.index(INDEX_DOCUMENTS_MAX).expect("indexes that can be written");
+        while !writer.has_indexed(&mut mark) {
+            if writer.index(INDEX_DOCUMENTS_MAX).expect("indexes that can be written") == 0 {
+                writer.embed(INDEX_DOCUMENTS_MAX).expect("indexes that can be written");
+            }
         }
     }
 }

@@ -78,7 +78,7 @@ impl World {
         let device = &mut self.devices[slot];
         let Some(writer) = device.writer() else { return };
         let idle_ms = if writer.is_shown() { INDEX_IDLE_MS } else { SHOW_IDLE_MS };
-        let waits = writer.unindexed() > 0 || !writer.is_shown();
+        let waits = writer.unindexed() + writer.unembedded() > 0 || !writer.is_shown();
         if waits && !std::mem::replace(&mut device.is_indexing, true) {
             let life = device.life;
             self.later(idle_ms * 1000, Event::Index { slot, life });
@@ -108,7 +108,7 @@ impl World {
         }
         let most = 1 + self.dice.below(INDEX_DOCUMENTS_MAX as u64);
         let most = usize::try_from(most).unwrap_or(1);
-        let indexed = self.devices[slot].writer().expect("it is open").index(most);
+        let indexed = self.devices[slot].index(most);
         if self.notice_power(slot) {
             return;
         }

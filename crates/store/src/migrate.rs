@@ -91,6 +91,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 10, "histories"),
         migration!("space", "00", 11, "writer_state"),
         migration!("space", "00", 12, "entries_whole"),
+        migration!("space", "00", 13, "unembedded"),
     ],
 };
 

@@ -55,12 +55,20 @@ pub(crate) fn larder(bench: &Bench, records: u64) -> Result<Metrics> {
     let begun = Clocks::start();
     while receiver.writer.index(INDEX_DOCUMENTS_MAX)? > 0 {}
     times.indexed.add(&begun);
+    let begun = Clocks::start();
+    while receiver.writer.embed(INDEX_DOCUMENTS_MAX)? > 0 {}
+    times.vectors.add(&begun);
     let status = receiver.space.status()?;
     ensure!(status.documents == records && status.unindexed == 0, "not all of it is there");
     sender.close()?;
     receiver.close()?;
-    let Times { durable, visible, indexed } = times;
-    Ok(stages(&durable, &durable.and(&visible), &indexed))
+    let Times { durable, visible, indexed, vectors } = times;
+    let mut stages = stages(&durable, &durable.and(&visible), &indexed);
+    stages.extend(metrics([
+        ("vectors_ms", milliseconds(vectors.time)),
+        ("vectors_cpu_ms", milliseconds(vectors.cpu)),
+    ]));
+    Ok(stages)
 }
 
 fn stages(durable: &Spent, visible: &Spent, indexed: &Spent) -> Metrics {
@@ -113,6 +121,7 @@ struct Times {
     durable: Spent,
     visible: Spent,
     indexed: Spent,
+    vectors: Spent,
 }
 
 /// Time by the clock, and of processors: on a machine with other work only the latter compares.

@@ -28,7 +28,8 @@ pub(super) fn check(
         let text = text_of(&value);
         let standing = larder_search::standing(db, embedder.id(), row.document, &text)?;
         // An embedder may fail on a text, and then it has no vector.
-        let lacks_vector = !standing.vector && {
+        let may_lack = standing.vector || state.queue.unembedded() > 0;
+        let lacks_vector = !may_lack && {
             let text = format!("{}\n{}", text.title, text.body);
             embedder.embed_batch(&[&text]).is_ok_and(|vectors| vectors.len() == 1)
         };

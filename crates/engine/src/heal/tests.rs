@@ -74,6 +74,7 @@ impl Device {
 
     fn index(&mut self) {
         while self.writer.index(8).unwrap() > 0 {}
+        while self.writer.embed(8).unwrap() > 0 {}
     }
 
     fn damage(&mut self, sql: &str) {

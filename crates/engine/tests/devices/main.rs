@@ -168,9 +168,11 @@ impl Device {
 
     /// What a search finds once everything is indexed.
     fn search(&mut self, query: &Query) -> Vec<Found> {
-        while let Some(mark) = self.space.awaits_index() {
-            assert!(!self.writer.has_indexed(mark));
-            self.writer.index(2).unwrap();
+        while let Some(mut mark) = self.space.awaits_index(query) {
+            assert!(!self.writer.has_indexed(&mut mark));
+            if self.writer.index(2).unwrap() == 0 {
+                self.writer.embed(2).unwrap();
+            }
         }
         self.space.search(query).unwrap()
     }

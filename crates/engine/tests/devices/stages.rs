@@ -188,3 +188,42 @@ fn what_is_opened_ahead_is_taken_in_as_if_each_came_alone() {
     assert_eq!(d.space.digest().unwrap(), a.space.digest().unwrap());
     assert_eq!(d.value(object(30)), json!({"round": 9, "n": 30}));
 }
+
+// An embedder may take a while; what it was given may be another text by then.
+#[test]
+fn a_vector_of_a_text_that_changed_meanwhile_is_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    let near = |a: &Device, words: &str| -> Vec<ObjectId> {
+        let found = a.space.search(&Query::similar(words)).unwrap();
+        found.into_iter().map(|found| found.document.object).collect()
+    };
+    for n in 1..=3 {
+        a.put(object(n), &json!({"title": "apple"}));
+    }
+    while a.writer.index(8).unwrap() > 0 {}
+    let embedder = a.writer.embedder();
+    let first = a.writer.next_unembedded(8).unwrap().embed(&*embedder);
+    // Meanwhile one changes, one goes, and of one the words are indexed before the vector comes.
+    a.put(object(1), &json!({"title": "plum"}));
+    while a.writer.index(8).unwrap() > 0 {}
+    let mut unit = UnitOfWork::new();
+    unit.delete(object(2));
+    a.commit(unit).unwrap();
+    while a.writer.index(8).unwrap() > 0 {}
+    a.put(object(4), &json!({"title": "pear"}));
+    a.writer.store_vectors(&first).unwrap();
+    assert_eq!(near(&a, "apple"), [object(3)], "only its text is still what was embedded");
+    assert!(a.space.awaits_index(&Query::text("pear")).is_some());
+    // What was not brought back is made again after a start.
+    let mut a = a.reopen(dir.path());
+    assert_eq!(a.writer.unembedded(), 1);
+    assert_eq!(a.search(&Query::similar("plum"))[0].document.object, object(1));
+    assert_eq!(a.search(&Query::similar("pear"))[0].document.object, object(4));
+    assert_eq!(a.writer.unembedded(), 0);
+    // While a changed text waits for its vector, it has none of the text before.
+    a.put(object(3), &json!({"title": "fig"}));
+    while a.writer.index(8).unwrap() > 0 {}
+    assert!(!near(&a, "apple").contains(&object(3)));
+    assert_eq!(a.search(&Query::similar("fig"))[0].document.object, object(3));
+}

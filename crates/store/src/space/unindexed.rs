@@ -1,13 +1,18 @@
-//! Documents that the search indexes are behind with: all that are numbered above the last one
-//! whose words are indexed, since numbers ascend; and those in a queue, which what changes or
-//! deletes an indexed document writes, and what indexes it takes out.
+//! Documents that the search indexes are behind with.
+//!
+//! Of words these are all that are numbered above the last one whose words are indexed, since
+//! numbers ascend; and those in a queue, which what changes or deletes an indexed document writes,
+//! and what indexes it takes out. Whose words were indexed goes into a second queue, of those whose
+//! vectors are still to be made.
 
-use rusqlite::{Connection, params};
+use larder_types::CollectionName;
+use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
-use crate::sql::{Uint, execute, first, one};
+use crate::sql::{Uint, execute, first, one, parsed};
 
 const PART: &str = "unindexed";
+const UNEMBEDDED: &str = "unembedded";
 
 /// A document to be indexed anew, or to be taken out of the indexes if it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +62,39 @@ pub fn behind(conn: &Connection) -> Result<(i64, i64), StoreError> {
     one(conn, PART, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// What of a document is indexed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Its local number.
+    pub document: i64,
+    /// Its collection.
+    pub collection: CollectionName,
+    /// Its current value as JSON.
+    pub json: String,
+}
+
+const CONTENT: &str = "SELECT document, collection, json FROM documents";
+
+fn content(row: &Row<'_>) -> rusqlite::Result<Content> {
+    let collection = parsed(row, 1, |name: String| name.parse().ok())?;
+    Ok(Content { document: row.get(0)?, collection, json: row.get(2)? })
+}
+
+/// The document of this number, if it is there.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn document(conn: &Connection, document: i64) -> Result<Option<Content>, StoreError> {
+    first(conn, "documents", &format!("{CONTENT} WHERE document = ?1"), [document], content)
+}
+
 /// The first document that is numbered above `after`.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
-pub fn next_document(conn: &Connection, after: i64) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT min(document) FROM documents WHERE document > ?1";
-    one(conn, "documents", sql, [after], |row| row.get(0))
+pub fn next_document(conn: &Connection, after: i64) -> Result<Option<Content>, StoreError> {
+    let sql = format!("{CONTENT} WHERE document > ?1 ORDER BY document LIMIT 1");
+    first(conn, "documents", &sql, [after], content)
 }
 
 /// The first in the queue behind `after` (0 to begin with).
@@ -92,7 +123,15 @@ pub fn remove_to(conn: &Connection, place: i64) -> Result<(), StoreError> {
 /// [`StoreError::Read`] of `unindexed`.
 pub fn ends(conn: &Connection) -> Result<Option<(i64, i64)>, StoreError> {
     let sql = "SELECT (SELECT min(place) FROM unindexed), (SELECT max(place) FROM unindexed)";
-    one(conn, PART, sql, [], |row| {
+    ends_of(conn, PART, sql)
+}
+
+fn ends_of(
+    conn: &Connection,
+    part: &'static str,
+    sql: &str,
+) -> Result<Option<(i64, i64)>, StoreError> {
+    one(conn, part, sql, [], |row| {
         Ok(Option::zip(row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
     })
 }
@@ -106,12 +145,49 @@ pub fn contains(conn: &Connection, document: i64) -> Result<bool, StoreError> {
     first(conn, PART, sql, [document], |_| Ok(())).map(|found| found.is_some())
 }
 
-/// How many documents the indexes are behind with.
+/// Puts a document, whose words were just indexed, at the end of those whose vectors are still to
+/// be made: at `place`, which is beyond all others.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unembedded`.
+pub fn add_unembedded(conn: &Connection, place: i64, document: i64) -> Result<(), StoreError> {
+    let sql = "INSERT INTO unembedded (place, document) VALUES (?1, ?2)";
+    execute(conn, UNEMBEDDED, sql, [place, document]).map(drop)
+}
+
+/// The first place behind `after` (0 to begin with), and the document there.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unembedded`.
+pub fn next_unembedded(conn: &Connection, after: i64) -> Result<Option<(i64, i64)>, StoreError> {
+    let sql = "SELECT place, document FROM unembedded WHERE place > ?1 ORDER BY place LIMIT 1";
+    first(conn, UNEMBEDDED, sql, [after], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Takes all up to `place` out of those whose vectors are still to be made.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unembedded`.
+pub fn remove_unembedded(conn: &Connection, place: i64) -> Result<(), StoreError> {
+    execute(conn, UNEMBEDDED, "DELETE FROM unembedded WHERE place <= ?1", [place]).map(drop)
+}
+
+/// The first and the last place of those whose vectors are still to be made; `None` if there are
+/// none.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unembedded`.
+pub fn unembedded_ends(conn: &Connection) -> Result<Option<(i64, i64)>, StoreError> {
+    let sql = "SELECT (SELECT min(place) FROM unembedded), (SELECT max(place) FROM unembedded)";
+    ends_of(conn, UNEMBEDDED, sql)
+}
+
+/// How many documents the indexes are behind with, of words or of vectors.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `unindexed`.
 pub fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let sql = "SELECT (SELECT count(*) FROM unindexed) + (
+    let sql = "SELECT (SELECT count(*) FROM unindexed) + (SELECT count(*) FROM unembedded) + (
                    SELECT count(*) FROM documents WHERE document > (
                        SELECT coalesce(max(document), 0) FROM search_documents))";
     one(conn, PART, sql, [], |row| row.get::<_, Uint>(0)).map(|count| count.0)
