@@ -249,7 +249,7 @@ pub fn snapshot_parts(data: &[u8]) {
 pub(crate) fn part_seeds() -> Vec<Vec<u8>> {
     let item = |content| Item { leaf: vec![7; 90], content };
     let document =
-        Content::Document { value: b"{\"n\":1}".to_vec(), changes: vec![vec![1; 30].into()] };
+        Content::Document { at: 3, pieces: vec![b"{\"n\":1}".to_vec().into(), vec![1; 30].into()] };
     let snapshot = larder_types::Hash::new([3; 32]);
     let packed = |items: Vec<Item>, proof| Part { snapshot, items, proof }.pack();
     [

@@ -42,6 +42,7 @@ pub(super) async fn run(
     settled: watch::Sender<bool>,
 ) -> Result<SpaceReport> {
     let (name, peer) = (space.reader.name().clone(), end.peer);
+    let reader = space.reader.clone();
     let mut driver = Driver::new(Arc::clone(&node), space, end, stream, settled);
     let span = tracing::debug_span!("session", number = driver.number);
     let result = match driver.drive().instrument(span.clone()).await {
@@ -51,6 +52,7 @@ pub(super) async fn run(
             Err(error)
         }
     };
+    reader.session_over();
     if let Err(error) = &result
         && !node.is_stopped()
     {

@@ -110,6 +110,10 @@ impl Incoming {
     pub(crate) fn bytes(&self) -> &[u8] {
         self.change.raw_bytes()
     }
+
+    pub(crate) fn operations(&self) -> usize {
+        self.operations.len()
+    }
 }
 
 fn is_json(op: &Op) -> bool {

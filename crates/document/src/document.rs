@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use automerge::transaction::CommitOptions;
@@ -9,7 +9,7 @@ use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 use crate::apply::{Incoming, Index, Trial, contained};
 use crate::chunk;
 use crate::derive::{self, ENCODING};
-use crate::history::is_history_of;
+use crate::history::history_in_order;
 use crate::json::{canonical, check, same_object};
 use crate::put::Writer;
 use crate::read::Reader;
@@ -21,6 +21,9 @@ const OPERATION_BYTES_MAX: usize = 32;
 const CHANGE_OVERHEAD_BYTES: usize = 128;
 /// Changes are stored by themselves up to this, however little was saved before them.
 const CHANGES_BYTES_MIN: usize = 4 << 10;
+/// Operations of a history that are unpacked at once, but for one change that has more: each takes
+/// some 200 bytes then.
+const OPERATIONS_AT_ONCE: usize = 1 << 17;
 
 /// A document: the value it was created with, and from its first edit on a history.
 #[derive(Debug, Clone)]
@@ -278,27 +281,32 @@ impl Document {
         }
     }
 
-    /// All changes up to a version, each behind those that it builds on, without the derived one.
-    /// None if it never had this version.
+    /// All changes up to a version but the derived one, in an order that follows from the version
+    /// alone: of those that its heads or a change before name, the one with the lowest hash comes
+    /// next. So who knows the heads can check each as it comes. None if it never had this version.
     pub fn changes_to(&self, heads: &Heads) -> Option<Vec<Vec<u8>>> {
         let State::Grown(grown) = &self.0 else {
             return heads.is_flat().then(Vec::new);
         };
-        let mut open = grown.hashes(heads).ok()?;
-        let mut wanted: HashSet<ChangeHash> = HashSet::new();
-        while let Some(hash) = open.pop() {
-            if hash != grown.root && wanted.insert(hash) {
-                open.extend(grown.doc.get_change_meta_by_hash(&hash)?.deps);
+        let mut open: BTreeSet<ChangeHash> = grown.hashes(heads).ok()?.into_iter().collect();
+        let mut named: HashSet<ChangeHash> = open.iter().copied().collect();
+        let mut order = Vec::new();
+        while let Some(hash) = open.pop_first() {
+            if hash != grown.root {
+                order.push(hash);
+                let deps = grown.doc.get_change_meta_by_hash(&hash)?.deps;
+                open.extend(deps.into_iter().filter(|dep| named.insert(*dep)));
             }
         }
         let changes = grown.doc.get_changes(&[]).into_iter();
-        let changes = changes.filter(|change| wanted.contains(&change.hash()));
-        Some(changes.map(|change| change.raw_bytes().to_vec()).collect())
+        let mut changes: HashMap<ChangeHash, Change> =
+            changes.map(|change| (change.hash(), change)).collect();
+        order.into_iter().map(|hash| Some(changes.remove(&hash)?.raw_bytes().to_vec())).collect()
     }
 
-    /// Takes in a whole history with these heads, whoever wrote its changes: that all devices
-    /// agreed on the heads stands for it. False, and the document stays as it was, if `changes` is
-    /// not that history on the value it was created with.
+    /// Takes in a whole history with these heads, in any order and whoever wrote its changes: that
+    /// all devices agreed on the heads stands for it. False, and the document stays as it was, if
+    /// `changes` is not that history on the value it was created with.
     pub fn take_history(&mut self, changes: &[&[u8]], heads: &Heads) -> bool {
         if heads.is_flat() {
             return changes.is_empty();
@@ -310,19 +318,25 @@ impl Document {
                 Err(_) => return false,
             },
         };
-        let incoming: Result<Vec<_>, _> =
-            changes.iter().map(|bytes| Incoming::of_anybody(bytes)).collect();
-        let Ok(incoming) = incoming else { return false };
-        if !matches!(is_history_of(changes, grown.root.0, heads), Ok(true)) {
-            return false;
+        let Some(order) = history_in_order(changes, grown.root.0, heads) else { return false };
+        let (mut group, mut operations) = (Vec::new(), 0);
+        let taken = |outcome: &Outcome| matches!(outcome, Outcome::Applied | Outcome::Duplicate);
+        for bytes in order {
+            let Ok(incoming) = Incoming::of_anybody(bytes) else { return false };
+            operations += incoming.operations();
+            group.push(incoming);
+            if operations >= OPERATIONS_AT_ONCE {
+                if !grown.apply(&group).iter().all(taken) {
+                    return false;
+                }
+                (group, operations) = (Vec::new(), 0);
+            }
         }
-        let outcomes = grown.apply(&incoming);
-        let taken = |outcome| matches!(outcome, &Outcome::Applied | &Outcome::Duplicate);
-        let taken = outcomes.iter().all(taken);
-        if taken {
+        let is_taken = group.is_empty() || grown.apply(&group).iter().all(taken);
+        if is_taken {
             self.0 = State::Grown(grown);
         }
-        taken
+        is_taken
     }
 
     /// The places where concurrent edits wrote different values, and what lost there.

@@ -1,7 +1,7 @@
 //! A document's history as a list of changes, for a device that gets it from another without the
 //! entries that it came in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{DocumentError, Heads, chunk};
 
@@ -58,32 +58,37 @@ impl HeadsFold {
     }
 }
 
-/// Whether `changes` are what these heads build on, directly or through others, themselves
-/// included: no more and no less, on the change `root`.
-///
-/// # Errors
-/// [`DocumentError::Corrupt`] for what is no change that could count.
-pub(crate) fn is_history_of(
-    changes: &[&[u8]],
+/// `changes`, each behind those that it builds on, if they are what these heads build on, directly
+/// or through others, themselves included: no more and no less, on the change `root`.
+pub(crate) fn history_in_order<'a>(
+    changes: &[&'a [u8]],
     root: [u8; 32],
     heads: &Heads,
-) -> Result<bool, DocumentError> {
-    let mut unreached = BTreeMap::new();
+) -> Option<Vec<&'a [u8]>> {
+    let mut unreached = HashMap::new();
     for change in changes {
-        let link = Link::of(change)?;
-        if link.deps.is_empty() || unreached.insert(link.hash, link.deps).is_some() {
-            return Ok(false);
+        let link = Link::of(change).ok()?;
+        if link.deps.is_empty() || unreached.insert(link.hash, (*change, link.deps)).is_some() {
+            return None;
         }
     }
-    let mut reached = BTreeSet::from([root]);
-    let mut open: Vec<[u8; 32]> = heads.iter().copied().collect();
-    while let Some(hash) = open.pop() {
-        if let Some(deps) = unreached.remove(&hash) {
-            reached.insert(hash);
-            open.extend(deps);
-        } else if !reached.contains(&hash) {
-            return Ok(false);
+    let mut reached = HashSet::from([root]);
+    let mut order = Vec::with_capacity(changes.len());
+    // What is on the way, each with what it builds on and is still to be gone through.
+    let mut way: Vec<(&[u8], Vec<[u8; 32]>)> = Vec::new();
+    for head in heads.iter() {
+        let mut next = Some(*head);
+        loop {
+            if let Some(hash) = next.filter(|hash| reached.insert(*hash)) {
+                way.push(unreached.remove(&hash)?);
+            }
+            let Some((change, deps)) = way.last_mut() else { break };
+            next = deps.pop();
+            if next.is_none() {
+                order.push(*change);
+                way.pop();
+            }
         }
     }
-    Ok(unreached.is_empty())
+    unreached.is_empty().then_some(order)
 }

@@ -6,7 +6,7 @@
 use larder_crypto::hash::sha256;
 use larder_store::space::documents::{self, Document};
 use larder_store::space::tombstones::{self, Tombstone};
-use larder_store::space::{changes, copies};
+use larder_store::space::{changes, copies, pieces};
 use larder_types::{EntryHash, ObjectId};
 use rusqlite::Connection;
 
@@ -141,6 +141,7 @@ impl WriterState {
     pub(crate) fn bury(&mut self, db: &Connection, tombstone: &Tombstone) -> Result<()> {
         tombstones::put(db, tombstone)?;
         let object = &tombstone.object;
+        pieces::remove_of_object(db, object)?;
         if let Some(row) = documents::find(db, object)? {
             self.remove_row(db, &row)?;
         }

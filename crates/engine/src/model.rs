@@ -350,10 +350,6 @@ pub struct PruneStatus {
     /// Devices that have not stated yet what this one stated last.
     #[serde(serialize_with = "as_texts")]
     pub waits_for: Vec<DeviceId>,
-    /// Some of the documents whose histories are too long to be handed to a device that joins
-    /// later: as long as there are any, nothing more is stated.
-    #[serde(serialize_with = "as_texts")]
-    pub too_large: Vec<ObjectId>,
 }
 
 fn as_texts<T: ToString, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {

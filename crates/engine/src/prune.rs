@@ -15,9 +15,8 @@ use larder_log::{Header, kind, merkle};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots;
-use larder_store::space::{control, documents, entries, sections};
-use larder_types::limits::PRUNE_HISTORY_BYTES_MAX;
-use larder_types::{DeviceId, Hash, ObjectId};
+use larder_store::space::{control, entries, sections};
+use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
 use crate::model::PruneStatus;
@@ -34,8 +33,6 @@ pub use self::steps::Pruning;
 pub(crate) use self::watch::News;
 pub use self::watch::PrunePolicy;
 
-/// Documents named that are too large.
-const TOO_LARGE_NAMED: u32 = 16;
 /// Headers looked at between two looks at the database.
 const PAGE: u64 = 1024;
 
@@ -81,7 +78,6 @@ impl Space {
             covered: held.as_ref().map_or(0, |held| sum(&held.act)),
             stable: stable.values().sum(),
             waits_for: waits_for.into_iter().collect(),
-            too_large: too_large(&db)?,
             ..PruneStatus::default()
         };
         for log in logs::every(&db)? {
@@ -92,12 +88,6 @@ impl Space {
         }
         Ok(status)
     }
-}
-
-/// Documents whose history might fit into no frame: a device that joined after a pruning would
-/// never get them.
-fn too_large(db: &Connection) -> Result<Vec<ObjectId>> {
-    Ok(documents::with_large_history(db, PRUNE_HISTORY_BYTES_MAX, TOO_LARGE_NAMED)?)
 }
 
 fn sum(act: &SnapshotAct) -> u64 {

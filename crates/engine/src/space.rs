@@ -20,7 +20,7 @@ use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
-use crate::supply::Nodes;
+use crate::supply::Handing;
 use crate::trouble::Trouble;
 use crate::writer::goes_through;
 use crate::{Environment, Error, Result};
@@ -42,8 +42,7 @@ pub(crate) struct Shared {
     pub(crate) published: RwLock<Option<Arc<Published>>>,
     /// How far the indexes are behind.
     pub(crate) queue: PublishedQueue,
-    /// Of the snapshot that is handed over, once somebody asked for it.
-    snapshot_nodes: Mutex<Nodes>,
+    handing: Mutex<Handing>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
@@ -83,7 +82,7 @@ impl Shared {
             mirror: profile.mirror(row),
             published: RwLock::default(),
             queue: PublishedQueue::default(),
-            snapshot_nodes: Mutex::default(),
+            handing: Mutex::default(),
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
             messages: Ledger::default(),
@@ -92,8 +91,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn snapshot_nodes(&self) -> MutexGuard<'_, Nodes> {
-        self.snapshot_nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of the snapshot that is handed over.
+    pub(crate) fn handing(&self) -> MutexGuard<'_, Handing> {
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of a space that is being made anew.
@@ -262,7 +262,14 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn close(&self) -> Result<()> {
+        self.session_over();
         Ok(self.shared.pool.close()?)
+    }
+
+    /// A session is over: what is kept in memory for the next part of a large document is let go
+    /// of. Another session that hands it over makes it anew.
+    pub fn session_over(&self) {
+        self.shared.handing().let_go();
     }
 
     /// The secret by which devices of this space find out that they share it.

@@ -8,7 +8,6 @@ use std::fmt;
 
 use larder_store::space::logs::{self, Log};
 use larder_store::space::{self as table, control, sections};
-use larder_types::limits::SNAPSHOT_PART_BYTES_MAX;
 use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
@@ -198,8 +197,7 @@ impl fmt::Display for Reason {
             Self::DocumentsMissing { documents } => write!(
                 f,
                 "{documents} documents are not here whose entries were pruned: sync with a device \
-                 that has them; one whose history takes more than {} MiB cannot be handed over",
-                SNAPSHOT_PART_BYTES_MAX >> 20
+                 that has them"
             ),
             Self::LogStopped { device } => write!(
                 f,

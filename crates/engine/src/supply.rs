@@ -5,49 +5,39 @@
 //! held against the agreed root, and each document against its leaf; what is missing is neither
 //! acknowledged nor forgotten until it is here or excused.
 
-use std::sync::Arc;
-
-use larder_document::{Heads, Object};
+use larder_document::Heads;
 use larder_log::ack::Ack;
 use larder_log::checkpoint::Checkpoint;
-use larder_log::merkle::{self, MemoryNodes};
-use larder_log::snapshot::{
-    Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, TombstoneLeaf, leaf_hash,
-};
+use larder_log::merkle;
+use larder_log::snapshot::{DocumentLeaf, Leaf, Part, SnapshotAct, leaf_hash};
 use larder_log::{Band, Header, Payload};
-use larder_protocol::{Fill, Run, Supply, Want, WantedSnapshot};
+use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
+use larder_store::space::pieces as fetched;
 use larder_store::space::sections::Section;
-use larder_store::space::snapshots::{self, Kept, Snapshot};
-use larder_store::space::tombstones::Tombstone;
-use larder_store::space::{changes, control, documents, entries, sections, transactions};
-use larder_types::limits::{
-    BATCH_BYTES_TARGET, SNAPSHOT_PART_BYTES_MAX, SNAPSHOT_PART_CHANGES_MAX,
-    SNAPSHOT_PART_LEAVES_MAX, WANTED_MAX,
-};
+use larder_store::space::snapshots::{self, Snapshot};
+use larder_store::space::{control, entries, sections, transactions};
+use larder_types::limits::{BATCH_BYTES_TARGET, WANTED_MAX};
 use larder_types::{BlobId, CloseCode, EpochId, Hash, TransportId};
 use rusqlite::Connection;
 
-use crate::copies::{Found, Room, locate};
+use crate::copies::{Found, locate};
 use crate::keyring::{Opening, Resealed};
 use crate::prune::accepted;
-use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
-use crate::snapshot::digest_of;
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::sync::Peer;
-use crate::touched::{Stored, load};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 mod parts;
+mod pieces;
 mod wants;
 
+pub(crate) use parts::Handing;
+use pieces::Took;
 pub use wants::Wanted;
-
-/// The nodes of a held snapshot's tree, for proofs. 64 bytes for each leaf.
-pub(crate) type Nodes = Option<(Hash, Arc<MemoryNodes>)>;
 
 impl Space {
     /// What this device can supply of what a peer wants.
@@ -72,71 +62,6 @@ impl Space {
         let sections = fills(&db, &peer, want, bytes)?;
         Ok(Supply { snapshot, sections })
     }
-
-    /// A part of the snapshot that is held here, packed. If it is another than the wanted one, its
-    /// beginning: the peer may make do with it.
-    fn part(&self, db: &Connection, wanted: &WantedSnapshot) -> Result<Option<Vec<u8>>> {
-        let held = snapshots::in_state(db, snapshots::State::Held)?;
-        let Some(held) = held else { return Ok(None) };
-        let (id, lacking) = (held.id, Vec::new());
-        let other = WantedSnapshot { id, received: 0, after: None, lacking };
-        let wanted = if held.id == wanted.id { wanted } else { &other };
-        let mut items = Vec::new();
-        let mut room = PartRoom { bytes: BATCH_BYTES_TARGET, changes: SNAPSHOT_PART_CHANGES_MAX };
-        let mut end = None;
-        if wanted.lacking.is_empty() {
-            let mut after = wanted.after;
-            'pages: loop {
-                let page = snapshots::leaves(db, held.snapshot, after.as_ref(), LEAVES_PAGE)?;
-                let Some(end) = page.last().map(|kept| kept.key) else { break };
-                after = Some(end);
-                for kept in page {
-                    if items.len() == SNAPSHOT_PART_LEAVES_MAX {
-                        break 'pages;
-                    }
-                    let Some(item) = item(db, kept, &mut room)? else { break 'pages };
-                    items.push(item);
-                }
-            }
-            end = wanted.received.checked_add(items.len() as u64).filter(|_| !items.is_empty());
-        } else {
-            for key in wanted.lacking.iter().take(WANTED_MAX) {
-                let Some(kept) = snapshots::leaf(db, held.snapshot, key)? else { continue };
-                let Some(item) = item(db, kept, &mut room)? else { break };
-                if item.content != Content::Gone {
-                    items.push(item);
-                }
-            }
-        }
-        let size = held.received.size();
-        let proof = match end {
-            // What the peer says it has is its own matter: of another number the proof fails there.
-            Some(end) if (1..=size).contains(&end) => {
-                let Ok(proof) = merkle::consistency_proof(&*self.nodes(db, &held)?, end, size);
-                proof
-            }
-            _ => Vec::new(),
-        };
-        parts::pack(Part { snapshot: held.id, items, proof }).map(Some)
-    }
-
-    fn nodes(&self, db: &Connection, held: &Snapshot) -> Result<Arc<MemoryNodes>> {
-        let known = |nodes: &Nodes| match nodes {
-            Some((id, nodes)) if *id == held.id => Some(Arc::clone(nodes)),
-            _ => None,
-        };
-        if let Some(nodes) = known(&self.shared.snapshot_nodes()) {
-            return Ok(nodes);
-        }
-        let mut nodes = MemoryNodes::default();
-        snapshots::each_leaf(db, held.snapshot, |kept| {
-            nodes.append(leaf_hash(&kept.leaf));
-            Ok::<_, Error>(())
-        })?;
-        let nodes = Arc::new(nodes);
-        *self.shared.snapshot_nodes() = Some((held.id, Arc::clone(&nodes)));
-        Ok(nodes)
-    }
 }
 
 /// Leaves read at once.
@@ -151,55 +76,6 @@ fn payload_bytes(payload: &Payload) -> usize {
         Payload::Missing => 0,
         Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
     }
-}
-
-/// What a part still has room for.
-struct PartRoom {
-    bytes: usize,
-    changes: usize,
-}
-
-/// A leaf with its content as it is here; none if the part has no room for it.
-fn item(db: &Connection, kept: Kept, room: &mut PartRoom) -> Result<Option<Item>> {
-    let content = match kept.read()? {
-        Leaf::Tombstone(_) => Content::Gone,
-        Leaf::Document(leaf) => content_of(db, &leaf)?,
-    };
-    let (bytes, changes) = match &content {
-        Content::Gone => (0, 0),
-        Content::Document { value, changes } => {
-            (value.len() + changes.iter().map(|c| c.len() + 8).sum::<usize>(), changes.len())
-        }
-    };
-    // A document that no part has room for cannot be handed over.
-    let fits = bytes < SNAPSHOT_PART_BYTES_MAX - BATCH_BYTES_TARGET
-        && changes <= SNAPSHOT_PART_CHANGES_MAX;
-    let content = if fits { content } else { Content::Gone };
-    let (bytes, changes) = if fits { (bytes, changes) } else { (0, 0) };
-    let bytes = bytes + kept.leaf.len();
-    let is_first = room.bytes == BATCH_BYTES_TARGET;
-    if !is_first && (bytes > room.bytes || changes > room.changes) {
-        return Ok(None);
-    }
-    room.bytes = room.bytes.saturating_sub(bytes);
-    room.changes = room.changes.saturating_sub(changes);
-    Ok(Some(Item { leaf: kept.leaf, content }))
-}
-
-/// A document at a leaf's version.
-fn content_of(db: &Connection, leaf: &DocumentLeaf) -> Result<Content> {
-    let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? else {
-        return Ok(Content::Gone);
-    };
-    let document = load(db, &row)?;
-    let value = document.value_at(&Heads::FLAT)?;
-    let heads = heads_of(leaf);
-    let Some(changes) = document.changes_to(&heads) else { return Ok(Content::Gone) };
-    if digest_of(&value) != leaf.value {
-        return Ok(Content::Gone);
-    }
-    let value = larder_document::canonical(&value);
-    Ok(Content::Document { value, changes: changes.into_iter().map(Into::into).collect() })
 }
 
 /// Whether a leaf is of entries that its snapshot covers, and that did what it says.
@@ -317,23 +193,25 @@ impl SpaceWriter {
     /// then. The storage's errors.
     pub fn take_supply(&mut self, supply: &Supply) -> Result<Supplied> {
         self.transact(|tx, state| {
-            let mut progress = false;
+            let mut took = Took::Nothing;
             if let Some(packed) = &supply.snapshot {
                 let part = Part::unpack(packed)
                     .map_err(|e| Error::refused(CloseCode::Malformed, e.to_string()))?;
-                progress |= state.take_part(tx, &part)?;
+                took = state.take_part(tx, part)?;
             }
+            let mut is_more = false;
             for fill in &supply.sections {
-                progress |= state.fill(tx, fill)?;
+                is_more |= state.fill(tx, fill)?;
             }
-            progress |= state.complete(tx)?;
+            is_more |= state.complete(tx)?;
             let mut acks = Vec::new();
-            if progress {
+            // Nothing waits for a piece of a document.
+            if is_more || took == Took::All {
                 state.retry_all(tx)?;
                 state.load_missing(tx)?;
                 acks = state.acknowledge(tx)?;
             }
-            Ok(Supplied { progress, acks })
+            Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
         })
     }
 }
@@ -368,16 +246,16 @@ impl WriterState {
         Ok(snapshots::in_state(db, snapshots::State::Receiving)?)
     }
 
-    fn take_part(&mut self, db: &Connection, part: &Part) -> Result<bool> {
-        let Some(half) = self.receiving(db, &part.snapshot)? else { return Ok(false) };
+    fn take_part(&mut self, db: &Connection, part: Part) -> Result<Took> {
+        let Some(half) = self.receiving(db, &part.snapshot)? else { return Ok(Took::Nothing) };
         let refused = |why: &str| {
             let message = format!("a part of the snapshot {}: {why}", part.snapshot);
             Err(Error::refused(CloseCode::BadBatch, message))
         };
         let mut tree = half.received.clone();
         let mut last = snapshots::last_key(db, half.snapshot)?;
-        let mut progress = false;
-        for item in &part.items {
+        let mut took = Took::Nothing;
+        for item in part.items {
             let Ok(leaf) = Leaf::decode(&item.leaf) else { return refused("no leaf") };
             if !is_within(db, &half.act, &leaf)? {
                 return refused("a leaf of another entry than those that it covers");
@@ -395,15 +273,18 @@ impl WriterState {
                 None => {
                     tree.append(leaf_hash(&item.leaf), &mut |_| {});
                     last = Some(key);
-                    progress = true;
+                    took = took.max(Took::Some);
                 }
             }
-            let was_held = snapshots::holds(db, half.snapshot, &key)?;
-            let Some(is_held) = self.take_item(db, &leaf, &item.content)? else {
-                return refused("a document that is not what was agreed on");
+            if snapshots::holds(db, half.snapshot, &key)? {
+                continue;
+            }
+            let Some(of_item) = self.take_item(db, half.snapshot, &leaf, item.content)? else {
+                let message = format!("document {} is not what was agreed on", key.0);
+                return refused(&message);
             };
-            progress |= is_held && !was_held;
-            let is_held = is_held || was_held;
+            took = took.max(of_item);
+            let is_held = of_item == Took::All;
             snapshots::put_leaf(db, half.snapshot, &key, &item.leaf, is_held)?;
         }
         let grown = tree.size() > half.received.size();
@@ -417,94 +298,7 @@ impl WriterState {
         }
         let state = snapshots::State::Receiving;
         snapshots::set(db, half.snapshot, state, &half.act, &tree)?;
-        Ok(progress)
-    }
-
-    /// Takes in what a leaf stands for; whether it is here now. None if the content is another.
-    fn take_item(
-        &mut self,
-        db: &Connection,
-        leaf: &Leaf,
-        content: &Content,
-    ) -> Result<Option<bool>> {
-        match (leaf, content) {
-            (Leaf::Tombstone(leaf), Content::Gone) => {
-                self.take_tombstone(db, leaf)?;
-                Ok(Some(true))
-            }
-            (Leaf::Tombstone(_), Content::Document { .. }) => Ok(None),
-            (Leaf::Document(leaf), Content::Gone) => {
-                let found = locate(db, &leaf.object, &leaf.generation)?;
-                Ok(Some(matches!(found, Found::Buried)))
-            }
-            (Leaf::Document(leaf), Content::Document { value, changes }) => {
-                let Ok(first) = larder_document::parse(value) else { return Ok(None) };
-                if digest_of(&first) != leaf.value {
-                    return Ok(None);
-                }
-                let changes: Vec<&[u8]> = changes.iter().map(|change| change.as_slice()).collect();
-                let taken = self.take_snapshot_document(db, leaf, &first, &changes)?;
-                Ok(taken.then_some(true))
-            }
-        }
-    }
-
-    fn take_tombstone(&mut self, db: &Connection, leaf: &TombstoneLeaf) -> Result<()> {
-        let tombstone = Tombstone {
-            object: leaf.object,
-            collection: leaf.collection.clone(),
-            clock: leaf.deleted.clock,
-            device: leaf.deleted.device,
-            seq: leaf.deleted.seq,
-            index: leaf.index,
-        };
-        self.bury(db, &tombstone)
-    }
-
-    fn take_snapshot_document(
-        &mut self,
-        db: &Connection,
-        leaf: &DocumentLeaf,
-        first: &Object,
-        changes: &[&[u8]],
-    ) -> Result<bool> {
-        let origin = |stamp: &larder_log::snapshot::Stamp| -> Result<Origin> {
-            Ok(Origin {
-                log: logs::find_or_add(db, &stamp.device)?.log,
-                device: stamp.device,
-                seq: stamp.seq,
-                index: 0,
-                entry: leaf.generation,
-                clock: stamp.clock,
-            })
-        };
-        let is_new = matches!(locate(db, &leaf.object, &leaf.generation)?, Found::Unknown);
-        if is_new {
-            let created = origin(&leaf.created)?;
-            match self.make_room(db, leaf.object, &leaf.generation)? {
-                Room::At(at, path) => {
-                    self.write_new(db, &created, &at, &path, &leaf.collection, first)?;
-                }
-                Room::Buried | Room::Taken => {}
-            }
-        }
-        if let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? {
-            let row: documents::Document = *row;
-            let mut stored = Stored::read(db, &mut self.cache, row, leaf.object)?;
-            let before = stored.document.heads();
-            if !stored.document.take_history(changes, &heads_of(leaf)) {
-                return Ok(false);
-            }
-            let after = stored.document.heads();
-            if after != before {
-                self.write_edited(db, &origin(&leaf.updated)?, &mut stored)?;
-            }
-            if is_new || after != before {
-                changes::add_late(db, &stored.row.object, None)?;
-            }
-            self.cache.insert(stored.row.object, stored.document);
-        }
-        Ok(true)
+        Ok(took)
     }
 
     /// Fills in bytes that were missing.
@@ -600,6 +394,9 @@ impl WriterState {
             for kept in page {
                 // Nobody has what was deleted since; here it counts once it is deleted here too.
                 if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
+                    if let Some(fetched) = fetched::find(db, half.snapshot, &kept.key)? {
+                        fetched::remove(db, fetched)?;
+                    }
                     snapshots::put_leaf(db, half.snapshot, &kept.key, &kept.leaf, true)?;
                 }
             }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_crypto::hash::sha256;
 use larder_types::limits::{
     LOGS_MAX, PROOF_HASHES_MAX, SNAPSHOT_LEAF_BYTES_MAX, SNAPSHOT_PART_BYTES_MAX,
-    SNAPSHOT_PART_CHANGES_MAX, SNAPSHOT_PART_LEAVES_MAX,
+    SNAPSHOT_PART_LEAVES_MAX, SNAPSHOT_PART_PIECES_MAX,
 };
 use larder_types::{Clock, CollectionName, DeviceId, EntryHash, Hash, ObjectId, canonical};
 use minicbor::{Decode, Encode};
@@ -241,16 +241,17 @@ pub enum Content {
     /// Nothing beside a tombstone's leaf; of a document, that its sender has it no more.
     #[n(0)]
     Gone,
-    /// A document: the canonical JSON of its first value, and its changes up to the leaf's heads,
-    /// each behind those that it builds on.
+    /// A document, or as much of it as there is room for. Its pieces are the canonical JSON of its
+    /// first value and then its changes, one each: of those that the leaf's heads or a piece before
+    /// name, the one with the lowest hash comes next.
     #[n(1)]
     Document {
-        /// The first value.
-        #[cbor(n(0), with = "minicbor::bytes")]
-        value: Vec<u8>,
-        /// The changes.
+        /// How many pieces come before these.
+        #[n(0)]
+        at: u64,
+        /// Pieces that follow each other.
         #[n(1)]
-        changes: Vec<minicbor::bytes::ByteVec>,
+        pieces: Vec<minicbor::bytes::ByteVec>,
     },
 }
 
@@ -305,7 +306,7 @@ impl Part {
     }
 }
 
-/// Whether a part has no more items and changes than it may have. Looked at first because an empty
+/// Whether a part has no more items and pieces than it may have. Looked at first because an empty
 /// one takes much more room in memory.
 fn counts(plain: &[u8]) -> Result<bool, minicbor::decode::Error> {
     let within = |count: Option<u64>, max: usize| {
@@ -315,7 +316,7 @@ fn counts(plain: &[u8]) -> Result<bool, minicbor::decode::Error> {
     decoder.array()?;
     decoder.bytes()?;
     let Some(items) = within(decoder.array()?, SNAPSHOT_PART_LEAVES_MAX) else { return Ok(false) };
-    let mut left = SNAPSHOT_PART_CHANGES_MAX;
+    let mut left = SNAPSHOT_PART_PIECES_MAX;
     for _ in 0..items {
         decoder.array()?;
         decoder.bytes()?;
@@ -325,10 +326,10 @@ fn counts(plain: &[u8]) -> Result<bool, minicbor::decode::Error> {
             continue;
         }
         decoder.array()?;
-        decoder.bytes()?;
-        let Some(changes) = within(decoder.array()?, left) else { return Ok(false) };
-        left -= changes;
-        for _ in 0..changes {
+        decoder.u64()?;
+        let Some(pieces) = within(decoder.array()?, left) else { return Ok(false) };
+        left -= pieces;
+        for _ in 0..pieces {
             decoder.bytes()?;
         }
     }
@@ -376,12 +377,9 @@ mod tests {
 
     #[test]
     fn a_part_unpacks_to_itself_and_none_is_larger_than_it_may_be() {
-        let item = |changes: usize| Item {
+        let item = |pieces: usize| Item {
             leaf: vec![1, 2],
-            content: Content::Document {
-                value: b"{}".to_vec(),
-                changes: vec![Vec::new().into(); changes],
-            },
+            content: Content::Document { at: 7, pieces: vec![Vec::new().into(); pieces] },
         };
         let gone = Item { leaf: Vec::new(), content: Content::Gone };
         let part = |items: Vec<Item>| Part {
@@ -393,7 +391,7 @@ mod tests {
         assert_eq!(Part::unpack(&good.pack().unwrap()).unwrap(), good);
         let refused = |part: &Part| Part::unpack(&part.pack().unwrap()).is_err();
         assert!(refused(&part(vec![gone; SNAPSHOT_PART_LEAVES_MAX + 1])));
-        let half = SNAPSHOT_PART_CHANGES_MAX / 2;
+        let half = SNAPSHOT_PART_PIECES_MAX / 2;
         assert!(refused(&part(vec![item(half), item(half), item(1)])));
         let bomb = section::compress(&vec![0; SNAPSHOT_PART_BYTES_MAX + 1]).unwrap();
         assert!(bomb.len() < 1 << 16 && Part::unpack(&bomb).is_err());

@@ -127,9 +127,10 @@ pub struct WantedSnapshot {
     /// The key of the last of them.
     #[n(2)]
     pub after: Option<(ObjectId, EntryHash)>,
-    /// If all are here: those without their content, at most [`WANTED_MAX`].
+    /// If all are here: those without their content, at most [`WANTED_MAX`], and how many pieces of
+    /// it are here.
     #[n(3)]
-    pub lacking: Vec<(ObjectId, EntryHash)>,
+    pub lacking: Vec<(ObjectId, EntryHash, u64)>,
 }
 
 /// Entries of one log that follow each other.
@@ -403,7 +404,7 @@ const FRONTIERS_BYTES_MAX: usize = 256
     + EPOCHS_MAX * 34
     + FORKS_PER_FRAME_MAX * (FORK_PROOF_BYTES_MAX + 48)
     + FORK_ACTS_BYTES_MAX;
-/// A run is at most 55 bytes, a key 54 and a blob 34.
+/// A run is at most 55 bytes, a key with a number 63 and a blob 34.
 const WANT_BYTES_MAX: usize = 256 + WANTED_MAX * 200;
 /// An acknowledgement is at most 256 bytes.
 const ACKS_BYTES_MAX: usize = 32 + ACKS_PER_FRAME_MAX * 256;

@@ -92,6 +92,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 11, "writer_state"),
         migration!("space", "00", 12, "entries_whole"),
         migration!("space", "00", 13, "unembedded"),
+        migration!("space", "00", 14, "pieces"),
     ],
 };
 

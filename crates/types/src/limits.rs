@@ -127,12 +127,11 @@ limits! {
     BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
     SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
-    SNAPSHOT_PART_BYTES_MAX: usize = 64 << 20, "bytes", false, "A part of a snapshot, unpacked: so much history of one document can be handed over.";
+    SNAPSHOT_PART_BYTES_MAX: usize = 12 << 20, "bytes", false, "A part of a snapshot, unpacked: at least the largest piece of a document fits into it.";
     SNAPSHOT_PART_LEAVES_MAX: usize = 4096, "leaves", false, "Leaves in one part of a snapshot.";
-    SNAPSHOT_PART_CHANGES_MAX: usize = 1 << 19, "changes", false, "Changes in one part of a snapshot.";
+    SNAPSHOT_PART_PIECES_MAX: usize = 1 << 14, "pieces", false, "Pieces of documents (first values, changes) in one part of a snapshot.";
     WANTED_MAX: usize = 256, "runs", false, "Runs of entries, and leaves of a snapshot, that one frame asks for by name.";
     SNAPSHOT_STEP_SECTIONS: u64 = 512, "sections", false, "Sections opened between two transactions while a snapshot is computed; more only where one entry has more.";
-    PRUNE_HISTORY_BYTES_MAX: usize = 3 << 20, "bytes", false, "A document's history, as it is stored, up to which it surely fits into a part of a snapshot; nothing more is agreed on while there is a larger one.";
     PRUNE_BYTES_MIN: u64 = 16 << 20, "bytes", false, "Bodies that could go from which on a space prunes by itself.";
     PRUNE_LEAF_BYTES: u64 = 256, "bytes", false, "Of each body, what does not count there: a leaf takes about as much in its place.";
     PRUNE_LOOK_ENTRIES: u64 = 256, "entries", false, "Entries after which it is looked whether as much could go.";
@@ -151,6 +150,12 @@ mod tests {
             assert!(SECTION_BYTES_MAX < ENTRY_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX < ENTRY_OPENED_BYTES_MAX);
             assert!(ENTRY_BYTES_MAX + HEADER_BYTES_MAX < FRAME_BYTES_MAX);
+            // A part is about as large as a batch, but for one piece that came in a section.
+            assert!(
+                SECTION_BYTES_MAX + BATCH_BYTES_TARGET + SNAPSHOT_LEAF_BYTES_MAX
+                    <= SNAPSHOT_PART_BYTES_MAX
+            );
+            assert!(SNAPSHOT_PART_BYTES_MAX + BATCH_BYTES_TARGET < FRAME_BYTES_MAX);
             assert!(SECTION_RATIO_MAX * FRAME_BYTES_MAX <= BATCH_OPENED_BYTES_MAX);
             assert!(KEEP_ALIVE_MS < IDLE_MS_MAX);
             assert!(BLOB_CHUNKS_MAX as u64 * BLOB_CHUNK_BYTES_MIN as u64 >= BLOB_BYTES_MAX);

@@ -43,12 +43,6 @@ pub(crate) async fn prune(call: &Call<'_>, args: &Prune) -> anyhow::Result<Exit>
         bytes(status.bytes),
         counted(status.covered, "entry", "entries"),
     ))?;
-    for object in &status.too_large {
-        out.line(&format!(
-            "Nothing more is agreed on while the history of document {object} is as long as it is: \
-             a device that joins could not be handed it. Begin it anew under another id."
-        ))?;
-    }
     let spaces = profile.status().await?.spaces.into_iter();
     let progress = spaces.filter(|known| known.name == args.space).flat_map(|known| known.progress);
     for device in progress {

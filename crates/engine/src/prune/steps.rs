@@ -13,7 +13,7 @@ use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_SECTIONS};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{Statement, accepted, named_up_to, stable_ends, statements, sum, too_large};
+use super::{Statement, accepted, named_up_to, stable_ends, statements, sum};
 use crate::Result;
 use crate::model::Pruned;
 use crate::snapshot::{Computed, Computing, Step};
@@ -294,8 +294,7 @@ impl WriterState {
     }
 
     /// Where a snapshot of all that is here ends, if it stands for as much more than the one that
-    /// is held, and every document of it can be handed to a device that joins; of each body
-    /// `besides` bytes do not count.
+    /// is held; of each body `besides` bytes do not count.
     pub(super) fn gains(
         &self,
         db: &Connection,
@@ -305,7 +304,7 @@ impl WriterState {
     ) -> Result<Option<Vec<LogEnd>>> {
         let frontier = self.proposable(db)?;
         let gains = has_gain(db, held, &frontier, besides, &mut much)?;
-        Ok((gains && too_large(db)?.is_empty()).then_some(frontier))
+        Ok(gains.then_some(frontier))
     }
 
     /// Where all logs end here; but below the enrolment of a device that nothing was heard of yet,

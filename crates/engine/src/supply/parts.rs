@@ -1,70 +1,256 @@
-//! Parts of a snapshot in frames.
+//! Parts of the snapshot that is held here, as a peer asks for them.
+//!
+//! Invariant: what a part has of a document depends on its leaf alone, and on where the peer is
+//! with it, not on how its history is stored here; so another peer can go on with it.
 
-use larder_log::snapshot::{Content, Part};
-use larder_types::limits::FRAME_BYTES_MAX;
+use std::sync::Arc;
 
+use larder_document::Heads;
+use larder_log::merkle::{self, MemoryNodes};
+use larder_log::snapshot::{Content, DocumentLeaf, Item, Leaf, Part, leaf_hash};
+use larder_protocol::WantedSnapshot;
+use larder_store::space::documents::Document as Row;
+use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
+use larder_types::Hash;
+use larder_types::limits::{
+    BATCH_BYTES_TARGET, SNAPSHOT_PART_LEAVES_MAX, SNAPSHOT_PART_PIECES_MAX, WANTED_MAX,
+};
+use rusqlite::Connection;
+
+use super::{LEAVES_PAGE, heads_of};
+use crate::copies::{Found, locate};
+use crate::snapshot::digest_of;
+use crate::space::Space;
+use crate::touched::load;
 use crate::{Error, Result};
 
-/// Packs a part into what a frame has room for, without documents that take more by themselves: the
-/// others go over all the same.
-pub(super) fn pack(mut part: Part) -> Result<Vec<u8>> {
-    loop {
-        let packed = part.pack().map_err(|e| Error::Internal(e.to_string()))?;
-        if packed.len() <= PACKED_BYTES_MAX {
-            return Ok(packed);
-        }
-        let largest = part.items.iter_mut().max_by_key(|item| match &item.content {
-            Content::Gone => 0,
-            Content::Document { value, changes } => {
-                value.len() + changes.iter().map(|change| change.len()).sum::<usize>()
-            }
-        });
-        match largest {
-            Some(item) if item.content != Content::Gone => item.content = Content::Gone,
-            _ => return Err(Error::Internal("the leaves of a part are too large".into())),
-        }
+/// What is kept of the snapshot that is handed over, once somebody asked for it: what would have to
+/// be made anew for every part.
+#[derive(Default)]
+pub(crate) struct Handing {
+    /// The nodes of its tree, for proofs. 64 bytes for each leaf.
+    nodes: Option<(Hash, Arc<MemoryNodes>)>,
+    /// The document that was too large for the last part. As much memory as its changes take.
+    document: Option<Arc<Laid>>,
+}
+
+impl Handing {
+    /// Lets go of what takes much room.
+    pub(crate) fn let_go(&mut self) {
+        self.document = None;
     }
 }
 
-/// What frames the part takes room too.
-const PACKED_BYTES_MAX: usize = FRAME_BYTES_MAX - (64 << 10);
+/// A document at a leaf's version, piece by piece ([`Content::Document`]).
+struct Laid {
+    snapshot: Hash,
+    key: Key,
+    pieces: Vec<Vec<u8>>,
+}
 
-#[cfg(test)]
-mod tests {
-    use larder_log::snapshot::Item;
-    use larder_types::Hash;
-
-    use super::*;
-
-    /// A household had an album in one document, of 21 MiB that compress to nothing less. The part
-    /// with it fitted into no frame, so an empty one went over, and whoever joined after a pruning
-    /// got none of the documents behind it either, for ever.
-    #[test]
-    fn a_document_that_fits_into_no_frame_keeps_no_other_back() {
-        let mut state = 1_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            // Xorshift (Marsaglia, 2003).
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        })
-        .flatten()
-        .take(21 << 20)
-        .collect();
-        let item = |leaf, value: &[u8]| Item {
-            leaf: vec![leaf],
-            content: Content::Document { value: value.to_vec(), changes: Vec::new() },
-        };
-        let items = vec![item(1, b"{}"), item(2, &noise), item(3, b"{}")];
-        let part = Part { snapshot: Hash::new([1; 32]), items, proof: Vec::new() };
-        let packed = pack(part.clone()).unwrap();
-        assert!(packed.len() < FRAME_BYTES_MAX);
-        let sent = Part::unpack(&packed).unwrap();
-        assert_eq!(sent.items[1].content, Content::Gone);
-        assert_eq!((&sent.items[0], &sent.items[2]), (&part.items[0], &part.items[2]));
-        // What fits goes as it is.
-        let small = Part { items: vec![item(1, b"{}")], ..part };
-        assert_eq!(Part::unpack(&pack(small.clone()).unwrap()).unwrap(), small);
+impl Laid {
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| cost(piece)).sum()
     }
+}
+
+/// What a piece takes of a part.
+fn cost(piece: &[u8]) -> usize {
+    piece.len() + 8
+}
+
+/// What a part still has room for. Whatever comes first has room, so that every part brings
+/// something.
+struct PartRoom {
+    bytes: usize,
+    pieces: usize,
+    is_fresh: bool,
+}
+
+impl PartRoom {
+    const fn new() -> Self {
+        Self { bytes: BATCH_BYTES_TARGET, pieces: SNAPSHOT_PART_PIECES_MAX, is_fresh: true }
+    }
+
+    /// Whether there was room.
+    fn take(&mut self, bytes: usize, pieces: usize) -> bool {
+        let has_room = self.is_fresh || (bytes <= self.bytes && pieces <= self.pieces);
+        if has_room {
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.pieces = self.pieces.saturating_sub(pieces);
+            self.is_fresh = false;
+        }
+        has_room
+    }
+}
+
+impl Space {
+    /// A part of the snapshot that is held here, packed. If it is another than the wanted one, its
+    /// beginning: the peer may make do with it.
+    pub(super) fn part(&self, db: &Connection, wanted: &WantedSnapshot) -> Result<Option<Vec<u8>>> {
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        let Some(held) = held else { return Ok(None) };
+        let (id, lacking) = (held.id, Vec::new());
+        let other = WantedSnapshot { id, received: 0, after: None, lacking };
+        let wanted = if held.id == wanted.id { wanted } else { &other };
+        let (items, proof) = if wanted.lacking.is_empty() {
+            self.next_items(db, &held, wanted)?
+        } else {
+            (self.named_items(db, &held, wanted)?, Vec::new())
+        };
+        let packed = Part { snapshot: held.id, items, proof }.pack();
+        packed.map(Some).map_err(|e| Error::Internal(e.to_string()))
+    }
+
+    /// The leaves that come next, and proof that they do.
+    fn next_items(
+        &self,
+        db: &Connection,
+        held: &Snapshot,
+        wanted: &WantedSnapshot,
+    ) -> Result<(Vec<Item>, Vec<Hash>)> {
+        let (mut items, mut room) = (Vec::new(), PartRoom::new());
+        let mut after = wanted.after;
+        'pages: loop {
+            let page = snapshots::leaves(db, held.snapshot, after.as_ref(), LEAVES_PAGE)?;
+            let Some(end) = page.last().map(|kept| kept.key) else { break };
+            after = Some(end);
+            for kept in page {
+                if items.len() == SNAPSHOT_PART_LEAVES_MAX {
+                    break 'pages;
+                }
+                let Some(item) = self.item(db, held, kept, 0, &mut room)? else { break 'pages };
+                items.push(item);
+            }
+        }
+        let end = wanted.received.checked_add(items.len() as u64).filter(|_| !items.is_empty());
+        let size = held.received.size();
+        let proof = match end {
+            // What the peer says it has is its own matter: of another number the proof fails there.
+            Some(end) if (1..=size).contains(&end) => {
+                let Ok(proof) = merkle::consistency_proof(&*self.nodes(db, held)?, end, size);
+                proof
+            }
+            _ => Vec::new(),
+        };
+        Ok((items, proof))
+    }
+
+    /// Of documents asked for by name what comes next of each.
+    fn named_items(
+        &self,
+        db: &Connection,
+        held: &Snapshot,
+        wanted: &WantedSnapshot,
+    ) -> Result<Vec<Item>> {
+        let (mut items, mut room) = (Vec::new(), PartRoom::new());
+        for (object, generation, at) in wanted.lacking.iter().take(WANTED_MAX) {
+            let key = (*object, *generation);
+            let Some(kept) = snapshots::leaf(db, held.snapshot, &key)? else { continue };
+            let Some(item) = self.item(db, held, kept, *at, &mut room)? else { break };
+            if item.content != Content::Gone {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
+    /// A leaf with its content as it is here, from its piece `at` on; none if the part has no room
+    /// for it. Only what is too large for a part of its own is cut.
+    fn item(
+        &self,
+        db: &Connection,
+        held: &Snapshot,
+        kept: Kept,
+        at: u64,
+        room: &mut PartRoom,
+    ) -> Result<Option<Item>> {
+        let laid = match kept.read()? {
+            Leaf::Tombstone(_) => None,
+            Leaf::Document(leaf) => self.laid(db, held, kept.key, &leaf)?,
+        };
+        let Kept { leaf, .. } = kept;
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let left = laid.as_ref().and_then(|laid| laid.pieces.get(from..)).unwrap_or_default();
+        let Some(laid) = laid.as_ref().filter(|_| !left.is_empty()) else {
+            let content = Content::Gone;
+            return Ok(room.take(leaf.len(), 0).then_some(Item { leaf, content }));
+        };
+        let mut pieces = Vec::new();
+        let bytes = laid.bytes();
+        if bytes <= BATCH_BYTES_TARGET && left.len() <= SNAPSHOT_PART_PIECES_MAX {
+            if !room.take(leaf.len() + bytes, left.len()) {
+                return Ok(None);
+            }
+            pieces.extend(left.iter().map(|piece| piece.clone().into()));
+        } else {
+            let mut beside = leaf.len();
+            for piece in left {
+                if !room.take(beside + cost(piece), 1) {
+                    break;
+                }
+                pieces.push(piece.clone().into());
+                beside = 0;
+            }
+            if pieces.is_empty() {
+                return Ok(None);
+            }
+        }
+        if pieces.len() == left.len() {
+            self.shared.handing().document.take_if(|document| Arc::ptr_eq(document, laid));
+        }
+        Ok(Some(Item { leaf, content: Content::Document { at, pieces } }))
+    }
+
+    /// A document at a leaf's version; none if it is not here any more.
+    fn laid(
+        &self,
+        db: &Connection,
+        held: &Snapshot,
+        key: Key,
+        leaf: &DocumentLeaf,
+    ) -> Result<Option<Arc<Laid>>> {
+        let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? else { return Ok(None) };
+        let is_it = |laid: &&Arc<Laid>| laid.snapshot == held.id && laid.key == key;
+        let known = self.shared.handing().document.as_ref().filter(is_it).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(pieces) = pieces_of(db, &row, leaf)? else { return Ok(None) };
+        let laid = Arc::new(Laid { snapshot: held.id, key, pieces });
+        if laid.bytes() > BATCH_BYTES_TARGET {
+            self.shared.handing().document = Some(Arc::clone(&laid));
+        }
+        Ok(Some(laid))
+    }
+
+    fn nodes(&self, db: &Connection, held: &Snapshot) -> Result<Arc<MemoryNodes>> {
+        let known = |handing: &Handing| match &handing.nodes {
+            Some((id, nodes)) if *id == held.id => Some(Arc::clone(nodes)),
+            _ => None,
+        };
+        if let Some(nodes) = known(&self.shared.handing()) {
+            return Ok(nodes);
+        }
+        let mut nodes = MemoryNodes::default();
+        snapshots::each_leaf(db, held.snapshot, |kept| {
+            nodes.append(leaf_hash(&kept.leaf));
+            Ok::<_, Error>(())
+        })?;
+        let nodes = Arc::new(nodes);
+        self.shared.handing().nodes = Some((held.id, Arc::clone(&nodes)));
+        Ok(nodes)
+    }
+}
+
+fn pieces_of(db: &Connection, row: &Row, leaf: &DocumentLeaf) -> Result<Option<Vec<Vec<u8>>>> {
+    let document = load(db, row)?;
+    let value = document.value_at(&Heads::FLAT)?;
+    let Some(changes) = document.changes_to(&heads_of(leaf)) else { return Ok(None) };
+    if digest_of(&value) != leaf.value {
+        return Ok(None);
+    }
+    let mut pieces = vec![larder_document::canonical(&value)];
+    pieces.extend(changes);
+    Ok(Some(pieces))
 }

@@ -3,8 +3,8 @@
 use larder_log::snapshot::SnapshotAct;
 use larder_protocol::{Lack, Run, Want, WantedSnapshot};
 use larder_store::space::logs;
-use larder_store::space::sections;
-use larder_store::space::snapshots::{self, Key, Snapshot};
+use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
+use larder_store::space::{pieces, sections};
 use larder_types::BlobId;
 use larder_types::limits::WANTED_MAX;
 use rusqlite::Connection;
@@ -65,13 +65,14 @@ impl Space {
             Some(half) if is_whole(&half) => {
                 let page = snapshots::wanted(db, half.snapshot, after.as_ref(), limit(WANTED_MAX))?;
                 wanted.received = half.received.size();
-                wanted.lacking = page.into_iter().map(|kept| kept.key).collect();
-                match wanted.lacking.last() {
-                    None => return Ok(then),
-                    Some(last) if wanted.lacking.len() == WANTED_MAX => {
-                        next = Some(Lack::Leaves(Some(*last)));
-                    }
-                    Some(_) => {}
+                let Some(last) = page.last().map(|kept| kept.key) else { return Ok(then) };
+                for Kept { key, .. } in page {
+                    let fetched = pieces::find(db, half.snapshot, &key)?;
+                    let pieces = fetched.map_or(0, |fetched| fetched.pieces);
+                    wanted.lacking.push((key.0, key.1, pieces));
+                }
+                if wanted.lacking.len() == WANTED_MAX {
+                    next = Some(Lack::Leaves(Some(last)));
                 }
             }
             Some(half) => {

@@ -8,7 +8,7 @@ use larder_pages::testing::{Disk, Loss, Operation, Outcome, Snapshot};
 
 use super::*;
 
-const HOME: &str = "/home/someone/larder";
+pub(super) const HOME: &str = "/home/someone/larder";
 
 /// The world of [`super::World`] with a disk of its own.
 struct OnDisk {
@@ -31,7 +31,7 @@ impl Environment for OnDisk {
     }
 }
 
-fn on(disk: &Disk, seed: u64) -> Arc<dyn Environment> {
+pub(super) fn on(disk: &Disk, seed: u64) -> Arc<dyn Environment> {
     let (clock, seed) = (AtomicU64::new(0), AtomicU64::new(seed << 40));
     Arc::new(OnDisk { disk: disk.clone(), clock, seed })
 }
@@ -55,14 +55,14 @@ fn open_profile(disk: &Disk, unlock: &Unlock) -> Result<Profile> {
     Profile::open(env, HOME.as_ref(), unlock, Access::ReadWrite, options)
 }
 
-fn open(disk: &Disk, unlock: &Unlock) -> Result<Device> {
+pub(super) fn open(disk: &Disk, unlock: &Unlock) -> Result<Device> {
     let profile = open_profile(disk, unlock)?;
     let (space, writer) = profile.open_space(&"shared:test".parse().unwrap())?;
     Ok(Device { profile, space, writer: writer.unwrap() })
 }
 
 impl Device {
-    fn close(mut self) -> Result<()> {
+    pub(super) fn close(mut self) -> Result<()> {
         let closed = self.writer.close();
         drop(self.writer);
         closed.and(self.space.close()).and(self.profile.close())
@@ -153,7 +153,7 @@ fn a_failed_sync_of_the_file_is_told_and_gets_over_by_itself() {
 
 /// The power fails during call after call of `work`, which begins on a disk like `before`; then
 /// `check` looks at what each kind of loss leaves. It is told what `work` had come to.
-fn fail_everywhere<T>(
+pub(super) fn fail_everywhere<T>(
     before: &Snapshot,
     every: usize,
     mut work: impl FnMut(&Disk, &mut T),

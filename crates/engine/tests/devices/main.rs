@@ -14,6 +14,7 @@ mod copies;
 mod disk;
 mod forks;
 mod history;
+mod large;
 #[cfg(target_os = "linux")]
 mod memory;
 mod peers;

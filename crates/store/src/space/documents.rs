@@ -325,21 +325,6 @@ pub fn each<E: From<StoreError>>(
     Ok(())
 }
 
-/// Up to `limit` documents whose history takes more than `history_max` bytes as it is stored.
-///
-/// # Errors
-/// [`StoreError::Read`] of `documents`.
-pub fn with_large_history(
-    conn: &Connection,
-    history_max: usize,
-    limit: u32,
-) -> Result<Vec<ObjectId>, StoreError> {
-    let sql = "SELECT object FROM histories JOIN documents USING (document)
-               GROUP BY document HAVING sum(length(bytes)) > ?1 LIMIT ?2";
-    let max = Uint(history_max as u64);
-    all(conn, PART, sql, params![max, limit], |row| Ok(ObjectId::new(row.get(0)?)))
-}
-
 /// How many documents there are, of one collection or of all.
 ///
 /// # Errors

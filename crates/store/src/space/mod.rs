@@ -11,6 +11,7 @@ pub mod copies;
 pub mod documents;
 pub mod entries;
 pub mod logs;
+pub mod pieces;
 pub mod sections;
 pub mod snapshots;
 pub mod tombstones;

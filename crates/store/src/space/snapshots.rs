@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::error::{Part, StoreError};
 use crate::space::logs::LogId;
+use crate::space::pieces;
 use crate::sql::{Uint, all, cached, decoded, execute, first, one, parsed};
 
 const PART: &str = "snapshots";
@@ -120,11 +121,12 @@ pub fn set(
         .map(drop)
 }
 
-/// Removes a snapshot with its leaves.
+/// Removes a snapshot with its leaves, and what has come of their documents.
 ///
 /// # Errors
-/// [`StoreError::Write`] of `snapshots` or `leaves`.
+/// [`StoreError::Write`] of `snapshots`, `leaves` or `pieces`.
 pub fn remove(conn: &Connection, snapshot: i64) -> Result<(), StoreError> {
+    pieces::remove_of(conn, snapshot)?;
     execute(conn, LEAVES, "DELETE FROM leaves WHERE snapshot = ?1", [snapshot])?;
     execute(conn, PART, "DELETE FROM snapshots WHERE snapshot = ?1", [snapshot]).map(drop)
 }

@@ -9,7 +9,7 @@ use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{
-    self, blobs, control, copies, documents, logs, sections, snapshots, tombstones,
+    self, blobs, control, copies, documents, logs, pieces, sections, snapshots, tombstones,
 };
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, commit, savepoint, whole};
@@ -101,6 +101,8 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let snapshot = snapshots::add(conn, snapshots::State::Receiving, &act)?;
     let key = (ObjectId::new([n; 16]), EntryHash::new([n; 32]));
     snapshots::put_leaf(conn, snapshot, &key, &filler, true)?;
+    let hash = Hash::new([n; 32]);
+    pieces::begin(conn, snapshot, &key, &filler, &hash, &[hash])?;
     snapshots::set_named(conn, log.log, &Named::default())?;
     let epoch = control::Epoch {
         epoch: EpochId::new([n; 32]),

@@ -1,0 +1,136 @@
+//! Documents of a snapshot that comes in which are too large to come at once.
+//!
+//! Invariants: a piece is kept only if what is here already names it, so that whoever sends pieces
+//! cannot make more of them than the document has; which comes next follows from the document
+//! alone.
+
+use larder_types::{Hash, ObjectId};
+use rusqlite::{Connection, Row, params};
+
+use crate::error::StoreError;
+use crate::space::snapshots::Key;
+use crate::sql::{Uint, all, execute, first};
+
+const PART: &str = "fetched";
+const PIECES: &str = "pieces";
+const NAMES: &str = "piece_names";
+
+/// A document of which some pieces are here: its first value, then changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    /// The local number.
+    pub fetched: i64,
+    /// How many pieces are here.
+    pub pieces: u64,
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Fetched> {
+    Ok(Fetched { fetched: row.get(0)?, pieces: row.get::<_, Uint>(1)?.0 })
+}
+
+/// What is here of a leaf's document, if it has begun to come in.
+///
+/// # Errors
+/// [`StoreError::Read`] of `fetched`.
+pub fn find(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Fetched>, StoreError> {
+    let sql = "SELECT fetched, pieces FROM fetched
+               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
+    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
+    first(conn, PART, sql, params, row)
+}
+
+/// Begins a leaf's document with its first value. `root` is the change that stands for it, which
+/// is no piece; `heads` are the first to be named.
+///
+/// # Errors
+/// [`StoreError::Write`] of `fetched`, `pieces` or `piece_names`.
+pub fn begin(
+    conn: &Connection,
+    snapshot: i64,
+    key: &Key,
+    value: &[u8],
+    root: &Hash,
+    heads: &[Hash],
+) -> Result<Fetched, StoreError> {
+    let sql = "INSERT INTO fetched (snapshot, object, generation, pieces) VALUES (?1, ?2, ?3, 0)";
+    execute(conn, PART, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()])?;
+    let begun = Fetched { fetched: conn.last_insert_rowid(), pieces: 0 };
+    keep(conn, begun, root, heads, value)
+}
+
+/// The change that comes next: of those that are named and not here that with the lowest hash.
+/// None: all of the document is here.
+///
+/// # Errors
+/// [`StoreError::Read`] of `piece_names`.
+pub fn next(conn: &Connection, of: Fetched) -> Result<Option<Hash>, StoreError> {
+    let sql = "SELECT hash FROM piece_names WHERE fetched = ?1 AND is_here = 0
+               ORDER BY hash LIMIT 1";
+    first(conn, NAMES, sql, [of.fetched], |row| row.get(0).map(Hash::new))
+}
+
+/// Keeps the next change, which names `deps`.
+///
+/// # Errors
+/// [`StoreError::Write`] of `fetched`, `pieces` or `piece_names`.
+pub fn keep(
+    conn: &Connection,
+    of: Fetched,
+    hash: &Hash,
+    deps: &[Hash],
+    bytes: &[u8],
+) -> Result<Fetched, StoreError> {
+    let Fetched { fetched, pieces } = of;
+    let sql = "INSERT INTO pieces (fetched, piece, bytes) VALUES (?1, ?2, ?3)";
+    execute(conn, PIECES, sql, params![fetched, Uint(pieces), bytes])?;
+    let sql = "INSERT INTO piece_names (fetched, hash, is_here) VALUES (?1, ?2, 1)
+               ON CONFLICT (fetched, hash) DO UPDATE SET is_here = 1";
+    execute(conn, NAMES, sql, params![fetched, hash.as_bytes()])?;
+    let sql = "INSERT INTO piece_names (fetched, hash, is_here) VALUES (?1, ?2, 0)
+               ON CONFLICT (fetched, hash) DO NOTHING";
+    for dep in deps {
+        execute(conn, NAMES, sql, params![fetched, dep.as_bytes()])?;
+    }
+    let pieces = pieces + 1;
+    let sql = "UPDATE fetched SET pieces = ?2 WHERE fetched = ?1";
+    execute(conn, PART, sql, params![fetched, Uint(pieces)])?;
+    Ok(Fetched { fetched, pieces })
+}
+
+/// All pieces that are here, in order: the first value, then changes. They take as much memory as
+/// the document has bytes.
+///
+/// # Errors
+/// [`StoreError::Read`] of `pieces`.
+pub fn every(conn: &Connection, of: Fetched) -> Result<Vec<Vec<u8>>, StoreError> {
+    let sql = "SELECT bytes FROM pieces WHERE fetched = ?1 ORDER BY piece";
+    all(conn, PIECES, sql, [of.fetched], |row| row.get(0))
+}
+
+/// Removes what is here of a leaf's document.
+///
+/// # Errors
+/// [`StoreError::Write`] of `fetched`, `pieces` or `piece_names`.
+pub fn remove(conn: &Connection, of: Fetched) -> Result<(), StoreError> {
+    execute(conn, PIECES, "DELETE FROM pieces WHERE fetched = ?1", [of.fetched])?;
+    execute(conn, NAMES, "DELETE FROM piece_names WHERE fetched = ?1", [of.fetched])?;
+    execute(conn, PART, "DELETE FROM fetched WHERE fetched = ?1", [of.fetched]).map(drop)
+}
+
+/// Removes what is here of all documents of a snapshot.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_of(conn: &Connection, snapshot: i64) -> Result<(), StoreError> {
+    let sql = "SELECT fetched, pieces FROM fetched WHERE snapshot = ?1";
+    all(conn, PART, sql, [snapshot], row)?.into_iter().try_for_each(|of| remove(conn, of))
+}
+
+/// Removes what is here of all documents that were created under an id.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_of_object(conn: &Connection, object: &ObjectId) -> Result<(), StoreError> {
+    let sql = "SELECT fetched, pieces FROM fetched WHERE object = ?1";
+    all(conn, PART, sql, [object.as_bytes()], row)?.into_iter().try_for_each(|of| remove(conn, of))
+}

@@ -1,0 +1,3 @@
+DROP TABLE piece_names;
+DROP TABLE pieces;
+DROP TABLE fetched;
