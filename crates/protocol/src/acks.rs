@@ -48,6 +48,10 @@ impl AckLedger {
             if self.said.len() < TRACKED_MAX {
                 let said = self.said.entry(key).or_default();
                 *said = ack.size.max(*said);
+                // An earlier one that was offered before would be one that goes back.
+                if self.outgoing.get(&key).is_some_and(|waiting| waiting.size <= *said) {
+                    self.outgoing.remove(&key);
+                }
             }
         }
     }
@@ -128,23 +132,42 @@ mod tests {
 
     use super::*;
 
-    /// While storage was at the last acknowledgements, a peer that caught up said a hundred more of
-    /// one log, and each had its signature verified, though the last of them says all.
-    #[test]
-    fn only_the_largest_of_those_that_wait_is_stored() {
-        let [space, log, acker] = [1, 2, 3].map(|byte| [byte; 32]);
-        let ack = |size| Ack {
-            space: SpaceId::new(space),
-            acker: DeviceId::new(acker),
-            device: DeviceId::new(log),
+    const SPACE: SpaceId = SpaceId::new([1; 32]);
+
+    fn ack(size: u64) -> Ack {
+        Ack {
+            space: SPACE,
+            acker: DeviceId::new([3; 32]),
+            device: DeviceId::new([2; 32]),
             size,
             root: Hash::new([0; 32]),
             time_s: 0,
             signature: [0; 64],
-        };
+        }
+    }
+
+    /// A session heard of an acknowledgement of another one's while storage was looking for all
+    /// that is held, in which there was a later one already. Both sides found that they held the
+    /// same; then the earlier one was sent, and the other side ended the session for it.
+    #[test]
+    fn an_earlier_one_than_both_are_known_to_hold_is_not_sent() {
+        let (mut ours, mut theirs) = (AckLedger::default(), AckLedger::default());
+        ours.offer([ack(1)]);
+        for ledger in [&mut ours, &mut theirs] {
+            ledger.assume(&[ack(2)]);
+        }
+        theirs.receive(&SPACE, ours.take_outgoing()).unwrap();
+        ours.offer([ack(3)]);
+        assert_eq!(ours.take_outgoing(), [ack(3)]);
+    }
+
+    /// While storage was at the last acknowledgements, a peer that caught up said a hundred more of
+    /// one log, and each had its signature verified, though the last of them says all.
+    #[test]
+    fn only_the_largest_of_those_that_wait_is_stored() {
         let mut ledger = AckLedger::default();
         for size in 1..=100 {
-            ledger.receive(&SpaceId::new(space), vec![ack(size)]).unwrap();
+            ledger.receive(&SPACE, vec![ack(size)]).unwrap();
         }
         assert_eq!(ledger.take_incoming(), Some(vec![ack(100)]));
         assert_eq!(ledger.take_incoming(), None);
