@@ -145,7 +145,7 @@ fn value_at(
 fn leaf(db: &Connection, row: &documents::Document) -> Result<Option<DocumentLeaf>> {
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(None) };
     let key = (root(db, &row.object)?, row.generation);
-    let kept = snapshots::leaf(db, held.snapshot, &key)?;
+    let kept = snapshots::leaf(db, &held, &key)?;
     Ok(match kept.map(|kept| kept.read()).transpose()? {
         Some(Leaf::Document(leaf)) => Some(leaf),
         Some(Leaf::Tombstone(_)) | None => None,

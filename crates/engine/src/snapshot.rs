@@ -5,6 +5,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use larder_document::{HeadsFold, Link, Object, body};
 use larder_log::merkle::{self, Frontier};
@@ -16,7 +17,7 @@ use larder_log::{Band, Header, Metadata, Opened, Payload, VERSION, kind};
 use larder_store::space::entries;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, Section};
-use larder_store::space::snapshots::{self, Key, Snapshot};
+use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
 use larder_types::limits::SNAPSHOT_LEAF_BYTES_MAX;
 use larder_types::{CollectionName, DeviceId, EntryHash, Hash, ObjectId};
 use rusqlite::Connection;
@@ -52,6 +53,8 @@ pub(crate) struct Computing {
     at: usize,
     next: u64,
     gathered: Gathered,
+    /// Once all is gathered.
+    counting: Option<Counting>,
 }
 
 /// Where a computation has come to.
@@ -70,7 +73,8 @@ pub(crate) enum Step {
 impl Computing {
     pub(crate) fn new(frontier: Vec<LogEnd>, base: Option<&Snapshot>) -> Self {
         let base = base.map(|base| base.id);
-        Self { frontier, base, at: 0, next: 0, gathered: Gathered::default() }
+        let gathered = Gathered::default();
+        Self { frontier, base, at: 0, next: 0, gathered, counting: None }
     }
 
     /// Whether this is still what it is computed from.
@@ -78,14 +82,21 @@ impl Computing {
         self.base == base.map(|base| base.id)
     }
 
-    /// Goes on, over `sections` sections about.
+    /// Goes on, over `sections` sections about, or `leaves` leaves.
     pub(crate) fn step(
         &mut self,
         db: &Connection,
         keyring: &Keyring,
         base: Option<&Snapshot>,
-        sections: u64,
+        (sections, leaves): (u64, u32),
     ) -> Result<Step> {
+        if let Some(mut counting) = self.counting.take() {
+            if !counting.step(db, base, leaves)? {
+                self.counting = Some(counting);
+                return Ok(Step::Partly);
+            }
+            return Ok(Step::Done(self.computed(counting)));
+        }
         let mut left = sections;
         if (self.at, self.next) == (0, 0) && !self.is_settled(db)? {
             return Ok(Step::NotNow);
@@ -113,11 +124,15 @@ impl Computing {
         let Some(delta) = std::mem::take(&mut self.gathered).finish() else {
             return Ok(Step::NotNow);
         };
-        let tree = delta.tree(db, base)?;
+        self.counting = Some(Counting { delta, tree: Frontier::new(), after: None });
+        Ok(Step::Partly)
+    }
+
+    fn computed(&mut self, Counting { delta, tree, .. }: Counting) -> Computed {
         let green = BandTree { band: Band::Green, leaves: tree.size(), root: tree.root() };
         let frontier = std::mem::take(&mut self.frontier);
         let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
-        Ok(Step::Done(Computed { act, tree, delta }))
+        Computed { act, tree, delta }
     }
 }
 
@@ -162,41 +177,68 @@ fn is_causal(
     Ok(true)
 }
 
-impl Delta {
-    /// The tree over the leaves of `base` with these changes.
-    fn tree(&self, db: &Connection, base: Option<&Snapshot>) -> Result<Frontier> {
-        let mut tree = Frontier::new();
-        let mut add = |leaf: &[u8]| tree.append(leaf_hash(leaf), &mut |_| {});
-        let mut new = self.leaves.iter().peekable();
-        let none = EntryHash::new([0; 32]);
-        if let Some(base) = base {
-            snapshots::each_leaf(db, base.snapshot, |kept| {
-                while let Some((_, leaf)) = new.next_if(|(key, _)| **key < kept.key) {
-                    add(&leaf.encode());
-                }
-                let buried = kept.key.1 != none && self.leaves.contains_key(&(kept.key.0, none));
-                let replaced = new.peek().is_some_and(|(key, _)| **key == kept.key);
-                if !buried && !replaced {
-                    add(&kept.leaf);
-                }
-                Ok::<_, Error>(())
-            })?;
-        }
-        for (_, leaf) in new {
-            add(&leaf.encode());
-        }
-        Ok(tree)
-    }
+/// A tree that is made of the leaves of the base and what is otherwise, some leaves at a time.
+#[derive(Debug)]
+struct Counting {
+    delta: Delta,
+    tree: Frontier,
+    /// The last leaf of either that was gone over.
+    after: Option<Key>,
+}
 
-    /// Changes the leaves of a snapshot in the database.
-    pub(crate) fn write(&self, db: &Connection, snapshot: i64) -> Result<()> {
-        for (key, leaf) in &self.leaves {
-            if let Leaf::Tombstone(tombstone) = leaf {
-                snapshots::remove_documents(db, snapshot, &tombstone.object)?;
+impl Counting {
+    /// Goes over up to `limit` leaves. Whether those were all.
+    fn step(&mut self, db: &Connection, base: Option<&Snapshot>, limit: u32) -> Result<bool> {
+        let page = match base {
+            Some(base) => snapshots::leaves(db, base, self.after.as_ref(), limit)?,
+            None => Vec::new(),
+        };
+        let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut new = self.delta.leaves.range((from, Bound::Unbounded)).peekable();
+        let mut old = page.into_iter().peekable();
+        for _ in 0..limit {
+            let is_new = match (old.peek(), new.peek()) {
+                (None, None) => return Ok(true),
+                (Some(old), Some((key, _))) => **key <= old.key,
+                (old, _) => old.is_none(),
+            };
+            if let Some((key, leaf)) = new.next_if(|_| is_new) {
+                old.next_if(|old| old.key == *key);
+                self.tree.append(leaf_hash(&leaf.encode()), &mut |_| {});
+                self.after = Some(*key);
+            } else if let Some(Kept { key, leaf }) = old.next() {
+                let tombstone = tombstone_key(key.0);
+                if key == tombstone || !self.delta.leaves.contains_key(&tombstone) {
+                    self.tree.append(leaf_hash(&leaf), &mut |_| {});
+                }
+                self.after = Some(key);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Delta {
+    /// Writes up to `limit` leaves behind the one with the key `after`. The last of them, if there
+    /// may be more.
+    pub(crate) fn write(
+        &self,
+        db: &Connection,
+        snapshot: i64,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<Option<Key>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        let mut left = limit;
+        for (key, leaf) in self.leaves.range((from, Bound::Unbounded)) {
+            if left == 0 {
+                return Ok(last);
             }
             snapshots::put_leaf(db, snapshot, key, &leaf.encode(), true)?;
+            (last, left) = (Some(*key), left - 1);
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -350,10 +392,10 @@ impl Gathering<'_> {
         };
         let mut leaf = None;
         if let Some(base) = self.base {
-            if snapshots::leaf(self.db, base.snapshot, &tombstone_key(key.0))?.is_some() {
+            if snapshots::leaf(self.db, base, &tombstone_key(key.0))?.is_some() {
                 return Ok(None);
             }
-            leaf = snapshots::leaf(self.db, base.snapshot, &key)?;
+            leaf = snapshots::leaf(self.db, base, &key)?;
         }
         let base = match leaf.map(|leaf| leaf.read()).transpose()? {
             Some(Leaf::Document(leaf)) => Some(leaf),
@@ -371,7 +413,7 @@ impl Gathering<'_> {
                 None => None,
                 Some(base) => {
                     let key = tombstone_key(new.object);
-                    match snapshots::leaf(self.db, base.snapshot, &key)? {
+                    match snapshots::leaf(self.db, base, &key)? {
                         None => None,
                         Some(kept) => match kept.read()? {
                             Leaf::Tombstone(known) => Some(known),

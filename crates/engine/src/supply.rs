@@ -240,7 +240,7 @@ impl WriterState {
             return Ok(None);
         }
         if let Some(half) = half {
-            snapshots::remove(db, half.snapshot)?;
+            snapshots::remove(db, &half)?;
         }
         snapshots::add(db, snapshots::State::Receiving, act)?;
         Ok(snapshots::in_state(db, snapshots::State::Receiving)?)
@@ -261,7 +261,7 @@ impl WriterState {
                 return refused("a leaf of another entry than those that it covers");
             }
             let key = leaf.key();
-            let known = snapshots::leaf(db, half.snapshot, &key)?;
+            let known = snapshots::leaf(db, &half, &key)?;
             match known {
                 Some(known) if known.leaf != item.leaf => {
                     return refused("another leaf than the agreed one");
@@ -405,7 +405,7 @@ impl WriterState {
             return Ok(false);
         }
         if let Some(held) = snapshots::in_state(db, snapshots::State::Held)? {
-            snapshots::remove(db, held.snapshot)?;
+            snapshots::remove(db, &held)?;
         }
         let held = snapshots::State::Held;
         snapshots::set(db, half.snapshot, held, &half.act, &half.received)?;

@@ -132,6 +132,7 @@ limits! {
     SNAPSHOT_PART_PIECES_MAX: usize = 1 << 14, "pieces", false, "Pieces of documents (first values, changes) in one part of a snapshot.";
     WANTED_MAX: usize = 256, "runs", false, "Runs of entries, and leaves of a snapshot, that one frame asks for by name.";
     SNAPSHOT_STEP_SECTIONS: u64 = 512, "sections", false, "Sections opened between two transactions while a snapshot is computed; more only where one entry has more.";
+    SNAPSHOT_STEP_LEAVES: u32 = 1024, "leaves", false, "Leaves counted, written or moved between two transactions while a snapshot takes the place of another.";
     PRUNE_BYTES_MIN: u64 = 16 << 20, "bytes", false, "Bodies that could go from which on a space prunes by itself.";
     PRUNE_LEAF_BYTES: u64 = 256, "bytes", false, "Of each body, what does not count there: a leaf takes about as much in its place.";
     PRUNE_LOOK_ENTRIES: u64 = 256, "entries", false, "Entries after which it is looked whether as much could go.";

@@ -306,12 +306,13 @@ fn may_be_pruned(db: &Connection) -> Result<bool> {
     Ok(is_receiving || sections::any_in(db, State::Excused)?)
 }
 
-/// The snapshots whose leaves are here, all or some.
+/// The lots of leaves that are here, of whole snapshots or not.
 fn agreed(db: &Connection) -> Result<Vec<i64>> {
     let all = [snapshots::State::Held, snapshots::State::Receiving];
     let all = all.into_iter().map(|state| Ok(snapshots::in_state(db, state)?));
     let all: Result<Vec<_>> = all.collect();
-    Ok(all?.into_iter().flatten().map(|snapshot| snapshot.snapshot).collect())
+    let leaves = |of: snapshots::Snapshot| [Some(of.snapshot), of.over];
+    Ok(all?.into_iter().flatten().flat_map(leaves).flatten().collect())
 }
 
 const FAMILY_MAX: usize = 256;

@@ -7,9 +7,9 @@ use larder_log::merkle;
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::sections::Droppable;
-use larder_store::space::snapshots::{self, Snapshot};
+use larder_store::space::snapshots::{self, Key, Snapshot};
 use larder_store::space::{control, sections};
-use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_SECTIONS};
+use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_LEAVES, SNAPSHOT_STEP_SECTIONS};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
@@ -26,6 +26,7 @@ use crate::writer::SpaceWriter;
 pub struct Pruning {
     stages: VecDeque<Stage>,
     goal: Option<Goal>,
+    writing: Option<Writing>,
     /// Snapshots that this device does not find so: they are not computed again.
     tried: BTreeSet<Hash>,
     /// Entries that it has appended to the own log.
@@ -51,6 +52,16 @@ enum Stage {
     Shrink,
 }
 
+/// A snapshot that takes the place of the held one, as far as it is written.
+#[derive(Debug)]
+struct Writing {
+    computed: Computed,
+    base: Option<Hash>,
+    /// The local number of what is written, and the last leaf of it.
+    written: i64,
+    after: Option<Key>,
+}
+
 /// A snapshot that is computed, and as what it was stated.
 #[derive(Debug)]
 struct Goal {
@@ -71,6 +82,7 @@ impl Pruning {
         Self {
             stages,
             goal: None,
+            writing: None,
             tried: BTreeSet::new(),
             appended: 0,
             dropped: BTreeMap::new(),
@@ -129,9 +141,9 @@ impl SpaceWriter {
     }
 
     /// Takes one step of a pruning, in a transaction of its own: some
-    /// [`SNAPSHOT_STEP_SECTIONS`] sections are looked at, or the bytes of [`PRUNE_SECTIONS_MAX`]
-    /// dropped, or the leaves of a snapshot written, or the file made shorter. Returns whether that
-    /// was all. To be called between other work.
+    /// [`SNAPSHOT_STEP_SECTIONS`] sections are looked at, or [`SNAPSHOT_STEP_LEAVES`] leaves of a
+    /// snapshot counted, written or moved, or the bytes of [`PRUNE_SECTIONS_MAX`] sections dropped,
+    /// or the file made shorter. Returns whether that was all. To be called between other work.
     ///
     /// # Errors
     /// The storage's errors. What was done before stays done, and this pruning is of no more use.
@@ -157,7 +169,8 @@ impl SpaceWriter {
 }
 
 impl WriterState {
-    /// Goes on with computing what a stage needs computed. Whether nothing is left of it to do.
+    /// Goes on with writing a snapshot that takes the place of another, or with computing what a
+    /// stage needs computed. Whether nothing is left of it to do.
     fn settle_step(
         &mut self,
         db: &Connection,
@@ -169,13 +182,27 @@ impl WriterState {
         }
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let held = held.as_ref();
+        let leaves = SNAPSHOT_STEP_LEAVES.min(pruning.step_max);
+        if let Some(held) = held.filter(|held| held.over.is_some()) {
+            snapshots::move_some(db, held, leaves)?;
+            return Ok(false);
+        }
+        let base = held.map(|held| held.id);
+        if let Some(writing) = pruning.writing.take().filter(|writing| writing.base == base) {
+            pruning.writing = write_some(db, held, writing, leaves)?;
+            return Ok(false);
+        }
+        if let Some(left) = snapshots::in_state(db, snapshots::State::Written)? {
+            snapshots::remove_some(db, left.snapshot, leaves)?;
+            return Ok(false);
+        }
         let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held));
         let goal = match goal {
             Some(goal) => Some(goal),
             None => self.goal(db, stage, held, &pruning.tried)?,
         };
         let Some(mut goal) = goal else { return Ok(true) };
-        let looked_at = SNAPSHOT_STEP_SECTIONS.min(pruning.step_max.into());
+        let looked_at = (SNAPSHOT_STEP_SECTIONS.min(pruning.step_max.into()), leaves);
         let computed = match goal.computing.step(db, &self.keyring, held, looked_at)? {
             Step::Partly => {
                 pruning.goal = Some(goal);
@@ -190,8 +217,9 @@ impl WriterState {
         self.news.differing.extend(differing);
         match (stage, computed) {
             (Stage::TakeOver, Some(computed)) if is_same(&computed) => {
-                take_over(db, held, &computed)?;
-                return Ok(true);
+                let written = snapshots::add(db, snapshots::State::Written, &computed.act)?;
+                pruning.writing = Some(Writing { computed, base, written, after: None });
+                return Ok(false);
             }
             (Stage::Agree, Some(computed)) if is_same(&computed) => {
                 self.state_it(db, computed.act, pruning)?;
@@ -428,17 +456,22 @@ pub(super) fn has_gain(
     Ok(false)
 }
 
-/// Puts a snapshot that all devices agree on, and that this one computed, in the place of the one
-/// before it.
-fn take_over(db: &Connection, held: Option<&Snapshot>, computed: &Computed) -> Result<()> {
-    let Computed { act, tree, delta } = computed;
-    if let Some(half) = snapshots::in_state(db, snapshots::State::Receiving)? {
-        snapshots::remove(db, half.snapshot)?;
+/// Goes on with what a snapshot that all devices agree on, and that this one computed, has
+/// otherwise than the held one. Once that is whole, it takes the place of the held one.
+fn write_some(
+    db: &Connection,
+    held: Option<&Snapshot>,
+    writing: Writing,
+    leaves: u32,
+) -> Result<Option<Writing>> {
+    let Writing { computed, base, written, after } = writing;
+    let after = computed.delta.write(db, written, after, leaves)?;
+    if after.is_some() {
+        return Ok(Some(Writing { computed, base, written, after }));
     }
-    let snapshot = match held {
-        Some(Snapshot { snapshot, .. }) => *snapshot,
-        None => snapshots::add(db, snapshots::State::Held, act)?,
-    };
-    delta.write(db, snapshot)?;
-    Ok(snapshots::set(db, snapshot, snapshots::State::Held, act, tree)?)
+    if let Some(half) = snapshots::in_state(db, snapshots::State::Receiving)? {
+        snapshots::remove(db, &half)?;
+    }
+    snapshots::take_over(db, written, held, &computed.act, &computed.tree)?;
+    Ok(None)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use larder_log::act::Act;
 use larder_log::roster::Roster;
-use larder_log::snapshot::LogEnd;
+use larder_log::snapshot::{LogEnd, leaf_hash};
 use larder_protocol::{Position, Reply, Request};
 use larder_types::ObjectId;
 use larder_types::limits::BATCH_BYTES_TARGET;
@@ -95,9 +95,46 @@ impl Device {
     fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
         self.writer.transact(|tx, state| {
             let mut computing = Computing::new(frontier, None);
-            let computed = computing.step(tx, &state.keyring, None, u64::MAX)?;
-            Ok(matches!(computed, Step::Done(_)))
+            loop {
+                match computing.step(tx, &state.keyring, None, (u64::MAX, u32::MAX))? {
+                    Step::Partly => {}
+                    step => return Ok(matches!(step, Step::Done(_))),
+                }
+            }
         })
+    }
+
+    /// The snapshot that is held, by name, once it was seen that its leaves are what was agreed on,
+    /// whichever way they are read.
+    fn held(&mut self) -> Option<Hash> {
+        let held = self.writer.transact(|tx, _| {
+            let Some(held) = snapshots::in_state(tx, snapshots::State::Held)? else {
+                return Ok(None);
+            };
+            let (mut tree, mut all) = (merkle::Frontier::new(), Vec::new());
+            snapshots::each_leaf(tx, &held, |kept| {
+                tree.append(leaf_hash(&kept.leaf), &mut |_| {});
+                all.push(kept);
+                Ok::<_, Error>(())
+            })?;
+            let agreed = held.act.tree(larder_log::Band::Green).unwrap();
+            assert_eq!((tree.size(), tree.root()), (agreed.leaves, agreed.root));
+            let mut paged: Vec<snapshots::Kept> = Vec::new();
+            loop {
+                let after = paged.last().map(|kept| kept.key);
+                let page = snapshots::leaves(tx, &held, after.as_ref(), 2)?;
+                if page.is_empty() {
+                    break;
+                }
+                paged.extend(page);
+            }
+            assert_eq!(paged, all);
+            for kept in all {
+                assert_eq!(snapshots::leaf(tx, &held, &kept.key)?, Some(kept));
+            }
+            Ok(Some(held.id))
+        });
+        held.unwrap()
     }
 
     fn roster(&mut self) -> Roster {
@@ -162,4 +199,45 @@ fn nobody_is_left_out_of_a_statement_about_its_own_entries() {
     let roster = a.roster();
     let accepted = a.writer.transact(|tx, _| accepted(tx, &roster)).unwrap();
     assert_eq!(accepted, []);
+}
+
+// All leaves of a snapshot were written in one transaction, for which whoever wrote waited.
+#[test]
+fn a_snapshot_takes_the_place_of_another_leaf_by_leaf_and_no_half_of_one_is_seen() {
+    let mut a = Device::found(5);
+    for n in 1..=8 {
+        a.put(n, &json!({ "n": n }));
+    }
+    a.writer.prune(true, &mut |_| {}).unwrap();
+    let mut seen = vec![a.held().unwrap()];
+    for round in 0..4_u8 {
+        a.put(1, &json!({ "round": round }));
+        a.put(20 + round, &json!({ "new": round }));
+        let mut unit = UnitOfWork::new();
+        unit.delete(ObjectId::new([2 + round; 16]));
+        a.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        // It may be let go of at any step; another goes on.
+        let mut most = if round == 0 { usize::MAX } else { 2 };
+        'prunings: loop {
+            let mut pruning = Pruning::new(true).in_steps_of(1);
+            for _ in 0..most {
+                let is_done = a.writer.prune_step(&mut pruning).unwrap();
+                let held = a.held().unwrap();
+                if seen.last() != Some(&held) {
+                    seen.push(held);
+                }
+                if is_done {
+                    break 'prunings;
+                }
+            }
+            most += 1;
+        }
+        assert_eq!(seen.len(), 2 + usize::from(round), "one after the other");
+        let left = a.writer.transact(|tx, _| {
+            let held = snapshots::in_state(tx, snapshots::State::Held)?.unwrap();
+            Ok((held.over, snapshots::in_state(tx, snapshots::State::Written)?))
+        });
+        assert_eq!(left.unwrap(), (None, None));
+    }
+    assert_eq!(a.space.status().unwrap().pruned, 8 + 4 * 3);
 }

@@ -112,7 +112,7 @@ impl Space {
         let (mut items, mut room) = (Vec::new(), PartRoom::new());
         let mut after = wanted.after;
         'pages: loop {
-            let page = snapshots::leaves(db, held.snapshot, after.as_ref(), LEAVES_PAGE)?;
+            let page = snapshots::leaves(db, held, after.as_ref(), LEAVES_PAGE)?;
             let Some(end) = page.last().map(|kept| kept.key) else { break };
             after = Some(end);
             for kept in page {
@@ -146,7 +146,7 @@ impl Space {
         let (mut items, mut room) = (Vec::new(), PartRoom::new());
         for (object, generation, at) in wanted.lacking.iter().take(WANTED_MAX) {
             let key = (*object, *generation);
-            let Some(kept) = snapshots::leaf(db, held.snapshot, &key)? else { continue };
+            let Some(kept) = snapshots::leaf(db, held, &key)? else { continue };
             let Some(item) = self.item(db, held, kept, *at, &mut room)? else { break };
             if item.content != Content::Gone {
                 items.push(item);
@@ -233,7 +233,7 @@ impl Space {
             return Ok(nodes);
         }
         let mut nodes = MemoryNodes::default();
-        snapshots::each_leaf(db, held.snapshot, |kept| {
+        snapshots::each_leaf(db, held, |kept| {
             nodes.append(leaf_hash(&kept.leaf));
             Ok::<_, Error>(())
         })?;

@@ -1,4 +1,8 @@
 //! Snapshots: the one that stands for entries whose bytes may be gone, and one that is coming in.
+//!
+//! Invariant: the leaves of the held one are those of its act, at every moment. A later one's are
+//! written apart, some at a time ([`State::Written`]); by one change of rows they come to lie over
+//! those of the held one ([`State::Over`]), and are moved among them, some at a time, after that.
 
 use larder_log::merkle::Frontier;
 use larder_log::snapshot::{Leaf, SnapshotAct};
@@ -27,6 +31,10 @@ pub enum State {
     Receiving,
     /// All of its leaves are here: bytes below it may go.
     Held,
+    /// What a later one has otherwise than the held one is being written. It counts for nothing.
+    Written,
+    /// Leaves that lie over those of the held one: of its documents and tombstones the later.
+    Over,
 }
 
 impl State {
@@ -34,6 +42,8 @@ impl State {
         match self {
             Self::Receiving => 0,
             Self::Held => 1,
+            Self::Written => 2,
+            Self::Over => 3,
         }
     }
 
@@ -41,6 +51,8 @@ impl State {
         match code {
             0 => Some(Self::Receiving),
             1 => Some(Self::Held),
+            2 => Some(Self::Written),
+            3 => Some(Self::Over),
             _ => None,
         }
     }
@@ -59,12 +71,17 @@ pub struct Snapshot {
     pub act: SnapshotAct,
     /// The tree over the leaves that are here.
     pub received: Frontier,
+    /// Of the held one: the local number of the leaves that lie over its own.
+    pub over: Option<i64>,
 }
 
 /// What leaves are sorted by.
 pub type Key = (ObjectId, EntryHash);
 
-const COLUMNS: &str = "SELECT snapshot, id, state, act, received FROM snapshots";
+const COLUMNS: &str = "SELECT snapshot, id, state, act, received,
+    CASE state WHEN 1 THEN (SELECT snapshot FROM snapshots WHERE state = 3) END FROM snapshots";
+/// Of leaves that count for nothing by themselves: of those there is one lot at most.
+const NO_ID: Hash = Hash::new([0; 32]);
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
     Ok(Snapshot {
@@ -73,6 +90,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
         state: parsed(row, 2, State::from_code)?,
         act: decoded(row, 3, ACT_BYTES_MAX)?,
         received: decoded(row, 4, FRONTIER_BYTES_MAX)?,
+        over: row.get(5)?,
     })
 }
 
@@ -92,7 +110,10 @@ pub fn in_state(conn: &Connection, state: State) -> Result<Option<Snapshot>, Sto
 pub fn add(conn: &Connection, state: State, act: &SnapshotAct) -> Result<i64, StoreError> {
     let sql = "INSERT INTO snapshots (id, state, act, received) VALUES (?1, ?2, ?3, ?4)";
     let received = canonical::encode(&Frontier::new());
-    let id = act.id();
+    let id = match state {
+        State::Receiving | State::Held => act.id(),
+        State::Written | State::Over => NO_ID,
+    };
     execute(
         conn,
         PART,
@@ -100,6 +121,71 @@ pub fn add(conn: &Connection, state: State, act: &SnapshotAct) -> Result<i64, St
         params![id.as_bytes(), state.code(), canonical::encode(act), received],
     )?;
     Ok(conn.last_insert_rowid())
+}
+
+/// Puts a snapshot in the place of the held one, if there is one: `written` is what it has
+/// otherwise, whole. Every other row stays as it is.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots`.
+pub fn take_over(
+    conn: &Connection,
+    written: i64,
+    held: Option<&Snapshot>,
+    act: &SnapshotAct,
+    tree: &Frontier,
+) -> Result<(), StoreError> {
+    let Some(held) = held else { return set(conn, written, State::Held, act, tree) };
+    set(conn, held.snapshot, State::Held, act, tree)?;
+    let sql = "UPDATE snapshots SET state = ?2 WHERE snapshot = ?1";
+    execute(conn, PART, sql, params![written, State::Over.code()]).map(drop)
+}
+
+/// Moves up to `limit` of the leaves that lie over the held one's among them. Whether those were
+/// all.
+///
+/// # Errors
+/// [`StoreError::Read`] and [`StoreError::Write`] of `leaves`.
+pub fn move_some(conn: &Connection, held: &Snapshot, limit: u32) -> Result<bool, StoreError> {
+    let Some(over) = held.over else { return Ok(true) };
+    let sql = "SELECT object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 ORDER BY object, generation LIMIT ?2";
+    let page = all(conn, LEAVES, sql, params![over, limit], kept)?;
+    for Kept { key, leaf } in &page {
+        put(conn, held.snapshot, key, leaf)?;
+        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
+        execute(conn, LEAVES, sql, params![over, key.0.as_bytes(), key.1.as_bytes()])?;
+    }
+    remove_some(conn, over, limit.saturating_sub(u32::try_from(page.len()).unwrap_or(limit)))
+}
+
+/// Removes up to `limit` leaves of a snapshot, and it once it has none. Whether that was so.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots` or `leaves`.
+pub fn remove_some(conn: &Connection, snapshot: i64, limit: u32) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND (object, generation) IN
+                   (SELECT object, generation FROM leaves WHERE snapshot = ?1 LIMIT ?2)";
+    let removed = execute(conn, LEAVES, sql, params![snapshot, limit])?;
+    let is_all = u32::try_from(removed).is_ok_and(|removed| removed < limit);
+    if is_all {
+        execute(conn, PART, "DELETE FROM snapshots WHERE snapshot = ?1", [snapshot])?;
+    }
+    Ok(is_all)
+}
+
+/// Adds or replaces a leaf of a whole snapshot: a tombstone takes the place of all that was created
+/// under its id.
+///
+/// # Errors
+/// [`StoreError::Write`] of `leaves`.
+pub fn put(conn: &Connection, snapshot: i64, key: &Key, leaf: &[u8]) -> Result<(), StoreError> {
+    if *key.1.as_bytes() == [0; 32] {
+        let sql = "DELETE FROM leaves
+                   WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
+        execute(conn, LEAVES, sql, params![snapshot, key.0.as_bytes()])?;
+    }
+    put_leaf(conn, snapshot, key, leaf, true)
 }
 
 /// Says what a snapshot has become, and of what its leaves are.
@@ -121,14 +207,17 @@ pub fn set(
         .map(drop)
 }
 
-/// Removes a snapshot with its leaves, and what has come of their documents.
+/// Removes a snapshot with its leaves, those over them, and what has come of their documents.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `snapshots`, `leaves` or `pieces`.
-pub fn remove(conn: &Connection, snapshot: i64) -> Result<(), StoreError> {
-    pieces::remove_of(conn, snapshot)?;
-    execute(conn, LEAVES, "DELETE FROM leaves WHERE snapshot = ?1", [snapshot])?;
-    execute(conn, PART, "DELETE FROM snapshots WHERE snapshot = ?1", [snapshot]).map(drop)
+pub fn remove(conn: &Connection, snapshot: &Snapshot) -> Result<(), StoreError> {
+    pieces::remove_of(conn, snapshot.snapshot)?;
+    for snapshot in [Some(snapshot.snapshot), snapshot.over].into_iter().flatten() {
+        execute(conn, LEAVES, "DELETE FROM leaves WHERE snapshot = ?1", [snapshot])?;
+        execute(conn, PART, "DELETE FROM snapshots WHERE snapshot = ?1", [snapshot])?;
+    }
+    Ok(())
 }
 
 /// A leaf as it is kept.
@@ -179,29 +268,24 @@ pub fn put_leaf(
     execute(conn, LEAVES, sql, params).map(drop)
 }
 
-/// Removes all leaves of documents that were created under `object`.
-///
-/// # Errors
-/// [`StoreError::Write`] of `leaves`.
-pub fn remove_documents(
-    conn: &Connection,
-    snapshot: i64,
-    object: &ObjectId,
-) -> Result<(), StoreError> {
-    let sql = "DELETE FROM leaves
-               WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
-    execute(conn, LEAVES, sql, params![snapshot, object.as_bytes()]).map(drop)
-}
-
 /// One leaf.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `leaves`.
-pub fn leaf(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Kept>, StoreError> {
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
-    first(conn, LEAVES, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()], kept)
+pub fn leaf(conn: &Connection, of: &Snapshot, key: &Key) -> Result<Option<Kept>, StoreError> {
+    let sql = format!(
+        "SELECT object, generation, leaf FROM ({MERGED}) WHERE object = ?3 AND generation = ?4"
+    );
+    let params = params![of.snapshot, of.over, key.0.as_bytes(), key.1.as_bytes()];
+    first(conn, LEAVES, &sql, params, kept)
 }
+
+/// The leaves of a snapshot, ?1, with those that lie over them, ?2 (null if there are none).
+const MERGED: &str = "SELECT object, generation, leaf FROM leaves WHERE snapshot = ?2
+    UNION ALL
+    SELECT object, generation, leaf FROM leaves AS below WHERE snapshot = ?1 AND NOT EXISTS (
+        SELECT 1 FROM leaves AS above WHERE above.snapshot = ?2 AND above.object = below.object
+            AND above.generation IN (below.generation, zeroblob(32)))";
 
 /// Whether the leaf is here with all that it stands for.
 ///
@@ -234,15 +318,16 @@ pub fn has_leaf_of(
 /// [`StoreError::Read`] of `leaves`.
 pub fn leaves(
     conn: &Connection,
-    snapshot: i64,
+    of: &Snapshot,
     after: Option<&Key>,
     limit: u32,
 ) -> Result<Vec<Kept>, StoreError> {
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 AND (object, generation) > (?2, ?3)
-               ORDER BY object, generation LIMIT ?4";
+    let sql = format!(
+        "SELECT object, generation, leaf FROM ({MERGED})
+         WHERE (object, generation) > (?3, ?4) ORDER BY object, generation LIMIT ?5"
+    );
     let (object, generation) = behind(after);
-    all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
+    all(conn, LEAVES, &sql, params![of.snapshot, of.over, object, generation, limit], kept)
 }
 
 /// Calls `visit` with every leaf in order, one at a time.
@@ -251,13 +336,13 @@ pub fn leaves(
 /// What `visit` returns, which ends the walk; [`StoreError::Read`] of `leaves`.
 pub fn each_leaf<E: From<StoreError>>(
     conn: &Connection,
-    snapshot: i64,
+    of: &Snapshot,
     mut visit: impl FnMut(Kept) -> Result<(), E>,
 ) -> Result<(), E> {
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 ORDER BY object, generation";
-    let mut statement = cached(conn, LEAVES, sql)?;
-    let mut rows = statement.query([snapshot]).reading(LEAVES)?;
+    let sql =
+        format!("SELECT object, generation, leaf FROM ({MERGED}) ORDER BY object, generation");
+    let mut statement = cached(conn, LEAVES, &sql)?;
+    let mut rows = statement.query(params![of.snapshot, of.over]).reading(LEAVES)?;
     while let Some(next) = rows.next().reading(LEAVES)? {
         visit(kept(next).reading(LEAVES)?)?;
     }
