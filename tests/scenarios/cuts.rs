@@ -67,7 +67,7 @@ impl Wire {
 }
 
 /// Text that does not compress away.
-fn text(seed: usize, words: usize) -> String {
+pub(crate) fn text(seed: usize, words: usize) -> String {
     let mut state = u32::try_from(seed).unwrap();
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
