@@ -76,15 +76,19 @@ async fn serve(dir: &Path) -> Result<()> {
 
 async fn fetch(dir: &Path, records: u64, address: SocketAddr) -> Result<()> {
     let store = store(dir).await?;
-    let node = node(&store, CLIENT, 0).await?;
-    let topic = Topic::from(TOPIC);
-
-    let stopwatch = Stopwatch::start();
-    let server = SigningKey::from_bytes(&SERVER).verifying_key();
+    let (topic, server) = (Topic::from(TOPIC), SigningKey::from_bytes(&SERVER).verifying_key());
+    // Before there is a node: two address books of one database get into each other's
+    // transactions, and the one that fails takes its actor with it ("channel is closed").
     let endpoint = EndpointAddr::new(from_verifying_key(server)).with_ip_addr(address);
-    let book = AddressBook::builder().store(store).spawn().await?;
+    let book = AddressBook::builder().store(store.clone()).spawn().await?;
     book.insert_node_info(NodeInfo::from(endpoint).bootstrap()).await?;
     book.add_topic(server, topic).await?;
+    // Answered once the topic is there.
+    book.node_info(server).await?.context("the address is not in the book")?;
+    drop(book);
+    let node = node(&store, CLIENT, 0).await?;
+
+    let stopwatch = Stopwatch::start();
     let (_tx, mut events) = node.stream::<Record>(topic).await?;
     let mut arrived = Vec::new();
     while (arrived.len() as u64) < records {
