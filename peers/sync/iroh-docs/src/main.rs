@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use futures_lite::StreamExt as _;
 use iroh::endpoint::presets;
@@ -20,8 +20,10 @@ use iroh_docs::{ALPN as DOCS_ALPN, ContentStatus, DocTicket};
 use iroh_gossip::ALPN as GOSSIP_ALPN;
 use iroh_gossip::net::Gossip;
 use peers_side::{
-    Arguments, Arrived, Command, Offer, Record, Served, Stopwatch, peak_kib, tell, until_told,
+    Arguments, Arrived, Command, Offer, Record, SILENCE, Served, Stopwatch, peak_kib, tell,
+    until_told,
 };
+use tokio::time::timeout;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -104,7 +106,11 @@ async fn fetch(dir: &Path, records: u64, offer: &str) -> Result<()> {
     let mut events = std::pin::pin!(events);
     let (mut entries, mut ready) = (0, HashSet::new());
     while entries < records || (ready.len() as u64) < records {
-        match events.next().await.context("no more events")?? {
+        let Ok(event) = timeout(SILENCE, events.next()).await else {
+            let here = ready.len();
+            bail!("nothing came for a minute, and {here} of {records} records are here");
+        };
+        match event.context("no more events")?? {
             LiveEvent::InsertRemote { entry, content_status, .. } => {
                 entries += 1;
                 if content_status == ContentStatus::Complete {

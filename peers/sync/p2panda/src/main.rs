@@ -1,10 +1,11 @@
 //! p2panda as a side of the transfer: its node with a database in a file, no relays, no mDNS and
 //! loopback only. The address of the serving node is put into the other's address book.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use futures_util::StreamExt as _;
 use p2panda::network::MdnsDiscoveryMode;
@@ -15,8 +16,10 @@ use p2panda_net::addrs::NodeInfo;
 use p2panda_net::utils::from_verifying_key;
 use p2panda_store::{SqliteStore, SqliteStoreBuilder};
 use peers_side::{
-    Arguments, Arrived, Command, Offer, Record, Served, Stopwatch, peak_kib, tell, until_told,
+    Arguments, Arrived, Command, Offer, Record, SILENCE, Served, Stopwatch, peak_kib, tell,
+    until_told,
 };
+use tokio::time::timeout;
 
 const SERVER: [u8; 32] = [1; 32];
 const CLIENT: [u8; 32] = [2; 32];
@@ -90,18 +93,22 @@ async fn fetch(dir: &Path, records: u64, address: SocketAddr) -> Result<()> {
 
     let stopwatch = Stopwatch::start();
     let (_tx, mut events) = node.stream::<Record>(topic).await?;
-    let mut arrived = Vec::new();
+    // By number: it hands over some more than once.
+    let mut arrived = BTreeMap::new();
     while (arrived.len() as u64) < records {
-        if let StreamEvent::Processed { operation, .. } =
-            events.next().await.context("no more events")?
-        {
-            arrived.push(operation.message().clone());
+        let Ok(event) = timeout(SILENCE, events.next()).await else {
+            let here = arrived.len();
+            bail!("nothing came for a minute, and {here} of {records} records are here");
+        };
+        if let StreamEvent::Processed { operation, .. } = event.context("no more events")? {
+            let record = operation.message();
+            arrived.insert(record.number, record.clone());
         }
     }
     let fetched = stopwatch.stop()?;
 
     let mut check = Arrived::new(records);
-    arrived.iter().try_for_each(|record| check.take(record))?;
+    arrived.values().try_for_each(|record| check.take(record))?;
     check.check()?;
     tell(&fetched)
 }

@@ -17,6 +17,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+/// A side that hears nothing from the other for so long will not come to an end any more.
+pub const SILENCE: Duration = Duration::from_mins(1);
+
 /// The command line of a side.
 #[derive(clap::Subcommand)]
 pub enum Command {
