@@ -51,7 +51,7 @@ pub struct Session {
     /// Log sizes that are durable here, as far as storage was asked.
     held: BTreeMap<DeviceId, u64>,
     epochs: Vec<EpochId>,
-    /// Logs that are forked or refused: nothing of them is sent or taken in this session.
+    /// Logs that are forked or refused: nothing more of them is taken in this session.
     stopped: BTreeSet<DeviceId>,
     opening: Opening,
 
@@ -484,7 +484,8 @@ impl Session {
             Reply::Refused { code, message, fatal: false } => {
                 if let Some((device, ..)) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
-                    self.stop(device);
+                    // What comes by another way is still sent: other entries may build on it.
+                    self.stopped.insert(device);
                     self.events.push_back(Event::Refused { device, code, message });
                 }
             }
@@ -534,7 +535,7 @@ impl Session {
         let size = size_after(&batch);
         // The peer may have got it elsewhere while storage read it.
         let known = self.peer_has.get(&device).copied();
-        let is_known = size <= known || self.stopped.contains(&device);
+        let is_known = size <= known;
         // Nor does it lack what it wrote itself, beyond what its frontiers showed.
         let is_own = Some(device) == self.peer && self.outbox.caught_up;
         if is_known || is_own || self.stage != Stage::Open {
@@ -669,16 +670,12 @@ impl Session {
         }
     }
 
+    /// Nothing of this log is sent or taken any more.
     fn stop_forked(&mut self, fork: Fork) {
-        if self.stop(fork.device) {
+        self.peer_has.insert(fork.device, u64::MAX);
+        if self.stopped.insert(fork.device) {
             self.events.push_back(Event::Forked(fork));
         }
-    }
-
-    /// Nothing of this log is sent or taken any more. Whether that is news.
-    fn stop(&mut self, device: DeviceId) -> bool {
-        self.peer_has.insert(device, u64::MAX);
-        self.stopped.insert(device)
     }
 
     fn end(&mut self, code: CloseCode, message: &str, by_peer: bool) {

@@ -231,6 +231,28 @@ fn a_log_that_is_refused_holds_up_no_other() {
     assert!(world.links[link].iter().all(|end| end.session.is_caught_up()));
 }
 
+// A device refused a log that built on what it had not heard of, got both from a third, and kept the
+// log to itself in that session: what it wrote next built on it and was refused in turn. A simulated
+// run showed it.
+#[test]
+fn a_log_that_was_refused_is_passed_on_once_it_came_by_another_way() {
+    let mut world = World::new(3, &[(0, 1)]);
+    world.commit(0, 1, 10);
+    world.finish();
+    world.links.clear();
+    let stranger = world.stores[0].me;
+    world.stores[2].refuses.insert(stranger);
+    let link = world.connect(1, 2);
+    world.finish();
+    let refused = |event: &Event| matches!(event, Event::Refused { .. });
+    assert!(world.links[link][1].events.iter().any(refused));
+    world.stores[2].refuses.clear();
+    world.commit(0, 1, 10);
+    world.connect(0, 2);
+    world.finish();
+    assert_eq!(world.stores[1].sizes().get(&stranger), Some(&2));
+}
+
 /// A profile was copied, or restored from an old backup, and both copies wrote on.
 #[test]
 fn a_forked_log_is_found_and_stopped_and_the_others_go_on() {
