@@ -229,8 +229,29 @@ fn clear(db: &Connection, state: &mut WriterState, ids: &BTreeSet<ObjectId>) -> 
     Ok(())
 }
 
-/// Applies the sections anew. False if one of them cannot be opened.
+/// Applies the sections anew. What builds on a log with two histories may have come before what it
+/// builds on: it is tried again as long as something comes of it. False if one of them cannot be
+/// opened.
 fn replay(db: &Connection, state: &mut WriterState, sections: &[Section]) -> Result<bool> {
+    let mut left = sections.to_vec();
+    loop {
+        if !replay_once(db, state, &left)? {
+            return Ok(false);
+        }
+        let before = left.len();
+        let mut waiting = Vec::new();
+        for section in left {
+            let now = sections::find(db, section.place)?;
+            waiting.extend(now.filter(|now| now.state == State::Waiting));
+        }
+        if waiting.is_empty() || waiting.len() == before {
+            return Ok(true);
+        }
+        left = waiting;
+    }
+}
+
+fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -> Result<bool> {
     let mut effects = Effects::default();
     for section in sections {
         let place = section.place;

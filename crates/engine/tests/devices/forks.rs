@@ -364,3 +364,51 @@ fn what_follows_another_history_is_not_taken_and_accuses_nobody() {
     assert_eq!(code, CloseCode::BadBatch);
     assert_eq!(other.have()[&device], size);
 }
+
+/// A device that had heard of two histories took an edit before the part of the log, shared by
+/// both, with the edit that it builds on. Nothing was wrong with it, and a check said that there
+/// was: it made the document again in the order in which its sections had come, without the edit,
+/// and a repair left it so. Seed 21001 of simulated runs.
+#[test]
+fn a_check_makes_documents_whose_edits_came_first() {
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut late = founder.invite(dirs[1].path(), 2);
+    let mut right = founder.invite(dirs[2].path(), 3);
+    converse(&mut founder, &mut late);
+    for n in 1..3 {
+        founder.put(object(1), &json!({"n": n}));
+    }
+    converse(&mut founder, &mut right);
+    let forked = founder.space.device();
+    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+    for (copy, n) in [(&mut one, 8), (&mut two, 9)] {
+        copy.put(object(n), &json!({"n": n}));
+        converse(copy, &mut right);
+    }
+    right.put(object(1), &json!({"n": 3}));
+
+    let (me, peer) = (late.profile.transport_id(), right.profile.transport_id());
+    let Reply::Frontiers { forks, .. } = right.frontiers() else { unreachable!() };
+    let request = Request::CheckFrontiers { logs: Vec::new(), forks };
+    let Answer::Write(task) = late.space.answer(&peer, request) else { panic!("no news") };
+    late.writer.answer(task);
+    assert_eq!(proven(&late), [forked]);
+    let mut have = late.have();
+    have.insert(forked, u64::MAX);
+    let (epochs, after) = (late.epochs(), Position::default());
+    let request = Request::ReadBatch { after, have, epochs, bytes_target: 1 << 20 };
+    let Reply::Batch { batch: Some(edit), .. } = ask(&right.space, &me, request) else {
+        unreachable!()
+    };
+    late.writer.apply(*edit).unwrap();
+    assert!(late.space.document(&object(1)).unwrap().is_none());
+    late.pull(&right);
+    assert_eq!(late.value(object(1)), json!({"n": 3}));
+    for repair in [false, true] {
+        let mut checking = larder_engine::Checking::new(repair);
+        while !late.writer.check_step(&mut checking).unwrap() {}
+        assert_eq!(checking.report().findings, []);
+        assert_eq!(late.value(object(1)), json!({"n": 3}));
+    }
+}
