@@ -43,7 +43,7 @@ fn want() -> Want {
 }
 
 fn supply() -> Supply {
-    Supply { snapshot: Some(vec![7; 40]), sections: Vec::new() }
+    Supply { snapshot: Some(vec![7; 40]), ..Supply::default() }
 }
 
 fn frontiers(world: &World, size: usize) -> Frame {

@@ -61,9 +61,12 @@ impl Space {
             }
             Request::Apply { batch, more: false } => return Ok(Answer::Write(Task::Apply(batch))),
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
-            Request::TakeSupply { supply } => return Ok(Answer::Write(Task::TakeSupply(supply))),
+            Request::TakeSupply { supply } => {
+                self.note_void(peer, &supply.void)?;
+                return Ok(Answer::Write(Task::TakeSupply(supply)));
+            }
             Request::ReadWants { from } => {
-                let Wanted { want, next } = self.wanted(from)?;
+                let Wanted { want, next } = self.wanted_of(peer, from)?;
                 Reply::Wanted { want: want.map(Box::new), next }
             }
             Request::ReadSupply { want, epochs } => {

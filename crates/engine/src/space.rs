@@ -20,7 +20,7 @@ use crate::model::{DeviceInfo, RekeyStatus};
 use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
-use crate::supply::Handing;
+use crate::supply::{Handing, VoidTold};
 use crate::trouble::Trouble;
 use crate::writer::goes_through;
 use crate::{Environment, Error, Result};
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     /// How far the indexes are behind.
     pub(crate) queue: PublishedQueue,
     handing: Mutex<Handing>,
+    void_told: Mutex<VoidTold>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
@@ -83,6 +84,7 @@ impl Shared {
             published: RwLock::default(),
             queue: PublishedQueue::default(),
             handing: Mutex::default(),
+            void_told: Mutex::default(),
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
             messages: Ledger::default(),
@@ -94,6 +96,10 @@ impl Shared {
     /// Of the snapshot that is handed over.
     pub(crate) fn handing(&self) -> MutexGuard<'_, Handing> {
         self.handing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn void_told(&self) -> MutexGuard<'_, VoidTold> {
+        self.void_told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of a space that is being made anew.

@@ -37,7 +37,11 @@ mod wants;
 
 pub(crate) use parts::Handing;
 use pieces::Took;
+pub(crate) use wants::VoidTold;
 pub use wants::Wanted;
+
+#[cfg(test)]
+mod tests;
 
 impl Space {
     /// What this device can supply of what a peer wants.
@@ -47,8 +51,7 @@ impl Space {
         want: &Want,
         epochs: &[EpochId],
     ) -> Result<Supply> {
-        let none = Supply { snapshot: None, sections: Vec::new() };
-        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
+        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(Supply::default()) };
         let peer = peer.lacking();
         let db = self.shared.pool.reader()?;
         let db = db.unchecked_transaction().map_err(|source| {
@@ -59,8 +62,8 @@ impl Space {
             None => None,
         };
         let bytes = snapshot.as_ref().map_or(0, Vec::len);
-        let sections = fills(&db, &peer, want, bytes)?;
-        Ok(Supply { snapshot, sections })
+        let (sections, void) = fills(&db, &peer, want, bytes)?;
+        Ok(Supply { snapshot, sections, void })
     }
 }
 
@@ -119,13 +122,19 @@ fn is_whole(half: &Snapshot) -> bool {
     half.act.tree(Band::Green).is_none_or(|tree| half.received.size() >= tree.leaves)
 }
 
-/// Bytes of what is wanted, as far as they fit into a frame beside `bytes` of others.
-fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Result<Vec<Fill>> {
+/// Bytes of what is wanted, as far as they fit into a frame beside `bytes` of others, and entries
+/// of which sections open for nobody.
+fn fills(
+    db: &Connection,
+    peer: &Peer<'_>,
+    want: &Want,
+    mut bytes: usize,
+) -> Result<(Vec<Fill>, Vec<Run>)> {
     let missing = want.sections.iter().map(|run| (*run, false));
     let sealed = want.sealed.iter().map(|run| (*run, true));
     let manifests = manifests(db, &want.blobs)?.into_iter().map(|run| (run, false));
     let mut left = ENTRIES_MAX;
-    let mut fills = Vec::new();
+    let (mut fills, mut void) = (Vec::new(), Vec::new());
     for (Run { device, first, last }, opened) in missing.chain(sealed).chain(manifests) {
         let Some(log) = logs::find(db, &device)? else { continue };
         let mut from = first;
@@ -140,6 +149,9 @@ fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Res
             peer.open_for(&mut batch)?;
             for (entry, seq) in batch.entries.into_iter().zip(from..=last) {
                 left = left.saturating_sub(1);
+                if opened && peer.is_void(&entry)? {
+                    void.push(Run { device, first: seq, last: seq });
+                }
                 let is_asked_for = |payload: &Payload| match payload {
                     Payload::Missing => false,
                     Payload::Sealed(_) => !opened,
@@ -150,7 +162,7 @@ fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Res
                 }
                 let more = entry.payloads.iter().map(payload_bytes).sum::<usize>();
                 if bytes > 0 && bytes + more > BATCH_BYTES_TARGET {
-                    return Ok(fills);
+                    return Ok((fills, void));
                 }
                 bytes += more;
                 fills.push(Fill { device, seq, payloads: entry.payloads });
@@ -158,7 +170,7 @@ fn fills(db: &Connection, peer: &Peer<'_>, want: &Want, mut bytes: usize) -> Res
             from = transaction.last_seq.saturating_add(1);
         }
     }
-    Ok(fills)
+    Ok((fills, void))
 }
 
 /// Entries that one want has looked for. As it stands in one page, there are no more in it.

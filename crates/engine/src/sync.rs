@@ -10,6 +10,7 @@ use larder_store::space::{control, logs, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, Hash, TransportId};
 
+use crate::keyring::Opening;
 use crate::space::{Published, Space};
 use crate::{Error, Result};
 
@@ -128,6 +129,20 @@ impl Peer<'_> {
     /// It asks for what is lacking there: only the secrets that it named count.
     pub(crate) fn lacking(self) -> Self {
         Self { lacks: true, ..self }
+    }
+
+    /// Whether a section of this entry stays shut though its secret is here.
+    pub(crate) fn is_void(&self, entry: &BatchEntry) -> Result<bool> {
+        let header = Header::decode(&entry.header)
+            .map_err(|e| Error::Corrupt(format!("the header of an entry: {e}")))?;
+        let keyring = &self.published.keyring;
+        let mut sections = (0..).zip(entry.commitments.iter().zip(&entry.payloads));
+        Ok(sections.any(|(index, (commitment, payload))| match payload {
+            Payload::Sealed(sealed) if commitment.class == Class::Data as u8 => {
+                matches!(keyring.open(&header, index, commitment, sealed), Opening::Void)
+            }
+            _ => false,
+        }))
     }
 
     /// Opens the sections that it has no secret for.

@@ -158,6 +158,10 @@ pub struct Supply {
     /// Bytes of sections.
     #[n(1)]
     pub sections: Vec<Fill>,
+    /// Entries that were to be handed opened. What is not, of those with a section that stays shut
+    /// under a secret that is held there, opens for nobody.
+    #[n(2)]
+    pub void: Vec<Run>,
 }
 
 /// The bytes of one entry's sections, as far as they are there.
@@ -375,8 +379,11 @@ fn supply_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
             decoder.skip()?;
         }
     }
-    Ok(true)
+    Ok(within(decoder.array()?, VOID_RUNS_MAX).is_some())
 }
+
+/// As many as the entries that an answer looks at may come to.
+const VOID_RUNS_MAX: usize = 3 * WANTED_MAX;
 
 pub(crate) fn shortened(text: &str) -> &str {
     let mut end = text.len().min(CLOSE_MESSAGE_BYTES_MAX);

@@ -229,26 +229,23 @@ impl World {
         if !self.dice.chance(50) {
             return None;
         }
-        let opened = |run: &Run| (run.device == villain.id).then_some(&villain.falsified);
-        let mut sections = Vec::new();
-        for (run, is_sealed) in want
-            .sections
-            .iter()
-            .map(|run| (run, false))
-            .chain(want.sealed.iter().map(|run| (run, true)))
-        {
-            let other = opened(run).and_then(|known| known.get(&run.first));
+        let missing = want.sections.iter().map(|run| (run, false));
+        let sealed = want.sealed.iter().map(|run| (run, true));
+        let supplied = |(run, is_sealed): (&Run, bool)| {
+            let Run { device, first: seq, .. } = *run;
+            let other = villain.falsified.get(&seq).filter(|_| device == villain.id);
             let payload = match other {
-                Some(other) if is_sealed || run.first % 2 == 0 => Payload::Opened(other.clone()),
+                Some(other) if is_sealed || seq % 2 == 0 => Payload::Opened(other.clone()),
                 _ => Payload::Sealed(vec![7; 256]),
             };
-            sections.push(Fill { device: run.device, seq: run.first, payloads: vec![payload] });
-        }
+            Fill { device, seq, payloads: vec![payload] }
+        };
+        let sections: Vec<Fill> = missing.chain(sealed).map(supplied).collect();
         if sections.is_empty() {
             return None;
         }
         self.report.count("villain: false supplies");
-        Some(Frame::Supply(Box::new(Supply { snapshot: None, sections })).encode())
+        Some(Frame::Supply(Box::new(Supply { sections, ..Supply::default() })).encode())
     }
 
     fn random_hash(&mut self) -> Hash {

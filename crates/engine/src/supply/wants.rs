@@ -1,12 +1,14 @@
 //! What is lacking here, and asked for page by page.
 
+use std::collections::BTreeMap;
+
 use larder_log::snapshot::SnapshotAct;
 use larder_protocol::{Lack, Run, Want, WantedSnapshot};
 use larder_store::space::logs;
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
 use larder_store::space::{pieces, sections};
-use larder_types::BlobId;
 use larder_types::limits::WANTED_MAX;
+use larder_types::{BlobId, TransportId};
 use rusqlite::Connection;
 
 use super::{is_whole, limit, wider};
@@ -23,19 +25,54 @@ pub struct Wanted {
     pub next: Option<Lack>,
 }
 
+/// By peer: entries of which it holds the secret, and some section opens for nobody. It is the
+/// peer's word, and counts for nothing but what that peer is asked for while the space is open.
+pub(crate) type VoidTold = BTreeMap<TransportId, Vec<Run>>;
+
+/// Runs noted of one peer; with more all of them are forgotten, and asked for once more.
+const VOID_RUNS_MAX: usize = 1024;
+
 impl Space {
+    /// Notes what a peer says to open for nobody.
+    pub(crate) fn note_void(&self, peer: &TransportId, void: &[Run]) -> Result<()> {
+        if void.is_empty() || !self.may_read(peer)? {
+            return Ok(());
+        }
+        let mut told = self.shared.void_told();
+        let told = told.entry(*peer).or_default();
+        for run in void {
+            if !told.contains(run) {
+                if told.len() == VOID_RUNS_MAX {
+                    told.clear();
+                }
+                told.push(*run);
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Space::wanted`] without what this peer said to open for nobody.
+    pub(crate) fn wanted_of(&self, peer: &TransportId, from: Lack) -> Result<Wanted> {
+        let told = self.shared.void_told().get(peer).cloned().unwrap_or_default();
+        self.wanted_but(&told, from)
+    }
+
     /// What this device lacks and a peer may have, a page of it from `from` on: leaves of the
     /// snapshot that all devices agree on; then bytes of sections that no snapshot stands for, or
     /// sections to be opened by who can; then manifests of blobs that documents name.
     ///
     /// # Errors
     /// The storage's errors.
-    pub fn wanted(&self, mut from: Lack) -> Result<Wanted> {
+    pub fn wanted(&self, from: Lack) -> Result<Wanted> {
+        self.wanted_but(&[], from)
+    }
+
+    fn wanted_but(&self, void: &[Run], mut from: Lack) -> Result<Wanted> {
         let db = self.shared.pool.reader()?;
         loop {
             let page = match from {
                 Lack::Leaves(after) => self.wanted_leaves(&db, after)?,
-                Lack::Sections(after) => self.wanted_sections(&db, after)?,
+                Lack::Sections(after) => self.wanted_sections(&db, void, after)?,
                 Lack::Blobs(after) => wanted_blobs(&db, after)?,
             };
             match page.next {
@@ -48,7 +85,7 @@ impl Space {
     fn wanted_leaves(&self, db: &Connection, after: Option<Key>) -> Result<Wanted> {
         let then = Wanted { want: None, next: Some(Lack::Sections(0)) };
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
-        let missing = if receiving.is_none() { lacking(db, 0)?.missing } else { Vec::new() };
+        let missing = if receiving.is_none() { lacking(db, &[], 0)?.missing } else { Vec::new() };
         if receiving.is_none() && missing.is_empty() {
             return Ok(then);
         }
@@ -83,8 +120,8 @@ impl Space {
         Ok(Wanted { want: Some(Want { snapshot: Some(wanted), ..Want::default() }), next })
     }
 
-    fn wanted_sections(&self, db: &Connection, after: u64) -> Result<Wanted> {
-        let Lacking { mut missing, sealed, next } = lacking(db, after)?;
+    fn wanted_sections(&self, db: &Connection, void: &[Run], after: u64) -> Result<Wanted> {
+        let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;
         let mut next = next.map_or(Lack::Blobs(None), Lack::Sections);
         if !missing.is_empty() {
             let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
@@ -140,7 +177,7 @@ struct Lacking {
     next: Option<u64>,
 }
 
-fn lacking(db: &Connection, after: u64) -> Result<Lacking> {
+fn lacking(db: &Connection, void: &[Run], after: u64) -> Result<Lacking> {
     let (mut missing, mut sealed) = (Vec::new(), Vec::new());
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let page = sections::lacking(db, after, limit(WANTED_MAX))?;
@@ -148,9 +185,13 @@ fn lacking(db: &Connection, after: u64) -> Result<Lacking> {
     let next = last.and_then(|last| u64::try_from(last.section).ok());
     for section in page {
         let is_missing = section.state == sections::State::Missing;
-        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
         let device = logs::by_number(db, section.place.log)?.device;
         let seq = section.place.seq;
+        let is_of = |run: &Run| run.device == device && (run.first..=run.last).contains(&seq);
+        if !is_missing && void.iter().any(is_of) {
+            continue;
+        }
+        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
         match runs.last_mut() {
             Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
                 run.last = seq;

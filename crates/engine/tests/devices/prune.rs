@@ -302,18 +302,18 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     change(&|part| pieces(part, 0)[1] = pieces(&mut part.clone(), 1)[1].clone());
     change(&|part| part.items[3].content = part.items[0].content.clone());
     for part in bad {
-        let supply = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+        let supply = Supply { snapshot: Some(part.pack().unwrap()), ..Supply::default() };
         let refused = c.writer.take_supply(&supply);
         assert!(matches!(refused, Err(Error::Refused { .. })), "{part:?}");
         assert_eq!(c.space.list(None, None, 9).unwrap().documents.len(), 1, "{part:?}");
     }
-    let rubbish = Supply { snapshot: Some(vec![1, 2, 3]), sections: Vec::new() };
+    let rubbish = Supply { snapshot: Some(vec![1, 2, 3]), ..Supply::default() };
     assert!(matches!(c.writer.take_supply(&rubbish), Err(Error::Refused { .. })));
 
     // One that says a document is gone is not believed either; another has it.
     let mut part = good.clone();
     part.items[2].content = Content::Gone;
-    let supply = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+    let supply = Supply { snapshot: Some(part.pack().unwrap()), ..Supply::default() };
     assert!(c.writer.take_supply(&supply).unwrap().progress);
     // One that says no more of a document than its first value has not said that that is all.
     part.items[2] = good.items[2].clone();
@@ -332,7 +332,7 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
         again.items.truncate(1);
         again.items[0].content = content;
         again.proof.clear();
-        let supply = Supply { snapshot: Some(again.pack().unwrap()), sections: Vec::new() };
+        let supply = Supply { snapshot: Some(again.pack().unwrap()), ..Supply::default() };
         assert!(!c.writer.take_supply(&supply).unwrap().progress);
     }
     let want = c.wanted().expect("one document is still wanted");

@@ -193,7 +193,7 @@ fn documents_and_manifests_that_nobody_has_keep_nobody_from_the_rest() {
     for item in &mut part.items {
         item.content = Content::Gone;
     }
-    let part = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+    let part = Supply { snapshot: Some(part.pack().unwrap()), ..Supply::default() };
     c.writer.take_supply(&part).unwrap();
     let Wanted { want, next } = c.space.wanted(Lack::default()).unwrap();
     let lacking = |want: Option<larder_protocol::Want>| want.unwrap().snapshot.unwrap().lacking;

@@ -184,7 +184,7 @@ fn asked_for(
             asked.push(seq);
             let fill = |seq| Fill { device: peer, seq, payloads: Vec::new() };
             let sections = has(seq).map(fill).into_iter().collect();
-            let supply = Supply { snapshot: None, sections };
+            let supply = Supply { snapshot: None, sections, void: Vec::new() };
             session.handle_frame(NOW, &Frame::Supply(Box::new(supply)).encode());
         }
     }

@@ -1,0 +1,111 @@
+//! Sections that open for nobody, which no honest device makes.
+
+use larder_log::checkpoint::Checkpoint;
+use larder_log::{Band, Batch, BatchEntry, Class, EntryBuilder, Metadata, Opened, kind, merkle};
+use larder_protocol::{Lack, Reply, Request};
+use larder_store::space::logs::Tree;
+use larder_types::{Clock, Entropy};
+
+use super::*;
+use crate::Answer;
+use crate::prune::tests::Device;
+
+/// An entry of a device's with a section that is sealed under no secret of any epoch.
+fn garbage(by: &mut Device) -> Batch {
+    let shared = Arc::clone(&by.space.shared);
+    by.writer
+        .transact(|tx, state| {
+            let (keys, size) = (&shared.keys, state.frontier.size());
+            let (device, epoch) = (keys.device(), state.epoch.unwrap());
+            let mut builder = EntryBuilder::new(shared.id, device, size + 1, epoch, 0);
+            let metadata = Metadata {
+                kind: kind::DOCUMENT_CREATE,
+                collection: None,
+                object: Some(larder_types::ObjectId::new([9; 16])),
+                generation: None,
+                actor: None,
+                correlation: None,
+                clock: Clock::ZERO,
+            };
+            let opened = Opened { meta_salt: [1; 16], metadata, body: vec![1] };
+            let mut entropy: Box<dyn Entropy> = shared.env.entropy();
+            let (control, wrong) = (state.keyring.control(), larder_crypto::Secret::new([3; 32]));
+            let address = builder.address(Band::Green).unwrap();
+            let (class, sealed) = (Class::Data, &mut *entropy);
+            let (commitment, sealed) =
+                larder_log::seal_section(sealed, &address, &wrong, class, control, &opened)
+                    .unwrap();
+            builder.push(commitment, sealed);
+            let entry = builder.finish().unwrap();
+            let mut after = merkle::frontier_at(&Tree::new(tx, state.log), size)?;
+            after.append(entry.hash.into(), &mut |_| {});
+            let (size, root) = (after.size(), after.root());
+            let checkpoint = Checkpoint { space: shared.id, device, size, root };
+            let entries = vec![BatchEntry {
+                header: entry.header_bytes,
+                commitments: entry.commitments,
+                payloads: entry.sealed.into_iter().map(Payload::Sealed).collect(),
+            }];
+            let signature = checkpoint.sign(&keys.signing);
+            Ok(Batch { device, first_seq: size, entries, signature })
+        })
+        .unwrap()
+}
+
+fn wanted(device: &Device, of: &Device) -> Option<Want> {
+    let from = Lack::Sections(0);
+    let answer = device.space.answer(&of.profile.transport_id(), Request::ReadWants { from });
+    let Answer::Reply(Reply::Wanted { want, .. }) = answer else { panic!() };
+    want.map(|want| *want)
+}
+
+/// Asks a peer for what is lacking, as a session does; whether anything came of it.
+fn ask(device: &mut Device, of: &Device, want: Want) -> bool {
+    let epochs = device.space.shared.published().unwrap().keyring.held();
+    let request = Request::ReadSupply { want: Box::new(want), epochs };
+    let me = device.profile.transport_id();
+    let Answer::Reply(Reply::Supply { supply }) = of.space.answer(&me, request) else { panic!() };
+    let request = Request::TakeSupply { supply };
+    let Answer::Write(task) = device.space.answer(&of.profile.transport_id(), request) else {
+        panic!()
+    };
+    let Reply::Supplied { progress, .. } = device.writer.answer(task).reply else { panic!() };
+    progress
+}
+
+/// A member sealed a section so that it opens for nobody. Whoever was let in later and lacked the
+/// epoch's secret could not know, and asked every device for it in every session, for ever.
+#[test]
+fn what_opens_for_nobody_is_asked_of_each_device_once() {
+    let mut a = Device::found(1);
+    let mut author = a.invite(2);
+    author.put(8, &serde_json::json!({"n": 8}));
+    a.pull(&author);
+    let mut b = a.invite(3);
+    author.pull(&a);
+    let batch = garbage(&mut author);
+    for device in [&mut a, &mut b] {
+        device.writer.apply(batch.clone()).unwrap();
+        assert_eq!(wanted(device, &author), None, "it is void where the secret is");
+    }
+    a.put(1, &serde_json::json!({"n": 1}));
+    b.pull(&a);
+    let mut late = a.invite(4);
+    b.pull(&a);
+    let mut later = b.invite(5);
+    a.pull(&b);
+    late.pull(&b);
+    later.pull(&a);
+    let sealed = |want: Option<Want>| want.map(|want| want.sealed);
+    let run = Run { device: batch.device, first: batch.first_seq, last: batch.first_seq };
+    for of in [&a, &b] {
+        let want = wanted(&late, of).expect("not known yet");
+        assert_eq!(want.sealed, [run]);
+        assert!(!ask(&mut late, of, want));
+        assert_eq!(wanted(&late, of), None);
+    }
+    // Who does not know says nothing, and may get to know.
+    let want = wanted(&late, &later).unwrap();
+    assert!(!ask(&mut late, &later, want));
+    assert_eq!(sealed(wanted(&late, &later)), Some(vec![run]));
+}
