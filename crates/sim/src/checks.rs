@@ -1,16 +1,20 @@
 //! What must hold while everything goes on.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use larder_engine::{Answer, Error, StoreErrorKind, Wanted};
+use larder_engine::{Answer, Checking, Error, StoreErrorKind, Wanted};
 use larder_log::ack::Ack;
 use larder_log::{Dep, ForkProof};
-use larder_protocol::{Fork, Lack, Reply, Request};
+use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::Slot;
 use crate::network::End;
 use crate::world::World;
+
+/// What each device holds of each log.
+pub(crate) type Held = BTreeMap<DeviceId, BTreeMap<DeviceId, LogHead>>;
 
 /// Receipts looked at when a device has started.
 const RECEIPTS_MAX: usize = 12;
@@ -108,7 +112,7 @@ impl World {
     }
 
     /// Nobody is said to hold more than it does.
-    pub(crate) fn check_acks_kept(&mut self, slot: Slot, members: &[Slot]) {
+    pub(crate) fn check_acks_kept(&mut self, slot: Slot, held: &Held) {
         let device = &self.devices[slot];
         let space = device.space().expect("it is up");
         let answer = space.answer(&device.transport, Request::ReadFrontiers);
@@ -117,14 +121,24 @@ impl World {
         };
         let mut kept = 0;
         for ack in acks.iter().filter(|ack| !self.is_copied(&ack.device)) {
-            let is_acker = |slot: &&Slot| self.devices[**slot].id == Some(ack.acker);
-            let Some(acker) = members.iter().find(is_acker) else { continue };
-            let held = self.frontier(*acker).get(&ack.device).map_or(0, |head| head.size);
-            let Ack { device, size, .. } = ack;
+            let Some(heads) = held.get(&ack.acker) else { continue };
+            let held = heads.get(&ack.device).map_or(0, |head| head.size);
+            let Ack { acker, device, size, .. } = ack;
             assert!(*size <= held, "{slot} has it that {acker} holds {size} of {device}: {held}");
             kept += 1;
         }
         self.report.add("check: acknowledgements kept", kept);
+    }
+
+    /// What a device holds is what was signed, and all that follows from it.
+    pub(crate) fn check_whole(&mut self, slot: Slot) {
+        let device = &mut self.devices[slot];
+        let mut checking = Checking::new(false);
+        let writer = device.writer().expect("it is up");
+        while !writer.check_step(&mut checking).expect("storage that works") {}
+        let findings = &checking.report().findings;
+        assert!(findings.is_empty(), "a check of {slot} finds {findings:?}");
+        self.report.count("check: whole devices");
     }
 
     /// Only logs of devices that were copied, or of a villain that told two, have two histories,

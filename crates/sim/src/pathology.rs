@@ -13,6 +13,14 @@ const HASH_BYTES: usize = 32;
 /// As many operations as no device could hold, in some sixty bytes.
 const MANY: u64 = 1 << 40;
 
+/// A change with the place of a good one that keeps every rule and that Automerge loses: it deletes
+/// what was never there.
+pub(crate) fn lost(good: &[u8]) -> Vec<u8> {
+    let mut parts = Parts::read(good);
+    parts.rest = operations(1, b"a", DELETE);
+    parts.write()
+}
+
 /// The parts of a change that are spoilt.
 struct Parts {
     deps: Vec<[u8; HASH_BYTES]>,
@@ -28,8 +36,8 @@ struct Parts {
 pub(crate) fn spoilt(dice: &mut Dice, good: &[u8]) -> Vec<u8> {
     let mut parts = Parts::read(good);
     match dice.below(6) {
-        0 => parts.rest = operations(MANY, b"a"),
-        1 => parts.rest = operations(50_000, &[b'a'; 4000]),
+        0 => parts.rest = operations(MANY, b"a", PUT),
+        1 => parts.rest = operations(50_000, &[b'a'; 4000], PUT),
         2 => parts.start = 1 << 31,
         3 => parts.seq += 1000,
         4 => dice.fill(&mut parts.deps[0]),
@@ -70,13 +78,16 @@ impl Parts {
     }
 }
 
-/// No other actors, and so many times null under one key, each column in one run.
-fn operations(count: u64, key: &[u8]) -> Vec<u8> {
+const PUT: u8 = 1;
+const DELETE: u8 = 3;
+
+/// No other actors, and so many times null under one key, or that deleted, each column in one run.
+fn operations(count: u64, key: &[u8], action: u8) -> Vec<u8> {
     let run = |value: &[u8]| [signed(count), value.to_vec()].concat();
     let columns = [
         (0x15, run(&[&leb128(key.len() as u64), key].concat())),
         (0x34, leb128(count)),
-        (0x42, run(&[1])),
+        (0x42, run(&[action])),
         (0x56, run(&[0])),
         (0x70, run(&[0])),
     ];
@@ -169,5 +180,9 @@ mod tests {
             let good = reader.apply(&[(actor, &good)]);
             assert_eq!(good[0], larder_document::Outcome::Applied);
         }
+        let mut reader = Document::load(value, None).unwrap();
+        let outcomes = reader.apply(&[(actor, &lost(&good)), (actor, &good)]);
+        let refused = larder_document::Outcome::Void(larder_document::VoidReason::Refused);
+        assert_eq!(outcomes, [refused, larder_document::Outcome::Applied]);
     }
 }

@@ -9,6 +9,7 @@ use larder_types::limits::INDEX_DOCUMENTS_MAX;
 use larder_types::{DeviceId, TransportId};
 
 use crate::agreement::Content;
+use crate::checks::Held;
 use crate::device::{Slot, Standing};
 use crate::world::{Event, World};
 
@@ -285,10 +286,12 @@ impl World {
     fn check_agreement(&mut self, members: &[Slot]) {
         self.report.count("check: agreements");
         let mut groups: Vec<(BTreeMap<DeviceId, LogHead>, Content)> = Vec::new();
+        let id = |slot: &Slot| self.devices[*slot].id.expect("it has joined");
+        let held: Held = members.iter().map(|slot| (id(slot), self.frontier(*slot))).collect();
         for slot in members {
             self.index_all(*slot);
             self.check_villain(*slot);
-            self.check_acks_kept(*slot, members);
+            self.check_acks_kept(*slot, &held);
             let frontier = self.frontier(*slot);
             let content = Content::read(self.devices[*slot].space().expect("it is up"));
             let known = groups.iter().find(|(heads, _)| ends(heads) == ends(&frontier));
@@ -301,6 +304,10 @@ impl World {
         }
         for (frontier, content) in &groups {
             self.check_entries(members, frontier, content);
+        }
+        // As much as all of the above, for each.
+        if let Some(slot) = self.pick(members) {
+            self.check_whole(slot);
         }
     }
 }

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::app::COMMON;
 use crate::device::Slot;
-use crate::pathology::spoilt;
+use crate::pathology::{lost, spoilt};
 use crate::world::World;
 
 pub(crate) struct Villain {
@@ -48,6 +48,8 @@ pub(crate) struct Villain {
     /// Documents that it made by the rules, with what they must be.
     documents: Vec<(ObjectId, EntryHash, Object)>,
     deleted: Vec<ObjectId>,
+    /// Edits of these by the rules, one of each at most: in which entry, and what comes of it.
+    edited: BTreeMap<ObjectId, (u64, Object)>,
     /// Each entry's epoch, and its section as it is handed to who has no secret of that.
     carried: Vec<(EpochId, Option<Vec<u8>>)>,
     /// What the sections that do not open seem to be, by entry.
@@ -68,6 +70,9 @@ pub(crate) struct Villain {
 enum Section {
     Document,
     Deletion,
+    /// Of the document at this place: a change that is lost, and one by the rules.
+    LostChange(usize),
+    Edit(usize),
     ChangeByAnother,
     SenselessChange,
     PathologicalChange,
@@ -85,6 +90,8 @@ const SECTIONS: &[(Section, &str)] = &[
     (Section::Document, "villain: documents"),
     (Section::Document, "villain: documents"),
     (Section::Deletion, "villain: deletions"),
+    (Section::Edit(0), "villain: edits beside what is lost"),
+    (Section::Edit(0), "villain: edits beside what is lost"),
     (Section::ChangeByAnother, "villain: changes with another's actor"),
     (Section::SenselessChange, "villain: senseless changes"),
     (Section::PathologicalChange, "villain: pathological changes"),
@@ -144,6 +151,7 @@ impl World {
             frontiers: vec![Frontier::new()],
             documents: Vec::new(),
             deleted: Vec::new(),
+            edited: BTreeMap::new(),
             carried: Vec::new(),
             pretended: BTreeMap::new(),
             withheld: BTreeSet::new(),
@@ -161,14 +169,20 @@ impl World {
     /// It writes one more entry, of whatever.
     pub(crate) fn villain_writes(&mut self, villain: &mut Villain, space: &Space) {
         let at = self.below(SECTIONS.len() as u64);
-        let (section, name) = SECTIONS[at];
-        self.report.count(name);
+        let (mut section, name) = SECTIONS[at];
         let honest: Vec<DeviceId> = self.devices.iter().filter_map(|device| device.id).collect();
         let other = self.pick(&honest).expect("a device");
         // An old secret serves it as well, and newcomers do not have that.
         if self.dice.chance(30) {
             villain.learn_epochs(space);
         }
+        if matches!(section, Section::Edit(_)) {
+            let Some(at) = villain.editable() else { return };
+            section = Section::Edit(at);
+            // Devices take both in together, mostly, and one of them must not spoil the other.
+            villain.grow(&mut self.dice, space, Section::LostChange(at), other);
+        }
+        self.report.count(name);
         villain.grow(&mut self.dice, space, section, other);
     }
 
@@ -201,7 +215,17 @@ impl World {
             let seq = made(entry).map_or(0, |at| at as u64 + 1);
             // Bytes that it kept to itself, or that none of these can open, are asked for.
             let is_lacking = shown.is_none() && villain.withheld.contains(&seq);
-            let is_right = if is_lacking { is_asked(seq) } else { shown.as_ref() == Some(value) };
+            let edit = villain.edited.get(object);
+            let edit = edit.filter(|(seq, _)| seq + u64::from(is_other) <= size);
+            let is_shown = |value: &Object| shown.as_ref() == Some(value);
+            let is_right = match edit {
+                _ if is_lacking => is_asked(seq),
+                Some((seq, edited)) => {
+                    is_shown(edited)
+                        || is_shown(value) && villain.withheld.contains(seq) && is_asked(*seq)
+                }
+                None => is_shown(value),
+            };
             assert!(is_right, "{slot} shows {object} of the villain's entry {seq} as {shown:?}");
         }
         for object in &villain.void {
@@ -275,6 +299,10 @@ impl Villain {
 
     fn grow(&mut self, dice: &mut Dice, space: &Space, section: Section, other: DeviceId) {
         let seq = self.entries.len() as u64 + 1;
+        if let Section::Edit(at) = section {
+            let (object, _, value) = &self.documents[at];
+            self.edited.insert(*object, (seq, edited(value)));
+        }
         let (epoch, secrets) = self.epoch.clone().expect("it was let in");
         // Now and then, so that it stands between others' entries.
         let deps = if seq == 1 || dice.chance(30) { self.deps(space) } else { Vec::new() };
@@ -365,7 +393,7 @@ impl Villain {
         let create = || body::Create::new(&document(&object)).expect("a document").encode();
         let made = dice.below(self.documents.len() as u64);
         let own = self.documents.get(usize::try_from(made).unwrap_or(0));
-        let change = |bytes: Vec<u8>| {
+        let change_of = |own: Option<&(ObjectId, EntryHash, Object)>, bytes: Vec<u8>| {
             let (object, generation, _) = own?;
             let metadata = Metadata {
                 generation: Some(*generation),
@@ -373,6 +401,7 @@ impl Villain {
             };
             Some((Class::Data, metadata, body::Change::new(vec![bytes]).encode()))
         };
+        let change = |bytes| change_of(own, bytes);
         let act = |kind| Metadata { object: None, collection: None, ..metadata(kind, object) };
         let create_with = |metadata: Metadata| Some((Class::Data, metadata, create()));
         match section {
@@ -388,6 +417,14 @@ impl Villain {
                 let (object, ..) = own?;
                 let body = body::Delete::new().encode();
                 Some((Class::Data, metadata(kind::DOCUMENT_DELETE, *object), body))
+            }
+            Section::LostChange(at) => {
+                let own = self.documents.get(at);
+                change_of(own, lost(&edit(own?, &self.id)))
+            }
+            Section::Edit(at) => {
+                let own = self.documents.get(at);
+                change_of(own, edit(own?, &self.id))
             }
             Section::ChangeByAnother => change(edit(own?, &other)),
             Section::PathologicalChange => change(spoilt(dice, &edit(own?, &self.id))),
@@ -427,6 +464,14 @@ impl Villain {
             }
             Section::Nothing => None,
         }
+    }
+
+    /// A document that was neither edited nor deleted.
+    fn editable(&self) -> Option<usize> {
+        let is_new = |(object, ..): &(ObjectId, EntryHash, Object)| {
+            !self.edited.contains_key(object) && !self.deleted.contains(object)
+        };
+        self.documents.iter().position(is_new)
     }
 
     /// An accomplice is to be let in.
@@ -503,37 +548,16 @@ impl Villain {
     /// Hands sections over as what they seem to be, where the sealed ones do not open: only to who
     /// has the secret, and can tell. Whether there are any.
     pub(crate) fn open_otherwise(&self, batches: &mut [Batch], held: &[EpochId]) -> bool {
-        let mut some = false;
-        for batch in batches {
-            for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
-                let at = usize::try_from(seq - 1).expect("an entry");
-                if let (Some(packed), Some(payload)) =
-                    (self.pretended.get(&seq), entry.payloads.first_mut())
-                    && held.contains(&self.carried[at].0)
-                {
-                    *payload = Payload::Opened(packed.clone());
-                    some = true;
-                }
-            }
-        }
-        some
+        replace(batches, &self.pretended, |seq, _| {
+            let at = usize::try_from(seq - 1).expect("an entry");
+            held.contains(&self.carried[at].0)
+        })
     }
 
     /// Says something else of the sections that this device has no secret for. Whether there are
     /// any.
     pub(crate) fn falsify(&self, batches: &mut [Batch]) -> bool {
-        let mut some = false;
-        for batch in batches {
-            for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
-                if let (Some(falsified), Some(Payload::Opened(carried))) =
-                    (self.falsified.get(&seq), entry.payloads.first_mut())
-                {
-                    carried.clone_from(falsified);
-                    some = true;
-                }
-            }
-        }
-        some
+        replace(batches, &self.falsified, |_, payload| matches!(payload, Payload::Opened(_)))
     }
 
     /// The end of its log at a size, signed.
@@ -551,14 +575,40 @@ impl Villain {
     }
 }
 
+/// Puts other opened sections, by entry, in the place of those that are chosen. Whether there are
+/// any.
+fn replace(
+    batches: &mut [Batch],
+    others: &BTreeMap<u64, Vec<u8>>,
+    is_chosen: impl Fn(u64, &Payload) -> bool,
+) -> bool {
+    let mut some = false;
+    for batch in batches {
+        for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
+            if let (Some(other), Some(payload)) = (others.get(&seq), entry.payloads.first_mut())
+                && is_chosen(seq, payload)
+            {
+                *payload = Payload::Opened(other.clone());
+                some = true;
+            }
+        }
+    }
+    some
+}
+
 /// A good change of a document by a device.
 fn edit((object, generation, value): &(ObjectId, EntryHash, Object), by: &DeviceId) -> Vec<u8> {
     let mut document = Document::load(value.clone(), None).expect("flat");
-    let mut forged = value.clone();
-    forged.insert("title".into(), json!("not what it was"));
+    let forged = edited(value);
     let actor = Actor::of(by, object, generation);
     let bytes = document.put(actor, None, &forged, Timestamp(1_700_000_000_000));
     bytes.expect("an edit").expect("a change")
+}
+
+fn edited(value: &Object) -> Object {
+    let mut edited = value.clone();
+    edited.insert("title".into(), json!(format!("{COMMON}, and not what it was")));
+    edited
 }
 
 fn document(object: &ObjectId) -> Object {

@@ -36,13 +36,12 @@ pub(crate) const ROWS: &[Row] = &[
         "checkpoint.verify(&self.signature).map_err(|_| BatchError::Signature)?;",
         "let _ = &self.signature;",
     ),
-    Row {
-        name: "supplied bytes of anything",
-        file: SUPPLY,
-        find: "Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),",
-        replace: "Payload::Sealed(_) if true => Ok(Some(payload.clone())),",
-        blind: Some("what is opened is held against its digest once more"),
-    },
+    row(
+        "supplied bytes of anything",
+        SUPPLY,
+        "Payload::Sealed(sealed) if commitment.is_of(sealed) => Ok(Some(payload.clone())),",
+        "Payload::Sealed(_) if true => Ok(Some(payload.clone())),",
+    ),
     row(
         "opened bytes of anything",
         "log/src/section.rs",
@@ -80,8 +79,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "acknowledgements by anybody",
         APPLY,
-        "ack.verify(&acker.keys.ack).is_ok();",
-        "ack.verify(&acker.keys.ack).map_or(true, |()| true);",
+        "ack.verify(&acker.keys.ack).is_ok() && is_of_log",
+        "ack.verify(&acker.keys.ack).map_or(true, |()| true) && is_of_log",
     ),
     row(
         "clocks dragged forward",
@@ -132,9 +131,10 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     row(
         "what is missing is not asked for",
-        SUPPLY,
-        "if want.is_empty() && receiving.is_none() {",
-        "if receiving.is_none() {",
+        "engine/src/supply/wants.rs",
+        "let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;",
+        "let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;
+        missing.clear();",
     ),
     row(
         "what came sealed is not asked for",
@@ -170,6 +170,12 @@ pub(crate) const ROWS: &[Row] = &[
         "pages/src/wal_file.rs",
         "session.first_written(), || lower.sync(flags))",
         "session.first_written(), || Ok(drop((&lower, flags))))",
+    ),
+    row(
+        "sent before it is on disk",
+        "store/src/pool.rs",
+        "PRAGMA synchronous = FULL;",
+        "PRAGMA synchronous = NORMAL;",
     ),
     row(
         "not shown after a crash",
