@@ -66,6 +66,7 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::Oversize, "frames too large"),
     (Attack::Bomb, "decompression bombs"),
     (Attack::FalseAcks, "false acknowledgements"),
+    (Attack::FalseAcks, "false acknowledgements"),
     (Attack::HandledNothing, "false progress"),
     (Attack::Twice, "everything twice"),
     (Attack::Silent, "silence"),
@@ -266,10 +267,10 @@ impl World {
                 _ => (head.size + self.dice.below(1000), self.random_hash()),
             };
             let mut ack = Ack::sign(&checkpoint, villain.id, &villain.ack, 1_700_000_000);
-            match self.dice.below(4) {
-                0 => ack.acker = head.device,
-                1 => ack.signature = [3; 64],
-                2 => ack.device = DeviceId::new([5; 32]),
+            match self.dice.below(6) {
+                0..=2 => ack.acker = honest[self.below(honest.len() as u64)].device,
+                3 => ack.signature = [3; 64],
+                4 => ack.device = DeviceId::new([5; 32]),
                 _ => {}
             }
             acks.push(ack);

@@ -75,6 +75,8 @@ pub(crate) struct Conversation {
     timer_us: Option<u64>,
     /// Requests that storage has not answered.
     asked: usize,
+    /// It has said what it holds.
+    has_begun: bool,
 }
 
 enum Packet {
@@ -214,6 +216,7 @@ impl World {
             arrived: VecDeque::new(),
             timer_us: None,
             asked: 0,
+            has_begun: false,
         }
     }
 
@@ -490,6 +493,9 @@ impl World {
             }
             let Some(conversation) = self.conversation_at(end) else { return };
             let Some(frame) = conversation.session.poll_transmit() else { return };
+            // Frontiers or their digest; or it gives up.
+            conversation.has_begun |= matches!(frame.first(), Some(1 | 9 | 5));
+            assert!(conversation.has_begun, "{:?} comes before what is held", frame.first());
             self.trace.hash(&frame);
             self.report.add("network: bytes", frame.len() as u64);
             let is_siege = self.links.get(&end.link).is_some_and(|link| link.siege.is_some());

@@ -1,5 +1,7 @@
 //! Sections that open for nobody, which no honest device makes.
 
+use std::sync::Arc;
+
 use larder_log::checkpoint::Checkpoint;
 use larder_log::{Band, Batch, BatchEntry, Class, EntryBuilder, Metadata, Opened, kind, merkle};
 use larder_protocol::{Lack, Reply, Request};

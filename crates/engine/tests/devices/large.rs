@@ -130,7 +130,7 @@ fn who_lies_about_a_piece_is_refused_and_another_goes_on_where_it_was() {
     let supply = c.supply_of(&a, &want);
     let good = Part::unpack(supply.snapshot.as_ref().unwrap()).unwrap();
     let supply_of =
-        |part: &Part| Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+        |part: &Part| Supply { snapshot: Some(part.pack().unwrap()), ..Supply::default() };
     let lies: [fn(&mut Part); 6] = [
         |part| pieces(part, 0)[0][200_000] ^= 1,
         |part| pieces(part, 0)[0].truncate(200_000),

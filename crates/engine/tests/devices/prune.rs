@@ -321,7 +321,7 @@ fn nobody_can_feed_a_newcomer_other_documents_or_fewer() {
     part.items.drain(..2);
     part.items.truncate(1);
     part.proof.clear();
-    let supply = Supply { snapshot: Some(part.pack().unwrap()), sections: Vec::new() };
+    let supply = Supply { snapshot: Some(part.pack().unwrap()), ..Supply::default() };
     assert!(c.writer.take_supply(&supply).unwrap().progress);
     assert_eq!(c.space.list(None, None, 9).unwrap().documents.len(), 3);
     // Nor does it keep the session busy with what is here already.
