@@ -231,9 +231,9 @@ fn a_log_that_is_refused_holds_up_no_other() {
     assert!(world.links[link].iter().all(|end| end.session.is_caught_up()));
 }
 
-// A device refused a log that built on what it had not heard of, got both from a third, and kept the
-// log to itself in that session: what it wrote next built on it and was refused in turn. A simulated
-// run showed it.
+// A device refused a log that built on what it had not heard of, got both from a third, and kept
+// the log to itself in that session: what it wrote next built on it and was refused in turn. A
+// simulated run showed it.
 #[test]
 fn a_log_that_was_refused_is_passed_on_once_it_came_by_another_way() {
     let mut world = World::new(3, &[(0, 1)]);
