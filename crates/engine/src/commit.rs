@@ -11,7 +11,7 @@ use larder_types::limits::{
 use larder_types::{
     Clock, CollectionName, CorrelationId, Entropy, EntryHash, Hash, IdempotencyKey, ObjectId,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
 use crate::rows::Origin;
 use crate::state::State as WriterState;
@@ -45,6 +45,26 @@ enum Done {
     Before(u64),
 }
 
+/// What became of the units of one transaction so far.
+#[derive(Default)]
+struct Group {
+    results: Vec<Result<Done>>,
+    sealed_bytes: usize,
+}
+
+impl Group {
+    fn has_room(&self) -> bool {
+        self.results.len() < TRANSACTION_UNITS_MAX && self.sealed_bytes < TRANSACTION_BYTES_TARGET
+    }
+
+    fn add(&mut self, result: Result<Done>) {
+        if let Ok(Done::Appended(appended)) = &result {
+            self.sealed_bytes += appended.sealed_bytes;
+        }
+        self.results.push(result);
+    }
+}
+
 impl SpaceWriter {
     /// Commits units in one transaction: as many of `units` as share it well (one at least), each
     /// all or nothing and with a receipt of its own. The results are those of the units taken, in
@@ -56,31 +76,10 @@ impl SpaceWriter {
         let mut taken: Vec<UnitOfWork> = Vec::new();
         let outcome = self.transact(|tx, state| {
             state.ensure_epoch(tx)?;
-            let mut results = Vec::new();
-            let mut sealed_bytes = 0;
-            let is_alone = units.size_hint().1 == Some(1) && !state.has_changed(tx);
-            while results.len() < TRANSACTION_UNITS_MAX && sealed_bytes < TRANSACTION_BYTES_TARGET {
-                let Some(unit) = units.next() else { break };
-                let before = state.mark();
-                let result = if is_alone {
-                    larder_store::whole(tx, |db| state.unit(db, &unit))
-                } else {
-                    larder_store::savepoint(tx, |db| state.unit(db, &unit))
-                };
-                taken.push(unit);
-                match &result {
-                    Ok(Done::Appended(appended)) => sealed_bytes += appended.sealed_bytes,
-                    Ok(Done::Before(_)) => {}
-                    Err(_) if !tx.is_autocommit() => state.return_to(before),
-                    // The error undid the whole transaction, not only this unit.
-                    Err(_) => {
-                        return Err(result.err().unwrap_or_else(|| {
-                            Error::Internal("a failure without a cause".into())
-                        }));
-                    }
-                }
-                results.push(result);
-            }
+            let results = match state.group(tx, units, &mut taken)? {
+                Some(results) => results,
+                None => state.group_in_parts(tx, units, &mut taken)?,
+            };
             state.sign(tx)?;
             let receipt = |done| match done {
                 Done::Appended(Appended { seq, .. }) | Done::Before(seq) => state.receipt(tx, seq),
@@ -123,6 +122,71 @@ impl SpaceWriter {
 }
 
 impl WriterState {
+    /// Does the units of a transaction that has changed nothing yet, without a part of its own for
+    /// each: hardly any fails, and of those that do most have changed nothing by then. `None` if
+    /// one had: then nothing is done, and what was `taken` is to be done in parts.
+    fn group(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        units: &mut dyn Iterator<Item = UnitOfWork>,
+        taken: &mut Vec<UnitOfWork>,
+    ) -> Result<Option<Vec<Result<Done>>>> {
+        if self.has_changed(tx) {
+            return Ok(None);
+        }
+        let begun = self.mark();
+        let mut group = Group::default();
+        while group.has_room() {
+            let Some(unit) = units.next() else { break };
+            let (before, changes) = (self.mark(), tx.total_changes());
+            let result = self.unit(tx, &unit);
+            taken.push(unit);
+            if result.is_err() {
+                if tx.is_autocommit() {
+                    // The error undid the whole transaction, not only this unit.
+                    return result.map(|_| None);
+                }
+                if tx.total_changes() != changes {
+                    larder_store::begin_anew(tx)?;
+                    self.return_to(begun);
+                    return Ok(None);
+                }
+                self.return_to(before);
+            }
+            group.add(result);
+        }
+        Ok(Some(group.results))
+    }
+
+    /// The same, each in a part of the transaction: those that were taken already, and as many more
+    /// as there is room for.
+    fn group_in_parts(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        units: &mut dyn Iterator<Item = UnitOfWork>,
+        taken: &mut Vec<UnitOfWork>,
+    ) -> Result<Vec<Result<Done>>> {
+        let mut group = Group::default();
+        loop {
+            let at = group.results.len();
+            if at == taken.len() {
+                let next = if group.has_room() { units.next() } else { None };
+                taken.extend(next);
+            }
+            let Some(unit) = taken.get(at) else { break };
+            let before = self.mark();
+            let result = larder_store::savepoint(tx, |db| self.unit(db, unit));
+            if result.is_err() {
+                if tx.is_autocommit() {
+                    return result.map(|_| Vec::new());
+                }
+                self.return_to(before);
+            }
+            group.add(result);
+        }
+        Ok(group.results)
+    }
+
     fn unit(&mut self, db: &Connection, unit: &UnitOfWork) -> Result<Done> {
         check(unit)?;
         let key = match unit.idempotency_key {

@@ -21,4 +21,4 @@ pub use check::{check, rebuild_indexes};
 pub use error::{ErrorKind, StoreError, kind_of};
 pub use pool::{Access, Lent, Opener, Pool, Readers, configure};
 pub use room::{Room, give_back, room};
-pub use transaction::{begin, commit, savepoint, whole};
+pub use transaction::{begin, begin_anew, commit, savepoint};

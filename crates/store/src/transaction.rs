@@ -23,7 +23,8 @@ pub fn commit(tx: Transaction<'_>) -> Result<(), StoreError> {
 }
 
 /// Does `work` on a part of a transaction of its own: on an error only that part is undone, and
-/// the transaction goes on. For several units of work in one transaction.
+/// the transaction goes on. SQLite copies each page that changes in one, so that what hardly ever
+/// fails is done without, and again from [`begin_anew`] on if it does.
 ///
 /// # Errors
 /// What `work` returns; [`StoreError::Write`] of the transaction; [`StoreError::RolledBack`] if an
@@ -47,30 +48,20 @@ pub fn savepoint<T, E: From<StoreError>>(
     }
 }
 
-/// Does `work` as the only part of a transaction that has changed nothing yet: on an error all of
-/// it is undone, and the transaction is as it was. [`savepoint`] has SQLite copy each page that is
-/// changed first; this does not.
+/// Undoes all that the transaction did so far, and begins it anew.
 ///
 /// # Errors
-/// What `work` returns; [`StoreError::RolledBack`] if there is no transaction any more.
-pub fn whole<T, E: From<StoreError>>(
-    tx: &mut Transaction<'_>,
-    work: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
+/// [`StoreError::Write`] of the transaction, and there is none any more then;
+/// [`StoreError::RolledBack`] if there was none.
+pub fn begin_anew(tx: &mut Transaction<'_>) -> Result<(), StoreError> {
     still_open(tx)?;
-    work(tx).inspect_err(|_| undo_whole(tx))
-}
-
-fn undo_whole(tx: &Connection) {
-    if tx.is_autocommit() {
-        return;
-    }
     let begun =
         execute(tx, PART, "ROLLBACK", []).and_then(|_| execute(tx, PART, "BEGIN IMMEDIATE", []));
     if begun.is_err() && !tx.is_autocommit() {
         // Who goes on in it finds that there is none any more.
         let _ = tx.execute_batch("ROLLBACK");
     }
+    begun.map(drop)
 }
 
 /// Undoes what came after the savepoint; all of the transaction, if that cannot be had.

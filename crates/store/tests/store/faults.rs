@@ -12,7 +12,7 @@ use larder_store::space::{
     self, blobs, control, copies, documents, logs, pieces, sections, snapshots, tombstones,
 };
 use larder_store::space::{transactions, units};
-use larder_store::{ErrorKind, StoreError, begin, commit, savepoint, whole};
+use larder_store::{ErrorKind, StoreError, begin, begin_anew, commit, savepoint};
 use larder_types::{
     BlobId, EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, SpaceId, Timestamp, TransportId,
 };
@@ -243,30 +243,25 @@ fn a_unit_that_fails_in_a_group_undoes_itself_alone() {
 }
 
 #[test]
-fn a_unit_that_is_alone_and_fails_leaves_a_transaction_that_goes_on() {
+fn a_transaction_that_is_begun_anew_has_changed_nothing_and_goes_on() {
     let mut conn = space();
-    let mut tx = begin(&mut conn).unwrap();
-    whole(&mut tx, |part| write_space(part, 1)).unwrap();
+    let tx = begin(&mut conn).unwrap();
+    write_space(&tx, 1).unwrap();
     commit(tx).unwrap();
     let before = dump(&conn);
     let mut tx = begin(&mut conn).unwrap();
-    let error = whole(&mut tx, |part| {
-        write_space(part, 2)?;
-        let unit = units::Unit { digest: Hash::new([0; 32]), seq: 1 };
-        units::add(part, &IdempotencyKey::new([1; 16]), &unit)
-    })
-    .unwrap_err();
-    assert_eq!((error.part(), error.kind()), (Some("units"), ErrorKind::Constraint));
+    write_space(&tx, 2).unwrap();
+    assert_ne!(dump(&tx), before);
+    begin_anew(&mut tx).unwrap();
     assert!(!tx.is_autocommit());
     assert_eq!(dump(&tx), before);
-    write_space(&tx, 3).unwrap();
+    savepoint(&mut tx, |part| write_space(part, 3)).unwrap();
     let all = dump(&tx);
-    drop(tx);
-    assert_eq!(dump(&conn), before, "it was no transaction");
-    let mut tx = begin(&mut conn).unwrap();
-    whole(&mut tx, |part| write_space(part, 3)).unwrap();
     commit(tx).unwrap();
     assert_eq!(dump(&conn), all);
+    let mut tx = begin(&mut conn).unwrap();
+    tx.execute_batch("ROLLBACK").unwrap();
+    assert!(matches!(begin_anew(&mut tx), Err(StoreError::RolledBack)));
 }
 
 /// SQLite may undo a whole transaction on an error; what follows would be committed one by one.
