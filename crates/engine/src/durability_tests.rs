@@ -159,7 +159,7 @@ fn twins() -> (tempfile::TempDir, tempfile::TempDir) {
 #[test]
 fn a_transaction_that_fails_locks_nobody_out() {
     let foreign = "PRAGMA defer_foreign_keys = ON;
-        INSERT INTO entries VALUES (999, 1, zeroblob(32), 999, x'', zeroblob(1))";
+        INSERT INTO entries VALUES (999, 1, zeroblob(32), 999, 0, 0, x'', zeroblob(1))";
     for commits in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let mut device = Device::found(dir.path());

@@ -176,10 +176,10 @@ impl SpaceWriter {
                 Stage::Database => database(tx, checking),
                 Stage::Logs(at) => {
                     let next = log::check_log(tx, state, checking, at)?;
-                    if next.is_none() {
+                    if next == Stage::Sections(0) {
                         log::check_strays(tx, state, checking)?;
                     }
-                    Ok(next.map_or(Stage::Sections(0), Stage::Logs))
+                    Ok(next)
                 }
                 Stage::Sections(after) => {
                     let next = log::check_sections(tx, state, checking, after)?;
@@ -227,7 +227,7 @@ impl SpaceWriter {
 pub(crate) fn mend_logs(db: &mut Connection, state: &WriterState) -> Result<()> {
     let tx = larder_store::begin(db)?;
     let (mut checking, mut at) = (Checking::new(true), 0);
-    while let Some(next) = log::check_log(&tx, state, &mut checking, at)? {
+    while let Stage::Logs(next) = log::check_log(&tx, state, &mut checking, at)? {
         at = next;
     }
     Ok(larder_store::commit(tx)?)

@@ -93,6 +93,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 12, "entries_whole"),
         migration!("space", "00", 13, "unembedded"),
         migration!("space", "00", 14, "pieces"),
+        migration!("space", "00", 15, "sections_placed"),
     ],
 };
 

@@ -10,7 +10,7 @@ use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{CheckedPart, Checking, Outcome, STEP, is_document};
+use super::{CheckedPart, Checking, Outcome, STEP, Stage, is_document};
 use crate::Result;
 use crate::effects::about;
 use crate::keyring::Opening;
@@ -45,15 +45,19 @@ pub(super) fn check_strays(
     Ok(())
 }
 
-/// One log. Returns the next.
+/// One log. Returns what is next.
 pub(super) fn check_log(
     db: &Connection,
     state: &WriterState,
     checking: &mut Checking,
     at: usize,
-) -> Result<Option<usize>> {
+) -> Result<Stage> {
     let all = logs::every(db)?;
-    let Some(log) = all.get(at) else { return Ok(None) };
+    let Some(log) = all.get(at) else { return Ok(Stage::Sections(0)) };
+    if !check_places(db, checking, log)? {
+        // The rest would be blamed for it.
+        return Ok(Stage::Done);
+    }
     let mut frontier = Frontier::new();
     let mut differing = (Vec::new(), Vec::new());
     let mut next = 1;
@@ -83,7 +87,22 @@ pub(super) fn check_log(
         }
     }
     settle_log(db, state, checking, log, &frontier, differing)?;
-    Ok(Some(at + 1))
+    Ok(Stage::Logs(at + 1))
+}
+
+/// Whether the entries of a log name their transactions and sections, by now.
+fn check_places(db: &Connection, checking: &mut Checking, log: &Log) -> Result<bool> {
+    let misplaced = transactions::misplaced(db, log.log)?;
+    if misplaced == 0 {
+        return Ok(true);
+    }
+    if checking.repair {
+        transactions::place(db, log.log)?;
+    }
+    let repair = checking.repair;
+    let what = format!("{misplaced} entries do not name their transactions or sections");
+    checking.found(CheckedPart::Log, what).device = Some(log.device);
+    Ok(repair)
 }
 
 fn has_its_sections(db: &Connection, log: &Log, entry: &entries::Entry) -> Result<bool> {
@@ -117,14 +136,6 @@ fn settle_log(
         let finding = checking.found(CheckedPart::Log, what);
         (finding.device, finding.outcome) = (Some(log.device), Outcome::Lost);
         return Ok(());
-    }
-    let misplaced = transactions::misplaced(db, log.log)?;
-    if misplaced > 0 {
-        if checking.repair {
-            transactions::place(db, log.log)?;
-        }
-        let what = format!("{misplaced} entries do not name the transactions that they are of");
-        checking.found(CheckedPart::Log, what).device = Some(log.device);
     }
     if hashes.is_empty() && nodes.is_empty() && *frontier == log.frontier {
         return Ok(());

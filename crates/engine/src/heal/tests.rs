@@ -159,6 +159,8 @@ const DERIVED: &[(&str, CheckedPart)] = &[
     ("UPDATE entries SET nodes = zeroblob(length(nodes)) WHERE seq = 4", CheckedPart::Log),
     ("UPDATE entries SET nodes = x''", CheckedPart::Log),
     ("UPDATE entries SET position = 1 + position WHERE seq = 3", CheckedPart::Log),
+    ("UPDATE entries SET section = 1 + section WHERE seq > 2", CheckedPart::Log),
+    ("UPDATE entries SET sections = 0", CheckedPart::Log),
 ];
 const DOCUMENT: CheckedPart = CheckedPart::Document;
 const SECTION: CheckedPart = CheckedPart::Section;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::error::StoreError;
 use crate::space::logs::LogId;
 use crate::space::sections::{self, NewSection, Place};
-use crate::sql::{Uint, all, execute, first};
+use crate::sql::{Uint, all, execute, first, one};
 
 const PART: &str = "entries";
 
@@ -43,14 +43,28 @@ pub struct Entry {
 /// # Errors
 /// [`StoreError::Write`] of `entries` or `sections`, of kind constraint if it is there already.
 pub fn insert(conn: &Connection, log: LogId, new: &NewEntry<'_>) -> Result<(), StoreError> {
-    let sql = "INSERT INTO entries (log, seq, hash, position, nodes, header) VALUES (
-                   ?1, ?2, ?3, (SELECT 1 + coalesce(max(position), 0) FROM transactions), ?4, ?5)";
+    let sql = "SELECT (SELECT coalesce(max(position), 0) FROM transactions),
+                   (SELECT coalesce(max(section), 0) FROM sections)";
+    let (position, last): (i64, i64) =
+        one(conn, PART, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let first = if new.sections.is_empty() { 0 } else { last + 1 };
     let inner = new.nodes.iter().filter(|node| node.level > 0);
     let nodes: Vec<u8> = inner.flat_map(|node| *node.hash.as_bytes()).collect();
-    let hash = new.hash.as_bytes();
-    execute(conn, PART, sql, params![log, Uint(new.seq), hash, nodes, new.header])?;
-    for (index, section) in (0..).zip(new.sections) {
-        sections::insert(conn, Place { log, seq: new.seq, index }, section)?;
+    let sql = "INSERT INTO entries (log, seq, hash, position, section, sections, nodes, header)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let params = params![
+        log,
+        Uint(new.seq),
+        new.hash.as_bytes(),
+        position + 1,
+        first,
+        Uint(new.sections.len() as u64),
+        nodes,
+        new.header
+    ];
+    execute(conn, PART, sql, params)?;
+    for ((section, index), section_new) in (first..).zip(0..).zip(new.sections) {
+        sections::insert(conn, section, Place { log, seq: new.seq, index }, section_new)?;
     }
     Ok(())
 }

@@ -121,8 +121,19 @@ pub struct Section {
 /// An encoded commitment: fixed fields of about 100 bytes.
 const COMMITMENT_BYTES_MAX: usize = 256;
 
-const COLUMNS: &str = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
-    commitment FROM sections";
+const COLUMNS: &str = "SELECT s.section, s.log, s.seq, s.idx, s.state, s.kind, s.object,
+    s.clock_wall, s.clock_count, s.commitment";
+
+/// The one at a place, of which log, entry and index are the first three parameters.
+const AT: &str = "section = (SELECT section + ?3 FROM entries
+    WHERE log = ?1 AND seq = ?2 AND ?3 < sections)";
+
+/// Those of the entries of log ?1 that a condition on `e.seq` names; in order, if it is asked for
+/// by [`BY_PLACE`].
+const OF_ENTRIES: &str = "entries e CROSS JOIN sections s
+    ON s.section >= e.section AND s.section < e.section + e.sections WHERE e.log = ?1 AND";
+
+const BY_PLACE: &str = "ORDER BY e.seq, s.section";
 
 /// The partial index's own condition: SQLite does not conclude it from `state = 1`.
 const PENDING: &str = "state IN (0, 1) AND section > ?1";
@@ -161,17 +172,10 @@ fn whole(sealed: Option<Vec<u8>>, opened: Option<Vec<u8>>) -> Payload {
     }
 }
 
+/// Writes a section under this number.
 pub(crate) fn insert(
     conn: &Connection,
-    place: Place,
-    new: &NewSection<'_>,
-) -> Result<(), StoreError> {
-    insert_as(conn, None, place, new)
-}
-
-fn insert_as(
-    conn: &Connection,
-    section: Option<i64>,
+    section: i64,
     place: Place,
     new: &NewSection<'_>,
 ) -> Result<(), StoreError> {
@@ -208,9 +212,11 @@ pub fn settle(
     about: Option<&About>,
 ) -> Result<(), StoreError> {
     let changed = if let Some(about) = about {
-        let sql = "UPDATE sections
-                       SET state = ?4, kind = ?5, object = ?6, clock_wall = ?7, clock_count = ?8
-                       WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+        let sql = format!(
+            "UPDATE sections
+                 SET state = ?4, kind = ?5, object = ?6, clock_wall = ?7, clock_count = ?8
+                 WHERE {AT}"
+        );
         let params = params![
             place.log,
             Uint(place.seq),
@@ -221,11 +227,11 @@ pub fn settle(
             Uint(about.clock.wall.0),
             about.clock.count,
         ];
-        execute(conn, PART, sql, params)?
+        execute(conn, PART, &sql, params)?
     } else {
-        let sql = "UPDATE sections SET state = ?4 WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+        let sql = format!("UPDATE sections SET state = ?4 WHERE {AT}");
         let params = params![place.log, Uint(place.seq), place.index, state.code()];
-        execute(conn, PART, sql, params)?
+        execute(conn, PART, &sql, params)?
     };
     must_exist(changed, place)
 }
@@ -255,11 +261,10 @@ pub fn settle_late(
 /// # Errors
 /// [`StoreError::Write`] of `sections`; [`StoreError::Misuse`] if there is no such section.
 pub fn set_payload(conn: &Connection, place: Place, payload: &Payload) -> Result<(), StoreError> {
-    let sql = "UPDATE sections SET sealed = ?4, opened = ?5
-               WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+    let sql = format!("UPDATE sections SET sealed = ?4, opened = ?5 WHERE {AT}");
     let (sealed, opened) = halves(payload);
     let params = params![place.log, Uint(place.seq), place.index, sealed, opened];
-    must_exist(execute(conn, PART, sql, params)?, place)
+    must_exist(execute(conn, PART, &sql, params)?, place)
 }
 
 fn must_exist(changed: usize, place: Place) -> Result<(), StoreError> {
@@ -276,7 +281,7 @@ fn must_exist(changed: usize, place: Place) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn find(conn: &Connection, place: Place) -> Result<Option<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE log = ?1 AND seq = ?2 AND idx = ?3");
+    let sql = format!("{COLUMNS} FROM sections s WHERE {AT}");
     first(conn, PART, &sql, params![place.log, Uint(place.seq), place.index], row)
 }
 
@@ -285,9 +290,9 @@ pub fn find(conn: &Connection, place: Place) -> Result<Option<Section>, StoreErr
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn payload(conn: &Connection, place: Place) -> Result<Payload, StoreError> {
-    let sql = "SELECT sealed, opened FROM sections WHERE log = ?1 AND seq = ?2 AND idx = ?3";
+    let sql = format!("SELECT sealed, opened FROM sections WHERE {AT}");
     let params = params![place.log, Uint(place.seq), place.index];
-    first(conn, PART, sql, params, |row| Ok(whole(row.get(0)?, row.get(1)?)))
+    first(conn, PART, &sql, params, |row| Ok(whole(row.get(0)?, row.get(1)?)))
         .map(|found| found.unwrap_or(Payload::Missing))
 }
 
@@ -296,7 +301,7 @@ pub fn payload(conn: &Connection, place: Place) -> Result<Payload, StoreError> {
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn of_entry(conn: &Connection, log: LogId, seq: u64) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE log = ?1 AND seq = ?2 ORDER BY idx");
+    let sql = format!("{COLUMNS} FROM {OF_ENTRIES} e.seq = ?2 {BY_PLACE}");
     all(conn, PART, &sql, params![log, Uint(seq)], row)
 }
 
@@ -308,9 +313,11 @@ pub(crate) fn carried(
     first: u64,
     last: u64,
 ) -> Result<Vec<(u64, u32, SectionCommitment, Payload)>, StoreError> {
-    let sql = "SELECT seq, idx, commitment, sealed, opened FROM sections
-               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq, idx";
-    all(conn, PART, sql, params![log, Uint(first), Uint(last)], |row| {
+    let sql = format!(
+        "SELECT s.seq, s.idx, s.commitment, s.sealed, s.opened
+         FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3 {BY_PLACE}"
+    );
+    all(conn, PART, &sql, params![log, Uint(first), Uint(last)], |row| {
         Ok((
             row.get::<_, Uint>(0)?.0,
             row.get(1)?,
@@ -327,9 +334,11 @@ pub(crate) fn carried_readable(
     first: u64,
     last: u64,
 ) -> Result<Vec<(u64, u32, SectionCommitment, Payload)>, StoreError> {
-    let sql = "SELECT section, seq, idx, commitment FROM sections
-               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq, idx";
-    let found = all(conn, PART, sql, params![log, Uint(first), Uint(last)], |row| {
+    let sql = format!(
+        "SELECT s.section, s.seq, s.idx, s.commitment
+         FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3 {BY_PLACE}"
+    );
+    let found = all(conn, PART, &sql, params![log, Uint(first), Uint(last)], |row| {
         let commitment: SectionCommitment = decoded(row, 3, COMMITMENT_BYTES_MAX)?;
         Ok((row.get::<_, i64>(0)?, row.get::<_, Uint>(1)?.0, row.get(2)?, commitment))
     })?;
@@ -350,7 +359,7 @@ pub(crate) fn carried_readable(
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE object = ?1 ORDER BY section");
+    let sql = format!("{COLUMNS} FROM sections s WHERE object = ?1 ORDER BY section");
     all(conn, PART, &sql, [object.as_bytes()], row)
 }
 
@@ -359,7 +368,7 @@ pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, S
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn page(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE section > ?1 ORDER BY section LIMIT ?2");
+    let sql = format!("{COLUMNS} FROM sections s WHERE section > ?1 ORDER BY section LIMIT ?2");
     all(conn, PART, &sql, params![after, limit], row)
 }
 
@@ -406,7 +415,9 @@ pub fn pending(conn: &Connection) -> Result<(u64, u64), StoreError> {
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE state = 1 AND {PENDING} ORDER BY section LIMIT ?2");
+    let sql = format!(
+        "{COLUMNS} FROM sections s WHERE state = 1 AND {PENDING} ORDER BY section LIMIT ?2"
+    );
     all(conn, PART, &sql, params![after, limit], row)
 }
 
@@ -419,7 +430,9 @@ pub fn lacking(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>
     // One query of both would sort all of them before the first.
     let mut sections = Vec::new();
     for which in ["state = 0", UNREAD] {
-        let sql = format!("{COLUMNS} WHERE {which} AND {PENDING} ORDER BY section LIMIT ?2");
+        let sql = format!(
+            "{COLUMNS} FROM sections s WHERE {which} AND {PENDING} ORDER BY section LIMIT ?2"
+        );
         sections.extend(all(conn, PART, &sql, params![after, limit], row)?);
     }
     sections.sort_unstable_by_key(|section| section.section);
@@ -480,11 +493,11 @@ pub fn each_document_section<E: From<StoreError>>(
     last_seq: u64,
     mut visit: impl FnMut(Section, Payload) -> Result<(), E>,
 ) -> Result<(), E> {
-    let sql = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
-                   commitment, sealed, opened FROM sections
-               WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND state IN (2, 3) AND kind IN (1, 2, 3)
-               ORDER BY seq, idx";
-    let mut statement = cached(conn, PART, sql)?;
+    let sql = format!(
+        "{COLUMNS}, s.sealed, s.opened FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3
+             AND s.state IN (2, 3) AND s.kind IN (1, 2, 3) {BY_PLACE}"
+    );
+    let mut statement = cached(conn, PART, &sql)?;
     let mut rows = statement.query(params![log, Uint(first_seq), Uint(last_seq)]).reading(PART)?;
     while let Some(next) = rows.next().reading(PART)? {
         let section = row(next).reading(PART)?;
@@ -516,7 +529,7 @@ pub fn droppable(conn: &Connection, log: LogId, last_seq: u64) -> Result<Droppab
     let sql = format!(
         "SELECT count(*),
              coalesce(sum(coalesce(length(sealed), 0) + coalesce(length(opened), 0)), 0)
-         FROM sections WHERE log = ?1 AND seq <= ?2 AND {DROPPABLE}"
+         FROM {OF_ENTRIES} e.seq <= ?2 AND {DROPPABLE}"
     );
     one(conn, PART, &sql, params![log, Uint(last_seq)], |row| {
         Ok(Droppable { sections: row.get::<_, Uint>(0)?.0, bytes: row.get::<_, Uint>(1)?.0 })
@@ -538,7 +551,7 @@ pub fn has_droppable(
 ) -> Result<bool, StoreError> {
     let sql = format!(
         "SELECT coalesce(length(sealed), 0) + coalesce(length(opened), 0)
-         FROM sections WHERE log = ?1 AND seq > ?2 AND seq <= ?3 AND {DROPPABLE}"
+         FROM {OF_ENTRIES} e.seq > ?2 AND e.seq <= ?3 AND {DROPPABLE} {BY_PLACE}"
     );
     let mut statement = cached(conn, PART, &sql)?;
     let mut rows = statement.query(params![log, Uint(after), Uint(last_seq)]).reading(PART)?;
@@ -578,10 +591,10 @@ pub fn drop_bytes(
     last_seq: u64,
     limit: u32,
 ) -> Result<Dropped, StoreError> {
-    let sql = "SELECT section, log, seq, idx, state, kind, object, clock_wall, clock_count,
-                   commitment, coalesce(length(sealed), 0) + coalesce(length(opened), 0)
-               FROM sections WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND";
-    let sql = format!("{sql} {DROPPABLE} ORDER BY seq, idx LIMIT ?4");
+    let sql = format!(
+        "{COLUMNS}, coalesce(length(sealed), 0) + coalesce(length(opened), 0)
+         FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3 AND {DROPPABLE} {BY_PLACE} LIMIT ?4"
+    );
     let params = params![log, Uint(first_seq), Uint(last_seq), limit];
     let mut sum = Dropped::default();
     let dropped = all(conn, PART, &sql, params, |found| {
@@ -596,7 +609,7 @@ pub fn drop_bytes(
         let about = about.filter(|_| *state == State::Applied);
         let (state, payload) = (State::Excused, &Payload::Missing);
         let new = NewSection { commitment, payload, state, about };
-        insert_as(conn, Some(*section), *place, &new)?;
+        insert(conn, *section, *place, &new)?;
     }
     sum.sections = dropped.len() as u64;
     sum.last_seq = dropped.last().map_or(0, |last| last.place.seq);
@@ -633,7 +646,7 @@ pub fn applied(
     limit: u32,
 ) -> Result<Vec<Section>, StoreError> {
     let sql = format!(
-        "{COLUMNS} WHERE section > ?1 AND state = 2 AND kind BETWEEN ?2 AND ?3
+        "{COLUMNS} FROM sections s WHERE section > ?1 AND state = 2 AND kind BETWEEN ?2 AND ?3
          ORDER BY section LIMIT ?4"
     );
     all(conn, PART, &sql, params![after, kinds.start(), kinds.end(), limit], row)

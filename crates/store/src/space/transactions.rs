@@ -161,25 +161,38 @@ pub fn last_recorded(conn: &Connection, log: LogId) -> Result<Option<Transaction
     first(conn, PART, sql, [log], row)
 }
 
-/// How many entries of a log do not name the transaction that they are of.
+/// How many entries of a log do not name the transaction that they are of, or the sections that are
+/// theirs.
 ///
 /// # Errors
-/// [`StoreError::Read`] of `transactions`.
+/// [`StoreError::Read`] of `entries`.
 pub fn misplaced(conn: &Connection, log: LogId) -> Result<u64, StoreError> {
     let sql = "SELECT count(*) FROM transactions t
-                   JOIN entries e ON e.log = t.log AND e.seq BETWEEN t.first_seq AND t.last_seq
-               WHERE t.log = ?1 AND e.position <> t.position";
-    one(conn, PART, sql, [log], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+                   CROSS JOIN entries e ON e.log = t.log
+                       AND e.seq BETWEEN t.first_seq AND t.last_seq
+               WHERE t.log = ?1 AND (e.position <> t.position OR e.sections <> (
+                   SELECT count(*) FROM sections s
+                   WHERE s.section BETWEEN e.section AND e.section + e.sections
+                       AND s.section - s.idx = e.section AND s.log = e.log AND s.seq = e.seq))";
+    one(conn, "entries", sql, [log], |row| row.get::<_, Uint>(0)).map(|count| count.0)
 }
 
-/// Lets all entries of a log name their transactions.
+/// Lets all entries of a log name them.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `entries`.
 pub fn place(conn: &Connection, log: LogId) -> Result<(), StoreError> {
-    let sql = "UPDATE entries SET position = t.position FROM transactions t
-               WHERE entries.log = ?1 AND t.log = ?1 AND entries.position <> t.position
-                   AND entries.seq BETWEEN t.first_seq AND t.last_seq";
+    let sql = "UPDATE entries SET position = found.position
+               FROM (SELECT e.seq, t.position FROM transactions t
+                   CROSS JOIN entries e ON e.log = t.log
+                       AND e.seq BETWEEN t.first_seq AND t.last_seq
+                   WHERE t.log = ?1 AND e.position <> t.position) found
+               WHERE entries.log = ?1 AND entries.seq = found.seq";
+    execute(conn, "entries", sql, [log])?;
+    let sql = "UPDATE entries SET section = s.first, sections = s.count
+               FROM (SELECT seq, min(section) AS first, count(*) AS count FROM sections
+                   WHERE log = ?1 GROUP BY seq) s
+               WHERE entries.log = ?1 AND entries.seq = s.seq";
     execute(conn, "entries", sql, [log]).map(drop)
 }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::fixture::{append, device, dump, space};
 use larder_log::Payload;
 use larder_store::migrate::{Migration, PROFILE, Run, SPACE, Schema, history};
+use larder_store::space::logs;
+use larder_store::space::sections::{self, Place};
 use larder_store::{ErrorKind, StoreError};
 use larder_types::Timestamp;
 use rusqlite::Connection;
@@ -172,6 +174,23 @@ fn logs_keep_their_trees_and_transactions_on_the_way_down_and_up() {
     assert_eq!(count("SELECT count(*) FROM transactions"), 10);
     SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
     assert_eq!(dump(&conn), before);
+}
+
+#[test]
+fn entries_keep_their_sections_on_the_way_down_and_up() {
+    let mut conn = space();
+    let sealed = |byte: u8| Payload::Sealed(vec![byte; 40]);
+    append(&conn, &device(1), &[&[sealed(1), sealed(2)], &[], &[sealed(3)]]);
+    append(&conn, &device(2), &[&[], &[sealed(4), Payload::Missing, sealed(5)]]);
+    let before = dump(&conn);
+    SPACE.revert_to(&mut conn, 14).unwrap();
+    let sql = "SELECT count(DISTINCT seq || '/' || idx || '/' || log) FROM sections";
+    assert_eq!(conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 6);
+    SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
+    assert_eq!(dump(&conn), before);
+    let log = logs::find(&conn, &device(2)).unwrap().unwrap().log;
+    let payload = sections::payload(&conn, Place { log, seq: 2, index: 2 }).unwrap();
+    assert_eq!(payload, sealed(5));
 }
 
 #[test]
