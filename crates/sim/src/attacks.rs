@@ -147,6 +147,11 @@ impl World {
         } else {
             self.twist(&mut speech, villain, attack)?;
         }
+        // Beside whatever else it does: it takes few words.
+        if attack != Attack::FalseAcks && self.dice.chance(25) {
+            self.report.count("villain: false acknowledgements beside");
+            speech.acks.acks = self.false_acks(villain, &speech.others);
+        }
         let Speech { own, others: mut logs, batches, extra, acks, .. } = speech;
         logs.push(own);
         logs.sort_unstable_by_key(|head| head.device);
