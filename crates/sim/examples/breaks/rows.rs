@@ -193,7 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "documents left out of the index",
         INDEX,
-        "above = next.document;",
-        "above = next.document + i64::from(next.document % 5 == 0);",
+        "above = document;",
+        "above = document + i64::from(document % 5 == 0);",
     ),
 ];
