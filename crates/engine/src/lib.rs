@@ -99,7 +99,7 @@ pub use recovery::SetAside;
 pub use rekey::Rekey;
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
-pub use supply::{Supplied, Wanted};
+pub use supply::{PartBytes, Supplied, Wanted};
 pub use tally::{Tally, VoidCause};
 pub use unit::{Base, UnitOfWork};
 pub use writer::SpaceWriter;

@@ -29,6 +29,7 @@ use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
 use crate::space::Shared;
 use crate::storage::Storage;
+use crate::supply::PartBytes;
 use crate::vault::{self, Vault};
 use crate::writer::End;
 use crate::{Environment, Error, Result, Space, SpaceWriter};
@@ -46,6 +47,8 @@ pub struct ProfileOptions {
     pub readers: Readers,
     /// Whether spaces prune by themselves.
     pub prunes: PrunePolicy,
+    /// How much of a snapshot is handed over at once.
+    pub part_bytes: PartBytes,
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
@@ -94,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) readers: Readers,
     pub(crate) prunes: PrunePolicy,
+    pub(crate) part_bytes: PartBytes,
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
@@ -240,6 +244,7 @@ impl Profile {
             embedder: options.embedder.unwrap_or_else(|| Arc::new(HashedNgrams)),
             readers: options.readers,
             prunes: options.prunes,
+            part_bytes: options.part_bytes,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Mutex::default(),
             lock: Mutex::new(lock),

@@ -36,6 +36,7 @@ mod pieces;
 mod wants;
 
 pub(crate) use parts::Handing;
+pub use parts::PartBytes;
 use pieces::Took;
 pub(crate) use wants::VoidTold;
 pub use wants::Wanted;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Access, Embedded, Environment, Error, Profile, ProfileOptions, PrunePolicy, Pruning, Result,
-    Secret, Space, SpaceWriter, Task, Unlock,
+    Access, Embedded, Environment, Error, PartBytes, Profile, ProfileOptions, PrunePolicy, Pruning,
+    Result, Secret, Space, SpaceWriter, Task, Unlock,
 };
 use larder_pages::testing::{Loss, Snapshot};
 use larder_types::{DeviceId, SpaceName, TransportId};
@@ -36,7 +36,7 @@ pub(crate) struct Device {
     pub(crate) jobs: VecDeque<Job>,
     /// A pruning under way.
     pub(crate) pruning: Option<Pruning>,
-    pub(crate) prunes: PrunePolicy,
+    pub(crate) likes: Likes,
     /// The writer's next turn is due.
     pub(crate) is_writing: bool,
     /// So is its next look at what waits to be indexed.
@@ -53,6 +53,20 @@ pub(crate) struct Device {
     /// Faults that excuse failures of storage.
     pub(crate) is_full: bool,
     pub(crate) is_rotten: bool,
+}
+
+/// How a device's profile is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Likes {
+    pub(crate) prunes: PrunePolicy,
+    pub(crate) part_bytes: PartBytes,
+}
+
+impl Likes {
+    fn options(self) -> ProfileOptions {
+        let Self { prunes, part_bytes } = self;
+        ProfileOptions { prunes, part_bytes, ..Default::default() }
+    }
 }
 
 /// What is expected of a device.
@@ -101,12 +115,12 @@ fn unlock() -> Unlock {
 
 impl Device {
     /// A device with a new profile on a new disk.
-    pub(crate) fn new(slot: Slot, clock: &Clock, seed: u64, prunes: PrunePolicy) -> Self {
+    pub(crate) fn new(slot: Slot, clock: &Clock, seed: u64, likes: Likes) -> Self {
         let fused = Fused::new();
         let world = DeviceWorld::new(clock.clone(), seed, fused.disk.clone());
         let env: Arc<dyn Environment> = Arc::clone(&world) as _;
         let label = Some(format!("device {slot}"));
-        let options = ProfileOptions { label, prunes, ..Default::default() };
+        let options = ProfileOptions { label, ..likes.options() };
         let profile = Profile::create(env, Path::new(PROFILE), &unlock(), options);
         let profile = profile.expect("a profile on an empty disk");
         let transport = profile.transport_id();
@@ -121,7 +135,7 @@ impl Device {
             inviter: None,
             jobs: VecDeque::new(),
             pruning: None,
-            prunes,
+            likes,
             is_writing: false,
             is_indexing: false,
             standing: Standing::Honest,
@@ -137,8 +151,7 @@ impl Device {
     /// Opens the profile that is on its disk.
     pub(crate) fn open(&mut self) -> Result<()> {
         let env: Arc<dyn Environment> = Arc::clone(&self.world) as _;
-        let options = ProfileOptions { prunes: self.prunes, ..Default::default() };
-        let access = Access::ReadWrite;
+        let (options, access) = (self.likes.options(), Access::ReadWrite);
         let profile = Profile::open(env, Path::new(PROFILE), &unlock(), access, options)?;
         let space = match profile.open_space(&space_name()) {
             Ok((space, writer)) => writer.map(|writer| (space, writer)),

@@ -259,8 +259,8 @@ impl World {
         self.note(|| format!("{slot} is copied, as {twin}"));
         let snapshot = self.devices[slot].fused.disk.snapshot();
         let seed = self.dice.roll();
-        let prunes = self.devices[slot].prunes;
-        let mut device = Device::new(twin, &self.clock, seed, prunes);
+        let likes = self.devices[slot].likes;
+        let mut device = Device::new(twin, &self.clock, seed, likes);
         device.kill();
         device.fused.disk.restore(&snapshot);
         (device.id, device.transport) = (self.devices[slot].id, self.devices[slot].transport);

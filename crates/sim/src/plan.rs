@@ -48,6 +48,8 @@ pub struct Plan {
     pub prunes: u64,
     /// Bodies from which on devices prune by themselves, in bytes; none: only when asked.
     pub prunes_from: Option<u64>,
+    /// Bytes of a snapshot handed over at once: of documents that take more, piece by piece.
+    pub part_bytes: usize,
     /// Keys at rest renewed.
     pub rekeys: u64,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
@@ -98,6 +100,7 @@ impl Plan {
             copies,
             prunes,
             prunes_from,
+            part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),

@@ -95,6 +95,7 @@ const EXPECTED: &[&str] = &[
     "check: receipts kept",
     "check: tombstones",
     "check: the villain's log",
+    "session: later pieces of documents",
     "villain: acts in DATA sections",
     "villain: batches without a signature",
     "villain: bytes withheld",

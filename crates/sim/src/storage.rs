@@ -2,6 +2,7 @@
 //! transaction, as the façade's writer thread does it.
 
 use larder_engine::{Error, Pruning, Receipt, Rekey, Result, StoreErrorKind, Task, entry_hash};
+use larder_log::snapshot::{Content, Item, Part};
 use larder_log::{Dep, Header};
 use larder_protocol::Reply;
 use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
@@ -39,7 +40,8 @@ impl World {
         match job {
             Job::Unit(unit) => self.commit(slot, unit),
             Job::Session(end, task) => {
-                let deps = deps(&task);
+                let (deps, pieces) = (deps(&task), pieces(&task));
+                self.report.add("session: later pieces of documents", pieces);
                 let writer = self.devices[slot].writer().expect("it is open");
                 let answered = writer.answer(task);
                 if self.notice_power(slot) {
@@ -383,4 +385,12 @@ fn deps(task: &Task) -> Vec<(u64, Dep)> {
     let (Task::Apply(batch) | Task::Store(batch)) = task else { return Vec::new() };
     let headers = batch.entries.iter().filter_map(|entry| Header::decode(&entry.header).ok());
     headers.flat_map(|header| header.deps.into_iter().map(move |dep| (header.seq, dep))).collect()
+}
+
+/// How many documents a supply goes on with that had begun to come.
+fn pieces(task: &Task) -> u64 {
+    let Task::TakeSupply(supply) = task else { return 0 };
+    let part = supply.snapshot.as_ref().and_then(|packed| Part::unpack(packed).ok());
+    let is_later = |item: &&Item| matches!(item.content, Content::Document { at: 1.., .. });
+    part.map_or(0, |part| part.items.iter().filter(is_later).count() as u64)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::PrunePolicy;
+use larder_engine::{PartBytes, PrunePolicy};
 use larder_pages::testing::Dice;
 use larder_protocol::{Reply, Request};
 
-use crate::device::{Device, Slot};
+use crate::device::{Device, Likes, Slot};
 use crate::environment::Clock;
 use crate::faults::Fault;
 use crate::joining::Answered;
@@ -146,7 +146,8 @@ impl World {
         let seed = self.dice.roll();
         let prunes = self.plan.prunes_from;
         let prunes = prunes.map_or(PrunePolicy::ByHand, |bytes| PrunePolicy::From { bytes });
-        self.devices.push(Device::new(slot, &self.clock, seed, prunes));
+        let likes = Likes { prunes, part_bytes: PartBytes(self.plan.part_bytes) };
+        self.devices.push(Device::new(slot, &self.clock, seed, likes));
         slot
     }
 

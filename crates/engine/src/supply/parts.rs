@@ -24,6 +24,18 @@ use crate::space::Space;
 use crate::touched::load;
 use crate::{Error, Result};
 
+/// About how many bytes of a snapshot are handed over at once, [`BATCH_BYTES_TARGET`] unless told
+/// otherwise. A document that takes more is cut. Whoever takes them in takes parts of any size, so
+/// it is for tests, and for lines on which little comes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartBytes(pub usize);
+
+impl Default for PartBytes {
+    fn default() -> Self {
+        Self(BATCH_BYTES_TARGET)
+    }
+}
+
 /// What is kept of the snapshot that is handed over, once somebody asked for it: what would have to
 /// be made anew for every part.
 #[derive(Default)]
@@ -68,8 +80,10 @@ struct PartRoom {
 }
 
 impl PartRoom {
-    const fn new() -> Self {
-        Self { bytes: BATCH_BYTES_TARGET, pieces: SNAPSHOT_PART_PIECES_MAX, is_fresh: true }
+    const fn new(PartBytes(bytes): PartBytes) -> Self {
+        // More than this has no room in a frame.
+        let bytes = if bytes < BATCH_BYTES_TARGET { bytes } else { BATCH_BYTES_TARGET };
+        Self { bytes, pieces: SNAPSHOT_PART_PIECES_MAX, is_fresh: true }
     }
 
     /// Whether there was room.
@@ -109,7 +123,7 @@ impl Space {
         held: &Snapshot,
         wanted: &WantedSnapshot,
     ) -> Result<(Vec<Item>, Vec<Hash>)> {
-        let (mut items, mut room) = (Vec::new(), PartRoom::new());
+        let (mut items, mut room) = (Vec::new(), PartRoom::new(self.shared.profile.part_bytes));
         let mut after = wanted.after;
         'pages: loop {
             let page = snapshots::leaves(db, held, after.as_ref(), LEAVES_PAGE)?;
@@ -143,7 +157,7 @@ impl Space {
         held: &Snapshot,
         wanted: &WantedSnapshot,
     ) -> Result<Vec<Item>> {
-        let (mut items, mut room) = (Vec::new(), PartRoom::new());
+        let (mut items, mut room) = (Vec::new(), PartRoom::new(self.shared.profile.part_bytes));
         for (object, generation, at) in wanted.lacking.iter().take(WANTED_MAX) {
             let key = (*object, *generation);
             let Some(kept) = snapshots::leaf(db, held, &key)? else { continue };
@@ -178,7 +192,7 @@ impl Space {
         };
         let mut pieces = Vec::new();
         let bytes = laid.bytes();
-        if bytes <= BATCH_BYTES_TARGET && left.len() <= SNAPSHOT_PART_PIECES_MAX {
+        if bytes <= self.shared.profile.part_bytes.0 && left.len() <= SNAPSHOT_PART_PIECES_MAX {
             if !room.take(leaf.len() + bytes, left.len()) {
                 return Ok(None);
             }
@@ -218,7 +232,7 @@ impl Space {
         }
         let Some(pieces) = pieces_of(db, &row, leaf)? else { return Ok(None) };
         let laid = Arc::new(Laid { snapshot: held.id, key, pieces });
-        if laid.bytes() > BATCH_BYTES_TARGET {
+        if laid.bytes() > self.shared.profile.part_bytes.0 {
             self.shared.handing().document = Some(Arc::clone(&laid));
         }
         Ok(Some(laid))
