@@ -324,7 +324,13 @@ impl WriterState {
         let all = sections::of_entry(db, log.log, fill.seq)?;
         for (section, payload) in all.into_iter().zip(&fill.payloads) {
             let place = section.place;
-            let Some(payload) = self.checked(&header, &section, payload)? else { continue };
+            let payload = match self.checked(&header, &section, payload) {
+                Ok(Some(payload)) => payload,
+                Ok(None) => continue,
+                // An honest peer may hold the log's other history.
+                Err(Error::Refused { .. }) if log.stopped.is_some() => continue,
+                Err(error) => return Err(error),
+            };
             let is_wanted = match section.state {
                 sections::State::Missing => true,
                 // Sealed: to be opened by who can.
