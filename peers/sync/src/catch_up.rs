@@ -24,6 +24,7 @@ use rusqlite::params;
 
 use crate::plain;
 use crate::raw::Rows;
+use crate::transfer::copy;
 use crate::workloads::{Bench, Metrics, metrics};
 use crate::writes::{COLLECTION, System, milliseconds, unlock};
 
@@ -307,18 +308,4 @@ fn epochs(space: &Space, peer: &TransportId) -> Result<Vec<larder_types::EpochId
         Reply::Frontiers { epochs_held, .. } => Ok(epochs_held),
         _ => bail!("no frontiers"),
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

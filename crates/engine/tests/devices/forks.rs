@@ -120,6 +120,18 @@ fn copied(device: Device, from: &Path, to: &Path) -> (Device, Device) {
     (open(from, 20), open(to, 21))
 }
 
+/// Two copies of the founder of a space, and two other devices that have what it had.
+fn household(dirs: &[tempfile::TempDir]) -> (Device, Device, [Device; 2]) {
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut others =
+        [(dirs[1].path(), 2), (dirs[2].path(), 3)].map(|(dir, seed)| founder.invite(dir, seed));
+    for other in &mut others {
+        converse(&mut founder, other);
+    }
+    let (one, two) = copied(founder, dirs[0].path(), dirs[3].path());
+    (one, two, others)
+}
+
 /// Whose logs the device can prove to have two histories.
 fn proven(device: &Device) -> Vec<DeviceId> {
     let Reply::Frontiers { forks, .. } = device.frontiers() else { unreachable!() };
@@ -210,13 +222,7 @@ fn who_was_let_in_by_one_of_two_copies_is_known_to_those_who_follow_the_other() 
 #[test]
 fn a_newcomer_names_its_enrolment_where_it_holds_the_other_history() {
     let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut founder = Device::found(dirs[0].path(), 1);
-    let mut left = founder.invite(dirs[1].path(), 2);
-    let mut right = founder.invite(dirs[2].path(), 3);
-    for other in [&mut left, &mut right] {
-        converse(&mut founder, other);
-    }
-    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+    let (mut one, mut two, [mut left, mut right]) = household(&dirs);
     one.put(object(1), &json!({"n": 1}));
     converse(&mut one, &mut left);
     for n in 2..5 {
@@ -285,14 +291,8 @@ fn a_device_whose_log_forked_adds_nothing_any_more() {
 fn two_histories_that_meet_in_a_session_are_proven_there_and_it_goes_on() {
     for (ours, theirs) in [(1, 1), (1, 3), (3, 1), (2, 2)] {
         let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
-        let mut founder = Device::found(dirs[0].path(), 1);
-        let mut left = founder.invite(dirs[1].path(), 2);
-        let mut right = founder.invite(dirs[2].path(), 3);
-        for other in [&mut left, &mut right] {
-            converse(&mut founder, other);
-        }
-        let forked = founder.space.device();
-        let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+        let (mut one, mut two, [mut left, mut right]) = household(&dirs);
+        let forked = one.space.device();
         for n in 0..ours {
             one.put(object(10 + n), &json!({"n": n}));
         }
@@ -328,14 +328,8 @@ fn two_histories_that_meet_in_a_session_are_proven_there_and_it_goes_on() {
 #[test]
 fn bytes_of_the_other_history_are_of_no_use_and_accuse_nobody() {
     let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut founder = Device::found(dirs[0].path(), 1);
-    let mut left = founder.invite(dirs[1].path(), 2);
-    let mut right = founder.invite(dirs[2].path(), 3);
-    for other in [&mut left, &mut right] {
-        converse(&mut founder, other);
-    }
-    let forked = founder.space.device();
-    let (mut one, mut two) = copied(founder, dirs[0].path(), dirs[3].path());
+    let (mut one, mut two, [mut left, mut right]) = household(&dirs);
+    let forked = one.space.device();
     one.put(object(10), &json!({"of": "one"}));
     two.put(object(20), &json!({"of": "two"}));
     let peer = left.profile.transport_id();
