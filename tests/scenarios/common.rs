@@ -156,7 +156,11 @@ pub(crate) async fn digests_equal(devices: &[&Device]) {
 pub(crate) fn kind<T>(result: Result<T, Error>) -> ErrorKind {
     match result {
         Ok(_) => panic!("it worked"),
-        Err(error) => error.kind(),
+        Err(error) => {
+            // Shown if the test fails: the kind alone does not say why.
+            eprintln!("{:?}: {error}", error.kind());
+            error.kind()
+        }
     }
 }
 
