@@ -469,10 +469,12 @@ impl Worker {
             Indexing::Now => true,
             Indexing::Later => self.writer.unindexed() > INDEX_BACKLOG_MAX,
         };
-        let stepped = match is_due && self.is_behind() {
-            true if self.writer.unindexed() > 0 => self.index_words(),
-            true => self.embedding.begin(&mut self.writer),
-            false => Ok(()),
+        let stepped = if !is_due || !self.is_behind() {
+            Ok(())
+        } else if self.writer.unindexed() > 0 {
+            self.index_words()
+        } else {
+            self.embedding.begin(&mut self.writer)
         };
         if let Err(error) = stepped {
             self.index_failed(error);

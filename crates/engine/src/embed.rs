@@ -75,6 +75,16 @@ fn embed(
     Ok(vectors)
 }
 
+/// Whether a vector can be made of a text.
+pub(crate) fn has_vector(embedder: &dyn Embedder, text: &Text) -> bool {
+    embed(embedder, &[&embedded(text)]).is_ok()
+}
+
+/// What of a document is embedded.
+fn embedded(Text { title, body }: &Text) -> String {
+    format!("{title}\n{body}")
+}
+
 impl SpaceWriter {
     /// How many documents have their words indexed and wait for their vectors, or have gone while
     /// they did; one that changed meanwhile counts for each time.
@@ -179,8 +189,7 @@ impl Unembedded {
         if is_known || larder_search::indexed(db, document)? != Some(digest) {
             return Ok(0);
         }
-        let Text { title, body } = text;
-        let text = format!("{title}\n{body}");
+        let text = embedded(&text);
         let bytes = text.len();
         self.waiting.push(Waiting { document, collection, digest });
         self.texts.push(text);

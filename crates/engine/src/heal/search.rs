@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::{CheckedPart, Checking, STEP, Stage};
 use crate::Result;
+use crate::embed::has_vector;
 use crate::rows::text_of;
 use crate::state::State as WriterState;
 use crate::touched::parse;
@@ -28,11 +29,8 @@ pub(super) fn check(
         let text = text_of(&value);
         let standing = larder_search::standing(db, embedder.id(), row.document, &text)?;
         // An embedder may fail on a text, and then it has no vector.
-        let may_lack = standing.vector || state.queue.unembedded() > 0;
-        let lacks_vector = !may_lack && {
-            let text = format!("{}\n{}", text.title, text.body);
-            embedder.embed_batch(&[&text]).is_ok_and(|vectors| vectors.len() == 1)
-        };
+        let may_be_made_yet = state.queue.unembedded() > 0;
+        let lacks_vector = !standing.vector && !may_be_made_yet && has_vector(embedder, &text);
         is_bad |= !standing.words || lacks_vector;
     }
     if let Some(last) = page.last().filter(|_| !is_bad) {

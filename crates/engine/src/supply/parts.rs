@@ -36,6 +36,13 @@ impl Default for PartBytes {
     }
 }
 
+impl PartBytes {
+    /// More than [`BATCH_BYTES_TARGET`] has no room in a frame.
+    fn get(self) -> usize {
+        self.0.min(BATCH_BYTES_TARGET)
+    }
+}
+
 /// What is kept of the snapshot that is handed over, once somebody asked for it: what would have to
 /// be made anew for every part.
 #[derive(Default)]
@@ -80,10 +87,8 @@ struct PartRoom {
 }
 
 impl PartRoom {
-    const fn new(PartBytes(bytes): PartBytes) -> Self {
-        // More than this has no room in a frame.
-        let bytes = if bytes < BATCH_BYTES_TARGET { bytes } else { BATCH_BYTES_TARGET };
-        Self { bytes, pieces: SNAPSHOT_PART_PIECES_MAX, is_fresh: true }
+    fn new(bytes: PartBytes) -> Self {
+        Self { bytes: bytes.get(), pieces: SNAPSHOT_PART_PIECES_MAX, is_fresh: true }
     }
 
     /// Whether there was room.
@@ -192,7 +197,7 @@ impl Space {
         };
         let mut pieces = Vec::new();
         let bytes = laid.bytes();
-        if bytes <= self.shared.profile.part_bytes.0 && left.len() <= SNAPSHOT_PART_PIECES_MAX {
+        if bytes <= self.shared.profile.part_bytes.get() && left.len() <= SNAPSHOT_PART_PIECES_MAX {
             if !room.take(leaf.len() + bytes, left.len()) {
                 return Ok(None);
             }
@@ -232,7 +237,7 @@ impl Space {
         }
         let Some(pieces) = pieces_of(db, &row, leaf)? else { return Ok(None) };
         let laid = Arc::new(Laid { snapshot: held.id, key, pieces });
-        if laid.bytes() > self.shared.profile.part_bytes.0 {
+        if laid.bytes() > self.shared.profile.part_bytes.get() {
             self.shared.handing().document = Some(Arc::clone(&laid));
         }
         Ok(Some(laid))

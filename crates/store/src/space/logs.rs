@@ -194,24 +194,20 @@ impl Nodes for Tree<'_> {
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
         let read = |row: &Row<'_>| row.get(0).map(Hash::new);
-        let (part, found) = if level == 0 {
+        let found = if level == 0 {
             let sql = "SELECT hash FROM entries WHERE log = ?1 AND seq = ?2";
             let params = params![self.log, Uint(index.saturating_add(1))];
-            ("entries", first(self.conn, "entries", sql, params, read)?)
-        } else {
+            first(self.conn, "entries", sql, params, read)?
+        } else if let Some((seq, at)) = place_of(level, index) {
             let sql = "SELECT substr(nodes, ?3 + 1, 32) FROM entries
                        WHERE log = ?1 AND seq = ?2 AND length(nodes) >= ?3 + 32";
-            match place_of(level, index) {
-                Some((seq, at)) => {
-                    let params = params![self.log, seq, at];
-                    ("entries", first(self.conn, "entries", sql, params, read)?)
-                }
-                None => ("entries", None),
-            }
+            first(self.conn, "entries", sql, params![self.log, seq, at], read)?
+        } else {
+            None
         };
         found.ok_or_else(|| {
             let log = self.log.get();
-            StoreError::damaged(part, format!("log {log} has no node {level}/{index}"))
+            StoreError::damaged("entries", format!("log {log} has no node {level}/{index}"))
         })
     }
 }
