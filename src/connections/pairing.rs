@@ -6,7 +6,7 @@ use larder_engine::Judgement;
 use larder_protocol::pairing::{
     Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER, PairReply, PairRequest, Refusal,
 };
-use larder_transport::{Connection, Purpose};
+use larder_transport::{Connection, Error as TransportError, Purpose};
 use larder_types::CloseCode;
 use tokio::sync::oneshot;
 
@@ -33,43 +33,63 @@ pub(crate) async fn invite(node: &Arc<Node>, space: &Arc<OpenSpace>) -> Result<I
     Ok(Invitation::new(offer.to_string(), expires, told, Arc::clone(node)))
 }
 
-/// Answers a device that wants to join.
+/// Answers a device that wants to join. That device ends the connection when it has the answer.
 pub(super) async fn take(node: &Arc<Node>, connection: &Connection) -> Result<()> {
-    let peer = connection.peer();
     let exporter = connection.exporter(PAIRING_EXPORTER)?;
     within_limit(async {
         let mut stream = connection.accept_stream().await?.ok_or_else(gone)?;
         let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
-        let reply = match PairRequest::decode(&frame) {
+        let (reply, is_enrolled) = match PairRequest::decode(&frame) {
             Ok(request) => decide(node, connection, request, exporter).await?,
             Err(error) => {
                 connection.close(CloseCode::Malformed, &error.to_string());
                 return Err(error.into());
             }
         };
-        stream.send(&reply.encode()).await?;
-        stream.finish().await?;
-        if let Some(address) = connection.remote_address() {
-            let label = node.label_of(&peer);
-            let told = Arc::clone(node);
-            blocking(move || told.engine.remember_peer(peer, &label, address)).await?;
-            node.network.peers.send_modify(|count| *count += 1);
+        let heard = async {
+            stream.send(&reply.encode()).await?;
+            stream.finish().await
+        };
+        let heard = heard.await;
+        // It is enrolled, whether or not it has heard of it.
+        if is_enrolled {
+            remember_joiner(node, connection).await?;
         }
-        Ok(())
+        match heard {
+            // Who has read the reply may be gone before its transport has said so.
+            Ok(()) | Err(TransportError::Closed { code: CloseCode::Done, .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     })
-    .await
+    .await?;
+    // What the joiner still says is lost if the connection is closed from here.
+    tokio::select! {
+        _ = within_limit(async { Ok(connection.accept_stream().await?) }) => {}
+        () = node.stopped() => {}
+    }
+    Ok(())
 }
 
+async fn remember_joiner(node: &Arc<Node>, connection: &Connection) -> Result<()> {
+    let Some(address) = connection.remote_address() else { return Ok(()) };
+    let (told, peer) = (Arc::clone(node), connection.peer());
+    let label = node.label_of(&peer);
+    blocking(move || told.engine.remember_peer(peer, &label, address)).await?;
+    node.network.peers.send_modify(|count| *count += 1);
+    Ok(())
+}
+
+/// The answer, and whether the peer is enrolled now.
 async fn decide(
     node: &Arc<Node>,
     connection: &Connection,
     request: PairRequest,
     exporter: [u8; 32],
-) -> Result<PairReply> {
+) -> Result<(PairReply, bool)> {
     let peer = connection.peer();
     let ticket = match node.engine.judge(request.clone(), &exporter, &peer) {
         Judgement::Admit(ticket) => ticket,
-        Judgement::Refuse(reply) => return Ok(reply),
+        Judgement::Refuse(reply) => return Ok((reply, false)),
     };
     let (label, device) = (ticket.enrolment.label.clone(), ticket.enrolment.keys.signing);
     let admitted = async {
@@ -84,12 +104,12 @@ async fn decide(
             let name = space.reader.name().clone();
             node.tell(Event::Joined { space: name, device, label: label.clone() });
             tell_inviter(node, &request, &exporter, connection, Joined { label, device });
-            Ok(reply)
+            Ok((reply, true))
         }
         Err(error) => {
             let message = error.to_string();
             node.tell(Event::SyncFailed { space: None, peer: Some(peer), message });
-            Ok(PairReply::refused(Refusal::Failed, ""))
+            Ok((PairReply::refused(Refusal::Failed, ""), false))
         }
     }
 }
@@ -120,15 +140,15 @@ pub(crate) async fn join(node: &Arc<Node>, offer: &Offer) -> Result<Arc<OpenSpac
     let endpoint = endpoint(node).await?;
     let connected = connect_any(&endpoint, &offer.addresses, offer.inviter, Purpose::Pair).await;
     let connection = connected.map_err(|error| match error {
-        Error::Transport(larder_transport::Error::UnknownKey { .. }) => Error::InvitationClosed,
+        Error::Transport(TransportError::UnknownKey { .. }) => Error::InvitationClosed,
         error => error,
     })?;
     let exporter = connection.exporter(PAIRING_EXPORTER)?;
     let reply = within_limit(async {
         let mut stream = connection.open_stream().await?;
         stream.send(&joining.request(&exporter)?.encode()).await?;
-        let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
         stream.finish().await?;
+        let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
         Ok(PairReply::decode(&frame)?)
     })
     .await?;

@@ -13,14 +13,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::{Event, PeerReport, TransportId, UnitOfWork};
+use larder::{ErrorKind, Event, PeerReport, TransportId, UnitOfWork};
+use larder_protocol::pairing::Invitation as Offer;
 use serde_json::json;
 use tokio::net::UdpSocket;
 use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::common::{Device, digests_equal, event, soon};
+use crate::common::{Device, digests_equal, event, household, kind, new_profile, soon};
 
 /// What a network does to each datagram, in either direction.
 #[derive(Debug, Clone, Copy)]
@@ -312,6 +313,39 @@ async fn a_session_goes_on_when_the_address_changes() {
     assert!(wire.tally().at_this_address > 10, "the last address saw nothing");
     let connections = drained(&mut events, |event| matches!(event, Event::PeerConnected { .. }));
     assert_eq!(connections, 1, "the session was not the same one");
+}
+
+/// The inviter closed the connection as soon as its reply had arrived. What the joiner still said
+/// then, which nobody needed, was lost with it, and whoever had been told that an invitation was
+/// used was told that nobody had answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reply_to_a_joiner_is_heard_whatever_comes_in_which_order() {
+    let ana = Device::found("Ana").await;
+    let weather =
+        Weather { delay: Duration::from_millis(5), jitter: Duration::from_millis(60), ..FINE };
+    let wire = Wire::to(ana.address().await, weather, 12).await;
+    let through_wire = async || {
+        let text = ana.profile.invite(&household()).await.unwrap().text;
+        let mut offer: Offer = text.parse().unwrap();
+        offer.addresses = vec![wire.address];
+        offer.to_string()
+    };
+    let used = through_wire().await;
+    let (_dir, ben) = new_profile("Ben").await;
+    soon("joining", ben.join(&used)).await.unwrap();
+    let (_dir, carol) = new_profile("Carol").await;
+    for _ in 0..12 {
+        assert_eq!(kind(soon("refusal", carol.join(&used)).await), ErrorKind::Invitation);
+    }
+    let known = ana.profile.status().await.unwrap().peers;
+    assert_eq!(known.len(), 1, "who was refused is nobody to remember: {known:?}");
+    for name in ["Carol", "Dora", "Elsa", "Fritz"] {
+        let (_dir, other) = new_profile(name).await;
+        soon("joining", other.join(&through_wire().await)).await.unwrap();
+    }
+    assert_eq!(ana.space.devices().await.unwrap().len(), 6);
+    let tally = wire.tally();
+    assert!(tally.overtaken > 5, "the weather was fine: {tally:?}");
 }
 
 fn drained(events: &mut broadcast::Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> usize {
