@@ -203,7 +203,7 @@ impl World {
         places: &BTreeMap<&str, BTreeMap<ObjectId, usize>>,
     ) {
         let mut deleted = Some(false);
-        let (mut is_overwritten, mut creations) = (false, 0);
+        let (mut is_overwritten, mut creations, mut overwritten_again) = (false, 0, 0);
         let mut tokens: Vec<(&str, Option<bool>)> = Vec::new();
         let mut is_certain = true;
         // Of a log with two histories a device holds one, and edits that build on what only the
@@ -230,7 +230,12 @@ impl World {
                             (_, None) => None,
                         };
                     }
-                    Operation::Overwrite { .. } => is_overwritten |= held != Some(false),
+                    Operation::Overwrite { .. } => {
+                        let is_done = held != Some(false);
+                        is_overwritten |= is_done;
+                        // Asked for again on an old copy, it writes lines anew that had not arrived.
+                        overwritten_again += usize::from(is_done && self.is_copied(&unit.author));
+                    }
                     // Another creation had arrived since the app looked, and this is an edit of it.
                     Operation::Create { is_shared: true, .. }
                         if content.creates(unit) != Some(true) =>
@@ -252,7 +257,7 @@ impl World {
             let is_right = match (held, deleted) {
                 (Some(false), _) | (_, Some(true)) => found == 0,
                 (Some(true), Some(false)) if !is_overwritten && !is_disputed => found == 1,
-                _ => found <= 1,
+                _ => found <= 1 + overwritten_again,
             };
             let me = self.devices.iter().find(|device| device.id == Some(content.space.device()));
             assert!(
