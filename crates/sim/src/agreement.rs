@@ -233,7 +233,7 @@ impl World {
                     Operation::Overwrite { .. } => {
                         let is_done = held != Some(false);
                         is_overwritten |= is_done;
-                        // Asked for again on an old copy, it writes lines anew that had not arrived.
+                        // Asked for again on an old copy, it inserts what had not arrived.
                         overwritten_again += usize::from(is_done && self.is_copied(&unit.author));
                     }
                     // Another creation had arrived since the app looked, and this is an edit of it.
