@@ -255,7 +255,8 @@ impl World {
             let places = places.get(token);
             let found: usize = places.map_or(0, |places| places.values().sum());
             let is_right = match (held, deleted) {
-                (Some(false), _) | (_, Some(true)) => found == 0,
+                (_, Some(true)) => found == 0,
+                (Some(false), _) => found <= overwritten_again,
                 (Some(true), Some(false)) if !is_overwritten && !is_disputed => found == 1,
                 _ => found <= 1 + overwritten_again,
             };
