@@ -16,7 +16,7 @@ use larder_types::limits::INDEX_BYTES_TARGET;
 use rusqlite::Connection;
 
 use crate::model::Query;
-use crate::rows::text_of;
+use crate::rows::{APP_VECTORS, text_of};
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::touched::parse;
@@ -104,6 +104,11 @@ impl Queue {
     /// No vectors are to be made up to this place.
     pub(crate) fn embedded_to(&mut self, place: i64) {
         self.embedded = self.embedded.max(place);
+    }
+
+    /// The number of the last document that it was the turn of.
+    pub(crate) fn indexed(&self) -> i64 {
+        self.indexed
     }
 
     /// Whether the index of words is behind with this document.
@@ -326,11 +331,8 @@ impl WriterState {
         let text = text_of(&parse(&json)?);
         if old.as_ref() != Some(&text) {
             larder_search::put_text(db, document, collection.as_str(), old.as_ref(), &text)?;
-            if old.is_some() {
-                larder_search::remove_vector(db, self.shared.embedder.id(), document)?;
-            }
-            self.queue.embed_end += 1;
-            unindexed::add_unembedded(db, self.queue.embed_end, document)?;
+            larder_search::remove_vectors_but(db, APP_VECTORS, document)?;
+            self.embed_from(db, document, document)?;
         }
         Ok(bytes)
     }

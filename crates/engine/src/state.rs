@@ -47,6 +47,9 @@ struct Kept {
     /// The last section whose effect is in the documents.
     #[n(2)]
     shown: Option<i64>,
+    /// The embedder of which all documents that are indexed have vectors, or wait for them.
+    #[n(3)]
+    embedder: Option<String>,
 }
 
 impl Kept {
@@ -73,6 +76,8 @@ pub(crate) struct State {
     pub(crate) damage: Damage,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
+    /// The embedder of which all documents that are indexed have vectors, or wait for them.
+    pub(crate) embedder: Option<String>,
     /// The last waiting section that was tried again; 0 before the first.
     pub(crate) retried: i64,
     /// Logs in which bytes are missing and wanted: the first entry of each.
@@ -151,6 +156,7 @@ impl State {
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
             queue: Queue::load(db)?,
+            embedder: kept.embedder,
             retried: 0,
             missing: sections::first_missing(db)?.into_iter().collect(),
             unread: sections::any_unread(db)?,
@@ -168,7 +174,8 @@ impl State {
             return Err(Error::Internal("entries were appended and not signed".into()));
         }
         let shown = Some(self.pending.shown(db)?);
-        let kept = Kept { clock: Some(self.clock), named: self.named.clone(), shown };
+        let (clock, named) = (Some(self.clock), self.named.clone());
+        let kept = Kept { clock, named, shown, embedder: self.embedder.clone() };
         Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 

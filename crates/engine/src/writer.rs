@@ -80,7 +80,9 @@ impl SpaceWriter {
         let durable = End::of(&state);
         let renewal = Renewal::new(shared.home().row.rekey_wished_at.is_some());
         let (shared, db) = (Arc::clone(shared), Some(db));
-        Ok(Self { shared, db, state, durable, renewal, shrinks: false })
+        let mut writer = Self { shared, db, state, durable, renewal, shrinks: false };
+        writer.settle_embedder();
+        Ok(writer)
     }
 
     pub(crate) fn state(&self) -> &State {

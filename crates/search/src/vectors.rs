@@ -54,12 +54,64 @@ pub fn remove_vector(tx: &Connection, embedder_id: &str, document: i64) -> Resul
 /// # Errors
 /// [`SearchError::Storage`].
 pub fn remove_vectors(tx: &Connection, document: i64) -> Result<(), SearchError> {
-    let embedders: Vec<String> = {
-        let mut statement = tx.prepare_cached("SELECT id FROM search_embedders")?;
-        let ids = statement.query_map([], |row| row.get(0))?;
-        ids.collect::<Result<_, _>>()?
-    };
-    embedders.iter().try_for_each(|id| Table::named(id)?.remove(tx, document))
+    remove_vectors_but(tx, "", document)
+}
+
+/// Removes a document's vectors under all embedders but one.
+///
+/// # Errors
+/// [`SearchError::Storage`].
+pub fn remove_vectors_but(
+    tx: &Connection,
+    embedder_id: &str,
+    document: i64,
+) -> Result<(), SearchError> {
+    let mut statement = tx.prepare_cached("SELECT id FROM search_embedders WHERE id <> ?")?;
+    let ids = statement.query_map([embedder_id], |row| row.get::<_, String>(0))?;
+    let ids: Vec<String> = ids.collect::<Result<_, _>>()?;
+    ids.iter().try_for_each(|id| Table::named(id)?.remove(tx, document))
+}
+
+/// Whether a document has a vector under an embedder.
+///
+/// # Errors
+/// [`SearchError::EmbedderId`], [`SearchError::Storage`].
+pub fn has_vector(
+    connection: &Connection,
+    embedder_id: &str,
+    document: i64,
+) -> Result<bool, SearchError> {
+    let table = Table::named(embedder_id)?;
+    Ok(dimensions(connection, embedder_id)?.is_some() && table.holds(connection, document)?)
+}
+
+/// Removes what was stored under all embedders but some, or a part of it: at most `vectors_max`
+/// vectors, rounded up to whole chunks. Nobody may be searching them. Returns whether that was all.
+///
+/// # Errors
+/// [`SearchError::Storage`].
+pub fn remove_embedders_but(
+    tx: &Connection,
+    kept: &[&str],
+    vectors_max: usize,
+) -> Result<bool, SearchError> {
+    let mut statement = tx.prepare_cached("SELECT id FROM search_embedders")?;
+    let ids = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let ids: Vec<String> = ids.collect::<Result<_, _>>()?;
+    let Some(id) = ids.iter().find(|id| !kept.contains(&id.as_str())) else { return Ok(true) };
+    let table = Table::named(id)?;
+    let chunks = vectors_max.div_ceil(CHUNK_ROWS);
+    // Beneath sqlite-vec, which would go through them one by one.
+    let vectors = table.part("vector_chunks00");
+    let sql = format!(
+        "DELETE FROM {vectors} WHERE rowid IN (SELECT rowid FROM {vectors} LIMIT {chunks})"
+    );
+    if tx.execute(&sql, [])? < chunks {
+        let Table(name) = table;
+        tx.execute_batch(&format!("DROP TABLE {name}"))?;
+        tx.execute("DELETE FROM search_embedders WHERE id = ?", [id])?;
+    }
+    Ok(false)
 }
 
 /// The documents whose vectors under this embedder point most nearly the same way, best first;

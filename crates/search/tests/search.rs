@@ -5,7 +5,7 @@ use std::path::Path;
 
 use larder_search::{
     Embedder, HashedNgrams, Hit, SearchError, Sizes, Text, clear, put_text, put_vector, query_text,
-    query_vector, remove_text, remove_vectors, sizes,
+    query_vector, remove_embedders_but, remove_text, remove_vectors, sizes,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -229,6 +229,45 @@ fn nothing_of_a_replaced_document_stays_in_the_file() {
     put_vector(&db, "m", 1, "notes", &[0.5; 8]).unwrap();
     let after = image(&db, &path);
     assert!(!holds(&after, b"canarybody") && !holds(&after, &needle));
+}
+
+/// What an embedder made of a text tells much of the text. It went from the index only, document by
+/// document, while nothing took away what a model had made that the app has no longer.
+#[test]
+fn nothing_of_an_embedder_that_is_removed_stays_in_the_file_and_it_goes_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("space.db");
+    let mut db = open(&path);
+    db.execute_batch(UP).unwrap();
+    for n in 0..300_u16 {
+        put_vector(&db, "old", n.into(), "notes", &[0.123_456, f32::from(n)]).unwrap();
+        for kept in ["app", "new"] {
+            put_vector(&db, kept, n.into(), "notes", &[0.5, f32::from(n)]).unwrap();
+        }
+    }
+    let needle = 0.123_456_f32.to_le_bytes();
+    let count = |image: &[u8]| image.windows(4).filter(|window| *window == needle).count();
+    let mut left = count(&image(&db, &path));
+    assert!(left >= 300);
+    let mut steps = 0;
+    loop {
+        let tx = db.transaction().unwrap();
+        let is_all = remove_embedders_but(&tx, &["new", "app"], 100).unwrap();
+        tx.commit().unwrap();
+        if is_all {
+            break;
+        }
+        steps += 1;
+        let now = count(&image(&db, &path));
+        assert!(left - now <= 128, "{left} {now}: two chunks at most");
+        left = now;
+    }
+    assert_eq!((left, steps), (0, 3));
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'search_vectors_old%'";
+    assert_eq!(db.query_row(tables, [], |row| row.get::<_, u32>(0)).unwrap(), 0);
+    for kept in ["app", "new"] {
+        assert_eq!(query_vector(&db, kept, &[0.5, 7.0], None, 400).unwrap().len(), 100);
+    }
 }
 
 #[test]

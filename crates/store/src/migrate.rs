@@ -94,6 +94,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 13, "unembedded"),
         migration!("space", "00", 14, "pieces"),
         migration!("space", "00", 15, "sections_placed"),
+        migration!("space", "00", 16, "unembedded_rows"),
     ],
 };
 

@@ -40,11 +40,8 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
         for finding in report.iter().flat_map(|report| &report.findings) {
             out.line(&format!("  {}", printable(&described(finding))))?;
         }
-        if let Some(report) = report.filter(|report| report.objects_not_judged > 0) {
-            let count = counted(report.objects_not_judged, "object was", "objects were");
-            out.line(&format!(
-                "  {count} not compared with the log: some of it cannot be opened here"
-            ))?;
+        for line in report.iter().flat_map(|report| beside(report, args.repair)) {
+            out.line(&format!("  {line}"))?;
         }
         if damage.is_some() {
             exit = Exit::Failed;
@@ -52,6 +49,21 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
     }
     profile.close().await?;
     Ok(exit)
+}
+
+/// What is no damage, and worth to be known.
+fn beside(report: &CheckReport, repair: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.objects_not_judged > 0 {
+        let count = counted(report.objects_not_judged, "object was", "objects were");
+        lines.push(format!("{count} not compared with the log: some of it cannot be opened here"));
+    }
+    if report.without_vector > 0 {
+        let count = counted(report.without_vector, "document is", "documents are");
+        let then = if repair { "their vectors are made now" } else { "`--repair` has them made" };
+        lines.push(format!("{count} not found by likeness, for want of a vector: {then}"));
+    }
+    lines
 }
 
 /// Whether a space's file is not there: to be set aside it would have to be.

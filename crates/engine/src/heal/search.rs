@@ -1,12 +1,14 @@
 //! The indexes against the documents. What is wrong with them is mended by building them anew,
-//! which is recorded in one transaction and done by the index stage afterwards.
+//! which is recorded in one transaction and done by the index stage afterwards. A vector that is not
+//! there may be one that the embedder failed on, which is no damage: a repair has it tried again.
+
+use std::sync::Arc;
 
 use larder_store::space::documents;
 use rusqlite::Connection;
 
 use super::{CheckedPart, Checking, STEP, Stage};
 use crate::Result;
-use crate::embed::has_vector;
 use crate::rows::text_of;
 use crate::state::State as WriterState;
 use crate::touched::parse;
@@ -20,18 +22,27 @@ pub(super) fn check(
 ) -> Result<Stage> {
     let page = documents::page(db, None, after, STEP)?;
     let mut is_bad = is_bad;
-    let embedder = &*state.shared.embedder;
+    let shared = Arc::clone(&state.shared);
+    let embedder = shared.embedder.id();
+    // They may be made yet.
+    let are_awaited = state.queue.unembedded() > 0;
+    let mut lacking = Vec::new();
     for row in &page {
         if state.queue.contains(db, row.document)? {
             continue;
         }
         let Ok(value) = parse(&row.json) else { continue };
         let text = text_of(&value);
-        let standing = larder_search::standing(db, embedder.id(), row.document, &text)?;
-        // An embedder may fail on a text, and then it has no vector.
-        let may_be_made_yet = state.queue.unembedded() > 0;
-        let lacks_vector = !standing.vector && !may_be_made_yet && has_vector(embedder, &text);
-        is_bad |= !standing.words || lacks_vector;
+        let standing = larder_search::standing(db, embedder, row.document, &text)?;
+        is_bad |= !standing.words;
+        if !standing.vector && !are_awaited {
+            lacking.push(row.document);
+        }
+    }
+    checking.report.without_vector += lacking.len() as u64;
+    for document in lacking.into_iter().filter(|_| checking.repair) {
+        larder_search::remove_vector(db, embedder, document)?;
+        state.embed_from(db, document, document)?;
     }
     if let Some(last) = page.last().filter(|_| !is_bad) {
         return Ok(Stage::Indexed(last.document, false));

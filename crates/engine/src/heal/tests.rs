@@ -154,7 +154,6 @@ const DERIVED: &[(&str, CheckedPart)] = &[
     ("DELETE FROM search_text_data WHERE id > 10", CheckedPart::Search),
     ("DELETE FROM search_documents", CheckedPart::Search),
     ("UPDATE search_documents SET digest = zeroblob(32) WHERE document = 1", CheckedPart::Search),
-    ("DELETE FROM search_vectors_hashed_char_ngrams_v1 WHERE document = 1", CheckedPart::Search),
     ("UPDATE entries SET hash = zeroblob(32) WHERE seq = 3", CheckedPart::Log),
     ("UPDATE entries SET nodes = zeroblob(length(nodes)) WHERE seq = 4", CheckedPart::Log),
     ("UPDATE entries SET nodes = x''", CheckedPart::Log),

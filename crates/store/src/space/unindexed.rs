@@ -145,23 +145,56 @@ pub fn contains(conn: &Connection, document: i64) -> Result<bool, StoreError> {
     first(conn, PART, sql, [document], |_| Ok(())).map(|found| found.is_some())
 }
 
-/// Puts a document, whose words were just indexed, at the end of those whose vectors are still to
-/// be made: at `place`, which is beyond all others.
+/// Documents whose words are indexed and whose vectors are still to be made, unless they have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unembedded {
+    /// Their place in the queue.
+    pub place: i64,
+    /// The number of the first.
+    pub first: i64,
+    /// The number of the last.
+    pub last: i64,
+}
+
+/// Puts documents, whose words are indexed, at the end of those whose vectors are still to be made:
+/// at a place beyond all others.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `unembedded`.
-pub fn add_unembedded(conn: &Connection, place: i64, document: i64) -> Result<(), StoreError> {
-    let sql = "INSERT INTO unembedded (place, document) VALUES (?1, ?2)";
-    execute(conn, UNEMBEDDED, sql, [place, document]).map(drop)
+pub fn add_unembedded(conn: &Connection, added: Unembedded) -> Result<(), StoreError> {
+    let sql = "INSERT INTO unembedded (place, first, last) VALUES (?1, ?2, ?3)";
+    let Unembedded { place, first, last } = added;
+    execute(conn, UNEMBEDDED, sql, [place, first, last]).map(drop)
 }
 
-/// The first place behind `after` (0 to begin with), and the document there.
+/// What stands first behind the place `after` (0 to begin with).
 ///
 /// # Errors
 /// [`StoreError::Read`] of `unembedded`.
-pub fn next_unembedded(conn: &Connection, after: i64) -> Result<Option<(i64, i64)>, StoreError> {
-    let sql = "SELECT place, document FROM unembedded WHERE place > ?1 ORDER BY place LIMIT 1";
-    first(conn, UNEMBEDDED, sql, [after], |row| Ok((row.get(0)?, row.get(1)?)))
+pub fn next_unembedded(conn: &Connection, after: i64) -> Result<Option<Unembedded>, StoreError> {
+    let sql = "SELECT place, first, last FROM unembedded WHERE place > ?1 ORDER BY place LIMIT 1";
+    first(conn, UNEMBEDDED, sql, [after], |row| {
+        Ok(Unembedded { place: row.get(0)?, first: row.get(1)?, last: row.get(2)? })
+    })
+}
+
+/// The first of the documents of `waiting` that has its words indexed.
+///
+/// # Errors
+/// [`StoreError::Read`] of `unembedded`.
+pub fn first_of(conn: &Connection, waiting: Unembedded) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT document FROM search_documents WHERE document BETWEEN ?1 AND ?2
+               ORDER BY document LIMIT 1";
+    first(conn, UNEMBEDDED, sql, [waiting.first, waiting.last], |row| row.get(0))
+}
+
+/// Leaves at a place the documents from `first` on.
+///
+/// # Errors
+/// [`StoreError::Write`] of `unembedded`.
+pub fn shorten_unembedded(conn: &Connection, place: i64, first: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE unembedded SET first = ?2 WHERE place = ?1";
+    execute(conn, UNEMBEDDED, sql, [place, first]).map(drop)
 }
 
 /// Takes all up to `place` out of those whose vectors are still to be made.
@@ -182,12 +215,14 @@ pub fn unembedded_ends(conn: &Connection) -> Result<Option<(i64, i64)>, StoreErr
     ends_of(conn, UNEMBEDDED, sql)
 }
 
-/// How many documents the indexes are behind with, of words or of vectors.
+/// How many documents the indexes are behind with, of words or of vectors; more, if some of those
+/// are gone or have their vectors.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `unindexed`.
 pub fn count(conn: &Connection) -> Result<u64, StoreError> {
-    let sql = "SELECT (SELECT count(*) FROM unindexed) + (SELECT count(*) FROM unembedded) + (
+    let sql = "SELECT (SELECT count(*) FROM unindexed) + (
+                   SELECT coalesce(sum(last - first + 1), 0) FROM unembedded) + (
                    SELECT count(*) FROM documents WHERE document > (
                        SELECT coalesce(max(document), 0) FROM search_documents))";
     one(conn, PART, sql, [], |row| row.get::<_, Uint>(0)).map(|count| count.0)
