@@ -62,8 +62,8 @@ pub struct CheckReport {
     pub objects: u64,
     /// Objects that could not be, since some of their sections cannot be opened here.
     pub objects_not_judged: u64,
-    /// Documents without a vector of the embedder: it failed on them, or what it made is lost. After
-    /// a repair it is given their texts again.
+    /// Documents without a vector of the embedder: it failed on them, or what it made is lost.
+    /// After a repair it is given their texts again.
     pub without_vector: u64,
     /// What is wrong, and what was done about each.
     pub findings: Vec<Finding>,

@@ -1,6 +1,7 @@
 //! The indexes against the documents. What is wrong with them is mended by building them anew,
-//! which is recorded in one transaction and done by the index stage afterwards. A vector that is not
-//! there may be one that the embedder failed on, which is no damage: a repair has it tried again.
+//! which is recorded in one transaction and done by the index stage afterwards. A vector that is
+//! not there may be one that the embedder failed on, which is no damage: a repair has it tried
+//! again.
 
 use std::sync::Arc;
 

@@ -94,8 +94,8 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     copies::set_path(conn, &ObjectId::new([n; 16]), &[ObjectId::new([n + 1; 16])])?;
     space::changes::add_late(conn, &object(n), None)?;
     space::unindexed::add(conn, i64::from(n), i64::from(n), None)?;
-    let (place, first, last) = (i64::from(n), i64::from(n), i64::from(n));
-    let waiting = space::unindexed::Unembedded { place, first, last };
+    let at = i64::from(n);
+    let waiting = space::unindexed::Unembedded { place: at, first: at, last: at };
     space::unindexed::add_unembedded(conn, waiting)?;
     let act = SnapshotAct { v: 0, frontier: Vec::new(), bands: Vec::new() };
     let end = LogEnd { device: device(n), size: 1, root: Hash::new([n; 32]) };
