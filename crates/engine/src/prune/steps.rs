@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use larder_log::act::Act;
 use larder_log::merkle;
 use larder_log::snapshot::{LogEnd, SnapshotAct};
-use larder_store::space::logs::{self, Tree};
+use larder_log::stability::Named;
+use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots::{self, Key, Snapshot};
 use larder_store::space::{control, sections};
@@ -349,8 +350,13 @@ impl WriterState {
                 continue;
             }
             for dep in &record.enrolled_by {
-                let Some(log) = logs.iter().find(|log| log.device == dep.device) else { continue };
-                let before = named_up_to(db, log, dep.seq.saturating_sub(1))?;
+                // It may stand in a history that is not held here: then nobody knows what it knew.
+                let is_held =
+                    |log: &&Log| log.device == dep.device && log.frontier.size() >= dep.seq;
+                let before = match logs.iter().find(is_held) {
+                    Some(log) => named_up_to(db, log, dep.seq.saturating_sub(1))?,
+                    None => Named::default(),
+                };
                 for log in &logs {
                     let cap = if log.device == dep.device {
                         before.size()

@@ -202,6 +202,41 @@ fn nobody_is_left_out_of_a_statement_about_its_own_entries() {
 }
 
 // All leaves of a snapshot were written in one transaction, for which whoever wrote waited.
+/// A device was let in by an entry in the other history of a forked log, longer than the one held
+/// here; nothing was heard of it yet. Looking for what could be pruned read past the end of the
+/// log, and the space called itself damaged (simulated seed 60269).
+#[test]
+fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
+    let mut a = Device::found(61);
+    let mut b = a.invite(62);
+    b.put(1, &json!({"n": 1}));
+    a.pull(&b);
+    assert!(!a.frontier().is_empty(), "without it there is something to state");
+    let ticket = {
+        let stranger = profile(63);
+        let invitation = b.profile.invite(&b.space, Vec::new()).unwrap();
+        let request = stranger.begin_join(invitation).unwrap().request(&[9; 32]).unwrap();
+        match b.profile.judge(request, &[9; 32], &stranger.transport_id()) {
+            Judgement::Admit(ticket) => ticket,
+            Judgement::Refuse(_) => panic!("refused"),
+        }
+    };
+    let state = a.writer.state_mut();
+    let header = larder_log::Header {
+        v: larder_log::VERSION,
+        space: state.shared.id,
+        device: b.space.device(),
+        seq: 1_000,
+        deps: Vec::new(),
+        epoch: larder_types::EpochId::new([0; 32]),
+        step: 0,
+        n: 1,
+        sections_root: Hash::new([1; 32]),
+    };
+    state.take_enrolment(&header, 0, &Act::Enrolment(ticket.enrolment.clone()));
+    assert_eq!(a.frontier(), []);
+}
+
 #[test]
 fn a_snapshot_takes_the_place_of_another_leaf_by_leaf_and_no_half_of_one_is_seen() {
     let mut a = Device::found(5);
