@@ -273,8 +273,15 @@ impl From<larder_engine::Error> for Error {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> larder_engine::Result<T> + Send + 'static,
 ) -> Result<T> {
+    apart(|| Ok(work()?)).await
+}
+
+/// Runs what blocks where it may, to its end even if the caller stops waiting.
+pub(crate) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
+        Ok(result) => result,
         Err(error) => Err(Error::Internal(error.to_string())),
     }
 }

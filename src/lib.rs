@@ -61,7 +61,8 @@
 //! # What it needs
 //!
 //! A tokio runtime. Calls that touch the disk run on its blocking threads, writing on one thread
-//! per space. Limits on everything are in [`limits`].
+//! per space; [`Space::commit_blocking`] does it on the caller's. Limits on everything are in
+//! [`limits`].
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

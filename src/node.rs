@@ -2,7 +2,7 @@
 //! connections. Every public handle and every background task has a part in it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use larder_engine::{Ack, Message, SetAside};
@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::blobs::Traffic;
 use crate::connections::Network;
-use crate::error::{blocking, to_the_end};
+use crate::error::{apart, blocking, to_the_end};
 use crate::metrics;
 use crate::writer::Writer;
 use crate::{Error, Event, NetworkPolicy, Result};
@@ -23,8 +23,8 @@ pub(crate) struct Node {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) network: Network,
     spaces: RwLock<BTreeMap<SpaceName, Arc<OpenSpace>>>,
-    /// Held while a space is opened, so that none is opened twice.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while a space is opened, so that none is opened twice; never while waiting for a task.
+    opening: Mutex<()>,
 }
 
 /// What an app listens on, and goes on with when the profile is opened anew.
@@ -106,7 +106,7 @@ impl Node {
             stop: watch::Sender::new(false),
             network: Network::default(),
             spaces: RwLock::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: Mutex::default(),
         })
     }
 
@@ -165,15 +165,23 @@ impl Node {
         if let Some(space) = self.find(name) {
             return Ok(space);
         }
-        let name = name.clone();
-        self.take_in(move |node| match node.find(&name) {
+        let (node, name) = (Arc::clone(self), name.clone());
+        apart(move || node.space_blocking(&name)).await
+    }
+
+    /// [`Node::space`] on the caller's own thread.
+    pub(crate) fn space_blocking(&self, name: &SpaceName) -> Result<Arc<OpenSpace>> {
+        self.check_open()?;
+        if let Some(space) = self.find(name) {
+            return Ok(space);
+        }
+        self.take_in_blocking(|node| match node.find(name) {
             Some(space) => Ok(Taken::Open(space)),
             None => node
                 .engine
-                .open_space(&name)
+                .open_space(name)
                 .map(|(reader, writer)| Taken::New(reader, Box::new(writer))),
         })
-        .await
     }
 
     pub(crate) async fn create_space(self: &Arc<Self>, name: &SpaceName) -> Result<Arc<OpenSpace>> {
@@ -193,22 +201,32 @@ impl Node {
         work: impl FnOnce(&Self) -> larder_engine::Result<Taken> + Send + 'static,
     ) -> Result<Arc<OpenSpace>> {
         let node = Arc::clone(self);
-        to_the_end(async move {
-            let _one_at_a_time = node.opening.lock().await;
-            node.check_open()?;
-            let (blocked, begun) = (Arc::clone(&node), Instant::now());
-            let taken = blocking(move || work(&blocked)).await?;
-            metrics::opened("space", begun);
-            match taken {
-                Taken::Open(space) => Ok(space),
-                Taken::New(reader, writer) => {
-                    let space = OpenSpace::start(reader, *writer, &node.channels)?;
-                    node.keep(&space);
-                    Ok(space)
-                }
+        apart(move || node.take_in_blocking(work)).await
+    }
+
+    fn take_in_blocking(
+        &self,
+        work: impl FnOnce(&Self) -> larder_engine::Result<Taken>,
+    ) -> Result<Arc<OpenSpace>> {
+        let _one_at_a_time = self.one_at_a_time()?;
+        let begun = Instant::now();
+        let taken = work(self)?;
+        metrics::opened("space", begun);
+        match taken {
+            Taken::Open(space) => Ok(space),
+            Taken::New(reader, writer) => {
+                let space = OpenSpace::start(reader, *writer, &self.channels)?;
+                self.keep(&space);
+                Ok(space)
             }
-        })
-        .await
+        }
+    }
+
+    /// Nothing else is opened meanwhile, and the profile is not closed.
+    fn one_at_a_time(&self) -> Result<MutexGuard<'_, ()>> {
+        let guard = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_open()?;
+        Ok(guard)
     }
 
     /// Makes a space anew whose file cannot be read.
@@ -219,18 +237,14 @@ impl Node {
     ) -> Result<SetAside> {
         self.check_writable()?;
         let (node, name) = (Arc::clone(self), name.clone());
-        to_the_end(async move {
-            let _one_at_a_time = node.opening.lock().await;
+        apart(move || {
+            let _one_at_a_time = node.one_at_a_time()?;
             if node.find(&name).is_some() {
                 let message = format!("the space '{name}' is open: nothing is set aside");
                 return Err(larder_engine::Error::Invalid(message).into());
             }
-            let blocked = Arc::clone(&node);
-            let anew = move || {
-                let engine = &blocked.engine;
-                if is_gone { engine.begin_anew(&name) } else { engine.set_aside(&name) }
-            };
-            blocking(anew).await
+            let engine = &node.engine;
+            Ok(if is_gone { engine.begin_anew(&name) } else { engine.set_aside(&name) }?)
         })
         .await
     }
@@ -275,8 +289,13 @@ impl Node {
                 return Ok(());
             }
             node.network.close().await;
-            let _nothing_is_being_opened = node.opening.lock().await;
-            let mut result = Ok(());
+            // What is being opened now is open then, and nothing else is opened from then on.
+            let opening = Arc::clone(&node);
+            let opened = apart(move || {
+                drop(opening.opening.lock());
+                Ok(())
+            });
+            let mut result = opened.await;
             for space in node.open_spaces() {
                 if let Ok(writer) = space.writer() {
                     result = result.and(writer.close().await);

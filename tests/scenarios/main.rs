@@ -3,6 +3,7 @@
 
 mod audit;
 mod blobs;
+mod blocking;
 mod common;
 mod cuts;
 mod full_disk;

@@ -133,7 +133,7 @@ const fn of(line: Line, metric: &'static str, unit: &'static str) -> Line {
 
 use Side::{IrohDocs, Larder, P2panda, Plain, Raw, Samod};
 
-pub(crate) const ALL: [Workload; 15] = [
+pub(crate) const ALL: [Workload; 17] = [
     row(
         "units",
         &[Larder, Plain, Raw],
@@ -148,6 +148,22 @@ pub(crate) const ALL: [Workload; 15] = [
         "units-unsynced",
         &[Larder, Raw],
         units_unsynced,
+        &[ratio("the same where a sync costs nothing, raw NORMAL", Raw, Some(3.0))],
+    ),
+    row(
+        "units-blocking",
+        &[Larder, Plain, Raw],
+        units_blocking,
+        &[
+            ratio("units by the call that blocks, FULL", Plain, Some(2.0)),
+            ratio("the same, beside its own rows", Raw, None),
+            alone("one commit with receipt, over an fsync: p50", "over_fsync_ms", "ms", Some(1.0)),
+        ],
+    ),
+    row(
+        "units-unsynced-blocking",
+        &[Larder, Raw],
+        units_unsynced_blocking,
         &[ratio("the same where a sync costs nothing, raw NORMAL", Raw, Some(3.0))],
     ),
     row(
@@ -331,6 +347,21 @@ fn units_unsynced(side: Side, bench: &Bench) -> Result<Metrics> {
     match side {
         Larder => block_on(writes::one_by_one(memory, bench.records())),
         _ => raw::in_groups(bench, memory, &[1], "NORMAL"),
+    }
+}
+
+fn units_blocking(side: Side, bench: &Bench) -> Result<Metrics> {
+    match side {
+        Larder => writes::one_by_one_blocking(&bench.dir, bench.records()),
+        side => units(side, bench),
+    }
+}
+
+fn units_unsynced_blocking(side: Side, bench: &Bench) -> Result<Metrics> {
+    let memory = bench.memory.as_ref().context("there is no file system in memory")?;
+    match side {
+        Larder => writes::one_by_one_blocking(memory, bench.records()),
+        side => units_unsynced(side, bench),
     }
 }
 

@@ -48,8 +48,38 @@ pub(crate) async fn one_by_one(dir: &Path, records: u64) -> Result<Metrics> {
         last = Some(receipt);
     }
     let ms = milliseconds(begun.elapsed());
+    one_by_one_took(dir, &profile, &space, (ms, times, last)).await
+}
+
+/// The same by an app that is not async.
+pub(crate) fn one_by_one_blocking(dir: &Path, records: u64) -> Result<Metrics> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let (profile, space) = runtime.block_on(create(dir, Options::default()))?;
+    let mut times = Vec::new();
+    let mut last: Option<Receipt> = None;
+    let begun = Instant::now();
+    for number in 0..records {
+        let record = Record::new(number);
+        let begun = Instant::now();
+        let mut unit = UnitOfWork::new();
+        unit.create(COLLECTION, &record)?;
+        let receipt = space.commit_blocking(unit)?;
+        times.push(begun.elapsed());
+        last = Some(receipt);
+    }
+    let ms = milliseconds(begun.elapsed());
+    runtime.block_on(one_by_one_took(dir, &profile, &space, (ms, times, last)))
+}
+
+async fn one_by_one_took(
+    dir: &Path,
+    profile: &Profile,
+    space: &Space,
+    (ms, times, last): (f64, Vec<Duration>, Option<Receipt>),
+) -> Result<Metrics> {
+    let records = times.len() as u64;
     last.context("no record")?.verify()?;
-    check(&space, records).await?;
+    check(space, records).await?;
     profile.close().await?;
     let (unit, fsync) = (Spread::of(times), fsyncs::time(dir)?);
     Ok(metrics([
