@@ -75,11 +75,13 @@ fn limit(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
+/// What a payload takes, at least what it takes in memory.
 fn payload_bytes(payload: &Payload) -> usize {
-    match payload {
-        Payload::Missing => 0,
-        Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
-    }
+    size_of::<Payload>()
+        + match payload {
+            Payload::Missing => 0,
+            Payload::Sealed(bytes) | Payload::Opened(bytes) => bytes.len(),
+        }
 }
 
 /// Whether a leaf is of entries that its snapshot covers, and that did what it says.

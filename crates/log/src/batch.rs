@@ -172,7 +172,32 @@ impl Batch {
     }
 }
 
+impl Payload {
+    /// Bytes of memory behind it.
+    pub fn bytes_held(&self) -> usize {
+        match self {
+            Self::Missing => 0,
+            Self::Sealed(bytes) | Self::Opened(bytes) => bytes.capacity(),
+        }
+    }
+}
+
+impl Batch {
+    /// Bytes of memory behind it: what small sections take is many times their bytes on the wire.
+    pub fn bytes_held(&self) -> usize {
+        let entries = self.entries.iter().map(BatchEntry::bytes_held).sum::<usize>();
+        self.entries.capacity() * size_of::<BatchEntry>() + entries
+    }
+}
+
 impl BatchEntry {
+    fn bytes_held(&self) -> usize {
+        self.header.capacity()
+            + self.commitments.capacity() * size_of::<SectionCommitment>()
+            + self.payloads.capacity() * size_of::<Payload>()
+            + self.payloads.iter().map(Payload::bytes_held).sum::<usize>()
+    }
+
     /// What the sections that are here take sealed, in whatever form they come.
     pub fn sealed_bytes(&self) -> u64 {
         let sections = self.commitments.iter().zip(&self.payloads);

@@ -5,6 +5,7 @@ use larder_types::limits::ACKS_TRACKED_MAX as TRACKED_MAX;
 use larder_types::{CloseCode, DeviceId, SpaceId};
 
 use crate::frame::{ACKS_PER_FRAME_MAX, FrameError};
+use crate::session::map_bytes;
 
 /// Which acknowledgements have gone which way in one session.
 ///
@@ -19,7 +20,8 @@ pub(crate) struct AckLedger {
     outgoing: BTreeMap<Key, Ack>,
     /// Of those that the peer said, what storage has not seen.
     incoming: BTreeMap<Key, Ack>,
-    storing: bool,
+    /// How many storage has.
+    storing: usize,
 }
 
 type Key = (DeviceId, DeviceId);
@@ -99,21 +101,28 @@ impl AckLedger {
 
     /// What to store next, if nothing is being stored.
     pub(crate) fn take_incoming(&mut self) -> Option<Vec<Ack>> {
-        if self.storing || self.incoming.is_empty() {
+        if self.storing > 0 || self.incoming.is_empty() {
             return None;
         }
-        self.storing = true;
+        self.storing = self.incoming.len();
         Some(std::mem::take(&mut self.incoming).into_values().collect())
     }
 
     /// Storage is through with what [`Self::take_incoming`] gave.
     pub(crate) fn stored(&mut self) {
-        self.storing = false;
+        self.storing = 0;
     }
 
     /// Whether nothing the peer sent waits for storage.
     pub(crate) fn is_settled(&self) -> bool {
-        !self.storing && self.incoming.is_empty()
+        self.storing == 0 && self.incoming.is_empty()
+    }
+
+    /// Bytes of memory that it takes, what storage has included.
+    pub(crate) fn bytes_held(&self) -> usize {
+        [&self.said, &self.told].into_iter().map(map_bytes).sum::<usize>()
+            + [&self.outgoing, &self.incoming].into_iter().map(map_bytes).sum::<usize>()
+            + self.storing * size_of::<Ack>()
     }
 
     /// Whether as much waits for storage as may.

@@ -9,11 +9,13 @@ use crate::acks::AckLedger;
 use crate::frame::{Acks, Frame, FrameError, Frontiers, shortened};
 
 mod exchange;
+mod held;
 mod lacking;
 mod messages;
 mod opening;
 
 pub use exchange::{Config, Event, Fork, Lack, Opens, Position, Reply, Request};
+pub(crate) use held::map_bytes;
 use lacking::Lacking;
 use messages::Messages;
 use opening::Opening;
@@ -29,8 +31,9 @@ pub use opening::held_digest;
 /// that is written, so that batches are read as fast as they leave, and two devices that both have
 /// much to say never wait for each other to read.
 ///
-/// Memory at worst: [`Config::batches_in_flight_max`] batches received and two to be sent, each up
-/// to [`Config::frame_bytes_max`]; a few hundred bytes for each log and acknowledgement.
+/// Memory: [`Session::bytes_held`], at worst [`Config::bytes_held_max`]. That is
+/// [`Config::batches_in_flight_max`] batches received, two to be sent, and what was asked for, each
+/// way; a few hundred bytes for each log and acknowledgement.
 ///
 /// A session that ended anywhere leaves what was durable; the next one goes on from there.
 #[derive(Debug)]
@@ -82,8 +85,8 @@ enum Stage {
 #[derive(Debug, Default)]
 struct Inbox {
     waiting: VecDeque<Received>,
-    /// The one that storage has: whose log, entries, bytes.
-    applying: Option<(DeviceId, usize, usize)>,
+    /// The one that storage has.
+    applying: Option<Applying>,
     received: u64,
     handled: u64,
     peer_caught_up: bool,
@@ -93,6 +96,16 @@ struct Inbox {
 struct Received {
     batch: Box<Batch>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Applying {
+    device: DeviceId,
+    entries: usize,
+    /// Of its frame.
+    bytes: usize,
+    /// Of memory.
+    bytes_held: usize,
 }
 
 impl Inbox {
@@ -147,8 +160,22 @@ enum Walk {
 #[derive(Debug)]
 struct Outgoing {
     frame: Vec<u8>,
-    /// For a batch: whose log, and how many entries.
-    batch: Option<(DeviceId, usize)>,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Whose log, and how many entries.
+    Batch(DeviceId, usize),
+    Want,
+    Supply,
+    Other,
+}
+
+impl Outgoing {
+    const fn is_batch(&self) -> bool {
+        matches!(self.what, What::Batch(..))
+    }
 }
 
 impl Session {
@@ -327,7 +354,7 @@ impl Session {
             return Some(Frame::Message(sealed).encode());
         }
         let outgoing = self.transmits.pop_front()?;
-        if let Some((device, entries)) = outgoing.batch {
+        if let What::Batch(device, entries) = outgoing.what {
             let bytes = outgoing.frame.len();
             self.lacking.note_movement();
             self.events.push_back(Event::Sent { device, entries, bytes });
@@ -412,6 +439,7 @@ impl Session {
         let Some(size) = size_after(&batch) else {
             return malformed("a batch with impossible sequence numbers");
         };
+        self.check_unpacked(batch.bytes_held())?;
         self.inbox.received += 1;
         self.lacking.note_movement();
         if self.stopped.contains(&device) {
@@ -469,7 +497,7 @@ impl Session {
                 raise(&mut self.held, device, size);
                 self.lacking.note(lacks);
                 self.lacking.note_movement();
-                if let Some((device, entries, bytes)) = self.inbox.applying.take() {
+                if let Some(Applying { device, entries, bytes, .. }) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
                     self.events.push_back(Event::Received { device, entries, bytes });
                 }
@@ -482,7 +510,7 @@ impl Session {
                 return Err(FrameError::new(code, message));
             }
             Reply::Refused { code, message, fatal: false } => {
-                if let Some((device, ..)) = self.inbox.applying.take() {
+                if let Some(Applying { device, .. }) = self.inbox.applying.take() {
                     self.inbox.handled += 1;
                     // What comes by another way is still sent: other entries may build on it.
                     self.stopped.insert(device);
@@ -523,7 +551,7 @@ impl Session {
                 self.outbox.caught_up = true;
                 if !self.lacking.hold_caught_up() {
                     let frame = Frame::CaughtUp.encode();
-                    self.transmits.push_back(Outgoing { frame, batch: None });
+                    self.send(What::Other, frame);
                 }
             }
             if was_stale {
@@ -553,7 +581,7 @@ impl Session {
         }
         self.outbox.sent += 1;
         self.outbox.bytes_target = (2 * self.outbox.bytes_target).min(BATCH_BYTES_TARGET);
-        self.transmits.push_back(Outgoing { frame, batch: Some((device, entries)) });
+        self.send(What::Batch(device, entries), frame);
         Ok(())
     }
 }
@@ -598,7 +626,7 @@ impl Session {
     }
 
     fn read_on(&mut self) {
-        let queued = self.transmits.iter().filter(|outgoing| outgoing.batch.is_some()).count();
+        let queued = self.transmits.iter().filter(|outgoing| outgoing.is_batch()).count();
         if self.is_live() && self.outbox.walk == Walk::Due && queued < QUEUED_MAX {
             self.outbox.walk = Walk::Reading { is_stale: false };
             self.requests.push_back(Request::ReadBatch {
@@ -617,7 +645,8 @@ impl Session {
                 self.inbox.handled += 1;
                 continue;
             }
-            self.inbox.applying = Some((device, batch.entries.len(), bytes));
+            let (entries, bytes_held) = (batch.entries.len(), batch.bytes_held());
+            self.inbox.applying = Some(Applying { device, entries, bytes, bytes_held });
             let more = !self.inbox.waiting.is_empty();
             self.requests.push_back(Request::Apply { batch, more });
             return;
@@ -657,6 +686,17 @@ impl Session {
         self.acks.offer(acks);
     }
 
+    fn send(&mut self, what: What, mut frame: Vec<u8>) {
+        // It was made without knowing how long it would become.
+        frame.shrink_to_fit();
+        self.transmits.push_back(Outgoing { frame, what });
+    }
+
+    /// Whether this has yet to be taken by the transport.
+    fn is_queued(&self, what: What) -> bool {
+        self.transmits.iter().any(|outgoing| outgoing.what == what)
+    }
+
     fn schedule_push(&mut self, now: Timestamp) {
         if self.outbox.push_at.is_none() {
             // xorshift64 (Marsaglia 2003). Sessions that hear of one commit together push a
@@ -684,12 +724,12 @@ impl Session {
         self.requests.clear();
         self.messages.clear();
         self.inbox.waiting.clear();
-        self.transmits.retain(|outgoing| outgoing.batch.is_none());
+        self.transmits.retain(|outgoing| !outgoing.is_batch());
         if self.is_deaf {
             self.transmits.clear();
         } else {
             let frame = Frame::Close { code, message: message.clone() }.encode();
-            self.transmits.push_back(Outgoing { frame, batch: None });
+            self.send(What::Other, frame);
         }
         self.events.push_back(Event::Closed { code, message, by_peer });
     }

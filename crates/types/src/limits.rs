@@ -70,6 +70,7 @@ limits! {
     LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
     SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";
     BATCHES_IN_FLIGHT_MAX: usize = 3, "batches", false, "Batches received and not yet durable, per session.";
+    SESSION_BYTES_MAX: usize = 256 << 20, "bytes", false, "Kept in memory by a session for its peer, whatever that sends or does not read.";
     CONNECTIONS_MAX: usize = 64, "connections", false, "Connections that a listening device keeps open.";
     HANDSHAKE_MS_MAX: u64 = 10_000, "milliseconds", false, "From a connection's first packet to its first frame.";
     IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
@@ -124,12 +125,14 @@ limits! {
     BLOB_STAGED_BYTES_TARGET: usize = 4 << 20, "bytes", false, "Sealed chunks after which a part of a blob that is being added is written.";
     BLOB_REQUESTS_MAX: usize = 8, "chunks", false, "Chunks asked of one peer and not yet stored here.";
     BLOB_LACKED_MAX: usize = 4096, "chunks", false, "Chunks that a peer asked for in vain and is told of when they come.";
+    BLOB_SESSION_BYTES_MAX: usize = 12 << 20, "bytes", false, "Kept in memory by a stream of blobs for its peer.";
     BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
     SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
     SNAPSHOT_PART_BYTES_MAX: usize = 12 << 20, "bytes", false, "A part of a snapshot, unpacked: at least the largest piece of a document fits into it.";
     SNAPSHOT_PART_LEAVES_MAX: usize = 4096, "leaves", false, "Leaves in one part of a snapshot.";
     SNAPSHOT_PART_PIECES_MAX: usize = 1 << 14, "pieces", false, "Pieces of documents (first values, changes) in one part of a snapshot.";
+    VOID_RUNS_KEPT_MAX: usize = 1024, "runs", false, "Entries that one peer says to open for nobody, kept while a space is open; of more all are forgotten.";
     WANTED_MAX: usize = 256, "runs", false, "Runs of entries, and leaves of a snapshot, that one frame asks for by name.";
     SNAPSHOT_STEP_SECTIONS: u64 = 512, "sections", false, "Sections opened between two transactions while a snapshot is computed; more only where one entry has more.";
     SNAPSHOT_STEP_LEAVES: u32 = 1024, "leaves", false, "Leaves counted, written or moved between two transactions while a snapshot takes the place of another.";

@@ -7,7 +7,7 @@ use larder_protocol::{Lack, Run, Want, WantedSnapshot};
 use larder_store::space::logs;
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
 use larder_store::space::{pieces, sections};
-use larder_types::limits::WANTED_MAX;
+use larder_types::limits::{VOID_RUNS_KEPT_MAX, WANTED_MAX};
 use larder_types::{BlobId, TransportId};
 use rusqlite::Connection;
 
@@ -29,9 +29,6 @@ pub struct Wanted {
 /// peer's word, and counts for nothing but what that peer is asked for while the space is open.
 pub(crate) type VoidTold = BTreeMap<TransportId, Vec<Run>>;
 
-/// Runs noted of one peer; with more all of them are forgotten, and asked for once more.
-const VOID_RUNS_MAX: usize = 1024;
-
 impl Space {
     /// Notes what a peer says to open for nobody.
     pub(crate) fn note_void(&self, peer: &TransportId, void: &[Run]) -> Result<()> {
@@ -42,13 +39,19 @@ impl Space {
         let told = told.entry(*peer).or_default();
         for run in void {
             if !told.contains(run) {
-                if told.len() == VOID_RUNS_MAX {
+                if told.len() == VOID_RUNS_KEPT_MAX {
                     told.clear();
                 }
                 told.push(*run);
             }
         }
         Ok(())
+    }
+
+    /// How many runs of entries are kept of what this peer said to open for nobody: at most
+    /// [`VOID_RUNS_KEPT_MAX`].
+    pub fn void_runs_kept(&self, peer: &TransportId) -> usize {
+        self.shared.void_told().get(peer).map_or(0, Vec::len)
     }
 
     /// [`Space::wanted`] without what this peer said to open for nobody.

@@ -13,7 +13,7 @@ mod frame;
 use std::collections::{BTreeSet, VecDeque};
 
 use larder_log::blob::chunk_digest;
-use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX};
+use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, BLOB_SESSION_BYTES_MAX};
 use larder_types::{CloseCode, Hash};
 
 pub use self::frame::{BLOB_FRAME_BYTES_MAX, BlobFrame};
@@ -312,6 +312,17 @@ impl BlobSession {
         self.told_idle
     }
 
+    /// Bytes of memory that it keeps because of what the peer sends, asks for or does not read, with
+    /// what storage has of it: at most [`BLOB_SESSION_BYTES_MAX`].
+    pub fn bytes_held(&self) -> usize {
+        let frames = self.frames.iter().map(Vec::capacity).sum::<usize>();
+        let storing = self.storing.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        let lists = [&self.to_ask, &self.asked, &self.serving];
+        let listed = lists.into_iter().map(VecDeque::capacity).sum::<usize>();
+        let sets = self.lacking.len() + self.lacked.len();
+        frames + storing + (listed + 2 * sets) * size_of::<Hash>()
+    }
+
     /// Whether it is over.
     pub fn is_closed(&self) -> bool {
         self.is_closed
@@ -434,6 +445,11 @@ impl BlobSession {
             self.walk = Walk::Reading { again: false };
             self.requests.push_back(BlobRequest::ReadWanted { from, limit: free });
         }
+        // A peer that does not read what it is asked, and answers all the same, would have questions
+        // pile up here.
+        if !self.frames.is_empty() {
+            return;
+        }
         let now: Vec<Hash> = self.to_ask.drain(..free.min(self.to_ask.len())).collect();
         if !now.is_empty() {
             (self.said_idle, self.told_idle) = (false, false);
@@ -448,6 +464,12 @@ impl BlobSession {
         self.events.push_back(BlobEvent::Closed { code, message, by_peer });
     }
 }
+
+// Chunks asked for and one on its way out, with what tells of those that were asked for in vain.
+const _: () = assert!(
+    (BLOB_REQUESTS_MAX + 1) * BLOB_FRAME_BYTES_MAX + 6 * BLOB_LACKED_MAX * size_of::<Hash>()
+        <= BLOB_SESSION_BYTES_MAX
+);
 
 #[cfg(test)]
 mod tests;

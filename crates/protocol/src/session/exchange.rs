@@ -9,6 +9,7 @@ use larder_types::limits::{
 };
 use larder_types::{BlobId, CloseCode, DeviceId, EntryHash, EpochId, ObjectId};
 
+use super::QUEUED_MAX;
 use crate::{LogHead, Supply, Want};
 
 /// Knobs, from [`larder_types::limits`] unless set otherwise.
@@ -30,6 +31,22 @@ pub struct Config {
     /// What to begin with.
     pub opens: Opens,
 }
+
+impl Config {
+    /// The most that [`Session::bytes_held`](crate::Session::bytes_held) may come to, whatever the
+    /// peer does, in bytes: with the defaults at most
+    /// [`SESSION_BYTES_MAX`](larder_types::limits::SESSION_BYTES_MAX).
+    pub const fn bytes_held_max(&self) -> usize {
+        // Batches that came and one supply, unpacked; then batches to be sent, and one supply.
+        let come = 2 * (self.batches_in_flight_max + 1);
+        let go = QUEUED_MAX + 1;
+        (come + go) * self.frame_bytes_max + TABLES_BYTES_MAX
+    }
+}
+
+/// Who holds what of which log, acknowledgements, messages, and frames of another kind than those
+/// that are counted.
+const TABLES_BYTES_MAX: usize = 24 << 20;
 
 /// What a side begins with. One of two must not be [`Opens::Second`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,7 +7,7 @@
 use larder_types::{CloseCode, Timestamp};
 
 use crate::frame::{Frame, FrameError, Supply, Want};
-use crate::session::{Event, Lack, Outgoing, Reply, Request, Session, Stage};
+use crate::session::{Event, Lack, Reply, Request, Session, Stage, What};
 
 /// How far asking is.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Lacking {
     opening: Opening,
     /// Storage looks for what the peer wants.
     answers: bool,
+    /// What storage takes in of it, in bytes.
+    taking: usize,
 }
 
 /// With a peer that was asked for something.
@@ -88,6 +90,11 @@ impl Lacking {
         self.patience.has_moved = true;
     }
 
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.taking + self.asked.bytes_held()
+    }
+
     /// When to call [`Session::expire_asking`].
     pub(crate) fn by(&self) -> Option<Timestamp> {
         self.patience.by
@@ -129,7 +136,7 @@ impl Session {
         self.lacking.patience = Patience { by: Some(self.look_at(now)), has_moved: false };
         let frame = Frame::Want(want.clone()).encode();
         self.lacking.asked = want;
-        self.transmits.push_back(Outgoing { frame, batch: None });
+        self.send(What::Want, frame);
     }
 
     fn look_at(&self, now: Timestamp) -> Timestamp {
@@ -166,14 +173,14 @@ impl Session {
         self.lacking.stage = Asking::Idle;
         let opening = std::mem::take(&mut self.lacking.opening);
         if opening == Opening::Holds && self.stage == Stage::Open {
-            let frame = Frame::CaughtUp.encode();
-            self.transmits.push_back(Outgoing { frame, batch: None });
+            self.send(What::Other, Frame::CaughtUp.encode());
         }
     }
 
     /// The peer wants something.
     pub(crate) fn take_want(&mut self, want: Want) -> Result<(), FrameError> {
-        if self.lacking.answers {
+        // One that was read was sent: who asks without reading would have answers pile up here.
+        if self.lacking.answers || self.is_queued(What::Supply) {
             let message = "wanted more before the last was supplied";
             return Err(FrameError::new(CloseCode::Unexpected, message));
         }
@@ -191,17 +198,19 @@ impl Session {
             if frame.len() > self.config.frame_bytes_max {
                 frame = Frame::Supply(Box::default()).encode();
             }
-            self.transmits.push_back(Outgoing { frame, batch: None });
+            self.send(What::Supply, frame);
         }
     }
 
     /// The peer supplied something.
     pub(crate) fn take_supply(&mut self, supply: Box<Supply>) -> Result<(), FrameError> {
-        if self.lacking.stage != Asking::Asked {
+        if self.lacking.stage != Asking::Asked || self.is_queued(What::Want) {
             let message = "supplied what was not asked for";
             return Err(FrameError::new(CloseCode::Unexpected, message));
         }
+        self.check_unpacked(supply.bytes_held())?;
         self.lacking.stage = Asking::Taking;
+        self.lacking.taking = supply.bytes_held();
         self.lacking.patience.by = None;
         self.lacking.asked.answer(&supply);
         self.requests.push_back(Request::TakeSupply { supply });
@@ -211,6 +220,7 @@ impl Session {
     /// What was supplied is durable. What there was no room for is asked for again, and of what is
     /// asked for by name more, as long as something comes of it.
     fn supplied(&mut self, now: Timestamp, progress: bool) {
+        self.lacking.taking = 0;
         self.lacking.has_progress |= progress;
         let mut rest = std::mem::take(&mut self.lacking.asked);
         let by_name = rest.snapshot.take().is_some() || !std::mem::take(&mut rest.blobs).is_empty();

@@ -31,6 +31,12 @@ impl Messages {
         self.waiting.pop_front()
     }
 
+    /// Bytes of memory that they take.
+    pub(super) fn bytes_held(&self) -> usize {
+        let behind = self.waiting.iter().map(Vec::capacity).sum::<usize>();
+        self.waiting.capacity() * size_of::<Vec<u8>>() + behind
+    }
+
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }

@@ -41,6 +41,24 @@ struct Ours {
     digest: Option<Hash>,
 }
 
+impl Opening {
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes_held(&self) -> usize {
+        let frames = self.transmits.iter().map(Vec::capacity).sum::<usize>();
+        frames + self.ours.as_ref().map_or(0, Ours::bytes_held)
+    }
+}
+
+impl Ours {
+    fn bytes_held(&self) -> usize {
+        let Frontiers { logs, epochs_held, forks, .. } = &self.frontiers;
+        logs.capacity() * size_of::<LogHead>()
+            + epochs_held.capacity() * size_of::<larder_types::EpochId>()
+            + forks.iter().map(|fork| fork.evidence.capacity() + 4096).sum::<usize>()
+            + self.acks.capacity() * size_of::<Ack>()
+    }
+}
+
 /// What two devices have in common if all entries and acknowledgements that they hold are the same.
 /// It does not depend on their order.
 pub fn held_digest(logs: &[LogHead], acks: &[Ack]) -> Hash {

@@ -10,5 +10,6 @@
 
 mod honest;
 mod hostile;
+mod memory;
 mod wire_bytes;
 mod world;
