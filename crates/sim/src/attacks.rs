@@ -2,8 +2,8 @@
 
 use larder_log::ack::Ack;
 use larder_log::{Batch, Payload};
-use larder_protocol::{Acks, Fill, Frame, Frontiers, LogHead, Reply, Request, Run, Supply};
-use larder_types::limits::FRAME_BYTES_MAX;
+use larder_protocol::{Acks, Fill, Frame, Frontiers, LogHead, Reply, Request, Run, Supply, Want};
+use larder_types::limits::{FRAME_BYTES_MAX, WANTED_MAX};
 use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
 
 use crate::device::Slot;
@@ -34,6 +34,7 @@ enum Attack {
     Bomb,
     FalseAcks,
     HandledNothing,
+    Deaf,
     Twice,
     Silent,
 }
@@ -68,6 +69,8 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::FalseAcks, "false acknowledgements"),
     (Attack::FalseAcks, "false acknowledgements"),
     (Attack::HandledNothing, "false progress"),
+    (Attack::Deaf, "questions whose answers it does not read"),
+    (Attack::Deaf, "questions whose answers it does not read"),
     (Attack::Twice, "everything twice"),
     (Attack::Silent, "silence"),
 ];
@@ -99,7 +102,8 @@ impl World {
             self.note(|| format!("the villain comes to {to}: {attack:?}"));
             let first = if attack == Attack::OutOfOrder { frames.len() } else { 1 };
             let then = frames.split_off(first.min(frames.len()));
-            self.besiege(to, Siege { transport, id, name, refused: None, then }, frames);
+            let deaf = (attack == Attack::Deaf).then(|| then.last().cloned()).flatten();
+            self.besiege(to, Siege { transport, id, name, refused: None, then, deaf }, frames);
         }
     }
 
@@ -153,6 +157,7 @@ impl World {
             speech.acks.acks = self.false_acks(villain, &speech.others);
         }
         let Speech { own, others: mut logs, batches, extra, acks, .. } = speech;
+        let asked_of = logs.clone();
         logs.push(own);
         logs.sort_unstable_by_key(|head| head.device);
         let frontiers =
@@ -167,9 +172,10 @@ impl World {
             Attack::OutOfOrder => frames.rotate_left(1),
             Attack::Twice => frames.extend(frames.clone()),
             Attack::Silent => frames.truncate(self.below(2)),
+            Attack::Deaf => frames.push(want_all(&asked_of)),
             _ => {}
         }
-        if self.dice.chance(50) {
+        if attack != Attack::Deaf && self.dice.chance(50) {
             let message = "x".repeat(self.below(2000));
             frames.push(Frame::Close { code: CloseCode::Done, message }.encode());
         }
@@ -250,8 +256,13 @@ impl World {
         if sections.is_empty() {
             return None;
         }
+        // And much opens for nobody, it says.
+        let device = villain.id;
+        let many = if self.dice.chance(50) { 3 * WANTED_MAX as u64 } else { 0 };
+        let from = 1_000_000 + self.dice.below(1 << 40);
+        let void = (from..from + many).map(|seq| Run { device, first: seq, last: seq }).collect();
         self.report.count("villain: false supplies");
-        Some(Frame::Supply(Box::new(Supply { sections, ..Supply::default() })).encode())
+        Some(Frame::Supply(Box::new(Supply { sections, void, ..Supply::default() })).encode())
     }
 
     fn random_hash(&mut self) -> Hash {
@@ -282,6 +293,15 @@ impl World {
         }
         acks
     }
+}
+
+/// Asks for all of these logs, and as often as one question may: the answer is as large as there is
+/// to be had.
+fn want_all(logs: &[LogHead]) -> Vec<u8> {
+    let run = |head: &LogHead| Run { device: head.device, first: 1, last: head.size };
+    let runs = logs.iter().filter(|head| head.size > 0).map(run);
+    let sections = runs.cycle().take(if logs.is_empty() { 0 } else { WANTED_MAX }).collect();
+    Frame::Want(Want { sections, ..Want::default() }).encode()
 }
 
 /// What it is about to say: so far nothing is wrong with it.

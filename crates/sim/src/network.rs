@@ -10,7 +10,7 @@ use larder_protocol::{
     Config, Event as SessionEvent, Greeting, Offered, Opens, Reply, Request, Session, Side, Tag,
     agree,
 };
-use larder_types::limits::IDLE_MS_MAX;
+use larder_types::limits::{IDLE_MS_MAX, VOID_RUNS_KEPT_MAX};
 use larder_types::{CloseCode, DeviceId, Timestamp, TransportId};
 
 use crate::device::{Job, Slot};
@@ -56,6 +56,8 @@ pub(crate) struct Siege {
     pub(crate) refused: Option<CloseCode>,
     /// What it says once the device has said what it holds.
     pub(crate) then: Vec<Vec<u8>>,
+    /// If it reads no more from then on: what it says whenever the device has an answer to that.
+    pub(crate) deaf: Option<Vec<u8>>,
 }
 
 /// What one side has of a connection.
@@ -168,6 +170,7 @@ impl World {
         let number = self.links_made;
         self.links_made += 1;
         let ends = [Some(self.conversation_with(to, Some(siege.id), Opens::Second)), None];
+        let is_deaf = siege.deaf.is_some();
         let (siege, dead_since_us, is_cut) = (Some(siege), None, false);
         let link =
             Link { ends, window: 4, is_once: false, lies: true, siege, dead_since_us, is_cut };
@@ -177,13 +180,14 @@ impl World {
             self.send(end, Packet::Frame(frame));
         }
         self.pump(end);
-        let after_us = self.plan.latency_us * 4 + self.dice.below(5_000_000);
+        let stays_us = if is_deaf { 30_000_000 } else { 5_000_000 };
+        let after_us = self.plan.latency_us * 4 + self.dice.below(stays_us);
         self.later(after_us, Event::Cut { link: number });
     }
 
     /// The device did not put up with what the villain sent.
     pub(crate) fn note_refused(&mut self, end: End, code: CloseCode) {
-        if let Some(siege) = self.links.get_mut(&end.link).and_then(|link| link.siege.as_mut()) {
+        if let Some(siege) = self.siege_at(end) {
             siege.refused = Some(code);
         }
     }
@@ -203,8 +207,7 @@ impl World {
         let space = self.devices[me].space().expect("it is up").clone();
         let mut seed = [0; 32];
         larder_types::Entropy::fill(&mut self.dice, &mut seed);
-        let mut config = Config::new(space.device());
-        config.opens = opens;
+        let config = config(space.device(), opens);
         Conversation {
             device: me,
             peer: None,
@@ -371,7 +374,12 @@ impl World {
             Reply::Applied { acks, .. } | Reply::AcksStored { new: acks } => acks.clone(),
             _ => Vec::new(),
         };
+        let is_supply = matches!(reply, Reply::Supply { .. });
         self.tell(end, |session, now| session.handle_reply(now, reply));
+        if is_supply && let Some(frame) = self.siege_at(end).and_then(|siege| siege.deaf.clone()) {
+            self.report.count("villain: questions without reading answers");
+            self.send(end, Packet::Frame(frame));
+        }
         if !acks.is_empty() {
             for other in self.ends_of(slot).into_iter().filter(|other| *other != end) {
                 self.tell(other, |session, _| session.handle_acks(acks.clone()));
@@ -437,8 +445,29 @@ impl World {
                 None => break,
             }
         }
+        self.check_memory(end);
         self.set_timer(end);
         self.end_if_done(end);
+    }
+
+    /// What a peer sends and does not read takes no more memory than it may.
+    fn check_memory(&mut self, end: End) {
+        let Some(conversation) = self.conversation_at(end) else { return };
+        let (slot, held) = (conversation.device, conversation.session.bytes_held());
+        let most = config(DeviceId::new([0; 32]), Opens::Whole).bytes_held_max();
+        assert!(held <= most, "a session of {slot} keeps {held} bytes, and may keep {most}");
+        self.report.count("check: memory of sessions");
+        let Some(transport) = self.siege_at(end).map(|siege| siege.transport) else { return };
+        let Some(space) = self.devices[slot].space() else { return };
+        let runs = space.void_runs_kept(&transport);
+        assert!(runs <= VOID_RUNS_KEPT_MAX, "{slot} keeps {runs} runs that the villain told");
+        if runs > 0 {
+            self.report.count("check: memory of what the villain told");
+        }
+    }
+
+    fn siege_at(&mut self, end: End) -> Option<&mut Siege> {
+        self.links.get_mut(&end.link)?.siege.as_mut()
     }
 
     fn take_requests(&mut self, end: End) {
@@ -488,7 +517,9 @@ impl World {
             let Some(link) = self.links.get(&end.link) else { return };
             let under_way =
                 link.ends[other.side].as_ref().map_or(0, |to| to.coming.len() + to.arrived.len());
-            if under_way >= link.window {
+            let is_unread = link.siege.as_ref().is_some_and(|one| one.deaf.is_some())
+                && link.ends[end.side].as_ref().is_some_and(|from| from.has_begun);
+            if under_way >= link.window || is_unread {
                 return;
             }
             let Some(conversation) = self.conversation_at(end) else { return };
@@ -501,8 +532,8 @@ impl World {
             let is_siege = self.links.get(&end.link).is_some_and(|link| link.siege.is_some());
             let supply = if is_siege { self.supply_falsely(&frame) } else { None };
             self.send(other, Packet::Frame(frame));
-            let siege = self.links.get_mut(&end.link).and_then(|link| link.siege.as_mut());
-            let then = siege.map(|siege| std::mem::take(&mut siege.then)).unwrap_or_default();
+            let then =
+                self.siege_at(end).map(|siege| std::mem::take(&mut siege.then)).unwrap_or_default();
             for frame in then.into_iter().chain(supply) {
                 self.send(end, Packet::Frame(frame));
             }
@@ -611,6 +642,15 @@ impl World {
         self.send(other, Packet::End);
         self.drop_end(end);
     }
+}
+
+/// Frames are as small as what is in them here, so that a bound on many is near.
+const FRAME_BYTES_MAX: usize = 2 << 20;
+
+fn config(me: DeviceId, opens: Opens) -> Config {
+    let mut config = Config::new(me);
+    (config.opens, config.frame_bytes_max) = (opens, FRAME_BYTES_MAX);
+    config
 }
 
 /// Frames kept to be played into other sessions.

@@ -88,6 +88,18 @@ pub(crate) const ROWS: &[Row] = &[
         "if other.is_flagged(now) { self } else { self.max(other) }",
         "if false && other.is_flagged(now) { self } else { self.max(other) }",
     ),
+    row(
+        "answers that nobody reads",
+        "protocol/src/session/lacking.rs",
+        "if self.lacking.answers || self.is_queued(What::Supply) {",
+        "if self.lacking.answers {",
+    ),
+    row(
+        "what a peer tells without end",
+        "engine/src/supply/wants.rs",
+        "if told.len() == VOID_RUNS_KEPT_MAX {",
+        "if false && told.len() == VOID_RUNS_KEPT_MAX {",
+    ),
     // What arrives in any order, or twice.
     row("before its deps", APPLY, "check_deps(db, header)?;", "let _ = check_deps(db, header);"),
     row(
