@@ -312,8 +312,8 @@ impl BlobSession {
         self.told_idle
     }
 
-    /// Bytes of memory that it keeps because of what the peer sends, asks for or does not read, with
-    /// what storage has of it: at most [`BLOB_SESSION_BYTES_MAX`].
+    /// Bytes of memory that it keeps because of what the peer sends, asks for or does not read,
+    /// with what storage has of it: at most [`BLOB_SESSION_BYTES_MAX`].
     pub fn bytes_held(&self) -> usize {
         let frames = self.frames.iter().map(Vec::capacity).sum::<usize>();
         let storing = self.storing.iter().map(|(_, bytes)| bytes).sum::<usize>();
@@ -445,8 +445,8 @@ impl BlobSession {
             self.walk = Walk::Reading { again: false };
             self.requests.push_back(BlobRequest::ReadWanted { from, limit: free });
         }
-        // A peer that does not read what it is asked, and answers all the same, would have questions
-        // pile up here.
+        // A peer that does not read what it is asked, and answers all the same, would have
+        // questions pile up here.
         if !self.frames.is_empty() {
             return;
         }
