@@ -8,8 +8,8 @@
 //! from then on, and a damaged header is said to be lost.
 
 use larder_log::kind;
-use larder_store::space::sections;
-use larder_store::{ErrorKind, StoreError};
+use larder_store::StoreError;
+use larder_store::space::{logs, sections};
 use larder_types::{DeviceId, ObjectId};
 use rusqlite::Connection;
 use serde::Serialize;
@@ -20,10 +20,15 @@ use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+use self::lot::Lot;
+
 mod blobs;
 mod documents;
 mod glance;
 mod log;
+mod lot;
+#[cfg(test)]
+mod rot_tests;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -36,10 +41,11 @@ pub struct Checking {
     pub(crate) report: CheckReport,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     Database,
     Logs(usize),
+    Acts,
     Sections(i64),
     Documents(Option<ObjectId>),
     Strays(i64),
@@ -47,6 +53,17 @@ enum Stage {
     Words,
     Indexed(i64, bool),
     Done,
+}
+
+impl Stage {
+    /// What comes in its place if what was before is not as it should be.
+    fn if_bad(self) -> Self {
+        match self {
+            Self::Indexed(0, _) => Self::Indexed(0, true),
+            // The rest would be blamed for it; or all is made anew.
+            _ => Self::Done,
+        }
+    }
 }
 
 /// What a check came to.
@@ -70,6 +87,16 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
+    /// What [`Self::return_to`] takes back.
+    fn mark(&self) -> (Self, usize) {
+        (Self { findings: Vec::new(), ..*self }, self.findings.len())
+    }
+
+    fn return_to(&mut self, (counts, findings): (Self, usize)) {
+        self.findings.truncate(findings);
+        *self = Self { findings: std::mem::take(&mut self.findings), ..counts };
+    }
+
     /// Whether nothing is wrong, or all that was is mended.
     pub fn is_whole(&self) -> bool {
         self.findings.iter().all(|finding| finding.outcome == Outcome::Mended)
@@ -148,6 +175,12 @@ impl Checking {
         self.report
     }
 
+    fn lost(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
+        let finding = self.found(part, what);
+        finding.outcome = Outcome::Lost;
+        finding
+    }
+
     fn found(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
         let outcome = if self.repair { Outcome::Mended } else { Outcome::Mendable };
         let finding =
@@ -161,77 +194,84 @@ impl Checking {
 }
 
 impl SpaceWriter {
-    /// Does some of a check: up to a few hundred objects, in one transaction. Returns whether that
-    /// was all. Others may write between two steps.
+    /// Does some of a check: up to a few hundred objects. Returns whether that was all. Others may
+    /// write between two steps.
+    ///
+    /// What is to be looked at is listed outside of the transaction, and one that is undone since a
+    /// page cannot be read is done again for each thing by itself: so all else is checked, and
+    /// mended, beside what is lost.
     ///
     /// # Errors
     /// The storage's errors; what was mended before stays so, and the check can begin anew.
     pub fn check_step(&mut self, checking: &mut Checking) -> Result<bool> {
         let stage = std::mem::replace(&mut checking.stage, Stage::Done);
-        let looked = match stage {
-            Stage::Blobs(after) => Some(blobs::look(&*self.shared.pool.reader()?, after)?),
-            _ => None,
-        };
-        let db = self.connection()?;
-        // What is durable and not in the documents yet is not lacking in them.
-        let done = self.write(db, |tx, state| {
-            state.show(tx).and_then(|()| match stage {
-                Stage::Database => database(tx, checking),
-                Stage::Logs(at) => {
-                    let next = log::check_log(tx, state, checking, at)?;
-                    if next == Stage::Sections(0) {
-                        log::check_strays(tx, state, checking)?;
-                    }
-                    Ok(next)
-                }
-                Stage::Sections(after) => {
-                    let next = log::check_sections(tx, state, checking, after)?;
-                    Ok(next.map_or(Stage::Documents(None), Stage::Sections))
-                }
-                Stage::Documents(after) => {
-                    let next = documents::check_objects(tx, state, checking, after)?;
-                    Ok(next.map_or(Stage::Strays(0), |after| Stage::Documents(Some(after))))
-                }
-                Stage::Strays(after) => {
-                    let next = documents::check_strays(tx, state, checking, after)?;
-                    Ok(next.map_or(Stage::Blobs(0), Stage::Strays))
-                }
-                Stage::Blobs(_) => {
-                    let next = looked.map(|looked| blobs::settle(tx, checking, looked));
-                    Ok(next.transpose()?.flatten().map_or(Stage::Words, Stage::Blobs))
-                }
-                Stage::Words => {
-                    let is_bad = !larder_search::is_sound(tx)? || larder_search::strays(tx)? > 0;
-                    Ok(Stage::Indexed(0, is_bad))
-                }
-                Stage::Indexed(after, is_bad) => search::check(tx, state, checking, after, is_bad),
-                Stage::Done => Ok(Stage::Done),
-            })
-        });
-        let next = match done {
-            Ok(next) => next,
-            // What cannot be read cannot be checked any further.
-            Err(error) if is_damage(&error) => {
-                checking.found(CheckedPart::Database, error.to_string()).outcome = Outcome::Lost;
-                Stage::Done
-            }
-            Err(error) => return Err(error),
-        };
-        let is_done = next == Stage::Done;
+        let listed = lot::list(&*self.shared.pool.reader()?, stage, checking)?;
+        let is_bad = self.check_lot(checking, listed.lot)?;
+        checking.stage = if is_bad { listed.then.if_bad() } else { listed.then };
+        let is_done = checking.stage == Stage::Done;
         if is_done && checking.report.is_whole() {
             self.shared.trouble.is_whole();
         }
-        checking.stage = next;
         Ok(is_done)
     }
+
+    /// Looks at all of it in one transaction, and if that cannot be done, at each thing in it.
+    fn check_lot(&mut self, checking: &mut Checking, lot: Lot) -> Result<bool> {
+        let before = checking.report.mark();
+        let damage = match self.try_lot(checking, &lot) {
+            Err(error) if is_unreadable(&error) => error,
+            done => return done,
+        };
+        checking.report.return_to(before);
+        let mut is_bad = false;
+        match lot.split() {
+            Ok(lots) => {
+                for lot in lots {
+                    is_bad = self.check_lot(checking, lot)?;
+                    if is_bad {
+                        break;
+                    }
+                }
+            }
+            Err(lot) => lot.is_lost(checking, &damage),
+        }
+        Ok(is_bad)
+    }
+
+    fn try_lot(&mut self, checking: &mut Checking, lot: &Lot) -> Result<bool> {
+        let db = self.connection()?;
+        // What is durable and not in the documents yet is not lacking in them.
+        self.write(db, |tx, state| {
+            state.show(tx)?;
+            match lot.check(tx, state, checking) {
+                Ok(is_bad) => is_alive(tx).map(|()| is_bad),
+                // sqlite-vec says no more than that it failed.
+                Err(error @ Error::Search(_)) => is_alive(tx).and(Err(error)),
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+/// SQLite undoes a transaction in which a page cannot be read, whoever takes note of the error:
+/// what is written then is written for good.
+fn is_alive(db: &Connection) -> Result<()> {
+    if db.is_autocommit() {
+        return Err(Error::Corrupt("a page of the file cannot be read".into()));
+    }
+    Ok(())
+}
+
+fn is_unreadable(error: &Error) -> bool {
+    is_damage(error) || matches!(error, Error::Store(StoreError::RolledBack))
 }
 
 /// Makes trees again from the headers of their logs, where those come to what was signed.
 pub(crate) fn mend_logs(db: &mut Connection, state: &WriterState) -> Result<()> {
     let tx = larder_store::begin(db)?;
-    let (mut checking, mut at) = (Checking::new(true), 0);
-    while let Stage::Logs(next) = log::check_log(&tx, state, &mut checking, at)? {
-        at = next;
+    let mut checking = Checking::new(true);
+    for at in 0..logs::every(&tx)?.len() {
+        log::check_log(&tx, state, &mut checking, at)?;
     }
     Ok(larder_store::commit(tx)?)
 }
@@ -255,30 +295,6 @@ pub(crate) fn mend(db: &Connection, state: &mut WriterState, object: ObjectId) -
 
 pub(crate) use self::log::forget;
 
-/// Every page authenticates, tables and indexes agree. The indexes of words check themselves on
-/// their own.
-fn database(db: &Connection, checking: &mut Checking) -> Result<Stage> {
-    let check = || match larder_store::check(db) {
-        Ok(()) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(error.to_string())),
-        Err(error) => Err(Error::Store(error)),
-    };
-    let Some(what) = check()? else { return Ok(Stage::Logs(0)) };
-    if what.to_lowercase().contains("fts5") {
-        return Ok(Stage::Logs(0));
-    }
-    if checking.repair {
-        larder_store::rebuild_indexes(db)?;
-    }
-    let is_mended = checking.repair && check()?.is_none();
-    let repair = checking.repair;
-    let finding = checking.found(CheckedPart::Database, what);
-    if repair && !is_mended {
-        finding.outcome = Outcome::Lost;
-    }
-    Ok(Stage::Logs(0))
-}
-
 /// The kinds of sections that make documents.
 const DOCUMENTS: (u16, u16) = (kind::DOCUMENT_CREATE, kind::DOCUMENT_DELETE);
 
@@ -297,8 +313,10 @@ fn tried<T>(
 ) -> Result<T> {
     let failed = |source| Error::Store(StoreError::Write { part: "transaction", source });
     let queue = state.queue;
+    is_alive(db)?;
     db.execute_batch("SAVEPOINT tried").map_err(failed)?;
     let (done, stays) = work(db, state)?;
+    is_alive(db)?;
     if !stays {
         db.execute_batch("ROLLBACK TO tried").map_err(failed)?;
         state.queue = queue;

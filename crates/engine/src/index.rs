@@ -283,6 +283,8 @@ impl WriterState {
             }
             bytes += match self.index_words(db, next) {
                 Ok(bytes) => bytes,
+                // There is no transaction any more to go on in.
+                Err(error) if db.is_autocommit() => return Err(error),
                 Err(Error::Search(SearchError::OtherText { .. })) => {
                     self.reindex(db)?;
                     return Ok(dealt);

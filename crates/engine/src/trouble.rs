@@ -106,6 +106,7 @@ fn kind_of(error: &Error) -> Option<ErrorKind> {
     match error {
         Error::Store(StoreError::Open { source }) => source.downcast_ref().and_then(kind_of),
         Error::Store(error) => Some(error.kind()),
+        Error::Search(error) if error.is_damage() => Some(ErrorKind::Corrupt),
         Error::Corrupt(_)
         | Error::Pages(
             PagesError::Corrupt { .. }

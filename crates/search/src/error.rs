@@ -36,6 +36,8 @@ impl SearchError {
     /// Whether it says that the index is damaged.
     pub fn is_damage(&self) -> bool {
         let Self::Storage(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        // The latter is a page that does not authenticate.
         error.code == rusqlite::ErrorCode::DatabaseCorrupt
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_DATA
     }
 }

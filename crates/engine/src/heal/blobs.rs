@@ -47,14 +47,10 @@ pub(super) fn look(db: &Connection, after: i64) -> Result<Looked> {
     Ok(Looked { chunks, last, bad })
 }
 
-/// Drops what was seen to be bad. Returns the last chunk that was looked at, if there were any.
-pub(super) fn settle(
-    db: &Connection,
-    checking: &mut Checking,
-    looked: Looked,
-) -> Result<Option<i64>> {
+/// Drops what was seen to be bad.
+pub(super) fn settle(db: &Connection, checking: &mut Checking, looked: &Looked) -> Result<()> {
     checking.report.chunks += looked.chunks;
-    for (held, damage) in looked.bad {
+    for (held, damage) in &looked.bad {
         let outcome = match damage {
             // Pages that cannot be read cannot be freed either.
             Damage::Unreadable => Outcome::Lost,
@@ -71,7 +67,14 @@ pub(super) fn settle(
         let what = format!("a chunk of {of} {}", damage.told());
         checking.found(CheckedPart::Blob, what).outcome = outcome;
     }
-    Ok(looked.last)
+    Ok(())
+}
+
+impl Looked {
+    /// The last chunk that was looked at, if there were any.
+    pub(super) fn last(&self) -> Option<i64> {
+        self.last
+    }
 }
 
 impl Damage {

@@ -13,7 +13,7 @@ use larder_types::{EntryHash, ObjectId, canonical};
 use rusqlite::Connection;
 
 use super::log::{Judged, counts, open};
-use super::{CheckedPart, Checking, DOCUMENTS, STEP, is_document, tried};
+use super::{CheckedPart, Checking, is_alive, is_document, tried};
 use crate::Result;
 use crate::copies::next_id;
 use crate::effects::{Effects, about};
@@ -53,6 +53,7 @@ impl Rows {
                 Ok(Some(row)) => Some(Row::of(db, row)?),
                 Err(_) => Some(None),
             };
+            is_alive(db)?;
             if let Some(row) = row {
                 rows.documents.insert(*id, row);
             }
@@ -90,20 +91,19 @@ impl Row {
     }
 }
 
-/// Some objects after the one named. Returns the last of them, if there were any.
+/// Some objects.
 pub(super) fn check_objects(
     db: &Connection,
     state: &mut WriterState,
     checking: &mut Checking,
-    after: Option<ObjectId>,
-) -> Result<Option<ObjectId>> {
-    let page = sections::objects(db, after.as_ref(), DOCUMENTS, STEP)?;
+    page: &[ObjectId],
+) -> Result<()> {
     let agreed = if may_be_pruned(db)? { agreed(db)? } else { Vec::new() };
-    for object in &page {
+    for object in page {
         checking.report.objects += 1;
         check_object(db, state, checking, *object, &agreed)?;
     }
-    Ok(page.last().copied())
+    Ok(())
 }
 
 pub(super) fn check_one(
@@ -295,15 +295,13 @@ fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
     Ok(())
 }
 
-/// Documents that no section is of. Returns the last number looked at, if there were any.
+/// Documents that no section is of.
 pub(super) fn check_strays(
     db: &Connection,
     state: &mut WriterState,
     checking: &mut Checking,
-    after: i64,
-) -> Result<Option<i64>> {
-    let page = documents::page(db, None, after, STEP)?;
-    let last = page.last().map(|row| row.document);
+    page: &[documents::Document],
+) -> Result<()> {
     for row in page {
         let root = crate::copies::root(db, &row.object)?;
         let sections = sections::of_object(db, &root)?;
@@ -313,13 +311,13 @@ pub(super) fn check_strays(
             continue;
         }
         if checking.repair {
-            state.remove_row(db, &row)?;
+            state.remove_row(db, row)?;
             changes::add_late(db, &row.object, None)?;
         }
         let what = "it is there, and the log knows nothing of it";
         checking.found(CheckedPart::Document, what).object = Some(row.object);
     }
-    Ok(last)
+    Ok(())
 }
 
 fn may_be_pruned(db: &Connection) -> Result<bool> {

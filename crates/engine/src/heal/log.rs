@@ -10,7 +10,7 @@ use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{CheckedPart, Checking, Outcome, STEP, Stage, is_document};
+use super::{CheckedPart, Checking, Outcome, STEP, is_alive, is_document};
 use crate::Result;
 use crate::effects::about;
 use crate::keyring::Opening;
@@ -45,18 +45,17 @@ pub(super) fn check_strays(
     Ok(())
 }
 
-/// One log. Returns what is next.
+/// One log. Whether its entries do not name what is theirs: the rest would be blamed for it.
 pub(super) fn check_log(
     db: &Connection,
     state: &WriterState,
     checking: &mut Checking,
     at: usize,
-) -> Result<Stage> {
+) -> Result<bool> {
     let all = logs::every(db)?;
-    let Some(log) = all.get(at) else { return Ok(Stage::Sections(0)) };
+    let Some(log) = all.get(at) else { return Ok(false) };
     if !check_places(db, checking, log)? {
-        // The rest would be blamed for it.
-        return Ok(Stage::Done);
+        return Ok(true);
     }
     let mut frontier = Frontier::new();
     let mut differing = (Vec::new(), Vec::new());
@@ -85,9 +84,10 @@ pub(super) fn check_log(
                 }
             });
         }
+        is_alive(db)?;
     }
     settle_log(db, state, checking, log, &frontier, differing)?;
-    Ok(Stage::Logs(at + 1))
+    Ok(false)
 }
 
 /// Whether the entries of a log name their transactions and sections, by now.
@@ -158,21 +158,19 @@ fn settle_log(
     Ok(())
 }
 
-/// Some sections behind `after`. Returns the last of them, if there were any.
+/// Some sections.
 pub(super) fn check_sections(
     db: &Connection,
     state: &mut WriterState,
     checking: &mut Checking,
-    after: i64,
-) -> Result<Option<i64>> {
-    let page = sections::page(db, after, STEP)?;
-    let last = page.last().map(|section| section.section);
+    page: &[Section],
+) -> Result<()> {
     for section in page {
         checking.report.sections += 1;
-        check_section(db, state, checking, &section)?;
+        check_section(db, state, checking, section)?;
+        is_alive(db)?;
     }
-    state.load_missing(db)?;
-    Ok(last)
+    state.load_missing(db)
 }
 
 fn check_section(
@@ -187,7 +185,7 @@ fn check_section(
         Ok(Judged::Opened(opened)) => opened,
         Ok(Judged::Nothing) => return Ok(()),
         // What cannot be read for another reason than damage is not thrown away.
-        Err(error) if !is_damage(&error) => return Err(error),
+        Err(error) if !is_damage(&error) || db.is_autocommit() => return Err(error),
         Ok(Judged::Damaged) | Err(_) => {
             let is_agreed = is_agreed(db, section, &device)?;
             if checking.repair {

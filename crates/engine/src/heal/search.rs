@@ -5,30 +5,31 @@
 
 use std::sync::Arc;
 
-use larder_store::space::documents;
+use larder_store::space::documents::Document;
 use rusqlite::Connection;
 
-use super::{CheckedPart, Checking, STEP, Stage};
+use super::{CheckedPart, Checking};
 use crate::Result;
 use crate::rows::text_of;
 use crate::state::State as WriterState;
 use crate::touched::parse;
 
+/// Some documents, and with `is_bad` what is wrong with the indexes as a whole. Whether they are to
+/// be built anew.
 pub(super) fn check(
     db: &Connection,
     state: &mut WriterState,
     checking: &mut Checking,
-    after: i64,
+    page: &[Document],
     is_bad: bool,
-) -> Result<Stage> {
-    let page = documents::page(db, None, after, STEP)?;
+) -> Result<bool> {
     let mut is_bad = is_bad;
     let shared = Arc::clone(&state.shared);
     let embedder = shared.embedder.id();
     // They may be made yet.
     let are_awaited = state.queue.unembedded() > 0;
     let mut lacking = Vec::new();
-    for row in &page {
+    for row in page {
         if state.queue.contains(db, row.document)? {
             continue;
         }
@@ -45,14 +46,11 @@ pub(super) fn check(
         larder_search::remove_vector(db, embedder, document)?;
         state.embed_from(db, document, document)?;
     }
-    if let Some(last) = page.last().filter(|_| !is_bad) {
-        return Ok(Stage::Indexed(last.document, false));
-    }
     if is_bad {
         if checking.repair {
             state.reindex(db)?;
         }
         checking.found(CheckedPart::Search, "the indexes do not hold what the documents say");
     }
-    Ok(Stage::Done)
+    Ok(is_bad)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use larder_log::Payload;
 use larder_protocol::{Lack, Reply, Request};
+use larder_types::hex;
 use serde_json::json;
 
 use super::*;
@@ -16,10 +17,10 @@ use crate::{
     Space, UnitOfWork, Unlock,
 };
 
-struct Device {
+pub(super) struct Device {
     _profile: Profile,
-    space: Space,
-    writer: SpaceWriter,
+    pub(super) space: Space,
+    pub(super) writer: SpaceWriter,
 }
 
 fn world() -> Arc<World> {
@@ -36,7 +37,7 @@ fn object(n: u8) -> ObjectId {
 
 impl Device {
     /// With documents that were created, edited and deleted.
-    fn full(dir: &Path) -> Self {
+    pub(super) fn full(dir: &Path) -> Self {
         let profile = Profile::create(world(), dir, &unlock(), ProfileOptions::default()).unwrap();
         let (space, writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
         let mut device = Self { _profile: profile, space, writer };
@@ -56,10 +57,27 @@ impl Device {
     }
 
     fn open(dir: &Path) -> Self {
+        Self::try_open(dir).unwrap()
+    }
+
+    /// If its space opens.
+    pub(super) fn try_open(dir: &Path) -> Option<Self> {
         let options = ProfileOptions::default();
         let profile = Profile::open(world(), dir, &unlock(), Access::ReadWrite, options).unwrap();
-        let (space, writer) = profile.open_space(&"personal:me".parse().unwrap()).unwrap();
-        Self { _profile: profile, space, writer: writer.unwrap() }
+        let (space, writer) = profile.open_space(&"personal:me".parse().unwrap()).ok()?;
+        Some(Self { _profile: profile, space, writer: writer.unwrap() })
+    }
+
+    /// More documents, each of some pages, and edits of half of them.
+    pub(super) fn fill(&mut self, count: u8) {
+        let text = |n: u8, seed: u64| format!("{n} {}", hex(&noise(usize::from(n) * 5, seed)));
+        for n in 100..100 + count {
+            self.put(n, &json!({"title": format!("filler {n}"), "text": text(n, n.into())}));
+        }
+        for n in (100..100 + count).step_by(2) {
+            self.put(n, &json!({"title": format!("edited {n}"), "text": text(n, n.into())}));
+        }
+        self.index();
     }
 
     fn commit(&mut self, fill: impl FnOnce(&mut UnitOfWork)) {
@@ -77,7 +95,7 @@ impl Device {
         while self.writer.embed(8).unwrap() > 0 {}
     }
 
-    fn damage(&mut self, sql: &str) {
+    pub(super) fn damage(&mut self, sql: &str) {
         assert!(damage(&mut self.writer, sql) > 0, "{sql} changed nothing");
     }
 
@@ -612,7 +630,7 @@ fn fetch(to: &mut Member, from: &Member) -> usize {
 /// liar, and closed the stream.
 #[test]
 fn damaged_chunks_of_blobs_are_found_dropped_and_fetched_again() {
-    let (mut a, content) = (Member::found(1), noise(3 << 20));
+    let (mut a, content) = (Member::found(1), noise(3 << 20, 1));
     let id = crate::prune::tests::add_blob(&mut a, &content);
     a.put(1, &json!({"photo": {"$blob": id.to_string()}}));
     let mut b = a.invite(2);
@@ -657,8 +675,8 @@ fn damaged_chunks_of_blobs_are_found_dropped_and_fetched_again() {
 }
 
 /// Xorshift (Marsaglia, 2003): bytes that nothing makes smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1_u64;
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;

@@ -390,6 +390,20 @@ pub fn objects(
     all(conn, PART, sql, params, |row| row.get(0).map(ObjectId::new))
 }
 
+/// The first object after the one named that a section is of, by the index alone.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn next_object(
+    conn: &Connection,
+    after: Option<&ObjectId>,
+) -> Result<Option<ObjectId>, StoreError> {
+    let sql = "SELECT object FROM sections INDEXED BY sections_object
+               WHERE object IS NOT NULL AND object > ?1 ORDER BY object LIMIT 1";
+    let after: &[u8] = after.map_or(&[], |object| object.as_bytes());
+    first(conn, PART, sql, [after], |row| row.get(0).map(ObjectId::new))
+}
+
 /// Whether any section is in this state.
 ///
 /// # Errors
