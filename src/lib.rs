@@ -63,6 +63,11 @@
 //! A tokio runtime. Calls that touch the disk run on its blocking threads, writing on one thread
 //! per space; [`Space::commit_blocking`] does it on the caller's. Limits on everything are in
 //! [`limits`].
+//!
+//! Panics that unwind: some of what a hostile peer may send is found out by an assertion of a
+//! library. So that the process's panic hook does not hear of it, Larder sets a hook around it, at
+//! the first change that it applies, which is silent for such work alone. An app that has a hook
+//! sets it before.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ObjType, ReadDoc, ScalarValue};
 
+use crate::contained::contained;
 use crate::{Actor, chunk};
 
 /// How far past its causal past a change may number its operations: they are numbered after all
@@ -60,11 +60,6 @@ pub enum VoidReason {
     /// Automerge refused it, or would not have been able to save it.
     #[error("Automerge cannot apply it")]
     Refused,
-}
-
-/// Runs what may assert on senseless input.
-pub(crate) fn contained<T>(f: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(f)).ok()
 }
 
 /// A change that has been read and found to be well-formed by itself.

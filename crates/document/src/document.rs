@@ -6,8 +6,9 @@ use automerge::{Automerge, Change, ChangeHash, LoadOptions, PatchLog, ReadDoc};
 use larder_types::Timestamp;
 use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 
-use crate::apply::{Incoming, Index, Trial, contained};
+use crate::apply::{Incoming, Index, Trial};
 use crate::chunk;
+use crate::contained::contained;
 use crate::derive::{self, ENCODING};
 use crate::history::history_in_order;
 use crate::json::{canonical, check, same_object};

@@ -11,7 +11,8 @@
 //!   never on the order in which concurrent changes arrive.
 //! - Bytes from a peer are bounded before Automerge sees them. Where Automerge asserts on a change
 //!   that is well-formed and yet senseless, the panic is caught and the change is void.
-//!   This needs `panic = "unwind"`.
+//!   This needs `panic = "unwind"`. The process's panic hook is not told of such a panic: it is set
+//!   once, around the one that is there, for threads that are in such work.
 //! - Nothing here reads a clock; the random actor that Automerge draws for every new value is
 //!   replaced before anything is written with it.
 
@@ -20,6 +21,7 @@ pub mod body;
 mod cache;
 mod chunk;
 mod compare;
+mod contained;
 mod derive;
 mod diff;
 mod document;
