@@ -73,7 +73,10 @@ impl Home {
     pub(crate) fn opener(&self, create: bool) -> Opener {
         let (file, key) = (Arc::clone(&self.file), self.key.clone());
         Box::new(move |access| {
-            file.storage.open(&file.name, &key, create, access).map_err(StoreError::open)
+            let opened = file.storage.open(&file.name, &key, create, access);
+            #[cfg(test)]
+            let opened = opened.map(crate::steps::count);
+            opened.map_err(StoreError::open)
         })
     }
 

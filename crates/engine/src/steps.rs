@@ -31,11 +31,13 @@ pub(crate) fn reached(_: Step) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-pub(crate) use hook::{hooked, reached};
+pub(crate) use hook::{count, counted, hooked, reached};
 
 #[cfg(test)]
 mod hook {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
+
+    use rusqlite::Connection;
 
     use super::Step;
 
@@ -43,7 +45,27 @@ mod hook {
 
     thread_local! {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+        static INSTRUCTIONS: Cell<u64> = const { Cell::new(0) };
     }
+
+    /// Has [`counted`] count what this connection does.
+    pub(crate) fn count(mut db: Connection) -> Connection {
+        let tick = || {
+            INSTRUCTIONS.set(INSTRUCTIONS.get() + u64::from(EVERY.unsigned_abs()));
+            false
+        };
+        db.progress_handler(EVERY, Some(tick)).unwrap();
+        db
+    }
+
+    /// About how many instructions of SQLite's machine `work` takes on this thread.
+    pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = INSTRUCTIONS.get();
+        let done = work();
+        (done, INSTRUCTIONS.get() - before)
+    }
+
+    const EVERY: i32 = 10;
 
     pub(crate) fn reached(step: Step) -> std::io::Result<()> {
         // Taken out meanwhile: what it does may come by here as well.
@@ -62,5 +84,69 @@ mod hook {
         let done = work();
         HOOK.set(None);
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use larder_types::ObjectId;
+    use serde_json::json;
+
+    use super::counted;
+    use crate::durability_tests::World;
+    use crate::prune::tests::Device;
+    use crate::{Access, Profile, ProfileOptions, Secret, UnitOfWork, Unlock};
+
+    fn to_open(entries: u16) -> u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let (env, unlock) =
+            (|| Arc::new(World(AtomicU64::new(1))), Unlock::Key(Secret::new([7; 32])));
+        let options = ProfileOptions::default;
+        let profile = Profile::create(env(), dir.path(), &unlock, options()).unwrap();
+        let mut a = Device::found_by(profile);
+        let mut others = [a.invite(2), a.invite(3), a.invite(4)];
+        for (device, of) in others.iter_mut().chain([&mut a]).zip(1..) {
+            let units = (0..entries).map(|n| {
+                let [high, low] = n.to_be_bytes();
+                let mut id = [of; 16];
+                (id[0], id[1]) = (high, low);
+                let mut unit = UnitOfWork::new();
+                unit.put("notes", ObjectId::new(id), &json!({ "n": n })).unwrap();
+                unit
+            });
+            for lot in units.collect::<Vec<_>>().chunks(4) {
+                let done = device.writer.commit(&mut lot.iter().cloned());
+                assert!(done.iter().all(Result::is_ok));
+            }
+        }
+        for other in &others {
+            a.pull(other);
+        }
+        while a.writer.index(256).unwrap() > 0 {}
+        while a.writer.embed(256).unwrap() > 0 {}
+        a.writer.close().unwrap();
+        let Device { profile, space, writer } = a;
+        drop(writer);
+        space.close().unwrap();
+        profile.close().unwrap();
+        drop((profile, space));
+        let open = || {
+            let opened = Profile::open(env(), dir.path(), &unlock, Access::ReadWrite, options());
+            opened.unwrap().open_space(&"shared:test".parse().unwrap()).unwrap()
+        };
+        let ((space, _writer), steps) = counted(open);
+        assert!(space.status().unwrap().entries > 4 * u64::from(entries));
+        steps
+    }
+
+    /// Whatever is gone through from one end to the other is felt at each start, and by no test
+    /// with a short log.
+    #[test]
+    fn a_space_with_a_long_log_opens_with_as_few_steps_as_one_with_a_short_log() {
+        let (few, many) = (to_open(40), to_open(800));
+        assert!(few > 100 && many < few * 3 / 2, "{few} steps, {many} with a long log");
     }
 }
