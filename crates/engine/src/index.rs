@@ -252,11 +252,13 @@ impl WriterState {
         }
         let (document, content) = match unindexed::next_document(db, above) {
             Ok(Some(content)) => (content.document, Some(content)),
+            Ok(None) => return Ok(None),
+            // SQLite undid the transaction: what is written now would stand by itself.
+            Err(error) if db.is_autocommit() => return Err(error.into()),
             // Number by number, so that the others do not wait for what is damaged.
             Err(error) if error.kind() == ErrorKind::Corrupt && above < self.queue.last => {
                 (above + 1, None)
             }
-            Ok(None) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Next { waiting: Unindexed { place, document, indexed: None }, content }))
@@ -283,7 +285,6 @@ impl WriterState {
             }
             bytes += match self.index_words(db, next) {
                 Ok(bytes) => bytes,
-                // There is no transaction any more to go on in.
                 Err(error) if db.is_autocommit() => return Err(error),
                 Err(Error::Search(SearchError::OtherText { .. })) => {
                     self.reindex(db)?;
