@@ -160,7 +160,20 @@ impl SpaceWriter {
     /// The storage's errors; everything waits as before then.
     pub fn index(&mut self, documents_max: usize) -> Result<usize> {
         let db = self.connection()?;
-        self.write(db, |tx, state| state.index(tx, documents_max))
+        match self.write(db, |tx, state| state.index(tx, documents_max)) {
+            Err(error) if is_damage(&error) => {}
+            done => return done,
+        }
+        // A page that cannot be read ends the transaction: what stands there is passed over before.
+        let db = self.connection()?;
+        let readable = self.state_mut().readable(&db, documents_max);
+        match readable {
+            Ok(readable) => self.write(db, |tx, state| state.index(tx, readable)),
+            Err(error) => {
+                self.db = Some(db);
+                Err(error)
+            }
+        }
     }
 
     /// How many documents wait for their words to be indexed, or have gone while they did.
@@ -262,6 +275,40 @@ impl WriterState {
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Next { waiting: Unindexed { place, document, indexed: None }, content }))
+    }
+
+    /// How many of those that are next can be read, up to the first that cannot, at most
+    /// `documents_max`.
+    /// Those that cannot and come before have had their turn. Not for within a transaction.
+    fn readable(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {
+        let (mut place, mut above, mut count) = (self.queue.done, self.queue.indexed, 0);
+        while count < documents_max {
+            let waiting = if place < self.queue.end { unindexed::next(db, place)? } else { None };
+            let read = match &waiting {
+                Some(waiting) => unindexed::document(db, waiting.document),
+                None => unindexed::next_document(db, above),
+            };
+            let may_pass = waiting.is_some() || above < self.queue.last;
+            let is_bad = match &read {
+                Ok(None) if waiting.is_none() => break,
+                Err(error) => error.kind() == ErrorKind::Corrupt && may_pass,
+                Ok(_) => false,
+            };
+            if is_bad && count > 0 {
+                break;
+            }
+            let read = if is_bad { None } else { read? };
+            match waiting {
+                Some(waiting) => place = waiting.place,
+                None => above = read.map_or(above + 1, |read| read.document),
+            }
+            if is_bad {
+                (self.queue.done, self.queue.indexed) = (place, above);
+            } else {
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     fn index(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use larder_store::space::unindexed;
+
 use super::tests::Device;
 use super::*;
 use crate::durability_tests::copy;
@@ -98,4 +100,42 @@ fn rot_each(every: usize) -> Tally {
 #[test]
 fn rot_anywhere_ends_no_check_and_all_else_is_mended() {
     rot_each(2).is_mostly_mended();
+}
+
+/// After a repair all documents are to be indexed anew. Where a page of theirs could not be read,
+/// none behind it ever was, and every search failed.
+#[test]
+fn documents_on_a_rotten_page_keep_no_other_out_of_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::full(dir.path());
+    device.fill(40);
+    device.writer.reindex().unwrap();
+    device.writer.close().unwrap();
+    drop(device);
+    let pages = std::fs::read(space_file(dir.path())).unwrap().len() / PAGE;
+    let (mut tried, mut unread) = (0, 0);
+    for page in 0..pages {
+        let broken = tempfile::tempdir().unwrap();
+        copy(dir.path(), broken.path());
+        rot(broken.path(), page);
+        let Some(mut device) = Device::try_open(broken.path()) else { continue };
+        let db = device.space.shared.pool.reader().unwrap();
+        let documents = 1..=48;
+        let read: Vec<_> = documents.map(|n| (n, unindexed::document(&db, n))).collect();
+        let lost = read.iter().filter(|(_, document)| document.is_err()).count();
+        drop(db);
+        if lost == 0 {
+            continue;
+        }
+        while device.writer.index(8).unwrap() > 0 {}
+        let db = device.space.shared.pool.reader().unwrap();
+        for (n, document) in &read {
+            let is_there = matches!(document, Ok(Some(_)));
+            let is_indexed = larder_search::indexed(&db, *n).unwrap().is_some();
+            assert_eq!(is_indexed, is_there, "page {page}, document {n}");
+        }
+        (tried, unread) = (tried + 1, unread + lost);
+    }
+    println!("{tried} pages, {unread} documents");
+    assert!(tried > 3 && unread > 10, "{tried} {unread}");
 }

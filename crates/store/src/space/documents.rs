@@ -296,7 +296,8 @@ pub fn page(
             format!("{COLUMNS} WHERE collection = ?1 AND document > ?2 ORDER BY document LIMIT ?3");
         all(conn, PART, &sql, params![collection.as_str(), after, limit], row)
     } else {
-        let sql = format!("{COLUMNS} WHERE document > ?1 ORDER BY document LIMIT ?2");
+        // Not "> ?1", which begins on the page of the one before: that may be damaged.
+        let sql = format!("{COLUMNS} WHERE document >= ?1 + 1 ORDER BY document LIMIT ?2");
         all(conn, PART, &sql, params![after, limit], row)
     }
 }

@@ -368,7 +368,9 @@ pub fn of_object(conn: &Connection, object: &ObjectId) -> Result<Vec<Section>, S
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
 pub fn page(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
-    let sql = format!("{COLUMNS} FROM sections s WHERE section > ?1 ORDER BY section LIMIT ?2");
+    // Not "> ?1", which begins on the page of the one before: that may be damaged.
+    let sql =
+        format!("{COLUMNS} FROM sections s WHERE section >= ?1 + 1 ORDER BY section LIMIT ?2");
     all(conn, PART, &sql, params![after, limit], row)
 }
 

@@ -93,7 +93,8 @@ pub fn document(conn: &Connection, document: i64) -> Result<Option<Content>, Sto
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn next_document(conn: &Connection, after: i64) -> Result<Option<Content>, StoreError> {
-    let sql = format!("{CONTENT} WHERE document > ?1 ORDER BY document LIMIT 1");
+    // Not "> ?1", which begins on the page of the one before: that may be damaged.
+    let sql = format!("{CONTENT} WHERE document >= ?1 + 1 ORDER BY document LIMIT 1");
     first(conn, "documents", &sql, [after], content)
 }
 
