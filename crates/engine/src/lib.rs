@@ -64,8 +64,8 @@ mod writer;
 pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
 pub use blobs::{
-    BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Collected, NewBlob,
-    NewManifest,
+    BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, ChunkBytes, Collected,
+    NewBlob, NewManifest,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use embed::{Embedded, Unembedded};

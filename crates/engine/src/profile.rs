@@ -18,6 +18,7 @@ use larder_types::limits::PEER_ADDRESSES_MAX as ADDRESSES_MAX;
 use larder_types::{MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
 use rusqlite::Connection;
 
+use crate::blobs::ChunkBytes;
 use crate::dir::Dir;
 use crate::files::{self, PARTIAL, SPACES};
 use crate::home::Home;
@@ -49,6 +50,8 @@ pub struct ProfileOptions {
     pub prunes: PrunePolicy,
     /// How much of a snapshot is handed over at once.
     pub part_bytes: PartBytes,
+    /// How long the chunks are that blobs are cut into.
+    pub chunk_bytes: ChunkBytes,
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
@@ -98,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) readers: Readers,
     pub(crate) prunes: PrunePolicy,
     pub(crate) part_bytes: PartBytes,
+    pub(crate) chunk_bytes: ChunkBytes,
     db: Db,
     pub(crate) invitations: Mutex<Vec<Open>>,
     /// Held while the profile is open: one process at a time.
@@ -245,6 +249,7 @@ impl Profile {
             readers: options.readers,
             prunes: options.prunes,
             part_bytes: options.part_bytes,
+            chunk_bytes: options.chunk_bytes,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Mutex::default(),
             lock: Mutex::new(lock),

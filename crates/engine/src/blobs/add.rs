@@ -30,6 +30,26 @@ pub struct NewBlob {
     pub name: Option<String>,
 }
 
+/// How long the chunks are that a blob is cut into, but for the last, in bytes: what the limits say
+/// unless told otherwise. Whoever fetches a blob takes chunks of any size up to
+/// [`BLOB_CHUNK_BYTES_MAX`], so it is for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkBytes {
+    /// At least so many; 64 or more.
+    pub min: usize,
+    /// On average; 256 or more.
+    pub mean: usize,
+    /// At most; 1024 or more.
+    pub max: usize,
+}
+
+impl Default for ChunkBytes {
+    fn default() -> Self {
+        let (min, mean) = (BLOB_CHUNK_BYTES_MIN, BLOB_CHUNK_BYTES_MEAN);
+        Self { min, mean, max: BLOB_CHUNK_BYTES_MAX }
+    }
+}
+
 /// A blob that is being read. Dropped before its manifest is committed, what was staged of it is
 /// removed by [`SpaceWriter::unstage`], or when the space is opened next.
 ///
@@ -69,11 +89,12 @@ impl Space {
         // Refused before much is read.
         manifest(about.clone(), Vec::new())?;
         let seed = self.shared.published()?.keyring.control().blob_cut();
+        let ChunkBytes { min, mean, max } = self.shared.profile.chunk_bytes;
         let cutter = StreamCDC::with_level_and_seed(
             Source(reader),
-            BLOB_CHUNK_BYTES_MIN,
-            BLOB_CHUNK_BYTES_MEAN,
-            BLOB_CHUNK_BYTES_MAX,
+            min,
+            mean,
+            max.min(BLOB_CHUNK_BYTES_MAX),
             Normalization::Level2,
             seed,
         );

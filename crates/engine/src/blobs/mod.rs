@@ -16,7 +16,7 @@ use larder_types::{BlobId, DeviceId, Timestamp};
 use rusqlite::Connection;
 use serde::{Serialize, Serializer};
 
-pub use self::add::{BlobAdding, NewBlob, NewManifest};
+pub use self::add::{BlobAdding, ChunkBytes, NewBlob, NewManifest};
 pub use self::read::BlobReader;
 pub use self::tend::Collected;
 pub use self::transfer::BlobAnswer;
