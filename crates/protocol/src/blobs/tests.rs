@@ -61,6 +61,15 @@ impl Peer {
         }
     }
 
+    /// Storage answers, and nothing leaves.
+    fn step_unread(&mut self) {
+        while let Some(request) = self.session.poll_request() {
+            let reply = self.reply(request);
+            self.session.handle_reply(reply);
+        }
+        while self.session.poll_event().is_some() {}
+    }
+
     /// Does all that can be done without the other side.
     fn step(&mut self) {
         while let Some(request) = self.session.poll_request() {
@@ -237,4 +246,27 @@ fn storage_that_fails_ends_the_session() {
     let Some(BlobEvent::Closed { code: CloseCode::Storage, .. }) = session.poll_event() else {
         panic!()
     };
+}
+
+// A peer answered each question with "not held" and read none of them: the next questions, one for
+// every eight chunks that were wanted, piled up, and a large blob made megabytes of them.
+#[test]
+fn who_reads_no_question_is_not_asked_on_and_on() {
+    let mut peer = Peer::new([], 0..4000);
+    peer.step_unread();
+    for _ in 0..4000 {
+        peer.session.handle_frame(&BlobFrame::Lacks.encode());
+        peer.step_unread();
+        assert!(peer.session.frames.len() <= 1, "{}", peer.session.frames.len());
+    }
+    assert!(peer.session.is_closed(), "it answered what it was not asked");
+    let mut patient = Peer::new([], 0..4000);
+    patient.step_unread();
+    for _ in 0..4000 {
+        while patient.session.poll_transmit().is_some() {}
+        patient.session.handle_frame(&BlobFrame::Lacks.encode());
+        patient.step_unread();
+    }
+    assert!(!patient.session.is_closed());
+    assert_eq!(patient.session.lacking.len(), 4000);
 }
