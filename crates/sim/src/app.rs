@@ -32,10 +32,14 @@ impl World {
         let think_us = self.plan.think_us;
         let again_us = think_us / 2 + self.dice.below(think_us);
         self.later(again_us, Event::App { slot });
+        if self.dice.chance(10) {
+            self.say(slot);
+        }
         for _ in 0..=self.dice.below(self.plan.burst) {
             if self.is_faulty {
                 self.tempt();
             }
+            self.act_on_blobs(slot);
             self.ask_for_work(slot);
         }
     }
@@ -158,7 +162,8 @@ impl World {
             "text": format!("The first line.\n{token}\nThe last line.\n"),
             "edits": { slot.to_string(): 0 },
         });
-        let Value::Object(value) = value else { unreachable!("an object") };
+        let Value::Object(mut value) = value else { unreachable!("an object") };
+        value.extend(self.photo(slot));
         work.put(COLLECTION, object, &value).expect("an object");
         Operation::Create { object, token, value, is_shared }
     }
@@ -176,6 +181,10 @@ impl World {
             let name = slot.to_string();
             let count = edits.get(&name).and_then(Value::as_u64).unwrap_or(0);
             edits.insert(name, json!(count + 1));
+        }
+        if self.plan.has_blobs && self.dice.chance(20) {
+            value.remove("photo");
+            value.extend(self.photo(slot));
         }
         value
     }

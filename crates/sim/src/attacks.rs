@@ -3,7 +3,7 @@
 use larder_log::ack::Ack;
 use larder_log::{Batch, Payload};
 use larder_protocol::{Acks, Fill, Frame, Frontiers, LogHead, Reply, Request, Run, Supply, Want};
-use larder_types::limits::{FRAME_BYTES_MAX, WANTED_MAX};
+use larder_types::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, WANTED_MAX};
 use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
 
 use crate::device::Slot;
@@ -35,6 +35,7 @@ enum Attack {
     FalseAcks,
     HandledNothing,
     Deaf,
+    Chatter,
     Twice,
     Silent,
 }
@@ -71,6 +72,7 @@ const ATTACKS: &[(Attack, &str)] = &[
     (Attack::HandledNothing, "false progress"),
     (Attack::Deaf, "questions whose answers it does not read"),
     (Attack::Deaf, "questions whose answers it does not read"),
+    (Attack::Chatter, "messages without end"),
     (Attack::Twice, "everything twice"),
     (Attack::Silent, "silence"),
 ];
@@ -78,7 +80,7 @@ const ATTACKS: &[(Attack, &str)] = &[
 impl World {
     /// The villain writes something, and lies to somebody.
     pub(crate) fn lie_to_somebody(&mut self) {
-        let again_us = self.plan.think_us + self.dice.below(self.plan.think_us * 2);
+        let again_us = self.plan.think_us / 2 + self.dice.below(self.plan.think_us);
         self.later(again_us, Event::Villainy);
         let up = self.up();
         let (Some(from), Some(to)) = (self.pick(&up), self.pick(&up)) else { return };
@@ -87,6 +89,9 @@ impl World {
             && let Some(space) = self.devices[from].space().cloned()
         {
             self.villain_writes(&mut villain, &space);
+        }
+        if self.plan.has_blobs && self.dice.chance(60) {
+            self.besiege_with_chunks(to, villain.transport);
         }
         let at = self.below(ATTACKS.len() as u64);
         let (attack, name) = ATTACKS[at];
@@ -224,6 +229,10 @@ impl World {
                     }
                     speech.extra.push(bytes);
                 }
+            }
+            Attack::Chatter => {
+                let message = Frame::Message(vec![1; MESSAGE_BYTES_MAX]).encode();
+                speech.extra = vec![message; 300];
             }
             Attack::Oversize => speech.extra.push(vec![2; FRAME_BYTES_MAX + 1]),
             Attack::FalseAcks => speech.acks.acks = self.false_acks(villain, &speech.others),

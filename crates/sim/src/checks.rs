@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use larder_engine::{Answer, Checking, Error, StoreErrorKind, Wanted};
+use larder_engine::{Answer, Checking, Error, StoreError, StoreErrorKind, UnitOfWork, Wanted};
 use larder_log::ack::Ack;
 use larder_log::{Dep, ForkProof};
 use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
-use crate::device::Slot;
+use crate::device::{Device, Running, Slot};
 use crate::network::End;
 use crate::world::World;
 
@@ -79,6 +79,30 @@ impl World {
         self.notice_power(slot);
     }
 
+    /// What was open before a suspension is closed for good, whatever is open now.
+    pub(crate) fn check_asleep(&mut self, slot: Slot) {
+        let device = &mut self.devices[slot];
+        let Some(Running { space: Some((space, writer)), .. }) = &mut device.asleep else {
+            return;
+        };
+        let object = ObjectId::new([9; 16]);
+        let read = space.document(&object);
+        let is_closed = matches!(&read, Err(Error::Store(StoreError::Closed)));
+        assert!(is_closed, "{slot} was closed, and shows {read:?}");
+        let mut work = UnitOfWork::new();
+        work.delete(object);
+        let written = writer.commit(&mut std::iter::once(work));
+        assert!(written.iter().all(Result::is_err), "{slot} was closed, and wrote {written:?}");
+        let answer = space.answer(&device.transport, Request::ReadFrontiers);
+        let is_silent = matches!(&answer, Answer::Reply(Reply::Failed { .. }));
+        assert!(is_silent, "{slot} was closed, and says {answer:?}");
+        self.report.count("check: closed handles");
+        // Whenever its app lets go of it.
+        if self.dice.chance(40) {
+            self.devices[slot].asleep = None;
+        }
+    }
+
     /// What is missing is not acknowledged, nor is anything after it.
     pub(crate) fn check_acks(&mut self, slot: Slot, reply: &Reply) {
         let (Reply::Applied { acks, .. } | Reply::Supplied { acks, .. }) = reply else { return };
@@ -93,6 +117,31 @@ impl World {
             let said = acks.iter().find(beyond);
             assert!(said.is_none(), "{slot} acknowledges what it does not have: {run:?}, {said:?}");
             self.report.count("check: acknowledgements beside what is missing");
+        }
+    }
+
+    /// Whoever is said to hold something, by an acknowledgement that was taken in, does.
+    pub(crate) fn check_acks_taken(&mut self, slot: Slot, reply: &Reply) {
+        let Reply::AcksStored { new } = reply else { return };
+        for ack in new {
+            if self.is_copied(&ack.device) {
+                continue;
+            }
+            let mut devices = self.devices.iter();
+            let acker = devices.find(|device| device.id == Some(ack.acker));
+            let is_sure = |one: &&Device| one.is_honest() && one.is_up() && !one.is_rotten;
+            let Some(acker) = acker.filter(is_sure) else { continue };
+            // Most are known by what it answered; its storage is asked for the others.
+            let said = acker.held.get(&ack.device).copied().unwrap_or(0);
+            let held = if said < ack.size { self.frontier_now(acker.slot) } else { None };
+            let held =
+                held.map_or(ack.size, |heads| heads.get(&ack.device).map_or(0, |head| head.size));
+            let (acker, Ack { device, size, .. }) = (acker.slot, ack);
+            assert!(
+                *size <= held,
+                "{slot} takes it that {acker} holds {size} entries of {device}, which holds {held}"
+            );
+            self.report.count("check: acknowledgements taken in");
         }
     }
 

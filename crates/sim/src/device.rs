@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Access, Embedded, Environment, Error, PartBytes, Profile, ProfileOptions, PrunePolicy, Pruning,
-    Result, Secret, Space, SpaceWriter, Task, Unlock,
+    Access, ChunkBytes, Embedded, Environment, Error, NewChunk, PartBytes, Profile, ProfileOptions,
+    PrunePolicy, Pruning, Result, Secret, Space, SpaceWriter, Task, Unlock,
 };
 use larder_pages::testing::{Loss, Snapshot};
-use larder_types::{DeviceId, SpaceName, TransportId};
+use larder_types::{BlobId, DeviceId, SpaceName, TransportId};
 
+use crate::blobs::Adding;
 use crate::disk::{Fused, PROFILE};
 use crate::environment::{Clock, DeviceWorld};
 use crate::joining::Admission;
@@ -25,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) world: Arc<DeviceWorld>,
     pub(crate) fused: Fused,
     pub(crate) running: Option<Running>,
+    /// What was open before the device was suspended: its app may still have it.
+    pub(crate) asleep: Option<Running>,
     /// Grows with every start, so that what was meant for an earlier one is passed over.
     pub(crate) life: u64,
     /// Its key in the space, once it has joined.
@@ -48,6 +51,8 @@ pub(crate) struct Device {
     pub(crate) snapshots: Vec<Snapshot>,
     /// How much of each log it has said to hold durably.
     pub(crate) held: BTreeMap<DeviceId, u64>,
+    /// What it has heard since it was started.
+    pub(crate) heard: BTreeSet<(DeviceId, String)>,
     /// What it has shown to be deleted.
     pub(crate) buried: BTreeSet<larder_types::ObjectId>,
     /// Faults that excuse failures of storage.
@@ -60,12 +65,15 @@ pub(crate) struct Device {
 pub(crate) struct Likes {
     pub(crate) prunes: PrunePolicy,
     pub(crate) part_bytes: PartBytes,
+    pub(crate) chunk_bytes: ChunkBytes,
+    /// Of the blobs that it fetches by itself.
+    pub(crate) blob_bytes_max: u64,
 }
 
 impl Likes {
     fn options(self) -> ProfileOptions {
-        let Self { prunes, part_bytes } = self;
-        ProfileOptions { prunes, part_bytes, ..Default::default() }
+        let Self { prunes, part_bytes, chunk_bytes, .. } = self;
+        ProfileOptions { prunes, part_bytes, chunk_bytes, ..Default::default() }
     }
 }
 
@@ -89,6 +97,16 @@ pub(crate) struct Running {
     pub(crate) embedded: Option<Embedded>,
 }
 
+impl Running {
+    fn close(&mut self) -> Result<()> {
+        let mut closed = Ok(());
+        if let Some((space, writer)) = &mut self.space {
+            closed = writer.close().and(space.close());
+        }
+        closed.and(self.profile.close())
+    }
+}
+
 /// Work for a space's writer.
 pub(crate) enum Job {
     /// A unit of the model's.
@@ -103,6 +121,17 @@ pub(crate) enum Job {
     PruneStep,
     /// Another key at rest: a wish first, then step by step.
     Rekey,
+    /// All is closed, and opened again later.
+    Suspend,
+    /// A blob, step by step.
+    StageBlob(Vec<NewChunk>, Box<Adding>),
+    CommitBlob(Box<Adding>),
+    /// A chunk that came.
+    StoreChunk(End, Box<NewChunk>),
+    WantBlob(BlobId),
+    BlobPolicy,
+    /// Whether a person wants it.
+    CollectBlobs(bool),
 }
 
 pub(crate) fn space_name() -> SpaceName {
@@ -129,6 +158,7 @@ impl Device {
             world,
             fused,
             running: Some(Running { profile, space: None, embedded: None }),
+            asleep: None,
             life: 0,
             id: None,
             transport,
@@ -142,6 +172,7 @@ impl Device {
             was_copied: false,
             snapshots: Vec::new(),
             held: BTreeMap::new(),
+            heard: BTreeSet::new(),
             buried: BTreeSet::new(),
             is_full: false,
             is_rotten: false,
@@ -187,12 +218,17 @@ impl Device {
     /// Closes the profile in order. The power may fail meanwhile.
     pub(crate) fn close(&mut self) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
-        let mut closed = Ok(());
-        if let Some((space, writer)) = &mut running.space {
-            closed = writer.close().and(space.close());
-        }
-        let closed = closed.and(running.profile.close());
+        let closed = running.close();
         self.forget_process();
+        closed
+    }
+
+    /// The same, and whoever has it open keeps what is of no use any more.
+    pub(crate) fn suspend(&mut self) -> Result<()> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let closed = running.close();
+        self.forget_process();
+        self.asleep = Some(running);
         closed
     }
 
@@ -203,8 +239,9 @@ impl Device {
     }
 
     fn forget_process(&mut self) {
-        self.running = None;
+        (self.running, self.asleep) = (None, None);
         self.jobs.clear();
+        self.heard.clear();
         self.pruning = None;
         (self.is_writing, self.is_indexing) = (false, false);
         self.life += 1;

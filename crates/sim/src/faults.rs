@@ -1,6 +1,7 @@
 //! What goes wrong by itself: power, disks, clocks, connections, and people with old copies.
 
 use larder_pages::testing::Loss;
+use larder_types::CloseCode;
 
 use crate::device::{Device, Job, Slot, Standing};
 use crate::model::Fate;
@@ -19,6 +20,7 @@ pub(crate) enum Fault {
     Crash,
     Kill,
     Restart,
+    Suspension,
     FullDisk,
     Freed {
         slot: Slot,
@@ -52,6 +54,7 @@ impl World {
             (Fault::Crash, plan.crashes),
             (Fault::Kill, plan.kills),
             (Fault::Restart, plan.restarts),
+            (Fault::Suspension, plan.suspensions),
             (Fault::FullDisk, plan.full_disks),
             (Fault::ClockJump, plan.clock_jumps),
             (Fault::Rot, plan.rots),
@@ -77,7 +80,8 @@ impl World {
                 self.join(slot);
             }
             Fault::Cut => {
-                let links: Vec<u64> = self.links.keys().copied().collect();
+                let links = self.links.keys().chain(self.parcels.keys()).copied();
+                let links: Vec<u64> = links.collect();
                 if let Some(link) = self.pick(&links) {
                     self.report.count("fault: cuts");
                     self.cut(link);
@@ -117,6 +121,7 @@ impl World {
                 self.went_down(slot);
             }
             Fault::Restart => self.restart(slot),
+            Fault::Suspension => self.begin_suspending(slot),
             // The end of one would be taken for the end of both.
             Fault::FullDisk if self.devices[slot].is_full => {}
             Fault::FullDisk => {
@@ -192,6 +197,37 @@ impl World {
         if let Err(error) = closed {
             self.storage_failed(slot, &error.to_string());
         }
+        self.went_down(slot);
+    }
+
+    /// A phone is about to take the app's time away: it ends its sessions, has what waits done, and
+    /// closes everything.
+    fn begin_suspending(&mut self, slot: Slot) {
+        self.report.count("fault: suspensions");
+        self.note(|| format!("{slot} is about to be suspended"));
+        for end in self.ends_of(slot) {
+            self.end_session(end, CloseCode::ShuttingDown);
+        }
+        for end in self.streams_of(slot) {
+            self.end_stream(end, CloseCode::ShuttingDown);
+        }
+        self.enqueue(slot, Job::Suspend);
+    }
+
+    pub(crate) fn suspend(&mut self, slot: Slot) {
+        self.forget_queue(slot);
+        let closed = self.devices[slot].suspend();
+        if self.notice_power(slot) {
+            return;
+        }
+        if let Err(error) = closed {
+            self.storage_failed(slot, &error.to_string());
+        } else if self.dice.chance(30) {
+            self.report.count("fault: power failures while suspended");
+            let loss = Loss::Sectors(self.dice.roll());
+            self.devices[slot].lose_power(loss);
+        }
+        self.check_asleep(slot);
         self.went_down(slot);
     }
 
@@ -348,6 +384,7 @@ impl World {
                 self.note(|| format!("{slot} starts"));
                 self.report.count("fault: starts");
                 self.check_started(slot);
+                self.check_asleep(slot);
                 self.index_later(slot);
             }
             Err(error) => {

@@ -18,14 +18,17 @@
 mod agreement;
 mod app;
 mod attacks;
+mod blobs;
 mod checks;
 mod device;
 mod disk;
 mod environment;
 mod faults;
 mod joining;
+mod messages;
 mod model;
 mod network;
+mod parcels;
 mod pathology;
 mod plan;
 mod report;

@@ -68,7 +68,9 @@ pub(crate) struct Conversation {
     /// Logs that it took no further.
     pub(crate) refused: BTreeSet<DeviceId>,
     session: Session,
-    begun_us: u64,
+    pub(crate) begun_us: u64,
+    /// Messages that were passed on.
+    pub(crate) heard: u64,
     /// On their way to this side.
     coming: VecDeque<Packet>,
     /// The last of them arrives then.
@@ -131,6 +133,7 @@ impl World {
         for side in [0, 1] {
             self.pump(End { link: number, side });
         }
+        self.open_parcels(number, [from, to], is_once, lies);
         Some(number)
     }
 
@@ -214,6 +217,7 @@ impl World {
             refused: BTreeSet::new(),
             session: Session::new(config, space.id(), peer, seed),
             begun_us: self.now_us,
+            heard: 0,
             coming: VecDeque::new(),
             last_us: self.now_us,
             arrived: VecDeque::new(),
@@ -235,6 +239,7 @@ impl World {
 
     /// The connection breaks: each side notices in its own time, and may still read what arrived.
     pub(crate) fn cut(&mut self, link: u64) {
+        self.cut_parcels(link);
         let Some(known) = self.links.get_mut(&link).filter(|link| !link.is_cut) else { return };
         known.is_cut = true;
         let mut kept = 0;
@@ -255,7 +260,9 @@ impl World {
     pub(crate) fn drop_end(&mut self, end: End) {
         let Some(link) = self.links.get_mut(&end.link) else { return };
         let was_read = link.ends[end.side].take().is_some_and(|end| end.has_read_all());
-        if link.ends.iter().any(Option::is_some) {
+        let is_over = link.ends.iter().all(Option::is_none);
+        self.parcels_settled(end);
+        if !is_over {
             return;
         }
         let siege = self.links.remove(&end.link).and_then(|link| link.siege);
@@ -270,15 +277,8 @@ impl World {
 
     /// The device's ends are gone without a word; the others notice later.
     pub(crate) fn drop_links_of(&mut self, slot: Slot) {
-        let mut ends = Vec::new();
-        for (number, link) in &self.links {
-            for (side, end) in link.ends.iter().enumerate() {
-                if end.as_ref().is_some_and(|end| end.device == slot) {
-                    ends.push(End { link: *number, side });
-                }
-            }
-        }
-        for end in ends {
+        self.drop_parcels_of(slot);
+        for end in self.ends_of(slot) {
             let after_us = self.dice.below(5_000_000);
             self.later(after_us, Event::Broken { end: end.other() });
             self.drop_end(end);
@@ -290,7 +290,7 @@ impl World {
     }
 
     /// Runs something on a session, and then what follows from it.
-    fn tell(&mut self, end: End, what: impl FnOnce(&mut Session, Timestamp)) {
+    pub(crate) fn tell(&mut self, end: End, what: impl FnOnce(&mut Session, Timestamp)) {
         let now_us = self.now_us;
         let Some(conversation) = self.conversation_at(end) else { return };
         let now = Timestamp((now_us - conversation.begun_us) / 1000);
@@ -392,6 +392,7 @@ impl World {
         for end in self.ends_of(slot) {
             self.tell(end, Session::handle_local_commit);
         }
+        self.parcels_changed(slot);
     }
 
     pub(crate) fn broken(&mut self, end: End) {
@@ -402,7 +403,15 @@ impl World {
         }
     }
 
-    fn ends_of(&self, slot: Slot) -> Vec<End> {
+    /// The device ends this session in order.
+    pub(crate) fn end_session(&mut self, end: End, code: CloseCode) {
+        if let Some(conversation) = self.conversation_at(end) {
+            conversation.session.close(code, "");
+            self.pump(end);
+        }
+    }
+
+    pub(crate) fn ends_of(&self, slot: Slot) -> Vec<End> {
         let mut ends = Vec::new();
         for (number, link) in &self.links {
             for (side, end) in link.ends.iter().enumerate() {
@@ -489,6 +498,7 @@ impl World {
             match event {
                 SessionEvent::CaughtUp => {
                     self.report.count("session: caught up");
+                    self.parcels_settled(end);
                     let is_once = self.links.get(&end.link).is_some_and(|link| link.is_once);
                     if is_once && let Some(conversation) = self.conversation_at(end) {
                         conversation.session.close(CloseCode::Done, "");
@@ -506,7 +516,8 @@ impl World {
                     self.note(|| format!("link {}: {slot} closes, {code:?} {message}", end.link));
                     self.check_close(end, slot, code, &message, by_peer);
                 }
-                SessionEvent::Sent { .. } | SessionEvent::Acks(_) | SessionEvent::Message(_) => {}
+                SessionEvent::Message(sealed) => self.hear(end, &sealed),
+                SessionEvent::Sent { .. } | SessionEvent::Acks(_) => {}
             }
         }
     }

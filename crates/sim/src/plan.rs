@@ -5,6 +5,7 @@ use larder_pages::testing::Dice;
 /// How likely each fault is, and how large the run. Rates are events for each 1,000
 /// units.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Plan {
     /// Devices that found or join the space before anything goes wrong.
     pub devices: usize,
@@ -34,6 +35,8 @@ pub struct Plan {
     pub kills: u64,
     /// Orderly restarts.
     pub restarts: u64,
+    /// Phones that close everything, are laid aside, and open it again.
+    pub suspensions: u64,
     /// Full disks.
     pub full_disks: u64,
     /// Clocks set anew, by seconds or by years.
@@ -52,6 +55,8 @@ pub struct Plan {
     pub part_bytes: usize,
     /// Keys at rest renewed.
     pub rekeys: u64,
+    /// Whether apps add blobs.
+    pub has_blobs: bool,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
     pub lying_percent: u64,
     /// Whether one of the enrolled devices keeps no rule.
@@ -93,6 +98,7 @@ impl Plan {
             crashes,
             kills,
             restarts,
+            suspensions: Dice::new(seed ^ 0x736c_6565).below(20),
             full_disks,
             clock_jumps,
             rots,
@@ -102,6 +108,7 @@ impl Plan {
             prunes_from,
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
+            has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
             villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),
@@ -113,7 +120,7 @@ impl Plan {
     #[must_use]
     pub fn calm(mut self) -> Self {
         (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
-        (self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0);
+        (self.suspensions, self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0, 0);
         (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
         self.has_villain = false;
         self

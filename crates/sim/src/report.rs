@@ -24,7 +24,7 @@ impl Report {
         self.counts.get(what).copied().unwrap_or(0)
     }
 
-    /// What should have happened in some hundreds of runs, and did not.
+    /// What should have happened in some hundreds of runs, and did not: nothing is known of that.
     pub fn missing(&self) -> Vec<&'static str> {
         EXPECTED.iter().copied().filter(|what| self.of(what) == 0).collect()
     }

@@ -27,7 +27,7 @@ impl World {
             device.fused.disk.set_budget(None);
             device.world.set_ahead_ms(0);
         }
-        let links: Vec<u64> = self.links.keys().copied().collect();
+        let links: Vec<u64> = self.links.keys().chain(self.parcels.keys()).copied().collect();
         for link in links {
             self.cut(link);
         }
@@ -95,7 +95,8 @@ impl World {
             }
             self.report.count("settle: rounds");
             let members = self.members();
-            match self.differences(&members).or_else(|| self.unproven(&members)) {
+            let difference = self.differences(&members).or_else(|| self.unproven(&members));
+            match difference.or_else(|| self.unfetched(&members)) {
                 None => {
                     self.check_members(&members);
                     return self.check_agreement(&members);
@@ -120,6 +121,7 @@ impl World {
         }
         self.drain();
         assert!(self.links.is_empty(), "the session of {from} and {to} does not end");
+        assert!(self.parcels.is_empty(), "the blobs of {from} and {to} do not end");
     }
 
     /// The honest devices, less those whose enrolment is known to nobody else any more because it
@@ -291,6 +293,7 @@ impl World {
         for slot in members {
             self.index_all(*slot);
             self.check_villain(*slot);
+            self.check_blobs(*slot);
             self.check_acks_kept(*slot, &held);
             let frontier = self.frontier(*slot);
             let content = Content::read(self.devices[*slot].space().expect("it is up"));

@@ -48,6 +48,7 @@ impl World {
                     return;
                 }
                 self.check_acks(slot, &answered.reply);
+                self.check_acks_taken(slot, &answered.reply);
                 if self.notice_power(slot) {
                     return;
                 }
@@ -67,6 +68,13 @@ impl World {
             Job::Prune(proposes) => self.prune(slot, proposes),
             Job::PruneStep => self.prune_step(slot),
             Job::Rekey => self.rekey(slot),
+            Job::Suspend => self.suspend(slot),
+            Job::StageBlob(part, adding) => self.stage_blob(slot, &part, adding),
+            Job::CommitBlob(adding) => self.commit_blob(slot, &adding),
+            Job::StoreChunk(end, chunk) => self.store_chunk(slot, end, *chunk),
+            Job::WantBlob(id) => self.want_blob(slot, &id),
+            Job::BlobPolicy => self.set_blob_policy(slot),
+            Job::CollectBlobs(by_hand) => self.collect_blobs(slot, by_hand),
         }
         if self.devices[slot].life == life {
             let after_us = self.dice.below(self.plan.storage_us);
@@ -210,7 +218,7 @@ impl World {
     }
 
     /// What an error says of a unit, if it is one that the device had reason to give.
-    fn fate(&mut self, slot: Slot, error: &Error, power_failed: bool) -> Fate {
+    pub(crate) fn fate(&mut self, slot: Slot, error: &Error, power_failed: bool) -> Fate {
         match error {
             Error::Conflict { .. }
             | Error::Deleted(_)

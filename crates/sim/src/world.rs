@@ -6,12 +6,14 @@ use larder_engine::{PartBytes, PrunePolicy};
 use larder_pages::testing::Dice;
 use larder_protocol::{Reply, Request};
 
-use crate::device::{Device, Likes, Slot};
+use crate::blobs::{Blobs, CUT};
+use crate::device::{Device, Job, Likes, Slot};
 use crate::environment::Clock;
 use crate::faults::Fault;
 use crate::joining::Answered;
 use crate::model::Model;
 use crate::network::{End, Link};
+use crate::parcels::{Parcel, Parcels};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::schedule::Schedule;
@@ -50,6 +52,8 @@ pub(crate) enum Event {
     Start { slot: Slot },
     /// Something goes wrong, or ends going wrong.
     Fault(Fault),
+    /// Something about a stream for blobs.
+    Parcel(End, Parcel),
     /// The villain comes to somebody.
     Villainy,
 }
@@ -67,6 +71,8 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) villain: Option<Villain>,
     pub(crate) links: BTreeMap<u64, Link>,
+    /// The streams for blobs beside them.
+    pub(crate) parcels: BTreeMap<u64, Parcels>,
     pub(crate) links_made: u64,
     /// Directions in which nothing arrives.
     pub(crate) dead: BTreeSet<(Slot, Slot)>,
@@ -75,6 +81,7 @@ pub(crate) struct World {
     /// Whether faults are made now.
     pub(crate) is_faulty: bool,
     pub(crate) model: Model,
+    pub(crate) blobs: Blobs,
     pub(crate) report: Report,
     pub(crate) trace: Trace,
 }
@@ -91,11 +98,13 @@ impl World {
             devices: Vec::new(),
             villain: None,
             links: BTreeMap::new(),
+            parcels: BTreeMap::new(),
             links_made: 0,
             dead: BTreeSet::new(),
             heard: Vec::new(),
             is_faulty: false,
             model: Model::default(),
+            blobs: Blobs::default(),
             report: Report::default(),
             trace,
         }
@@ -126,6 +135,9 @@ impl World {
         let (app, dial) = (self.dice.below(think_us), self.dice.below(dial_us));
         self.later(app, Event::App { slot });
         self.later(dial, Event::Dial { slot });
+        if self.plan.has_blobs && self.devices[slot].is_up() {
+            self.enqueue(slot, Job::BlobPolicy);
+        }
     }
 
     pub(crate) fn later(&mut self, after_us: u64, event: Event) {
@@ -146,7 +158,13 @@ impl World {
         let seed = self.dice.roll();
         let prunes = self.plan.prunes_from;
         let prunes = prunes.map_or(PrunePolicy::ByHand, |bytes| PrunePolicy::From { bytes });
-        let likes = Likes { prunes, part_bytes: PartBytes(self.plan.part_bytes) };
+        let blob_bytes_max = match self.dice.below(4) {
+            0 => 0,
+            1 => 2000,
+            _ => u64::MAX,
+        };
+        let part_bytes = PartBytes(self.plan.part_bytes);
+        let likes = Likes { prunes, part_bytes, chunk_bytes: CUT, blob_bytes_max };
         self.devices.push(Device::new(slot, &self.clock, seed, likes));
         slot
     }
@@ -177,6 +195,7 @@ impl World {
             Event::Start { slot } => self.start(slot),
             Event::Fault(fault) => self.fault(fault),
             Event::Villainy => self.lie_to_somebody(),
+            Event::Parcel(end, event) => self.parcel(end, event),
         }
         true
     }

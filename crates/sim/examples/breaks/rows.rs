@@ -160,6 +160,34 @@ pub(crate) const ROWS: &[Row] = &[
         "        if self.is_live() {\n            self.walk_on();",
         "        if self.opening.checked {\n            self.walk_on();",
     ),
+    // Blobs.
+    row(
+        "chunks of other bytes",
+        "protocol/src/blobs/mod.rs",
+        "if chunk_digest(&sealed) != digest {",
+        "if false && chunk_digest(&sealed) != digest {",
+    ),
+    row(
+        "blobs collected that are named",
+        "store/src/space/blobs.rs",
+        "AND NOT EXISTS (SELECT 1 FROM blob_names n WHERE n.id = blobs.id)\";
+    execute(conn, PART, sql, [Uint(now.0)])",
+        "\";
+    execute(conn, PART, sql, [Uint(now.0)])",
+    ),
+    row(
+        "blobs that wait are not asked for again",
+        "protocol/src/blobs/mod.rs",
+        "            Walk::At(_) | Walk::Done => Walk::At(BlobPosition::default()),",
+        "            walk => walk,",
+    ),
+    // Suspensions.
+    row(
+        "closed handles that go on reading",
+        "engine/src/space.rs",
+        "Ok(self.shared.pool.close()?)",
+        "Ok(())",
+    ),
     // Deletions.
     row(
         "an edit beats a tombstone",
