@@ -245,7 +245,12 @@ impl World {
                         creations += 2 * usize::from(content.creates(unit).is_none());
                     }
                     Operation::Create { .. } => creations += usize::from(held != Some(false)),
-                    Operation::Edit { .. } => {}
+                    // Asked for again on an old copy, where the document is not, it makes one of
+                    // all its lines.
+                    Operation::Edit { .. } => {
+                        let is_again = unit.key.is_some() && self.is_copied(&unit.author);
+                        overwritten_again += usize::from(is_again && held != Some(false));
+                    }
                 }
                 tokens.extend(operation.token().map(|token| (token, held)));
             }
