@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use larder_engine::{BlobAnswer, NewChunk};
+use larder_engine::{BlobAnswer, BlobAt, NewChunk};
 use larder_protocol::{BlobEvent, BlobFrame, BlobReply, BlobRequest, BlobSession};
 use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, IDLE_MS_MAX};
 use larder_types::{CloseCode, Hash, TransportId};
@@ -111,6 +111,7 @@ impl World {
     pub(crate) fn besiege_with_chunks(&mut self, to: Slot, villain: TransportId) {
         let at = self.below(TRICKS.len() as u64);
         let (trick, name) = TRICKS[at];
+        let to = self.who_wants_chunks().unwrap_or(to);
         self.report.count(name);
         self.note(|| format!("the villain comes to {to} for blobs: {trick:?}"));
         let link = self.links_made;
@@ -454,6 +455,23 @@ impl World {
 
 /// The villain's side.
 impl World {
+    /// It comes to who will ask it for something.
+    fn who_wants_chunks(&mut self) -> Option<Slot> {
+        let wants = |slot: &Slot| {
+            let space = self.devices[*slot].space()?;
+            let wanted = space.wanted_chunks(BlobAt::default(), 1).ok()?;
+            (!wanted.is_empty()).then_some(*slot)
+        };
+        let up = self.up();
+        let wanting: Vec<Slot> = up.iter().filter_map(wants).collect();
+        for slot in up {
+            self.notice_power(slot);
+        }
+        let wanting: Vec<Slot> =
+            wanting.into_iter().filter(|slot| self.devices[*slot].is_up()).collect();
+        self.pick(&wanting)
+    }
+
     /// Chunks that somebody holds.
     fn some_chunks(&self, digests: &[Hash]) -> Vec<Option<Vec<u8>>> {
         let spaces: Vec<_> = self.devices.iter().filter_map(|device| device.space()).collect();
