@@ -203,7 +203,8 @@ impl World {
         places: &BTreeMap<&str, BTreeMap<ObjectId, usize>>,
     ) {
         let mut deleted = Some(false);
-        let (mut is_overwritten, mut creations, mut overwritten_again) = (false, 0, 0);
+        let (mut creations, mut overwrites, mut overwritten_again) = (0, 0, 0);
+        let mut is_overwritten = false;
         let mut tokens: Vec<(&str, Option<bool>)> = Vec::new();
         let mut is_certain = true;
         // Of a log with two histories a device holds one, and edits that build on what only the
@@ -233,6 +234,7 @@ impl World {
                     Operation::Overwrite { .. } => {
                         let is_done = held != Some(false);
                         is_overwritten |= is_done;
+                        overwrites += usize::from(is_done);
                         // Asked for again on an old copy, it inserts what had not arrived.
                         overwritten_again += usize::from(is_done && self.is_copied(&unit.author));
                     }
@@ -255,6 +257,8 @@ impl World {
                 tokens.extend(operation.token().map(|token| (token, held)));
             }
         }
+        // Of another creation than its app had seen, one leaves lines in both.
+        overwritten_again += if creations > 1 { overwrites } else { 0 };
         let shown = content.documents.get(&object);
         for (token, held) in tokens {
             let places = places.get(token);
