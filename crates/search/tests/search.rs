@@ -266,7 +266,7 @@ fn nothing_of_an_embedder_that_is_removed_stays_in_the_file_and_it_goes_in_steps
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'search_vectors_old%'";
     assert_eq!(db.query_row(tables, [], |row| row.get::<_, u32>(0)).unwrap(), 0);
     for kept in ["app", "new"] {
-        assert_eq!(query_vector(&db, kept, &[0.5, 7.0], None, 400).unwrap().len(), 100);
+        assert_eq!(query_vector(&db, kept, &[0.5, 7.0], None, 400).unwrap().len(), 300);
     }
 }
 
