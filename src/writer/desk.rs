@@ -26,6 +26,9 @@ struct Place {
     is_awaited: bool,
     /// When the thread looks after it by itself.
     looks: Option<Instant>,
+    /// How often a caller had the thread look earlier.
+    #[cfg(test)]
+    roused: u32,
 }
 
 /// The worker in a caller's hands.
@@ -91,6 +94,12 @@ impl Desk {
         place.worker.is_some() && place.looks.is_none()
     }
 
+    /// How often a caller had the thread look earlier than it would have by itself.
+    #[cfg(test)]
+    pub(super) fn roused(&self) -> u32 {
+        self.place().roused
+    }
+
     /// Whether the thread is to have the worker next.
     #[cfg(test)]
     pub(super) fn is_awaited(&self) -> bool {
@@ -134,6 +143,10 @@ impl Drop for Taken<'_> {
             Some(Next::At(_) | Next::Never) => false,
         };
         place.worker = self.worker.take();
+        #[cfg(test)]
+        {
+            place.roused += u32::from(is_early);
+        }
         let is_wanted = is_early || place.is_awaited;
         drop(place);
         if is_wanted {
