@@ -103,12 +103,12 @@ pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
 pub use larder_engine::{
-    Argon2Params, Author, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change, ChangeKind,
-    ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor, DeviceInfo,
-    DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Finding, Found,
-    HashedNgrams, Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page,
-    PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Secret, SetAside,
-    SpaceState, SpaceStatus, Standing, Unlock, Version, changed_lines,
+    Argon2Params, Author, Band, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change,
+    ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor,
+    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Finding,
+    Found, HashedNgrams, Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome,
+    Page, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Role, Secret,
+    SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

@@ -50,6 +50,7 @@ pub(crate) fn counted(since: &Tally) {
     for (cause, reason) in [
         (VoidCause::Seal, "seal"),
         (VoidCause::Act, "act"),
+        (VoidCause::Role, "role"),
         (VoidCause::Form, "form"),
         (VoidCause::Twice, "twice"),
         (VoidCause::Change, "change"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_engine::{
     Access, CheckReport, CheckedPart, Finding, Outcome, ProfileOptions, PurgeProgress, Purged,
-    SetAside, Unlock,
+    SetAside, Terms, Unlock,
 };
 use larder_types::{SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
@@ -456,7 +456,18 @@ impl Profile {
     pub async fn invite(&self, space: &SpaceName) -> Result<Invitation> {
         let node = self.node()?;
         let space = node.space(space).await?;
-        to_the_end(async move { connections::invite(&node, &space).await }).await
+        to_the_end(async move { connections::invite(&node, &space, None).await }).await
+    }
+
+    /// The same on other terms than that it is another device of this member, with this device's
+    /// role: for somebody else, say, or for a tablet that may only read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if this device has no right to it; those of [`Profile::invite`].
+    pub async fn invite_on(&self, space: &SpaceName, terms: Terms) -> Result<Invitation> {
+        let node = self.node()?;
+        let space = node.space(space).await?;
+        to_the_end(async move { connections::invite(&node, &space, Some(terms)).await }).await
     }
 
     /// Uses an invitation: this device becomes a device of the space, whose content comes with the

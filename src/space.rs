@@ -2,11 +2,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document, ExportSummary,
-    Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned, Query, ReceiptInfo, SpaceState,
-    SpaceStatus, Version,
+    Band, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
+    ExportSummary, Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned, Query,
+    ReceiptInfo, Role, SpaceState, SpaceStatus, SpaceWriter, Version,
 };
-use larder_types::{DeviceId, Hash, ObjectId, SpaceId, SpaceName};
+use larder_types::{DeviceId, Hash, MemberId, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
@@ -391,6 +391,52 @@ impl Space {
     /// The storage's.
     pub async fn devices(&self) -> Result<Vec<DeviceInfo>> {
         self.read(larder_engine::Space::devices).await
+    }
+
+    /// The devices that were shut out of the space, as far as known here.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn former_devices(&self) -> Result<Vec<DeviceInfo>> {
+        self.read(larder_engine::Space::former_devices).await
+    }
+
+    /// Shuts devices out of the space, for good: whoever comes back is invited again, under new
+    /// keys. What is held here of what they wrote counts, and nothing that they write besides; what
+    /// is written from now on is sealed to the others alone. Devices that hear of it later have
+    /// the same result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a device that does not belong to the
+    /// space; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if this one has no right to it, or
+    /// if no owner would be left; the storage's.
+    pub async fn revoke(&self, devices: impl Into<Vec<DeviceId>>) -> Result<Receipt> {
+        let devices = devices.into();
+        let work = move |writer: &mut SpaceWriter| writer.revoke(&devices);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Shuts a member out with every device, those too that nobody has heard of yet.
+    ///
+    /// # Errors
+    /// As [`Space::revoke`].
+    pub async fn revoke_member(&self, member: MemberId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.revoke_member(member);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Gives a device another role and clearance. What it wrote before counts by what it was.
+    ///
+    /// # Errors
+    /// As [`Space::revoke`].
+    pub async fn change_role(
+        &self,
+        device: DeviceId,
+        role: Role,
+        clearance: Band,
+    ) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.change_role(device, role, clearance);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 
     /// What there is in the space.

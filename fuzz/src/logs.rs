@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 
 use larder_log::ack::Ack;
-use larder_log::act::{Act, DeviceKeys, Enrolment, EpochAct, Genesis};
+use larder_log::act::{Act, DeviceKeys, EnrolmentAct, EpochAct, Genesis};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
@@ -36,7 +36,7 @@ pub fn values(data: &[u8]) {
             let _ = larder_log::unpack(bytes);
         }
         3 => same::<Genesis>(bytes),
-        4 => same::<Enrolment>(bytes),
+        4 => same::<EnrolmentAct>(bytes),
         5 => same::<EpochAct>(bytes),
         6 => same::<DeviceKeys>(bytes),
         7 => same::<Dep>(bytes),
@@ -117,6 +117,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
         let tag = match act {
             Act::Genesis(_) => 3,
             Act::Enrolment(_) => 4,
+            Act::Change(_) | Act::Revocation(_) | Act::Recovery(_) => 15,
             Act::Epoch(_) => 5,
             Act::Snapshot(_) => 15,
         };

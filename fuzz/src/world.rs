@@ -1,5 +1,5 @@
 use larder_crypto::{AckKey, DeviceSigningKey, SUITE, SealingKey, Secret, TransportKey};
-use larder_log::act::{Act, DeviceKeys, Enrolment, EpochReason, Genesis, Role};
+use larder_log::act::{Act, DeviceKeys, Enrolment, EnrolmentAct, EpochReason, Genesis, Role};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{ControlSecret, open_epoch_act};
 use larder_log::merkle::{Frontier, MemoryNodes, inclusion_proof};
@@ -105,7 +105,8 @@ impl World {
         self.append(entropy, Class::Control, opened);
         self.space = SpaceId::new(*self.entries[0].hash.as_bytes());
         self.acts = acts;
-        self.acts.push(Act::Enrolment(founder));
+        let parents = vec![self.entries[0].hash];
+        self.acts.push(Act::Enrolment(EnrolmentAct { parents, enrolment: founder }));
     }
 
     fn write(&mut self, entropy: &mut Counting, body: &[u8]) {

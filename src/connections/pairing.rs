@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_engine::Judgement;
+use larder_engine::{Judgement, Terms};
 use larder_protocol::pairing::{
     Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER, PairReply, PairRequest, Refusal,
 };
@@ -18,12 +18,20 @@ use crate::error::blocking;
 use crate::node::{Node, OpenSpace, Taken};
 use crate::{Error, Event, Invitation, Joined, Result};
 
-/// Makes an invitation; see [`crate::Profile::invite`].
-pub(crate) async fn invite(node: &Arc<Node>, space: &Arc<OpenSpace>) -> Result<Invitation> {
+/// Makes an invitation; see [`crate::Profile::invite_on`].
+pub(crate) async fn invite(
+    node: &Arc<Node>,
+    space: &Arc<OpenSpace>,
+    terms: Option<Terms>,
+) -> Result<Invitation> {
     node.check_writable()?;
     let addresses = listening_addresses(node).await?;
     let (owner, reader) = (Arc::clone(node), space.reader.clone());
-    let offer = blocking(move || owner.engine.invite(&reader, addresses)).await?;
+    let offer = move || match terms {
+        Some(terms) => owner.engine.invite_on(&reader, addresses, terms),
+        None => owner.engine.invite(&reader, addresses),
+    };
+    let offer = blocking(offer).await?;
     let (used, told) = oneshot::channel();
     let expires = offer.expires;
     let mut open = node.network.invitations();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
 use larder_log::ack::{Ack, AckPublic};
+use larder_log::act::Act;
 use larder_log::checkpoint::{self, Checkpoint};
 use larder_log::{DisclosedField, Disclosure, Field, Opened, Receipt, SectionCommitment, kind};
 use larder_types::{DeviceId, Hash, SpaceId, Timestamp, hex, unhex};
@@ -131,12 +132,17 @@ pub struct AckLine {
     pub line: String,
 }
 
-/// What is shown of a section unless somebody chooses otherwise: all of the genesis act and of
-/// enrolments, since the chain of admissions rests on them; kind, collection, object, clock and
+/// Whether sections of this kind say who belongs to the space.
+pub(crate) fn says_who_belongs(kind: u16) -> bool {
+    kind == kind::GENESIS || Act::MEMBERSHIP.contains(&kind)
+}
+
+/// What is shown of a section unless somebody chooses otherwise: all of the genesis and of acts of
+/// membership, since the chain of admissions rests on them; kind, collection, object, clock and
 /// the salted body digest of everything else.
 pub fn disclose_by_default(opened: &Opened) -> Disclosure {
     match opened.metadata.kind {
-        kind::GENESIS | kind::ENROLMENT => opened.disclose(&Field::ALL, true),
+        kind if says_who_belongs(kind) => opened.disclose(&Field::ALL, true),
         _ => opened.disclose(
             &[Field::Kind, Field::Collection, Field::Object, Field::Clock, Field::BodyDigest],
             false,

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::error::AuditError;
 use crate::format::{
     ACKS, AckLine, CHECKPOINT, DISCLOSED, FORMAT, MANIFEST, Manifest, SectionLine, VERIFIER_KEY,
-    VERSION, log_dir, manifest_text, receipt_name,
+    VERSION, log_dir, manifest_text, receipt_name, says_who_belongs,
 };
 use crate::verdict::{AckVerdict, LogVerdict, Verdict};
 
@@ -339,12 +339,12 @@ impl Sections {
     }
 }
 
-/// The act that a section shows, if it may admit a device. One that cannot be read, of a newer
-/// version say, is void: it admits nobody, and is no fault of the export.
+/// The act that a section shows, if it says who belongs to the space. One that cannot be read, of a
+/// newer version say, is void: it admits nobody, and is no fault of the export.
 fn admission(class: u8, shown: &DisclosedMetadata) -> Option<Act> {
     let is_control = class == Class::Control as u8;
     match (shown.kind, &shown.body) {
-        (Some(kind @ (kind::GENESIS | kind::ENROLMENT)), Some(body)) if is_control => {
+        (Some(kind), Some(body)) if is_control && says_who_belongs(kind) => {
             Act::from_body(kind, body).ok().flatten()
         }
         _ => None,
@@ -445,6 +445,9 @@ fn kind_name(kind: u16) -> String {
         kind::DOCUMENT_DELETE => "document deleted".to_owned(),
         kind::GENESIS => "space founded".to_owned(),
         kind::ENROLMENT => "device enrolled".to_owned(),
+        kind::CHANGE => "role changed".to_owned(),
+        kind::REVOCATION => "devices shut out".to_owned(),
+        kind::RECOVERY => "space recovered".to_owned(),
         kind::EPOCH => "epoch opened".to_owned(),
         kind::SNAPSHOT => "snapshot stated".to_owned(),
         other => format!("kind {other}"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::commands::BlobCommand;
+use crate::commands::{BandArg, BlobCommand, DeviceCommand, RoleArg};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -124,12 +124,20 @@ Example:
   larder blob add shared:household ~/Videos/birthday.mp4"
     )]
     Blob(BlobCommand),
+    /// Show the devices of a space, give them roles, shut one out
+    #[command(
+        subcommand,
+        after_help = "Example: a phone was lost
+  larder device revoke shared:household \"Ana's phone\""
+    )]
+    Device(DeviceCommand),
     /// Print an invitation to a space, once, and wait for the other device
     #[command(after_help = "Whoever has the text can join within ten minutes, once: hand it over
 privately. The command waits until the other device has joined and taken what the space holds.
 
 Example:
-  larder invite shared:household")]
+  larder invite shared:household
+  larder invite shared:household --new-member --role writer")]
     Invite(Invite),
     /// Join a space by an invitation, and take what it holds
     #[command(after_help = "The invitation may also come from a file or, with `-`, from stdin.
@@ -380,6 +388,15 @@ pub(crate) struct Invite {
     /// Where to listen for the other device [default: the profile's port on all interfaces]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    /// What the other device may do [default: what this one may]
+    #[arg(long)]
+    pub(crate) role: Option<RoleArg>,
+    /// The highest band of sensitivity that it may read [default: red, which is all]
+    #[arg(long, value_name = "BAND")]
+    pub(crate) clearance: Option<BandArg>,
+    /// It is somebody else's device, not another one of the same member
+    #[arg(long)]
+    pub(crate) new_member: bool,
 }
 
 #[derive(Debug, Args)]

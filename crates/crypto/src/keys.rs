@@ -78,6 +78,10 @@ public_key!(
     /// The public half of a [`SealingKey`].
     SealingPublic
 );
+public_key!(
+    /// The public half of a [`RecoveryKey`].
+    RecoveryPublic
+);
 
 macro_rules! signing_key {
     ($(#[$doc:meta])* $name:ident, $public:ident -> $public_type:ident) => {
@@ -125,6 +129,10 @@ signing_key!(
     AckKey, public -> AckPublic
 );
 signing_key!(
+    /// A space's Ed25519 key on paper, which gives the space back, and does nothing else.
+    RecoveryKey, public -> RecoveryPublic
+);
+signing_key!(
     /// A profile's Ed25519 key for TLS, nothing else.
     TransportKey, public -> TransportId
 );
@@ -140,6 +148,23 @@ impl AckKey {
     /// Signs `message` (RFC 8032, deterministic).
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
+    }
+}
+
+impl RecoveryKey {
+    /// Signs `message` (RFC 8032, deterministic).
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl RecoveryPublic {
+    /// Verifies a signature strictly, as [`verify`] does.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), BadSignature> {
+        verify_bytes(&self.0, message, signature)
     }
 }
 

@@ -14,7 +14,7 @@ mod secret;
 
 pub use error::{BadKey, BadSignature, OpenError, PasswordError};
 pub use keys::{
-    AckKey, AckPublic, DeviceSigningKey, Envelope, SUITE, SealingKey, SealingPublic, TransportKey,
-    check_signing_key, hpke_seal, verify,
+    AckKey, AckPublic, DeviceSigningKey, Envelope, RecoveryKey, RecoveryPublic, SUITE, SealingKey,
+    SealingPublic, TransportKey, check_signing_key, hpke_seal, verify,
 };
 pub use secret::{Secret, wipe_stack};

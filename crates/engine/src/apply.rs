@@ -428,6 +428,8 @@ impl WriterState {
             self.tally.void(VoidCause::Form)
         } else if commitment.class != Class::Data as u8 {
             sections::State::Kept
+        } else if !self.may_write_at(&device, seq) {
+            self.tally.void(VoidCause::Role)
         } else if effects.admits(log, seq, &opened.body) {
             let (entry, clock) = (verified.hash, about.clock);
             let origin = Origin { log, device, seq, index, entry, clock };

@@ -1,7 +1,7 @@
 //! From units of work to durable entries: seal, append, sign, and write it all in one transaction.
 
 use larder_document::{Actor, DocumentError, body};
-use larder_log::act::{Act, Enrolment};
+use larder_log::act::Act;
 use larder_log::{Class, Metadata, Opened, Receipt, kind};
 use larder_store::space::copies;
 use larder_types::limits::{
@@ -93,32 +93,6 @@ impl SpaceWriter {
             std::iter::once(Err(e)).chain(also).collect()
         })
     }
-
-    /// Admits a device: signs its enrolment and opens an epoch for all devices, the new one too.
-    /// A device that is enrolled already is not enrolled again.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the roster does not allow it, or knows the device by other keys; the
-    /// storage's errors.
-    pub fn admit(&mut self, enrolment: Enrolment) -> Result<Receipt> {
-        self.transact(|tx, state| {
-            let device = enrolment.keys.signing;
-            match state.roster.device(&device) {
-                // Whoever asks would be given the space's secrets under keys that nobody enrolled.
-                Some(known) if known.keys != enrolment.keys => {
-                    let message = format!("the device {device} is enrolled with other keys");
-                    return Err(Error::Invalid(message));
-                }
-                Some(_) => {}
-                None => {
-                    state.append_act(tx, &Act::Enrolment(enrolment))?;
-                    state.ensure_epoch(tx)?;
-                    state.sign(tx)?;
-                }
-            }
-            state.receipt(tx, state.frontier.size())
-        })
-    }
 }
 
 impl WriterState {
@@ -196,6 +170,7 @@ impl WriterState {
                 Err(digest) => Some((key, digest)),
             },
         };
+        self.check_may_write()?;
         let mut touched = Touched::default();
         for operation in &unit.operations {
             self.operation(db, &mut touched, operation)?;

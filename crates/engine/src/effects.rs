@@ -319,6 +319,9 @@ impl WriterState {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form),
             Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
+            Ok(None) if !self.may_write_at(&origin.device, place.seq) => {
+                self.tally.void(VoidCause::Role)
+            }
             Ok(None)
                 if section.about.is_none()
                     && !effects.admits(place.log, place.seq, &opened.body) =>

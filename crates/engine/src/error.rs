@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use larder_document::{DocumentError, Heads, Object};
+use larder_log::act::Role;
 use larder_types::{BlobId, CloseCode, ObjectId};
 
 /// Result of this crate's operations.
@@ -56,6 +57,15 @@ pub enum Error {
          invitation first"
     )]
     NotYetEnrolled,
+    /// This device was shut out of the space.
+    #[error(
+        "this device was shut out of the space: what it holds can be read, but nothing is written \
+         or synced any more. To come back it has to be invited again"
+    )]
+    ShutOut,
+    /// This device's role does not let it write.
+    #[error("this device is {0} in the space, and may not write: an owner can change that")]
+    MayNotWrite(Role),
     /// An invitation cannot be used.
     #[error("{0}")]
     Invitation(String),

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use larder_log::act::Act;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Nodes;
-use larder_log::{Batch, ForkProof, Header, ObjectProof, Payload, ProvenAct, kind, merkle};
+use larder_log::{Batch, ForkProof, Header, ObjectProof, Payload, ProvenAct, merkle};
 use larder_protocol::{Fork, LogHead, Reply};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, Log, Tree};
@@ -95,7 +95,7 @@ impl Space {
         Ok(differs_at.is_some_and(|size| log.frontier.size() < size))
     }
 
-    /// The enrolments in a log of which the peer may hold another history, newest first.
+    /// The acts of membership in a log of which the peer may hold another history, newest first.
     fn own_acts(
         &self,
         db: &Connection,
@@ -107,8 +107,9 @@ impl Space {
     ) -> Result<()> {
         let held_by_peer = self.held_by(db, log, peer)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
-        let enrolments = control::acts_of_kind(db, kind::ENROLMENT)?.into_iter().rev();
-        for act in enrolments.filter(|act| act.place.log == log.log) {
+        let all = control::acts(db)?.into_iter().rev();
+        let is_shown = |kind: &u16| Act::MEMBERSHIP.contains(kind);
+        for act in all.filter(|act| act.place.log == log.log && is_shown(&act.kind)) {
             let Place { seq, index, .. } = act.place;
             let Payload::Sealed(sealed) = sections::payload(db, act.place)? else { continue };
             if seq <= held_by_peer {
@@ -157,7 +158,7 @@ impl Space {
             let is_known = published.stopped.contains(&fork.device) && !is_earlier(&db, &fork)?;
             fork.acts.retain(|act| {
                 let (entry, index) = act.place();
-                vouches && !published.roster.knows_enrolment(entry, index)
+                vouches && !published.roster.knows(entry, index)
             });
             // A newcomer knows nobody yet, and has to take in the log that says who is who.
             let is_of_space = published.roster.device(&fork.device).is_some();
@@ -348,10 +349,10 @@ impl State {
 
     fn take_stray(&mut self, db: &Connection, log: &Log, proven: &ProvenAct) -> Result<()> {
         let (entry, index) = proven.place();
-        if self.roster.knows_enrolment(entry, index) {
+        if self.roster.knows(entry, index) {
             return Ok(());
         }
-        let Some((header, act)) = self.shown_enrolment(log, proven) else { return Ok(()) };
+        let Some((header, act)) = self.shown_act(log, proven) else { return Ok(()) };
         let (proof, body) = (proven.encode(), act.to_body());
         // No more than can be told of in one frontier.
         let kept = control::stray_acts_bytes(db, log.log)?;
@@ -359,17 +360,16 @@ impl State {
             return Ok(());
         }
         control::add_stray_act(db, &control::StrayAct { log: log.log, proof, body })?;
-        self.take_enrolment(&header, index, &act);
-        Ok(())
+        self.take_shown(db, &header, index, &act)
     }
 
-    /// The enrolment in the other history of a log that a proof shows, if it does.
-    fn shown_enrolment(&self, log: &Log, proven: &ProvenAct) -> Option<(Header, Act)> {
+    /// The act of membership in the other history of a log that a proof shows, if it does.
+    fn shown_act(&self, log: &Log, proven: &ProvenAct) -> Option<(Header, Act)> {
         let shown = proven.check(&self.shared.id)?;
         let opening = self.keyring.open(&shown.header, shown.index, shown.commitment, shown.sealed);
         let Opening::Opened(opened) = opening else { return None };
         let act = Act::read(shown.commitment.class, &opened).ok()??;
-        let is_of_log = shown.header.device == log.device && matches!(act, Act::Enrolment(_));
+        let is_of_log = shown.header.device == log.device && Act::MEMBERSHIP.contains(&act.kind());
         is_of_log.then_some((shown.header, act))
     }
 
@@ -377,7 +377,7 @@ impl State {
     /// shows.
     pub(crate) fn is_shown(&self, log: &Log, stray: &control::StrayAct) -> bool {
         let proven = ProvenAct::decode(&stray.proof);
-        let shown = proven.and_then(|proven| self.shown_enrolment(log, &proven));
+        let shown = proven.and_then(|proven| self.shown_act(log, &proven));
         shown.is_some_and(|(_, act)| act.to_body() == stray.body)
     }
 }

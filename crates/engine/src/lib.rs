@@ -31,6 +31,7 @@ mod home;
 mod index;
 mod key_file;
 mod keyring;
+mod members;
 mod messages;
 mod mirror;
 mod model;
@@ -79,8 +80,10 @@ pub use larder_crypto::password::Argon2Params;
 pub use larder_document::{
     ChangedLines, Conflict, Difference, DocumentError, Heads, Object, changed_lines,
 };
+pub use larder_log::Band;
 pub use larder_log::ack::Ack;
 pub use larder_log::act::Enrolment;
+pub use larder_log::act::Role;
 pub use larder_log::{Batch, Receipt, entry_hash};
 pub use larder_pages::{Error as PagesError, Files, Held, Lock, SystemFiles, syncs};
 pub use larder_search::{EmbedError, Embedder, HashedNgrams};
@@ -91,7 +94,7 @@ pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
     Pruned, Query, ReceiptInfo, RekeyStatus, SpaceStatus, Version,
 };
-pub use pairing::{Joining, Judgement, Ticket};
+pub use pairing::{Joining, Judgement, Terms, Ticket, Whose};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
 pub use prune::{PrunePolicy, Pruning};
 pub use purge::{PurgeProgress, Purged};

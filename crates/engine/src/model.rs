@@ -1,6 +1,7 @@
 //! What reading a space returns.
 
 use larder_document::{Heads, Object};
+use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::{
     Clock, CollectionName, DeviceId, EntryHash, MemberId, ObjectId, SpaceId, SpaceName, Timestamp,
@@ -224,6 +225,12 @@ pub struct DeviceInfo {
     /// What it may do.
     #[serde(serialize_with = "as_role")]
     pub role: Role,
+    /// The highest band it may read.
+    #[serde(serialize_with = "as_band")]
+    pub clearance: Band,
+    /// Whose device it is.
+    #[serde(serialize_with = "as_text")]
+    pub member: MemberId,
     /// Its profile's transport key.
     #[serde(serialize_with = "as_text")]
     pub transport: TransportId,
@@ -231,9 +238,28 @@ pub struct DeviceInfo {
     pub me: bool,
 }
 
+impl DeviceInfo {
+    pub(crate) fn of(id: &DeviceId, device: &larder_log::roster::Device, me: &DeviceId) -> Self {
+        Self {
+            device: *id,
+            label: device.label.clone(),
+            role: device.role,
+            clearance: device.clearance,
+            member: device.member,
+            transport: device.keys.transport,
+            me: id == me,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn as_band<S: Serializer>(band: &Band, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format!("{band:?}").to_lowercase())
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn as_role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format!("{role:?}").to_lowercase())
+    serializer.collect_str(role)
 }
 
 /// How far one log has come.

@@ -5,12 +5,13 @@ use std::sync::PoisonError;
 
 use larder_crypto::hash::sha256;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
-use larder_log::act::{DeviceKeys, Enrolment};
+use larder_log::act::{DeviceKeys, Enrolment, Role};
 use larder_log::epoch::ControlSecret;
+use larder_log::{Band, VERSION};
 use larder_protocol::pairing::{Invitation, PairReply, PairRequest, Refusal, Welcome};
 use larder_store::profile as table;
 use larder_types::limits::INVITATION_MS_MAX;
-use larder_types::{Hash, SpaceId, SpaceName, Timestamp, TransportId};
+use larder_types::{Hash, MemberId, SpaceId, SpaceName, Timestamp, TransportId};
 use zeroize::Zeroizing;
 
 use crate::found::prepare;
@@ -22,8 +23,40 @@ use crate::{Error, Result, Space, SpaceWriter};
 pub(crate) struct Open {
     secret: Secret<16>,
     space: SpaceName,
+    terms: Terms,
+    /// Whose device it will be.
+    member: MemberId,
     expires: Timestamp,
     used_by: Option<DeviceKeys>,
+}
+
+/// As whose device, and as what, somebody is invited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose device it will be.
+    pub of: Whose,
+    /// What it may do.
+    pub role: Role,
+    /// The highest band it may read.
+    pub clearance: Band,
+}
+
+/// Whose device an invitation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the member who invites.
+    Own,
+    /// That of somebody who has no device in the space yet.
+    New,
+    /// That of this member.
+    Of(MemberId),
+}
+
+impl Default for Terms {
+    /// Another device of the member who invites, which may do everything.
+    fn default() -> Self {
+        Self { of: Whose::Own, role: Role::Owner, clearance: Band::Red }
+    }
 }
 
 /// What a request to be admitted comes to.
@@ -61,20 +94,56 @@ impl std::fmt::Debug for Joining {
 }
 
 impl Profile {
-    /// Makes an invitation to a space: good once, for ten minutes, while this process runs.
-    /// `addresses` is where this device listens.
+    /// Makes an invitation to a space on the [`Terms`] that are usual: good once, for ten minutes,
+    /// while this process runs. `addresses` is where this device listens.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// As [`Profile::invite_on`].
     pub fn invite(&self, space: &Space, addresses: Vec<SocketAddr>) -> Result<Invitation> {
+        let role = space.own_role()?;
+        self.invite_on(space, addresses, Terms { role, ..Terms::default() })
+    }
+
+    /// The same on other terms.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; [`Error::NotYetEnrolled`], [`Error::ShutOut`]; [`Error::Invalid`] if
+    /// this device has no right to invite somebody on these terms.
+    pub fn invite_on(
+        &self,
+        space: &Space,
+        addresses: Vec<SocketAddr>,
+        terms: Terms,
+    ) -> Result<Invitation> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
         let env = &self.inner.env;
+        let own = space.own_record()?;
+        let member = match terms.of {
+            Whose::Own => own.member,
+            Whose::New => MemberId::random(&mut *env.entropy()),
+            Whose::Of(member) => member,
+        };
+        let is_own = member == own.member && own.role.may_write() && own.role <= terms.role;
+        let may_clear = own.role == Role::Owner || terms.clearance <= own.clearance;
+        if !may_clear || !(own.role.rules(terms.role) || is_own) {
+            return Err(Error::Invalid(format!(
+                "this device is {} in the space, cleared for {:?}, and may not admit somebody as \
+                 {} cleared for {:?}: a greater device has to",
+                own.role, own.clearance, terms.role, terms.clearance
+            )));
+        }
         let secret: Secret<16> = Secret::random(&mut *env.entropy());
         let expires = Timestamp(env.now().0.saturating_add(INVITATION_MS_MAX));
-        let open =
-            Open { secret: secret.clone(), space: space.name().clone(), expires, used_by: None };
+        let open = Open {
+            secret: secret.clone(),
+            space: space.name().clone(),
+            terms,
+            member,
+            expires,
+            used_by: None,
+        };
         self.inner.invitations.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         Ok(Invitation { inviter: self.transport_id(), addresses, secret, expires })
     }
@@ -108,8 +177,15 @@ impl Profile {
             None if now >= invitation.expires => return refuse(Refusal::Expired),
             None => invitation.used_by = Some(request.keys().clone()),
         }
-        // Whose device it is, the inviter says: it is its own member's.
-        let enrolment = self.enrolment(request.keys().clone(), request.label());
+        // Whose device it is, the inviter says.
+        let enrolment = Enrolment {
+            v: VERSION,
+            member: invitation.member,
+            label: request.label().to_owned(),
+            role: invitation.terms.role,
+            clearance: invitation.terms.clearance,
+            keys: request.keys().clone(),
+        };
         let (space, secret) = (invitation.space.clone(), invitation.secret.clone());
         Judgement::Admit(Box::new(Ticket { space, enrolment, request, secret }))
     }

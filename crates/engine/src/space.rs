@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use larder_log::act::Role;
 use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
 use larder_store::profile::{self as table, Membership};
 use larder_store::space::logs::Log;
-use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
+use larder_types::{DeviceId, EntryHash, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
 use crate::home::Home;
@@ -229,14 +230,45 @@ impl Space {
     pub fn devices(&self) -> Result<Vec<DeviceInfo>> {
         let me = self.device();
         let published = self.shared.published()?;
-        let info = |(id, device): (&DeviceId, &larder_log::roster::Device)| DeviceInfo {
-            device: *id,
-            label: device.label.clone(),
-            role: device.role,
-            transport: device.keys.transport,
-            me: *id == me,
-        };
-        Ok(published.roster.devices().map(info).collect())
+        let all = published.roster.devices();
+        Ok(all.map(|(id, device)| DeviceInfo::of(id, device, &me)).collect())
+    }
+
+    /// The devices that were shut out of it, as far as known here.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn former_devices(&self) -> Result<Vec<DeviceInfo>> {
+        let me = self.device();
+        let published = self.shared.published()?;
+        let all = published.roster.revoked();
+        Ok(all.map(|(id, device)| DeviceInfo::of(id, device, &me)).collect())
+    }
+
+    /// The newest acts of membership that are known here: the entries that a next one would name.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn membership(&self) -> Result<Vec<EntryHash>> {
+        Ok(self.shared.published()?.roster.heads())
+    }
+
+    /// This device's record in the roster.
+    pub(crate) fn own_record(&self) -> Result<larder_log::roster::Device> {
+        let (me, published) = (self.device(), self.shared.published()?);
+        match (published.roster.device(&me), published.roster.known(&me)) {
+            (Some(own), _) => Ok(own.clone()),
+            (None, Some(_)) => Err(Error::ShutOut),
+            (None, None) => Err(Error::NotYetEnrolled),
+        }
+    }
+
+    /// What this device may do.
+    ///
+    /// # Errors
+    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`].
+    pub fn own_role(&self) -> Result<Role> {
+        Ok(self.own_record()?.role)
     }
 
     /// The device that uses this transport key, if it is enrolled.

@@ -11,13 +11,13 @@ use larder_log::act::{Act, EpochReason};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
 use larder_log::merkle::{self, Frontier, Node, Nodes};
-use larder_log::roster::Roster;
-use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
+use larder_log::roster::{self, Roster, Writing};
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
 use larder_store::space::{control, entries, sections, transactions};
-use larder_types::limits::{DEPS_MAX, DOCUMENT_CACHE_BYTES};
+use larder_types::limits::{ACT_PARENTS_MAX, DEPS_MAX, DOCUMENT_CACHE_BYTES};
 use larder_types::{Clock, DeviceId, EntryHash, EpochId, Hash, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
@@ -100,6 +100,16 @@ pub(crate) struct State {
     pub(crate) has_recovered: bool,
     /// What may have made something prunable.
     pub(crate) news: News,
+    /// Entries held here whose authors by now may write in them, or may no longer.
+    pub(crate) rejudged: Vec<Rejudged>,
+}
+
+/// Entries of a log, from the first to the last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rejudged {
+    pub(crate) log: LogId,
+    pub(crate) from_seq: u64,
+    pub(crate) to_seq: u64,
 }
 
 /// How damage is dealt with that was met.
@@ -153,6 +163,7 @@ impl State {
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
+            rejudged: Vec::new(),
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
             queue: Queue::load(db)?,
@@ -233,7 +244,7 @@ impl State {
 
     /// The first entry names the own enrolment, also if that stands in a history that is not held.
     fn name_enrolment(&mut self, deps: &mut Vec<Dep>) {
-        let enrolled_by = self.roster.device(&self.device()).map(|own| own.enrolled_by.as_slice());
+        let enrolled_by = self.roster.known(&self.device()).map(|own| own.enrolled_by.as_slice());
         let Some([first, ..]) = enrolled_by else { return };
         let is_seen =
             |by: &Dep| deps.iter().any(|dep| dep.device == by.device && dep.seq >= by.seq);
@@ -388,7 +399,9 @@ impl State {
         let place = Place { log, seq: header.seq, index };
         self.is_published = false;
         self.news.statement |= matches!(act, Act::Snapshot(_));
+        let before = self.roster.writing();
         let applied = self.roster.apply(header, index, act);
+        self.note_rejudged(db, &before)?;
         // Kept even if void by now: an act may take effect when its author's enrolment arrives.
         control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
         if let Act::Epoch(epoch) = act {
@@ -400,18 +413,79 @@ impl State {
 
     /// Makes the roster again from the acts that are recorded.
     pub(crate) fn reload_roster(&mut self, db: &Connection) -> Result<()> {
+        let before = self.roster.writing();
         self.roster = load_roster(db, &self.shared)?;
+        self.note_rejudged(db, &before)?;
         self.is_published = false;
         self.choose_epoch();
         Ok(())
     }
 
-    /// Takes in an enrolment that stands in no log held here.
-    pub(crate) fn take_enrolment(&mut self, header: &Header, index: u32, act: &Act) {
+    /// Takes in an act of membership that stands in no log held here.
+    pub(crate) fn take_shown(
+        &mut self,
+        db: &Connection,
+        header: &Header,
+        index: u32,
+        act: &Act,
+    ) -> Result<()> {
         self.is_published = false;
-        // Void now, it may take effect when its author's enrolment arrives.
+        let before = self.roster.writing();
+        // Void now, it may take effect when what it names arrives.
         let _ = self.roster.apply(header, index, act);
         self.choose_epoch();
+        self.note_rejudged(db, &before)
+    }
+
+    /// Notes of which entries it has changed whether their authors might write in them.
+    fn note_rejudged(&mut self, db: &Connection, before: &Writing) -> Result<()> {
+        let after = self.roster.writing();
+        let devices: BTreeSet<&DeviceId> = before.keys().chain(after.keys()).collect();
+        for device in devices {
+            let (old, new) = (before.get(device), after.get(device));
+            if old == new {
+                continue;
+            }
+            let Some(log) = logs::find(db, device)?.filter(|log| log.frontier.size() > 0) else {
+                continue;
+            };
+            let size = log.frontier.size();
+            for (from_seq, to_seq) in roster::differing(old, new) {
+                if from_seq <= size {
+                    let to_seq = to_seq.min(size);
+                    self.rejudged.push(Rejudged { log: log.log, from_seq, to_seq });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What an act of membership written now names as known.
+    pub(crate) fn parents(&self) -> Vec<EntryHash> {
+        let mut heads = self.roster.heads();
+        // What there is no room for is known by the next act.
+        heads.truncate(ACT_PARENTS_MAX);
+        heads
+    }
+
+    /// Whether the device might write content in this entry of its log.
+    pub(crate) fn may_write_at(&self, device: &DeviceId, seq: u64) -> bool {
+        let standing = self.roster.known(device).and_then(|device| device.standing_at(seq));
+        standing.is_some_and(|standing| standing.role.may_write())
+    }
+
+    /// Whether this device may write content now.
+    ///
+    /// # Errors
+    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`].
+    pub(crate) fn check_may_write(&self) -> Result<()> {
+        let me = self.device();
+        match (self.roster.device(&me), self.roster.known(&me)) {
+            (Some(own), _) if own.role.may_write() => Ok(()),
+            (Some(own), _) => Err(Error::MayNotWrite(own.role)),
+            (None, Some(_)) => Err(Error::ShutOut),
+            (None, None) => Err(Error::NotYetEnrolled),
+        }
     }
 
     fn take_epoch(
@@ -456,9 +530,7 @@ impl State {
         if self.epoch.is_some() {
             return Ok(());
         }
-        if self.roster.device(&self.device()).is_none() {
-            return Err(Error::NotYetEnrolled);
-        }
+        self.check_may_write()?;
         let recipients: Vec<_> = self
             .roster
             .cleared()
@@ -472,11 +544,27 @@ impl State {
             &self.shared.id,
             self.device(),
             &recipients,
-            EpochReason::Enrolment,
+            self.epoch_reason(),
             supersedes,
         )
         .map_err(|e| Error::Internal(format!("an epoch could not be opened: {e}")))?;
         self.append_act(db, &Act::Epoch(act)).map(drop)
+    }
+
+    /// Why the epochs there are will not do.
+    fn epoch_reason(&self) -> EpochReason {
+        let superseded: BTreeSet<_> =
+            self.roster.epochs().flat_map(|(_, epoch)| &epoch.supersedes).collect();
+        let newest = self.roster.epochs().filter(|(id, _)| !superseded.contains(id));
+        let had: BTreeSet<_> = newest.flat_map(|(_, epoch)| epoch.recipients.keys()).collect();
+        let cleared = self.roster.cleared();
+        if had.iter().any(|device| !cleared.contains_key(device)) {
+            EpochReason::Revocation
+        } else if cleared.keys().any(|device| !had.contains(device)) {
+            EpochReason::Enrolment
+        } else {
+            EpochReason::Clearance
+        }
     }
 
     /// The receipt of an entry of the own log, against its newest checkpoint.
@@ -590,15 +678,14 @@ pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
 }
 
 fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
-    let mut roster = Roster::new(shared.id);
+    let mut acts = Vec::new();
     for act in control::acts(db)? {
         let place = act.place;
         let header = entries::find(db, place.log, place.seq)?
             .and_then(|entry| Header::decode(&entry.header).ok())
             .ok_or_else(|| Error::Corrupt("a membership act's entry is missing".into()))?;
         if let Ok(Some(body)) = Act::from_body(act.kind, &act.body) {
-            // What is void now was void before, and may cease to be.
-            let _ = roster.apply(&header, place.index, &body);
+            acts.push((header, place.index, body));
         }
     }
     for stray in control::stray_acts(db)? {
@@ -607,11 +694,13 @@ fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
         // One that cannot be read counts no more than one that never came, until a check drops it
         // and another device shows it again.
         let (Some(proven), Some(header)) = (proven, header) else { continue };
-        if let Ok(Some(act)) = Act::from_body(kind::ENROLMENT, &stray.body) {
-            let _ = roster.apply(&header, proven.place().1, &act);
+        for kind in Act::MEMBERSHIP {
+            if let Ok(Some(act)) = Act::from_body(kind, &stray.body) {
+                acts.push((header.clone(), proven.place().1, act));
+            }
         }
     }
-    Ok(roster)
+    Ok(Roster::of(shared.id, acts.iter().map(|(header, index, act)| (header, *index, act))))
 }
 
 pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {

@@ -25,6 +25,8 @@ pub enum VoidCause {
     Seal,
     /// An act that the roster does not allow.
     Act,
+    /// Content of a device that might not write there.
+    Role,
     /// What it holds cannot be read as what it says it is.
     Form,
     /// It creates what its own entry has created.

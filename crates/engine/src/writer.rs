@@ -294,6 +294,7 @@ fn attempt<T>(
     };
     state.begin(&tx);
     let done = work(&mut tx, state)?;
+    state.rejudge(&tx)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;
     Ok(done)

@@ -1,11 +1,14 @@
 //! Acts: the bodies of CONTROL sections.
 
-use larder_crypto::{AckPublic, SUITE, SealingPublic, check_signing_key};
-use larder_types::limits::{ACT_BYTES_MAX, NAME_BYTES_MAX};
-use larder_types::{DeviceId, EpochId, Hash, MemberId, SpaceName, TransportId, canonical};
+use larder_crypto::{AckPublic, RecoveryPublic, SUITE, SealingPublic, check_signing_key};
+use larder_types::limits::{ACT_BYTES_MAX, ACT_PARENTS_MAX, NAME_BYTES_MAX};
+use larder_types::{
+    DeviceId, EntryHash, EpochId, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical,
+};
 
 use crate::error::VoidReason;
 use crate::header::VERSION;
+use crate::labels;
 use crate::metadata::{Opened, kind};
 use crate::section::{Band, Class};
 use crate::snapshot::SnapshotAct;
@@ -40,7 +43,7 @@ pub enum Role {
     /// Everything.
     #[n(0)]
     Owner,
-    /// Everything but over owners.
+    /// Everything but over owners, and to make some.
     #[n(1)]
     Admin,
     /// Reads and writes.
@@ -54,15 +57,43 @@ pub enum Role {
     Auditor,
 }
 
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Writer => "writer",
+            Self::Reader => "reader",
+            Self::Auditor => "auditor",
+        })
+    }
+}
+
 impl Role {
     /// Whether entries with content count.
     pub const fn may_write(self) -> bool {
         matches!(self, Self::Owner | Self::Admin | Self::Writer)
     }
 
-    /// Whether it may enrol a device with the role `other`.
-    pub fn may_enrol(self, other: Self) -> bool {
-        matches!(self, Self::Owner | Self::Admin) && self <= other
+    /// Whether it may give the role `other`, and take it away.
+    pub const fn rules(self, other: Self) -> bool {
+        match self {
+            Self::Owner => true,
+            Self::Admin => !matches!(other, Self::Owner),
+            Self::Writer | Self::Reader | Self::Auditor => false,
+        }
+    }
+
+    /// The lesser of two.
+    #[must_use]
+    pub fn lesser(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// The greater of two.
+    #[must_use]
+    pub fn greater(self, other: Self) -> Self {
+        self.min(other)
     }
 
     /// Whether it is given content secrets.
@@ -88,8 +119,8 @@ pub struct Genesis {
     #[n(3)]
     pub founder: Enrolment,
     /// The recovery key's public half, if there is one.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub recovery: Option<[u8; 32]>,
+    #[n(4)]
+    pub recovery: Option<RecoveryPublic>,
     /// [`crate::epoch::ControlSecret::commitment`].
     #[n(5)]
     pub control_commitment: Hash,
@@ -98,7 +129,7 @@ pub struct Genesis {
     pub nonce: [u8; 16],
 }
 
-/// Admits a device.
+/// A device's record: whose it is, what it may do, its keys.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(array)]
 pub struct Enrolment {
@@ -120,6 +151,102 @@ pub struct Enrolment {
     /// Its keys.
     #[n(5)]
     pub keys: DeviceKeys,
+}
+
+/// Admits a device.
+///
+/// It and the acts below name the acts of membership that their author knew and that no other of
+/// those names: all together are what it knew, and what its authority is judged by.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct EnrolmentAct {
+    /// The entries of those acts; in order, each once.
+    #[n(0)]
+    pub parents: Vec<EntryHash>,
+    /// Who is admitted.
+    #[n(1)]
+    pub enrolment: Enrolment,
+}
+
+/// Gives an enrolled device another role or clearance.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct ChangeAct {
+    /// As in [`EnrolmentAct`].
+    #[n(0)]
+    pub parents: Vec<EntryHash>,
+    /// [`VERSION`].
+    #[n(1)]
+    pub v: u8,
+    /// Whose.
+    #[n(2)]
+    pub device: DeviceId,
+    /// Its first entry that is judged by the new role.
+    #[n(3)]
+    pub from_seq: u64,
+    /// What it may do from then on.
+    #[n(4)]
+    pub role: Role,
+    /// The highest band it may read from then on.
+    #[n(5)]
+    pub clearance: Band,
+}
+
+/// What a revocation leaves of a device's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct Cut {
+    /// Whose log.
+    #[n(0)]
+    pub device: DeviceId,
+    /// How many of its entries count.
+    #[n(1)]
+    pub keeps: u64,
+}
+
+/// Shuts devices out, for good: whoever comes back is enrolled under new keys.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct RevocationAct {
+    /// As in [`EnrolmentAct`].
+    #[n(0)]
+    pub parents: Vec<EntryHash>,
+    /// [`VERSION`].
+    #[n(1)]
+    pub v: u8,
+    /// The devices; in order, each once.
+    #[n(2)]
+    pub cuts: Vec<Cut>,
+    /// Members who are shut out with every device: those that their author did not know of too.
+    /// In order, each once.
+    #[n(3)]
+    pub members: Vec<MemberId>,
+}
+
+/// Gives the space back to who holds its recovery key. It counts whoever carries it.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct RecoveryAct {
+    /// As in [`EnrolmentAct`]; those of all acts that revoke somebody at the time.
+    #[n(0)]
+    pub parents: Vec<EntryHash>,
+    /// The new owner's device.
+    #[n(1)]
+    pub enrolment: Enrolment,
+    /// The devices that are shut out; in order, each once.
+    #[n(2)]
+    pub cuts: Vec<Cut>,
+    /// By the recovery key, over [`RecoveryAct::signed_bytes`].
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+impl RecoveryAct {
+    /// What the recovery key signs: a label, the space, and the act with a signature of zeros.
+    pub fn signed_bytes(&self, space: &SpaceId) -> Vec<u8> {
+        let unsigned = Self { signature: [0; 64], ..self.clone() };
+        [labels::RECOVERY, space.as_bytes(), &canonical::encode(&unsigned)].concat()
+    }
 }
 
 /// Why an epoch was opened.
@@ -191,7 +318,13 @@ pub enum Act {
     /// Begins a space.
     Genesis(Genesis),
     /// Admits a device.
-    Enrolment(Enrolment),
+    Enrolment(EnrolmentAct),
+    /// Changes what a device may do.
+    Change(ChangeAct),
+    /// Shuts devices out.
+    Revocation(RevocationAct),
+    /// Gives the space back.
+    Recovery(RecoveryAct),
     /// Opens an epoch.
     Epoch(EpochAct),
     /// States what entries come to.
@@ -199,11 +332,19 @@ pub enum Act {
 }
 
 impl Act {
+    /// The kinds of acts that say who belongs to a space, but for the genesis. No body of one reads
+    /// as one of another.
+    pub const MEMBERSHIP: [u16; 4] =
+        [kind::ENROLMENT, kind::CHANGE, kind::REVOCATION, kind::RECOVERY];
+
     /// The section's kind.
     pub const fn kind(&self) -> u16 {
         match self {
             Self::Genesis(_) => kind::GENESIS,
             Self::Enrolment(_) => kind::ENROLMENT,
+            Self::Change(_) => kind::CHANGE,
+            Self::Revocation(_) => kind::REVOCATION,
+            Self::Recovery(_) => kind::RECOVERY,
             Self::Epoch(_) => kind::EPOCH,
             Self::Snapshot(_) => kind::SNAPSHOT,
         }
@@ -214,6 +355,9 @@ impl Act {
         match self {
             Self::Genesis(act) => canonical::encode(act),
             Self::Enrolment(act) => canonical::encode(act),
+            Self::Change(act) => canonical::encode(act),
+            Self::Revocation(act) => canonical::encode(act),
+            Self::Recovery(act) => canonical::encode(act),
             Self::Epoch(act) => canonical::encode(act),
             Self::Snapshot(act) => canonical::encode(act),
         }
@@ -243,6 +387,9 @@ impl Act {
         let act = match kind {
             kind::GENESIS => Self::Genesis(read(body)?),
             kind::ENROLMENT => Self::Enrolment(read(body)?),
+            kind::CHANGE => Self::Change(read(body)?),
+            kind::REVOCATION => Self::Revocation(read(body)?),
+            kind::RECOVERY => Self::Recovery(read(body)?),
             kind::EPOCH => Self::Epoch(read(body)?),
             kind::SNAPSHOT => Self::Snapshot(read(body)?),
             _ => return Ok(None),
@@ -257,7 +404,27 @@ impl Act {
                 check_versions(act.v, act.suite)?;
                 act.founder.check()
             }
-            Self::Enrolment(act) => act.check(),
+            Self::Enrolment(act) => {
+                check_parents(&act.parents)?;
+                act.enrolment.check()
+            }
+            Self::Change(act) => {
+                check_parents(&act.parents)?;
+                check_versions(act.v, SUITE)
+            }
+            Self::Revocation(act) => {
+                check_parents(&act.parents)?;
+                check_versions(act.v, SUITE)?;
+                if !act.members.is_sorted_by(|a, b| a < b) {
+                    return Err(VoidReason::Malformed("members not in order, each once".into()));
+                }
+                check_cuts(&act.cuts)
+            }
+            Self::Recovery(act) => {
+                check_parents(&act.parents)?;
+                check_cuts(&act.cuts)?;
+                act.enrolment.check()
+            }
             Self::Epoch(act) => act.check(),
             Self::Snapshot(act) => act.check(),
         }
@@ -293,6 +460,24 @@ impl EpochAct {
             return Err(VoidReason::Epoch("an envelope for BLACK"));
         }
         Ok(())
+    }
+}
+
+fn check_parents(parents: &[EntryHash]) -> Result<(), VoidReason> {
+    if parents.is_empty() || parents.len() > ACT_PARENTS_MAX {
+        return Err(VoidReason::Malformed(format!("it names {} parents", parents.len())));
+    }
+    if !parents.is_sorted_by(|a, b| a < b) {
+        return Err(VoidReason::Malformed("parents not in order, each once".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_cuts(cuts: &[Cut]) -> Result<(), VoidReason> {
+    if cuts.is_sorted_by(|a, b| a.device < b.device) {
+        Ok(())
+    } else {
+        Err(VoidReason::Malformed("devices not in order, each once".to_owned()))
     }
 }
 

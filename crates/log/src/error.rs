@@ -230,6 +230,21 @@ pub enum VoidReason {
     /// The author's role does not allow this.
     #[error("the author's role does not allow this")]
     Role,
+    /// The author was shut out, and its log is cut before this.
+    #[error("the author was shut out of this space before this")]
+    Revoked,
+    /// It enrols a device that is enrolled already.
+    #[error("the device is enrolled already: it keeps its keys, and its role can be changed")]
+    Enrolled,
+    /// It names acts of membership that are not here.
+    #[error("it rests on acts of membership that are not here yet")]
+    Unjudged,
+    /// An act of membership that is not the first section of its entry.
+    #[error("an act of membership that is not the first section of its entry")]
+    NotFirst,
+    /// The space has no recovery key, or this is not signed by it.
+    #[error("not signed by the space's recovery key")]
+    NoRecovery,
     /// A genesis act that is not the first section of the space's genesis entry, or is not by its
     /// founder.
     #[error("a genesis act anywhere but at the beginning of its own space")]

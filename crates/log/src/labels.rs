@@ -44,6 +44,8 @@ pub(crate) const BLOB_PLAIN: &[u8] = b"larder/blob-plain/v0";
 pub(crate) const BLOB_CUT: &[u8] = b"larder/blob-cut/v0";
 /// HPKE info of an epoch's envelope.
 pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
+/// What a space's recovery key signs.
+pub(crate) const RECOVERY: &[u8] = b"larder/recovery/v0";
 /// Names a snapshot.
 pub(crate) const SNAPSHOT: &[u8] = b"larder/snapshot-id/v0";
 /// Digest of the value that a document was created with.
@@ -84,6 +86,7 @@ mod tests {
             BLOB_AD,
             BLOB_PLAIN,
             BLOB_CUT,
+            RECOVERY,
             SNAPSHOT,
             SNAPSHOT_VALUE,
         ];

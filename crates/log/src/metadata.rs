@@ -19,12 +19,18 @@ pub mod kind {
     pub const BLOB: u16 = 4;
     /// [`crate::act::Genesis`].
     pub const GENESIS: u16 = 16;
-    /// [`crate::act::Enrolment`].
+    /// [`crate::act::EnrolmentAct`].
     pub const ENROLMENT: u16 = 17;
     /// [`crate::act::EpochAct`].
     pub const EPOCH: u16 = 18;
     /// [`crate::snapshot::SnapshotAct`].
     pub const SNAPSHOT: u16 = 19;
+    /// [`crate::act::ChangeAct`].
+    pub const CHANGE: u16 = 20;
+    /// [`crate::act::RevocationAct`].
+    pub const REVOCATION: u16 = 21;
+    /// [`crate::act::RecoveryAct`].
+    pub const RECOVERY: u16 = 22;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

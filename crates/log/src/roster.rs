@@ -1,25 +1,30 @@
 //! The roster: who belongs to a space and what each may do, as a pure function of the set of acts.
 //!
-//! Acts may be applied in any order that respects causality (and are judged again as others
-//! arrive): the same set of acts gives the same roster on every device.
+//! Acts may be taken in in any order: the same set of acts gives the same roster on every device.
+//! `judge` says which of them count.
+
+mod judge;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_types::{DeviceId, EntryHash, EpochId, MemberId, SpaceId, SpaceName, TransportId};
 
-use crate::act::{Act, DeviceKeys, Enrolment, EpochAct, Genesis, Role};
+use crate::act::{Act, DeviceKeys, EpochAct, Genesis, Role};
 use crate::error::VoidReason;
 use crate::header::{Dep, Header};
 use crate::section::Band;
+use judge::{Judge, Judged, Placed};
 
-/// An enrolled device.
+pub use judge::Standing;
+
+/// A device that was enrolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Whose it is.
     pub member: MemberId,
     /// Its name for people.
     pub label: String,
-    /// What it may do.
+    /// What it may do; what it might last, if it was shut out.
     pub role: Role,
     /// The highest band it may read.
     pub clearance: Band,
@@ -28,6 +33,18 @@ pub struct Device {
     /// The entries that enrol it. A device's first entry names one of them, or a later entry of
     /// the same log, as its past. Empty for the founder.
     pub enrolled_by: Vec<Dep>,
+    /// How many of its entries count, if it was shut out.
+    pub keeps: Option<u64>,
+    /// What it may do from which of its entries on; nothing from where it was shut out.
+    pub standings: Vec<(u64, Option<Standing>)>,
+}
+
+impl Device {
+    /// What it may do at `seq` of its log.
+    pub fn standing_at(&self, seq: u64) -> Option<Standing> {
+        let at = self.standings.partition_point(|(from_seq, _)| *from_seq <= seq);
+        at.checked_sub(1).and_then(|at| self.standings.get(at)).and_then(|(_, standing)| *standing)
+    }
 }
 
 /// An opened epoch.
@@ -41,6 +58,26 @@ pub struct Epoch {
     pub supersedes: Vec<EpochId>,
 }
 
+/// From which of its entries on each device may write, and from which not.
+pub type Writing = BTreeMap<DeviceId, Vec<(u64, bool)>>;
+
+/// The entries, from the first to the last, in which `old` and `new` differ. Who is in neither may
+/// write nothing.
+pub fn differing(
+    old: Option<&Vec<(u64, bool)>>,
+    new: Option<&Vec<(u64, bool)>>,
+) -> Vec<(u64, u64)> {
+    let [old, new] = [old, new].map(|all| all.map_or(&[][..], Vec::as_slice));
+    let at = |all: &[(u64, bool)], seq: u64| {
+        let end = all.partition_point(|(from_seq, _)| *from_seq <= seq);
+        end.checked_sub(1).and_then(|at| all.get(at)).is_some_and(|(_, may)| *may)
+    };
+    let places: BTreeSet<u64> = old.iter().chain(new).map(|(from_seq, _)| *from_seq).collect();
+    let ends = places.iter().skip(1).map(|next| next - 1).chain([u64::MAX]);
+    let ranges = places.iter().copied().zip(ends);
+    ranges.filter(|(from_seq, _)| at(old, *from_seq) != at(new, *from_seq)).collect()
+}
+
 /// Where an act stands: it is one element of the set that the roster is a function of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -49,22 +86,43 @@ struct Place {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Placed<T> {
+struct PlacedEpoch {
     author: DeviceId,
     seq: u64,
-    act: T,
+    act: EpochAct,
 }
 
 /// The acts of one space and what follows from them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Roster {
     space: SpaceId,
     genesis: Option<Genesis>,
-    enrolments: BTreeMap<Place, Placed<Enrolment>>,
-    epoch_acts: BTreeMap<Place, Placed<EpochAct>>,
+    judge: Judge,
+    /// Acts of membership that are here, and those that wait for what they name.
+    known: BTreeSet<EntryHash>,
+    waiting: BTreeMap<EntryHash, Placed>,
+    counting: BTreeSet<EntryHash>,
+    epoch_acts: BTreeMap<Place, PlacedEpoch>,
     devices: BTreeMap<DeviceId, Device>,
+    revoked: BTreeMap<DeviceId, Device>,
     epochs: BTreeMap<EpochId, Epoch>,
 }
+
+/// Two rosters are equal if the same acts gave the same result, in whatever order.
+impl PartialEq for Roster {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |roster: &Self| {
+            let Self { space, genesis, known, waiting, counting, .. } = roster.clone();
+            (space, genesis, known, waiting, counting)
+        };
+        all(self) == all(other)
+            && self.epoch_acts == other.epoch_acts
+            && (&self.devices, &self.revoked) == (&other.devices, &other.revoked)
+            && self.epochs == other.epochs
+    }
+}
+
+impl Eq for Roster {}
 
 impl Roster {
     /// The empty roster of a space.
@@ -72,11 +130,29 @@ impl Roster {
         Self {
             space,
             genesis: None,
-            enrolments: BTreeMap::new(),
+            judge: Judge::new(space),
+            known: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            counting: BTreeSet::new(),
             epoch_acts: BTreeMap::new(),
             devices: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             epochs: BTreeMap::new(),
         }
+    }
+
+    /// The roster that these acts come to, each with the header of its entry and its place there.
+    pub fn of<'a>(
+        space: SpaceId,
+        acts: impl IntoIterator<Item = (&'a Header, u32, &'a Act)>,
+    ) -> Self {
+        let mut roster = Self::new(space);
+        for (header, index, act) in acts {
+            // What has no effect now may have one when other acts are here.
+            let _ = roster.take(header, index, act);
+        }
+        roster.conclude();
+        roster
     }
 
     /// The space.
@@ -98,68 +174,54 @@ impl Roster {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`VoidReason`] why the act has no effect now. One whose author is not enrolled yet is kept,
-    /// and takes effect when the author's enrolment arrives.
+    /// [`VoidReason`] why the act has no effect now. One that names acts which are not here is
+    /// kept, and judged when they have arrived.
     pub fn apply(&mut self, header: &Header, index: u32, act: &Act) -> Result<(), VoidReason> {
+        self.take(header, index, act)?;
+        self.conclude();
         let entry = header.hash();
-        let place = Place { entry, index };
-        let (author, seq) = (header.device, header.seq);
         match act {
-            Act::Genesis(genesis) => {
-                let at_the_beginning =
-                    header.is_genesis() && SpaceId::from(entry) == self.space && index == 0;
-                if !at_the_beginning || genesis.founder.keys.signing != author {
-                    return Err(VoidReason::NotGenesis);
-                }
-                self.genesis = Some(genesis.clone());
-                self.judge();
+            Act::Genesis(_) => Ok(()),
+            Act::Epoch(_) if self.writes_at(header) => Ok(()),
+            // It says nothing of who belongs to the space.
+            Act::Snapshot(_) if self.standing_at(header).is_some_and(|own| own.role.may_read()) => {
                 Ok(())
             }
-            Act::Enrolment(enrolment) => {
-                let device = enrolment.keys.signing;
-                self.enrolments.insert(place, Placed { author, seq, act: enrolment.clone() });
-                self.judge();
-                let role = self.role(&author)?;
-                let counts = self
-                    .devices
-                    .get(&device)
-                    .is_some_and(|device| device.enrolled_by.iter().any(|dep| dep.entry == entry));
-                if counts || (role.may_enrol(enrolment.role) && self.devices.contains_key(&device))
-                {
-                    Ok(())
-                } else {
-                    Err(VoidReason::Role)
-                }
-            }
-            Act::Epoch(epoch) => {
-                self.epoch_acts.insert(place, Placed { author, seq, act: epoch.clone() });
-                self.judge();
-                if self.role(&author)?.may_write() { Ok(()) } else { Err(VoidReason::Role) }
-            }
-            // It says nothing of who belongs to the space.
-            Act::Snapshot(_) => {
-                if self.role(&author)?.may_read() {
-                    Ok(())
-                } else {
-                    Err(VoidReason::Role)
-                }
-            }
+            Act::Epoch(_) | Act::Snapshot(_) => Err(self.why_nothing(header)),
+            _ if self.counting.contains(&entry) => Ok(()),
+            _ if self.waiting.contains_key(&entry) => Err(VoidReason::Unjudged),
+            _ => Err(self.judge.why_not(&entry).unwrap_or_else(|| self.why_nothing(header))),
         }
     }
 
-    /// Whether the act in section `index` of this entry was taken in, as an enrolment.
-    pub fn knows_enrolment(&self, entry: EntryHash, index: u32) -> bool {
-        self.enrolments.contains_key(&Place { entry, index })
+    /// Whether the act in section `index` of this entry was taken in, as one of membership.
+    pub fn knows(&self, entry: EntryHash, index: u32) -> bool {
+        index == 0 && self.known.contains(&entry)
     }
 
-    /// All enrolled devices, in order of id.
+    /// What an act of membership written now names as known; in order.
+    pub fn heads(&self) -> Vec<EntryHash> {
+        self.judge.heads()
+    }
+
+    /// All devices that belong to the space, in order of id.
     pub fn devices(&self) -> impl Iterator<Item = (&DeviceId, &Device)> {
         self.devices.iter()
     }
 
-    /// The device with this id, if enrolled.
+    /// The device with this id, if it belongs to the space.
     pub fn device(&self, id: &DeviceId) -> Option<&Device> {
         self.devices.get(id)
+    }
+
+    /// The devices that were shut out, in order of id.
+    pub fn revoked(&self) -> impl Iterator<Item = (&DeviceId, &Device)> {
+        self.revoked.iter()
+    }
+
+    /// The device with this id, if it belongs to the space or ever did.
+    pub fn known(&self, id: &DeviceId) -> Option<&Device> {
+        self.devices.get(id).or_else(|| self.revoked.get(id))
     }
 
     /// The device that uses this transport key, if enrolled.
@@ -167,16 +229,32 @@ impl Roster {
         self.devices.iter().find(|(_, device)| device.keys.transport == *transport)
     }
 
-    /// Whether the entry's author may add an entry at all: it is enrolled, and its first entry
-    /// names its enrolment as its past.
+    /// From which entries on each device may write, or not: to tell what another act has changed.
+    pub fn writing(&self) -> Writing {
+        let may = |standing: &Option<Standing>| standing.is_some_and(|own| own.role.may_write());
+        let of = |(id, device): (&DeviceId, &Device)| {
+            (*id, device.standings.iter().map(|(from, standing)| (*from, may(standing))).collect())
+        };
+        self.devices.iter().chain(&self.revoked).map(of).collect()
+    }
+
+    /// What the author of this entry may do in it.
+    pub fn standing_at(&self, header: &Header) -> Option<Standing> {
+        self.known(&header.device)?.standing_at(header.seq)
+    }
+
+    /// Whether the entry's author may add an entry at all: it is or was enrolled, and its first
+    /// entry names its enrolment as its past. What it may write in it is another question:
+    /// [`Roster::standing_at`].
     ///
     /// # Errors
     /// [`VoidReason::NotEnrolled`], [`VoidReason::EnrolmentNotSeen`].
     pub fn is_authorised(&self, header: &Header) -> Result<(), VoidReason> {
-        let device = self.devices.get(&header.device).ok_or(VoidReason::NotEnrolled)?;
+        let device = self.known(&header.device).ok_or(VoidReason::NotEnrolled)?;
         let is_founder = device.enrolled_by.is_empty();
         let has_seen = |enrolment: &Dep| {
             header.dep_on(&enrolment.device).is_some_and(|dep| dep.seq >= enrolment.seq)
+                || (enrolment.device == header.device && enrolment.entry == header.hash())
         };
         if header.seq > 1 || is_founder || device.enrolled_by.iter().any(has_seen) {
             Ok(())
@@ -188,7 +266,7 @@ impl Roster {
     /// The devices that content is sealed to, with the highest band each may read.
     pub fn cleared(&self) -> BTreeMap<DeviceId, Band> {
         let reads = |(id, device): (&DeviceId, &Device)| {
-            device.role.may_read().then(|| (*id, device.clearance.min(Band::Red)))
+            device.role.may_read().then_some((*id, device.clearance))
         };
         self.devices.iter().filter_map(reads).collect()
     }
@@ -211,54 +289,70 @@ impl Roster {
             .find(has_secrets)
     }
 
-    fn role(&self, device: &DeviceId) -> Result<Role, VoidReason> {
-        self.devices.get(device).map(|device| device.role).ok_or(VoidReason::NotEnrolled)
+    fn writes_at(&self, header: &Header) -> bool {
+        self.standing_at(header).is_some_and(|own| own.role.may_write())
+    }
+
+    fn why_nothing(&self, header: &Header) -> VoidReason {
+        match self.known(&header.device) {
+            None => VoidReason::NotEnrolled,
+            Some(device) if device.keeps.is_some_and(|keeps| keeps < header.seq) => {
+                VoidReason::Revoked
+            }
+            Some(_) => VoidReason::Role,
+        }
+    }
+
+    /// Adds the act to the set, without working out what follows.
+    fn take(&mut self, header: &Header, index: u32, act: &Act) -> Result<(), VoidReason> {
+        let entry = header.hash();
+        let (author, seq) = (header.device, header.seq);
+        match act {
+            Act::Snapshot(_) => return Ok(()),
+            Act::Epoch(act) => {
+                let placed = PlacedEpoch { author, seq, act: act.clone() };
+                self.epoch_acts.insert(Place { entry, index }, placed);
+                return Ok(());
+            }
+            Act::Genesis(genesis) => {
+                let is_at_the_beginning =
+                    header.is_genesis() && SpaceId::from(entry) == self.space && index == 0;
+                if !is_at_the_beginning || genesis.founder.keys.signing != author {
+                    return Err(VoidReason::NotGenesis);
+                }
+                self.genesis = Some(genesis.clone());
+            }
+            _ if index > 0 => return Err(VoidReason::NotFirst),
+            _ => {}
+        }
+        if self.known.insert(entry) {
+            self.waiting.insert(entry, Placed { author, seq, act: act.clone() });
+            while let Some(ready) = self.ready() {
+                if let Some(placed) = self.waiting.remove(&ready) {
+                    self.judge.take(ready, placed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Option<EntryHash> {
+        let ready = self.waiting.iter().find(|(_, placed)| self.judge.may_take(placed));
+        ready.map(|(entry, _)| *entry)
     }
 
     /// Works out devices and epochs from the acts alone.
-    ///
-    /// Devices are found in rounds, from the founder outwards; a device's record is fixed in the
-    /// round that first reaches it, by the lowest entry hash there. So an enrolment cannot decide
-    /// over those that its own authority rests on.
-    fn judge(&mut self) {
-        self.devices.clear();
+    fn conclude(&mut self) {
+        let verdict = self.judge.conclude();
+        self.counting = verdict.counting;
+        let all = verdict.devices.into_iter().map(|(id, judged)| (id, device_of(judged)));
+        (self.revoked, self.devices) = all.partition(|(_, device)| device.keeps.is_some());
         self.epochs.clear();
-        let Some(genesis) = &self.genesis else { return };
-        let founder = &genesis.founder;
-        self.devices.insert(founder.keys.signing, device_of(founder));
-        loop {
-            let mut found = BTreeMap::new();
-            for enrolment in self.enrolments.values() {
-                let id = enrolment.act.keys.signing;
-                if !self.devices.contains_key(&id) && self.may_enrol(enrolment) {
-                    found.entry(id).or_insert_with(|| device_of(&enrolment.act));
-                }
-            }
-            if found.is_empty() {
-                break;
-            }
-            self.devices.append(&mut found);
-        }
-        let mut seen = Vec::new();
-        for (place, enrolment) in &self.enrolments {
-            let id = enrolment.act.keys.signing;
-            if id != founder.keys.signing && self.may_enrol(enrolment) {
-                let Placed { author, seq, .. } = *enrolment;
-                seen.push((id, Dep { device: author, seq, entry: place.entry }));
-            }
-        }
-        for (id, dep) in seen {
-            if let Some(device) = self.devices.get_mut(&id) {
-                device.enrolled_by.push(dep);
-            }
-        }
-        self.judge_epochs();
-    }
-
-    fn judge_epochs(&mut self) {
         for (place, placed) in &self.epoch_acts {
-            let Placed { author, seq, act } = placed;
-            if !self.devices.get(author).is_some_and(|device| device.role.may_write()) {
+            let PlacedEpoch { author, seq, act } = placed;
+            let opener = self.devices.get(author).or_else(|| self.revoked.get(author));
+            let standing = opener.and_then(|opener| opener.standing_at(*seq));
+            if !standing.is_some_and(|standing| standing.role.may_write()) {
                 continue;
             }
             let epoch = Epoch {
@@ -270,21 +364,20 @@ impl Roster {
             self.epochs.entry(place.entry.into()).or_insert(epoch);
         }
     }
-
-    fn may_enrol(&self, enrolment: &Placed<Enrolment>) -> bool {
-        self.devices
-            .get(&enrolment.author)
-            .is_some_and(|author| author.role.may_enrol(enrolment.act.role))
-    }
 }
 
-fn device_of(enrolment: &Enrolment) -> Device {
+fn device_of(judged: Judged) -> Device {
+    let Judged { enrolment, enrolled_by, keeps, standings, last } = judged;
+    let enrolled_by =
+        enrolled_by.into_iter().map(|(device, seq, entry)| Dep { device, seq, entry }).collect();
     Device {
         member: enrolment.member,
-        label: enrolment.label.clone(),
-        role: enrolment.role,
-        clearance: enrolment.clearance,
-        keys: enrolment.keys.clone(),
-        enrolled_by: Vec::new(),
+        label: enrolment.label,
+        role: last.role,
+        clearance: last.clearance,
+        keys: enrolment.keys,
+        enrolled_by,
+        keeps,
+        standings,
     }
 }

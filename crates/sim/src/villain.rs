@@ -61,6 +61,8 @@ pub(crate) struct Villain {
     pub(crate) is_forked: bool,
     /// What only void sections made.
     void: Vec<ObjectId>,
+    /// The acts of membership that it knew when it was let in.
+    knows: Vec<EntryHash>,
     /// By entry: its section under the same metadata, with another document.
     pub(crate) falsified: BTreeMap<u64, Vec<u8>>,
 }
@@ -157,6 +159,7 @@ impl World {
             withheld: BTreeSet::new(),
             is_forked: false,
             void: Vec::new(),
+            knows: space.membership().expect("a roster"),
             falsified: BTreeMap::new(),
         };
         villain.learn_epochs(space);
@@ -439,17 +442,18 @@ impl Villain {
                 change(bytes)
             }
             Section::ActInData => {
-                let body = Self::enrolment(dice, self.role).to_body();
+                let body = self.enrolment(dice, self.role).to_body();
                 Some((Class::Data, act(kind::ENROLMENT), body))
             }
             Section::EnrolmentWithoutRight => {
-                let body = Self::enrolment(dice, Role::Owner).to_body();
+                let body = self.enrolment(dice, Role::Owner).to_body();
                 Some((Class::Control, act(kind::ENROLMENT), body))
             }
             Section::SecondGenesis => {
-                let Act::Enrolment(founder) = Self::enrolment(dice, Role::Owner) else {
+                let Act::Enrolment(robber) = self.enrolment(dice, Role::Owner) else {
                     return None;
                 };
+                let founder = robber.enrolment;
                 let genesis = larder_log::act::Genesis {
                     v: larder_log::VERSION,
                     suite: larder_crypto::SUITE,
@@ -475,7 +479,7 @@ impl Villain {
     }
 
     /// An accomplice is to be let in.
-    fn enrolment(dice: &mut Dice, role: Role) -> Act {
+    fn enrolment(&self, dice: &mut Dice, role: Role) -> Act {
         let keys = DeviceKeys {
             suite: larder_crypto::SUITE,
             signing: DeviceSigningKey::generate(dice).device_id(),
@@ -483,14 +487,16 @@ impl Villain {
             sealing: SealingKey::generate(dice).public(),
             transport: TransportKey::generate(dice).public(),
         };
-        Act::Enrolment(larder_log::act::Enrolment {
+        let enrolment = larder_log::act::Enrolment {
             v: larder_log::VERSION,
             member: larder_types::MemberId::random(dice),
             label: ROBBER.into(),
             role,
             clearance: Band::Red,
             keys,
-        })
+        };
+        let parents = self.knows.clone();
+        Act::Enrolment(larder_log::act::EnrolmentAct { parents, enrolment })
     }
 
     /// An entry as a device with these secrets gets it. Whoever has no secret of its epoch gets it

@@ -3,6 +3,7 @@
 mod audit;
 mod blob;
 mod check;
+mod device;
 mod documents;
 mod export;
 mod import;
@@ -19,6 +20,7 @@ use crate::home::Call;
 use crate::output::{Output, printable};
 
 pub(crate) use blob::BlobCommand;
+pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use import::{Notice, import, read_ahead};
 
@@ -69,6 +71,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Space(SpaceCommand::List) => profile::list(call).await,
         Command::Status(args) => profile::status(call, args).await,
         Command::Blob(command) => blob::run(call, command).await,
+        Command::Device(command) => device::run(call, command).await,
         Command::Check(args) => check::run(call, args).await,
         Command::Import(args) => import::run(call, args).await,
         Command::Export(args) => export::run(call, args).await,

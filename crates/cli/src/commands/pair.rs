@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::Context;
-use larder::{Event, PeerReport, Profile, SpaceName, SpaceReport, TransportId};
+use larder::{Event, PeerReport, Profile, Role, SpaceName, SpaceReport, Terms, TransportId, Whose};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -32,7 +32,10 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         (None, listen) => profile.listen(listen).await?,
     };
     let mut events = profile.events();
-    let mut invitation = profile.invite(&args.space).await?;
+    let mut invitation = match terms(&profile, args).await? {
+        Some(terms) => profile.invite_on(&args.space, terms).await?,
+        None => profile.invite(&args.space).await?,
+    };
     out.json(&json!({
         "event": "invitation",
         "text": invitation.text,
@@ -84,6 +87,23 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     }
     profile.close().await?;
     Ok(Exit::Done)
+}
+
+/// On which terms, if others than the usual ones are asked for.
+async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>> {
+    let Invite { role, clearance, new_member, .. } = args;
+    if role.is_none() && clearance.is_none() && !new_member {
+        return Ok(None);
+    }
+    let devices = profile.space(&args.space).await?.devices().await?;
+    let own = devices.iter().find(|device| device.me);
+    let own_role = own.map_or(Role::Owner, |own| own.role);
+    let usual = Terms::default();
+    Ok(Some(Terms {
+        of: if *new_member { Whose::New } else { Whose::Own },
+        role: role.map_or(own_role, Role::from),
+        clearance: clearance.map_or(usual.clearance, Into::into),
+    }))
 }
 
 pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {

@@ -14,6 +14,7 @@ mod key_kills;
 mod keys;
 #[cfg(unix)]
 mod kills;
+mod members;
 mod refusals;
 #[cfg(unix)]
 mod served;

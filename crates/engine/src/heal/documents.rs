@@ -259,6 +259,11 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
             Judged::Opened(opened) => *opened,
             Judged::Nothing | Judged::Damaged => return Ok(false),
         };
+        let device = logs::by_number(db, place.log)?.device;
+        if !state.may_write_at(&device, place.seq) {
+            sections::settle(db, place, State::Void, None)?;
+            continue;
+        }
         let is_void = Act::read(section.commitment.class, &opened).is_err()
             || section.commitment.class != Class::Data as u8;
         // What was void may have been so by its document alone, which is found out again.
@@ -269,7 +274,6 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
             sections::settle(db, place, State::Applied, None)?;
         }
         let Some(entry) = entries::hash(db, place.log, place.seq)? else { return Ok(false) };
-        let device = logs::by_number(db, place.log)?.device;
         let (seq, index, clock) = (place.seq, place.index, about(&opened).clock);
         let origin = Origin { log: place.log, device, seq, index, entry, clock };
         let became = state.take_document(db, origin, opened, None, &mut effects)?;

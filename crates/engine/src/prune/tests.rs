@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use larder_log::act::Act;
+use larder_log::act::{Act, EnrolmentAct};
 use larder_log::roster::Roster;
 use larder_log::snapshot::{LogEnd, leaf_hash};
 use larder_protocol::{Position, Reply, Request};
@@ -233,7 +233,9 @@ fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
         n: 1,
         sections_root: Hash::new([1; 32]),
     };
-    state.take_enrolment(&header, 0, &Act::Enrolment(ticket.enrolment.clone()));
+    let parents = state.parents();
+    let act = EnrolmentAct { parents, enrolment: ticket.enrolment.clone() };
+    a.writer.transact(|tx, state| state.take_shown(tx, &header, 0, &Act::Enrolment(act))).unwrap();
     assert_eq!(a.frontier(), []);
 }
 

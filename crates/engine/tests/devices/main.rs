@@ -15,6 +15,7 @@ mod disk;
 mod forks;
 mod history;
 mod large;
+mod members;
 #[cfg(target_os = "linux")]
 mod memory;
 mod peers;
@@ -33,7 +34,7 @@ use larder_crypto::Secret;
 use larder_crypto::password::Argon2Params;
 use larder_engine::{
     Access, Answer, Base, Environment, Error, Found, Judgement, Profile, ProfileOptions, Query,
-    Receipt, Result, Space, SpaceWriter, UnitOfWork, Unlock,
+    Receipt, Result, Space, SpaceWriter, Terms, UnitOfWork, Unlock,
 };
 use larder_protocol::{Position, Reply, Request};
 use larder_types::{CloseCode, Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
@@ -110,8 +111,25 @@ impl Device {
 
     /// The same, and it was told nothing yet.
     fn admit_in(&mut self, dir: &Path, world: Arc<dyn Environment>) -> Self {
-        let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
+        self.admit_by(dir, world, invitation)
+    }
+
+    /// A new device that this one invites on these terms.
+    fn invite_on(&mut self, dir: &Path, seed: u64, terms: Terms) -> Self {
+        let invitation = self.profile.invite_on(&self.space, Vec::new(), terms).unwrap();
+        let mut other = self.admit_by(dir, world(seed), invitation);
+        other.pull(self);
+        other
+    }
+
+    fn admit_by(
+        &mut self,
+        dir: &Path,
+        world: Arc<dyn Environment>,
+        invitation: larder_protocol::pairing::Invitation,
+    ) -> Self {
+        let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let exporter = [9; 32];
         let joining = profile.begin_join(invitation).unwrap();
         let request = joining.request(&exporter).unwrap();

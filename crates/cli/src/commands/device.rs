@@ -1,0 +1,208 @@
+//! `larder device`: who belongs to a space, and what each device may do.
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use larder::{Band, DeviceId, DeviceInfo, Role, Space};
+use larder_types::SpaceName;
+use serde_json::json;
+
+use crate::exit::{Exit, Failure};
+use crate::home::Call;
+use crate::output::{Table, printable};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// List the devices of a space, whose they are and what they may do
+    #[command(after_help = "Example:
+  larder device list shared:household")]
+    List(DeviceList),
+    /// Shut a lost device, or a member with every device, out of a space
+    #[command(
+        after_help = "What this device holds of its entries counts, and nothing that it writes
+besides; new entries are sealed to the others alone. What it has on its own disk stays there. It
+cannot be undone: whoever comes back is invited again. Devices are named by their label or by the
+beginning of their id.
+
+Example:
+  larder device revoke shared:household \"Ana's phone\""
+    )]
+    Revoke(DeviceRevoke),
+    /// Give a device another role or clearance
+    #[command(after_help = "What it wrote before counts by what it was.
+
+Example:
+  larder device role shared:household \"the tablet\" reader")]
+    Role(DeviceRole),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceList {
+    /// The space
+    pub(crate) space: SpaceName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRevoke {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The device
+    pub(crate) device: String,
+    /// All devices of the member whose device this is, those too that nobody has heard of yet
+    #[arg(long)]
+    pub(crate) member: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRole {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The device
+    pub(crate) device: String,
+    /// What it may do
+    pub(crate) role: RoleArg,
+    /// The highest band of sensitivity that it may read [default: as it is]
+    #[arg(long, value_name = "BAND")]
+    pub(crate) clearance: Option<BandArg>,
+}
+
+/// A role, as it is written on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Everything
+    Owner,
+    /// Everything but over owners
+    Admin,
+    /// Reads and writes
+    Writer,
+    /// Reads
+    Reader,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Owner => Self::Owner,
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Writer => Self::Writer,
+            RoleArg::Reader => Self::Reader,
+        }
+    }
+}
+
+/// A band, as it is written on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BandArg {
+    /// For every device
+    Green,
+    /// For devices cleared for it
+    Amber,
+    /// For the few cleared for it
+    Red,
+}
+
+impl From<BandArg> for Band {
+    fn from(band: BandArg) -> Self {
+        match band {
+            BandArg::Green => Self::Green,
+            BandArg::Amber => Self::Amber,
+            BandArg::Red => Self::Red,
+        }
+    }
+}
+
+pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Result<Exit> {
+    match command {
+        DeviceCommand::List(args) => list(call, args).await,
+        DeviceCommand::Revoke(args) => revoke(call, args).await,
+        DeviceCommand::Role(args) => role(call, args).await,
+    }
+}
+
+async fn list(call: &Call<'_>, args: &DeviceList) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let mut table = Table::new(&["device", "role", "reads up to", "member", "id"]);
+    let current = space.devices().await?;
+    let former = space.former_devices().await?;
+    let all = current.iter().map(|device| (device, false));
+    for (device, is_out) in all.chain(former.iter().map(|device| (device, true))) {
+        out.json(&json!({ "device": device, "shut_out": is_out }))?;
+        let label = printable(&device.label);
+        table.row([
+            if device.me { format!("{label} (this one)") } else { label },
+            if is_out { "shut out".to_owned() } else { device.role.to_string() },
+            format!("{:?}", device.clearance).to_lowercase(),
+            beginning(&device.member.to_string()),
+            beginning(&device.device.to_string()),
+        ]);
+    }
+    out.line(table.render().trim_end())?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+async fn revoke(call: &Call<'_>, args: &DeviceRevoke) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let device = named(&space, &args.device).await?;
+    let receipt = if args.member {
+        space.revoke_member(device.member).await
+    } else {
+        space.revoke(vec![device.device]).await
+    };
+    let receipt = receipt.context("nobody was shut out")?;
+    let left = space.devices().await?.len();
+    out.json(&json!({ "event": "revoked", "device": device, "seq": receipt.seq, "left": left }))?;
+    out.line(&format!(
+        "{} is shut out of {}: receipt {} of this device. {left} left.",
+        if args.member { "The member" } else { &device.label },
+        args.space,
+        receipt.seq
+    ))?;
+    out.note("The others hear of it when they sync next: larder sync");
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+async fn role(call: &Call<'_>, args: &DeviceRole) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let device = named(&space, &args.device).await?;
+    let clearance = args.clearance.map_or(device.clearance, Band::from);
+    let receipt = space.change_role(device.device, args.role.into(), clearance).await;
+    let receipt = receipt.context("nothing was changed")?;
+    out.json(&json!({ "event": "role", "device": device.device.to_string(), "seq": receipt.seq }))?;
+    let label = printable(&device.label);
+    let role = Role::from(args.role);
+    out.line(&format!("{label} is {role} now: receipt {} of this device.", receipt.seq))?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+/// The one device that is called so, or whose id begins so.
+async fn named(space: &Space, name: &str) -> anyhow::Result<DeviceInfo> {
+    let all = space.devices().await?;
+    let is_named = |device: &&DeviceInfo| {
+        let id: DeviceId = device.device;
+        device.label == name || (name.len() >= 4 && id.to_string().starts_with(name))
+    };
+    let mut found = all.iter().filter(is_named);
+    match (found.next(), found.next()) {
+        (Some(device), None) => Ok(device.clone()),
+        (None, _) => {
+            let message = format!("no device is called {name:?}: `larder device list` shows them");
+            Err(Failure::error(Exit::NotFound, message))
+        }
+        (Some(_), Some(_)) => {
+            let message = format!("several devices are called {name:?}: give the id's beginning");
+            Err(Failure::error(Exit::Usage, message))
+        }
+    }
+}
+
+fn beginning(id: &str) -> String {
+    id.chars().take(8).collect()
+}

@@ -1,0 +1,166 @@
+//! Who belongs to a space: admitting devices, changing what they may do, shutting them out, and
+//! what that does to what they wrote.
+
+use std::collections::BTreeSet;
+
+use larder_log::act::{Act, ChangeAct, Cut, Enrolment, EnrolmentAct, RevocationAct, Role};
+use larder_log::{Band, Receipt, VERSION};
+use larder_store::space::{logs, sections};
+use larder_types::{DeviceId, MemberId, ObjectId};
+use rusqlite::Connection;
+
+use crate::heal;
+use crate::show::DOCUMENT_KINDS;
+use crate::state::{Rejudged, State as WriterState};
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+impl SpaceWriter {
+    /// Admits a device: signs its enrolment and opens an epoch for all devices, the new one too.
+    /// A device that is enrolled already is not enrolled again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the roster does not allow it, or knows the device by other keys; the
+    /// storage's errors.
+    pub fn admit(&mut self, enrolment: Enrolment) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            let device = enrolment.keys.signing;
+            match state.roster.device(&device) {
+                // Whoever asks would be given the space's secrets under keys that nobody enrolled.
+                Some(known) if known.keys != enrolment.keys => {
+                    let message = format!("the device {device} is enrolled with other keys");
+                    return Err(Error::Invalid(message));
+                }
+                Some(_) => {}
+                None => {
+                    let parents = state.parents();
+                    let act = EnrolmentAct { parents, enrolment };
+                    state.append_act(tx, &Act::Enrolment(act))?;
+                    state.ensure_epoch(tx)?;
+                    state.sign(tx)?;
+                }
+            }
+            state.receipt(tx, state.frontier.size())
+        })
+    }
+
+    /// Shuts devices out of the space, for good, and seals what is written from now on to the
+    /// others alone. What is held here of their logs counts, and nothing that they write besides.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a device that does not belong to the space; [`Error::Invalid`] if
+    /// this device has no right to it, or if no owner would be left; the storage's errors.
+    pub fn revoke(&mut self, devices: &[DeviceId]) -> Result<Receipt> {
+        self.transact(|tx, state| state.revoke(tx, devices, Vec::new()))
+    }
+
+    /// Shuts a member out with every device, those too that nobody here has heard of yet.
+    ///
+    /// # Errors
+    /// As [`SpaceWriter::revoke`].
+    pub fn revoke_member(&mut self, member: MemberId) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            let all = state.roster.devices().filter(|(_, device)| device.member == member);
+            let devices: Vec<DeviceId> = all.map(|(id, _)| *id).collect();
+            if devices.is_empty() {
+                return Err(Error::NotFound(format!("no device here belongs to member {member}")));
+            }
+            state.revoke(tx, &devices, vec![member])
+        })
+    }
+
+    /// Gives a device another role and clearance, from the next of its entries on that is not held
+    /// here.
+    ///
+    /// # Errors
+    /// As [`SpaceWriter::revoke`].
+    pub fn change_role(
+        &mut self,
+        device: DeviceId,
+        role: Role,
+        clearance: Band,
+    ) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            state.check_belongs(&device)?;
+            let from_seq = size_of(tx, &device)?.saturating_add(1);
+            let parents = state.parents();
+            let act = ChangeAct { parents, v: VERSION, device, from_seq, role, clearance };
+            state.append_membership(tx, &Act::Change(act))
+        })
+    }
+}
+
+fn size_of(db: &Connection, device: &DeviceId) -> Result<u64> {
+    Ok(logs::find(db, device)?.map_or(0, |log| log.frontier.size()))
+}
+
+impl WriterState {
+    fn check_belongs(&self, device: &DeviceId) -> Result<()> {
+        if self.roster.device(device).is_some() {
+            return Ok(());
+        }
+        Err(Error::NotFound(match self.roster.known(device) {
+            Some(_) => format!("the device {device} was shut out already"),
+            None => format!("no device {device} belongs to the space: `larder status` lists them"),
+        }))
+    }
+
+    fn revoke(
+        &mut self,
+        db: &Connection,
+        devices: &[DeviceId],
+        members: Vec<MemberId>,
+    ) -> Result<Receipt> {
+        let devices: BTreeSet<DeviceId> = devices.iter().copied().collect();
+        let mut cuts = Vec::with_capacity(devices.len());
+        for device in devices {
+            self.check_belongs(&device)?;
+            let is_own = device == self.device();
+            // The entry that holds the act counts too.
+            let keeps = size_of(db, &device)?.saturating_add(u64::from(is_own));
+            cuts.push(Cut { device, keeps });
+        }
+        let parents = self.parents();
+        let act = RevocationAct { parents, v: VERSION, cuts, members };
+        self.append_membership(db, &Act::Revocation(act))
+    }
+
+    /// Appends an act of membership, and opens the epoch that follows from it.
+    fn append_membership(&mut self, db: &Connection, act: &Act) -> Result<Receipt> {
+        let appended = self.append_act(db, act)?;
+        let has_owner = self.roster.devices().any(|(_, device)| device.role == Role::Owner);
+        let has_recovery = self.roster.genesis().is_some_and(|act| act.recovery.is_some());
+        if !has_owner && !has_recovery {
+            let message = "that would leave the space without an owner: make another device one \
+                           first";
+            return Err(Error::Invalid(message.into()));
+        }
+        if self.check_may_write().is_ok() {
+            self.ensure_epoch(db)?;
+        }
+        self.sign(db)?;
+        self.receipt(db, appended.seq)
+    }
+
+    /// Makes the documents anew in which entries have a part whose authors by now may write in
+    /// them, or may no longer. In the transaction that took in the act which says so.
+    pub(crate) fn rejudge(&mut self, db: &Connection) -> Result<()> {
+        if self.rejudged.is_empty() {
+            return Ok(());
+        }
+        self.show(db)?;
+        let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
+        for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
+            for seq in from_seq..=to_seq {
+                let all = sections::of_entry(db, log, seq)?;
+                let about = all.iter().filter_map(|section| section.about);
+                let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));
+                objects.extend(documents.filter_map(|about| about.object));
+            }
+        }
+        for object in objects {
+            heal::mend(db, self, object)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Roles, and devices that are shut out.
+
+use larder_engine::{Terms, Whose};
+use larder_log::Band;
+use larder_log::act::Role;
+
+use super::*;
+
+const WRITER: Terms = Terms { of: Whose::New, role: Role::Writer, clearance: Band::Red };
+
+/// A founder and two writers who know each other.
+fn family(dirs: &[tempfile::TempDir]) -> [Device; 3] {
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut one = founder.invite_on(dirs[1].path(), 2, WRITER);
+    let mut two = founder.invite_on(dirs[2].path(), 3, WRITER);
+    one.pull(&founder);
+    two.pull(&founder);
+    [founder, one, two]
+}
+
+fn dirs() -> Vec<tempfile::TempDir> {
+    (0..4).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+fn note(n: u8) -> ObjectId {
+    ObjectId::new([n; 16])
+}
+
+fn text(device: &Device, n: u8) -> Option<Value> {
+    device.space.document(&note(n)).unwrap().map(|found| Value::Object(found.value))
+}
+
+fn put(device: &mut Device, n: u8, value: &Value) -> Result<Receipt> {
+    let mut unit = UnitOfWork::new();
+    unit.put("notes", note(n), value).unwrap();
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap()
+}
+
+/// A phone was lost. What it wrote and others had counts; what it writes afterwards counts nowhere,
+/// in whatever order the news arrives; and what the others write is not sealed to it.
+#[test]
+fn a_lost_phone_writes_and_reads_nothing_more() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    put(&mut lost, 1, &json!({"text": "before"})).unwrap();
+    founder.pull(&lost);
+    // The thief writes; the other device hears of that before it hears of the revocation.
+    put(&mut lost, 1, &json!({"text": "by the thief"})).unwrap();
+    put(&mut lost, 2, &json!({"text": "by the thief too"})).unwrap();
+    other.pull(&lost);
+    assert_eq!(text(&other, 2), Some(json!({"text": "by the thief too"})));
+    let receipt = founder.writer.revoke(&[lost.space.device()]).unwrap();
+    receipt.verify().unwrap();
+    put(&mut founder, 3, &json!({"text": "a secret"})).unwrap();
+
+    other.pull(&founder);
+    founder.pull(&other);
+    for device in [&founder, &other] {
+        assert_eq!(text(device, 1), Some(json!({"text": "before"})), "as it was");
+        assert_eq!(text(device, 2), None, "what counts no more is not shown");
+        assert_eq!(text(device, 3), Some(json!({"text": "a secret"})));
+        assert_eq!(device.space.devices().unwrap().len(), 2);
+        assert_eq!(device.space.former_devices().unwrap()[0].device, lost.space.device());
+    }
+    let mut checking = larder_engine::Checking::new(false);
+    while !other.writer.check_step(&mut checking).unwrap() {}
+    assert_eq!(checking.into_report().findings, [], "the space is what its log says");
+
+    // It is no peer any more: nothing is answered.
+    let transport = lost.profile.transport_id();
+    assert_eq!(founder.space.peer_device(&transport), None);
+    // With a recording of all that was sent, handed over by an accomplice, it reads nothing new.
+    let position = Position::default();
+    let request = Request::ReadBatch {
+        after: position,
+        have: BTreeMap::new(),
+        epochs: Vec::new(),
+        bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+    };
+    let mut after = request;
+    loop {
+        let answer = founder.space.answer(&other.profile.transport_id(), after);
+        let Answer::Reply(Reply::Batch { position, batch }) = answer else { panic!("{answer:?}") };
+        let Some(batch) = batch else { break };
+        let _ = lost.writer.apply(*batch);
+        after = Request::ReadBatch {
+            after: position,
+            have: lost.have(),
+            epochs: Vec::new(),
+            bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
+        };
+    }
+    assert!(text(&lost, 1).is_some(), "the positive control: it reads what it had");
+    assert_eq!(text(&lost, 3), None, "sealed to the others alone");
+    // And once it knows, it says so.
+    let refused = put(&mut lost, 4, &json!({"text": "anything"})).unwrap_err();
+    assert!(matches!(refused, Error::ShutOut), "{refused}");
+}
+
+#[test]
+fn a_reader_reads_and_does_not_write() {
+    let dirs = dirs();
+    let mut founder = Device::found(dirs[0].path(), 1);
+    put(&mut founder, 1, &json!({"text": "for all"})).unwrap();
+    let terms = Terms { role: Role::Reader, ..WRITER };
+    let mut reader = founder.invite_on(dirs[1].path(), 2, terms);
+    reader.pull(&founder);
+    assert_eq!(text(&reader, 1), Some(json!({"text": "for all"})));
+    let refused = put(&mut reader, 2, &json!({"text": "no"})).unwrap_err();
+    assert!(matches!(refused, Error::MayNotWrite(Role::Reader)), "{refused}");
+    let of_writer = reader.profile.invite_on(&reader.space, Vec::new(), WRITER);
+    assert!(matches!(of_writer, Err(Error::Invalid(_))));
+    let nobody = reader.writer.revoke(&[founder.space.device()]);
+    assert!(matches!(nobody, Err(Error::Invalid(_))), "and rules over nobody");
+
+    founder.writer.change_role(reader.space.device(), Role::Writer, Band::Red).unwrap();
+    reader.pull(&founder);
+    put(&mut reader, 2, &json!({"text": "by now it may"})).unwrap();
+    founder.pull(&reader);
+    assert_eq!(text(&founder, 2), Some(json!({"text": "by now it may"})));
+}
+
+/// A writer becomes a reader while it is away and writes on: what it wrote beside that counts
+/// nowhere, and it finds out. Once it may write again, what it writes from then on counts.
+#[test]
+fn what_a_writer_wrote_beside_its_demotion_counts_for_nothing() {
+    let dirs = dirs();
+    let [mut founder, mut one, mut two] = family(&dirs);
+    put(&mut one, 1, &json!({"text": "first"})).unwrap();
+    founder.pull(&one);
+    founder.writer.change_role(one.space.device(), Role::Reader, Band::Red).unwrap();
+    put(&mut one, 1, &json!({"text": "beside it"})).unwrap();
+    two.pull(&one);
+    assert_eq!(text(&two, 1), Some(json!({"text": "beside it"})));
+    two.pull(&founder);
+    founder.pull(&one);
+    one.pull(&founder);
+    for device in [&founder, &one, &two] {
+        assert_eq!(text(device, 1), Some(json!({"text": "first"})));
+    }
+    assert!(matches!(put(&mut one, 3, &json!({})), Err(Error::MayNotWrite(Role::Reader))));
+    founder.writer.change_role(one.space.device(), Role::Writer, Band::Red).unwrap();
+    one.pull(&founder);
+    put(&mut one, 1, &json!({"text": "second"})).unwrap();
+    founder.pull(&one);
+    two.pull(&founder);
+    for device in [&founder, &one, &two] {
+        assert_eq!(text(device, 1), Some(json!({"text": "second"})));
+    }
+}
+
+#[test]
+fn a_space_is_never_left_without_an_owner() {
+    let dirs = dirs();
+    let [mut founder, one, _] = family(&dirs);
+    let me = founder.space.device();
+    let refused = founder.writer.revoke(&[me]).unwrap_err();
+    assert!(refused.to_string().contains("owner"), "{refused}");
+    let refused = founder.writer.change_role(me, Role::Writer, Band::Red).unwrap_err();
+    assert!(refused.to_string().contains("owner"), "{refused}");
+    put(&mut founder, 1, &json!({"text": "and nothing of it was kept"})).unwrap();
+    founder.writer.change_role(one.space.device(), Role::Owner, Band::Red).unwrap();
+    founder.writer.revoke(&[me]).unwrap();
+    assert!(matches!(put(&mut founder, 2, &json!({})), Err(Error::ShutOut)));
+}
+
+/// What is known of membership is the same after the space was closed and opened.
+#[test]
+fn a_revocation_lasts() {
+    let dirs = dirs();
+    let [mut founder, lost, _] = family(&dirs);
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+    let before = (founder.space.devices().unwrap(), founder.space.former_devices().unwrap());
+    let name = founder.space.name().clone();
+    founder.writer.close().unwrap();
+    let Device { profile, space, writer } = founder;
+    drop(writer);
+    drop(space);
+    let (space, _writer) = profile.open_space(&name).unwrap();
+    assert_eq!((space.devices().unwrap(), space.former_devices().unwrap()), before);
+}
