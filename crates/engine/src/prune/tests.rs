@@ -1,7 +1,7 @@
 //! Statements that no honest device makes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_log::act::{Act, EnrolmentAct};
 use larder_log::roster::Roster;
@@ -151,8 +151,11 @@ impl Device {
 }
 
 fn profile(seed: u64) -> Profile {
+    // Two of one seed in one process would be one profile.
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let seed = (MADE.fetch_add(1, Ordering::Relaxed) << 48) | (seed << 40);
     let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
-    Profile::in_memory(Arc::new(World(AtomicU64::new(seed << 40))), options).unwrap()
+    Profile::in_memory(Arc::new(World(AtomicU64::new(seed))), options).unwrap()
 }
 
 // A member proposed a frontier with one device's edits and without the log that their document was
