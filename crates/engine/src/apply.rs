@@ -179,7 +179,7 @@ fn is_storable(ack: &Ack) -> bool {
 /// Whether an acknowledgement is of a log that there is, and of no other history of it than the one
 /// held here. What it says of entries that are not here is its signer's word.
 fn is_of_log(db: &Connection, state: &WriterState, ack: &Ack) -> Result<bool> {
-    if state.roster.device(&ack.device).is_none() {
+    if state.roster.known(&ack.device).is_none() {
         return Ok(false);
     }
     match logs::find(db, &ack.device)? {

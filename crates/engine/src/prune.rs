@@ -193,7 +193,9 @@ fn stable_ends(
         };
         writers.insert(*device, named);
     }
-    Ok(stable(&writers))
+    let others =
+        logs.keys().filter(|log| !writers.contains_key(log) && roster.known(log).is_some());
+    Ok(stable(&writers, others.copied()))
 }
 
 /// What the first `end` entries of a log name of the others.

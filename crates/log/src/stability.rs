@@ -73,15 +73,20 @@ pub fn held_by_all(
 }
 
 /// How far each log is stable. `writers` has every device that may write, with what its log names
-/// up to the entry that all devices hold ([`held_by_all`]).
-pub fn stable(writers: &BTreeMap<DeviceId, Named>) -> BTreeMap<DeviceId, u64> {
+/// up to the entry that all devices hold ([`held_by_all`]); `others` are the logs of devices that
+/// may not write any more.
+pub fn stable(
+    writers: &BTreeMap<DeviceId, Named>,
+    others: impl IntoIterator<Item = DeviceId>,
+) -> BTreeMap<DeviceId, u64> {
     let of = |log: &DeviceId| {
         let named = writers
             .iter()
             .map(|(writer, named)| if writer == log { named.size() } else { named.of(log) });
         (*log, named.min().unwrap_or(0))
     };
-    writers.keys().map(of).collect()
+    let others: Vec<DeviceId> = others.into_iter().collect();
+    writers.keys().chain(&others).map(of).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +194,7 @@ mod tests {
                 }
                 (device(writer), named)
             });
-            stable(&writers.collect())
+            stable(&writers.collect(), [])
         }
     }
 
@@ -238,7 +243,7 @@ mod tests {
         assert!(writer.take(&header(1, 1, vec![(0, 2)])));
         let writers =
             [(device(0), enroller), (device(1), writer), (device(2), newcomer)].into_iter();
-        let stable = stable(&writers.collect());
+        let stable = stable(&writers.collect(), []);
         assert_eq!((stable[&device(0)], stable[&device(1)]), (2, 1));
         assert_eq!(stable[&device(2)], 0);
     }

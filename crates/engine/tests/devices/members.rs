@@ -179,3 +179,29 @@ fn a_revocation_lasts() {
     let (space, _writer) = profile.open_space(&name).unwrap();
     assert_eq!((space.devices().unwrap(), space.former_devices().unwrap()), before);
 }
+
+/// A phone lies in a drawer for ever: nothing can be pruned, since it might hold edits that nobody
+/// has seen. Once it is shut out nobody waits for it, also where somebody has what it wrote
+/// besides.
+#[test]
+fn a_device_that_never_returns_holds_up_no_pruning_once_it_is_shut_out() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    put(&mut lost, 9, &json!({"text": "before"})).unwrap();
+    founder.pull(&lost);
+    prune::four_edited(&mut founder);
+    prune::settle(&mut [&mut founder, &mut other]);
+    assert_eq!((founder.pruned(), other.pruned()), (0, 0), "it is waited for");
+
+    put(&mut lost, 9, &json!({"text": "besides"})).unwrap();
+    other.pull(&lost);
+    let device = lost.space.device();
+    drop(lost);
+    founder.writer.revoke(&[device]).unwrap();
+    prune::settle(&mut [&mut founder, &mut other]);
+    prune::settle(&mut [&mut founder, &mut other]);
+    assert!(founder.pruned() > 0 && other.pruned() > 0);
+    for device in [&founder, &other] {
+        assert_eq!(text(device, 9), Some(json!({"text": "before"})));
+    }
+}
