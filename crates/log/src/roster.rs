@@ -111,14 +111,12 @@ pub struct Roster {
 /// Two rosters are equal if the same acts gave the same result, in whatever order.
 impl PartialEq for Roster {
     fn eq(&self, other: &Self) -> bool {
-        let all = |roster: &Self| {
-            let Self { space, genesis, known, waiting, counting, .. } = roster.clone();
-            (space, genesis, known, waiting, counting)
-        };
-        all(self) == all(other)
-            && self.epoch_acts == other.epoch_acts
-            && (&self.devices, &self.revoked) == (&other.devices, &other.revoked)
-            && self.epochs == other.epochs
+        let Self { space, genesis, known, waiting, counting, epoch_acts, .. } = self;
+        let Self { devices, revoked, epochs, .. } = self;
+        (space, genesis, known, waiting, counting)
+            == (&other.space, &other.genesis, &other.known, &other.waiting, &other.counting)
+            && (epoch_acts, devices, revoked, epochs)
+                == (&other.epoch_acts, &other.devices, &other.revoked, &other.epochs)
     }
 }
 

@@ -260,6 +260,12 @@ impl Judge {
         acts.iter().filter_map(|at| Some((at, self.nodes.get(at)?)))
     }
 
+    /// The acts about a device.
+    fn about(&self, device: &DeviceId) -> impl Iterator<Item = (usize, &Node)> {
+        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
+        places.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
+    }
+
     /// What these acts come to. They hold the past of each of them.
     fn view<'a>(&self, acts: &'a Acts) -> View<'a> {
         let mut view =
@@ -316,17 +322,13 @@ impl Judge {
         if act.placed.author == *device {
             return true;
         }
-        let is_recovered = |at: &usize| {
-            let node = self.nodes.get(*at);
-            let recovers = node.is_some_and(|n| {
-                matches!(n.placed.act, Act::Recovery(_)) && n.holds.is_ok() && n.entry != act.entry
-            });
-            recovers && view.acts.has(*at) && !act.past.has(*at)
+        let is_recovered = |(at, node): (usize, &Node)| {
+            let recovers = matches!(node.placed.act, Act::Recovery(_)) && node.holds.is_ok();
+            recovers && node.entry != act.entry && view.acts.has(at) && !act.past.has(at)
         };
-        let about = self.about.get(device).map_or(&[][..], Vec::as_slice);
         let is_recovery = matches!(act.placed.act, Act::Recovery(_));
         let overrules = act.rank != Some(Role::Admin) || !view.owners.contains(device);
-        overrules && (is_recovery || !about.iter().any(is_recovered))
+        overrules && (is_recovery || !self.about(device).any(is_recovered))
     }
 
     /// What the device may do at `seq` of its log by what is in `known`, or what it might if its
@@ -338,16 +340,12 @@ impl Judge {
         device: &DeviceId,
         seq: u64,
     ) -> Option<Standing> {
-        let about = || {
-            let about = self.about.get(device).map_or(&[][..], Vec::as_slice);
-            about.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
-        };
         let counts = |at: usize| known.has(at) && view.valid.has(at);
-        let enrolled = about().filter(|(at, _)| counts(*at));
+        let enrolled = self.about(device).filter(|(at, _)| counts(*at));
         let base = enrolled.filter_map(|(_, node)| node.placed.enrolment().map(of));
         let base = base.reduce(Standing::greater)?;
         let changes = || {
-            let begun = about().filter_map(move |(at, node)| {
+            let begun = self.about(device).filter_map(move |(at, node)| {
                 let (_, from_seq, standing) = node.placed.change()?;
                 (from_seq <= seq).then_some((at, node, standing))
             });
@@ -444,32 +442,26 @@ impl Judge {
     /// none of the others; there the lowest entry.
     fn record(&self, view: &View<'_>, known: &Acts, device: &DeviceId) -> Option<&Node> {
         let enrolments = || {
-            let about = self.about.get(device).map_or(&[][..], Vec::as_slice);
-            about
-                .iter()
-                .filter(|at| known.has(**at) && view.valid.has(**at))
-                .filter_map(|at| self.nodes.get(*at))
-                .filter(|node| node.placed.enrolment().is_some())
+            let counting =
+                self.about(device).filter(|(at, _)| known.has(*at) && view.valid.has(*at));
+            counting.filter(|(_, node)| node.placed.enrolment().is_some())
         };
-        let is_first = |node: &&Node| {
-            let at = |other: &Node| self.places.get(&other.entry).copied();
-            !enrolments().any(|other| at(other).is_some_and(|at| node.past.has(at)))
-        };
-        enrolments().filter(is_first).min_by_key(|node| node.entry)
+        let is_first = |node: &Node| !enrolments().any(|(at, _)| node.past.has(at));
+        let all = enrolments().map(|(_, node)| node);
+        all.filter(|node| is_first(node)).min_by_key(|node| node.entry)
     }
 
     fn judged(&self, view: &View<'_>, all: &Acts, device: &DeviceId) -> Option<Judged> {
         let enrolment = self.record(view, all, device)?.placed.enrolment()?.clone();
-        let about = self.about.get(device)?;
-        let valid = about.iter().filter(|at| view.valid.has(**at));
-        let nodes = valid.filter_map(|at| self.nodes.get(*at));
-        let enrolled_by = nodes
+        let valid = self.about(device).filter(|(at, _)| view.valid.has(*at));
+        let enrolled_by = valid
+            .map(|(_, node)| node)
             .filter(|node| !matches!(node.placed.act, Act::Genesis(_)))
             .filter(|node| node.placed.enrolment().is_some())
             .map(|node| (node.placed.author, node.placed.seq, node.entry))
             .collect();
         let keeps = view.cuts.get(device).copied();
-        let changes = about.iter().filter_map(|at| self.nodes.get(*at)?.placed.change());
+        let changes = self.about(device).filter_map(|(_, node)| node.placed.change());
         let places: BTreeSet<u64> = changes
             .map(|(_, from_seq, _)| from_seq.max(1))
             .chain([1])
