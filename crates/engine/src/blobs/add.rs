@@ -226,7 +226,8 @@ impl SpaceWriter {
     ///
     /// # Errors
     /// [`Error::Invalid`] if chunks that it shares with another blob were removed meanwhile;
-    /// [`Error::NotYetEnrolled`]; the storage's errors. What was staged is still there then.
+    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`]; the storage's errors.
+    /// What was staged is still there then.
     pub fn commit_blob(&mut self, new: &NewManifest) -> Result<BlobInfo> {
         let manifest = &new.manifest;
         let body = manifest.encode();
@@ -244,6 +245,7 @@ impl SpaceWriter {
                     return Err(Error::Invalid(message.into()));
                 }
             }
+            state.check_may_write()?;
             state.ensure_epoch(tx)?;
             let draft = Draft {
                 kind: kind::BLOB,

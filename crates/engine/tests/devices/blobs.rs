@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use larder_engine::{BlobAnswer, BlobAt, BlobInfo, BlobPolicy, NewBlob};
+use larder_engine::{BlobAnswer, BlobAt, BlobInfo, BlobPolicy, NewBlob, NewManifest};
 use larder_protocol::{BlobReply, BlobRequest};
 use larder_types::BlobId;
 use larder_types::limits::{BLOB_GRACE_MS, BLOB_LEASE_MS};
@@ -21,8 +21,8 @@ fn named(name: &str) -> NewBlob {
     NewBlob { media_type: "application/octet-stream".into(), name: Some(name.into()) }
 }
 
-/// Adds a blob, and how many chunks of it were new.
-pub(crate) fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo, usize) {
+/// Stages a blob, and how many chunks of it were new.
+pub(crate) fn staged(device: &mut Device, content: &[u8], name: &str) -> (NewManifest, usize) {
     let mut adding = device.space.add_blob(content, named(name)).unwrap();
     let mut new = 0;
     loop {
@@ -33,7 +33,12 @@ pub(crate) fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo,
         new += part.len();
         device.writer.stage(&part).unwrap();
     }
-    let manifest = adding.finish().unwrap();
+    (adding.finish().unwrap(), new)
+}
+
+/// Adds a blob, and how many chunks of it were new.
+pub(crate) fn add(device: &mut Device, content: &[u8], name: &str) -> (BlobInfo, usize) {
+    let (manifest, new) = staged(device, content, name);
     (device.writer.commit_blob(&manifest).unwrap(), new)
 }
 

@@ -108,6 +108,10 @@ fn a_reader_reads_and_does_not_write() {
     assert_eq!(text(&reader, 1), Some(json!({"text": "for all"})));
     let refused = put(&mut reader, 2, &json!({"text": "no"})).unwrap_err();
     assert!(matches!(refused, Error::MayNotWrite(Role::Reader)), "{refused}");
+    // A file that a reader added would be there on its own device alone.
+    let (manifest, _) = blobs::staged(&mut reader, b"no", "no.txt");
+    let refused = reader.writer.commit_blob(&manifest);
+    assert!(matches!(refused, Err(Error::MayNotWrite(Role::Reader))));
     let of_writer = reader.profile.invite_on(&reader.space, Vec::new(), WRITER);
     assert!(matches!(of_writer, Err(Error::Invalid(_))));
     let nobody = reader.writer.revoke(&[founder.space.device()]);
