@@ -168,7 +168,8 @@ fn fills(
                     return Ok((fills, void));
                 }
                 bytes += more;
-                fills.push(Fill { device, seq, payloads: entry.payloads });
+                let hash = larder_log::entry_hash(&entry.header);
+                fills.push(Fill { device, seq, entry: hash, payloads: entry.payloads });
             }
             from = transaction.last_seq.saturating_add(1);
         }
@@ -320,19 +321,17 @@ impl WriterState {
     fn fill(&mut self, db: &Connection, fill: &Fill) -> Result<bool> {
         let Some(log) = logs::find(db, &fill.device)? else { return Ok(false) };
         let Some(entry) = entries::find(db, log.log, fill.seq)? else { return Ok(false) };
+        // An honest peer may hold the log's other history.
+        if entry.hash != fill.entry {
+            return Ok(false);
+        }
         let header = Header::decode(&entry.header)
             .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", fill.seq)))?;
         let mut progress = false;
         let all = sections::of_entry(db, log.log, fill.seq)?;
         for (section, payload) in all.into_iter().zip(&fill.payloads) {
             let place = section.place;
-            let payload = match self.checked(&header, &section, payload) {
-                Ok(Some(payload)) => payload,
-                Ok(None) => continue,
-                // An honest peer may hold the log's other history.
-                Err(Error::Refused { .. }) if log.stopped.is_some() => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(payload) = self.checked(&header, &section, payload)? else { continue };
             let is_wanted = match section.state {
                 sections::State::Missing => true,
                 // Sealed: to be opened by who can.

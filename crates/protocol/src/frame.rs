@@ -174,8 +174,11 @@ pub struct Fill {
     /// The entry.
     #[n(1)]
     pub seq: u64,
-    /// One for each section.
+    /// Which of that number: the log may have two histories, and neither device know it yet.
     #[n(2)]
+    pub entry: EntryHash,
+    /// One for each section.
+    #[n(3)]
     pub payloads: Vec<Payload>,
 }
 
@@ -371,6 +374,7 @@ fn supply_counts(fields: &[u8]) -> Result<bool, minicbor::decode::Error> {
         decoder.array()?;
         decoder.bytes()?;
         decoder.u64()?;
+        decoder.bytes()?;
         let Some(sections) = within(decoder.array()?, SECTIONS_MAX.min(left)) else {
             return Ok(false);
         };

@@ -1,10 +1,10 @@
 //! How the villain speaks to an honest device: frames that no session would send.
 
 use larder_log::ack::Ack;
-use larder_log::{Batch, Payload};
+use larder_log::{Batch, Payload, entry_hash};
 use larder_protocol::{Acks, Fill, Frame, Frontiers, LogHead, Reply, Request, Run, Supply, Want};
 use larder_types::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, WANTED_MAX};
-use larder_types::{CloseCode, DeviceId, Entropy, EpochId, Hash};
+use larder_types::{CloseCode, DeviceId, Entropy, EntryHash, EpochId, Hash};
 
 use crate::device::Slot;
 use crate::network::Siege;
@@ -259,7 +259,8 @@ impl World {
                 Some(other) if is_sealed || seq % 2 == 0 => Payload::Opened(other.clone()),
                 _ => Payload::Sealed(vec![7; 256]),
             };
-            Fill { device, seq, payloads: vec![payload] }
+            let entry = self.entry_of(villain, &device, seq);
+            Fill { device, seq, entry, payloads: vec![payload] }
         };
         let sections: Vec<Fill> = missing.chain(sealed).map(supplied).collect();
         if sections.is_empty() {
@@ -272,6 +273,18 @@ impl World {
         let void = (from..from + many).map(|seq| Run { device, first: seq, last: seq }).collect();
         self.report.count("villain: false supplies");
         Some(Frame::Supply(Box::new(Supply { sections, void, ..Supply::default() })).encode())
+    }
+
+    /// Where it does not know, nobody takes what it supplies for what was asked for.
+    fn entry_of(&self, villain: &Villain, device: &DeviceId, seq: u64) -> EntryHash {
+        if *device == villain.id {
+            let mut own = villain.entries.iter().zip(1..);
+            let own = own.find(|(_, at)| *at == seq).map(|(entry, _)| entry_hash(&entry.header));
+            return own.unwrap_or(EntryHash::new([0; 32]));
+        }
+        let mut committed = self.model.committed_units();
+        let found = committed.find(|(unit, one)| unit.author == *device && one.seq == seq);
+        found.map_or(EntryHash::new([0; 32]), |(_, one)| one.entry)
     }
 
     fn random_hash(&mut self) -> Hash {

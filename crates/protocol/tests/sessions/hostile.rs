@@ -10,7 +10,7 @@ use larder_protocol::{
     Supply, Want,
 };
 use larder_types::limits::{FRAME_BYTES_MAX, LOGS_MAX, MESSAGES_PER_SECOND_MAX, SECTIONS_MAX};
-use larder_types::{CloseCode, DeviceId, EpochId, Hash, SpaceId, Timestamp};
+use larder_types::{CloseCode, DeviceId, EntryHash, EpochId, Hash, SpaceId, Timestamp};
 use proptest::prelude::*;
 
 use crate::world::{SPACE, Store, ack_key, make_batch, signing_key};
@@ -182,7 +182,12 @@ fn asked_for(
         if let Frame::Want(want) = Frame::decode(&frame, &SPACE).unwrap() {
             let seq = want.sections[0].first;
             asked.push(seq);
-            let fill = |seq| Fill { device: peer, seq, payloads: Vec::new() };
+            let fill = |seq| Fill {
+                device: peer,
+                seq,
+                entry: EntryHash::new([0; 32]),
+                payloads: Vec::new(),
+            };
             let sections = has(seq).map(fill).into_iter().collect();
             let supply = Supply { snapshot: None, sections, void: Vec::new() };
             session.handle_frame(NOW, &Frame::Supply(Box::new(supply)).encode());

@@ -7,7 +7,7 @@ use larder_protocol::{
     Acks, Config, Fill, Frame, Frontiers, Position, Reply, Request, Run, Session, Supply, Want,
 };
 use larder_types::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, SESSION_BYTES_MAX};
-use larder_types::{CloseCode, DeviceId, EpochId, Hash, Timestamp};
+use larder_types::{CloseCode, DeviceId, EntryHash, EpochId, Hash, Timestamp};
 
 use crate::world::{SPACE, ack_key, make_batch, signing_key};
 
@@ -69,7 +69,8 @@ impl Held {
 
 fn supply(bytes: usize) -> Reply {
     let payloads = vec![Payload::Sealed(vec![1; bytes])];
-    let fill = Fill { device: signing_key(1).device_id(), seq: 1, payloads };
+    let device = signing_key(1).device_id();
+    let fill = Fill { device, seq: 1, entry: EntryHash::new([0; 32]), payloads };
     Reply::Supply { supply: Box::new(Supply { sections: vec![fill], ..Supply::default() }) }
 }
 
@@ -118,7 +119,8 @@ fn a_supply_that_swells_in_memory_is_refused() {
     while held.session.poll_transmit().is_some() {}
     let fill = |seq| {
         let payloads = vec![Payload::Missing; 4096];
-        Fill { device: signing_key(2).device_id(), seq, payloads }
+        let device = signing_key(2).device_id();
+        Fill { device, seq, entry: EntryHash::new([0; 32]), payloads }
     };
     let swollen = Supply { sections: (1..=400).map(fill).collect(), ..Supply::default() };
     let frame = Frame::Supply(Box::new(swollen)).encode();
