@@ -214,6 +214,14 @@ struct Next {
     content: Option<Content>,
 }
 
+/// What became of a document's words.
+struct Indexed {
+    /// How many bytes were taken in.
+    bytes: usize,
+    /// They are others than before: its vector is still to be made.
+    is_other: bool,
+}
+
 impl WriterState {
     /// Has a new document indexed.
     pub(crate) fn index_new(&mut self, document: i64) {
@@ -314,6 +322,8 @@ impl WriterState {
     fn index(&mut self, db: &Connection, documents_max: usize) -> Result<usize> {
         let (mut place, mut above) = (self.queue.done, self.queue.indexed);
         let (mut dealt, mut bytes) = (0, 0);
+        // New documents, which wait for their vectors together.
+        let mut new: Option<(i64, i64)> = None;
         while dealt < documents_max && bytes < INDEX_BYTES_TARGET {
             let Some(next) = self.next_unindexed(db, place, above)? else {
                 above = self.queue.last;
@@ -321,7 +331,8 @@ impl WriterState {
             };
             dealt += 1;
             let Unindexed { place: at, document, .. } = next.waiting;
-            if at == place {
+            let is_new = at == place;
+            if is_new {
                 above = document;
             } else {
                 place = at;
@@ -330,8 +341,15 @@ impl WriterState {
                     continue;
                 }
             }
-            bytes += match self.index_words(db, next) {
-                Ok(bytes) => bytes,
+            bytes += match index_words(db, next) {
+                Ok(Indexed { bytes, is_other }) => {
+                    if is_other && is_new {
+                        new = Some((new.map_or(document, |(first, _)| first), document));
+                    } else if is_other {
+                        self.embed_from(db, document, document)?;
+                    }
+                    bytes
+                }
                 Err(error) if db.is_autocommit() => return Err(error),
                 Err(Error::Search(SearchError::OtherText { .. })) => {
                     self.reindex(db)?;
@@ -351,40 +369,14 @@ impl WriterState {
                 Err(e) => return Err(e),
             };
         }
+        if let Some((first, last)) = new {
+            self.embed_from(db, first, last)?;
+        }
         unindexed::remove_to(db, place)?;
         let Queue { end, .. } = self.queue;
         self.queue.done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
         self.queue.indexed = above;
         Ok(dealt)
-    }
-
-    /// Returns how many bytes that took in.
-    fn index_words(&mut self, db: &Connection, next: Next) -> Result<usize> {
-        let Next { waiting: Unindexed { document, indexed, .. }, content } = next;
-        let old = match &indexed {
-            Some(json) => Some(text_of(&parse(json)?)),
-            None => None,
-        };
-        let mut bytes = indexed.as_ref().map_or(0, String::len);
-        let content = match content {
-            Some(content) => Some(content),
-            None => unindexed::document(db, document)?,
-        };
-        let Some(Content { collection, json, .. }) = content else {
-            if let Some(old) = &old {
-                larder_search::remove_text(db, document, old)?;
-            }
-            larder_search::remove_vectors(db, document)?;
-            return Ok(bytes);
-        };
-        bytes += json.len();
-        let text = text_of(&parse(&json)?);
-        if old.as_ref() != Some(&text) {
-            larder_search::put_text(db, document, collection.as_str(), old.as_ref(), &text)?;
-            larder_search::remove_vectors_but(db, APP_VECTORS, document)?;
-            self.embed_from(db, document, document)?;
-        }
-        Ok(bytes)
     }
 
     pub(crate) fn reindex(&mut self, db: &Connection) -> Result<()> {
@@ -396,6 +388,34 @@ impl WriterState {
         self.queue = Queue { end, done, last, indexed: 0, embed_end, embedded: embed_end };
         Ok(())
     }
+}
+
+fn index_words(db: &Connection, next: Next) -> Result<Indexed> {
+    let Next { waiting: Unindexed { document, indexed, .. }, content } = next;
+    let old = match &indexed {
+        Some(json) => Some(text_of(&parse(json)?)),
+        None => None,
+    };
+    let mut bytes = indexed.as_ref().map_or(0, String::len);
+    let content = match content {
+        Some(content) => Some(content),
+        None => unindexed::document(db, document)?,
+    };
+    let Some(Content { collection, json, .. }) = content else {
+        if let Some(old) = &old {
+            larder_search::remove_text(db, document, old)?;
+        }
+        larder_search::remove_vectors(db, document)?;
+        return Ok(Indexed { bytes, is_other: false });
+    };
+    bytes += json.len();
+    let text = text_of(&parse(&json)?);
+    let is_other = old.as_ref() != Some(&text);
+    if is_other {
+        larder_search::put_text(db, document, collection.as_str(), old.as_ref(), &text)?;
+        larder_search::remove_vectors_but(db, APP_VECTORS, document)?;
+    }
+    Ok(Indexed { bytes, is_other })
 }
 
 #[cfg(test)]
