@@ -59,7 +59,8 @@ pub fn values(data: &[u8]) {
             }
         }
         15.. => {
-            for kind in [kind::GENESIS, kind::ENROLMENT, kind::EPOCH, kind::SNAPSHOT] {
+            use kind::{ENROLMENT, EPOCH, ERASE, ERASED, GENESIS, SNAPSHOT};
+            for kind in [GENESIS, ENROLMENT, EPOCH, SNAPSHOT, ERASE, ERASED] {
                 if let Ok(Some(act)) = Act::from_body(kind, bytes) {
                     assert_eq!(act.to_body(), bytes);
                     judge(&act);
@@ -119,7 +120,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             Act::Enrolment(_) => 4,
             Act::Change(_) | Act::Revocation(_) | Act::Recovery(_) => 15,
             Act::Epoch(_) => 5,
-            Act::Snapshot(_) => 15,
+            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));
         seeds.push(tagged(15, act.to_body()));

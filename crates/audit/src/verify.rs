@@ -450,6 +450,8 @@ fn kind_name(kind: u16) -> String {
         kind::RECOVERY => "space recovered".to_owned(),
         kind::EPOCH => "epoch opened".to_owned(),
         kind::SNAPSHOT => "snapshot stated".to_owned(),
+        kind::ERASE => "object erased".to_owned(),
+        kind::ERASED => "erasure reported".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -307,6 +307,8 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::RECOVERY => "recovery",
         kind::EPOCH => "epoch",
         kind::SNAPSHOT => "snapshot",
+        kind::ERASE => "erase",
+        kind::ERASED => "erased",
         _ => "other",
     }
 }

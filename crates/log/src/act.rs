@@ -6,6 +6,7 @@ use larder_types::{
     DeviceId, EntryHash, EpochId, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical,
 };
 
+use crate::erasure::{EraseAct, ErasedAct};
 use crate::error::VoidReason;
 use crate::header::VERSION;
 use crate::labels;
@@ -329,6 +330,10 @@ pub enum Act {
     Epoch(EpochAct),
     /// States what entries come to.
     Snapshot(SnapshotAct),
+    /// Erases an object.
+    Erase(EraseAct),
+    /// Says what is erased.
+    Erased(ErasedAct),
 }
 
 impl Act {
@@ -347,6 +352,8 @@ impl Act {
             Self::Recovery(_) => kind::RECOVERY,
             Self::Epoch(_) => kind::EPOCH,
             Self::Snapshot(_) => kind::SNAPSHOT,
+            Self::Erase(_) => kind::ERASE,
+            Self::Erased(_) => kind::ERASED,
         }
     }
 
@@ -360,6 +367,8 @@ impl Act {
             Self::Recovery(act) => canonical::encode(act),
             Self::Epoch(act) => canonical::encode(act),
             Self::Snapshot(act) => canonical::encode(act),
+            Self::Erase(act) => canonical::encode(act),
+            Self::Erased(act) => canonical::encode(act),
         }
     }
 
@@ -392,6 +401,8 @@ impl Act {
             kind::RECOVERY => Self::Recovery(read(body)?),
             kind::EPOCH => Self::Epoch(read(body)?),
             kind::SNAPSHOT => Self::Snapshot(read(body)?),
+            kind::ERASE => Self::Erase(read(body)?),
+            kind::ERASED => Self::Erased(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -427,6 +438,8 @@ impl Act {
             }
             Self::Epoch(act) => act.check(),
             Self::Snapshot(act) => act.check(),
+            Self::Erase(act) => act.check(),
+            Self::Erased(act) => act.check(),
         }
     }
 }
@@ -482,13 +495,15 @@ fn check_cuts(cuts: &[Cut]) -> Result<(), VoidReason> {
 }
 
 fn check_versions(v: u8, suite: u16) -> Result<(), VoidReason> {
-    if v != VERSION {
-        Err(VoidReason::Malformed(format!("version {v}, this program reads version {VERSION}")))
-    } else if suite != SUITE {
-        Err(VoidReason::Suite(suite))
-    } else {
-        Ok(())
+    check_version(v)?;
+    if suite == SUITE { Ok(()) } else { Err(VoidReason::Suite(suite)) }
+}
+
+pub(crate) fn check_version(v: u8) -> Result<(), VoidReason> {
+    if v == VERSION {
+        return Ok(());
     }
+    Err(VoidReason::Malformed(format!("version {v}, this program reads version {VERSION}")))
 }
 
 fn read<T>(body: &[u8]) -> Result<T, VoidReason>

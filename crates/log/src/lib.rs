@@ -13,6 +13,7 @@ pub mod blob;
 pub mod checkpoint;
 mod entry;
 pub mod epoch;
+pub mod erasure;
 mod error;
 mod fork;
 mod header;

@@ -31,6 +31,10 @@ pub mod kind {
     pub const REVOCATION: u16 = 21;
     /// [`crate::act::RecoveryAct`].
     pub const RECOVERY: u16 = 22;
+    /// [`crate::erasure::EraseAct`].
+    pub const ERASE: u16 = 23;
+    /// [`crate::erasure::ErasedAct`].
+    pub const ERASED: u16 = 24;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

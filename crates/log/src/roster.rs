@@ -180,12 +180,11 @@ impl Roster {
         let entry = header.hash();
         match act {
             Act::Genesis(_) => Ok(()),
-            Act::Epoch(_) if self.writes_at(header) => Ok(()),
-            // It says nothing of who belongs to the space.
-            Act::Snapshot(_) if self.standing_at(header).is_some_and(|own| own.role.may_read()) => {
-                Ok(())
+            Act::Epoch(_) | Act::Erase(_) if self.writes_at(header) => Ok(()),
+            Act::Snapshot(_) | Act::Erased(_) if self.reads_at(header) => Ok(()),
+            Act::Epoch(_) | Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => {
+                Err(self.why_nothing(header))
             }
-            Act::Epoch(_) | Act::Snapshot(_) => Err(self.why_nothing(header)),
             _ if self.counting.contains(&entry) => Ok(()),
             _ if self.waiting.contains_key(&entry) => Err(VoidReason::Unjudged),
             _ => Err(self.judge.why_not(&entry).unwrap_or_else(|| self.why_nothing(header))),
@@ -291,6 +290,10 @@ impl Roster {
         self.standing_at(header).is_some_and(|own| own.role.may_write())
     }
 
+    fn reads_at(&self, header: &Header) -> bool {
+        self.standing_at(header).is_some_and(|own| own.role.may_read())
+    }
+
     fn why_nothing(&self, header: &Header) -> VoidReason {
         match self.known(&header.device) {
             None => VoidReason::NotEnrolled,
@@ -306,7 +309,7 @@ impl Roster {
         let entry = header.hash();
         let (author, seq) = (header.device, header.seq);
         match act {
-            Act::Snapshot(_) => return Ok(()),
+            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };
                 self.epoch_acts.insert(Place { entry, index }, placed);

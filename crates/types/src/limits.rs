@@ -51,6 +51,8 @@ limits! {
     STEP_MAX: u32 = 4096, "steps", true, "An epoch's step; then a writer opens a new epoch.";
     CLOCK_MS_MAX: u64 = 253_402_300_799_999, "milliseconds", true, "A section's clock: the last millisecond of the year 9999.";
     ACT_PARENTS_MAX: usize = 64, "acts", true, "Acts of membership that one names as known.";
+    ERASE_SECTIONS_MAX: usize = 768, "sections", true, "Sections that one act of erasure lists.";
+    ERASED_ACTS_MAX: usize = 4096, "acts", true, "Acts of erasure that one device reports at once.";
     ACT_BYTES_MAX: usize = 256 << 10, "bytes", true, "One membership or epoch act.";
     TRANSACTION_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a group of units is committed; one larger unit goes alone.";
     TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";
