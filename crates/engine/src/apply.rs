@@ -81,47 +81,16 @@ impl SpaceWriter {
         self.take(batch, false)
     }
 
-    fn take(&mut self, batch: Batch, show: bool) -> Result<Applied> {
-        let device = batch.device;
-        if device == self.shared.keys.device() && !self.shared.is_recovering() {
+    fn take(&mut self, mut batch: Batch, show: bool) -> Result<Applied> {
+        if batch.device == self.shared.keys.device() && !self.shared.is_recovering() {
             return self.apply_own(batch);
         }
-        self.transact_behind(|tx, state| {
-            let log = logs::find_or_add(tx, &device)?;
-            let have = log.frontier.size();
-            if batch.size() <= have {
-                let fork = state.find_fork(tx, &log, &batch)?;
-                if show {
-                    state.show(tx)?;
-                }
-                return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
+        loop {
+            match self.transact_behind(|tx, state| state.take_batch(tx, &mut batch, show)) {
+                Err(error) if self.passes_over(&error) => {}
+                applied => return applied,
             }
-            let (known, batch) = split_known(batch, have);
-            // What the sections hold is checked as each is opened.
-            let verified = match batch.verify_log(&state.shared.id, &log.frontier) {
-                Ok(verified) => verified,
-                Err(error) => {
-                    let whole = joined(known, batch);
-                    let fork = state.find_fork(tx, &log, &whole)?;
-                    if fork.is_none() {
-                        return Err(misfit(&log, &whole, &error));
-                    }
-                    return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
-                }
-            };
-            let acks = state.store(tx, log.log, &batch, &verified)?;
-            if show || !state.pending.may_grow() {
-                state.show(tx)?;
-            }
-            // Not while more is known to follow, which may be of the own log.
-            if show {
-                state.tend_recovery(tx)?;
-            }
-            let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
-            let bytes = batch.entries.iter().map(BatchEntry::sealed_bytes).sum();
-            state.news.grew(entries, bytes);
-            Ok(Applied { device, size, entries, acks, lacks: state.wants(), fork: None })
-        })
+        }
     }
 
     /// A peer sends this device's own entries: it has those, or it is an old copy of itself, or one
@@ -135,7 +104,8 @@ impl SpaceWriter {
             if size <= have || fork.is_some() {
                 return Ok(Applied { fork, ..Applied::nothing(device, have, state) });
             }
-            let (_, batch) = split_known(batch, have);
+            let mut batch = batch;
+            split_known(&mut batch, have);
             let verified = batch.verify(&state.shared.id, &state.frontier).map_err(|e| {
                 let message = format!("entries in this device's own name: {e}");
                 Error::refused(CloseCode::Gap, message)
@@ -195,21 +165,20 @@ pub(crate) fn row_of(ack: &Ack) -> control::Ack {
     control::Ack { acker, device, size, root, time_s, signature }
 }
 
-/// A batch's entries of which there are some here already, up to `have`, and the batch without
-/// them.
-fn split_known(mut batch: Batch, have: u64) -> (Vec<BatchEntry>, Batch) {
+/// Takes those of a batch's entries out of it that are here already, up to `have`.
+fn split_known(batch: &mut Batch, have: u64) -> Vec<BatchEntry> {
     let known = have.saturating_add(1).saturating_sub(batch.first_seq);
     let known = usize::try_from(known).unwrap_or(usize::MAX).min(batch.entries.len());
     let entries: Vec<BatchEntry> = batch.entries.drain(..known).collect();
     batch.first_seq = batch.first_seq.saturating_add(known as u64);
-    (entries, batch)
+    entries
 }
 
 /// Undoes [`split_known`].
-fn joined(mut known: Vec<BatchEntry>, mut batch: Batch) -> Batch {
+fn join_known(batch: &mut Batch, mut known: Vec<BatchEntry>) {
     batch.first_seq = batch.first_seq.saturating_sub(known.len() as u64);
     known.append(&mut batch.entries);
-    Batch { entries: known, ..batch }
+    batch.entries = known;
 }
 
 /// Why a batch is not taken that proves no other history of its log.
@@ -234,6 +203,44 @@ struct Arriving<'b> {
 }
 
 impl WriterState {
+    fn take_batch(&mut self, db: &Connection, batch: &mut Batch, show: bool) -> Result<Applied> {
+        let device = batch.device;
+        let log = logs::find_or_add(db, &device)?;
+        let have = log.frontier.size();
+        if batch.size() <= have {
+            let fork = self.find_fork(db, &log, batch)?;
+            if show {
+                self.show(db)?;
+            }
+            return Ok(Applied { fork, ..Applied::nothing(device, have, self) });
+        }
+        let known = split_known(batch, have);
+        // What the sections hold is checked as each is opened.
+        let verified = match batch.verify_log(&self.shared.id, &log.frontier) {
+            Ok(verified) => verified,
+            Err(error) => {
+                join_known(batch, known);
+                let fork = self.find_fork(db, &log, batch)?;
+                if fork.is_none() {
+                    return Err(misfit(&log, batch, &error));
+                }
+                return Ok(Applied { fork, ..Applied::nothing(device, have, self) });
+            }
+        };
+        let acks = self.store(db, log.log, batch, &verified)?;
+        if show || !self.pending.may_grow() {
+            self.show(db)?;
+        }
+        // Not while more is known to follow, which may be of the own log.
+        if show {
+            self.tend_recovery(db)?;
+        }
+        let (size, entries) = (verified.after.size(), verified.entries.len() as u64);
+        let bytes = batch.entries.iter().map(BatchEntry::sealed_bytes).sum();
+        self.news.grew(entries, bytes);
+        Ok(Applied { device, size, entries, acks, lacks: self.wants(), fork: None })
+    }
+
     fn store(
         &mut self,
         db: &Connection,

@@ -17,6 +17,7 @@ use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::touched::{Part, State, Touched};
 use crate::unit::Operation;
+use crate::unreadable::Thing;
 use crate::writer::SpaceWriter;
 use crate::{Base, Error, Result, UnitOfWork};
 
@@ -74,18 +75,28 @@ impl SpaceWriter {
     /// if the transaction itself fails, none of them does.
     pub fn commit(&mut self, units: &mut dyn Iterator<Item = UnitOfWork>) -> Vec<Result<Receipt>> {
         let mut taken: Vec<UnitOfWork> = Vec::new();
-        let outcome = self.transact(|tx, state| {
-            state.ensure_epoch(tx)?;
-            let results = match state.group(tx, units, &mut taken)? {
-                Some(results) => results,
-                None => state.group_in_parts(tx, units, &mut taken)?,
-            };
-            state.sign(tx)?;
-            let receipt = |done| match done {
-                Done::Appended(Appended { seq, .. }) | Done::Before(seq) => state.receipt(tx, seq),
-            };
-            Ok(results.into_iter().map(|done| done.and_then(receipt)).collect::<Vec<_>>())
-        });
+        let outcome = loop {
+            let done = self.transact(|tx, state| {
+                state.ensure_epoch(tx)?;
+                let at_once =
+                    if taken.is_empty() { state.group(tx, units, &mut taken)? } else { None };
+                let results = match at_once {
+                    Some(results) => results,
+                    None => state.group_in_parts(tx, units, &mut taken)?,
+                };
+                state.sign(tx)?;
+                let receipt = |done| match done {
+                    Done::Appended(Appended { seq, .. }) | Done::Before(seq) => {
+                        state.receipt(tx, seq)
+                    }
+                };
+                Ok(results.into_iter().map(|done| done.and_then(receipt)).collect::<Vec<_>>())
+            });
+            match done {
+                Err(error) if self.passes_over(&error) => {}
+                done => break done,
+            }
+        };
         outcome.unwrap_or_else(|e| {
             let others = taken.len().max(1) - 1;
             let also: Vec<_> =
@@ -173,8 +184,10 @@ impl WriterState {
         self.check_may_write()?;
         let mut touched = Touched::default();
         for operation in &unit.operations {
+            self.damage.unreadable.enter(Thing::Document(operation.object()))?;
             self.operation(db, &mut touched, operation)?;
         }
+        self.damage.unreadable.leave();
         let parts = touched.into_parts();
         let drafts: Vec<Option<Draft>> =
             parts.iter().map(|(object, part)| draft(*object, part)).collect::<Result<_>>()?;
@@ -244,9 +257,11 @@ impl WriterState {
                 entry: appended.hash,
                 clock: self.clock,
             };
+            self.damage.unreadable.enter(Thing::Document(object))?;
             self.write_part(db, &origin, object, part)?;
             index += u32::from(draft.is_some());
         }
+        self.damage.unreadable.leave();
         Ok(())
     }
 

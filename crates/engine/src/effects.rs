@@ -21,6 +21,7 @@ use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::tally::{Tally, VoidCause};
 use crate::touched::Stored;
+use crate::unreadable::Thing;
 use crate::{Error, Result};
 
 const ROUNDS_MAX: usize = 8;
@@ -129,6 +130,7 @@ impl WriterState {
         let (Some(object), Some(collection)) = (metadata.object, metadata.collection) else {
             return Ok(self.tally.void(VoidCause::Form));
         };
+        self.damage.unreadable.enter(Thing::Document(object))?;
         match metadata.kind {
             kind::DOCUMENT_CREATE => {
                 let value = body::Create::decode(&opened.body).ok().and_then(|c| c.value().ok());
@@ -222,6 +224,7 @@ impl WriterState {
         changes: &[Change],
         outcomes: &mut Outcomes,
     ) -> Result<bool> {
+        self.damage.unreadable.enter(Thing::Document(object))?;
         let state = match locate(db, &object, &generation)? {
             Found::At(row) => {
                 let stored = Stored::read(db, &mut self.cache, *row, object)?;
@@ -267,16 +270,21 @@ impl WriterState {
 
     /// Tries sections again that waited: for a secret, a document or another change.
     pub(crate) fn retry(&mut self, db: &Connection) -> Result<()> {
+        self.carefully(|state| state.retry_rounds(db))
+    }
+
+    fn retry_rounds(&mut self, db: &Connection) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
             let mut effects = Effects::default();
             let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
             let waiting = sections::waiting(db, self.retried, limit)?;
             // The next time it goes on behind these, so that none is passed over for ever.
             self.retried = match waiting.last() {
-                Some(last) if waiting.len() == RETRIES_MAX => last.section,
+                Some(last) if waiting.len() == RETRIES_MAX => *last,
                 _ => 0,
             };
-            for section in &waiting {
+            for number in &waiting {
+                let Some(section) = &self.section(db, *number)? else { continue };
                 if let Err(error) =
                     self.apart(db, |state| state.retry_one(db, section, &mut effects))?
                 {

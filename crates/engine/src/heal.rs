@@ -205,6 +205,14 @@ impl SpaceWriter {
     /// The storage's errors; what was mended before stays so, and the check can begin anew.
     pub fn check_step(&mut self, checking: &mut Checking) -> Result<bool> {
         let stage = std::mem::replace(&mut checking.stage, Stage::Done);
+        if stage == Stage::Database {
+            self.state_mut().damage.unreadable.forget();
+        }
+        // Here, where what cannot be is passed over; the lots would be blamed for it.
+        match self.show() {
+            Err(error) if !is_unreadable(&error) => return Err(error),
+            _ => {}
+        }
         let listed = lot::list(&*self.shared.pool.reader()?, stage, checking)?;
         let is_bad = self.check_lot(checking, listed.lot)?;
         checking.stage = if is_bad { listed.then.if_bad() } else { listed.then };
@@ -262,7 +270,7 @@ fn is_alive(db: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn is_unreadable(error: &Error) -> bool {
+pub(crate) fn is_unreadable(error: &Error) -> bool {
     is_damage(error) || matches!(error, Error::Store(StoreError::RolledBack))
 }
 

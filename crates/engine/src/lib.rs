@@ -59,6 +59,7 @@ mod tally;
 mod touched;
 mod trouble;
 mod unit;
+mod unreadable;
 mod vault;
 mod writer;
 

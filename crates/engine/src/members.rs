@@ -159,7 +159,12 @@ impl WriterState {
             }
         }
         for object in objects {
-            heal::mend(db, self, object)?;
+            // It is made anew once it can be.
+            let mended =
+                self.carefully(|state| state.apart(db, |state| heal::mend(db, state, object)))?;
+            if let Err(error) = mended {
+                self.set_aside(Some(object), &error);
+            }
         }
         Ok(())
     }

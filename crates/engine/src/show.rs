@@ -8,7 +8,8 @@
 //!
 //! Invariant: damage to one document holds up no other. Where showing fails on something damaged it
 //! is done again with care: each document by itself, made again from the log if it can be, and else
-//! set aside, its sections waiting.
+//! set aside, its sections waiting. What stands on a page that cannot be read is passed over
+//! ([`crate::unreadable`]).
 
 use std::mem;
 use std::ops::RangeInclusive;
@@ -26,6 +27,7 @@ use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::trouble::is_damage;
+use crate::unreadable::Thing;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -90,12 +92,13 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors; what is durable stays so.
     pub fn show(&mut self) -> Result<bool> {
-        if self.is_shown() {
-            return Ok(false);
+        while !self.is_shown() {
+            match self.record(|tx, state| state.show(tx)) {
+                Err(error) if self.passes_over(&error) => {}
+                shown => return shown.map(|()| true),
+            }
         }
-        let db = self.connection()?;
-        self.write(db, |tx, state| state.show(tx))?;
-        Ok(true)
+        Ok(false)
     }
 
     /// Tries again what had to be set aside because something was damaged.
@@ -103,13 +106,19 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors.
     pub fn show_set_aside(&mut self) -> Result<()> {
-        let db = self.connection()?;
-        self.write(db, |tx, state| {
-            state.pending.retries = true;
-            state.retried = 0;
-            state.damage.has_set_aside = false;
-            state.show(tx)
-        })
+        self.state_mut().damage.unreadable.forget();
+        loop {
+            let shown = self.record(|tx, state| {
+                state.pending.retries = true;
+                state.retried = 0;
+                state.damage.has_set_aside = false;
+                state.show(tx)
+            });
+            match shown {
+                Err(error) if self.passes_over(&error) => {}
+                shown => return shown,
+            }
+        }
     }
 
     /// Whether something was set aside since the log's end was read.
@@ -117,10 +126,11 @@ impl SpaceWriter {
         self.state().damage.has_set_aside
     }
 
-    /// Whether everything that is durable is readable.
+    /// Whether everything that is durable is readable, as far as it is known: after a failure it
+    /// is not.
     pub fn is_shown(&self) -> bool {
         let pending = &self.state().pending;
-        pending.is_empty() && !pending.retries
+        self.db.is_some() && pending.is_empty() && !pending.retries
     }
 }
 
@@ -132,21 +142,37 @@ impl WriterState {
         }
         let queue = self.queue;
         begin(db)?;
-        match self.show_all(db) {
-            Err(error) if is_bad(&error) && !db.is_autocommit() => {
+        let is_expected = self.damage.unreadable.is_expected();
+        let shown = if is_expected { self.show_carefully(db) } else { self.show_all(db) };
+        match shown {
+            Err(error) if is_bad(&error) && !db.is_autocommit() && !is_expected => {
                 undo(db)?;
                 self.pending = self.pending.again(db)?;
                 self.queue = queue;
                 self.cache.clear();
-                self.damage.is_careful = true;
-                let shown = self.show_all(db);
-                self.damage.is_careful = false;
-                shown?;
-                self.load_missing(db)?;
+                self.show_carefully(db)?;
             }
             shown => shown?,
         }
         end(db)
+    }
+
+    fn show_carefully(&mut self, db: &Connection) -> Result<()> {
+        let before = mem::replace(&mut self.damage.is_careful, true);
+        let shown = self.show_all(db);
+        self.damage.is_careful = before;
+        shown?;
+        self.damage.unreadable.found_all();
+        self.load_missing(db)
+    }
+
+    /// Does what passes over whatever is known to stand on pages that cannot be read.
+    pub(crate) fn carefully<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.damage.is_careful;
+        self.damage.is_careful |= self.damage.unreadable.is_expected();
+        let done = work(self);
+        self.damage.is_careful = before;
+        done
     }
 
     fn show_all(&mut self, db: &Connection) -> Result<()> {
@@ -173,11 +199,22 @@ impl WriterState {
         let mut progress = false;
         let mut effects = Effects::default();
         let mut after = self.pending.shown;
-        loop {
+        let end = sections::last(db)?;
+        while after < end {
             let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
-            let lot = sections::applied(db, DOCUMENT_KINDS, after, limit)?;
-            let Some(last) = lot.last() else { break };
-            after = last.section;
+            let lot = if self.damage.is_careful {
+                after += 1;
+                let is_shown = |section: &Section| {
+                    let kind = section.about.map(|about| about.kind);
+                    section.state == State::Applied
+                        && kind.is_some_and(|kind| DOCUMENT_KINDS.contains(&kind))
+                };
+                self.section(db, after)?.filter(is_shown).into_iter().collect()
+            } else {
+                let lot = sections::applied(db, DOCUMENT_KINDS, after, limit)?;
+                after = lot.last().map_or(end, |last| last.section);
+                lot
+            };
             for section in &lot {
                 let Some((origin, opened)) = self.open_or_forget(db, section)? else { continue };
                 progress |= self.show_one(db, origin, opened, &mut effects)?;
@@ -225,12 +262,15 @@ impl WriterState {
         }
         let queue = self.queue;
         begin(db)?;
-        match work(self) {
+        let done = work(self);
+        match done {
             Ok(done) => {
+                self.damage.unreadable.leave();
                 end(db)?;
                 Ok(Ok(done))
             }
             Err(error) if is_bad(&error) && !db.is_autocommit() => {
+                self.damage.unreadable.leave();
                 undo(db)?;
                 end(db)?;
                 self.queue = queue;
@@ -244,12 +284,18 @@ impl WriterState {
     /// Makes a document again that turned out to be damaged, from all that is durable. Whether that
     /// changed it.
     pub(crate) fn mend(&mut self, db: &Connection, object: ObjectId) -> Result<bool> {
-        if !mem::take(&mut self.damage.is_careful) {
+        let is_unreadable = self.damage.unreadable.contains(&Thing::Document(object));
+        if is_unreadable || !mem::take(&mut self.damage.is_careful) {
             return Ok(false);
         }
         let queue = self.queue;
         begin(db)?;
         let mended = heal::mend(db, self, object);
+        if db.is_autocommit() {
+            self.damage.is_careful = true;
+            return mended;
+        }
+        self.damage.unreadable.leave();
         let is_mended = matches!(mended, Ok(true));
         if !is_mended {
             undo(db)?;
@@ -267,11 +313,27 @@ impl WriterState {
     /// What is damaged is said to be so, and tried again later.
     pub(crate) fn set_aside(&mut self, object: Option<ObjectId>, error: &Error) {
         self.damage.has_set_aside = true;
+        let what = match error {
+            Error::Corrupt(what) => what.clone(),
+            error => error.to_string(),
+        };
         let what = match object {
-            Some(object) => format!("document {object}: {error}"),
-            None => error.to_string(),
+            Some(object) if !what.contains(&object.to_string()) => {
+                format!("document {object}: {what}")
+            }
+            _ => what,
         };
         self.shared.trouble.read_failed(&Error::Corrupt(what));
+    }
+
+    /// A section by its number, unless it cannot be read.
+    pub(crate) fn section(&mut self, db: &Connection, number: i64) -> Result<Option<Section>> {
+        let thing = Thing::Section(number);
+        if let Err(error) = self.damage.unreadable.enter(thing) {
+            self.set_aside(None, &error);
+            return Ok(None);
+        }
+        Ok(sections::numbered(db, number)?)
     }
 
     /// Bytes that are damaged are wanted from other devices from now on.
@@ -281,7 +343,7 @@ impl WriterState {
         section: &Section,
     ) -> Result<Option<(Origin, Opened)>> {
         match self.open_again(db, section) {
-            Err(error) if self.damage.is_careful && is_damage(&error) => {
+            Err(error) if self.damage.is_careful && is_damage(&error) && !db.is_autocommit() => {
                 if let Err(error) = self.apart(db, |_| heal::forget(db, section))? {
                     self.set_aside(section.about.and_then(|about| about.object), &error);
                 }

@@ -29,6 +29,7 @@ use crate::prune::News;
 use crate::show::Pending;
 use crate::space::Shared;
 use crate::tally::Tally;
+use crate::unreadable::Unreadable;
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -100,6 +101,8 @@ pub(crate) struct State {
     pub(crate) has_recovered: bool,
     /// What may have made something prunable.
     pub(crate) news: News,
+    /// The same when the transaction began.
+    news_before: News,
     /// Entries held here whose authors by now may write in them, or may no longer.
     pub(crate) rejudged: Vec<Rejudged>,
 }
@@ -121,6 +124,8 @@ pub(crate) struct Damage {
     pub(crate) has_set_aside: bool,
     /// The index of words was found damaged and emptied.
     pub(crate) has_reindexed: bool,
+    /// What is passed over.
+    pub(crate) unreadable: Unreadable,
 }
 
 /// What a failed unit is taken back to.
@@ -156,6 +161,7 @@ impl State {
             is_published: false,
             has_recovered: false,
             news: News::default(),
+            news_before: News::default(),
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
             roster: load_roster(db, shared)?,
@@ -190,10 +196,30 @@ impl State {
         Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 
+    /// The transaction failed: what came in it has not come.
+    pub(crate) fn undone(&mut self) {
+        self.news.clone_from(&self.news_before);
+    }
+
+    /// Takes over from the state of a transaction that failed what no table has.
+    pub(crate) fn go_on_from(&mut self, failed: &mut Self) {
+        // Else what failed for good would be tried again at once, as on opening.
+        self.news = std::mem::take(&mut failed.news);
+        self.pending.retries = failed.pending.retries;
+        self.damage.has_set_aside = failed.damage.has_set_aside;
+        self.damage.unreadable = std::mem::take(&mut failed.damage.unreadable);
+    }
+
+    /// A transaction is tried.
+    pub(crate) fn before(&mut self) {
+        self.news_before.clone_from(&self.news);
+    }
+
     /// A transaction begins.
     pub(crate) fn begin(&mut self, db: &Connection) {
         self.recent = Recent::new(&self.frontier);
         self.changes_before = db.total_changes();
+        self.damage.unreadable.leave();
     }
 
     /// Whether the open transaction has changed anything yet.

@@ -28,6 +28,7 @@ use crate::show::DOCUMENT_KINDS;
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::sync::Peer;
+use crate::unreadable::Thing;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -208,31 +209,38 @@ impl SpaceWriter {
     /// [`Error::Refused`] if it is not what was agreed on or committed to; nothing of it is kept
     /// then. The storage's errors.
     pub fn take_supply(&mut self, supply: &Supply) -> Result<Supplied> {
-        self.transact(|tx, state| {
-            let mut took = Took::Nothing;
-            if let Some(packed) = &supply.snapshot {
-                let part = Part::unpack(packed)
-                    .map_err(|e| Error::refused(CloseCode::Malformed, e.to_string()))?;
-                took = state.take_part(tx, part)?;
+        loop {
+            match self.transact(|tx, state| state.take_supply(tx, supply)) {
+                Err(error) if self.passes_over(&error) => {}
+                supplied => return supplied,
             }
-            let mut is_more = false;
-            for fill in &supply.sections {
-                is_more |= state.fill(tx, fill)?;
-            }
-            is_more |= state.complete(tx)?;
-            let mut acks = Vec::new();
-            // Nothing waits for a piece of a document.
-            if is_more || took == Took::All {
-                state.retry_all(tx)?;
-                state.load_missing(tx)?;
-                acks = state.acknowledge(tx)?;
-            }
-            Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
-        })
+        }
     }
 }
 
 impl WriterState {
+    fn take_supply(&mut self, db: &Connection, supply: &Supply) -> Result<Supplied> {
+        let mut took = Took::Nothing;
+        if let Some(packed) = &supply.snapshot {
+            let part = Part::unpack(packed)
+                .map_err(|e| Error::refused(CloseCode::Malformed, e.to_string()))?;
+            took = self.take_part(db, part)?;
+        }
+        let mut is_more = false;
+        for fill in &supply.sections {
+            is_more |= self.fill(db, fill)?;
+        }
+        is_more |= self.complete(db)?;
+        let mut acks = Vec::new();
+        // Nothing waits for a piece of a document.
+        if is_more || took == Took::All {
+            self.retry_all(db)?;
+            self.load_missing(db)?;
+            acks = self.acknowledge(db)?;
+        }
+        Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
+    }
+
     /// The snapshot that comes in, if it is one that all devices agreed on: the one that has begun
     /// to, one that includes it, or the first that stands for something missing.
     fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
@@ -295,7 +303,14 @@ impl WriterState {
             if snapshots::holds(db, half.snapshot, &key)? {
                 continue;
             }
-            let Some(of_item) = self.take_item(db, half.snapshot, &leaf, item.content)? else {
+            let taken = self.carefully(|state| {
+                state.apart(db, |state| state.take_item(db, half.snapshot, &leaf, item.content))
+            })?;
+            let taken = taken.unwrap_or_else(|error| {
+                self.set_aside(Some(key.0), &error);
+                Some(Took::Nothing)
+            });
+            let Some(of_item) = taken else {
                 let message = format!("document {} is not what was agreed on", key.0);
                 return refused(&message);
             };
@@ -413,6 +428,9 @@ impl WriterState {
             after = Some(last);
             for kept in page {
                 // Nobody has what was deleted since; here it counts once it is deleted here too.
+                if self.damage.unreadable.enter(Thing::Document(kept.key.0)).is_err() {
+                    continue;
+                }
                 if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
                     if let Some(fetched) = fetched::find(db, half.snapshot, &kept.key)? {
                         fetched::remove(db, fetched)?;
@@ -421,6 +439,7 @@ impl WriterState {
                 }
             }
         }
+        self.damage.unreadable.leave();
         if snapshots::count_wanted(db, half.snapshot)? > 0 {
             return Ok(false);
         }

@@ -27,6 +27,17 @@ pub(crate) enum Operation {
     Vector { object: ObjectId, vector: Vec<f32> },
 }
 
+impl Operation {
+    /// The document that it is of.
+    pub(crate) const fn object(&self) -> ObjectId {
+        match self {
+            Self::Put { object, .. } | Self::Delete { object } | Self::Vector { object, .. } => {
+                *object
+            }
+        }
+    }
+}
+
 /// One atomic commit over any number of documents: all of it happens, or nothing.
 ///
 /// It makes one entry in the log and returns one receipt. Costs what it holds: the values are

@@ -9,13 +9,13 @@ use larder_types::Hash;
 use larder_types::limits::BUSY_RETRIES_MAX;
 use rusqlite::{Connection, Transaction};
 
-use crate::Result;
 use crate::heal;
 use crate::rekey::Renewal;
 use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
 use crate::tally::Tally;
 use crate::trouble::is_damage;
+use crate::{Error, Result};
 
 /// Writes one space: units of its app, batches of its peers. There is one per space; its calls
 /// block until what they did is durable.
@@ -110,11 +110,19 @@ impl SpaceWriter {
         &mut self,
         work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
     ) -> Result<T> {
-        self.transact_behind(|tx, state| {
-            state.show(tx)?;
-            state.tend_recovery(tx)?;
-            work(tx, state)
-        })
+        let mut work = Some(work);
+        loop {
+            let done = self.transact_behind(|tx, state| {
+                state.show(tx)?;
+                state.tend_recovery(tx)?;
+                let again = || Error::Internal("a transaction is done twice".into());
+                work.take().ok_or_else(again)?(tx, state)
+            });
+            match done {
+                Err(error) if work.is_some() && self.passes_over(&error) => {}
+                done => return done,
+            }
+        }
     }
 
     /// The same for what needs no documents and writes no entry.
@@ -147,10 +155,12 @@ impl SpaceWriter {
         mut db: Lent,
         work: impl FnOnce(&mut Transaction<'_>, &mut State) -> Result<T>,
     ) -> Result<T> {
+        self.state.before();
         match attempt(&mut db, &mut self.state, work) {
             Ok(done) => {
                 self.db = Some(db);
                 self.durable = End::of(&self.state);
+                self.state.damage.unreadable.committed();
                 self.shared.trouble.wrote();
                 self.state.publish();
                 self.shared.queue.publish(self.state.queue);
@@ -165,6 +175,7 @@ impl SpaceWriter {
             // signed again.
             Err(e) => {
                 self.shared.trouble.write_failed(&e);
+                self.state.undone();
                 self.give_up_rekey(&mut db);
                 db.discard();
                 Err(e)
@@ -178,7 +189,9 @@ impl SpaceWriter {
             return Ok(db);
         }
         let db = self.shared.pool.writer()?;
-        self.state = State::load(&db, &self.shared)?;
+        let mut state = State::load(&db, &self.shared)?;
+        state.go_on_from(&mut self.state);
+        self.state = state;
         compare(&db, &self.state, self.durable)?;
         Ok(db)
     }

@@ -20,6 +20,7 @@ use crate::effects::{Effects, about};
 use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::touched::{load, parse};
+use crate::unreadable::Thing;
 
 /// What is compared of a document: not when it was last touched here, which depends on the order
 /// in which changes came, nor the bytes of its history, which are those of its heads.
@@ -123,6 +124,7 @@ fn check_object(
     object: ObjectId,
     agreed: &[i64],
 ) -> Result<()> {
+    state.damage.unreadable.enter(Thing::Document(object))?;
     let Some((ids, sections)) = family(db, object)? else {
         checking.report.objects_not_judged += 1;
         return Ok(());

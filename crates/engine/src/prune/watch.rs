@@ -37,7 +37,7 @@ impl Default for PrunePolicy {
 }
 
 /// What has come since it was looked last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct News {
     /// A device stated a snapshot, or it was never looked.
     pub(crate) statement: bool,

@@ -20,6 +20,7 @@ use crate::rows::Origin;
 use crate::snapshot::digest_of;
 use crate::state::State as WriterState;
 use crate::touched::{Stored, parse};
+use crate::unreadable::Thing;
 use crate::{Error, Result};
 
 /// What came of something that a peer supplied.
@@ -42,6 +43,7 @@ impl WriterState {
         leaf: &Leaf,
         content: Content,
     ) -> Result<Option<Took>> {
+        self.damage.unreadable.enter(Thing::Document(leaf.key().0))?;
         match (leaf, content) {
             (Leaf::Tombstone(leaf), Content::Gone) => {
                 self.take_tombstone(db, leaf)?;

@@ -285,6 +285,15 @@ pub fn find(conn: &Connection, place: Place) -> Result<Option<Section>, StoreErr
     first(conn, PART, &sql, params![place.log, Uint(place.seq), place.index], row)
 }
 
+/// The section with a number.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn numbered(conn: &Connection, section: i64) -> Result<Option<Section>, StoreError> {
+    let sql = format!("{COLUMNS} FROM sections s WHERE section = ?1");
+    first(conn, PART, &sql, [section], row)
+}
+
 /// The bytes held of a section; [`Payload::Missing`] also if there is no such section.
 ///
 /// # Errors
@@ -425,16 +434,16 @@ pub fn pending(conn: &Connection) -> Result<(u64, u64), StoreError> {
     one(conn, PART, sql, [], |row| Ok((row.get::<_, Uint>(0)?.0, row.get::<_, Uint>(1)?.0)))
 }
 
-/// Up to `limit` sections that wait to be opened, in causal order, numbered above `after` (0 to
-/// begin with).
+/// The numbers of up to `limit` sections that wait to be opened, in causal order, above `after` (0
+/// to begin with). By the index alone: the rows may be damaged.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
-pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, StoreError> {
+pub fn waiting(conn: &Connection, after: i64, limit: u32) -> Result<Vec<i64>, StoreError> {
     let sql = format!(
-        "{COLUMNS} FROM sections s WHERE state = 1 AND {PENDING} ORDER BY section LIMIT ?2"
+        "SELECT section FROM sections WHERE state = 1 AND {PENDING} ORDER BY section LIMIT ?2"
     );
-    all(conn, PART, &sql, params![after, limit], row)
+    all(conn, PART, &sql, params![after, limit], |row| row.get(0))
 }
 
 /// Up to `limit` sections whose bytes are missing, or are here sealed and were never opened, in
