@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     bulk(&space).await?.print("1,000 records, one unit");
 
     here.listen(Some("127.0.0.1:0".parse()?)).await?;
-    let invitation = here.invite(&name).await?;
+    let invitation = here.invite(&name).await?.unattended();
     let mirror = there.join(&invitation.text).await?;
     for report in there.sync().await? {
         report.outcome?;

@@ -29,8 +29,13 @@ async fn main() -> anyhow::Result<()> {
     laptop.listen(Some("127.0.0.1:0".parse()?)).await?;
     let mut invitation = laptop.invite(&name).await?;
     println!("invitation: {}", invitation.text);
-    let there = phone.join(&invitation.text).await?;
-    println!("{} joined", invitation.joined().await?.label);
+    let joining = phone.begin_join(&invitation.text).await?;
+    let request = invitation.request().await?;
+    // Both screens show six digits. A person who sees that they are the same says yes.
+    println!("{} asks to join: {} = {}", request.label, request.check_code, joining.check_code());
+    anyhow::ensure!(request.check_code == joining.check_code(), "somebody is in between");
+    let (joined, there) = tokio::try_join!(request.approve(), joining.approved())?;
+    println!("{} joined", joined.label);
     sync(&phone).await?;
     println!("the phone has: {}", value(&there, id).await?);
 

@@ -125,6 +125,9 @@ pub enum Error {
     /// The invitation's time is over and nobody came.
     #[error("the invitation has expired without being used: make a new one")]
     InvitationExpired,
+    /// The device that asked to be let in has ended the conversation.
+    #[error("the device that asked to be let in is gone; it may ask again")]
+    PairingGone,
     /// The profile was closed.
     #[error("the profile is closed: open it again")]
     Closed,
@@ -163,6 +166,7 @@ impl Error {
             Self::Pairing(_)
             | Self::Invitation(_)
             | Self::InvitationClosed
+            | Self::PairingGone
             | Self::InvitationExpired => ErrorKind::Invitation,
             Self::Session { code, by_peer, .. } => match code {
                 CloseCode::Storage if !by_peer => ErrorKind::Io,

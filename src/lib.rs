@@ -38,7 +38,8 @@
 //! # Other devices
 //!
 //! One device calls [`Profile::invite`] and hands the text to the other, which calls
-//! [`Profile::join`] with it. From then on [`Profile::sync`] makes one pass with every known
+//! [`Profile::begin_join`] with it. Both show the same six digits, and the first one approves
+//! ([`Invitation::request`]). From then on [`Profile::sync`] makes one pass with every known
 //! device, and [`Profile::listen`] with [`Profile::follow`] keeps them connected, so that
 //! [`Space::changed`] ticks as soon as another device wrote something. Edits made apart are merged:
 //! of different fields, of different places in a text (a string with a line break, or of more than
@@ -94,7 +95,7 @@ pub use blobs::Blob;
 pub use changes::{Changed, Changes};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{BlobTraffic, Event, NetworkPolicy, PeerReport, SpaceReport};
-pub use invitation::{Invitation, Joined};
+pub use invitation::{CheckCode, Invitation, Joined, Joining, NotACheckCode, PairingRequest};
 pub use options::Options;
 pub use profile::Profile;
 pub use receipt::Receipt;

@@ -18,8 +18,8 @@ use crate::space::PAGE_BYTES;
 use crate::status::{Checked, PeerStatus, Status};
 use crate::system::System;
 use crate::{
-    Error, ErrorKind, Event, Invitation, NetworkPolicy, Options, PeerReport, Result, Space,
-    SpaceReport,
+    Error, ErrorKind, Event, Invitation, Joining, NetworkPolicy, Options, PeerReport, Result,
+    Space, SpaceReport,
 };
 
 /// One installation's local home: its keys, its spaces, and its connections with other devices.
@@ -227,7 +227,7 @@ impl Profile {
         self.handles.node()
     }
 
-    fn handle(&self, space: &OpenSpace) -> Space {
+    pub(crate) fn handle(&self, space: &OpenSpace) -> Space {
         Space::new(space, Arc::clone(&self.handles))
     }
 }
@@ -449,7 +449,8 @@ impl Profile {
         self.node().ok()?.network.listening().await
     }
 
-    /// Offers a space to one more device. Listens, if the profile does not yet.
+    /// Offers a space to one more device. Listens, if the profile does not yet. Whoever comes with
+    /// the invitation is let in only if [`Invitation::request`] is approved.
     ///
     /// # Errors
     /// As [`Profile::space`] and [`Profile::listen`].
@@ -470,18 +471,28 @@ impl Profile {
         to_the_end(async move { connections::invite(&node, &space, Some(terms)).await }).await
     }
 
-    /// Uses an invitation: this device becomes a device of the space, whose content comes with the
-    /// next [`Profile::sync`]. If it was cut, the same invitation again completes it.
+    /// Asks to be let in with an invitation. Both devices show the same code then, and a person
+    /// compares them; the inviting one is told, and approves.
     ///
     /// # Errors
     /// [`ErrorKind::Invitation`] if the text is none, or is not honoured any more;
     /// [`ErrorKind::Unreachable`] if the inviting device does not answer;
-    /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name.
-    pub async fn join(&self, invitation: &str) -> Result<Space> {
+    /// [`ErrorKind::AlreadyExists`] if the profile has the space, or one of this name.
+    pub async fn begin_join(&self, invitation: &str) -> Result<Joining> {
         let invitation = invitation.parse()?;
         let node = self.node()?;
-        let space = to_the_end(async move { connections::join(&node, &invitation).await }).await?;
-        Ok(self.handle(&space))
+        let joining = connections::begin_join(&node, &invitation).await?;
+        Ok(Joining::new(self.clone(), joining))
+    }
+
+    /// Uses an invitation: this device becomes a device of the space, whose content comes with the
+    /// next [`Profile::sync`]. It shows no code, and waits until the inviting device approves. If
+    /// it was cut, the same invitation again completes it.
+    ///
+    /// # Errors
+    /// Those of [`Profile::begin_join`] and [`Joining::approved`].
+    pub async fn join(&self, invitation: &str) -> Result<Space> {
+        self.begin_join(invitation).await?.approved().await
     }
 
     /// One pass: connects to every known peer at once, exchanges what is missing in every common

@@ -1,7 +1,9 @@
 use larder_crypto::Secret;
 use larder_log::ack::Ack;
 use larder_log::roster::Roster;
-use larder_protocol::pairing::{PairReply, PairRequest, Refusal, Welcome};
+use larder_protocol::pairing::{
+    Agreed, Answering, Asking, PairReply, PairRequest, PairReveal, Refusal, Welcome,
+};
 use larder_protocol::{
     Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, Lack, LogHead, Offered, Position,
     Reply, Request, Session, Side, Supply, Want, WantedSnapshot, agree,
@@ -78,10 +80,14 @@ pub fn handshake(data: &[u8]) {
         let peer = request.keys().transport;
         let _ = request.verify(&secret, &exporter, &peer);
     }
+    let world = World::new();
+    let _ = asking(&world).hear(data);
+    let (answering, agreed) = agreed(&world);
+    if let Ok(reveal) = PairReveal::decode(data) {
+        let _ = answering.revealed(&reveal);
+    }
     if let Ok(reply) = PairReply::decode(data) {
-        let world = World::new();
-        let request = pair_request(&world);
-        let _ = reply.open(&secret, &request.transcript(&exporter), &world.sealing);
+        let _ = reply.open(&secret, &agreed, &world.sealing);
     }
 }
 
@@ -91,11 +97,14 @@ fn offered(world: &World) -> Offered {
 }
 
 pub(crate) fn handshake_seeds(world: &World) -> Vec<Vec<u8>> {
-    let (secret, exporter) = (Secret::new([3; 16]), [4; 32]);
+    let exporter = [4; 32];
     let spaces = [offered(world)];
     let greeting = Greeting::new(&mut Counting(2), &exporter, Side::Acceptor, &spaces).unwrap();
-    let request = pair_request(world);
-    let transcript = request.verify(&secret, &exporter, &world.keys.transport).unwrap();
+    let asking = asking(world);
+    let request = asking.request().encode();
+    let (answering, agreed) = agreed(world);
+    let answer = answering.answer().encode();
+    let reveal = asking.hear(&answer).unwrap().reveal.encode();
     let welcome = Welcome {
         space: world.space,
         name: "shared:household".parse().unwrap(),
@@ -103,14 +112,23 @@ pub(crate) fn handshake_seeds(world: &World) -> Vec<Vec<u8>> {
         inviter: world.signing.device_id(),
     };
     let sealing = world.sealing.public();
-    let welcome = welcome.seal(&mut Counting(3), &secret, &transcript, &sealing).unwrap();
+    let welcome = welcome.seal(&mut Counting(3), &Secret::new([3; 16]), &agreed, &sealing).unwrap();
     let refused = PairReply::refused(Refusal::Used, "used");
-    vec![greeting.encode(), request.encode(), welcome.encode(), refused.encode()]
+    vec![greeting.encode(), request, answer, reveal, welcome.encode(), refused.encode()]
 }
 
-fn pair_request(world: &World) -> PairRequest {
+fn asking(world: &World) -> Asking {
     let keys = world.keys.clone();
-    PairRequest::new(&Secret::new([3; 16]), &[4; 32], keys, "phone", None).unwrap()
+    Asking::new(&mut Counting(4), &Secret::new([3; 16]), &[4; 32], keys, "phone").unwrap()
+}
+
+fn agreed(world: &World) -> (Answering, Agreed) {
+    let (asking, name) = (asking(world), "shared:household".parse().unwrap());
+    let (entropy, secret) = (&mut Counting(5), Secret::new([3; 16]));
+    let request = asking.request().clone();
+    let answering = Answering::new(entropy, &secret, &[4; 32], request, world.space, &name);
+    let heard = asking.hear(&answering.answer().encode()).unwrap();
+    (answering, heard.agreed)
 }
 
 /// The text that is pasted.

@@ -15,4 +15,4 @@ pub(crate) use accept::listen;
 pub(crate) use dial::{follow, label, sync, sync_with};
 pub(crate) use discover::discover;
 pub(crate) use network::Network;
-pub(crate) use pairing::{invite, join};
+pub(crate) use pairing::{Joining, begin_join, invite};

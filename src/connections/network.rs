@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_engine::Secret;
 use larder_protocol::Side;
 use larder_transport::{Connection, Endpoint, Purpose};
 use larder_types::limits::CONNECTIONS_MAX;
-use larder_types::{CloseCode, Timestamp, TransportId};
-use tokio::sync::{oneshot, watch};
+use larder_types::{CloseCode, Hash, Timestamp, TransportId};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::Joined;
 use crate::metrics::Connected;
 use crate::node::Node;
+use crate::{Joined, PairingRequest};
 
 /// Of a profile.
 #[derive(Default)]
@@ -49,9 +48,12 @@ pub(super) struct Live {
 
 /// An invitation of this device's that was not used yet.
 pub(super) struct OpenInvitation {
-    pub(super) secret: Secret<16>,
+    pub(super) id: Hash,
     pub(super) expires: Timestamp,
-    pub(super) used: oneshot::Sender<Joined>,
+    /// Whether somebody is asked before a device is let in.
+    pub(super) is_attended: bool,
+    pub(super) requests: mpsc::Sender<PairingRequest>,
+    pub(super) used: Option<oneshot::Sender<Joined>>,
 }
 
 impl Network {
@@ -88,6 +90,13 @@ impl Network {
 
     pub(super) fn invitations(&self) -> MutexGuard<'_, Vec<OpenInvitation>> {
         self.invitations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody is asked about this invitation any more: whoever has it is let in.
+    pub(crate) fn unattend(&self, id: &Hash) {
+        for open in self.invitations().iter_mut().filter(|open| open.id == *id) {
+            open.is_attended = false;
+        }
     }
 
     /// The task that accepts connections from here on; the one before it ends.

@@ -1,22 +1,28 @@
-//! Pairing, from both sides: one request and one reply on a connection of their own.
+//! Pairing, from both sides: four frames on a connection of their own, with a person's approval
+//! before the last.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use larder_engine::{Judgement, Terms};
+use larder_engine::{Admission, Candidate, Judgement, Next, Terms, Ticket};
 use larder_protocol::pairing::{
-    Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER, PairReply, PairRequest, Refusal,
+    Agreed, CheckCode, Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER, PairReply,
+    PairRequest, PairReveal, Refusal,
 };
-use larder_transport::{Connection, Error as TransportError, Purpose};
+use larder_transport::{Connection, Error as TransportError, FrameStream, Purpose};
 use larder_types::CloseCode;
-use tokio::sync::oneshot;
+use larder_types::limits::INVITATION_MS_MAX;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::accept::{endpoint, listening_addresses};
 use super::dial::connect_any;
 use super::network::OpenInvitation;
 use super::talk::{gone, within_limit};
-use crate::error::blocking;
+use crate::error::{blocking, to_the_end};
+use crate::invitation::Decision;
 use crate::node::{Node, OpenSpace, Taken};
-use crate::{Error, Event, Invitation, Joined, Result};
+use crate::{Error, Event, Invitation, Joined, PairingRequest, Result};
 
 /// Makes an invitation; see [`crate::Profile::invite_on`].
 pub(crate) async fn invite(
@@ -33,49 +39,66 @@ pub(crate) async fn invite(
     };
     let offer = blocking(offer).await?;
     let (used, told) = oneshot::channel();
-    let expires = offer.expires;
+    let (requests, asked) = mpsc::channel(REQUESTS_KEPT);
+    let (id, expires) = (offer.id(), offer.expires);
     let mut open = node.network.invitations();
     let now = node.engine.env().now();
     open.retain(|invitation| invitation.expires > now);
-    open.push(OpenInvitation { secret: offer.secret.clone(), expires, used });
-    Ok(Invitation::new(offer.to_string(), expires, told, Arc::clone(node)))
+    let is_attended = true;
+    open.push(OpenInvitation { id, expires, is_attended, requests, used: Some(used) });
+    Ok(Invitation::new(id, offer.to_string(), expires, asked, told, Arc::clone(node)))
 }
 
 /// Answers a device that wants to join. That device ends the connection when it has the answer.
 pub(super) async fn take(node: &Arc<Node>, connection: &Connection) -> Result<()> {
     let exporter = connection.exporter(PAIRING_EXPORTER)?;
-    within_limit(async {
+    let (mut stream, request) = within_limit(async {
         let mut stream = connection.accept_stream().await?.ok_or_else(gone)?;
         let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
-        let (reply, is_enrolled) = match PairRequest::decode(&frame) {
-            Ok(request) => decide(node, connection, request, exporter).await?,
+        match PairRequest::decode(&frame) {
+            Ok(request) => Ok((stream, request)),
             Err(error) => {
                 connection.close(CloseCode::Malformed, &error.to_string());
-                return Err(error.into());
+                Err(error.into())
             }
-        };
-        let heard = async {
-            stream.send(&reply.encode()).await?;
-            stream.finish().await
-        };
-        let heard = heard.await;
-        // It is enrolled, whether or not it has heard of it.
-        if is_enrolled {
-            remember_joiner(node, connection).await?;
-        }
-        match heard {
-            // Who has read the reply may be gone before its transport has said so.
-            Ok(()) | Err(TransportError::Closed { code: CloseCode::Done, .. }) => Ok(()),
-            Err(error) => Err(error.into()),
         }
     })
     .await?;
+    let reply = match node.engine.judge(request, &exporter, &connection.peer()) {
+        Judgement::Answer(candidate) => match hear(*candidate, &mut stream).await {
+            Ok(ticket) => decide(node, connection, &mut stream, ticket).await?,
+            // It asks anew, with other keys, or has the space.
+            Err(Error::Transport(TransportError::Closed { code: CloseCode::Done, .. })) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        },
+        Judgement::Refuse(reply) => reply,
+    };
+    let heard = within_limit(async {
+        stream.send(&reply.encode()).await?;
+        Ok(stream.finish().await?)
+    });
+    match heard.await {
+        // Who has read the reply may be gone before its transport has said so.
+        Ok(()) | Err(Error::Transport(TransportError::Closed { code: CloseCode::Done, .. })) => {}
+        Err(error) => return Err(error),
+    }
     // What the joiner still says is lost if the connection is closed from here.
     tokio::select! {
         _ = within_limit(async { Ok(connection.accept_stream().await?) }) => {}
         () = node.stopped() => {}
     }
     Ok(())
+}
+
+async fn hear(candidate: Candidate, stream: &mut FrameStream) -> Result<Box<Ticket>> {
+    let frame = within_limit(async {
+        stream.send(&candidate.answer().encode()).await?;
+        stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)
+    });
+    let reveal = PairReveal::decode(&frame.await?)?;
+    Ok(candidate.reveals(&reveal)?)
 }
 
 async fn remember_joiner(node: &Arc<Node>, connection: &Connection) -> Result<()> {
@@ -87,88 +110,189 @@ async fn remember_joiner(node: &Arc<Node>, connection: &Connection) -> Result<()
     Ok(())
 }
 
-/// The answer, and whether the peer is enrolled now.
+/// The last word to a device that waits for approval.
 async fn decide(
     node: &Arc<Node>,
     connection: &Connection,
-    request: PairRequest,
-    exporter: [u8; 32],
-) -> Result<(PairReply, bool)> {
-    let peer = connection.peer();
-    let ticket = match node.engine.judge(request.clone(), &exporter, &peer) {
-        Judgement::Admit(ticket) => ticket,
-        Judgement::Refuse(reply) => return Ok((reply, false)),
+    stream: &mut FrameStream,
+    ticket: Box<Ticket>,
+) -> Result<PairReply> {
+    let invitation = ticket.invitation();
+    let decision = if is_approved_unasked(node, &ticket) {
+        None
+    } else {
+        let asked = tokio::select! {
+            asked = ask(node, &ticket) => asked,
+            // It says nothing more: it is gone, or out of turn.
+            _ = stream.recv(PAIRING_BYTES_MAX) => return Err(gone()),
+        };
+        match asked {
+            Some(decision) => Some(decision),
+            None => return Ok(refused(Refusal::Declined)),
+        }
     };
-    let (label, device) = (ticket.enrolment.label.clone(), ticket.enrolment.keys.signing);
     let admitted = async {
-        let space = node.space(&ticket.space).await?;
-        space.writer()?.admit(ticket.enrolment.clone()).await?;
-        let (owner, reader) = (Arc::clone(node), space.reader.clone());
-        let reply = blocking(move || owner.engine.welcome(&ticket, &reader, &exporter)).await?;
-        Ok::<_, Error>((space, reply))
+        let admission = node.engine.approve(&ticket)?;
+        admit(node, connection, admission).await
     };
-    match admitted.await {
-        Ok((space, reply)) => {
-            let name = space.reader.name().clone();
-            node.tell(Event::Joined { space: name, device, label: label.clone() });
-            tell_inviter(node, &request, &exporter, connection, Joined { label, device });
-            Ok((reply, true))
+    match (admitted.await, decision) {
+        (Ok((joined, reply)), decision) => {
+            tell_inviter(node, &invitation, &joined);
+            if let Some(told) = decision {
+                // Fails only if nobody waits.
+                let _ = told.send(Ok(joined));
+            }
+            Ok(reply)
         }
-        Err(error) => {
-            let message = error.to_string();
-            node.tell(Event::SyncFailed { space: None, peer: Some(peer), message });
-            Ok((PairReply::refused(Refusal::Failed, ""), false))
+        (Err(error), decision) => {
+            if let Some(told) = decision {
+                drop(told.send(Err(error)));
+            } else {
+                let (peer, message) = (Some(connection.peer()), error.to_string());
+                node.tell(Event::SyncFailed { space: None, peer, message });
+            }
+            Ok(refused(Refusal::Failed))
         }
     }
 }
 
-/// Tells whoever waits for the invitation that this request used.
-fn tell_inviter(
-    node: &Node,
-    request: &PairRequest,
-    exporter: &[u8; 32],
+fn is_approved_unasked(node: &Node, ticket: &Ticket) -> bool {
+    let open = node.network.invitations();
+    let unattended = open.iter().any(|open| open.id == ticket.invitation() && !open.is_attended);
+    unattended || ticket.was_approved()
+}
+
+/// Asks a person. Whoever approved waits for what becomes of it.
+async fn ask(node: &Node, ticket: &Ticket) -> Option<oneshot::Sender<Result<Joined>>> {
+    let requests = {
+        let open = node.network.invitations();
+        let open = open.iter().find(|open| open.id == ticket.invitation())?;
+        open.requests.clone()
+    };
+    let (decision, decided) = oneshot::channel::<Decision>();
+    let request = PairingRequest {
+        check_code: ticket.check_code(),
+        label: ticket.label().to_owned(),
+        device: ticket.keys().signing,
+        decision,
+    };
+    requests.send(request).await.ok()?;
+    tokio::select! {
+        decision = decided => decision.ok(),
+        () = node.stopped() => None,
+    }
+}
+
+/// Enrols a device that was approved, and makes its welcome.
+async fn admit(
+    node: &Arc<Node>,
     connection: &Connection,
-    joined: Joined,
-) {
+    admission: Admission,
+) -> Result<(Joined, PairReply)> {
+    let (label, device) = (admission.enrolment.label.clone(), admission.enrolment.keys.signing);
+    let space = node.space(&admission.space).await?;
+    space.writer()?.admit(admission.enrolment.clone()).await?;
+    let (owner, reader) = (Arc::clone(node), space.reader.clone());
+    let reply = blocking(move || owner.engine.welcome(&admission, &reader)).await?;
+    // It is enrolled, whether or not it hears of it.
+    remember_joiner(node, connection).await?;
+    let name = space.reader.name().clone();
+    node.tell(Event::Joined { space: name, device, label: label.clone() });
+    Ok((Joined { label, device }, reply))
+}
+
+fn refused(refusal: Refusal) -> PairReply {
+    PairReply::refused(refusal, "")
+}
+
+/// Tells whoever waits for the invitation that it was used.
+fn tell_inviter(node: &Node, invitation: &larder_types::Hash, joined: &Joined) {
     let mut open = node.network.invitations();
-    let used = open
-        .iter()
-        .position(|open| request.verify(&open.secret, exporter, &connection.peer()).is_ok());
-    if let Some(used) = used {
+    let used = open.iter_mut().find(|open| open.id == *invitation);
+    if let Some(used) = used.and_then(|open| open.used.take()) {
         // Fails only if nobody waits.
-        let _ = open.swap_remove(used).used.send(joined);
+        let _ = used.send(joined.clone());
     }
 }
 
-/// Uses an invitation; see [`crate::Profile::join`].
-pub(crate) async fn join(node: &Arc<Node>, offer: &Offer) -> Result<Arc<OpenSpace>> {
+/// A join that waits for the inviter's approval.
+pub(crate) struct Joining {
+    node: Arc<Node>,
+    offer: Offer,
+    begun: larder_engine::Joining,
+    agreed: Agreed,
+    connection: Connection,
+    stream: FrameStream,
+}
+
+/// Begins to use an invitation; see [`crate::Profile::begin_join`].
+pub(crate) async fn begin_join(node: &Arc<Node>, offer: &Offer) -> Result<Joining> {
     node.check_writable()?;
     let (owner, begun) = (Arc::clone(node), offer.clone());
-    let joining = blocking(move || owner.engine.begin_join(begun)).await?;
+    let mut joining = blocking(move || owner.engine.begin_join(begun)).await?;
     let endpoint = endpoint(node).await?;
-    let connected = connect_any(&endpoint, &offer.addresses, offer.inviter, Purpose::Pair).await;
-    let connection = connected.map_err(|error| match error {
-        Error::Transport(TransportError::UnknownKey { .. }) => Error::InvitationClosed,
-        error => error,
-    })?;
-    let exporter = connection.exporter(PAIRING_EXPORTER)?;
-    let reply = within_limit(async {
-        let mut stream = connection.open_stream().await?;
-        stream.send(&joining.request(&exporter)?.encode()).await?;
-        stream.finish().await?;
-        let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
-        Ok(PairReply::decode(&frame)?)
-    })
-    .await?;
-    connection.close(CloseCode::Done, "");
-    let space = node
-        .take_in(move |node| {
-            let (reader, writer) = node.engine.finish_join(joining, &exporter, &reply)?;
-            Ok(Taken::New(reader, Box::new(Some(writer))))
+    // Once more if it was tried before with other keys.
+    for _ in 0..2 {
+        let connected = connect_any(&endpoint, &offer.addresses, offer.inviter, Purpose::Pair);
+        let connection = connected.await.map_err(|error| match error {
+            Error::Transport(TransportError::UnknownKey { .. }) => Error::InvitationClosed,
+            error => error,
+        })?;
+        let exporter = connection.exporter(PAIRING_EXPORTER)?;
+        let asking = node.engine.ask(&joining, &exporter)?;
+        let (mut stream, frame) = within_limit(async {
+            let mut stream = connection.open_stream().await?;
+            stream.send(&asking.request().encode()).await?;
+            let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
+            Ok((stream, frame))
         })
         .await?;
-    remember_inviter(node, offer, &connection).await?;
-    Ok(space)
+        let owner = Arc::clone(node);
+        let heard = blocking(move || {
+            let next = owner.engine.hear(&mut joining, asking, &frame);
+            next.map(|next| (joining, next))
+        });
+        let heard = heard.await;
+        if !matches!(heard, Ok((_, Next::Reveal(..)))) {
+            connection.close(CloseCode::Done, "");
+        }
+        let next;
+        (joining, next) = heard?;
+        if let Next::Reveal(reveal, agreed) = next {
+            within_limit(async { Ok(stream.send(&reveal.encode()).await?) }).await?;
+            let (node, offer) = (Arc::clone(node), offer.clone());
+            return Ok(Joining { node, offer, begun: joining, agreed, connection, stream });
+        }
+    }
+    Err(Error::Internal("a join that begins anew again and again".to_owned()))
+}
+
+impl Joining {
+    pub(crate) const fn check_code(&self) -> CheckCode {
+        self.agreed.check_code()
+    }
+
+    /// Waits for the inviter's approval, and is in the space then.
+    pub(crate) async fn approved(self) -> Result<Arc<OpenSpace>> {
+        let Self { node, offer, begun, agreed, connection, mut stream } = self;
+        let frame = tokio::select! {
+            frame = timeout(APPROVAL_WAIT, stream.recv(PAIRING_BYTES_MAX)) => frame,
+            () = node.stopped() => return Err(Error::Closed),
+        };
+        let frame = frame.map_err(|_| Error::InvitationExpired)??.ok_or_else(gone)?;
+        let reply = PairReply::decode(&frame)?;
+        connection.close(CloseCode::Done, "");
+        to_the_end(async move {
+            let finishing = move |node: &Node| {
+                let (reader, writer) = node.engine.finish_join(begun, &agreed, &reply)?;
+                Ok(Taken::New(reader, Box::new(Some(writer))))
+            };
+            let space = node.take_in(finishing).await?;
+            remember_inviter(&node, &offer, &connection).await?;
+            Ok(space)
+        })
+        .await
+    }
 }
 
 async fn remember_inviter(node: &Arc<Node>, offer: &Offer, connection: &Connection) -> Result<()> {
@@ -188,3 +312,8 @@ async fn remember_inviter(node: &Arc<Node>, offer: &Offer, connection: &Connecti
     node.network.peers.send_modify(|count| *count += 1);
     Ok(())
 }
+
+/// Requests that wait for whoever approves them; an invitation has only so many tries.
+const REQUESTS_KEPT: usize = larder_types::limits::INVITATION_TRIES_MAX as usize;
+/// A person reads two screens; but no longer than the invitation lives.
+const APPROVAL_WAIT: Duration = Duration::from_millis(INVITATION_MS_MAX);

@@ -69,7 +69,7 @@ impl Device {
 
     pub(crate) async fn admit_with(&self, label: &str, options: Options) -> Self {
         let (dir, profile) = profile_with(label, options).await;
-        let invitation = self.profile.invite(&household()).await.unwrap();
+        let invitation = self.profile.invite(&household()).await.unwrap().unattended();
         let space = soon("joining", profile.join(&invitation.text)).await.unwrap();
         Self { dir, profile, space }
     }

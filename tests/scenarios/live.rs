@@ -98,7 +98,7 @@ async fn messages_reach_who_is_there_and_no_disk() {
     ana.profile.listen(loopback()).await.unwrap();
     ana.create(note("Bread", "a canary that is stored: crumb")).await;
     let ben = plain("Ben").await;
-    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     let space = soon("joining", ben.1.join(&invitation.text)).await.unwrap();
     let ben = Device { dir: ben.0, profile: ben.1, space };
     ben.sync().await;

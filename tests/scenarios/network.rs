@@ -325,7 +325,7 @@ async fn the_reply_to_a_joiner_is_heard_whatever_comes_in_which_order() {
         Weather { delay: Duration::from_millis(5), jitter: Duration::from_millis(60), ..FINE };
     let wire = Wire::to(ana.address().await, weather, 12).await;
     let through_wire = async || {
-        let text = ana.profile.invite(&household()).await.unwrap().text;
+        let text = ana.profile.invite(&household()).await.unwrap().unattended().text;
         let mut offer: Offer = text.parse().unwrap();
         offer.addresses = vec![wire.address];
         offer.to_string()

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use larder::{ErrorKind, Event, Options, Profile, SpaceName};
+use larder::{ErrorKind, Event, Invitation, Joining, Options, PairingRequest, Profile, SpaceName};
 
 use crate::common::{
     Device, digests_equal, event, household, key, kind, loopback, new_profile, note, soon,
@@ -12,7 +12,7 @@ use crate::common::{
 async fn the_inviter_learns_who_joined() {
     let ana = Device::found("Ana").await;
     let mut events = ana.profile.events();
-    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let mut invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     assert!(!format!("{invitation:?}").contains(&invitation.text[20..40]));
     let (_dir, ben) = new_profile("Ben").await;
     let space = ben.join(&invitation.text).await.unwrap();
@@ -29,7 +29,7 @@ async fn the_inviter_learns_who_joined() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_works_once() {
     let ana = Device::found("Ana").await;
-    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     let (_ben_dir, ben) = new_profile("Ben").await;
     ben.join(&invitation.text).await.unwrap();
     let (_carol_dir, carol) = new_profile("Carol").await;
@@ -37,7 +37,7 @@ async fn an_invitation_works_once() {
     assert_eq!(kind(carol.space(&household()).await), ErrorKind::NotFound);
     assert_eq!(ana.space.devices().await.unwrap().len(), 2);
     // Another one works.
-    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     carol.join(&invitation.text).await.unwrap();
     assert_eq!(ana.space.devices().await.unwrap().len(), 3);
 }
@@ -45,7 +45,7 @@ async fn an_invitation_works_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_ends_with_the_process_that_made_it() {
     let ana = Device::found("Ana").await;
-    let text = ana.profile.invite(&household()).await.unwrap().text;
+    let text = ana.profile.invite(&household()).await.unwrap().unattended().text;
     let port = ana.address().await.port();
     ana.profile.close().await.unwrap();
     let Device { dir, profile, space } = ana;
@@ -59,7 +59,7 @@ async fn an_invitation_ends_with_the_process_that_made_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_is_no_invitation_is_told_apart() {
     let ana = Device::found("Ana").await;
-    let text = ana.profile.invite(&household()).await.unwrap().text;
+    let text = ana.profile.invite(&household()).await.unwrap().unattended().text;
     let (_dir, ben) = new_profile("Ben").await;
     let mut mangled = text.clone();
     let last = mangled.pop().unwrap();
@@ -79,7 +79,7 @@ async fn a_text_that_is_no_invitation_is_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_was_cut_is_completed_by_the_same_invitation() {
     let ana = Device::found("Ana").await;
-    let invitation = ana.profile.invite(&household()).await.unwrap();
+    let invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     let dir = tempfile::tempdir().unwrap();
     let options = || Options::default().label("Ben");
     let mut ben = Profile::create(dir.path(), key(), options()).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_second_space_is_shared_over_the_same_connection() {
     tokio::spawn(async move { follower.follow().await });
     let garden: SpaceName = "selective:garden".parse().unwrap();
     let space = ana.profile.create_space(&garden).await.unwrap();
-    let invitation = ana.profile.invite(&garden).await.unwrap();
+    let invitation = ana.profile.invite(&garden).await.unwrap().unattended();
     let joined = soon("joining", ben.profile.join(&invitation.text)).await.unwrap();
     let (object, _) = space.create("beds", &note("Beans", "")).await.unwrap();
     let mut changed = joined.changed();
@@ -216,4 +216,165 @@ async fn listening_again_keeps_the_address_and_the_port_is_remembered() {
     let again = profile.listen(None).await.unwrap();
     assert!(again.ip().is_unspecified());
     assert_eq!(again.port(), first.port());
+}
+
+/// Both ends of a talk that waits for a person.
+async fn asked(invitation: &mut Invitation, joiner: &Profile) -> (PairingRequest, Joining) {
+    let joining = soon("asking", joiner.begin_join(&invitation.text)).await.unwrap();
+    (soon("being asked", invitation.request()).await.unwrap(), joining)
+}
+
+async fn devices(device: &Device) -> usize {
+    device.space.devices().await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_enrolled_before_a_person_approves() {
+    let ana = Device::found("Ana").await;
+    let entries = ana.space.status().await.unwrap().entries;
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let (_dir, ben) = new_profile("Ben").await;
+    let (request, joining) = asked(&mut invitation, &ben).await;
+    assert_eq!((request.label.as_str(), request.check_code), ("Ben", joining.check_code()));
+    // Nothing was signed for it, and so nothing sealed: an epoch is an entry.
+    assert_eq!(ana.space.status().await.unwrap().entries, entries);
+    assert_eq!(kind(ben.space(&household()).await), ErrorKind::NotFound);
+    let (joined, space) = tokio::join!(request.approve(), joining.approved());
+    assert_eq!(joined.unwrap().device, space.unwrap().device());
+    assert_eq!(devices(&ana).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_tries_that_a_person_refuses_burn_an_invitation() {
+    let ana = Device::found("Ana").await;
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let (_dir, ben) = new_profile("Ben").await;
+    for attempt in 0..larder::limits::INVITATION_TRIES_MAX {
+        let (request, joining) = asked(&mut invitation, &ben).await;
+        // Saying nothing is saying no.
+        if attempt == 0 {
+            drop(request);
+        } else {
+            request.refuse();
+        }
+        let refused = soon("the refusal", joining.approved()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invitation);
+        assert!(refused.to_string().contains("did not approve"), "{refused}");
+    }
+    let burned = ben.join(&invitation.text).await.unwrap_err();
+    assert!(burned.to_string().contains("too often"), "{burned}");
+    assert_eq!(devices(&ana).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_join_at_once_one_gets_in() {
+    let ana = Device::found("Ana").await;
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let ((_b, ben), (_c, carol)) = (new_profile("Ben").await, new_profile("Carol").await);
+    let (request, joining) = asked(&mut invitation, &ben).await;
+    let busy = carol.join(&invitation.text).await.unwrap_err();
+    assert!(busy.to_string().contains("busy"), "{busy}");
+    let (joined, space) = tokio::join!(request.approve(), joining.approved());
+    assert_eq!(joined.unwrap().label, "Ben");
+    space.unwrap();
+    let used = carol.join(&invitation.text).await.unwrap_err();
+    assert!(used.to_string().contains("used before"), "{used}");
+    assert_eq!(devices(&ana).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_that_is_let_go_of_is_withdrawn() {
+    let ana = Device::found("Ana").await;
+    let text = ana.profile.invite(&household()).await.unwrap().text;
+    let (_dir, ben) = new_profile("Ben").await;
+    assert_eq!(kind(ben.join(&text).await), ErrorKind::Invitation);
+}
+
+/// Mallory has read the invitation, and hands the phone another one, with his own key in it, so
+/// that it talks to him. He passes on what he can: but each end talks to him under its own keys, and
+/// so the codes differ. He may as well let the phone into a space of his.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_between_is_told_by_the_codes() {
+    let ana = Device::found("Ana").await;
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let mallory = Device::found("Ben").await;
+    let mut his = mallory.profile.invite(&household()).await.unwrap();
+    let (_dir, ben) = new_profile("Ben").await;
+
+    let (at_mallory, bens) = asked(&mut his, &ben).await;
+    let (_dir, as_ben) = new_profile("Ben").await;
+    let (at_ana, mallorys) = asked(&mut invitation, &as_ben).await;
+    assert_eq!(at_ana.label, "Ben");
+    assert_eq!(at_mallory.check_code, bens.check_code());
+    assert_eq!(at_ana.check_code, mallorys.check_code());
+    assert_ne!(at_ana.check_code, bens.check_code(), "what the two people compare");
+    at_ana.refuse();
+    assert_eq!(kind(mallorys.approved().await), ErrorKind::Invitation);
+    assert_eq!(devices(&ana).await, 1);
+}
+
+/// Cut at each step, by the end of either process, and both opened again: whatever it was, another
+/// invitation brings the device in, and the roster has nobody besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_at_any_step_leaves_no_half_member() {
+    for step in 0..5 {
+        for of_inviter in [false, true] {
+            cut_at(step, of_inviter).await;
+        }
+    }
+}
+
+async fn cut_at(step: u8, of_inviter: bool) {
+    let what = format!("step {step}, of the inviter: {of_inviter}");
+    let mut ana = Device::found("Ana").await;
+    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let (dir, mut ben) = new_profile("Ben").await;
+    // 0: invited; 1: both wait; 2: approved, and the joiner is gone; 3: approved, nobody listens;
+    // 4: in.
+    let cut = match step {
+        0 => None,
+        1 => Some(asked(&mut invitation, &ben).await),
+        2 => {
+            let (request, joining) = asked(&mut invitation, &ben).await;
+            drop(joining);
+            let _ = request.approve().await;
+            None
+        }
+        3 => {
+            let (request, joining) = asked(&mut invitation, &ben).await;
+            request.approve().await.unwrap();
+            drop(joining);
+            None
+        }
+        _ => {
+            let (request, joining) = asked(&mut invitation, &ben).await;
+            let (joined, space) = tokio::join!(request.approve(), joining.approved());
+            joined.unwrap();
+            space.unwrap();
+            None
+        }
+    };
+    if of_inviter {
+        drop((cut, invitation));
+        ana = ana.restart().await;
+    } else {
+        drop((cut, ben));
+        ben = Profile::open(dir.path(), key(), Options::default()).await.unwrap();
+        drop(invitation);
+    }
+    if ben.space(&household()).await.is_err() {
+        let mut invitation = ana.profile.invite(&household()).await.unwrap();
+        let (request, joining) = asked(&mut invitation, &ben).await;
+        let (joined, space) = tokio::join!(request.approve(), joining.approved());
+        joined.unwrap_or_else(|error| panic!("{what}: {error}"));
+        space.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    let at = ana.address().await;
+    soon("the sync", ben.sync_with(at)).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(devices(&ana).await, 2, "{what}");
+    let space = ben.space(&household()).await.unwrap();
+    assert_eq!(space.devices().await.unwrap().len(), 2, "{what}");
+    let (object, _) = space.create("notes", &note("From Ben", "")).await.unwrap();
+    soon("the sync", ben.sync_with(at)).await.unwrap();
+    assert_eq!(ana.value(object).await, Some(note("From Ben", "")), "{what}");
 }

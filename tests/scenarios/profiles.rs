@@ -158,7 +158,7 @@ async fn profiles_in_memory_can_do_all_that_others_can() {
     let space = ana.create_space(&household()).await.unwrap();
     let (object, _) = space.create("notes", &note("Bread", "Flour")).await.unwrap();
     ana.listen(loopback()).await.unwrap();
-    let invitation = ana.invite(&household()).await.unwrap();
+    let invitation = ana.invite(&household()).await.unwrap().unattended();
     let joined = ben.join(&invitation.text).await.unwrap();
     for report in soon("the sync", ben.sync()).await.unwrap() {
         report.outcome.unwrap();

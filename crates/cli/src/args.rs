@@ -397,6 +397,9 @@ pub(crate) struct Invite {
     /// It is somebody else's device, not another one of the same member
     #[arg(long)]
     pub(crate) new_member: bool,
+    /// Let the first device in that has the invitation, and ask nobody
+    #[arg(long)]
+    pub(crate) unattended: bool,
 }
 
 #[derive(Debug, Args)]

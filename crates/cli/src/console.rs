@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::sync::Arc;
 
 use indicatif::ProgressDrawTarget;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 #[cfg(unix)]
 use crate::socket::Client;
@@ -60,6 +62,23 @@ impl Console {
         }
     }
 
+    /// The next line of stdin, without its end; none if there is no more. Whoever stops waiting for
+    /// it leaves a thread behind that waits on.
+    pub(crate) async fn line(&self) -> io::Result<Option<Zeroizing<String>>> {
+        let (told, line) = oneshot::channel();
+        match self {
+            Self::Own => {
+                std::thread::spawn(move || told.send(first_line(io::stdin().lock())));
+            }
+            #[cfg(unix)]
+            Self::Client(client) => {
+                let client = Arc::clone(client);
+                std::thread::spawn(move || told.send(first_line(client.stdin())));
+            }
+        }
+        line.await.map_err(io::Error::other)?
+    }
+
     /// Stdin.
     pub(crate) fn stdin(&self) -> Box<dyn Read + '_> {
         match self {
@@ -68,4 +87,22 @@ impl Console {
             Self::Client(client) => Box::new(client.stdin()),
         }
     }
+}
+
+const LINE_BYTES_MAX: usize = 4096;
+
+/// Byte by byte, so that nothing behind the line is taken.
+fn first_line(mut from: impl Read) -> io::Result<Option<Zeroizing<String>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX));
+    let mut byte = Zeroizing::new([0; 1]);
+    while line.len() < LINE_BYTES_MAX {
+        match from.read(byte.as_mut_slice())? {
+            0 if line.is_empty() => return Ok(None),
+            0 => break,
+            _ if *byte == [b'\n'] => break,
+            _ => line.extend_from_slice(byte.as_slice()),
+        }
+    }
+    let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
+    Ok(Some(Zeroizing::new(text.trim_end_matches('\r').to_owned())))
 }

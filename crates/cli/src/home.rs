@@ -80,6 +80,11 @@ impl<'a> Call<'a> {
         place.within(self.served.as_ref().map_or(Path::new(""), |(_, dir)| dir))
     }
 
+    /// The next line of stdin, if there is one.
+    pub(crate) async fn line(&self) -> std::io::Result<Option<Zeroizing<String>>> {
+        self.console.line().await
+    }
+
     pub(crate) fn stdin(&self) -> Box<dyn Read + 'a> {
         self.console.stdin()
     }

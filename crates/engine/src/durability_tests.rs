@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_log::BatchEntry;
 use larder_log::act::Enrolment;
 use larder_log::checkpoint::Checkpoint;
-use larder_protocol::pairing::PairRequest;
 use larder_protocol::{Fork, LogHead, Position, Reply, Request};
 use larder_store::space::{control, logs};
-use larder_types::{Entropy, Hash, MemberId, ObjectId, Timestamp, TransportId};
+use larder_types::{Entropy, Hash, ObjectId, Timestamp, TransportId};
 use serde_json::json;
 
 use crate::{
-    Access, Ack, Answer, Batch, Environment, Error, Judgement, Profile, ProfileOptions, Receipt,
-    Result, Secret, Space, SpaceWriter, Task, UnitOfWork, Unlock,
+    Access, Ack, Answer, Batch, Environment, Error, Profile, ProfileOptions, Receipt, Result,
+    Secret, Space, SpaceWriter, Task, UnitOfWork, Unlock,
 };
 
 /// A clock that moves within a second, and bytes that a number decides.
@@ -118,18 +117,11 @@ impl Device {
         logs::find(&db, &self.space.device()).unwrap().unwrap().stopped.is_some()
     }
 
-    fn judge(&self, member: Option<MemberId>, keys: u8) -> Enrolment {
+    fn judge(&self, keys: u8) -> Enrolment {
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
         let joiner = Profile::in_memory(world(u64::from(keys)), ProfileOptions::default()).unwrap();
-        let joining = joiner.begin_join(invitation.clone()).unwrap();
-        let exporter = [9; 32];
-        let keys = joining.request(&exporter).unwrap().keys().clone();
-        let request =
-            PairRequest::new(&invitation.secret, &exporter, keys, "joiner", member).unwrap();
-        match self.profile.judge(request, &exporter, &joiner.transport_id()) {
-            Judgement::Admit(ticket) => ticket.enrolment,
-            Judgement::Refuse(reply) => panic!("{reply:?}"),
-        }
+        let mut joining = joiner.begin_join(invitation).unwrap();
+        joiner.ask_within(&mut joining, &self.profile, &[9; 32]).unwrap().1.enrolment
     }
 }
 
@@ -364,21 +356,13 @@ fn what_a_crash_left_of_a_new_profile_is_made_anew() {
 fn an_enrolled_device_is_not_welcomed_with_other_keys() {
     let dir = tempfile::tempdir().unwrap();
     let mut device = Device::found(dir.path());
-    let enrolment = device.judge(None, 2);
+    let enrolment = device.judge(2);
     device.writer.admit(enrolment.clone()).unwrap();
     device.writer.admit(enrolment.clone()).unwrap();
-    let mut other = device.judge(None, 3);
+    let mut other = device.judge(3);
     other.keys.signing = enrolment.keys.signing;
     let refused = device.writer.admit(other);
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-}
-
-#[test]
-fn a_joiner_does_not_choose_whose_device_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let device = Device::found(dir.path());
-    let enrolment = device.judge(Some(MemberId::new([5; 16])), 2);
-    assert_eq!(enrolment.member, device.profile.inner.member);
 }
 
 #[test]

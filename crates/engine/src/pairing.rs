@@ -1,16 +1,22 @@
-//! How a device is admitted: an invitation, one request and one welcome.
+//! How a device is admitted: an invitation, what the two devices say to each other, the approval of
+//! a person who has compared the check codes, and one welcome.
+//!
+//! Nothing is signed or sealed before the approval: only an [`Admission`] has the act.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_crypto::hash::sha256;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
 use larder_log::act::{DeviceKeys, Enrolment, Role};
 use larder_log::epoch::ControlSecret;
 use larder_log::{Band, VERSION};
-use larder_protocol::pairing::{Invitation, PairReply, PairRequest, Refusal, Welcome};
-use larder_store::profile as table;
-use larder_types::limits::INVITATION_MS_MAX;
+use larder_protocol::PairingError;
+use larder_protocol::pairing::{
+    Agreed, Answering, Asking, CheckCode, Heard, Invitation, PairAnswer, PairReply, PairRequest,
+    PairReveal, Refusal, Welcome,
+};
+use larder_store::profile::{self as table, Membership};
+use larder_types::limits::{INVITATION_MS_MAX, INVITATION_TRIES_MAX};
 use larder_types::{Hash, MemberId, SpaceId, SpaceName, Timestamp, TransportId};
 use zeroize::Zeroizing;
 
@@ -19,15 +25,31 @@ use crate::keyring::OwnKeys;
 use crate::profile::Profile;
 use crate::{Error, Result, Space, SpaceWriter};
 
-/// An invitation of this process: it ends with it.
-pub(crate) struct Open {
+/// The invitations of this process: they end with it.
+#[derive(Clone, Default)]
+pub(crate) struct Invitations(Arc<Mutex<Vec<Open>>>);
+
+impl Invitations {
+    fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Open {
+    id: Hash,
     secret: Secret<16>,
     space: SpaceName,
+    space_id: SpaceId,
     terms: Terms,
     /// Whose device it will be.
     member: MemberId,
     expires: Timestamp,
-    used_by: Option<DeviceKeys>,
+    /// How often it was answered.
+    tries: u32,
+    /// The try that is under way, and whose it is.
+    current: Option<(u32, TransportId)>,
+    /// Whom a person has let in.
+    approved: Option<DeviceKeys>,
 }
 
 /// As whose device, and as what, somebody is invited.
@@ -62,21 +84,108 @@ impl Default for Terms {
 /// What a request to be admitted comes to.
 #[derive(Debug)]
 pub enum Judgement {
-    /// It is to be enrolled; then [`Profile::welcome`] answers it.
-    Admit(Box<Ticket>),
+    /// It gets an answer; what the device reveals then goes to [`Candidate::reveals`].
+    Answer(Box<Candidate>),
     /// It is refused.
     Refuse(PairReply),
 }
 
-/// A request that was found good.
+/// A device that was answered. No other is, on the same invitation, until this is dropped.
+#[derive(Debug)]
+pub struct Candidate {
+    answering: Answering,
+    attempt: Attempt,
+}
+
+/// A device that waits for a person's approval.
 #[derive(Debug)]
 pub struct Ticket {
+    request: PairRequest,
+    agreed: Agreed,
+    attempt: Attempt,
+}
+
+/// A device that a person has approved.
+#[derive(Debug)]
+pub struct Admission {
     /// The space it asks for.
     pub space: SpaceName,
     /// The act that enrols it, for [`SpaceWriter::admit`].
     pub enrolment: Enrolment,
-    request: PairRequest,
+    agreed: Agreed,
     secret: Secret<16>,
+}
+
+/// A try at an invitation. It is over when this is dropped.
+struct Attempt {
+    open: Invitations,
+    invitation: Hash,
+    number: u32,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attempt").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut all = self.open.lock();
+        let open = all.iter_mut().find(|open| open.id == self.invitation);
+        if let Some(open) = open
+            && open.current.is_some_and(|(number, _)| number == self.number)
+        {
+            open.current = None;
+        }
+    }
+}
+
+impl Candidate {
+    /// To be sent.
+    pub const fn answer(&self) -> &PairAnswer {
+        self.answering.answer()
+    }
+
+    /// Takes in what the device reveals; then a person is asked.
+    ///
+    /// # Errors
+    /// [`Error::Invitation`] if it is not what the device was committed to.
+    pub fn reveals(self, reveal: &PairReveal) -> Result<Box<Ticket>> {
+        let agreed =
+            self.answering.revealed(reveal).map_err(|e| Error::Invitation(e.to_string()))?;
+        let request = self.answering.request().clone();
+        Ok(Box::new(Ticket { request, agreed, attempt: self.attempt }))
+    }
+}
+
+impl Ticket {
+    /// What both ends show.
+    pub const fn check_code(&self) -> CheckCode {
+        self.agreed.check_code()
+    }
+
+    /// What the device calls itself.
+    pub fn label(&self) -> &str {
+        self.request.label()
+    }
+
+    /// The keys that it will have.
+    pub fn keys(&self) -> &DeviceKeys {
+        self.request.keys()
+    }
+
+    /// The invitation's [`Invitation::id`].
+    pub const fn invitation(&self) -> Hash {
+        self.attempt.invitation
+    }
+
+    /// Whether a person has approved these very keys before, and the device did not hear of it.
+    pub fn was_approved(&self) -> bool {
+        let all = self.attempt.open.lock();
+        let open = all.iter().find(|open| open.id == self.attempt.invitation);
+        open.is_some_and(|open| open.approved.as_ref() == Some(self.keys()))
+    }
 }
 
 /// A join under way, whose keys are kept until it is finished.
@@ -91,6 +200,16 @@ impl std::fmt::Debug for Joining {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Joining").field("inviter", &self.invitation.inviter).finish_non_exhaustive()
     }
+}
+
+/// What the inviter's answer comes to.
+#[derive(Debug)]
+pub enum Next {
+    /// To be revealed; both ends show the code then.
+    Reveal(PairReveal, Agreed),
+    /// This device has tried to join that space before, and may be enrolled with the keys of that
+    /// time: it takes those, and asks anew.
+    AskAnew,
 }
 
 impl Profile {
@@ -136,27 +255,39 @@ impl Profile {
         }
         let secret: Secret<16> = Secret::random(&mut *env.entropy());
         let expires = Timestamp(env.now().0.saturating_add(INVITATION_MS_MAX));
-        let open = Open {
-            secret: secret.clone(),
+        let invitation =
+            Invitation { inviter: self.transport_id(), addresses, secret: secret.clone(), expires };
+        self.inner.invitations.lock().push(Open {
+            id: invitation.id(),
+            secret,
             space: space.name().clone(),
+            space_id: space.id(),
             terms,
             member,
             expires,
-            used_by: None,
-        };
-        self.inner.invitations.lock().unwrap_or_else(PoisonError::into_inner).push(open);
-        Ok(Invitation { inviter: self.transport_id(), addresses, secret, expires })
+            tries: 0,
+            current: None,
+            approved: None,
+        });
+        Ok(invitation)
+    }
+
+    /// Honours an invitation no more, but for the device that was let in with it.
+    pub fn withdraw(&self, invitation: &Hash) {
+        for open in self.inner.invitations.lock().iter_mut().filter(|open| open.id == *invitation) {
+            open.expires = Timestamp(0);
+        }
     }
 
     /// Whether an unknown device may come to pair now.
     pub fn invitation_open(&self) -> bool {
         let now = self.inner.env.now();
-        let open = self.inner.invitations.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().any(|invitation| now < invitation.expires)
+        self.inner.invitations.lock().iter().any(|open| now < open.expires)
     }
 
-    /// Judges a request that came over a connection with this exporter, from this peer. An
-    /// invitation is used up by the first device that proves to have it; that one may ask again.
+    /// Judges a request that came over a connection with this exporter, from this peer. It costs
+    /// the invitation one of [`INVITATION_TRIES_MAX`] tries, whatever becomes of it. An invitation
+    /// is used up by the device that is approved; that one may ask again.
     pub fn judge(
         &self,
         request: PairRequest,
@@ -166,40 +297,71 @@ impl Profile {
         let now = self.inner.env.now();
         let refuse =
             |refusal: Refusal| Judgement::Refuse(PairReply::refused(refusal, &refusal.to_string()));
-        let mut open = self.inner.invitations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.inner.invitations.lock();
         let proven = |open: &&mut Open| request.verify(&open.secret, exporter, peer).is_ok();
-        let Some(invitation) = open.iter_mut().find(proven) else {
+        let Some(open) = all.iter_mut().find(proven) else {
             return refuse(Refusal::Unknown);
         };
-        match &invitation.used_by {
+        match &open.approved {
             Some(keys) if keys != request.keys() => return refuse(Refusal::Used),
-            Some(_) => {}
-            None if now >= invitation.expires => return refuse(Refusal::Expired),
-            None => invitation.used_by = Some(request.keys().clone()),
+            None if now >= open.expires => return refuse(Refusal::Expired),
+            None if open.tries >= INVITATION_TRIES_MAX => return refuse(Refusal::Burned),
+            // Who comes back takes the place of its own connection that was cut.
+            None if open.current.is_some_and(|(_, other)| other != *peer) => {
+                return refuse(Refusal::Busy);
+            }
+            Some(_) | None => {}
+        }
+        open.tries = open.tries.saturating_add(1);
+        open.current = Some((open.tries, *peer));
+        let entropy = &mut *self.inner.env.entropy();
+        let (secret, name) = (&open.secret, &open.space);
+        let answering = Answering::new(entropy, secret, exporter, request, open.space_id, name);
+        let (invitation, number) = (open.id, open.tries);
+        let attempt = Attempt { open: self.inner.invitations.clone(), invitation, number };
+        Judgement::Answer(Box::new(Candidate { answering, attempt }))
+    }
+
+    /// A person, or the app that decides in its place, has approved: the invitation is used up.
+    ///
+    /// # Errors
+    /// [`Error::Invitation`] if it has expired meanwhile, or the device has come anew.
+    pub fn approve(&self, ticket: &Ticket) -> Result<Admission> {
+        let now = self.inner.env.now();
+        let mut all = self.inner.invitations.lock();
+        let gone = || Error::Invitation("the device that asked is gone".to_owned());
+        let Attempt { invitation, number, .. } = &ticket.attempt;
+        let open = all.iter_mut().find(|open| open.id == *invitation).ok_or_else(gone)?;
+        if open.current.is_none_or(|(current, _)| current != *number) {
+            return Err(gone());
+        }
+        match &open.approved {
+            Some(keys) if keys != ticket.keys() => return Err(gone()),
+            None if now >= open.expires => {
+                let message = "the invitation has expired meanwhile: make a new one";
+                return Err(Error::Invitation(message.to_owned()));
+            }
+            _ => open.approved = Some(ticket.keys().clone()),
         }
         // Whose device it is, the inviter says.
         let enrolment = Enrolment {
             v: VERSION,
-            member: invitation.member,
-            label: request.label().to_owned(),
-            role: invitation.terms.role,
-            clearance: invitation.terms.clearance,
-            keys: request.keys().clone(),
+            member: open.member,
+            label: ticket.label().to_owned(),
+            role: open.terms.role,
+            clearance: open.terms.clearance,
+            keys: ticket.keys().clone(),
         };
-        let (space, secret) = (invitation.space.clone(), invitation.secret.clone());
-        Judgement::Admit(Box::new(Ticket { space, enrolment, request, secret }))
+        let (space, secret) = (open.space.clone(), open.secret.clone());
+        drop(all);
+        Ok(Admission { space, enrolment, agreed: ticket.agreed, secret })
     }
 
     /// The answer to a device whose enrolment is durable.
     ///
     /// # Errors
     /// [`Error::Invitation`] if its keys cannot be sealed to.
-    pub fn welcome(
-        &self,
-        ticket: &Ticket,
-        space: &Space,
-        exporter: &[u8; 32],
-    ) -> Result<PairReply> {
+    pub fn welcome(&self, admission: &Admission, space: &Space) -> Result<PairReply> {
         let control = space.shared.published()?.keyring.control().secret().clone();
         let welcome = Welcome {
             space: space.id(),
@@ -207,15 +369,15 @@ impl Profile {
             control,
             inviter: space.device(),
         };
-        let transcript = ticket.request.transcript(exporter);
-        let recipient = &ticket.request.keys().sealing;
+        let recipient = &admission.enrolment.keys.sealing;
         welcome
-            .seal(&mut *self.inner.env.entropy(), &ticket.secret, &transcript, recipient)
+            .seal(&mut *self.inner.env.entropy(), &admission.secret, &admission.agreed, recipient)
             .map_err(|e| Error::Invitation(e.to_string()))
     }
 
     /// Takes up an invitation. This device's keys for the space are kept until the join is
-    /// finished: after a cut, the same invitation goes on with the same keys.
+    /// finished: after a cut, the same invitation goes on with the same keys, and so does another
+    /// one to the same space.
     ///
     /// # Errors
     /// [`Error::Invitation`] if it has expired; [`Error::ReadOnly`]; the storage's errors.
@@ -225,28 +387,71 @@ impl Profile {
                 format!("this invitation expired at {}: ask for a new one", invitation.expires);
             return Err(Error::Invitation(message));
         }
-        let id = joining_id(&invitation);
-        let purpose = joining_purpose(&id);
+        let id = invitation.id();
         let kept = self.inner.with_db(|db| Ok(table::joining(db, &id)?))?;
         let keys = if let Some(kept) = kept {
-            keys_of(&self.inner.unseal(&purpose, &kept.wrapped)?)?
+            keys_of(&self.inner.unseal(&joining_purpose(&id), &kept.wrapped)?)?
         } else {
             let keys = OwnKeys::generate(&mut *self.inner.env.entropy());
-            let mut plain = Zeroizing::new(Vec::with_capacity(96));
-            for secret in [keys.signing.to_secret(), keys.ack.to_secret(), keys.sealing.to_secret()]
-            {
-                plain.extend_from_slice(secret.expose());
-            }
-            let wrapped = self.inner.seal(&purpose, &plain);
-            let started_at = self.inner.env.now();
-            // Which space it is, the welcome tells.
-            let space = SpaceId::new([0; 32]);
-            let joining = table::Joining { id, space, wrapped, started_at };
-            self.inner.write_db(|db| Ok(table::put_joining(db, &joining)?))?;
+            // Which space it is, the answer tells.
+            self.keep_joining(id, UNKNOWN, &keys)?;
             keys
         };
         let (transport, label) = (self.transport_id(), self.label().to_owned());
         Ok(Joining { invitation, keys, transport, label })
+    }
+
+    fn keep_joining(&self, id: Hash, space: SpaceId, keys: &OwnKeys) -> Result<()> {
+        let mut plain = Zeroizing::new(Vec::with_capacity(96));
+        for secret in [keys.signing.to_secret(), keys.ack.to_secret(), keys.sealing.to_secret()] {
+            plain.extend_from_slice(secret.expose());
+        }
+        let wrapped = self.inner.seal(&joining_purpose(&id), &plain);
+        let started_at = self.inner.env.now();
+        let joining = table::Joining { id, space, wrapped, started_at };
+        self.inner.write_db(|db| Ok(table::put_joining(db, &joining)?))
+    }
+
+    /// What to say over a connection with this exporter.
+    ///
+    /// # Errors
+    /// [`Error::Invitation`] if this device's label cannot be sent.
+    pub fn ask(&self, joining: &Joining, exporter: &[u8; 32]) -> Result<Asking> {
+        let (keys, entropy) = (joining.public(), &mut *self.inner.env.entropy());
+        Asking::new(entropy, &joining.invitation.secret, exporter, keys, &joining.label)
+            .map_err(|e| Error::Invitation(e.to_string()))
+    }
+
+    /// Takes in the inviter's answer.
+    ///
+    /// # Errors
+    /// [`Error::Invitation`] if it is a refusal, or not the inviter's; [`Error::AlreadyExists`] if
+    /// this device has the space, or another one of its name: it is not enrolled then.
+    pub fn hear(&self, joining: &mut Joining, asking: Asking, frame: &[u8]) -> Result<Next> {
+        let heard = asking.hear(frame).map_err(|e| Error::Invitation(e.to_string()))?;
+        let (id, space) = (joining.invitation.id(), heard.space);
+        let (rows, kept) =
+            self.inner.with_db(|db| Ok((table::spaces(db)?, table::joinings(db)?)))?;
+        let rows = rows.iter().filter(|row| row.state != Membership::Joining);
+        if let Some(row) = rows.clone().find(|row| row.space == space || heard.is_named(&row.name))
+        {
+            let message = format!("there is a space '{}' in this profile already", row.name);
+            return Err(Error::AlreadyExists(message));
+        }
+        let before = kept.iter().find(|row| row.space == space);
+        if let Some(before) = before {
+            let purpose = joining_purpose(&before.id);
+            let keys = keys_of(&self.inner.unseal(&purpose, &before.wrapped)?)?;
+            if keys.signing.device_id() != joining.keys.signing.device_id() {
+                self.keep_joining(id, space, &keys)?;
+                joining.keys = keys;
+                return Ok(Next::AskAnew);
+            }
+        }
+        // Before anything is revealed: from then on this device may be enrolled.
+        self.keep_joining(id, space, &joining.keys)?;
+        let Heard { agreed, reveal, .. } = heard;
+        Ok(Next::Reveal(reveal, agreed))
     }
 
     /// Finishes a join with the inviter's reply: the space is in the profile then, still empty.
@@ -257,23 +462,76 @@ impl Profile {
     pub fn finish_join(
         &self,
         joining: Joining,
-        exporter: &[u8; 32],
+        agreed: &Agreed,
         reply: &PairReply,
     ) -> Result<(Space, SpaceWriter)> {
-        let request = joining.request(exporter)?;
-        let transcript = request.transcript(exporter);
-        let id = joining_id(&joining.invitation);
-        let welcome = reply
-            .open(&joining.invitation.secret, &transcript, &joining.keys.sealing)
-            .map_err(|e| Error::Invitation(e.to_string()))?;
+        let id = joining.invitation.id();
+        let opened = reply.open(&joining.invitation.secret, agreed, &joining.keys.sealing);
+        let welcome = match opened {
+            Ok(welcome) => welcome,
+            Err(error) => {
+                if let PairingError::Refused { refusal: Refusal::Failed, .. } = error {
+                    // Perhaps these keys were shut out: others are made the next time.
+                    self.forget(&id)?;
+                }
+                return Err(Error::Invitation(error.to_string()));
+            }
+        };
         self.inner.make_room(&welcome.name)?;
         let row = self.inner.add_space(welcome.space, &welcome.name, &joining.keys)?;
         let shared = self.inner.shared(&row, joining.keys)?;
         let control = ControlSecret::new(welcome.control);
         let writer = prepare(self, &shared, &control)?;
         self.inner.joined(&welcome.space, &control)?;
-        self.inner.write_db(|db| Ok(table::remove_joining(db, &id)?))?;
+        self.forget(&id)?;
         Ok((writer.space(), writer))
+    }
+
+    /// Forgets a join, and others to the same space.
+    fn forget(&self, id: &Hash) -> Result<()> {
+        self.inner.write_db(|db| {
+            let Some(done) = table::joining(db, id)? else { return Ok(()) };
+            let same = |row: &table::Joining| row.id == *id || row.space == done.space;
+            for row in table::joinings(db)?.into_iter().filter(same) {
+                table::remove_joining(db, &row.id)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All that two devices say until the welcome, within one process, approved by nobody: for
+    /// tests and simulations.
+    ///
+    /// # Errors
+    /// As [`Profile::ask`], [`Profile::hear`], [`Candidate::reveals`] and [`Profile::approve`];
+    /// [`Error::Invitation`] if the inviter refuses.
+    #[doc(hidden)]
+    pub fn ask_within(
+        &self,
+        joining: &mut Joining,
+        inviter: &Self,
+        exporter: &[u8; 32],
+    ) -> Result<(Agreed, Admission)> {
+        loop {
+            let asking = self.ask(joining, exporter)?;
+            let request = asking.request().clone();
+            let candidate = match inviter.judge(request, exporter, &self.transport_id()) {
+                Judgement::Answer(candidate) => candidate,
+                Judgement::Refuse(reply) => {
+                    let refused = asking.hear(&reply.encode()).map(drop);
+                    return Err(Error::Invitation(
+                        refused.map_or_else(|e| e.to_string(), |()| String::new()),
+                    ));
+                }
+            };
+            match self.hear(joining, asking, &candidate.answer().encode())? {
+                Next::AskAnew => {}
+                Next::Reveal(reveal, agreed) => {
+                    let ticket = candidate.reveals(&reveal)?;
+                    return Ok((agreed, inviter.approve(&ticket)?));
+                }
+            }
+        }
     }
 }
 
@@ -283,20 +541,14 @@ impl Joining {
         &self.invitation
     }
 
-    /// What to send over a connection with this exporter.
-    ///
-    /// # Errors
-    /// [`Error::Invitation`] if this device's label cannot be sent.
-    pub fn request(&self, exporter: &[u8; 32]) -> Result<PairRequest> {
-        let keys = self.keys.public(self.transport);
-        PairRequest::new(&self.invitation.secret, exporter, keys, &self.label, None)
-            .map_err(|e| Error::Invitation(e.to_string()))
+    /// The keys that this device will have in the space.
+    pub fn public(&self) -> DeviceKeys {
+        self.keys.public(self.transport)
     }
 }
 
-fn joining_id(invitation: &Invitation) -> Hash {
-    sha256(&[b"larder/invitation/v0", invitation.secret.expose()])
-}
+/// Of a join, as long as no inviter has said which space it is.
+const UNKNOWN: SpaceId = SpaceId::new([0; 32]);
 
 pub(crate) fn joining_purpose(id: &Hash) -> String {
     format!("joining/{id}")

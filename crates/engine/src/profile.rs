@@ -25,7 +25,7 @@ use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
 use crate::keyring::OwnKeys;
 use crate::mirror::Mirror;
-use crate::pairing::Open;
+use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
 use crate::space::Shared;
@@ -103,7 +103,7 @@ pub(crate) struct Inner {
     pub(crate) part_bytes: PartBytes,
     pub(crate) chunk_bytes: ChunkBytes,
     db: Db,
-    pub(crate) invitations: Mutex<Vec<Open>>,
+    pub(crate) invitations: Invitations,
     /// Held while the profile is open: one process at a time.
     lock: Mutex<Option<Held>>,
 }
@@ -251,7 +251,7 @@ impl Profile {
             part_bytes: options.part_bytes,
             chunk_bytes: options.chunk_bytes,
             db: Arc::new(Mutex::new(Some(db))),
-            invitations: Mutex::default(),
+            invitations: Invitations::default(),
             lock: Mutex::new(lock),
         };
         Ok(Self { inner: Arc::new(inner) })

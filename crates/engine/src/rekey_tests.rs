@@ -454,11 +454,10 @@ fn a_purge_keeps_everything_under_new_keys() {
     let receipts = [device.put(1).unwrap(), device.put(2).unwrap()];
     let (transport, digest) = (device.profile.transport_id(), device.space.digest().unwrap());
     let invitation = device.profile.invite(&device.space, Vec::new()).unwrap();
-    let exporter = [3; 32];
     let joiner_dir = tempfile::tempdir().unwrap();
     let joiner = Device::found(joiner_dir.path());
     let joining = joiner.profile.begin_join(invitation.clone()).unwrap();
-    let keys = joining.request(&exporter).unwrap().keys().clone();
+    let keys = joining.public();
     joiner.close();
     device.close();
 
@@ -484,7 +483,7 @@ fn a_purge_keeps_everything_under_new_keys() {
     assert!(matches!(wrong, Some(Error::WrongPassphrase)), "{wrong:?}");
     let joiner = Device::open_with(joiner_dir.path(), START, 8).unwrap();
     let joining = joiner.profile.begin_join(invitation).unwrap();
-    assert_eq!(*joining.request(&exporter).unwrap().keys(), keys);
+    assert_eq!(joining.public(), keys);
     joiner.close();
     assert!(matches!(purge(dir.path(), 9, None), Err(Error::WrongPassphrase)));
     for generation in 2..4 {

@@ -71,6 +71,12 @@ pub enum PairingError {
     /// The message does not prove that its sender has the invitation, on this very connection.
     #[error("the other device does not have this invitation; ask for a new one")]
     WrongProof,
+    /// What the joiner revealed is not what it was committed to.
+    #[error(
+        "the other device revealed something else than it was committed to: somebody may stand \
+         between the two devices; ask for a new invitation"
+    )]
+    WrongReveal,
     /// The keys are not all usable, or not those of this connection.
     #[error("the other device's keys cannot be used: {0}")]
     BadKeys(&'static str),

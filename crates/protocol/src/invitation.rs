@@ -6,7 +6,7 @@ use data_encoding::BASE32_NOPAD;
 use larder_crypto::{Secret, hash::sha256};
 pub use larder_types::limits::INVITATION_ADDRESSES_MAX as ADDRESSES_MAX;
 use larder_types::limits::INVITATION_TEXT_BYTES_MAX as TEXT_BYTES_MAX;
-use larder_types::{Timestamp, TransportId, canonical};
+use larder_types::{Hash, Timestamp, TransportId, canonical};
 use minicbor::{Decode, Encode};
 
 use crate::error::InvitationError;
@@ -76,6 +76,11 @@ impl FromStr for Invitation {
 }
 
 impl Invitation {
+    /// Names the invitation where its secret is not to be shown.
+    pub fn id(&self) -> Hash {
+        sha256(&[ID_LABEL, self.secret.expose()])
+    }
+
     fn from_fields(bytes: &[u8]) -> Result<Self, InvitationError> {
         let mut decoder = minicbor::Decoder::new(bytes);
         let version = decoder.array().and_then(|_| decoder.u64());
@@ -149,6 +154,7 @@ impl<'b, C> Decode<'b, C> for Address {
     }
 }
 
+const ID_LABEL: &[u8] = b"larder/invitation/v0";
 const PREFIX: &str = "larder";
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;

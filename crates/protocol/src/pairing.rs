@@ -1,34 +1,68 @@
-//! What is said on a pairing connection: one request, one reply.
+//! What is said on a pairing connection, in four frames:
+//!
+//! | from | frame | says |
+//! |---|---|---|
+//! | joiner | [`PairRequest`] | its keys, and a **commitment** to a nonce |
+//! | inviter | [`PairAnswer`] | a nonce of its own, and which space it is |
+//! | joiner | [`PairReveal`] | the nonce that it is committed to |
+//! | inviter | [`PairReply`] | once a person has approved: the welcome |
+//!
+//! Both nonces and all else that was said make the [`CheckCode`] that both ends show. The joiner is
+//! bound to everything before it sees the inviter's nonce, and the inviter gives that before it
+//! sees the joiner's: whoever stands between them has chosen all that is his before he can compute
+//! either code, so his two codes agree by chance alone, one time in a million. Without the
+//! commitment he would try a million nonces of his own until they do.
 //!
 //! Each side proves to the other that it has the invitation's secret, over a transcript that holds
-//! keying material of this very connection and all that the request says: so neither message is
-//! of use on another connection, and no field can be changed on its way. The welcome is sealed to
-//! the joiner's sealing key (HPKE, RFC 9180) under the same transcript. The joiner knows the
-//! inviter besides by its transport key, which the invitation names and TLS proves.
+//! keying material of this very connection and all that the request says: so no message is of use
+//! on another connection, and no field can be changed on its way. The welcome is sealed to the
+//! joiner's sealing key (HPKE, RFC 9180) under the whole transcript, and nothing is sealed or
+//! signed before a person has approved. The joiner knows the inviter besides by its transport key,
+//! which the invitation names and TLS proves.
 
 use larder_crypto::check_signing_key;
 use larder_crypto::hash::{equal, hmac_sha256, sha256};
-use larder_crypto::{Envelope, SUITE, SealingKey, SealingPublic, Secret, hpke_seal};
+use larder_crypto::{SUITE, Secret};
 use larder_log::act::DeviceKeys;
 pub use larder_types::limits::PAIRING_BYTES_MAX;
-use larder_types::{DeviceId, Entropy, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical};
+use larder_types::{Entropy, Hash, SpaceId, SpaceName, TransportId, canonical};
 use minicbor::{Decode, Encode};
-use zeroize::Zeroizing;
 
 use crate::error::PairingError;
-use crate::frame::shortened;
 
 pub use crate::invitation::Invitation;
+pub use check_code::{CheckCode, NotACheckCode};
+pub use welcome::{PairReply, Refusal, Welcome};
 
-/// The label of the keying material (TLS exporter) that a [`Transcript`] takes.
+mod check_code;
+mod welcome;
+
+/// The label of the keying material (TLS exporter) that a transcript takes.
 pub const PAIRING_EXPORTER: &str = "EXPORTER-larder-pairing-v0";
 
 /// A device's label is at most this long, in bytes.
 pub const LABEL_BYTES_MAX: usize = 128;
 
-/// What a request and the connection it came on say, as a hash that both sides compute.
+/// What both ends said until the welcome, and the code that people compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transcript(Hash);
+pub struct Agreed {
+    transcript: Hash,
+    check_code: CheckCode,
+}
+
+impl Agreed {
+    fn new(opening: &Hash, answer: &AnswerBody, nonce: &[u8; 32]) -> Self {
+        let answer = canonical::encode(answer);
+        let parts = [AGREED_LABEL, opening.as_bytes(), nonce, &answer];
+        let transcript = sha256(&parts);
+        Self { transcript, check_code: CheckCode::of(&transcript) }
+    }
+
+    /// What both screens show.
+    pub const fn check_code(&self) -> CheckCode {
+        self.check_code
+    }
+}
 
 /// The joiner asks to be enrolled.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -50,28 +84,10 @@ struct RequestBody {
     #[n(2)]
     label: String,
     #[n(3)]
-    member: Option<MemberId>,
+    commitment: Hash,
 }
 
 impl PairRequest {
-    /// A request on the connection with this keying material, by a device with these keys that
-    /// calls itself `label`, for a new member or an existing one.
-    ///
-    /// # Errors
-    /// [`PairingError::OutOfBounds`] for a label beyond [`LABEL_BYTES_MAX`].
-    pub fn new(
-        secret: &Secret<16>,
-        exporter: &[u8; 32],
-        keys: DeviceKeys,
-        label: &str,
-        member: Option<MemberId>,
-    ) -> Result<Self, PairingError> {
-        let body = RequestBody { version: VERSION, keys, label: label.to_owned(), member };
-        check_label(label)?;
-        let proof = prove(secret, JOINER, &transcript(&body, exporter), &[]);
-        Ok(Self { body, proof })
-    }
-
     /// The frame.
     pub fn encode(&self) -> Vec<u8> {
         canonical::encode(self)
@@ -90,11 +106,6 @@ impl PairRequest {
         Ok(request)
     }
 
-    /// What the request and the connection say.
-    pub fn transcript(&self, exporter: &[u8; 32]) -> Transcript {
-        transcript(&self.body, exporter)
-    }
-
     /// Checks that the sender has the invitation's secret, on this very connection, whose peer
     /// proved the transport key `peer`, and that its keys can be enrolled.
     ///
@@ -106,9 +117,9 @@ impl PairRequest {
         secret: &Secret<16>,
         exporter: &[u8; 32],
         peer: &TransportId,
-    ) -> Result<Transcript, PairingError> {
-        let transcript = self.transcript(exporter);
-        check_proof(&self.proof, &prove(secret, JOINER, &transcript, &[]))?;
+    ) -> Result<(), PairingError> {
+        let opening = opening(&self.body, exporter);
+        check_proof(&self.proof, &prove(secret, JOINER, &opening, &[]))?;
         let keys = &self.body.keys;
         if keys.suite != SUITE {
             return Err(PairingError::BadKeys("of another suite; update the older device"));
@@ -119,7 +130,7 @@ impl PairRequest {
         check_signing_key(&keys.signing)?;
         keys.ack.check()?;
         keys.sealing.check()?;
-        Ok(transcript)
+        Ok(())
     }
 
     /// The joiner's keys.
@@ -131,177 +142,51 @@ impl PairRequest {
     pub fn label(&self) -> &str {
         &self.body.label
     }
-
-    /// The member whose device it says it is; `None` for a new one.
-    pub fn member(&self) -> Option<MemberId> {
-        self.body.member
-    }
 }
 
-/// The inviter's answer.
+/// The inviter's nonce, and which space it invites to.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum PairReply {
-    /// The joiner is enrolled.
-    #[n(0)]
-    Welcome {
-        /// The inviter has the invitation's secret.
-        #[cbor(n(0), with = "minicbor::bytes")]
-        proof: [u8; 32],
-        /// A [`Welcome`], sealed.
-        #[n(1)]
-        envelope: Envelope,
-    },
-    /// It is not.
-    #[n(1)]
-    Refused {
-        /// Why.
-        #[n(0)]
-        refusal: Refusal,
-        /// The same for people.
-        #[n(1)]
-        message: String,
-    },
-}
-
-/// Why an inviter says no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// The invitation was used before.
-    Used,
-    /// It is too old.
-    Expired,
-    /// No open invitation has the secret that the request proves.
-    Unknown,
-    /// The inviter cannot enrol anybody now.
-    Busy,
-    /// The inviter's own storage or rights failed it.
-    Failed,
-    /// The request's keys or version cannot be used.
-    Unusable,
-    /// A reason of a newer version.
-    Other(u16),
-}
-
-impl Refusal {
-    /// The integer on the wire.
-    pub const fn to_wire(self) -> u16 {
-        match self {
-            Self::Used => 1,
-            Self::Expired => 2,
-            Self::Unknown => 3,
-            Self::Busy => 4,
-            Self::Failed => 5,
-            Self::Unusable => 6,
-            Self::Other(value) => value,
-        }
-    }
-
-    /// Reads the integer on the wire.
-    pub const fn from_wire(value: u16) -> Self {
-        match value {
-            1 => Self::Used,
-            2 => Self::Expired,
-            3 => Self::Unknown,
-            4 => Self::Busy,
-            5 => Self::Failed,
-            6 => Self::Unusable,
-            other => Self::Other(other),
-        }
-    }
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Used => "it was used before; ask for a new one",
-            Self::Expired => "it has expired; ask for a new one",
-            Self::Unknown => "the other device does not know it; ask for a new one",
-            Self::Busy => "the other device is busy; try again",
-            Self::Failed => "the other device could not enrol this one; look at its messages",
-            Self::Unusable => "this device's request cannot be used; update the older device",
-            Self::Other(_) => "for a reason of a newer version; update this device",
-        })
-    }
-}
-
-impl<C> Encode<C> for Refusal {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.u16(self.to_wire())?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Refusal {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.u16().map(Self::from_wire)
-    }
-}
-
-/// What a joiner needs to begin its first session.
-#[derive(Debug, Clone)]
-pub struct Welcome {
-    /// The space it is in now.
-    pub space: SpaceId,
-    /// What the space is called.
-    pub name: SpaceName,
-    /// The space's control secret.
-    pub control: Secret<32>,
-    /// The inviter's device in that space.
-    pub inviter: DeviceId,
-}
-
-#[derive(Encode, Decode)]
 #[cbor(array)]
-struct WelcomeFields {
+pub struct PairAnswer {
     #[n(0)]
-    space: SpaceId,
+    body: AnswerBody,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    proof: [u8; 32],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct AnswerBody {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    nonce: [u8; 32],
     #[n(1)]
-    name: SpaceName,
+    space: SpaceId,
+    /// Tells a device that has a space of this name already, and nobody who would have to guess.
     #[cbor(n(2), with = "minicbor::bytes")]
-    control: [u8; 32],
-    #[n(3)]
-    inviter: DeviceId,
+    name: [u8; 32],
 }
 
-impl Drop for WelcomeFields {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.control);
+impl PairAnswer {
+    /// The frame.
+    pub fn encode(&self) -> Vec<u8> {
+        canonical::encode(self)
+    }
+
+    /// The space; believed once [`Asking::hear`] has checked it.
+    pub const fn space(&self) -> SpaceId {
+        self.body.space
     }
 }
 
-impl Welcome {
-    /// The reply to the request that `transcript` is of: for `recipient`, its sealing key.
-    ///
-    /// # Errors
-    /// [`PairingError::BadKeys`] for a sealing key of small order.
-    pub fn seal(
-        &self,
-        entropy: &mut dyn Entropy,
-        secret: &Secret<16>,
-        transcript: &Transcript,
-        recipient: &SealingPublic,
-    ) -> Result<PairReply, PairingError> {
-        let plain = Zeroizing::new(canonical::encode(&WelcomeFields {
-            space: self.space,
-            name: self.name.clone(),
-            control: *self.control.expose(),
-            inviter: self.inviter,
-        }));
-        let envelope = hpke_seal(entropy, recipient, &info(transcript), b"", &plain)?;
-        let proof = prove(secret, INVITER, transcript, &[&envelope.enc, &envelope.ciphertext]);
-        Ok(PairReply::Welcome { proof, envelope })
-    }
+/// The nonce that the joiner is committed to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PairReveal {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    nonce: [u8; 32],
 }
 
-impl PairReply {
-    /// A refusal.
-    pub fn refused(refusal: Refusal, message: &str) -> Self {
-        Self::Refused { refusal, message: shortened(message).to_owned() }
-    }
-
+impl PairReveal {
     /// The frame.
     pub fn encode(&self) -> Vec<u8> {
         canonical::encode(self)
@@ -312,54 +197,154 @@ impl PairReply {
     /// # Errors
     /// [`PairingError::Malformed`].
     pub fn decode(frame: &[u8]) -> Result<Self, PairingError> {
-        let reply = canonical::decode(frame, PAIRING_BYTES_MAX)?;
-        Ok(match reply {
-            Self::Refused { refusal, message } => Self::refused(refusal, &message),
-            welcome @ Self::Welcome { .. } => welcome,
-        })
+        Ok(canonical::decode(frame, PAIRING_BYTES_MAX)?)
     }
+}
 
-    /// Checks that the inviter has the invitation's secret and answers this very request, and
-    /// opens the welcome with the joiner's sealing key.
+/// The joiner's side, between its request and the inviter's answer.
+#[derive(Debug)]
+pub struct Asking {
+    request: PairRequest,
+    opening: Hash,
+    secret: Secret<16>,
+    nonce: Secret<32>,
+}
+
+/// What the joiner heard in answer, and says to it.
+#[derive(Debug)]
+pub struct Heard {
+    /// For the welcome, and to be shown.
+    pub agreed: Agreed,
+    /// To be sent.
+    pub reveal: PairReveal,
+    /// The space.
+    pub space: SpaceId,
+    name: [u8; 32],
+    opening: Hash,
+    secret: Secret<16>,
+}
+
+impl Asking {
+    /// A request on the connection with this keying material, by a device with these keys that
+    /// calls itself `label`.
     ///
     /// # Errors
-    /// [`PairingError::Refused`] if the inviter says no; [`PairingError::WrongProof`];
-    /// [`PairingError::DoesNotOpen`].
-    pub fn open(
-        &self,
+    /// [`PairingError::OutOfBounds`] for a label beyond [`LABEL_BYTES_MAX`].
+    pub fn new(
+        entropy: &mut dyn Entropy,
         secret: &Secret<16>,
-        transcript: &Transcript,
-        key: &SealingKey,
-    ) -> Result<Welcome, PairingError> {
-        let (proof, envelope) = match self {
-            Self::Welcome { proof, envelope } => (proof, envelope),
-            Self::Refused { refusal, message } => {
-                return Err(PairingError::Refused { refusal: *refusal, message: message.clone() });
-            }
-        };
-        let sealed = [&envelope.enc[..], &envelope.ciphertext];
-        check_proof(proof, &prove(secret, INVITER, transcript, &sealed))?;
-        let plain = key
-            .open(&info(transcript), b"", &envelope.enc, &envelope.ciphertext)
-            .map_err(|_| PairingError::DoesNotOpen)?;
-        let fields: WelcomeFields = canonical::decode(&plain, PAIRING_BYTES_MAX)?;
-        Ok(Welcome {
-            space: fields.space,
-            name: fields.name.clone(),
-            control: Secret::new(fields.control),
-            inviter: fields.inviter,
+        exporter: &[u8; 32],
+        keys: DeviceKeys,
+        label: &str,
+    ) -> Result<Self, PairingError> {
+        check_label(label)?;
+        let nonce: Secret<32> = Secret::random(entropy);
+        let commitment = commitment(nonce.expose());
+        let body = RequestBody { version: VERSION, keys, label: label.to_owned(), commitment };
+        let opening = opening(&body, exporter);
+        let proof = prove(secret, JOINER, &opening, &[]);
+        let request = PairRequest { body, proof };
+        Ok(Self { request, opening, secret: secret.clone(), nonce })
+    }
+
+    /// To be sent.
+    pub const fn request(&self) -> &PairRequest {
+        &self.request
+    }
+
+    /// Takes in the inviter's answer: checks that it has the invitation's secret and answers this
+    /// very request. Only then the nonce is given away.
+    ///
+    /// # Errors
+    /// [`PairingError::Refused`] if the inviter says no; [`PairingError::Malformed`];
+    /// [`PairingError::WrongProof`].
+    pub fn hear(self, frame: &[u8]) -> Result<Heard, PairingError> {
+        if let Ok(refused) = PairReply::decode(frame) {
+            return Err(refused.into_error());
+        }
+        let answer: PairAnswer = canonical::decode(frame, PAIRING_BYTES_MAX)?;
+        let said = canonical::encode(&answer.body);
+        check_proof(&answer.proof, &prove(&self.secret, ANSWER, &self.opening, &[&said]))?;
+        let nonce = *self.nonce.expose();
+        Ok(Heard {
+            agreed: Agreed::new(&self.opening, &answer.body, &nonce),
+            reveal: PairReveal { nonce },
+            space: answer.body.space,
+            name: answer.body.name,
+            opening: self.opening,
+            secret: self.secret,
         })
     }
 }
 
-fn transcript(body: &RequestBody, exporter: &[u8; 32]) -> Transcript {
-    Transcript(sha256(&[TRANSCRIPT_LABEL, exporter, &canonical::encode(body)]))
+impl Heard {
+    /// Whether the inviter's space has this name.
+    pub fn is_named(&self, name: &SpaceName) -> bool {
+        equal(&self.name, &prove(&self.secret, NAME, &self.opening, &[name.as_str().as_bytes()]))
+    }
 }
 
-fn prove(secret: &Secret<16>, who: &[u8], transcript: &Transcript, sealed: &[&[u8]]) -> [u8; 32] {
-    let sealed = sha256(sealed);
-    let parts = [PROOF_LABEL, who, transcript.0.as_bytes(), sealed.as_bytes()];
-    hmac_sha256(secret.expose(), &parts)
+/// The inviter's side, between its answer and what the joiner reveals.
+#[derive(Debug)]
+pub struct Answering {
+    request: PairRequest,
+    opening: Hash,
+    answer: PairAnswer,
+}
+
+impl Answering {
+    /// Answers a request that [`PairRequest::verify`] found good.
+    pub fn new(
+        entropy: &mut dyn Entropy,
+        secret: &Secret<16>,
+        exporter: &[u8; 32],
+        request: PairRequest,
+        space: SpaceId,
+        name: &SpaceName,
+    ) -> Self {
+        let opening = opening(&request.body, exporter);
+        let mut nonce = [0; 32];
+        entropy.fill(&mut nonce);
+        let name = prove(secret, NAME, &opening, &[name.as_str().as_bytes()]);
+        let body = AnswerBody { nonce, space, name };
+        let proof = prove(secret, ANSWER, &opening, &[&canonical::encode(&body)]);
+        Self { request, opening, answer: PairAnswer { body, proof } }
+    }
+
+    /// What was asked.
+    pub const fn request(&self) -> &PairRequest {
+        &self.request
+    }
+
+    /// To be sent.
+    pub const fn answer(&self) -> &PairAnswer {
+        &self.answer
+    }
+
+    /// Takes in what the joiner reveals.
+    ///
+    /// # Errors
+    /// [`PairingError::WrongReveal`] if it is not what the joiner was committed to.
+    pub fn revealed(&self, reveal: &PairReveal) -> Result<Agreed, PairingError> {
+        let right = self.request.body.commitment;
+        if !equal(commitment(&reveal.nonce).as_bytes(), right.as_bytes()) {
+            return Err(PairingError::WrongReveal);
+        }
+        Ok(Agreed::new(&self.opening, &self.answer.body, &reveal.nonce))
+    }
+}
+
+fn opening(body: &RequestBody, exporter: &[u8; 32]) -> Hash {
+    sha256(&[TRANSCRIPT_LABEL, exporter, &canonical::encode(body)])
+}
+
+fn commitment(nonce: &[u8; 32]) -> Hash {
+    sha256(&[COMMITMENT_LABEL, nonce])
+}
+
+fn prove(secret: &Secret<16>, who: &[u8], transcript: &Hash, said: &[&[u8]]) -> [u8; 32] {
+    let said = sha256(said);
+    hmac_sha256(secret.expose(), &[PROOF_LABEL, who, transcript.as_bytes(), said.as_bytes()])
 }
 
 fn check_proof(given: &[u8; 32], right: &[u8; 32]) -> Result<(), PairingError> {
@@ -373,15 +358,16 @@ fn check_label(label: &str) -> Result<(), PairingError> {
     Ok(())
 }
 
-fn info(transcript: &Transcript) -> Vec<u8> {
-    [WELCOME_LABEL, transcript.0.as_bytes()].concat()
-}
-
 const VERSION: u8 = 0;
 const TRANSCRIPT_LABEL: &[u8] = b"larder/pair-transcript/v0";
+const COMMITMENT_LABEL: &[u8] = b"larder/pair-commitment/v0";
+const AGREED_LABEL: &[u8] = b"larder/pair-agreed/v0";
+const CODE_LABEL: &[u8] = b"larder/pair-code/v0";
 const PROOF_LABEL: &[u8] = b"larder/pair-proof/v0";
 const WELCOME_LABEL: &[u8] = b"larder/pair-welcome/v0";
 const JOINER: &[u8] = b"joiner";
+const ANSWER: &[u8] = b"answer";
+const NAME: &[u8] = b"name";
 const INVITER: &[u8] = b"inviter";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Devices come into the space by an invitation, a request and a welcome, as people pair them.
 
-use larder_engine::{Error, Joining, Judgement, Ticket};
+use larder_engine::{Admission as Admitted, Error, Joining};
 use larder_protocol::Invitation;
-use larder_protocol::pairing::PairReply;
+use larder_protocol::pairing::{Agreed, PairReply};
 use larder_types::Entropy;
 
 use crate::device::{Job, Running, Slot};
@@ -10,7 +10,7 @@ use crate::world::{Event, World};
 
 /// A device is to be admitted.
 pub(crate) struct Admission {
-    pub(crate) ticket: Box<Ticket>,
+    pub(crate) admitted: Box<Admitted>,
     pub(crate) asked: Asked,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Asked {
     joiner: Slot,
     life: u64,
     joining: Joining,
-    exporter: [u8; 32],
+    agreed: Agreed,
 }
 
 /// What a device that asked hears.
@@ -79,23 +79,26 @@ impl World {
         if self.notice_power(slot) {
             return;
         }
-        let joining = match begun {
+        let mut joining = match begun {
             Ok(joining) => joining,
             // By its own clock.
             Err(Error::Invitation(_)) => return,
             Err(error) => return self.storage_failed(slot, &error.to_string()),
         };
-        let request = joining.request(&exporter).expect("a label that fits");
-        let (life, peer) = (self.devices[slot].life, self.devices[slot].transport);
-        let asked = Asked { joiner: slot, life, joining, exporter };
-        let inviting = &self.devices[inviter].running.as_ref().expect("it is up").profile;
-        match inviting.judge(request, &exporter, &peer) {
-            Judgement::Admit(ticket) => {
-                self.note(|| format!("{slot} asks {inviter} to be let in"));
-                self.enqueue(inviter, Job::Admit(Box::new(Admission { ticket, asked })));
-            }
-            Judgement::Refuse(reply) => self.answer_later(asked, reply),
+        let profile = |slot: Slot| &self.devices[slot].running.as_ref().expect("it is up").profile;
+        let asked = profile(slot).ask_within(&mut joining, profile(inviter), &exporter);
+        if self.notice_power(slot) {
+            return;
         }
+        let (agreed, admitted) = match asked {
+            Ok(asked) => asked,
+            Err(Error::Invitation(_)) => return,
+            Err(error) => return self.storage_failed(slot, &error.to_string()),
+        };
+        let asked = Asked { joiner: slot, life: self.devices[slot].life, joining, agreed };
+        self.note(|| format!("{slot} asks {inviter} to be let in"));
+        let admission = Admission { admitted: Box::new(admitted), asked };
+        self.enqueue(inviter, Job::Admit(Box::new(admission)));
     }
 
     /// Whether the device has learnt that it is one of the space's.
@@ -106,12 +109,11 @@ impl World {
 
     /// The enrolment is durable: the device that asked is told.
     pub(crate) fn admitted(&mut self, inviter: Slot, admission: Admission) {
-        let Admission { ticket, asked } = admission;
+        let Admission { admitted, asked } = admission;
         self.report.count("app: devices admitted");
         let running = self.devices[inviter].running.as_ref().expect("it has just written");
         let (space, _) = running.space.as_ref().expect("it has just written");
-        let reply =
-            running.profile.welcome(&ticket, space, &asked.exporter).expect("keys that fit");
+        let reply = running.profile.welcome(&admitted, space).expect("keys that fit");
         self.answer_later(asked, reply);
     }
 
@@ -122,13 +124,13 @@ impl World {
 
     /// The device that asked hears the answer, unless it was restarted since.
     pub(crate) fn welcome(&mut self, answered: Answered) {
-        let Answered { asked: Asked { joiner: slot, life, joining, exporter }, reply } = answered;
+        let Answered { asked: Asked { joiner: slot, life, joining, agreed }, reply } = answered;
         let device = &mut self.devices[slot];
         if device.life != life || device.id.is_some() {
             return;
         }
         let Some(Running { profile, space, .. }) = &mut device.running else { return };
-        match profile.finish_join(joining, &exporter, &reply) {
+        match profile.finish_join(joining, &agreed, &reply) {
             Ok(joined) => {
                 device.id = Some(joined.0.device());
                 *space = Some(joined);

@@ -242,7 +242,7 @@ impl World {
 
     fn admit(&mut self, slot: Slot, admission: Admission) {
         let writer = self.devices[slot].writer().expect("it is open");
-        let admitted = writer.admit(admission.ticket.enrolment.clone());
+        let admitted = writer.admit(admission.admitted.enrolment.clone());
         if self.notice_power(slot) {
             return;
         }

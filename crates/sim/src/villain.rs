@@ -17,7 +17,7 @@ use larder_log::{
     entry_hash, kind, open_section, seal_section,
 };
 use larder_pages::testing::Dice;
-use larder_protocol::pairing::PairRequest;
+use larder_protocol::pairing::Asking;
 use larder_protocol::{LogHead, Position, Reply, Request};
 use larder_types::{
     Clock, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp, TransportId,
@@ -127,18 +127,22 @@ impl World {
         let running = self.devices[founder].running.as_mut().expect("it runs");
         let (space, writer) = running.space.as_mut().expect("it has founded it");
         let invitation = running.profile.invite(space, Vec::new()).expect("it may write");
-        let request = PairRequest::new(&invitation.secret, &exporter, keys, "a friend", None);
-        let request = request.expect("a label that fits");
-        let transcript = request.transcript(&exporter);
-        let Judgement::Admit(ticket) = running.profile.judge(request, &exporter, &transport) else {
+        let asking = Asking::new(&mut dice, &invitation.secret, &exporter, keys, "a friend");
+        let asking = asking.expect("a label that fits");
+        let request = asking.request().clone();
+        let Judgement::Answer(candidate) = running.profile.judge(request, &exporter, &transport)
+        else {
             panic!("a good request was refused");
         };
-        let mut enrolment = ticket.enrolment.clone();
+        let heard = asking.hear(&candidate.answer().encode()).expect("an answer to it");
+        let ticket = candidate.reveals(&heard.reveal).expect("what it is committed to");
+        let admission = running.profile.approve(&ticket).expect("an open invitation");
+        let mut enrolment = admission.enrolment.clone();
         let role = if self.plan.villain_rules { Role::Admin } else { Role::Writer };
         enrolment.role = role;
         writer.admit(enrolment).expect("a disk that works");
-        let reply = running.profile.welcome(&ticket, space, &exporter).expect("a welcome");
-        let welcome = reply.open(&invitation.secret, &transcript, &sealing).expect("for it");
+        let reply = running.profile.welcome(&admission, space).expect("a welcome");
+        let welcome = reply.open(&invitation.secret, &heard.agreed, &sealing).expect("for it");
         let mut villain = Villain {
             role,
             id: signing.device_id(),

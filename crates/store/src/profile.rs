@@ -361,7 +361,8 @@ fn joining_row(row: &Row<'_>) -> rusqlite::Result<Joining> {
 /// [`StoreError::Write`] of `joining`.
 pub fn put_joining(conn: &Connection, joining: &Joining) -> Result<(), StoreError> {
     let sql = "INSERT INTO joining (id, space, wrapped, started_at) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT (id) DO UPDATE SET wrapped = excluded.wrapped";
+               ON CONFLICT (id) DO UPDATE
+               SET space = excluded.space, wrapped = excluded.wrapped";
     let params = params![
         joining.id.as_bytes(),
         joining.space.as_bytes(),

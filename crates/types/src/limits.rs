@@ -84,6 +84,7 @@ limits! {
     MESSAGES_PER_SECOND_MAX: u64 = 64, "messages", false, "Such messages to and from one peer in a session; more are dropped.";
     MESSAGES_QUEUED_MAX: usize = 64, "messages", false, "Such messages waiting to be sent in a session; of more the oldest are dropped.";
     INVITATION_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "An invitation's life.";
+    INVITATION_TRIES_MAX: u32 = 3, "tries", false, "Devices answered on one invitation, until one is approved.";
     CLOCK_AHEAD_MS_MAX: u64 = 10 * 60 * 1000, "milliseconds", false, "How far ahead a peer's clock may be before it is flagged and ignored.";
     SECTION_SEALED_BYTES_MAX: usize = 11 << 20, "bytes", true, "One section sealed.";
     PROOF_HASHES_MAX: usize = 64, "hashes", true, "A Merkle proof read from text.";

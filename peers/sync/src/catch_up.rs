@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use larder_engine::{
-    Access, Answer, Environment as _, Judgement, Profile, ProfileOptions, Space, SpaceWriter,
+    Access, Answer, Environment as _, Profile, ProfileOptions, Space, SpaceWriter,
     UnitOfWork, Unlock,
 };
 use larder_protocol::{Frame, Position, Reply, Request};
@@ -251,14 +251,11 @@ fn pair(dir: &Path, is_plain: bool) -> Result<(Device, Device)> {
     let (profile, other) = (create("sender")?, create("receiver")?);
     let (space, mut writer) = profile.create_space(&"shared:bench".parse()?)?;
     let exporter = [9; 32];
-    let joining = other.begin_join(profile.invite(&space, Vec::new())?)?;
-    let request = joining.request(&exporter)?;
-    let Judgement::Admit(ticket) = profile.judge(request, &exporter, &other.transport_id()) else {
-        bail!("a good request was refused")
-    };
-    writer.admit(ticket.enrolment.clone())?;
-    let reply = profile.welcome(&ticket, &space, &exporter)?;
-    let joined = other.finish_join(joining, &exporter, &reply)?;
+    let mut joining = other.begin_join(profile.invite(&space, Vec::new())?)?;
+    let (agreed, admission) = other.ask_within(&mut joining, &profile, &exporter)?;
+    writer.admit(admission.enrolment.clone())?;
+    let reply = profile.welcome(&admission, &space)?;
+    let joined = other.finish_join(joining, &agreed, &reply)?;
     let sender = Device { profile, space, writer };
     let mut receiver = Device { profile: other, space: joined.0, writer: joined.1 };
     take_in(&sender, &mut receiver)?;

@@ -32,7 +32,7 @@ async fn write(dir: &Path, records: u64) -> Result<()> {
 async fn serve(dir: &Path) -> Result<()> {
     let profile = Profile::open(dir.join("larder"), unlock(), options()).await?;
     profile.listen(Some("127.0.0.1:0".parse()?)).await?;
-    let invitation = profile.invite(&"shared:bench".parse()?).await?;
+    let invitation = profile.invite(&"shared:bench".parse()?).await?.unattended();
     tell(&Offer { offer: String::clone(&invitation.text) })?;
     tokio::task::spawn_blocking(until_told).await?;
     profile.close().await?;

@@ -16,7 +16,7 @@ pub(crate) async fn measure(dir: &Path, edits: u64) -> Result<Metrics> {
     let (here, space) = writes::create(&dir.join("here"), Options::default()).await?;
     let there = Profile::create(dir.join("there"), writes::unlock(), Options::default()).await?;
     here.listen(Some("127.0.0.1:0".parse()?)).await?;
-    let invitation = here.invite(space.name()).await?;
+    let invitation = here.invite(space.name()).await?.unattended();
     let mirror = there.join(&invitation.text).await?;
     for report in there.sync().await? {
         report.outcome?;

@@ -3,7 +3,11 @@
 use std::io::Read;
 
 use anyhow::Context;
-use larder::{Event, PeerReport, Profile, Role, SpaceName, SpaceReport, Terms, TransportId, Whose};
+use larder::limits::INVITATION_TRIES_MAX;
+use larder::{
+    CheckCode, Error, Event, Invitation, Joined, PeerReport, Profile, Role, SpaceName, SpaceReport,
+    Terms, TransportId, Whose,
+};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -32,10 +36,11 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         (None, listen) => profile.listen(listen).await?,
     };
     let mut events = profile.events();
-    let mut invitation = match terms(&profile, args).await? {
+    let invitation = match terms(&profile, args).await? {
         Some(terms) => profile.invite_on(&args.space, terms).await?,
         None => profile.invite(&args.space).await?,
     };
+    let mut invitation = if args.unattended { invitation.unattended() } else { invitation };
     out.json(&json!({
         "event": "invitation",
         "text": invitation.text,
@@ -43,14 +48,22 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         "address": address.to_string(),
     }))?;
     out.line(&invitation.text)?;
+    let who = if args.unattended { "is let in, and nobody is asked" } else { "can ask to join" };
     out.note(&format!(
-        "Whoever has this text can join {}, once, until {}. On the other device:\n  \
+        "Whoever has this text {who}, once, until {}. On the other device:\n  \
          larder join INVITATION\n\
          Waiting for it at {address}; Ctrl-C withdraws the invitation.",
-        args.space, invitation.expires
+        invitation.expires
     ));
+    let admitted = async {
+        if args.unattended {
+            Ok(invitation.joined().await?)
+        } else {
+            ask(call, &mut invitation).await
+        }
+    };
     let joined = tokio::select! {
-        joined = invitation.joined() => joined?,
+        joined = admitted => joined?,
         () = stop.asked() => {
             profile.close().await?;
             return Ok(Exit::Interrupted);
@@ -89,6 +102,46 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     Ok(Exit::Done)
 }
 
+/// Shows each device that asks, and lets in the one that is approved.
+async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joined> {
+    let out = call.out;
+    for _ in 0..INVITATION_TRIES_MAX {
+        let request = invitation.request().await?;
+        let (code, label) = (request.check_code, printable(&request.label));
+        out.json(&json!({
+            "event": "request",
+            "check_code": code.to_string(),
+            "label": request.label,
+            "device": request.device.to_string(),
+        }))?;
+        if !out.is_json() {
+            out.note(&format!(
+                "'{label}' asks to join. The check code is {code}.\nLet it in, if it shows the \
+                 same code; if it shows another or none, it is not that device which asks. [y/N]"
+            ));
+        }
+        if !is_approved(call.line().await?.as_deref(), code, out.is_json()) {
+            request.refuse();
+            out.json(&json!({ "event": "refused", "label": label }))?;
+            out.note(&format!("'{label}' was not let in. Waiting for another one."));
+            continue;
+        }
+        match request.approve().await {
+            Err(error @ Error::PairingGone) => out.note(&format!("{error}.")),
+            joined => return Ok(joined?),
+        }
+    }
+    let message = "the invitation was tried too often without success: make a new one";
+    Err(Failure::error(Exit::Refused, message))
+}
+
+/// A person says yes, or types the other screen's code; a program has to bring that code.
+fn is_approved(answer: Option<&String>, code: CheckCode, of_program: bool) -> bool {
+    let answer = answer.map_or("", |line| line.trim());
+    let says_yes = ["y", "yes"].iter().any(|yes| answer.eq_ignore_ascii_case(yes));
+    (says_yes && !of_program) || answer.parse() == Ok(code)
+}
+
 /// On which terms, if others than the usual ones are asked for.
 async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>> {
     let Invite { role, clearance, new_member, .. } = args;
@@ -110,7 +163,20 @@ pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
     let out = call.out;
     let invitation = invitation_text(call, &args.invitation)?;
     let profile = call.open().await?;
-    let space = profile.join(invitation.trim()).await?;
+    let joining = profile.begin_join(invitation.trim()).await?;
+    let code = joining.check_code();
+    out.json(&json!({ "event": "check-code", "check_code": code.to_string() }))?;
+    out.note(&format!(
+        "The check code is {code}. Waiting until the other device lets this one in. If it shows \
+         another code, end this with Ctrl-C: somebody stands between the two."
+    ));
+    let space = tokio::select! {
+        space = joining.approved() => space?,
+        () = call.stop.asked() => {
+            profile.close().await?;
+            return Ok(Exit::Interrupted);
+        }
+    };
     out.json(&json!({
         "event": "joined",
         "space": space.name().to_string(),

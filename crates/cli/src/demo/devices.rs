@@ -118,10 +118,22 @@ impl Alone {
         profile.listen(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await?;
         let mut invitation = profile.invite(&space_name()?).await?;
         let text = invitation.text.clone();
-        let (space, joined) = tokio::try_join!(self.second.join(&text), invitation.joined())?;
-        let ok = space.id() == self.first.space.id() && joined.label == SECOND;
-        let detail =
-            format!("the {} joined by an invitation of {} characters", joined.label, text.len());
+        let asking = async {
+            let joining = self.second.begin_join(&text).await?;
+            let shown = joining.check_code();
+            Ok((shown, joining.approved().await?))
+        };
+        let approving = async {
+            let request = invitation.request().await?;
+            Ok::<_, larder::Error>((request.check_code, request.approve().await?))
+        };
+        let ((there, space), (here, joined)) = tokio::try_join!(asking, approving)?;
+        let ok = space.id() == self.first.space.id() && joined.label == SECOND && here == there;
+        let detail = format!(
+            "the {} joined by an invitation of {} characters; both showed {here}",
+            joined.label,
+            text.len()
+        );
         report.check("join", ok, detail)?;
         let other = Profile::in_memory(Options::default()).await?;
         let refused = other.join(&text).await.is_err();

@@ -181,7 +181,7 @@ fn converse(
     let client = Arc::new(Client {
         stream: Mutex::new(stream.try_clone()?),
         width: request.width,
-        stdin: Mutex::new(chunks),
+        stdin: Mutex::new(Input { chunks, chunk: Vec::new(), at: 0 }),
     });
     let Some(_place) = Place::take(clients, stop.clone(), stream.try_clone()?) else {
         client.write_err(b"larder: `larder serve` runs many commands now: try again\n")?;
@@ -234,7 +234,7 @@ async fn run(request: &Request, console: &Console, stop: Interrupt, profile: Pro
 pub(crate) struct Client {
     stream: Mutex<UnixStream>,
     width: Option<u16>,
-    stdin: Mutex<Receiver<Vec<u8>>>,
+    stdin: Mutex<Input>,
 }
 
 impl Client {
@@ -258,29 +258,35 @@ impl Client {
     }
 
     pub(crate) fn stdin(&self) -> Stdin<'_> {
-        Stdin { client: self, chunk: Vec::new(), at: 0 }
+        Stdin { client: self }
     }
 }
 
 /// The client's stdin, asked for as it is read.
 pub(crate) struct Stdin<'a> {
     client: &'a Client,
+}
+
+/// What came of it, and was not read yet.
+#[derive(Debug)]
+struct Input {
+    chunks: Receiver<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
 }
 
 impl Read for Stdin<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
+        let mut input = self.client.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+        if input.at == input.chunk.len() {
             self.client.write(Kind::WantStdin, &[])?;
-            let chunks = self.client.stdin.lock().unwrap_or_else(PoisonError::into_inner);
             let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
-            self.chunk = chunks.recv().map_err(gone)?;
-            self.at = 0;
+            input.chunk = input.chunks.recv().map_err(gone)?;
+            input.at = 0;
         }
-        let mut rest = self.chunk.get(self.at..).unwrap_or_default();
+        let mut rest = input.chunk.get(input.at..).unwrap_or_default();
         let read = rest.read(buffer)?;
-        self.at += read;
+        input.at += read;
         Ok(read)
     }
 }

@@ -64,7 +64,8 @@ fn devices_that_know_each_other_meet_on_a_local_network() {
         return;
     };
     let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
-    let mut inviting = network.start(0, &first, &["invite", SPACE, "--listen", "10.77.0.1:4001"]);
+    let mut inviting =
+        network.start(0, &first, &["invite", SPACE, "--unattended", "--listen", "10.77.0.1:4001"]);
     let invitation = inviting.event("invitation");
     let mut joining = network.start(1, &second, &["join", invitation["text"].as_str().unwrap()]);
     joining.event("joined");

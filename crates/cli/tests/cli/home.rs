@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -137,6 +137,14 @@ impl Home {
         self.spawn(&mut self.command(args))
     }
 
+    /// The same, with a stdin to write to.
+    pub(crate) fn start_typing<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Running {
+        self.spawn(self.command(args).stdin(Stdio::piped()))
+    }
+
     fn spawn(&self, command: &mut Command) -> Running {
         let errors = self.path(&format!("stderr-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let mut child = command
@@ -146,7 +154,8 @@ impl Home {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Running { child, lines, errors }
+        let input = child.stdin.take();
+        Running { child, lines, input, errors }
     }
 
     /// The same, run by another command.
@@ -184,6 +193,7 @@ fn of(output: std::process::Output) -> Ran {
 pub(crate) struct Running {
     child: Child,
     lines: BufReader<ChildStdout>,
+    input: Option<ChildStdin>,
     errors: PathBuf,
 }
 
@@ -206,6 +216,12 @@ impl Running {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).unwrap();
         (read > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    /// Types a line.
+    pub(crate) fn types(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("it was started with a stdin");
+        writeln!(input, "{line}").unwrap();
     }
 
     /// Whether it has not ended yet.

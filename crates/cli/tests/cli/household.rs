@@ -13,7 +13,7 @@ fn household() -> PathBuf {
 
 /// Invites, joins, and takes what there is.
 pub(crate) fn pair(first: &Home, second: &Home) {
-    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let mut inviting = first.start(["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]);
     let invitation = inviting.event("invitation");
     let text = invitation["text"].as_str().unwrap();
     let joined = second.run(["join", text, "--json"]).code(0);

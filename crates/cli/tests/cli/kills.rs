@@ -336,7 +336,8 @@ impl Loop {
     /// A second device takes everything from `first`; now one, now the other is killed.
     fn synced(&mut self, first: &Home) {
         let second = Home::new("tablet");
-        let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+        let mut inviting =
+            first.start(["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]);
         let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
         let joining = second.start(["join", &text]);
         let moment = Moment::Grown(1, self.random.within(Duration::from_millis(30)));

@@ -15,6 +15,7 @@ mod keys;
 #[cfg(unix)]
 mod kills;
 mod members;
+mod pairing;
 mod refusals;
 #[cfg(unix)]
 mod served;

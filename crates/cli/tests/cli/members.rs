@@ -5,7 +5,7 @@ use crate::household::{serve, stop};
 
 /// Invites with these further arguments, and joins.
 fn pair_as(first: &Home, second: &Home, more: &[&str]) {
-    let all: Vec<&str> = ["invite", SPACE, "--listen", "127.0.0.1:0"]
+    let all: Vec<&str> = ["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]
         .into_iter()
         .chain(more.iter().copied())
         .collect();

@@ -151,7 +151,7 @@ fn a_space_whose_file_is_lost_is_made_anew_when_it_is_said_so() {
 #[test]
 fn an_invitation_is_used_once_and_must_be_whole() {
     let first = Home::with_space("laptop");
-    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let mut inviting = first.start(["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]);
     let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
     let (second, third) = (Home::new("tablet"), Home::new("phone"));
 
@@ -175,7 +175,7 @@ fn an_invitation_is_used_once_and_must_be_whole() {
 #[test]
 fn an_inviter_that_is_gone_is_unreachable() {
     let first = Home::with_space("laptop");
-    let mut inviting = first.start(["invite", SPACE, "--listen", "127.0.0.1:0"]);
+    let mut inviting = first.start(["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]);
     let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
     drop(inviting);
     let second = Home::new("tablet");

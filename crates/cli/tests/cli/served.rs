@@ -64,7 +64,7 @@ fn a_device_joins_while_the_inviter_serves() {
     let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
     let (serving, address) = serve(&first);
     first.run(["invite", SPACE, "--listen", "127.0.0.1:1"]).code(2).says(&address);
-    let mut inviting = first.start(["invite", SPACE]);
+    let mut inviting = first.start(["invite", SPACE, "--unattended"]);
     let invitation = inviting.event("invitation");
     second.run(["join", invitation["text"].as_str().unwrap()]).code(0);
     assert_eq!(inviting.event("joined")["label"], "tablet");
@@ -80,7 +80,7 @@ fn two_commands_run_at_once_and_one_stopped_leaves_the_other() {
     let (mut serving, _) = serve(&home);
     let folder = home.path("many");
     let mut importing = home.start(["import", SPACE, folder.to_str().unwrap()]);
-    let mut inviting = home.start(["invite", SPACE]);
+    let mut inviting = home.start(["invite", SPACE, "--unattended"]);
     importing.event("committed");
     inviting.event("invitation");
     // Both are under way.
@@ -110,7 +110,7 @@ fn a_client_that_is_gone_or_stalls_holds_up_nobody() {
     // Far more than pipe and socket hold, and only the first line is read.
     let mut stalled: Vec<_> = (0..4).map(|_| home.start(["list", SPACE, "--values"])).collect();
     assert!(stalled.iter_mut().all(|client| client.line().is_some()));
-    let mut waiting = home.start(["invite", SPACE]);
+    let mut waiting = home.start(["invite", SPACE, "--unattended"]);
     waiting.event("invitation");
     waiting.kill();
     home.run(["status"]).code(0);
@@ -129,7 +129,7 @@ fn what_a_killed_process_leaves_is_replaced() {
     let (serving, _) = serve(&home);
     let mode = fs::metadata(socket(&home)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut inviting = home.start(["invite", SPACE]);
+    let mut inviting = home.start(["invite", SPACE, "--unattended"]);
     inviting.event("invitation");
     serving.kill();
     inviting.finish().code(1).says("run it again");

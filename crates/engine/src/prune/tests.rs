@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 use crate::durability_tests::World;
 use crate::snapshot::{Computing, Step};
-use crate::{Answer, Judgement, Profile, ProfileOptions, UnitOfWork};
+use crate::{Answer, Profile, ProfileOptions, UnitOfWork};
 
 pub(crate) struct Device {
     pub(crate) profile: Profile,
@@ -52,13 +52,12 @@ impl Device {
 
     pub(crate) fn invite_as(&mut self, profile: Profile) -> Self {
         let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
-        let joining = profile.begin_join(invitation).unwrap();
-        let request = joining.request(&[9; 32]).unwrap();
-        let judged = self.profile.judge(request, &[9; 32], &profile.transport_id());
-        let Judgement::Admit(ticket) = judged else { panic!("refused") };
-        self.writer.admit(ticket.enrolment.clone()).unwrap();
-        let reply = self.profile.welcome(&ticket, &self.space, &[9; 32]).unwrap();
-        let (space, writer) = profile.finish_join(joining, &[9; 32], &reply).unwrap();
+        let mut joining = profile.begin_join(invitation).unwrap();
+        let (agreed, admission) =
+            profile.ask_within(&mut joining, &self.profile, &[9; 32]).unwrap();
+        self.writer.admit(admission.enrolment.clone()).unwrap();
+        let reply = self.profile.welcome(&admission, &self.space).unwrap();
+        let (space, writer) = profile.finish_join(joining, &agreed, &reply).unwrap();
         let mut other = Self { profile, space, writer };
         other.pull(self);
         other
@@ -215,14 +214,11 @@ fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
     b.put(1, &json!({"n": 1}));
     a.pull(&b);
     assert!(!a.frontier().is_empty(), "without it there is something to state");
-    let ticket = {
+    let admission = {
         let stranger = profile(63);
         let invitation = b.profile.invite(&b.space, Vec::new()).unwrap();
-        let request = stranger.begin_join(invitation).unwrap().request(&[9; 32]).unwrap();
-        match b.profile.judge(request, &[9; 32], &stranger.transport_id()) {
-            Judgement::Admit(ticket) => ticket,
-            Judgement::Refuse(_) => panic!("refused"),
-        }
+        let mut joining = stranger.begin_join(invitation).unwrap();
+        stranger.ask_within(&mut joining, &b.profile, &[9; 32]).unwrap().1
     };
     let state = a.writer.state_mut();
     let header = larder_log::Header {
@@ -237,7 +233,7 @@ fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
         sections_root: Hash::new([1; 32]),
     };
     let parents = state.parents();
-    let act = EnrolmentAct { parents, enrolment: ticket.enrolment.clone() };
+    let act = EnrolmentAct { parents, enrolment: admission.enrolment };
     a.writer.transact(|tx, state| state.take_shown(tx, &header, 0, &Act::Enrolment(act))).unwrap();
     assert_eq!(a.frontier(), []);
 }

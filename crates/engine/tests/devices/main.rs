@@ -33,8 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_crypto::Secret;
 use larder_crypto::password::Argon2Params;
 use larder_engine::{
-    Access, Answer, Base, Environment, Error, Found, Judgement, Profile, ProfileOptions, Query,
-    Receipt, Result, Space, SpaceWriter, Terms, UnitOfWork, Unlock,
+    Access, Answer, Base, Environment, Error, Found, Profile, ProfileOptions, Query, Receipt,
+    Result, Space, SpaceWriter, Terms, UnitOfWork, Unlock,
 };
 use larder_protocol::{Position, Reply, Request};
 use larder_types::{CloseCode, Entropy, IdempotencyKey, ObjectId, Timestamp, TransportId};
@@ -131,16 +131,12 @@ impl Device {
     ) -> Self {
         let profile = Profile::create(world, dir, &unlock(), options("other")).unwrap();
         let exporter = [9; 32];
-        let joining = profile.begin_join(invitation).unwrap();
-        let request = joining.request(&exporter).unwrap();
-        let Judgement::Admit(ticket) =
-            self.profile.judge(request, &exporter, &profile.transport_id())
-        else {
-            panic!("a good request was refused");
-        };
-        self.writer.admit(ticket.enrolment.clone()).unwrap();
-        let reply = self.profile.welcome(&ticket, &self.space, &exporter).unwrap();
-        let (space, writer) = profile.finish_join(joining, &exporter, &reply).unwrap();
+        let mut joining = profile.begin_join(invitation).unwrap();
+        let (agreed, admission) =
+            profile.ask_within(&mut joining, &self.profile, &exporter).unwrap();
+        self.writer.admit(admission.enrolment.clone()).unwrap();
+        let reply = self.profile.welcome(&admission, &self.space).unwrap();
+        let (space, writer) = profile.finish_join(joining, &agreed, &reply).unwrap();
         Self { profile, space, writer }
     }
 
@@ -480,22 +476,19 @@ fn an_invitation_works_once_and_again_for_the_same_device() {
         let joining = profile.begin_join(invitation.clone()).unwrap();
         (profile, joining)
     };
-    let (b, joining) = join(1);
-    let judge = |a: &Device, joining: &larder_engine::Joining, profile: &Profile, exporter| {
-        let request = joining.request(&exporter).unwrap();
-        a.profile.judge(request, &exporter, &profile.transport_id())
-    };
+    let (b, mut joining) = join(1);
     // The first connection breaks after the enrolment; the second gets the same welcome.
-    let Judgement::Admit(ticket) = judge(&a, &joining, &b, [1; 32]) else { panic!() };
-    let first = a.writer.admit(ticket.enrolment.clone()).unwrap();
-    let Judgement::Admit(ticket) = judge(&a, &joining, &b, [2; 32]) else { panic!() };
-    let second = a.writer.admit(ticket.enrolment.clone()).unwrap();
+    let (_, admission) = b.ask_within(&mut joining, &a.profile, &[1; 32]).unwrap();
+    let first = a.writer.admit(admission.enrolment.clone()).unwrap();
+    let (agreed, admission) = b.ask_within(&mut joining, &a.profile, &[2; 32]).unwrap();
+    let second = a.writer.admit(admission.enrolment.clone()).unwrap();
     assert_eq!(first.index, second.index, "it is not enrolled twice");
-    let reply = a.profile.welcome(&ticket, &a.space, &[2; 32]).unwrap();
-    b.finish_join(joining, &[2; 32], &reply).unwrap();
+    let reply = a.profile.welcome(&admission, &a.space).unwrap();
+    b.finish_join(joining, &agreed, &reply).unwrap();
 
-    let (c, joining) = join(2);
-    assert!(matches!(judge(&a, &joining, &c, [3; 32]), Judgement::Refuse(_)));
+    let (c, mut joining) = join(2);
+    let refused = c.ask_within(&mut joining, &a.profile, &[3; 32]).unwrap_err();
+    assert!(refused.to_string().contains("used before"), "{refused}");
 }
 
 #[test]
@@ -590,11 +583,10 @@ fn an_invitation_expires_on_both_sides() {
     let mut invitation = inviter.invite(&space, Vec::new()).unwrap();
     assert!(inviter.invitation_open());
     invitation.expires = Timestamp(u64::MAX);
-    let joining = slow.begin_join(invitation).unwrap();
+    let mut joining = slow.begin_join(invitation).unwrap();
     let exporter = [5; 32];
-    let request = joining.request(&exporter).unwrap();
     clock.clock.fetch_add(eleven_minutes, Ordering::Relaxed);
     assert!(!inviter.invitation_open());
-    let judged = inviter.judge(request, &exporter, &slow.transport_id());
-    assert!(matches!(judged, Judgement::Refuse(_)), "{judged:?}");
+    let refused = slow.ask_within(&mut joining, &inviter, &exporter).unwrap_err();
+    assert!(refused.to_string().contains("expired"), "{refused}");
 }

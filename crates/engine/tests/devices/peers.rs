@@ -80,21 +80,18 @@ fn a_device_that_joined_twice_reads_what_its_first_joining_was_sealed_for() {
     let exporter = [9; 32];
     let join = |a: &mut Device| {
         let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
-        let joining = profile.begin_join(invitation).unwrap();
-        let request = joining.request(&exporter).unwrap();
-        let Judgement::Admit(ticket) = a.profile.judge(request, &exporter, &profile.transport_id())
-        else {
-            panic!("a good request was refused");
-        };
-        a.writer.admit(ticket.enrolment.clone()).unwrap();
-        (ticket, joining)
+        let mut joining = profile.begin_join(invitation).unwrap();
+        let (agreed, admission) = profile.ask_within(&mut joining, &a.profile, &exporter).unwrap();
+        a.writer.admit(admission.enrolment.clone()).unwrap();
+        (admission, joining, agreed)
     };
-    // The welcome is lost, and the device starts again with other keys.
+    // The welcome is lost, and the device starts again with another invitation.
     drop(join(&mut a));
     a.put(object(1), &json!({"title": "Between"}));
-    let (ticket, joining) = join(&mut a);
-    let reply = a.profile.welcome(&ticket, &a.space, &exporter).unwrap();
-    let (space, writer) = profile.finish_join(joining, &exporter, &reply).unwrap();
+    let (admission, joining, agreed) = join(&mut a);
+    let reply = a.profile.welcome(&admission, &a.space).unwrap();
+    let (space, writer) = profile.finish_join(joining, &agreed, &reply).unwrap();
+    assert_eq!(a.space.devices().unwrap().len(), 2, "no device remains that is nobody's");
     let mut b = Device { profile, space, writer };
     b.pull(&a);
     assert_eq!(b.value(object(1)), json!({"title": "Between"}));
@@ -183,15 +180,11 @@ fn an_embedder_that_fails_on_a_peers_text_and_a_document_deleted_at_once_leave_n
     let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
     let options = ProfileOptions { embedder: Some(Arc::new(Moody)), ..options("moody") };
     let profile = Profile::create(world(2), dirs[1].path(), &unlock(), options).unwrap();
-    let joining = profile.begin_join(invitation).unwrap();
-    let request = joining.request(&[9; 32]).unwrap();
-    let Judgement::Admit(ticket) = a.profile.judge(request, &[9; 32], &profile.transport_id())
-    else {
-        panic!("a good request was refused");
-    };
-    a.writer.admit(ticket.enrolment.clone()).unwrap();
-    let reply = a.profile.welcome(&ticket, &a.space, &[9; 32]).unwrap();
-    let (space, writer) = profile.finish_join(joining, &[9; 32], &reply).unwrap();
+    let mut joining = profile.begin_join(invitation).unwrap();
+    let (agreed, admission) = profile.ask_within(&mut joining, &a.profile, &[9; 32]).unwrap();
+    a.writer.admit(admission.enrolment.clone()).unwrap();
+    let reply = a.profile.welcome(&admission, &a.space).unwrap();
+    let (space, writer) = profile.finish_join(joining, &agreed, &reply).unwrap();
     let mut b = Device { profile, space, writer };
     b.pull(&a);
     assert_eq!(b.value(object(1))["title"], "a moody text");

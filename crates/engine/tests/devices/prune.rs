@@ -414,15 +414,11 @@ fn bytes_that_were_withheld_are_wanted_until_somebody_has_them() {
     genesis.entries[0].payloads[0] = larder_log::Payload::Missing;
     let profile = Profile::create(world(9), dirs[3].path(), &unlock(), options("new")).unwrap();
     let invitation = a.profile.invite(&a.space, Vec::new()).unwrap();
-    let joining = profile.begin_join(invitation).unwrap();
-    let request = joining.request(&[1; 32]).unwrap();
-    let Judgement::Admit(ticket) = a.profile.judge(request, &[1; 32], &profile.transport_id())
-    else {
-        panic!()
-    };
-    a.writer.admit(ticket.enrolment.clone()).unwrap();
-    let reply = a.profile.welcome(&ticket, &a.space, &[1; 32]).unwrap();
-    let (_, mut writer) = profile.finish_join(joining, &[1; 32], &reply).unwrap();
+    let mut joining = profile.begin_join(invitation).unwrap();
+    let (agreed, admission) = profile.ask_within(&mut joining, &a.profile, &[1; 32]).unwrap();
+    a.writer.admit(admission.enrolment.clone()).unwrap();
+    let reply = a.profile.welcome(&admission, &a.space).unwrap();
+    let (_, mut writer) = profile.finish_join(joining, &agreed, &reply).unwrap();
     assert!(matches!(writer.apply(*genesis), Err(Error::Refused { .. })));
 }
 

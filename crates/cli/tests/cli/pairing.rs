@@ -1,0 +1,84 @@
+//! Two screens, one code, and a person who says yes.
+
+use crate::home::{Home, Running, SPACE};
+use crate::household::{serve, stop};
+
+/// An invitation that is open, and its text.
+fn invite(home: &Home, more: &[&str]) -> (Running, String) {
+    let mut inviting = home.start_typing([&["invite", SPACE], more].concat());
+    let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
+    (inviting, text)
+}
+
+const HERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+#[test]
+fn a_device_is_let_in_by_the_code_that_it_shows() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let (mut inviting, text) = invite(&first, &HERE);
+    let mut joining = second.start(["join", &text]);
+    let shown = joining.event("check-code")["check_code"].as_str().unwrap().to_owned();
+    let request = inviting.event("request");
+    assert_eq!(
+        (&request["check_code"], &request["label"]),
+        (&shown.clone().into(), &"tablet".into())
+    );
+    inviting.types(&shown.replace(' ', ""));
+    assert_eq!(joining.event("joined")["space"], SPACE);
+    joining.finish().code(0);
+    assert_eq!(inviting.event("joined")["label"], "tablet");
+    inviting.finish().code(0);
+}
+
+/// A program that says yes to everything has compared nothing: only the code counts.
+#[test]
+fn another_code_or_a_yes_of_a_program_lets_nobody_in() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let (mut inviting, text) = invite(&first, &HERE);
+    for answer in ["y", "", "000 00"] {
+        let mut joining = second.start(["join", &text]);
+        inviting.event("request");
+        inviting.types(answer);
+        inviting.event("refused");
+        joining.event("check-code");
+        joining.finish().code(9).says("did not approve");
+    }
+    // It is burned.
+    inviting.finish().code(9).says("too often");
+    assert_eq!(second.run(["space", "list", "--json"]).code(0).lines().len(), 0);
+    let listed = first.run(["device", "list", SPACE, "--json"]).code(0).lines();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    // And a new one works, with the keys of the tries before.
+    let (mut inviting, text) = invite(&first, &HERE);
+    let mut joining = second.start(["join", &text]);
+    let shown = joining.event("check-code")["check_code"].as_str().unwrap().to_owned();
+    inviting.event("request");
+    inviting.types(&shown);
+    joining.finish().code(0);
+    inviting.finish().code(0);
+}
+
+#[test]
+fn nobody_at_the_keyboard_lets_nobody_in() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let mut inviting = first.start([&["invite", SPACE], HERE.as_slice()].concat());
+    let text = inviting.event("invitation")["text"].as_str().unwrap().to_owned();
+    second.run(["join", &text]).code(9);
+    inviting.event("refused");
+    inviting.interrupt();
+    inviting.finish().code(130);
+}
+
+#[test]
+fn a_code_is_typed_while_the_inviter_serves() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let (serving, _) = serve(&first);
+    let (mut inviting, text) = invite(&first, &[]);
+    let mut joining = second.start(["join", &text]);
+    let shown = joining.event("check-code")["check_code"].as_str().unwrap().to_owned();
+    inviting.event("request");
+    inviting.types(&shown);
+    joining.finish().code(0);
+    inviting.finish().code(0);
+    stop(serving);
+}
