@@ -290,9 +290,9 @@ async fn an_invitation_that_is_let_go_of_is_withdrawn() {
     assert_eq!(kind(ben.join(&text).await), ErrorKind::Invitation);
 }
 
-/// Mallory has read the invitation, and hands the phone another one, with his own key in it, so
-/// that it talks to him. He passes on what he can: but each end talks to him under its own keys, and
-/// so the codes differ. He may as well let the phone into a space of his.
+/// Mallory has read the invitation, and hands the phone another one, with his own key in it: it
+/// talks to him. He passes on what he can; but each end talks to him under its own keys, and so
+/// the codes differ. He may as well let the phone into a space of his.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stands_between_is_told_by_the_codes() {
     let ana = Device::found("Ana").await;
