@@ -12,7 +12,9 @@ pub struct Options(ProfileOptions);
 impl Options {
     /// What turns text into vectors, for [`Query::similar`](crate::Query::similar) and
     /// [`Query::both`](crate::Query::both). Unless told, it is
-    /// [`HashedNgrams`](crate::HashedNgrams), which needs no model.
+    /// [`HashedNgrams`](crate::HashedNgrams), which needs no model. With an id that is none
+    /// ([`Embedder::id`]) no profile is made or opened:
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
     pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
         self.0.embedder = Some(embedder);
         self

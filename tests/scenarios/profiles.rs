@@ -1,6 +1,11 @@
 //! Opening, closing, and what must not happen meanwhile.
 
-use larder::{Argon2Params, ErrorKind, Options, Profile, Query, Space, Unlock, Zeroizing};
+use std::sync::Arc;
+
+use larder::{
+    Argon2Params, EmbedError, Embedder, ErrorKind, Options, Profile, Query, Space, Unlock,
+    Zeroizing,
+};
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -28,6 +33,35 @@ async fn closing_and_opening_keeps_everything() {
     assert!(ana.space.is_deleted(gone).await.unwrap());
     assert_eq!(ana.space.search(Query::text("water")).await.unwrap().len(), 1);
     ana.put(bread, note("Bread", "and salt")).await;
+}
+
+/// Its vectors would have been taken for those that the app brings itself.
+struct NamedApp;
+
+impl Embedder for NamedApp {
+    fn id(&self) -> &'static str {
+        "app"
+    }
+
+    fn dimensions(&self) -> usize {
+        2
+    }
+
+    fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        Ok(texts.iter().map(|_| vec![1.0, 0.0]).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedder_with_the_name_of_the_apps_own_vectors_is_refused() {
+    let options = || Options::default().embedder(Arc::new(NamedApp));
+    let refused = Profile::in_memory(options()).await.map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.to_string().contains("give it another id"), "{refused}");
+    let ana = Device::found("Ana").await;
+    ana.profile.close().await.unwrap();
+    let opened = Profile::open(ana.dir.path(), key(), options()).await;
+    assert_eq!(kind(opened.map(drop)), ErrorKind::Invalid);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,12 +17,12 @@ use larder_types::CollectionName;
 use larder_types::limits::INDEX_BYTES_TARGET;
 use rusqlite::Connection;
 
-use crate::Result;
 use crate::rows::{APP_VECTORS, text_of};
 use crate::state::State as WriterState;
 use crate::touched::parse;
 use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
+use crate::{Error, Result};
 
 /// A document whose vector is to be made.
 #[derive(Debug)]
@@ -70,6 +70,22 @@ impl Unembedded {
         };
         Embedded { dealt: self.dealt, vectors: self.waiting.into_iter().zip(vectors).collect() }
     }
+}
+
+/// Whether an app's embedder can be used.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(crate) fn check(embedder: &dyn Embedder) -> Result<()> {
+    let id = embedder.id();
+    if id.strip_prefix(APP_VECTORS).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) {
+        return Err(Error::Invalid(format!(
+            "an embedder may not be called '{id}': '{APP_VECTORS}' names the vectors that apps \
+             bring themselves; give it another id"
+        )));
+    }
+    larder_search::check_embedder(id, embedder.dimensions())
+        .map_err(|error| Error::Invalid(error.to_string()))
 }
 
 fn embed(
@@ -261,6 +277,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
     use larder_types::ObjectId;
+    use larder_types::limits::VECTOR_DIMENSIONS_MAX;
     use serde_json::json;
 
     use super::*;
@@ -311,9 +328,13 @@ mod tests {
         }
     }
 
+    fn unlock() -> Unlock {
+        Unlock::Key(Secret::new([7; 32]))
+    }
+
     fn opened(dir: &Path, embedder: &Arc<Counting>) -> (Space, SpaceWriter) {
         let world = Arc::new(World(AtomicU64::new(1)));
-        let unlock = Unlock::Key(Secret::new([7; 32]));
+        let unlock = unlock();
         let options =
             ProfileOptions { embedder: Some(embedder.clone()), ..ProfileOptions::default() };
         let name = "personal:me".parse().unwrap();
@@ -365,6 +386,44 @@ mod tests {
         let mut checking = Checking::new(repair);
         while !writer.check_step(&mut checking).unwrap() {}
         checking.into_report()
+    }
+
+    /// Whatever an embedder was called, it was found out where its first vector was to be stored,
+    /// after everything else: none ever was. And one called `app` took its vectors, and those that
+    /// the app brought, for the same.
+    #[test]
+    fn an_embedder_that_cannot_be_used_is_refused_before_anything_is_touched() {
+        let long = "m".repeat(65);
+        for (id, dimensions) in [
+            ("", 3),
+            ("Model", 3),
+            ("a model", 3),
+            ("model_1", 3),
+            ("modèle", 3),
+            (&long, 3),
+            ("app", 3),
+            ("app-rowids", 3),
+            ("model", 0),
+            ("model", VECTOR_DIMENSIONS_MAX + 1),
+        ] {
+            let id: &'static str = id.to_owned().leak();
+            let embedder: Arc<dyn Embedder> = Counting::new(id, dimensions);
+            let options =
+                || ProfileOptions { embedder: Some(embedder.clone()), ..Default::default() };
+            let world = || Arc::new(World(AtomicU64::new(1)));
+            let dir = tempfile::tempdir().unwrap();
+            let made = Profile::create(world(), dir.path(), &unlock(), options()).map(drop);
+            assert!(matches!(made, Err(Error::Invalid(_))), "{id}: {made:?}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+            assert!(Profile::in_memory(world(), options()).is_err(), "{id}");
+            let access = Access::ReadWrite;
+            Profile::create(world(), dir.path(), &unlock(), ProfileOptions::default()).unwrap();
+            let opened = Profile::open(world(), dir.path(), &unlock(), access, options());
+            assert!(matches!(opened.map(drop), Err(Error::Invalid(_))), "{id}");
+        }
+        for id in ["application", "model-1", "0"] {
+            super::check(&*Counting::new(id, VECTOR_DIMENSIONS_MAX)).unwrap();
+        }
     }
 
     /// An app came with a better model, and a search by likeness found nothing any more but what

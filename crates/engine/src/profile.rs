@@ -20,6 +20,7 @@ use rusqlite::Connection;
 
 use crate::blobs::ChunkBytes;
 use crate::dir::Dir;
+use crate::embed;
 use crate::files::{self, PARTIAL, SPACES};
 use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
@@ -55,6 +56,12 @@ pub struct ProfileOptions {
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
+}
+
+impl ProfileOptions {
+    fn check(&self) -> Result<()> {
+        self.embedder.as_deref().map_or(Ok(()), embed::check)
+    }
 }
 
 /// What an opened profile may be used for.
@@ -129,13 +136,15 @@ impl Profile {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`]; [`Error::Corrupt`] if there is a profile that lost its key;
-    /// [`Error::Invalid`] if the label is none; [`Error::Io`] and the storage's errors.
+    /// [`Error::Invalid`] if the label is none, or the embedder's id; [`Error::Io`] and the
+    /// storage's errors.
     pub fn create(
         env: Arc<dyn Environment>,
         dir: &Path,
         unlock: &Unlock,
         options: ProfileOptions,
     ) -> Result<Self> {
+        options.check()?;
         check_label(options.label.as_deref())?;
         let dir = Dir::new(&*env, dir);
         files::check_vacant(&dir)?;
@@ -159,7 +168,7 @@ impl Profile {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`], [`Error::WrongPassphrase`] (nothing is touched),
-    /// [`Error::Corrupt`]; the storage's errors.
+    /// [`Error::Corrupt`], [`Error::Invalid`] if the embedder's id is none; the storage's errors.
     pub fn open(
         env: Arc<dyn Environment>,
         dir: &Path,
@@ -167,6 +176,7 @@ impl Profile {
         access: Access,
         options: ProfileOptions,
     ) -> Result<Self> {
+        options.check()?;
         let dir = Dir::new(&*env, dir);
         if !key_file::exists(&dir)? {
             return Err(Error::NotFound(format!("there is no profile in {}", dir.path.display())));
@@ -192,8 +202,9 @@ impl Profile {
     /// A profile that leaves nothing on disk and is gone when it is dropped: for tests of apps.
     ///
     /// # Errors
-    /// The storage's errors.
+    /// [`Error::Invalid`] if the embedder's id is none; the storage's errors.
     pub fn in_memory(env: Arc<dyn Environment>, options: ProfileOptions) -> Result<Self> {
+        options.check()?;
         let mut name = [0; 16];
         env.entropy().fill(&mut name);
         let storage = Storage::Memory { name: hex(&name) };

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::state::State as WriterState;
 use crate::touched::{Part, State, Stored};
 
-/// The name under which vectors that the app brings itself are kept.
+/// The name under which vectors that the app brings itself are kept. No embedder is called so.
 pub(crate) const APP_VECTORS: &str = "app";
 
 /// Which section did it.

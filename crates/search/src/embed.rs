@@ -6,10 +6,12 @@ pub struct EmbedError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// Turns texts into vectors that lie close together where the texts are alike.
 pub trait Embedder: Send + Sync {
     /// Names the model and everything else that its vectors depend on: vectors of different ids
-    /// are never compared. 1 to 64 of `a-z`, `0-9` and `-`.
+    /// are never compared. 1 to 64 of `a-z`, `0-9` and `-`; not `app`, nor what begins with `app-`:
+    /// so the vectors are called that apps bring themselves.
     fn id(&self) -> &str;
 
-    /// How many numbers a vector has.
+    /// How many numbers a vector has: 1 to
+    /// [`VECTOR_DIMENSIONS_MAX`](larder_types::limits::VECTOR_DIMENSIONS_MAX).
     fn dimensions(&self) -> usize;
 
     /// A vector for each text, in order.

@@ -1,3 +1,5 @@
+use larder_types::limits::VECTOR_DIMENSIONS_MAX;
+
 /// Why an index could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,6 +16,17 @@ pub enum SearchError {
     /// An embedder's name that cannot be part of a table's.
     #[error("an embedder's id is 1 to 64 of a-z, 0-9 and '-', not '{0}'")]
     EmbedderId(String),
+    /// An embedder whose vectors cannot be stored.
+    #[error(
+        "embedder '{embedder}' makes vectors of {given} numbers, and they may have 1 to \
+         {VECTOR_DIMENSIONS_MAX}"
+    )]
+    TooManyDimensions {
+        /// The embedder's id.
+        embedder: String,
+        /// What it says its vectors have.
+        given: usize,
+    },
     /// A vector that does not fit those stored under the same embedder.
     #[error(
         "embedder '{embedder}' is in use with {expected} dimensions, not {given}; \

@@ -28,8 +28,8 @@ pub use size::{Sizes, sizes};
 pub use snippet::snippet;
 pub use text::{Text, clear, indexed, put_text, query_text, remove_text, text_of};
 pub use vectors::{
-    has_vector, put_vector, query_vector, remove_embedders_but, remove_vector, remove_vectors,
-    remove_vectors_but,
+    check_embedder, has_vector, put_vector, query_vector, remove_embedders_but, remove_vector,
+    remove_vectors, remove_vectors_but,
 };
 
 /// A document that was found.

@@ -10,6 +10,19 @@ const EMBEDDER_ID_MAX: usize = 64;
 /// (sqlite-vec's default is 1,024 rows, a megabyte and more) costs a long walk for each.
 pub(crate) const CHUNK_ROWS: usize = 64;
 
+/// Whether an embedder can be used: its id names a table, and there is room for its vectors.
+///
+/// # Errors
+/// [`SearchError::EmbedderId`], [`SearchError::TooManyDimensions`].
+pub fn check_embedder(embedder_id: &str, dimensions: usize) -> Result<(), SearchError> {
+    Table::named(embedder_id)?;
+    if (1..=VECTOR_DIMENSIONS_MAX).contains(&dimensions) {
+        return Ok(());
+    }
+    let embedder = embedder_id.to_owned();
+    Err(SearchError::TooManyDimensions { embedder, given: dimensions })
+}
+
 /// Stores a document's vector, in place of the one it had under this embedder. Its length does not
 /// matter, only its direction.
 ///
