@@ -15,7 +15,7 @@ use larder_log::{
 };
 use larder_protocol::Fork;
 use larder_store::space::logs::{self, Log, LogId, Tree};
-use larder_store::space::sections::{self, About, NewSection};
+use larder_store::space::sections::{self, About, NewSection, Place};
 use larder_store::space::{control, entries, snapshots, transactions};
 use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
@@ -277,6 +277,9 @@ impl WriterState {
         }
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
+        if self.settle_erasures(db)? && !self.lacks() {
+            return self.acknowledge(db);
+        }
         if self.lacks() {
             // What was deleted in the meantime may have been all that was still wanted.
             self.show(db)?;
@@ -431,9 +434,15 @@ impl WriterState {
         let (device, seq) = (verified.header.device, verified.header.seq);
         let about = about(&opened);
         self.clock = self.clock.observe(about.clock, self.shared.env.now());
+        let is_content = commitment.class == Class::Data as u8;
+        if is_content && self.is_erased(db, about.object.as_ref())? {
+            self.meet_erased(db, Place { log, seq, index }, &opened)?;
+            let (payload, state) = (Cow::Owned(Payload::Missing), sections::State::Erased);
+            return Ok(Taken { payload, state, about: Some(about) });
+        }
         let state = if Act::read(commitment.class, &opened).is_err() {
             self.tally.void(VoidCause::Form)
-        } else if commitment.class != Class::Data as u8 {
+        } else if !is_content {
             sections::State::Kept
         } else if !self.may_write_at(&device, seq) {
             self.tally.void(VoidCause::Role)

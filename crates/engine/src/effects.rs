@@ -318,6 +318,10 @@ impl WriterState {
             Opening::Opened(opened) => *opened,
         };
         let about = about(&opened);
+        if commitment.class == Class::Data as u8 && self.is_erased(db, about.object.as_ref())? {
+            self.meet_erased(db, place, &opened)?;
+            return Ok(sections::erase(db, &[Section { about: Some(about), ..section.clone() }])?);
+        }
         let origin = Origin::of_stored(db, place, entry, about.clock)?;
         // Its bytes were lost here and have come again: it took effect before.
         let is_back = |kinds: &dyn Fn(u16) -> bool| {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use larder_log::act::Act;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Nodes;
-use larder_log::{Batch, ForkProof, Header, ObjectProof, Payload, ProvenAct, merkle};
+use larder_log::{Batch, ForkProof, Header, ObjectProof, Payload, ProvenAct, kind, merkle};
 use larder_protocol::{Fork, LogHead, Reply};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, Log, Tree};
@@ -107,7 +107,7 @@ impl Space {
     ) -> Result<()> {
         let held_by_peer = self.held_by(db, log, peer)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
-        let all = control::acts(db)?.into_iter().rev();
+        let all = control::acts_but(db, [kind::ERASE, kind::ERASED])?.into_iter().rev();
         let is_shown = |kind: &u16| Act::MEMBERSHIP.contains(kind);
         for act in all.filter(|act| act.place.log == log.log && is_shown(&act.kind)) {
             let Place { seq, index, .. } = act.place;

@@ -175,13 +175,18 @@ impl Checking {
         self.report
     }
 
+    /// Whether what is wrong is mended where it can be.
+    pub(crate) fn repairs(&self) -> bool {
+        self.repair
+    }
+
     fn lost(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
         let finding = self.found(part, what);
         finding.outcome = Outcome::Lost;
         finding
     }
 
-    fn found(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
+    pub(crate) fn found(&mut self, part: CheckedPart, what: impl Into<String>) -> &mut Finding {
         let outcome = if self.repair { Outcome::Mended } else { Outcome::Mendable };
         let finding =
             Finding { part, device: None, seq: None, object: None, what: what.into(), outcome };

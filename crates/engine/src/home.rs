@@ -64,6 +64,12 @@ impl Home {
         self.file.storage.dir().is_some()
     }
 
+    /// Its file's name and what opens that, for who looks beneath.
+    #[cfg(test)]
+    pub(crate) fn beneath(&self) -> (&str, &Secret<32>) {
+        (&self.file.name, &self.key)
+    }
+
     /// Opens a connection to it.
     pub(crate) fn open(&self, access: Access) -> Result<Connection> {
         self.file.storage.open(&self.file.name, &self.key, false, access)

@@ -20,6 +20,7 @@ mod durability_tests;
 mod effects;
 mod embed;
 mod environment;
+mod erase;
 mod error;
 mod export;
 mod files;
@@ -72,6 +73,7 @@ pub use blobs::{
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use embed::{Embedded, Unembedded};
 pub use environment::Environment;
+pub use erase::{ErasedBy, ErasureInfo, ErasureStage};
 pub use error::{Error, Result};
 pub use heal::{CheckReport, CheckedPart, Checking, Finding, Outcome};
 pub use index::IndexMark;

@@ -151,6 +151,7 @@ impl WriterState {
         self.show(db)?;
         let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
         for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
+            self.rejudge_erasures(db, (log, from_seq, to_seq))?;
             for seq in from_seq..=to_seq {
                 let all = sections::of_entry(db, log, seq)?;
                 let about = all.iter().filter_map(|section| section.about);

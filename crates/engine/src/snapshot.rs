@@ -14,15 +14,17 @@ use larder_log::snapshot::{
     value_digest,
 };
 use larder_log::{Band, Header, Metadata, Opened, Payload, VERSION, kind};
-use larder_store::space::entries;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, Section};
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
+use larder_store::space::tombstones::Tombstone;
+use larder_store::space::{entries, erasures};
 use larder_types::limits::SNAPSHOT_LEAF_BYTES_MAX;
 use larder_types::{CollectionName, DeviceId, EntryHash, Hash, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::{Found, locate};
+use crate::erase::tombstone_of;
 use crate::keyring::{Keyring, Opening};
 use crate::touched::load;
 use crate::{Error, Result};
@@ -121,9 +123,9 @@ impl Computing {
             }
             (self.at, self.next) = (self.at + 1, 0);
         }
-        let Some(delta) = std::mem::take(&mut self.gathered).finish() else {
-            return Ok(Step::NotNow);
-        };
+        let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.take_erasures(db, base, &self.frontier)?;
+        let Some(delta) = gathered.finish() else { return Ok(Step::NotNow) };
         self.counting = Some(Counting { delta, tree: Frontier::new(), after: None });
         Ok(Step::Partly)
     }
@@ -259,6 +261,9 @@ struct Gathered {
     /// Documents that were deleted behind the last frontier, and of which it cannot be told what
     /// they came to: it matters only if they were deleted behind this one as well.
     unclear: BTreeSet<ObjectId>,
+    /// Objects of which bytes are gone that were erased: it cannot be told what they came to before
+    /// that.
+    erased: BTreeSet<ObjectId>,
 }
 
 struct Gathering<'a> {
@@ -275,6 +280,11 @@ impl Gathering<'_> {
         let mut seen = 0;
         sections::each_document_section(self.db, log, first, last, |section, payload| {
             seen += 1;
+            if section.state == sections::State::Erased {
+                let object = section.about.and_then(|about| about.object);
+                self.gathered.erased.extend(object);
+                return Ok(());
+            }
             let Some(opened) = self.open(&section, payload)? else { return Ok(()) };
             let Opened { metadata, body, .. } = opened;
             let stamp = Stamp { device, seq: section.place.seq, clock: metadata.clock };
@@ -344,7 +354,7 @@ impl Gathering<'_> {
                 let (collection, deleted) = (Some(collection.clone()), stamp);
                 let index = section.place.index;
                 let new = TombstoneLeaf { object, collection, deleted, index };
-                self.bury(new)?;
+                self.gathered.bury(self.db, self.base, new)?;
             }
             _ => {}
         }
@@ -405,38 +415,59 @@ impl Gathering<'_> {
         let heads = HeadsFold::from_heads(heads);
         Ok(Some(vacant.insert(Growth { base, created: None, changed: None, heads })))
     }
-
-    fn bury(&mut self, new: TombstoneLeaf) -> Result<()> {
-        let known = match self.gathered.tombstones.get(&new.object) {
-            Some(known) => Some(known.clone()),
-            None => match self.base {
-                None => None,
-                Some(base) => {
-                    let key = tombstone_key(new.object);
-                    match snapshots::leaf(self.db, base, &key)? {
-                        None => None,
-                        Some(kept) => match kept.read()? {
-                            Leaf::Tombstone(known) => Some(known),
-                            Leaf::Document(_) => None,
-                        },
-                    }
-                }
-            },
-        };
-        let order = |leaf: &TombstoneLeaf| {
-            let Stamp { device, seq, clock } = leaf.deleted;
-            (clock, device, seq, leaf.index)
-        };
-        if known.is_none_or(|known| order(&new) < order(&known)) {
-            self.gathered.tombstones.insert(new.object, new);
-        }
-        Ok(())
-    }
 }
 
 impl Gathered {
+    /// Of several tombstones the first counts, of those that erase the object if there are any.
+    fn bury(&mut self, db: &Connection, base: Option<&Snapshot>, new: TombstoneLeaf) -> Result<()> {
+        let known = match self.tombstones.get(&new.object) {
+            Some(known) => Some(known.clone()),
+            None => known_tombstone(db, base, new.object)?,
+        };
+        let order = |leaf: &TombstoneLeaf| {
+            let Stamp { device, seq, clock } = leaf.deleted;
+            (leaf.collection.is_some(), clock, device, seq, leaf.index)
+        };
+        if known.is_none_or(|known| order(&new) < order(&known)) {
+            self.tombstones.insert(new.object, new);
+        }
+        Ok(())
+    }
+
+    /// Takes in the acts of erasure between the two frontiers.
+    fn take_erasures(
+        &mut self,
+        db: &Connection,
+        base: Option<&Snapshot>,
+        frontier: &[LogEnd],
+    ) -> Result<()> {
+        for end in frontier {
+            let Some(log) = logs::find(db, &end.device)? else { continue };
+            let from = base.map_or(0, |base| base.act.size_of(&end.device));
+            for act in erasures::of_entries(db, log.log, from.saturating_add(1), end.size)? {
+                if act.stage != erasures::State::Void {
+                    let Tombstone { object, collection, clock, device, seq, index } =
+                        tombstone_of(db, &act)?;
+                    let deleted = Stamp { device, seq, clock };
+                    self.bury(db, base, TombstoneLeaf { object, collection, deleted, index })?;
+                }
+            }
+        }
+        for object in std::mem::take(&mut self.erased) {
+            let known = match self.tombstones.get(&object) {
+                Some(known) => Some(known.clone()),
+                None => known_tombstone(db, base, object)?,
+            };
+            if known.is_none_or(|known| known.collection.is_some()) {
+                self.unclear.insert(object);
+            }
+        }
+        Ok(())
+    }
+
     fn finish(self) -> Option<Delta> {
-        if self.unclear.iter().any(|object| !self.tombstones.contains_key(object)) {
+        let is_clear = |object: &ObjectId| self.tombstones.contains_key(object);
+        if !self.unclear.iter().all(is_clear) {
             return None;
         }
         let mut leaves = BTreeMap::new();
@@ -472,6 +503,19 @@ impl Gathered {
         }
         Some(Delta { leaves })
     }
+}
+
+fn known_tombstone(
+    db: &Connection,
+    base: Option<&Snapshot>,
+    object: ObjectId,
+) -> Result<Option<TombstoneLeaf>> {
+    let Some(base) = base else { return Ok(None) };
+    let kept = snapshots::leaf(db, base, &tombstone_key(object))?;
+    Ok(match kept.map(|kept| kept.read()).transpose()? {
+        Some(Leaf::Tombstone(known)) => Some(known),
+        Some(Leaf::Document(_)) | None => None,
+    })
 }
 
 trait Later {

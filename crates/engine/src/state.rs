@@ -12,7 +12,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
 use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::{self, Roster, Writing};
-use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt};
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
@@ -23,6 +23,7 @@ use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
 use crate::commit::{Appended, Draft};
+use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::prune::News;
@@ -105,6 +106,7 @@ pub(crate) struct State {
     news_before: News,
     /// Entries held here whose authors by now may write in them, or may no longer.
     pub(crate) rejudged: Vec<Rejudged>,
+    pub(crate) erasing: Erasing,
 }
 
 /// Entries of a log, from the first to the last.
@@ -170,6 +172,7 @@ impl State {
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
             rejudged: Vec::new(),
+            erasing: Erasing::load(db)?,
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
             queue: Queue::load(db)?,
@@ -423,6 +426,10 @@ impl State {
         act: &Act,
     ) -> Result<std::result::Result<(), larder_log::VoidReason>> {
         let place = Place { log, seq: header.seq, index };
+        if let Act::Erase(_) | Act::Erased(_) = act {
+            control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
+            return self.take_erasure(db, place, header, act);
+        }
         self.is_published = false;
         self.news.statement |= matches!(act, Act::Snapshot(_));
         let before = self.roster.writing();
@@ -705,7 +712,8 @@ pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
 
 fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
     let mut acts = Vec::new();
-    for act in control::acts(db)? {
+    // Those of erasure say nothing of who belongs to the space, and may be many.
+    for act in control::acts_but(db, [kind::ERASE, kind::ERASED])? {
         let place = act.place;
         let header = entries::find(db, place.log, place.seq)?
             .and_then(|entry| Header::decode(&entry.header).ok())

@@ -1,6 +1,6 @@
 //! The points at which a crash or a failure makes a difference, so that tests can be there.
 
-/// A point in the renewal of a key or in a purge, named by what was just done.
+/// A point in the renewal of a key, in a purge or in an erasure, named by what was just done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Step {
     Wished,
@@ -18,6 +18,10 @@ pub(crate) enum Step {
     KeyFileNamed,
     KeyFileWritten,
     Removed,
+    /// An act of erasure has had its effect, in a transaction that is about to be committed.
+    Erasing,
+    /// The disk has nothing of it any more.
+    ErasedFromDisk,
 }
 
 /// Pages copied in one step; in tests fewer, so that small databases take several.

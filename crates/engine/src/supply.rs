@@ -7,16 +7,17 @@
 
 use larder_document::Heads;
 use larder_log::ack::Ack;
+use larder_log::blob::Manifest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
 use larder_log::snapshot::{DocumentLeaf, Leaf, Part, SnapshotAct, leaf_hash};
-use larder_log::{Band, Header, Payload};
+use larder_log::{Band, Header, Opened, Payload, kind};
 use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::pieces as fetched;
 use larder_store::space::sections::Section;
 use larder_store::space::snapshots::{self, Snapshot};
-use larder_store::space::{control, entries, sections, transactions};
+use larder_store::space::{blobs, control, entries, sections, transactions};
 use larder_types::limits::{BATCH_BYTES_TARGET, WANTED_MAX};
 use larder_types::{BlobId, CloseCode, EpochId, Hash, TransportId};
 use rusqlite::Connection;
@@ -359,6 +360,9 @@ impl WriterState {
                 sections::State::Excused => {
                     section.about.is_none() && self.is_lasting(&header, &section, &payload)
                 }
+                sections::State::Erased => {
+                    self.is_named_manifest(db, &header, &section, &payload)?
+                }
                 _ => false,
             };
             if is_wanted {
@@ -403,18 +407,38 @@ impl WriterState {
 
     /// Whether a section is of a kind that is never dropped.
     fn is_lasting(&self, header: &Header, section: &Section, payload: &Payload) -> bool {
-        let kind = match payload {
+        let opened = self.opened(header, section, payload);
+        opened.is_some_and(|opened| !DOCUMENT_KINDS.contains(&opened.metadata.kind))
+    }
+
+    /// Whether a section that was erased is the manifest of a blob that a live document names.
+    fn is_named_manifest(
+        &self,
+        db: &Connection,
+        header: &Header,
+        section: &Section,
+        payload: &Payload,
+    ) -> Result<bool> {
+        match self.opened(header, section, payload) {
+            Some(opened) if opened.metadata.kind == kind::BLOB => {
+                Ok(blobs::is_named(db, &Manifest::id(&opened.body))?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn opened(&self, header: &Header, section: &Section, payload: &Payload) -> Option<Opened> {
+        match payload {
             Payload::Missing => None,
-            Payload::Opened(bytes) => larder_log::unpack(bytes).ok().map(|o| o.metadata.kind),
+            Payload::Opened(bytes) => larder_log::unpack(bytes).ok(),
             Payload::Sealed(sealed) => {
                 let (index, commitment) = (section.place.index, &section.commitment);
                 match self.keyring.open(header, index, commitment, sealed) {
-                    Opening::Opened(opened) => Some(opened.metadata.kind),
+                    Opening::Opened(opened) => Some(*opened),
                     Opening::NoSecret | Opening::Void => None,
                 }
             }
-        };
-        kind.is_some_and(|kind| !DOCUMENT_KINDS.contains(&kind))
+        }
     }
 
     /// If all of a snapshot is here: it stands for the entries below it from now on.

@@ -308,6 +308,7 @@ fn attempt<T>(
     state.begin(&tx);
     let done = work(&mut tx, state)?;
     state.rejudge(&tx)?;
+    state.settle_erasures(&tx)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;
     Ok(done)

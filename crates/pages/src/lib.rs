@@ -29,6 +29,7 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod unsynced;
+mod unused;
 mod vectors;
 mod vfs;
 mod wal_file;

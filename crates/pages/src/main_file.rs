@@ -8,12 +8,14 @@ use crate::code::Code;
 use crate::format::{self, LOCK_PAGE, PAGE, Page};
 use crate::lower::{Filled, LowerFile};
 use crate::session::Session;
+use crate::unused;
 use crate::vfs::Purpose;
 
 /// The main database file of one connection.
 ///
 /// Invariants: only whole sealed pages are written, and none is skipped (but the lock page), so
-/// that a page of zeros on disk is never content.
+/// that a page of zeros on disk is never content; none is written with anything in room that its tree
+/// does not use.
 pub(crate) struct MainFile {
     pub(crate) lower: LowerFile,
     pub(crate) session: Arc<Session>,
@@ -90,6 +92,8 @@ impl MainFile {
     fn store(&mut self, number: u32, page: &Page, is_final: bool) -> Result<(), Code> {
         self.session.database.synced.note_written(is_final);
         *self.scratch = *page;
+        let pages = self.session.database.pages_present.load(Ordering::Acquire);
+        unused::clear(number, pages, &mut self.scratch);
         if number == 1 && self.session.purpose == Purpose::Compact {
             // Whoever opens it next finds a database with a WAL; SQLite never reads it back here.
             format::set_wal_versions(&mut self.scratch);

@@ -20,5 +20,5 @@ mod transaction;
 pub use check::{check, rebuild_indexes};
 pub use error::{ErrorKind, StoreError, kind_of};
 pub use pool::{Access, Lent, Opener, Pool, Readers, configure};
-pub use room::{Room, give_back, room};
+pub use room::{Room, empty_wal, give_back, room};
 pub use transaction::{begin, begin_anew, commit, savepoint};

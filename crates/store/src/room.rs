@@ -47,5 +47,28 @@ pub fn give_back(conn: &Connection, pages: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Writes the whole WAL back into the file, empties it, and lets go of the pages that `conn` keeps
+/// in memory, which may have old content in unused room. False: somebody reads from before; who
+/// asks again later finds it done.
+///
+/// # Errors
+/// [`StoreError::Write`] of the checkpoint.
+pub fn empty_wal(conn: &Connection) -> Result<bool, StoreError> {
+    let part = "checkpoint";
+    // First what waits for nobody. A database without a WAL says -1 for both.
+    let is_whole = |sql| {
+        conn.query_row(sql, [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))
+        })
+        .writing(part)
+    };
+    if !matches!(is_whole("PRAGMA wal_checkpoint(PASSIVE)")?, (0, true)) {
+        return Ok(false);
+    }
+    let emptied = is_whole("PRAGMA wal_checkpoint(TRUNCATE)");
+    conn.execute_batch("PRAGMA shrink_memory").writing(part)?;
+    Ok(matches!(emptied?, (0, true)))
+}
+
 /// As `PRAGMA auto_vacuum` tells it.
 const INCREMENTAL: u64 = 2;

@@ -129,6 +129,11 @@ fn check_object(
         checking.report.objects_not_judged += 1;
         return Ok(());
     };
+    for id in &ids {
+        if tombstones::is_erased(db, id)? {
+            return crate::erase::check_object(db, state, checking, *id);
+        }
+    }
     // What was handed over as a snapshot has sections of which nothing is noted here.
     for (snapshot, id) in agreed.iter().flat_map(|agreed| ids.iter().map(move |id| (agreed, id))) {
         if snapshots::has_leaf_of(db, *snapshot, id)? {

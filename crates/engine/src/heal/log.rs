@@ -42,7 +42,7 @@ pub(super) fn check_strays(
     if checking.repair && !is_whole {
         state.reload_roster(db)?;
     }
-    Ok(())
+    crate::erase::check_acts(db, state, checking)
 }
 
 /// One log. Whether its entries do not name what is theirs: the rest would be blamed for it.

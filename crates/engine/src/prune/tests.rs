@@ -24,7 +24,7 @@ pub(crate) struct Device {
 
 /// Adds a blob whole.
 pub(crate) fn add_blob(device: &mut Device, content: &[u8]) -> larder_types::BlobId {
-    let new = crate::NewBlob { media_type: "image/png".into(), name: None };
+    let new = crate::NewBlob { media_type: "image/png".into(), name: Some("zqname.png".into()) };
     let mut adding = device.space.add_blob(content, new).unwrap();
     loop {
         let part = adding.part().unwrap();

@@ -6,7 +6,7 @@ use larder_log::snapshot::SnapshotAct;
 use larder_protocol::{Lack, Run, Want, WantedSnapshot};
 use larder_store::space::logs;
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
-use larder_store::space::{pieces, sections};
+use larder_store::space::{erasures, pieces, sections};
 use larder_types::limits::{VOID_RUNS_KEPT_MAX, WANTED_MAX};
 use larder_types::{BlobId, TransportId};
 use rusqlite::Connection;
@@ -155,9 +155,10 @@ impl Space {
     }
 }
 
-/// What a snapshot stands for was dropped by all who agreed, but for manifests.
+/// What a snapshot stands for was dropped by all who agreed, but for manifests; and a manifest may
+/// have been erased before a document came that names its blob.
 fn wanted_blobs(db: &Connection, after: Option<BlobId>) -> Result<Wanted> {
-    if snapshots::in_state(db, snapshots::State::Held)?.is_none() {
+    if snapshots::in_state(db, snapshots::State::Held)?.is_none() && !erasures::any(db)? {
         return Ok(Wanted::default());
     }
     let blobs = larder_store::space::blobs::unknown(db, after.as_ref(), limit(WANTED_MAX))?;

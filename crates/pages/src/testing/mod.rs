@@ -37,6 +37,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use crate::unused::clear as clear_unused;
 pub use dice::Dice;
 pub use disk::{Call, Disk, Operation, Outcome, Snapshot};
 pub use forge::Forge;

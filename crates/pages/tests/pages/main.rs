@@ -26,3 +26,4 @@ mod sharing;
 mod slt;
 mod synced;
 mod tampering;
+mod unused;

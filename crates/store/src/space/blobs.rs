@@ -334,6 +334,49 @@ fn forget(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
     execute(conn, PART, sql, [chunk]).map(drop)
 }
 
+/// Whether a live document names a blob.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blob_names`.
+pub fn is_named(conn: &Connection, id: &BlobId) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM blob_names WHERE id = ?1)";
+    one(conn, "blob_names", sql, [id.as_bytes()], |row| row.get(0))
+}
+
+/// Whether a blob was added and not named yet.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blobs`.
+pub fn is_leased(conn: &Connection, id: &BlobId) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM blobs WHERE id = ?1 AND leased_until IS NOT NULL)";
+    one(conn, PART, sql, [id.as_bytes()], |row| row.get(0))
+}
+
+/// The local numbers of the live documents that name a blob.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blob_names`.
+pub fn named_by(conn: &Connection, id: &BlobId) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT document FROM blob_names WHERE id = ?1";
+    all(conn, "blob_names", sql, [id.as_bytes()], |row| row.get(0))
+}
+
+/// Removes a blob: what its manifest said, and the chunks that no other has.
+///
+/// # Errors
+/// [`StoreError::Write`] of `blobs`, `chunks` or `chunk_bytes`.
+pub fn remove(conn: &Connection, id: &BlobId) -> Result<(), StoreError> {
+    let Some(Blob { blob, .. }) = find(conn, id)? else { return Ok(()) };
+    let sql = "SELECT DISTINCT chunk FROM blob_chunks b WHERE blob = ?1
+                   AND NOT EXISTS (SELECT 1 FROM blob_chunks o
+                       WHERE o.chunk = b.chunk AND o.blob <> ?1)
+                   AND NOT EXISTS (SELECT 1 FROM staged s WHERE s.chunk = b.chunk)";
+    let chunks: Vec<i64> = all(conn, CHUNKS, sql, [blob], |row| row.get(0))?;
+    execute(conn, "blob_chunks", "DELETE FROM blob_chunks WHERE blob = ?1", [blob])?;
+    execute(conn, PART, "DELETE FROM blobs WHERE blob = ?1", [blob])?;
+    chunks.into_iter().try_for_each(|chunk| remove_chunk(conn, chunk))
+}
+
 /// A chunk as the first blob that has it says.
 ///
 /// # Errors

@@ -234,12 +234,13 @@ pub fn stray_acts_bytes(conn: &Connection, log: LogId) -> Result<usize, StoreErr
     Ok(usize::try_from(bytes.0).unwrap_or(usize::MAX))
 }
 
-/// All acts, in the order in which they were applied.
+/// All acts but those of two kinds, in the order in which they were applied.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `acts`.
-pub fn acts(conn: &Connection) -> Result<Vec<Act>, StoreError> {
-    all(conn, "acts", "SELECT log, seq, idx, kind, body FROM acts ORDER BY act", [], |row| {
+pub fn acts_but(conn: &Connection, kinds: [u16; 2]) -> Result<Vec<Act>, StoreError> {
+    let sql = "SELECT log, seq, idx, kind, body FROM acts WHERE kind NOT IN (?1, ?2) ORDER BY act";
+    all(conn, "acts", sql, kinds, |row| {
         Ok(Act { place: Place::read(row, 0)?, kind: row.get(3)?, body: row.get(4)? })
     })
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod copies;
 pub mod documents;
 pub mod entries;
+pub mod erasures;
 pub mod logs;
 pub mod pieces;
 pub mod sections;

@@ -45,15 +45,24 @@ pub enum State {
     Applied,
     /// It failed a rule, and never has an effect.
     Void,
-    /// Its bytes are not held and not wanted: erased, pruned or above this device's clearance.
+    /// Its bytes are not held and not wanted: pruned, or above this device's clearance.
     Excused,
     /// Opened, of a kind that this version does not know.
     Kept,
+    /// Its bytes are not held, and nobody may bring them back.
+    Erased,
 }
 
 impl State {
-    const ALL: [Self; 6] =
-        [Self::Missing, Self::Waiting, Self::Applied, Self::Void, Self::Excused, Self::Kept];
+    const ALL: [Self; 7] = [
+        Self::Missing,
+        Self::Waiting,
+        Self::Applied,
+        Self::Void,
+        Self::Excused,
+        Self::Kept,
+        Self::Erased,
+    ];
 
     /// The state of a section that nobody tried to open.
     pub const fn unopened(payload: &Payload) -> Self {
@@ -71,6 +80,7 @@ impl State {
             Self::Void => 3,
             Self::Excused => 4,
             Self::Kept => 5,
+            Self::Erased => 6,
         }
     }
 
@@ -383,6 +393,16 @@ pub fn page(conn: &Connection, after: i64, limit: u32) -> Result<Vec<Section>, S
     all(conn, PART, &sql, params![after, limit], row)
 }
 
+/// Whether bytes are held of any section of an object.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn has_bytes(conn: &Connection, object: &ObjectId) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sections WHERE object = ?1
+                   AND (sealed IS NOT NULL OR opened IS NOT NULL))";
+    one(conn, PART, sql, [object.as_bytes()], |row| row.get(0))
+}
+
 /// Up to `limit` objects that opened sections of these kinds are of, by id, after the one named.
 ///
 /// # Errors
@@ -506,8 +526,8 @@ pub fn first_missing(conn: &Connection) -> Result<Vec<(LogId, u64)>, StoreError>
     all(conn, PART, &sql, [0], |row| Ok((row.get(0)?, row.get::<_, Uint>(1)?.0)))
 }
 
-/// Calls `visit` with the sections of documents in entries `first_seq` to `last_seq`, applied or
-/// void, and their bytes; in order, one at a time.
+/// Calls `visit` with the sections of documents in entries `first_seq` to `last_seq`, applied,
+/// void or erased, and their bytes; in order, one at a time.
 ///
 /// # Errors
 /// What `visit` returns, which ends the walk; [`StoreError::Read`] of `sections`.
@@ -520,7 +540,8 @@ pub fn each_document_section<E: From<StoreError>>(
 ) -> Result<(), E> {
     let sql = format!(
         "{COLUMNS}, s.sealed, s.opened FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3
-             AND s.state IN (2, 3) AND s.kind IN (1, 2, 3) {BY_PLACE}"
+             AND (s.state IN (2, 3) AND s.kind IN (1, 2, 3)
+                 OR s.state = 6 AND s.object IS NOT NULL) {BY_PLACE}"
     );
     let mut statement = cached(conn, PART, &sql)?;
     let mut rows = statement.query(params![log, Uint(first_seq), Uint(last_seq)]).reading(PART)?;
@@ -626,19 +647,45 @@ pub fn drop_bytes(
         sum.bytes += found.get::<_, Uint>(10)?.0;
         row(found)
     })?;
+    remove_rows(conn, &dropped)?;
     for section in &dropped {
-        execute(conn, PART, "DELETE FROM sections WHERE section = ?1", [section.section])?;
-    }
-    for Section { section, place, state, about, commitment } in &dropped {
         // What a void section said counts for nothing.
-        let about = about.filter(|_| *state == State::Applied);
-        let (state, payload) = (State::Excused, &Payload::Missing);
-        let new = NewSection { commitment, payload, state, about };
-        insert(conn, *section, *place, &new)?;
+        let about = section.about.filter(|_| section.state == State::Applied);
+        insert_empty(conn, section, State::Excused, about)?;
     }
     sum.sections = dropped.len() as u64;
     sum.last_seq = dropped.last().map_or(0, |last| last.place.seq);
     Ok(sum)
+}
+
+/// Erases the bytes of sections, each with what is noted of it from then on. The rows are written
+/// again, as those of [`drop_bytes`] are.
+///
+/// # Errors
+/// [`StoreError::Write`] of `sections`.
+pub fn erase(conn: &Connection, sections: &[Section]) -> Result<(), StoreError> {
+    remove_rows(conn, sections)?;
+    for section in sections {
+        insert_empty(conn, section, State::Erased, section.about)?;
+    }
+    Ok(())
+}
+
+fn remove_rows(conn: &Connection, sections: &[Section]) -> Result<(), StoreError> {
+    for section in sections {
+        execute(conn, PART, "DELETE FROM sections WHERE section = ?1", [section.section])?;
+    }
+    Ok(())
+}
+
+fn insert_empty(
+    conn: &Connection,
+    Section { section, place, commitment, .. }: &Section,
+    state: State,
+    about: Option<About>,
+) -> Result<(), StoreError> {
+    let payload = &Payload::Missing;
+    insert(conn, *section, *place, &NewSection { commitment, payload, state, about })
 }
 
 /// Wants the missing bytes of entries up to `last_seq` no more.

@@ -13,7 +13,7 @@ const PART: &str = "tombstones";
 pub struct Tombstone {
     /// What was deleted.
     pub object: ObjectId,
-    /// Where it had been, if the deletion says so.
+    /// Where it had been. None: it is erased.
     pub collection: Option<CollectionName>,
     /// When, as its author's clock claimed.
     pub clock: Clock,
@@ -44,7 +44,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
 }
 
 /// Records a deletion. Of several for one object the first by (clock, device, seq, index) is kept,
-/// so that every device keeps the same one, in whatever order they come.
+/// of those that erase it if there are any: so that every device keeps the same one, in whatever
+/// order they come.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `tombstones`.
@@ -59,10 +60,11 @@ pub fn put(conn: &Connection, tombstone: &Tombstone) -> Result<(), StoreError> {
                    device = excluded.device,
                    seq = excluded.seq,
                    idx = excluded.idx
-               WHERE (excluded.clock_wall, excluded.clock_count, excluded.device,
-                      excluded.seq, excluded.idx)
-                   < (tombstones.clock_wall, tombstones.clock_count, tombstones.device,
-                      tombstones.seq, tombstones.idx)";
+               WHERE (excluded.collection IS NOT NULL, excluded.clock_wall,
+                      excluded.clock_count, excluded.device, excluded.seq, excluded.idx)
+                   < (tombstones.collection IS NOT NULL, tombstones.clock_wall,
+                      tombstones.clock_count, tombstones.device, tombstones.seq,
+                      tombstones.idx)";
     let params = params![
         tombstone.object.as_bytes(),
         tombstone.collection.as_ref().map(CollectionName::as_str),
@@ -105,6 +107,15 @@ pub fn any(conn: &Connection) -> Result<bool, StoreError> {
 /// [`StoreError::Read`] of `tombstones`.
 pub fn contains(conn: &Connection, object: &ObjectId) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM tombstones WHERE object = ?1";
+    first(conn, PART, sql, [object.as_bytes()], |_| Ok(())).map(|found| found.is_some())
+}
+
+/// Whether an object was erased.
+///
+/// # Errors
+/// [`StoreError::Read`] of `tombstones`.
+pub fn is_erased(conn: &Connection, object: &ObjectId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM tombstones WHERE object = ?1 AND collection IS NULL";
     first(conn, PART, sql, [object.as_bytes()], |_| Ok(())).map(|found| found.is_some())
 }
 

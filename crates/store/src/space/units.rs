@@ -27,6 +27,16 @@ pub fn find(conn: &Connection, key: &IdempotencyKey) -> Result<Option<Unit>, Sto
     })
 }
 
+/// Forgets the digest of what the unit in this entry held, by which that could be guessed. The key
+/// stays used.
+///
+/// # Errors
+/// [`StoreError::Write`] of `units`.
+pub fn forget_content(conn: &Connection, seq: u64) -> Result<(), StoreError> {
+    let sql = "UPDATE units SET digest = zeroblob(32) WHERE seq = ?1";
+    execute(conn, PART, sql, [Uint(seq)]).map(drop)
+}
+
 /// Records a unit under its key, once.
 ///
 /// # Errors

@@ -372,7 +372,7 @@ fn epochs_acts_secrets_and_values_come_back() {
     for seq in [3, 1, 2] {
         control::add_act(&conn, &act(seq)).unwrap();
     }
-    assert_eq!(control::acts(&conn).unwrap(), [act(3), act(1), act(2)]);
+    assert_eq!(control::acts_but(&conn, [0, 0]).unwrap(), [act(3), act(1), act(2)]);
 
     for value in [b"one".as_slice(), b"two"] {
         control::set_secret(&conn, "signing", value).unwrap();

@@ -1,0 +1,507 @@
+//! Erasure: an object goes from every device, with all that was made of it.
+//!
+//! Invariants: bytes go only of sections that are shown to be of the object, or of manifests of
+//! blobs that no live document here names; headers, commitments and signatures stay. What an act
+//! erases goes in the transaction that takes the act in; this device says that it has erased it
+//! once its disk has nothing of it any more (`erase/disk.rs`). What comes later of an erased object
+//! is never written.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+
+use larder_log::act::Act;
+use larder_log::blob::Manifest;
+use larder_log::erasure::{EraseAct, Listed, Shown};
+use larder_log::{Class, Header, Opened, Receipt, VERSION, VoidReason, kind};
+use larder_store::space::erasures::{self, Erasure, State as Stage};
+use larder_store::space::logs::{self, LogId};
+use larder_store::space::sections::{self, About, Place, Section, State};
+use larder_store::space::tombstones::{self, Tombstone};
+use larder_store::space::{blobs, changes, control, documents, snapshots, units};
+use larder_types::limits::ERASE_SECTIONS_MAX;
+use larder_types::{BlobId, Clock, ObjectId};
+use rusqlite::Connection;
+
+use crate::copies::root;
+use crate::heal;
+use crate::keyring::Opening;
+use crate::rekey::step;
+use crate::rows::Origin;
+use crate::state::State as WriterState;
+use crate::steps::Step;
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+#[cfg(test)]
+mod canary_tests;
+mod check;
+mod disk;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::check::{check_acts, check_object};
+pub use self::status::{ErasedBy, ErasureInfo, ErasureStage};
+
+/// What a writer knows of erasures without asking.
+#[derive(Debug, Default)]
+pub(crate) struct Erasing {
+    /// Whether there was ever an act of erasure.
+    any: bool,
+    /// Whether the disk may still have something of one.
+    pub(crate) is_open: bool,
+    /// Objects of which an act has come, or counts no more, in this transaction.
+    objects: BTreeSet<ObjectId>,
+    /// Sections of erased objects that came in this transaction, and were not kept.
+    met: Vec<(ObjectId, Listed)>,
+}
+
+impl Erasing {
+    pub(crate) fn load(db: &Connection) -> Result<Self> {
+        let (any, is_open) = (erasures::any(db)?, erasures::any_open(db)?);
+        Ok(Self { any, is_open, ..Self::default() })
+    }
+}
+
+impl SpaceWriter {
+    /// Erases an object: it is deleted for ever, and the bytes of all that was ever written of it,
+    /// and the blobs that only it names, go from this device at once, and from every other when it
+    /// hears of it. Receipts stay, and still verify.
+    ///
+    /// [`SpaceWriter::finish_erasures`] sees to what the disk may still have; it is called by
+    /// itself. Erased once more by the same device, it is the first receipt that is returned.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing is known of the object; [`Error::Invalid`] for a copy of a
+    /// document that was created twice; [`Error::MayNotWrite`]; the storage's errors.
+    pub fn erase(&mut self, object: ObjectId) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            state.check_may_write()?;
+            WriterState::check_known(tx, &object)?;
+            let own = erasures::of_object(tx, &object)?
+                .into_iter()
+                .find(|erasure| erasure.place.log == state.log && erasure.stage != Stage::Void);
+            if let Some(own) = own {
+                return state.receipt(tx, own.place.seq);
+            }
+            let listed = state.to_list(tx, &object)?;
+            let seq = state.append_erasure(tx, object, listed)?;
+            state.receipt(tx, seq)
+        })
+    }
+}
+
+impl WriterState {
+    fn check_known(db: &Connection, object: &ObjectId) -> Result<()> {
+        let root = root(db, object)?;
+        if root != *object {
+            return Err(Error::Invalid(format!(
+                "{object} is one of several documents that were created under the id {root}: \
+                 erase that one, and all of them go"
+            )));
+        }
+        let is_known = documents::find(db, object)?.is_some()
+            || tombstones::contains(db, object)?
+            || !sections::of_object(db, object)?.is_empty();
+        if is_known {
+            return Ok(());
+        }
+        Err(Error::NotFound(format!("nothing is known of an object {object}: there is no such id")))
+    }
+
+    /// Appends acts that erase an object, as many as it takes to list all of it. The last's entry.
+    fn append_erasure(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        mut listed: Vec<Listed>,
+    ) -> Result<u64> {
+        listed.sort_unstable_by_key(|listed| (listed.device, listed.seq, listed.index));
+        listed.dedup_by_key(|listed| (listed.device, listed.seq, listed.index));
+        let mut seq = 0;
+        let mut rest = listed.as_slice();
+        loop {
+            let (lot, more) = rest.split_at(rest.len().min(ERASE_SECTIONS_MAX));
+            let act = EraseAct { v: VERSION, object, listed: lot.to_vec() };
+            seq = self.append_act(db, &Act::Erase(act))?.seq.max(seq);
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        self.sign(db)?;
+        Ok(seq)
+    }
+
+    /// Takes in an act of erasure, or a report of one. What follows is done at the transaction's
+    /// end. The inner error says why it is void.
+    pub(crate) fn take_erasure(
+        &mut self,
+        db: &Connection,
+        place: Place,
+        header: &Header,
+        act: &Act,
+    ) -> Result<std::result::Result<(), VoidReason>> {
+        let Act::Erase(act) = act else {
+            let standing = self.roster.standing_at(header);
+            let may = standing.is_some_and(|standing| standing.role.may_read());
+            return Ok(if may { Ok(()) } else { Err(VoidReason::Role) });
+        };
+        let may = self.may_write_at(&header.device, header.seq);
+        let stage = if may { Stage::Open } else { Stage::Void };
+        erasures::add(db, place, &header.hash(), &act.object, stage)?;
+        self.erasing.any = true;
+        if !may {
+            return Ok(Err(VoidReason::Role));
+        }
+        // At once: what comes behind it in this transaction is of an erased object.
+        let tombstone = Origin {
+            log: place.log,
+            device: header.device,
+            seq: header.seq,
+            index: place.index,
+            entry: header.hash(),
+            clock: Clock::ZERO,
+        };
+        tombstones::put(db, &tombstone.tombstone(act.object, None))?;
+        self.erasing.objects.insert(act.object);
+        Ok(Ok(()))
+    }
+
+    /// Whether an object was erased.
+    pub(crate) fn is_erased(&self, db: &Connection, object: Option<&ObjectId>) -> Result<bool> {
+        match object {
+            Some(object) if self.erasing.any => Ok(tombstones::is_erased(db, object)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// A section of an erased object has come, and is not kept.
+    pub(crate) fn meet_erased(
+        &mut self,
+        db: &Connection,
+        place: Place,
+        opened: &Opened,
+    ) -> Result<()> {
+        let device = logs::by_number(db, place.log)?.device;
+        let listed = Listed::new(device, place.seq, place.index, opened);
+        if let (Some(object), Some(listed)) = (opened.metadata.object, listed) {
+            self.erasing.met.push((object, listed));
+        }
+        Ok(())
+    }
+
+    /// Looks again at acts of erasure in entries whose author may write in them by now, or may no
+    /// longer.
+    pub(crate) fn rejudge_erasures(
+        &mut self,
+        db: &Connection,
+        (log, first, last): (LogId, u64, u64),
+    ) -> Result<()> {
+        if !self.erasing.any {
+            return Ok(());
+        }
+        let device = logs::by_number(db, log)?.device;
+        for erasure in erasures::of_entries(db, log, first, last)? {
+            let may = self.may_write_at(&device, erasure.place.seq);
+            if may == (erasure.stage == Stage::Void) {
+                let stage = if may { Stage::Open } else { Stage::Void };
+                erasures::set_stage(db, erasure.erasure, stage)?;
+                self.erasing.objects.insert(erasure.object);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what acts of erasure that came in this transaction ask for. Whether bytes that were
+    /// missing are not wanted any more.
+    pub(crate) fn settle_erasures(&mut self, db: &Connection) -> Result<bool> {
+        let mut is_settled = false;
+        for (object, listed) in std::mem::take(&mut self.erasing.met) {
+            self.list_further(db, object, vec![listed])?;
+        }
+        let has_any = !self.erasing.objects.is_empty();
+        while let Some(object) = self.erasing.objects.pop_first() {
+            // What is durable and of the object is in the tables first, and in nothing else.
+            self.show(db)?;
+            let acts = erasures::of_object(db, &object)?;
+            let (valid, void): (Vec<_>, Vec<_>) =
+                acts.into_iter().partition(|act| act.stage != Stage::Void);
+            if valid.is_empty() {
+                self.bring_back(db, object, &void)?;
+            } else {
+                is_settled |= self.erase_now(db, object, &valid)?;
+                self.erasing.is_open = true;
+            }
+        }
+        if is_settled {
+            self.load_missing(db)?;
+        }
+        if has_any {
+            step(Step::Erasing)?;
+        }
+        Ok(is_settled)
+    }
+
+    /// Writes a further act, if this device may, of what no act lists that is known.
+    fn list_further(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        mut listed: Vec<Listed>,
+    ) -> Result<()> {
+        let mut known = BTreeSet::new();
+        let acts = erasures::of_object(db, &object)?.into_iter();
+        for act in acts.filter(|act| act.stage != Stage::Void) {
+            let all = read_act(db, &act)?.into_iter().flat_map(|act| act.listed);
+            known.extend(all.map(|listed| (listed.device, listed.seq, listed.index)));
+        }
+        listed.retain(|new| !known.contains(&(new.device, new.seq, new.index)));
+        let may = self.shared.may_append()
+            && self.check_may_write().is_ok()
+            && !self.stopped.contains(&self.device());
+        if may && !listed.is_empty() {
+            self.append_erasure(db, object, listed)?;
+        }
+        Ok(())
+    }
+
+    fn erase_now(&mut self, db: &Connection, object: ObjectId, acts: &[Erasure]) -> Result<bool> {
+        let mut going = Going::default();
+        for act in acts {
+            let Some(act) = read_act(db, act)? else { continue };
+            for listed in &act.listed {
+                going.add_listed(db, &object, listed)?;
+            }
+        }
+        let unlisted = self.gather(db, &object, &mut going)?;
+        tombstones::forget(db, &object)?;
+        for act in acts {
+            let tombstone = tombstone_of(db, act)?;
+            self.bury(db, &tombstone)?;
+        }
+        let is_settled = self.drop_sections(db, &object, going)?;
+        changes::add_late(db, &object, None)?;
+        self.shared.handing().let_go();
+        self.list_further(db, object, unlisted)?;
+        Ok(is_settled)
+    }
+
+    /// Adds what is known here to be of the object, and is not listed. What shows it to others.
+    fn gather(
+        &mut self,
+        db: &Connection,
+        object: &ObjectId,
+        going: &mut Going,
+    ) -> Result<Vec<Listed>> {
+        let listed = self.to_list(db, object)?;
+        let mut unlisted = Vec::new();
+        for listed in listed {
+            let Some(log) = logs::find(db, &listed.device)? else { continue };
+            let place = Place { log: log.log, seq: listed.seq, index: listed.index };
+            if let Entry::Vacant(vacant) = going.places.entry(place) {
+                vacant.insert(listed.shown);
+                unlisted.push(listed);
+            }
+        }
+        // Those too that do not open here any more.
+        for section in sections::of_object(db, object)? {
+            if section.commitment.class == Class::Data as u8 {
+                going.places.insert(section.place, Shown::Object);
+            }
+        }
+        Ok(unlisted)
+    }
+
+    /// All that this device can show to be of an object, with the manifests of blobs that only it
+    /// names.
+    fn to_list(&self, db: &Connection, object: &ObjectId) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        let mut named = BTreeSet::new();
+        for section in sections::of_object(db, object)? {
+            if section.commitment.class != Class::Data as u8 {
+                continue;
+            }
+            let Some((_, Opening::Opened(opened))) = self.open_stored(db, &section)? else {
+                continue;
+            };
+            named.extend(blobs_in(&opened.body));
+            listed.extend(self.listed(db, &section, &opened)?);
+        }
+        if let Some(row) = documents::find(db, object)? {
+            named.extend(blobs_in(row.json.as_bytes()));
+        }
+        for id in named {
+            let Some(blob) = blobs::find(db, &id)? else { continue };
+            if is_named_beside(db, &id, object)? {
+                continue;
+            }
+            for section in sections::of_entry(db, blob.log, blob.seq)? {
+                let opened = self.open_stored(db, &section)?;
+                if let Some((_, Opening::Opened(opened))) = opened
+                    && opened.metadata.kind == kind::BLOB
+                    && Manifest::id(&opened.body) == id
+                {
+                    listed.extend(self.listed(db, &section, &opened)?);
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    fn listed(
+        &self,
+        db: &Connection,
+        section: &Section,
+        opened: &Opened,
+    ) -> Result<Option<Listed>> {
+        let Place { log, seq, index } = section.place;
+        let device = if log == self.log { self.device() } else { logs::by_number(db, log)?.device };
+        Ok(Listed::new(device, seq, index, opened))
+    }
+
+    /// Drops the bytes of all that goes. Whether something that was missing is settled by it.
+    fn drop_sections(&mut self, db: &Connection, object: &ObjectId, going: Going) -> Result<bool> {
+        let (mut dropped, mut is_settled, mut had_bytes) = (Vec::new(), false, false);
+        for (place, shown) in going.places {
+            let Some(mut section) = sections::find(db, place)? else { continue };
+            if section.state == State::Erased {
+                continue;
+            }
+            if shown == Shown::Manifest && !self.drop_blob(db, &section)? {
+                continue;
+            }
+            is_settled |= section.state == State::Missing;
+            had_bytes |= section.state != State::Missing;
+            if section.about.is_none() {
+                let (kind, of) = match shown {
+                    Shown::Object => (UNKNOWN_KIND, Some(*object)),
+                    Shown::Manifest => (kind::BLOB, None),
+                };
+                section.about = Some(About { kind, object: of, clock: Clock::ZERO });
+            }
+            if place.log == self.log {
+                units::forget_content(db, place.seq)?;
+            }
+            dropped.push(section);
+        }
+        sections::erase(db, &dropped)?;
+        if had_bytes {
+            erasures::reopen(db, object)?;
+        }
+        Ok(is_settled)
+    }
+
+    /// Drops the blob that a manifest describes. False: a live document here names it, or an app
+    /// has added it and is about to name it.
+    fn drop_blob(&self, db: &Connection, section: &Section) -> Result<bool> {
+        let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)? else {
+            return Ok(true);
+        };
+        let id = Manifest::id(&opened.body);
+        if blobs::is_named(db, &id)? || blobs::is_leased(db, &id)? {
+            return Ok(false);
+        }
+        blobs::remove(db, &id)?;
+        Ok(true)
+    }
+
+    /// No act erases the object any more: what was dropped is wanted again.
+    fn bring_back(&mut self, db: &Connection, object: ObjectId, acts: &[Erasure]) -> Result<()> {
+        if tombstones::is_erased(db, &object)? {
+            tombstones::forget(db, &object)?;
+        }
+        let mut places: BTreeSet<Place> =
+            sections::of_object(db, &object)?.into_iter().map(|section| section.place).collect();
+        for act in acts {
+            let mut going = Going::default();
+            for listed in read_act(db, act)?.iter().flat_map(|act| &act.listed) {
+                going.add_listed(db, &object, listed)?;
+            }
+            places.extend(going.places.into_keys());
+        }
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        for place in places {
+            let section = sections::find(db, place)?;
+            if section.is_some_and(|section| section.state == State::Erased) {
+                let device = logs::by_number(db, place.log)?.device;
+                let covered = held.as_ref().map_or(0, |held| held.act.size_of(&device));
+                let state = if place.seq <= covered { State::Excused } else { State::Missing };
+                sections::settle(db, place, state, None)?;
+            }
+        }
+        self.load_missing(db)?;
+        changes::add_late(db, &object, None)?;
+        heal::mend(db, self, object)?;
+        Ok(())
+    }
+}
+
+/// Sections that go, by where they stand.
+#[derive(Default)]
+struct Going {
+    places: BTreeMap<Place, Shown>,
+}
+
+impl Going {
+    /// Adds a section that an act lists, if the act shows what it is. What is not here, or of
+    /// another history of its log, is not.
+    fn add_listed(&mut self, db: &Connection, object: &ObjectId, listed: &Listed) -> Result<()> {
+        let Some(log) = logs::find(db, &listed.device)? else { return Ok(()) };
+        let place = Place { log: log.log, seq: listed.seq, index: listed.index };
+        let section = sections::find(db, place)?;
+        if section.is_some_and(|section| listed.is_shown(object, &section.commitment)) {
+            self.places.insert(place, listed.shown);
+        }
+        Ok(())
+    }
+}
+
+fn read_act(db: &Connection, erasure: &Erasure) -> Result<Option<EraseAct>> {
+    let stored = control::act(db, erasure.place)?;
+    Ok(stored.as_ref().and_then(body_of))
+}
+
+/// None: it is recorded otherwise than it is, which a check mends.
+fn body_of(stored: &control::Act) -> Option<EraseAct> {
+    match Act::from_body(stored.kind, &stored.body) {
+        Ok(Some(Act::Erase(act))) => Some(act),
+        _ => None,
+    }
+}
+
+/// The deletion that an act of erasure is.
+pub(crate) fn tombstone_of(db: &Connection, erasure: &Erasure) -> Result<Tombstone> {
+    let Place { log, seq, index } = erasure.place;
+    let device = logs::by_number(db, log)?.device;
+    let about = sections::find(db, erasure.place)?.and_then(|section| section.about);
+    let clock = about.map_or(Clock::ZERO, |about| about.clock);
+    Ok(Tombstone { object: erasure.object, collection: None, clock, device, seq, index })
+}
+
+/// Whether a live document names a blob that is none of this object.
+fn is_named_beside(db: &Connection, id: &BlobId, object: &ObjectId) -> Result<bool> {
+    for document in blobs::named_by(db, id)? {
+        let Some(row) = documents::by_number(db, document)? else { continue };
+        if root(db, &row.object)? != *object {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What may be ids of blobs in some text: 64 lower-case hexadecimal digits, whatever is around
+/// them.
+fn blobs_in(text: &[u8]) -> impl Iterator<Item = BlobId> + '_ {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.split(move |byte| !is_digit(byte))
+        .filter(|run| run.len() >= ID_DIGITS)
+        .flat_map(|run| run.windows(ID_DIGITS).take(WINDOWS_MAX))
+        .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+}
+
+const ID_DIGITS: usize = 64;
+/// Of a longer run of digits: what stands before an id in a change is a length or another number.
+const WINDOWS_MAX: usize = 64;
+/// Of a section that was erased before it could be opened.
+const UNKNOWN_KIND: u16 = 0;

@@ -1,0 +1,193 @@
+//! Looks beneath: every page of a space's file and every frame of its WAL is opened with the
+//! space's key, also what SQLite itself would not read any more, and searched for what is to be
+//! gone. What is searched for is found there first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use larder_pages::testing::Forge;
+use larder_types::ObjectId;
+use serde_json::json;
+
+use super::tests::{OBJECT, finish, sync};
+use super::*;
+use crate::durability_tests::World;
+use crate::prune::tests::{Device, add_blob};
+use crate::{Profile, ProfileOptions, Secret, UnitOfWork, Unlock};
+
+const PAGE: usize = 4096;
+const FRAME: usize = 24 + PAGE;
+const WAL_HEADER: usize = 32;
+
+/// Bytes that must be gone, by what they are of.
+type Needles = BTreeMap<&'static str, Vec<Vec<u8>>>;
+
+/// Everything that the space's file and its WAL hold, decrypted: pages and frames, whole.
+fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
+    let home = device.space.shared.home();
+    let (name, key) = home.beneath();
+    let main = fs::read(dir.join(name)).unwrap();
+    let forge = Forge::new(key, main[..16].try_into().unwrap());
+    let mut parts = Vec::new();
+    for (number, page) in (1..).zip(main.chunks(PAGE)) {
+        parts.push(forge.open_page(number, page).expect("a page that opens").to_vec());
+    }
+    let wal = fs::read(dir.join(format!("{name}-wal"))).unwrap_or_default();
+    for (index, frame) in (1..).zip(wal.get(WAL_HEADER..).unwrap_or_default().chunks(FRAME)) {
+        parts.extend(forge.open_frame(index, frame).map(|(frame, _)| frame.to_vec()));
+    }
+    parts
+}
+
+fn count(image: &[Vec<u8>], needle: &[u8]) -> usize {
+    let is_at = |part: &Vec<u8>| part.windows(needle.len()).any(|window| window == needle);
+    image.iter().filter(|part| is_at(part)).count()
+}
+
+/// Some of what each table has of the object, as it stands there.
+fn needles(device: &mut Device, blob: &BlobId) -> Needles {
+    let blob = *blob;
+    device
+        .writer
+        .transact(|tx, _| {
+            let some = |sql: &str| -> Vec<Vec<u8>> {
+                let mut statement = tx.prepare(sql).unwrap();
+                let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+                let mut some: Vec<Vec<u8>> = rows.map(|row| row.unwrap()).collect();
+                for bytes in &mut some {
+                    bytes.truncate(40);
+                }
+                some
+            };
+            let object = OBJECT.to_string();
+            let of_blob = blob.to_string();
+            let document = format!("(SELECT document FROM documents WHERE object = x'{object}')");
+            let mut needles = Needles::new();
+            needles.insert("value", vec![b"zqsecretword".to_vec()]);
+            // A word's beginning is left out where the one before it has the same.
+            needles.insert("word", vec![b"secretword".to_vec()]);
+            let sql = format!("SELECT sealed FROM sections WHERE object = x'{object}'");
+            needles.insert("sealed", some(&sql));
+            let sql = format!("SELECT bytes FROM histories WHERE document = {document}");
+            needles.insert("history", some(&sql));
+            let sql = format!(
+                "SELECT sealed FROM chunk_bytes WHERE chunk IN (SELECT chunk FROM blob_chunks
+                     JOIN blobs USING (blob) WHERE id = x'{of_blob}')"
+            );
+            needles.insert("chunk", some(&sql));
+            let sql = format!(
+                "SELECT s.sealed FROM blobs b JOIN sections s USING (log, seq)
+                 WHERE b.id = x'{of_blob}'"
+            );
+            needles.insert("manifest", some(&sql));
+            let sql = format!(
+                "SELECT key FROM blob_chunks JOIN blobs USING (blob) WHERE id = x'{of_blob}'"
+            );
+            needles.insert("key", some(&sql));
+            needles.insert("name", vec![b"zqname.png".to_vec()]);
+            let vector: Vec<u8> = VECTOR.iter().flat_map(|x: &f32| x.to_le_bytes()).collect();
+            needles.insert("vector", vec![vector]);
+            Ok(needles)
+        })
+        .unwrap()
+}
+
+const VECTOR: [f32; 8] = [0.125, -3.5, 7.75, 1.5, -0.625, 9.0, 2.25, -4.125];
+
+fn profile(dir: &Path, seed: u64) -> Profile {
+    let env = Arc::new(World(AtomicU64::new(seed << 40)));
+    let options = ProfileOptions { label: Some(format!("{seed}")), ..ProfileOptions::default() };
+    Profile::create(env, dir, &Unlock::Key(Secret::new([7; 32])), options).unwrap()
+}
+
+/// Documents before, beside and behind the one that is to go, so that its rows stand among others,
+/// and are moved about between pages.
+fn crowd(device: &mut Device, round: u8) {
+    for n in 10..40_u8 {
+        let mut unit = UnitOfWork::new();
+        let mut id = [n; 16];
+        id[1] = round;
+        let words: Vec<_> = (0..u32::from(n) * 8).map(|w| format!("word{w} of{round}")).collect();
+        let words = words.join(" ");
+        unit.put("notes", ObjectId::new(id), &json!({"title": n, "body": words})).unwrap();
+        device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        if n % 3 == 0 {
+            let mut unit = UnitOfWork::new();
+            let mut id = [n - 1; 16];
+            id[1] = round;
+            unit.delete(ObjectId::new(id));
+            device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        }
+    }
+    index(device);
+}
+
+fn index(device: &mut Device) {
+    while device.writer.index(64).unwrap() > 0 {}
+    while device.writer.embed(64).unwrap() > 0 {}
+}
+
+fn write_of(device: &mut Device, text: &str, blob: Option<&BlobId>, n: u32) {
+    let mut unit = UnitOfWork::new();
+    let mut value = json!({"title": "Zqcanary", "n": n, "body": text});
+    if let Some(blob) = blob {
+        value["photo"] = json!({"$blob": blob.to_string()});
+    }
+    unit.put("notes", OBJECT, &value).unwrap();
+    unit.vector(OBJECT, VECTOR.to_vec());
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+}
+
+#[test]
+fn nothing_of_what_was_erased_is_found_beneath() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let b = a.invite_as(profile(dirs[1].path(), 2));
+    let c = a.invite_as(profile(dirs[2].path(), 3));
+    let mut devices = vec![a, b, c];
+    sync(&mut devices);
+    crowd(&mut devices[0], 0);
+    let blob = add_blob(&mut devices[0], b"zqpicture of somebody");
+    let text = "zqsecretword and more of it\n".repeat(30);
+    write_of(&mut devices[0], &text, Some(&blob), 0);
+    crowd(&mut devices[0], 1);
+    sync(&mut devices);
+    for n in 1..8 {
+        let at = usize::try_from(n % 2).unwrap();
+        let text = format!("{text}zqsecretword {n}\n");
+        write_of(&mut devices[at], &text, Some(&blob), n);
+        crowd(&mut devices[at], 2 + u8::try_from(n).unwrap());
+        sync(&mut devices);
+    }
+    // An edit that is not sent before the object is erased elsewhere.
+    write_of(&mut devices[2], "zqsecretword unsent", None, 99);
+    let mut wanted = Vec::new();
+    for (device, dir) in devices.iter_mut().zip(&dirs) {
+        crowd(device, 50);
+        index(device);
+        let needles = needles(device, &blob);
+        let image = image(dir.path(), device);
+        for (what, all) in &needles {
+            // Chunks were not asked for by the others.
+            assert!(!all.is_empty() || *what == "chunk", "{what}: nothing to look for");
+            let found = all.iter().filter(|needle| count(&image, needle) > 0).count();
+            assert_eq!(found, all.len(), "{what}: the control is not found");
+        }
+        wanted.push(needles);
+    }
+    devices[0].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    finish(&mut devices);
+    let mut left = Vec::new();
+    for (device, dir) in devices.iter().zip(&dirs) {
+        let image = image(dir.path(), device);
+        for (what, all) in wanted.iter().flatten() {
+            let found = all.iter().map(|needle| count(&image, needle)).sum::<usize>();
+            left.extend((found > 0).then(|| format!("{what} {found} times in {:?}", dir.path())));
+        }
+    }
+    assert!(left.is_empty(), "{left:#?}");
+}

@@ -1,0 +1,78 @@
+//! What the disk may still have of what was erased, and the word that it has nothing of it.
+//!
+//! The transaction that erases leaves zeros where something was (`PRAGMA secure_delete`), and no
+//! page gets into the file with anything in the room that its tree does not use
+//! (`docs/decisions/0023-erased-from-the-disk.md`). What is left is in the WAL, which is written
+//! back and emptied, in words that wait to be taken out of their index, and in pages kept in
+//! memory. Each step can be cut: what is open is noted in `erasures`, and done again.
+
+use larder_log::VERSION;
+use larder_log::act::Act;
+use larder_log::erasure::{ErasedAct, Erasure};
+use larder_store::space::erasures::{self, State as Stage};
+use larder_types::limits::{ERASED_ACTS_MAX, INDEX_DOCUMENTS_MAX};
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::rekey::step;
+use crate::state::State as WriterState;
+use crate::steps::Step;
+use crate::writer::SpaceWriter;
+
+impl SpaceWriter {
+    /// Whether [`SpaceWriter::finish_erasures`] has something to do.
+    pub fn wants_erasing(&self) -> bool {
+        self.state().erasing.is_open
+    }
+
+    /// Sees to it that the disk has nothing of what was erased any more, and says so to the other
+    /// devices. Returns whether that is done: not while somebody reads from before, nor while the
+    /// space's key is renewed or this device may write nothing. To be called once nothing is more
+    /// urgent, for as long as [`SpaceWriter::wants_erasing`].
+    ///
+    /// # Errors
+    /// The storage's errors; it is done the next time.
+    pub fn finish_erasures(&mut self) -> Result<bool> {
+        if !self.wants_erasing() {
+            return Ok(true);
+        }
+        if self.wants_rekey() || !self.shared.may_append() {
+            return Ok(false);
+        }
+        self.show()?;
+        while self.index(INDEX_DOCUMENTS_MAX)? > 0 {}
+        let db = self.connection()?;
+        let open = erasures::open(&db, u32::try_from(ERASED_ACTS_MAX).unwrap_or(u32::MAX));
+        let emptied = larder_store::empty_wal(&db);
+        self.db = Some(db);
+        let open = open?;
+        if !emptied? {
+            return Ok(false);
+        }
+        step(Step::ErasedFromDisk)?;
+        self.transact(|tx, state| state.report_erasures(tx, &open))?;
+        Ok(!self.wants_erasing())
+    }
+}
+
+impl WriterState {
+    fn report_erasures(&mut self, db: &Connection, open: &[erasures::Erasure]) -> Result<()> {
+        // Something more may have come of one meanwhile: then it is open once more after this.
+        for erasure in open {
+            erasures::set_stage(db, erasure.erasure, Stage::Done)?;
+        }
+        let own = self.roster.device(&self.device());
+        if own.is_some_and(|own| own.role.may_read()) && !open.is_empty() {
+            let mut done: Vec<Erasure> = open
+                .iter()
+                .map(|erasure| Erasure { entry: erasure.entry, index: erasure.place.index })
+                .collect();
+            done.sort_unstable();
+            done.dedup();
+            self.append_act(db, &Act::Erased(ErasedAct { v: VERSION, done }))?;
+            self.sign(db)?;
+        }
+        self.erasing.is_open = erasures::any_open(db)?;
+        Ok(())
+    }
+}
