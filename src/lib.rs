@@ -106,10 +106,11 @@ pub use unit::UnitOfWork;
 pub use larder_engine::{
     Argon2Params, Author, Band, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change,
     ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor,
-    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ExportSummary, Finding,
-    Found, HashedNgrams, Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome,
-    Page, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Role, Secret,
-    SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
+    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ErasedBy, ErasureInfo,
+    ErasureStage, ExportSummary, Finding, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
+    Message, Mode, NewBlob, Object, Outcome, Page, PruneStatus, Pruned, Purged, Query, Reason,
+    ReceiptInfo, RekeyStatus, Role, Secret, SetAside, SpaceState, SpaceStatus, Standing, Terms,
+    Unlock, Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

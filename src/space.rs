@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use larder_engine::{
     Band, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
-    ExportSummary, Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned, Query,
-    ReceiptInfo, Role, SpaceState, SpaceStatus, SpaceWriter, Version,
+    ErasureInfo, ExportSummary, Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned,
+    Query, ReceiptInfo, Role, SpaceState, SpaceStatus, SpaceWriter, Version,
 };
 use larder_types::{DeviceId, Hash, MemberId, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -190,6 +190,36 @@ impl Space {
         let mut unit = UnitOfWork::new();
         unit.delete(object);
         self.commit(unit).await
+    }
+
+    /// Erases a document, whether or not it was deleted before: every version of it, and the blobs
+    /// that only it names, go from this device, and from every other when it hears of it, whatever
+    /// was edited there meanwhile. Nobody can bring it back. Its receipts stay, and still verify.
+    /// [`Space::erasures`] tells who has done it.
+    ///
+    /// It is erased when this returns; this device reports that once its disk has nothing of it any
+    /// more, as a rule at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if nothing is known of such a document;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if this device may only read; the
+    /// storage's.
+    pub async fn erase(&self, object: ObjectId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| {
+            let receipt = writer.erase(object)?;
+            // What cannot be done now is done as soon as it can.
+            let _ = writer.finish_erasures();
+            Ok(receipt)
+        };
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// What was erased in this space, and which devices have done it, as far as this one has heard.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn erasures(&self) -> Result<Vec<ErasureInfo>> {
+        self.read(larder_engine::Space::erasures).await
     }
 
     /// An empty unit of work, to be filled and given to [`Space::commit`].

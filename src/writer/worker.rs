@@ -46,6 +46,8 @@ pub(super) struct Worker {
     showing: Again,
     /// When indexing is.
     reindexing: Again,
+    /// When the disk is seen to of what was erased, after somebody read from before.
+    erasing: Again,
 }
 
 /// When something that failed is tried again by itself: ever later, and only so many times. It goes
@@ -135,6 +137,7 @@ impl Worker {
             tend_at: Instant::now() + TEND_EVERY,
             showing: Again::default(),
             reindexing: Again::default(),
+            erasing: Again::default(),
         }
     }
 
@@ -232,10 +235,11 @@ impl Worker {
             _ if self.may_show() => after(SHOW_IDLE_MS),
             Indexing::Later if is_behind => after(INDEX_IDLE_MS),
             Indexing::Now if is_behind => Next::Now,
+            _ if self.may_erase() => after(INDEX_IDLE_MS),
             _ if self.may_prune() && self.is_quiet => Next::Now,
             _ if self.may_prune() => after(INDEX_IDLE_MS),
             _ => {
-                let again = [self.showing.at, self.reindexing.at];
+                let again = [self.showing.at, self.reindexing.at, self.erasing.at];
                 again.into_iter().flatten().min().map_or(Next::Never, Next::At)
             }
         }
@@ -244,6 +248,11 @@ impl Worker {
     /// Whether what is durable could be made readable.
     fn may_show(&self) -> bool {
         !self.writer.is_shown() && self.showing.may_try()
+    }
+
+    /// Whether the disk could be seen to of what was erased.
+    fn may_erase(&self) -> bool {
+        self.writer.wants_erasing() && self.erasing.may_try()
     }
 
     /// Nothing was asked for a while.
@@ -265,6 +274,14 @@ impl Worker {
             self.indexing = Indexing::Now;
         } else if self.is_behind() && matches!(self.indexing, Indexing::Later) {
             self.indexing = Indexing::Now;
+        } else if self.may_erase() {
+            match self.writer.finish_erasures() {
+                Ok(true) => {
+                    self.erasing.worked();
+                    self.changed.send_modify(|count| *count += 1);
+                }
+                _ => self.erasing.failed(),
+            }
         } else {
             self.is_quiet = true;
         }
@@ -357,6 +374,8 @@ impl Worker {
             }
             Some(Job::Close(answer)) => {
                 index_rest(writer);
+                // Else it is done when the space is opened next.
+                let _ = writer.finish_erasures();
                 let _ = answer.send(writer.close());
                 return false;
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::commands::{BandArg, BlobCommand, DeviceCommand, RoleArg};
+use crate::commands::{BandArg, BlobCommand, DeviceCommand, Erase, Erasures, RoleArg};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -188,6 +188,23 @@ Example:
 Example:
   larder delete shared:household recipes/soup.md")]
     Delete(Delete),
+    /// Erase a document from every device, with all that was ever written of it
+    #[command(
+        after_help = "Every version goes, and the files that only it names, also of a document that
+was deleted before (by its id). Other devices do it when they hear of it, and drop what was edited
+there meanwhile. Nobody can bring it back; backups and exports that somebody made have it still.
+Receipts stay, and still verify. `larder erasures` tells who has done it.
+
+Example:
+  larder erase shared:household letters/bank.md --for-ever"
+    )]
+    Erase(Erase),
+    /// List what was erased, and which devices have done it
+    #[command(after_help = "A device is done when nothing of the document is on its disk any more.
+
+Example:
+  larder erasures shared:household")]
+    Erasures(Erasures),
     /// List what happened to a document: when, who, under which receipt, and its versions
     #[command(after_help = "Times are what the devices' clocks claimed.
 

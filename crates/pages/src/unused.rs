@@ -8,7 +8,7 @@ use crate::format::{BODY, LOCK_PAGE, Page};
 
 /// Overwrites with zeros what lies between the cell pointers and the cells of page `number`, if it
 /// is a page of a tree: SQLite never reads it. `pages`: how many the file has, about.
-pub fn clear(number: u32, pages: u32, page: &mut Page) {
+pub(crate) fn clear(number: u32, pages: u32, page: &mut Page) {
     // Of what is no page of a tree the first byte is that of a page's number.
     if pages.max(number) >= PAGES_MAX || is_map(number) {
         return;

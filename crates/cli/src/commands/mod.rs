@@ -5,6 +5,7 @@ mod blob;
 mod check;
 mod device;
 mod documents;
+mod erase;
 mod export;
 mod import;
 mod keys;
@@ -22,6 +23,7 @@ use crate::output::{Output, printable};
 pub(crate) use blob::BlobCommand;
 pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
+pub(crate) use erase::{Erase, Erasures};
 pub(crate) use import::{Notice, import, read_ahead};
 
 /// Runs a command, and tells how it failed if it did.
@@ -83,6 +85,8 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Get(args) => documents::get(call, args).await,
         Command::Put(args) => documents::put(call, args).await,
         Command::Delete(args) => documents::delete(call, args).await,
+        Command::Erase(args) => erase::erase(call, args).await,
+        Command::Erasures(args) => erase::erasures(call, args).await,
         Command::History(args) => versions::history(call, args).await,
         Command::Show(args) => versions::show(call, args).await,
         Command::Diff(args) => versions::diff(call, args).await,

@@ -60,3 +60,50 @@ fn a_reader_is_told_that_it_may_not_write() {
     let alone = first.run(["device", "role", SPACE, "laptop", "reader"]);
     assert!(alone.err.contains("owner"), "{}", alone.err);
 }
+
+#[test]
+fn what_is_erased_goes_from_every_device_and_each_says_so() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair_as(&first, &second, &[]);
+    let put =
+        first.run_with("{\"title\": \"Secret\"}", ["put", SPACE, "notes", "--file", "-", "--json"]);
+    let id = put.code(0).event("put")["id"].as_str().unwrap().to_owned();
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    // Edited on the other device, which has not sent that yet.
+    let edit = ["put", SPACE, "notes", &id, "--file", "-"];
+    second.run_with("{\"title\": \"Secret of mine\"}", edit).code(0);
+
+    first.run(["erase", SPACE, &id]).code(2).says("--for-ever");
+    first.run(["erase", SPACE, "0123456789abcdef0123456789abcdef", "--for-ever"]).code(5);
+    // Through the running `serve`.
+    let erased = first.run(["erase", SPACE, &id, "--for-ever", "--json"]).code(0).event("erased");
+    let stages = |erasure: &serde_json::Value| -> Vec<(String, String)> {
+        let devices = erasure["devices"].as_array().unwrap().iter();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let mut stages: Vec<_> =
+            devices.map(|by| (text(&by["label"]), text(&by["stage"]))).collect();
+        stages.sort();
+        stages
+    };
+    let expected = |second: &str| {
+        vec![("laptop".to_owned(), "done".to_owned()), ("tablet".to_owned(), second.to_owned())]
+    };
+    assert_eq!(stages(&erased["erasure"]), expected("not_heard"));
+    let listed = first.run(["erasures", SPACE]).code(0);
+    assert!(listed.out.contains("not known to have heard"), "{}", listed.out);
+    // It hears of it, does it when it ends, and says so in the next.
+    second.run(["sync", "--with", &address]).code(0);
+    second.run(["sync", "--with", &address]).code(0);
+    second.run(["sync", "--with", &address]).code(0);
+    for home in [&first, &second] {
+        home.run(["get", SPACE, &id]).code(5);
+        let found = home.run(["search", SPACE, "Secret", "--json"]).code(0);
+        assert!(!found.out.contains("Secret"), "{}", found.out);
+    }
+    let listed = second.run(["erasures", SPACE, "--json"]).code(0).lines();
+    assert_eq!(stages(&listed[0])[1].1, "done");
+    stop(serving);
+    first.run(["check"]).code(0);
+    second.run(["check"]).code(0);
+}

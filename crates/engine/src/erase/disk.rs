@@ -14,6 +14,7 @@ use larder_types::limits::{ERASED_ACTS_MAX, INDEX_DOCUMENTS_MAX};
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::recovery::aside_purpose;
 use crate::rekey::step;
 use crate::state::State as WriterState;
 use crate::steps::Step;
@@ -27,8 +28,9 @@ impl SpaceWriter {
 
     /// Sees to it that the disk has nothing of what was erased any more, and says so to the other
     /// devices. Returns whether that is done: not while somebody reads from before, nor while the
-    /// space's key is renewed or this device may write nothing. To be called once nothing is more
-    /// urgent, for as long as [`SpaceWriter::wants_erasing`].
+    /// space's key is renewed, this device may write nothing, or a damaged file of the space is
+    /// kept, which only a purge removes. To be called once nothing is more urgent, for as long as
+    /// [`SpaceWriter::wants_erasing`].
     ///
     /// # Errors
     /// The storage's errors; it is done the next time.
@@ -36,7 +38,7 @@ impl SpaceWriter {
         if !self.wants_erasing() {
             return Ok(true);
         }
-        if self.wants_rekey() || !self.shared.may_append() {
+        if self.wants_rekey() || !self.shared.may_append() || self.has_set_aside_file()? {
             return Ok(false);
         }
         self.show()?;
@@ -52,6 +54,12 @@ impl SpaceWriter {
         step(Step::ErasedFromDisk)?;
         self.transact(|tx, state| state.report_erasures(tx, &open))?;
         Ok(!self.wants_erasing())
+    }
+
+    fn has_set_aside_file(&self) -> Result<bool> {
+        let aside = aside_purpose(&self.shared.id, "");
+        let keys = self.shared.profile.with_db(|db| Ok(larder_store::profile::keys(db)?))?;
+        Ok(keys.iter().any(|(name, _)| name.starts_with(&aside)))
     }
 }
 

@@ -53,6 +53,12 @@ impl Forge {
     }
 }
 
+/// Overwrites what page `number`, as SQLite knows it, has where its tree has nothing, as is done
+/// with each page that goes into a file of so many.
+pub fn clear_unused(number: u32, pages: u32, page: &mut [u8; PAGE]) {
+    crate::unused::clear(number, pages, page);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,10 +37,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use crate::unused::clear as clear_unused;
 pub use dice::Dice;
 pub use disk::{Call, Disk, Operation, Outcome, Snapshot};
-pub use forge::Forge;
+pub use forge::{Forge, clear_unused};
 pub use loss::Loss;
 #[cfg(target_os = "linux")]
 pub use memory::{MemorySearch, masked};

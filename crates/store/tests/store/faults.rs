@@ -9,7 +9,8 @@ use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{
-    self, blobs, control, copies, documents, logs, pieces, sections, snapshots, tombstones,
+    self, blobs, control, copies, documents, erasures, logs, pieces, sections, snapshots,
+    tombstones,
 };
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, begin_anew, commit, savepoint};
@@ -114,6 +115,8 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     };
     control::add_epoch(conn, &epoch)?;
     control::add_act(conn, &control::Act { place, kind: 17, body: filler.clone() })?;
+    let entry = EntryHash::new([n; 32]);
+    erasures::add(conn, place, &entry, &object(n), erasures::State::Open)?;
     let stray = control::StrayAct { log: log.log, proof: filler.clone(), body: filler.clone() };
     control::add_stray_act(conn, &stray)?;
     control::set_secret(conn, "signing", &filler)

@@ -283,7 +283,7 @@ fn a_visitor_that_fails_ends_the_walk_with_its_error() {
 fn of_several_deletions_every_order_keeps_the_same_one() {
     let tombstone = |ms, author, seq| tombstones::Tombstone {
         object: object(1),
-        collection: (seq % 2 == 0).then(|| name("notes")),
+        collection: Some(name("notes")),
         clock: clock(ms),
         device: device(author),
         seq,
@@ -298,7 +298,19 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
                 tombstones::put(&conn, &all[n]).unwrap();
             }
             assert_eq!(tombstones::find(&conn, &object(1)).unwrap(), Some(all[2].clone()));
+            assert!(!tombstones::is_erased(&conn, &object(1)).unwrap());
         }
+    }
+    // Those that erase it come before all others, and among them the first counts.
+    let erases = |n: usize| tombstones::Tombstone { collection: None, ..all[n].clone() };
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]] {
+        let conn = space();
+        for n in order {
+            let of = [all[0].clone(), erases(1), all[2].clone(), erases(3)];
+            tombstones::put(&conn, &of[n]).unwrap();
+        }
+        assert_eq!(tombstones::find(&conn, &object(1)).unwrap(), Some(erases(1)));
+        assert!(tombstones::is_erased(&conn, &object(1)).unwrap());
     }
     let conn = space();
     for n in [3, 1, 2] {
