@@ -14,8 +14,8 @@ use crate::vfs::Purpose;
 /// The main database file of one connection.
 ///
 /// Invariants: only whole sealed pages are written, and none is skipped (but the lock page), so
-/// that a page of zeros on disk is never content; none is written with anything in room that its tree
-/// does not use.
+/// that a page of zeros on disk is never content; none is written with anything in room that its
+/// tree does not use.
 pub(crate) struct MainFile {
     pub(crate) lower: LowerFile,
     pub(crate) session: Arc<Session>,

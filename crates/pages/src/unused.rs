@@ -1,8 +1,8 @@
 //! Room in a page that its tree does not use, and that may hold what stood there before.
 //!
-//! With `PRAGMA secure_delete` SQLite overwrites what is deleted, where it is then. What it moved to
-//! another page before stays between the cell pointers and the cells of the page that it left: so
-//! that is overwritten on the way into the file.
+//! With `PRAGMA secure_delete` SQLite overwrites what is deleted, where it is then. What it moved
+//! to another page before stays between the cell pointers and the cells of the page that it left:
+//! so that is overwritten on the way into the file.
 
 use crate::format::{BODY, LOCK_PAGE, Page};
 

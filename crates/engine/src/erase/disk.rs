@@ -2,7 +2,7 @@
 //!
 //! The transaction that erases leaves zeros where something was (`PRAGMA secure_delete`), and no
 //! page gets into the file with anything in the room that its tree does not use
-//! (`docs/decisions/0023-erased-from-the-disk.md`). What is left is in the WAL, which is written
+//! (`docs/decisions/0024-erased-from-the-disk.md`). What is left is in the WAL, which is written
 //! back and emptied, in words that wait to be taken out of their index, and in pages kept in
 //! memory. Each step can be cut: what is open is noted in `erasures`, and done again.
 
