@@ -3,8 +3,8 @@
 
 use larder_log::Batch;
 use larder_log::ack::Ack;
-use larder_protocol::{Fork, Reply, Request, Supply};
-use larder_types::{CloseCode, TransportId};
+use larder_protocol::{Fork, Reply, Request, Supply, Want};
+use larder_types::{CloseCode, EpochId, TransportId};
 
 use crate::forks::Checked;
 use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied, Wanted};
@@ -29,6 +29,16 @@ pub enum Task {
     StoreAcks(Vec<Ack>),
     /// Verify and store what was lacking.
     TakeSupply(Box<Supply>),
+    /// Say what is here of what a peer lacks, and note that it asks for leaves which are not
+    /// written down yet.
+    Supply {
+        /// Who asks.
+        peer: TransportId,
+        /// For what.
+        want: Box<Want>,
+        /// Of which epochs it holds the secrets.
+        epochs: Vec<EpochId>,
+    },
     /// Stop logs that have two histories, before the session hears of them.
     StopLogs(Vec<Fork>),
 }
@@ -70,6 +80,9 @@ impl Space {
                 Reply::Wanted { want: want.map(Box::new), next }
             }
             Request::ReadSupply { want, epochs } => {
+                if self.could_write_down(peer, &want)? {
+                    return Ok(Answer::Write(Task::Supply { peer: *peer, want, epochs }));
+                }
                 Reply::Supply { supply: Box::new(self.supply(peer, &want, &epochs)?) }
             }
             Request::StoreAcks { acks } => return Ok(Answer::Write(Task::StoreAcks(acks))),
@@ -102,6 +115,11 @@ impl SpaceWriter {
             Task::TakeSupply(supply) => self
                 .take_supply(&supply)
                 .map(|Supplied { progress, acks }| Reply::Supplied { progress, acks }),
+            Task::Supply { peer, want, epochs } => {
+                self.state_mut().news.is_asked = true;
+                let supply = self.space().supply(&peer, &want, &epochs);
+                supply.map(|supply| Reply::Supply { supply: Box::new(supply) })
+            }
             Task::StoreAcks(acks) => self.store_acks(&acks).map(|new| Reply::AcksStored { new }),
             Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),
         };
@@ -121,7 +139,7 @@ impl SpaceWriter {
             }
             Task::StoreAcks(_) => Reply::AcksStored { new: Vec::new() },
             Task::TakeSupply(_) => Reply::Supplied { progress: false, acks: Vec::new() },
-            Task::StopLogs(_) => return None,
+            Task::StopLogs(_) | Task::Supply { .. } => return None,
         })
     }
 }

@@ -47,13 +47,11 @@ pub use wants::Wanted;
 mod tests;
 
 impl Space {
-    /// What this device can supply of what a peer wants.
-    pub(crate) fn supply(
-        &self,
-        peer: &TransportId,
-        want: &Want,
-        epochs: &[EpochId],
-    ) -> Result<Supply> {
+    /// What this device can supply of what a peer wants, as it is now.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn supply(&self, peer: &TransportId, want: &Want, epochs: &[EpochId]) -> Result<Supply> {
         let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(Supply::default()) };
         let peer = peer.lacking();
         let db = self.shared.pool.reader()?;
@@ -67,6 +65,22 @@ impl Space {
         let bytes = snapshot.as_ref().map_or(0, Vec::len);
         let (sections, void) = fills(&db, &peer, want, bytes)?;
         Ok(Supply { snapshot, sections, void })
+    }
+
+    /// Whether a peer wants leaves that this device could write down: of a snapshot that all
+    /// devices agree on, where it holds none or a narrower one.
+    pub(crate) fn could_write_down(&self, peer: &TransportId, want: &Want) -> Result<bool> {
+        let Some(wanted) = &want.snapshot else { return Ok(false) };
+        if !self.may_read(peer)? {
+            return Ok(false);
+        }
+        let db = self.shared.pool.reader()?;
+        let held = snapshots::in_state(&db, snapshots::State::Held)?;
+        if held.is_some_and(|held| held.id == wanted.id) {
+            return Ok(false);
+        }
+        let accepted = wider(&db, accepted(&db, &self.shared.published()?.roster)?)?;
+        Ok(accepted.iter().any(|act| act.id() == wanted.id))
     }
 }
 

@@ -80,6 +80,15 @@ impl Pruning {
             stages.extend([Propose, TakeOver, Drop]);
         }
         stages.push_back(Shrink);
+        Self::of(stages)
+    }
+
+    /// Only writes the leaves down of what all devices agree on. Nothing goes, and nothing is said.
+    pub(super) fn writing_down() -> Self {
+        Self::of(VecDeque::from([Stage::TakeOver]))
+    }
+
+    fn of(stages: VecDeque<Stage>) -> Self {
         Self {
             stages,
             goal: None,

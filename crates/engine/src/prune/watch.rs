@@ -38,11 +38,14 @@ impl Default for PrunePolicy {
 
 /// What has come since it was looked last.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is news by itself")]
 pub(crate) struct News {
     /// A device stated a snapshot, or it was never looked.
     pub(crate) statement: bool,
     /// An acknowledgement.
     pub(crate) ack: bool,
+    /// A peer asked for leaves of what was agreed on, which are not written down.
+    pub(crate) is_asked: bool,
     /// Entries, own ones too, and what their bodies take.
     entries: u64,
     bytes: u64,
@@ -59,6 +62,7 @@ impl Default for News {
         Self {
             statement: true,
             ack: false,
+            is_asked: false,
             entries: 0,
             bytes: 0,
             awaits_acks: false,
@@ -84,24 +88,31 @@ impl News {
 impl SpaceWriter {
     /// Whether it is time for [`SpaceWriter::wants_pruning`]. Costs nothing.
     pub fn may_want_pruning(&self) -> bool {
-        let PrunePolicy::From { bytes } = self.shared.profile.prunes else { return false };
-        self.shared.may_append() && self.state().news.is_due(bytes)
+        let news = &self.state().news;
+        let is_due = match self.shared.profile.prunes {
+            PrunePolicy::From { bytes } => news.is_due(bytes),
+            PrunePolicy::ByHand => false,
+        };
+        self.shared.may_append() && (is_due || news.is_asked)
     }
 
     /// A pruning, if this space prunes by itself and it is time for one: if it has as much to gain
     /// as [`PrunePolicy`] says and no statement waits, if another device has stated what this one
-    /// has not looked at, or if what was agreed on can go by now.
+    /// has not looked at, or if what was agreed on can go by now. Where it does not, one that
+    /// writes down what was agreed on and drops nothing, if a peer has asked for it.
     ///
     /// # Errors
     /// The storage's errors.
     pub fn wants_pruning(&mut self) -> Result<Option<Pruning>> {
-        let PrunePolicy::From { bytes: bytes_min } = self.shared.profile.prunes else {
-            return Ok(None);
-        };
         if !self.may_want_pruning() {
             return Ok(None);
         }
         // What cannot be looked at now is looked at when something else has come.
+        let news = &mut self.state_mut().news;
+        let is_asked = std::mem::take(&mut news.is_asked);
+        let PrunePolicy::From { bytes: bytes_min } = self.shared.profile.prunes else {
+            return Ok(is_asked.then(Pruning::writing_down));
+        };
         let news = &mut self.state_mut().news;
         (news.statement, news.ack, news.entries, news.bytes) = (false, false, 0, 0);
         let db = self.connection()?;

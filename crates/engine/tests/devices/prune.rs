@@ -1,6 +1,6 @@
 //! Pruning: what all devices agree on goes, and nobody notices but by the room it took.
 
-use larder_engine::{BlobInfo, Heads, Pruned, Reason, Version, Wanted};
+use larder_engine::{BlobInfo, Heads, Pruned, Reason, Task, Version, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_protocol::{Lack, Supply, Want};
 use proptest::prelude::*;
@@ -10,9 +10,14 @@ use super::*;
 impl Device {
     pub(super) fn supply_of(&self, other: &Self, want: &Want) -> Supply {
         let request = Request::ReadSupply { want: Box::new(want.clone()), epochs: self.epochs() };
-        let me = self.profile.transport_id();
-        let Reply::Supply { supply } = ask(&other.space, &me, request) else { unreachable!() };
-        *supply
+        match other.space.answer(&self.profile.transport_id(), request) {
+            Answer::Reply(Reply::Supply { supply }) => *supply,
+            // It could write leaves down, and has not.
+            Answer::Write(Task::Supply { peer, want, epochs }) => {
+                other.space.supply(&peer, &want, &epochs).unwrap()
+            }
+            answer => panic!("{answer:?}"),
+        }
     }
 
     /// Asks `other` for what is lacking here, until nothing comes of it.
@@ -74,7 +79,7 @@ impl Device {
 }
 
 /// A whole session between two devices. Afterwards both show the same, or know what they lack: who
-/// has not pruned yet has no leaves to hand over of what was pruned elsewhere.
+/// has not pruned yet has no leaves to hand over of what was pruned elsewhere until it was asked.
 pub(super) fn meet(a: &mut Device, b: &mut Device) {
     a.pull(b);
     b.pull(a);

@@ -1,12 +1,12 @@
 //! A peer that has everything and hands over less: what it holds back comes from another.
 
-use larder_engine::Wanted;
+use larder_engine::{PrunePolicy, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_log::{Class, Payload};
-use larder_protocol::{Lack, Supply};
+use larder_protocol::{Lack, Supply, Want};
 
 use super::peers::{batches, dirs};
-use super::prune::{meet, pruned_around_a_blob, settle};
+use super::prune::{four_edited, meet, pruned_around_a_blob, settle};
 use super::*;
 
 /// A new device that got all that `from` has, with `alter` done to the bytes of each DATA section.
@@ -27,6 +27,68 @@ fn newcomer(
         new.writer.apply(batch).unwrap();
     }
     new
+}
+
+impl Device {
+    /// Asks `other` for what it has not written down, which it does once it has nothing else to do.
+    fn ask_for(&self, other: &mut Self, want: &Want) -> Supply {
+        let request = Request::ReadSupply { want: Box::new(want.clone()), epochs: self.epochs() };
+        let answer = other.space.answer(&self.profile.transport_id(), request);
+        let Answer::Write(task) = answer else { panic!("{answer:?}") };
+        let Reply::Supply { supply } = other.writer.answer(task).reply else { unreachable!() };
+        while let Some(mut pruning) = other.writer.wants_pruning().unwrap() {
+            while !other.writer.prune_step(&mut pruning).unwrap() {}
+        }
+        *supply
+    }
+}
+
+/// A newcomer was let in by a device that had pruned, and then met only one that had stated the
+/// same and kept its bodies: that had everything, and could hand over nothing of it.
+#[test]
+fn who_has_not_pruned_yet_writes_the_leaves_down_for_a_newcomer_and_drops_nothing() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let by_hand = ProfileOptions { prunes: PrunePolicy::ByHand, ..options("by hand") };
+    let profile = Profile::create(world(2), dirs[1].path(), &unlock(), by_hand).unwrap();
+    let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
+    let mut b = Device { profile, space, writer };
+    let mut a = b.invite(dirs[0].path(), 1);
+    four_edited(&mut b);
+    a.pull(&b);
+    a.put(object(5), &json!({"by": "a"}));
+    meet(&mut a, &mut b);
+    assert_eq!(b.prune(true).stated, 1);
+    for _ in 0..3 {
+        meet(&mut a, &mut b);
+        a.prune(false);
+        assert!(b.writer.wants_pruning().unwrap().is_none(), "it prunes by hand");
+    }
+    assert!(a.pruned() > 0 && b.pruned() == 0);
+    let mut c = a.invite(dirs[2].path(), 3);
+    assert!(c.space.document(&object(1)).unwrap().is_none());
+    c.pull(&b);
+    b.pull(&c);
+    let want = c.wanted().unwrap();
+    // Who may not read is told nothing, and makes nobody work.
+    let request = Request::ReadSupply { want: Box::new(want.clone()), epochs: Vec::new() };
+    let nobody = TransportId::new([1; 32]);
+    let Reply::Supply { supply } = ask(&b.space, &nobody, request) else { unreachable!() };
+    assert_eq!(*supply, Supply::default());
+
+    assert_eq!(c.ask_for(&mut b, &want).snapshot, None);
+    assert_eq!(b.pruned(), 0);
+    c.fill(&b);
+    assert_eq!(c.wanted(), None);
+    assert_eq!(c.space.digest().unwrap(), b.space.digest().unwrap());
+    let bodies = b.space.history(&object(1)).unwrap();
+    assert!(bodies.len() > 1);
+    // It prunes as ever, once it is told to.
+    b.learn_acks(&a);
+    b.learn_acks(&c);
+    meet(&mut a, &mut c);
+    settle(&mut [&mut b, &mut a, &mut c]);
+    assert!(b.pruned() > 0);
+    assert_eq!(a.space.digest().unwrap(), b.space.digest().unwrap());
 }
 
 // A peer handed a newcomer sections as they were sealed, of an epoch from before it came. They were
