@@ -128,6 +128,15 @@ pub enum Error {
     /// The device that asked to be let in has ended the conversation.
     #[error("the device that asked to be let in is gone; it may ask again")]
     PairingGone,
+    /// No device on the local network has an invitation open.
+    #[error(
+        "no device in this network invites anybody now; `larder invite --code` has to run there, \
+         or name its address"
+    )]
+    NobodyInvites,
+    /// The text is no short code.
+    #[error(transparent)]
+    ShortCode(#[from] larder_protocol::pairing::NotAShortCode),
     /// The profile was closed.
     #[error("the profile is closed: open it again")]
     Closed,
@@ -167,13 +176,14 @@ impl Error {
             | Self::Invitation(_)
             | Self::InvitationClosed
             | Self::PairingGone
+            | Self::ShortCode(_)
             | Self::InvitationExpired => ErrorKind::Invitation,
             Self::Session { code, by_peer, .. } => match code {
                 CloseCode::Storage if !by_peer => ErrorKind::Io,
                 CloseCode::Internal if !by_peer => ErrorKind::Internal,
                 code => of_code(*code),
             },
-            Self::NoAddress(_) | Self::OutOfTime(_) => ErrorKind::Unreachable,
+            Self::NoAddress(_) | Self::OutOfTime(_) | Self::NobodyInvites => ErrorKind::Unreachable,
             Self::Engine(error) => of_engine(error),
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Internal(_) => ErrorKind::Internal,

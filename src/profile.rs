@@ -471,6 +471,41 @@ impl Profile {
         to_the_end(async move { connections::invite(&node, &space, Some(terms)).await }).await
     }
 
+    /// Offers a space to one more device in the same network by eight digits, which stand in
+    /// [`Invitation::text`]; other than that it is as [`Profile::invite_on`]. While the profile is
+    /// [announced](Profile::discover), the other device finds it by itself. Three wrong guesses
+    /// burn it. One such invitation is open at a time.
+    ///
+    /// # Errors
+    /// As [`Profile::invite_on`].
+    pub async fn invite_by_code(
+        &self,
+        space: &SpaceName,
+        terms: Option<Terms>,
+    ) -> Result<Invitation> {
+        let node = self.node()?;
+        let space = node.space(space).await?;
+        to_the_end(async move { connections::invite_by_code(&node, &space, terms).await }).await
+    }
+
+    /// Asks to be let in by eight digits: of the device at this address, or of one that is found
+    /// on the local network within half a minute. Goes on as [`Profile::begin_join`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invitation`] if the digits are wrong, or not honoured any more;
+    /// [`ErrorKind::Unreachable`] if nobody answers, or nobody is found;
+    /// [`ErrorKind::AlreadyExists`] if the profile has the space, or one of this name.
+    pub async fn begin_join_by_code(
+        &self,
+        code: &str,
+        address: Option<SocketAddr>,
+    ) -> Result<Joining> {
+        let code = code.parse().map_err(Error::ShortCode)?;
+        let node = self.node()?;
+        let joining = connections::begin_join_by_code(&node, &code, address).await?;
+        Ok(Joining::new(self.clone(), joining))
+    }
+
     /// Asks to be let in with an invitation. Both devices show the same code then, and a person
     /// compares them; the inviting one is told, and approves.
     ///

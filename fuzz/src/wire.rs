@@ -2,7 +2,8 @@ use larder_crypto::Secret;
 use larder_log::ack::Ack;
 use larder_log::roster::Roster;
 use larder_protocol::pairing::{
-    Agreed, Answering, Asking, PairReply, PairRequest, PairReveal, Refusal, Welcome,
+    Agreed, Answering, Asking, CodeStart, Ends, Guess, PairReply, PairRequest, PairReveal, Refusal,
+    ShortCode, Welcome,
 };
 use larder_protocol::{
     Acks, Config, Fork, Frame, Frontiers, Greeting, Invitation, Lack, LogHead, Offered, Position,
@@ -82,6 +83,12 @@ pub fn handshake(data: &[u8]) {
     }
     let world = World::new();
     let _ = asking(&world).hear(data);
+    let (own, code) = (world.keys.transport, ShortCode::random(&mut Counting(6)));
+    let ends = Ends { exporter: &exporter, joiner: &own, inviter: &own };
+    let _ = Guess::new(&mut Counting(7), &code, &ends).secret(data, &ends);
+    if let Ok(start) = CodeStart::decode(data) {
+        let _ = start.answer(&mut Counting(8), &code, &ends);
+    }
     let (answering, agreed) = agreed(&world);
     if let Ok(reveal) = PairReveal::decode(data) {
         let _ = answering.revealed(&reveal);
@@ -114,7 +121,13 @@ pub(crate) fn handshake_seeds(world: &World) -> Vec<Vec<u8>> {
     let sealing = world.sealing.public();
     let welcome = welcome.seal(&mut Counting(3), &Secret::new([3; 16]), &agreed, &sealing).unwrap();
     let refused = PairReply::refused(Refusal::Used, "used");
-    vec![greeting.encode(), request, answer, reveal, welcome.encode(), refused.encode()]
+    let (own, code) = (world.keys.transport, ShortCode::random(&mut Counting(6)));
+    let ends = Ends { exporter: &exporter, joiner: &own, inviter: &own };
+    let start = Guess::new(&mut Counting(7), &code, &ends).start().clone();
+    let (share, _) = start.answer(&mut Counting(8), &code, &ends).unwrap();
+    let short = [start.encode(), share.encode()];
+    let frames = [greeting.encode(), request, answer, reveal, welcome.encode(), refused.encode()];
+    [&short[..], &frames[..]].concat()
 }
 
 fn asking(world: &World) -> Asking {

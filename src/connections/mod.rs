@@ -15,4 +15,4 @@ pub(crate) use accept::listen;
 pub(crate) use dial::{follow, label, sync, sync_with};
 pub(crate) use discover::discover;
 pub(crate) use network::Network;
-pub(crate) use pairing::{Joining, begin_join, invite};
+pub(crate) use pairing::{Joining, begin_join, begin_join_by_code, invite, invite_by_code};

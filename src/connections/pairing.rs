@@ -1,17 +1,20 @@
 //! Pairing, from both sides: four frames on a connection of their own, with a person's approval
 //! before the last.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::{Admission, Candidate, Judgement, Next, Terms, Ticket};
+use larder_engine::{Admission, Candidate, CodeJudgement, Judgement, Next, Terms, Ticket};
 use larder_protocol::pairing::{
-    Agreed, CheckCode, Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER, PairReply,
-    PairRequest, PairReveal, Refusal,
+    Agreed, CheckCode, CodeStart, Invitation as Offer, PAIRING_BYTES_MAX, PAIRING_EXPORTER,
+    PairReply, PairRequest, PairReveal, Refusal, ShortCode,
 };
-use larder_transport::{Connection, Error as TransportError, FrameStream, Purpose};
-use larder_types::CloseCode;
+use larder_transport::{
+    Connection, Discovery, Endpoint, Error as TransportError, FrameStream, Purpose,
+};
 use larder_types::limits::INVITATION_MS_MAX;
+use larder_types::{CloseCode, Hash, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -38,33 +41,50 @@ pub(crate) async fn invite(
         None => owner.engine.invite(&reader, addresses),
     };
     let offer = blocking(offer).await?;
+    Ok(opened(node, offer.id(), offer.to_string(), offer.expires))
+}
+
+/// Makes an invitation by eight digits; see [`crate::Profile::invite_by_code`].
+pub(crate) async fn invite_by_code(
+    node: &Arc<Node>,
+    space: &Arc<OpenSpace>,
+    terms: Option<Terms>,
+) -> Result<Invitation> {
+    node.check_writable()?;
+    listening_addresses(node).await?;
+    let (owner, reader) = (Arc::clone(node), space.reader.clone());
+    let offer = blocking(move || owner.engine.invite_by_code(&reader, terms)).await?;
+    Ok(opened(node, offer.id, offer.code.to_string(), offer.expires))
+}
+
+fn opened(node: &Arc<Node>, id: Hash, text: String, expires: Timestamp) -> Invitation {
     let (used, told) = oneshot::channel();
     let (requests, asked) = mpsc::channel(REQUESTS_KEPT);
-    let (id, expires) = (offer.id(), offer.expires);
     let mut open = node.network.invitations();
     let now = node.engine.env().now();
     open.retain(|invitation| invitation.expires > now);
     let is_attended = true;
     open.push(OpenInvitation { id, expires, is_attended, requests, used: Some(used) });
-    Ok(Invitation::new(id, offer.to_string(), expires, asked, told, Arc::clone(node)))
+    drop(open);
+    Invitation::new(id, text, expires, asked, told, Arc::clone(node))
 }
 
 /// Answers a device that wants to join. That device ends the connection when it has the answer.
 pub(super) async fn take(node: &Arc<Node>, connection: &Connection) -> Result<()> {
     let exporter = connection.exporter(PAIRING_EXPORTER)?;
-    let (mut stream, request) = within_limit(async {
+    let (mut stream, frame) = within_limit(async {
         let mut stream = connection.accept_stream().await?.ok_or_else(gone)?;
         let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
-        match PairRequest::decode(&frame) {
-            Ok(request) => Ok((stream, request)),
-            Err(error) => {
-                connection.close(CloseCode::Malformed, &error.to_string());
-                Err(error.into())
-            }
-        }
+        Ok((stream, frame))
     })
     .await?;
-    let reply = match node.engine.judge(request, &exporter, &connection.peer()) {
+    let judged = judge(node, connection, &mut stream, &frame, &exporter).await;
+    let judgement = judged.inspect_err(|error| {
+        if let Error::Pairing(error) = error {
+            connection.close(CloseCode::Malformed, &error.to_string());
+        }
+    })?;
+    let reply = match judgement {
         Judgement::Answer(candidate) => match hear(*candidate, &mut stream).await {
             Ok(ticket) => decide(node, connection, &mut stream, ticket).await?,
             // It asks anew, with other keys, or has the space.
@@ -90,6 +110,30 @@ pub(super) async fn take(node: &Arc<Node>, connection: &Connection) -> Result<()
         () = node.stopped() => {}
     }
     Ok(())
+}
+
+/// What a first frame comes to: a request, or a guess at a short code, which a request follows.
+async fn judge(
+    node: &Arc<Node>,
+    connection: &Connection,
+    stream: &mut FrameStream,
+    frame: &[u8],
+    exporter: &[u8; 32],
+) -> Result<Judgement> {
+    let (engine, peer) = (&node.engine, connection.peer());
+    let Ok(start) = CodeStart::decode(frame) else {
+        return Ok(engine.judge(PairRequest::decode(frame)?, exporter, &peer));
+    };
+    let guess = match engine.judge_code(&start, exporter, &peer) {
+        CodeJudgement::Answer(guess) => *guess,
+        CodeJudgement::Refuse(reply) => return Ok(Judgement::Refuse(reply)),
+    };
+    let frame = within_limit(async {
+        stream.send(&guess.answer().encode()).await?;
+        stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)
+    });
+    let request = PairRequest::decode(&frame.await?)?;
+    Ok(engine.judge_guess(guess, request, exporter, &peer))
 }
 
 async fn hear(candidate: Candidate, stream: &mut FrameStream) -> Result<Box<Ticket>> {
@@ -206,7 +250,7 @@ fn refused(refusal: Refusal) -> PairReply {
 }
 
 /// Tells whoever waits for the invitation that it was used.
-fn tell_inviter(node: &Node, invitation: &larder_types::Hash, joined: &Joined) {
+fn tell_inviter(node: &Node, invitation: &Hash, joined: &Joined) {
     let mut open = node.network.invitations();
     let used = open.iter_mut().find(|open| open.id == *invitation);
     if let Some(used) = used.and_then(|open| open.used.take()) {
@@ -239,32 +283,131 @@ pub(crate) async fn begin_join(node: &Arc<Node>, offer: &Offer) -> Result<Joinin
             error => error,
         })?;
         let exporter = connection.exporter(PAIRING_EXPORTER)?;
-        let asking = node.engine.ask(&joining, &exporter)?;
-        let (mut stream, frame) = within_limit(async {
+        let stream = within_limit(async { Ok(connection.open_stream().await?) }).await?;
+        match ask_over(node, connection, stream, &exporter, joining, offer).await? {
+            Asked::Waits(joining) => return Ok(*joining),
+            Asked::Anew(begun) => joining = *begun,
+        }
+    }
+    Err(Error::Internal("a join that begins anew again and again".to_owned()))
+}
+
+/// Begins to join by eight digits; see [`crate::Profile::begin_join_by_code`].
+pub(crate) async fn begin_join_by_code(
+    node: &Arc<Node>,
+    code: &ShortCode,
+    address: Option<SocketAddr>,
+) -> Result<Joining> {
+    node.check_writable()?;
+    let endpoint = endpoint(node).await?;
+    let (address, first) = match address {
+        Some(address) => (address, at(&endpoint, address).await?),
+        None => find(node, &endpoint).await?,
+    };
+    let inviter = first.peer();
+    let (mut first, mut begun) = (Some(first), None);
+    for _ in 0..2 {
+        let connection = match first.take() {
+            Some(first) => first,
+            None => endpoint.connect(address, inviter, Purpose::Pair).await?,
+        };
+        let exporter = connection.exporter(PAIRING_EXPORTER)?;
+        let guess = node.engine.guess(code, &exporter, &inviter);
+        let (stream, frame) = within_limit(async {
             let mut stream = connection.open_stream().await?;
-            stream.send(&asking.request().encode()).await?;
+            stream.send(&guess.start().encode()).await?;
             let frame = stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)?;
             Ok((stream, frame))
         })
         .await?;
-        let owner = Arc::clone(node);
-        let heard = blocking(move || {
-            let next = owner.engine.hear(&mut joining, asking, &frame);
-            next.map(|next| (joining, next))
-        });
-        let heard = heard.await;
-        if !matches!(heard, Ok((_, Next::Reveal(..)))) {
-            connection.close(CloseCode::Done, "");
-        }
-        let next;
-        (joining, next) = heard?;
-        if let Next::Reveal(reveal, agreed) = next {
-            within_limit(async { Ok(stream.send(&reveal.encode()).await?) }).await?;
-            let (node, offer) = (Arc::clone(node), offer.clone());
-            return Ok(Joining { node, offer, begun: joining, agreed, connection, stream });
+        let offer = node.engine.guessed(guess, &exporter, inviter, address, &frame)?;
+        let joining = if let Some(begun) = begun.take() {
+            larder_engine::Joining::with(begun, offer.clone())
+        } else {
+            let (owner, offer) = (Arc::clone(node), offer.clone());
+            blocking(move || owner.engine.begin_join(offer)).await?
+        };
+        match ask_over(node, connection, stream, &exporter, joining, &offer).await? {
+            Asked::Waits(joining) => return Ok(*joining),
+            Asked::Anew(joining) => begun = Some(*joining),
         }
     }
     Err(Error::Internal("a join that begins anew again and again".to_owned()))
+}
+
+/// A connection with whoever pairs at an address. Who it is the digits prove.
+async fn at(endpoint: &Endpoint, address: SocketAddr) -> Result<Connection> {
+    let key = endpoint.key_at(address).await?;
+    endpoint.connect(address, key, Purpose::Pair).await.map_err(|error| match error {
+        TransportError::UnknownKey { .. } => Error::InvitationClosed,
+        error => error.into(),
+    })
+}
+
+/// The first device on the local network that has an invitation open.
+async fn find(node: &Arc<Node>, endpoint: &Endpoint) -> Result<(SocketAddr, Connection)> {
+    let mut discovery = Discovery::start(None)?;
+    let own = node.engine.transport_id();
+    let finding = async {
+        loop {
+            for address in discovery.next().await? {
+                let found = at(endpoint, address).await;
+                if let Ok(connection) = found
+                    && connection.peer() != own
+                {
+                    return Ok((address, connection));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        found = timeout(FIND_WAIT, finding) => found.unwrap_or(Err(Error::NobodyInvites)),
+        () = node.stopped() => Err(Error::Closed),
+    }
+}
+
+enum Asked {
+    Waits(Box<Joining>),
+    /// With other keys, on another connection.
+    Anew(Box<larder_engine::Joining>),
+}
+
+async fn ask_over(
+    node: &Arc<Node>,
+    connection: Connection,
+    mut stream: FrameStream,
+    exporter: &[u8; 32],
+    mut begun: larder_engine::Joining,
+    offer: &Offer,
+) -> Result<Asked> {
+    let asking = node.engine.ask(&begun, exporter)?;
+    let frame = within_limit(async {
+        stream.send(&asking.request().encode()).await?;
+        stream.recv(PAIRING_BYTES_MAX).await?.ok_or_else(gone)
+    })
+    .await?;
+    let owner = Arc::clone(node);
+    let heard = blocking(move || {
+        let next = owner.engine.hear(&mut begun, asking, &frame);
+        next.map(|next| (begun, next))
+    })
+    .await;
+    match heard {
+        Ok((begun, Next::Reveal(reveal, agreed))) => {
+            within_limit(async { Ok(stream.send(&reveal.encode()).await?) }).await?;
+            let (node, offer) = (Arc::clone(node), offer.clone());
+            let joining = Joining { node, offer, begun, agreed, connection, stream };
+            Ok(Asked::Waits(Box::new(joining)))
+        }
+        Ok((begun, Next::AskAnew)) => {
+            connection.close(CloseCode::Done, "");
+            Ok(Asked::Anew(Box::new(begun)))
+        }
+        Err(error) => {
+            connection.close(CloseCode::Done, "");
+            Err(error)
+        }
+    }
 }
 
 impl Joining {
@@ -317,3 +460,5 @@ async fn remember_inviter(node: &Arc<Node>, offer: &Offer, connection: &Connecti
 const REQUESTS_KEPT: usize = larder_types::limits::INVITATION_TRIES_MAX as usize;
 /// A person reads two screens; but no longer than the invitation lives.
 const APPROVAL_WAIT: Duration = Duration::from_millis(INVITATION_MS_MAX);
+/// How long a device that invites is looked for on the local network.
+const FIND_WAIT: Duration = Duration::from_secs(30);

@@ -378,3 +378,68 @@ async fn cut_at(step: u8, of_inviter: bool) {
     soon("the sync", ben.sync_with(at)).await.unwrap();
     assert_eq!(ana.value(object).await, Some(note("From Ben", "")), "{what}");
 }
+
+async fn by_code(device: &Device) -> Invitation {
+    device.profile.invite_by_code(&household(), None).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_digits_bring_a_device_in() {
+    let ana = Device::found("Ana").await;
+    let mut invitation = by_code(&ana).await;
+    let (_dir, ben) = new_profile("Ben").await;
+    let at = Some(ana.address().await);
+    let joining = ben.begin_join_by_code(&invitation.text, at).await.unwrap();
+    let request = soon("being asked", invitation.request()).await.unwrap();
+    assert_eq!(request.check_code, joining.check_code());
+    let (joined, space) = tokio::join!(request.approve(), joining.approved());
+    assert_eq!(joined.unwrap().device, space.unwrap().device());
+    soon("the sync", ben.sync_with(ana.address().await)).await.unwrap();
+    // Used up.
+    let (_dir, carol) = new_profile("Carol").await;
+    let used = carol.begin_join_by_code(&invitation.text, at).await.unwrap_err();
+    assert!(used.to_string().contains("used before"), "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_wrong_guesses_burn_eight_digits() {
+    let ana = Device::found("Ana").await;
+    let mut invitation = by_code(&ana).await;
+    let at = Some(ana.address().await);
+    let digits: u32 = invitation.text.replace('-', "").parse().unwrap();
+    let (_dir, ben) = new_profile("Ben").await;
+    for wrong in 1..=larder::limits::INVITATION_TRIES_MAX {
+        let guess = format!("{:08}", (digits + wrong) % 100_000_000);
+        let refused = ben.begin_join_by_code(&guess, at).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invitation);
+        assert!(refused.to_string().contains("another one"), "{refused}");
+    }
+    // The right ones do not help any more, and nobody was asked about any of it.
+    let burned = ben.begin_join_by_code(&invitation.text, at).await.unwrap_err();
+    assert!(burned.to_string().contains("too often"), "{burned}");
+    let asked = tokio::time::timeout(std::time::Duration::ZERO, invitation.request()).await;
+    assert!(asked.is_err(), "{asked:?}");
+    assert_eq!(devices(&ana).await, 1);
+    // New ones do.
+    let invitation = by_code(&ana).await.unattended();
+    ben.begin_join_by_code(&invitation.text, at).await.unwrap().approved().await.unwrap();
+}
+
+/// Mallory announces himself where Ana is looked for. He has no digits: with any that he makes up,
+/// Ben hears that the code is another one, and of Ana's he spends a guess with each.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_between_without_the_digits_gets_nowhere() {
+    let ana = Device::found("Ana").await;
+    let invitation = by_code(&ana).await;
+    let mallory = Device::found("Mallory").await;
+    let his = by_code(&mallory).await;
+    let (_dir, ben) = new_profile("Ben").await;
+    let at_his = Some(mallory.address().await);
+    let refused = ben.begin_join_by_code(&invitation.text, at_his).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invitation, "{refused}");
+    let at_ana = Some(ana.address().await);
+    let refused = mallory.profile.begin_join_by_code(&his.text, at_ana).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invitation, "{refused}");
+    assert_eq!((devices(&ana).await, devices(&mallory).await), (1, 1));
+    assert_eq!(kind(ben.begin_join_by_code("1234-567", at_ana).await), ErrorKind::Invitation);
+}

@@ -399,6 +399,7 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Invite {
     /// The space to invite to
     pub(crate) space: SpaceName,
@@ -414,6 +415,15 @@ pub(crate) struct Invite {
     /// It is somebody else's device, not another one of the same member
     #[arg(long)]
     pub(crate) new_member: bool,
+    /// Show the invitation as a QR code, too
+    #[arg(long, conflicts_with = "code")]
+    pub(crate) qr: bool,
+    /// Write it as a QR code to a new PNG file, which is as secret as the text
+    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    pub(crate) qr_png: Option<Place>,
+    /// Invite by eight digits, a device in the same network
+    #[arg(long)]
+    pub(crate) code: bool,
     /// Let the first device in that has the invitation, and ask nobody
     #[arg(long)]
     pub(crate) unattended: bool,
@@ -421,8 +431,13 @@ pub(crate) struct Invite {
 
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The invitation's text, a file that holds it, or - for stdin
-    pub(crate) invitation: String,
+    /// The invitation's text, a file that holds it, or - for stdin; with --code, the address of the
+    /// device that invites [default: found on the local network]
+    #[arg(required_unless_present = "code")]
+    pub(crate) invitation: Option<String>,
+    /// The eight digits that the other device shows
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) code: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -683,6 +698,10 @@ mod tests {
             "import shared:household /tmp --prune",
             "invite shared:household --listen 127.0.0.1:0",
             "join larder1abc",
+            "join --code 1234-5678",
+            "join --code 1234-5678 192.0.2.7:4433 --json",
+            "invite shared:household --qr --qr-png x.png",
+            "invite shared:household --code --unattended",
             "serve",
             "serve --no-commands --no-discovery --listen 127.0.0.1:0",
             "sync",
@@ -725,6 +744,8 @@ mod tests {
             "init --passphrase secret",
             "init --passphrase-file a --passphrase-fd 3",
             "search shared:household text --limit 0",
+            "join",
+            "invite shared:household --code --qr",
             "rekey",
             "rekey shared:household --all",
             "space begin-anew shared:household",

@@ -348,7 +348,7 @@ pub fn hpke_seal(
     Ok(Envelope { enc: enc.to_bytes().into(), ciphertext })
 }
 
-struct EntropyRng<'a>(&'a mut dyn Entropy);
+pub(crate) struct EntropyRng<'a>(pub(crate) &'a mut dyn Entropy);
 
 impl TryRng for EntropyRng<'_> {
     type Error = Infallible;

@@ -9,6 +9,7 @@ mod error;
 pub mod hash;
 pub mod kdf;
 mod keys;
+pub mod pake;
 pub mod password;
 mod secret;
 

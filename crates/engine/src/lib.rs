@@ -97,7 +97,10 @@ pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
     Pruned, Query, ReceiptInfo, RekeyStatus, SpaceStatus, Version,
 };
-pub use pairing::{Admission, Candidate, Joining, Judgement, Next, Terms, Ticket, Whose};
+pub use pairing::{
+    Admission, Candidate, CodeGuess, CodeInvitation, CodeJudgement, Joining, Judgement, Next,
+    Terms, Ticket, Whose,
+};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
 pub use prune::{PrunePolicy, Pruning};
 pub use purge::{PurgeProgress, Purged};

@@ -6,14 +6,15 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use larder_crypto::hash::sha256;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
 use larder_log::act::{DeviceKeys, Enrolment, Role};
 use larder_log::epoch::ControlSecret;
 use larder_log::{Band, VERSION};
 use larder_protocol::PairingError;
 use larder_protocol::pairing::{
-    Agreed, Answering, Asking, CheckCode, Heard, Invitation, PairAnswer, PairReply, PairRequest,
-    PairReveal, Refusal, Welcome,
+    Agreed, Answering, Asking, CheckCode, CodeAnswer, CodeStart, Ends, Guess, Heard, Invitation,
+    PairAnswer, PairReply, PairRequest, PairReveal, Refusal, ShortCode, Welcome,
 };
 use larder_store::profile::{self as table, Membership};
 use larder_types::limits::{INVITATION_MS_MAX, INVITATION_TRIES_MAX};
@@ -37,7 +38,7 @@ impl Invitations {
 
 struct Open {
     id: Hash,
-    secret: Secret<16>,
+    by: By,
     space: SpaceName,
     space_id: SpaceId,
     terms: Terms,
@@ -81,6 +82,78 @@ impl Default for Terms {
     }
 }
 
+/// What a device has to know.
+enum By {
+    Text(Secret<16>),
+    Code(ShortCode),
+}
+
+impl Open {
+    fn secret(&self) -> Option<&Secret<16>> {
+        match &self.by {
+            By::Text(secret) => Some(secret),
+            By::Code(_) => None,
+        }
+    }
+
+    /// Begins a try, if there is one left for this device.
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        peer: &TransportId,
+        open: &Invitations,
+    ) -> std::result::Result<Attempt, Refusal> {
+        match &self.approved {
+            Some(keys) if keys.transport != *peer => return Err(Refusal::Used),
+            None if now >= self.expires => return Err(Refusal::Expired),
+            None if self.tries >= INVITATION_TRIES_MAX => return Err(Refusal::Burned),
+            // Who comes back takes the place of its own connection that was cut.
+            None if self.current.is_some_and(|(_, other)| other != *peer) => {
+                return Err(Refusal::Busy);
+            }
+            Some(_) | None => {}
+        }
+        self.tries = self.tries.saturating_add(1);
+        self.current = Some((self.tries, *peer));
+        Ok(Attempt { open: open.clone(), invitation: self.id, number: self.tries })
+    }
+}
+
+/// An invitation by a short code.
+#[derive(Debug)]
+pub struct CodeInvitation {
+    /// As [`Invitation::id`].
+    pub id: Hash,
+    /// What the person types on the other device.
+    pub code: ShortCode,
+    /// When the inviter stops honouring it.
+    pub expires: Timestamp,
+}
+
+/// What the beginning of a short code's exchange comes to.
+#[derive(Debug)]
+pub enum CodeJudgement {
+    /// It gets an answer; the request that follows goes to [`Profile::judge_guess`].
+    Answer(Box<CodeGuess>),
+    /// It is refused.
+    Refuse(PairReply),
+}
+
+/// A device that guesses at a short code, and has not shown yet whether it knows it.
+#[derive(Debug)]
+pub struct CodeGuess {
+    answer: CodeAnswer,
+    secret: Secret<16>,
+    attempt: Attempt,
+}
+
+impl CodeGuess {
+    /// To be sent.
+    pub const fn answer(&self) -> &CodeAnswer {
+        &self.answer
+    }
+}
+
 /// What a request to be admitted comes to.
 #[derive(Debug)]
 pub enum Judgement {
@@ -94,6 +167,7 @@ pub enum Judgement {
 #[derive(Debug)]
 pub struct Candidate {
     answering: Answering,
+    secret: Secret<16>,
     attempt: Attempt,
 }
 
@@ -102,6 +176,7 @@ pub struct Candidate {
 pub struct Ticket {
     request: PairRequest,
     agreed: Agreed,
+    secret: Secret<16>,
     attempt: Attempt,
 }
 
@@ -155,7 +230,8 @@ impl Candidate {
         let agreed =
             self.answering.revealed(reveal).map_err(|e| Error::Invitation(e.to_string()))?;
         let request = self.answering.request().clone();
-        Ok(Box::new(Ticket { request, agreed, attempt: self.attempt }))
+        let Self { secret, attempt, .. } = self;
+        Ok(Box::new(Ticket { request, agreed, secret, attempt }))
     }
 }
 
@@ -234,6 +310,66 @@ impl Profile {
         addresses: Vec<SocketAddr>,
         terms: Terms,
     ) -> Result<Invitation> {
+        let member = self.member_on(space, terms)?;
+        let env = &self.inner.env;
+        let secret: Secret<16> = Secret::random(&mut *env.entropy());
+        let expires = Timestamp(env.now().0.saturating_add(INVITATION_MS_MAX));
+        let invitation =
+            Invitation { inviter: self.transport_id(), addresses, secret: secret.clone(), expires };
+        self.open_invitation(invitation.id(), By::Text(secret), space, terms, member, expires);
+        Ok(invitation)
+    }
+
+    /// An invitation by eight digits, for a device in the same network. One is open at a time: an
+    /// earlier one is withdrawn.
+    ///
+    /// # Errors
+    /// As [`Profile::invite_on`].
+    pub fn invite_by_code(&self, space: &Space, terms: Option<Terms>) -> Result<CodeInvitation> {
+        let terms = match terms {
+            Some(terms) => terms,
+            None => Terms { role: space.own_role()?, ..Terms::default() },
+        };
+        let member = self.member_on(space, terms)?;
+        let env = &self.inner.env;
+        let code = ShortCode::random(&mut *env.entropy());
+        let id = sha256(&[CODE_ID_LABEL, Secret::<32>::random(&mut *env.entropy()).expose()]);
+        let expires = Timestamp(env.now().0.saturating_add(INVITATION_MS_MAX));
+        let is_code = |open: &&mut Open| matches!(open.by, By::Code(_));
+        for open in self.inner.invitations.lock().iter_mut().filter(is_code) {
+            open.expires = Timestamp(0);
+        }
+        self.open_invitation(id, By::Code(code.clone()), space, terms, member, expires);
+        Ok(CodeInvitation { id, code, expires })
+    }
+
+    fn open_invitation(
+        &self,
+        id: Hash,
+        by: By,
+        space: &Space,
+        terms: Terms,
+        member: MemberId,
+        expires: Timestamp,
+    ) {
+        let (space, space_id) = (space.name().clone(), space.id());
+        let (tries, current, approved) = (0, None, None);
+        self.inner.invitations.lock().push(Open {
+            id,
+            by,
+            space,
+            space_id,
+            terms,
+            member,
+            expires,
+            tries,
+            current,
+            approved,
+        });
+    }
+
+    /// Whose device an invitation on these terms is for.
+    fn member_on(&self, space: &Space, terms: Terms) -> Result<MemberId> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -253,23 +389,7 @@ impl Profile {
                 own.role, own.clearance, terms.role, terms.clearance
             )));
         }
-        let secret: Secret<16> = Secret::random(&mut *env.entropy());
-        let expires = Timestamp(env.now().0.saturating_add(INVITATION_MS_MAX));
-        let invitation =
-            Invitation { inviter: self.transport_id(), addresses, secret: secret.clone(), expires };
-        self.inner.invitations.lock().push(Open {
-            id: invitation.id(),
-            secret,
-            space: space.name().clone(),
-            space_id: space.id(),
-            terms,
-            member,
-            expires,
-            tries: 0,
-            current: None,
-            approved: None,
-        });
-        Ok(invitation)
+        Ok(member)
     }
 
     /// Honours an invitation no more, but for the device that was let in with it.
@@ -295,31 +415,97 @@ impl Profile {
         peer: &TransportId,
     ) -> Judgement {
         let now = self.inner.env.now();
-        let refuse =
-            |refusal: Refusal| Judgement::Refuse(PairReply::refused(refusal, &refusal.to_string()));
         let mut all = self.inner.invitations.lock();
-        let proven = |open: &&mut Open| request.verify(&open.secret, exporter, peer).is_ok();
-        let Some(open) = all.iter_mut().find(proven) else {
-            return refuse(Refusal::Unknown);
+        let proven = |open: &&mut Open| {
+            open.secret().is_some_and(|secret| request.verify(secret, exporter, peer).is_ok())
         };
-        match &open.approved {
-            Some(keys) if keys != request.keys() => return refuse(Refusal::Used),
-            None if now >= open.expires => return refuse(Refusal::Expired),
-            None if open.tries >= INVITATION_TRIES_MAX => return refuse(Refusal::Burned),
-            // Who comes back takes the place of its own connection that was cut.
-            None if open.current.is_some_and(|(_, other)| other != *peer) => {
-                return refuse(Refusal::Busy);
-            }
-            Some(_) | None => {}
+        let Some(open) = all.iter_mut().find(proven) else {
+            return Judgement::Refuse(refused(Refusal::Unknown));
+        };
+        if open.approved.as_ref().is_some_and(|keys| keys != request.keys()) {
+            return Judgement::Refuse(refused(Refusal::Used));
         }
-        open.tries = open.tries.saturating_add(1);
-        open.current = Some((open.tries, *peer));
-        let entropy = &mut *self.inner.env.entropy();
-        let (secret, name) = (&open.secret, &open.space);
-        let answering = Answering::new(entropy, secret, exporter, request, open.space_id, name);
-        let (invitation, number) = (open.id, open.tries);
-        let attempt = Attempt { open: self.inner.invitations.clone(), invitation, number };
-        Judgement::Answer(Box::new(Candidate { answering, attempt }))
+        let Some(secret) = open.secret().cloned() else {
+            return Judgement::Refuse(refused(Refusal::Unknown));
+        };
+        let attempt = match open.begin(now, peer, &self.inner.invitations) {
+            Ok(attempt) => attempt,
+            Err(refusal) => return Judgement::Refuse(refused(refusal)),
+        };
+        self.answer(request, exporter, secret, attempt, open)
+    }
+
+    fn answer(
+        &self,
+        request: PairRequest,
+        exporter: &[u8; 32],
+        secret: Secret<16>,
+        attempt: Attempt,
+        open: &Open,
+    ) -> Judgement {
+        let (entropy, name) = (&mut *self.inner.env.entropy(), &open.space);
+        let answering = Answering::new(entropy, &secret, exporter, request, open.space_id, name);
+        Judgement::Answer(Box::new(Candidate { answering, secret, attempt }))
+    }
+
+    /// Answers a device that begins with a short code, and so lets it guess once: that costs the
+    /// invitation a try.
+    pub fn judge_code(
+        &self,
+        start: &CodeStart,
+        exporter: &[u8; 32],
+        peer: &TransportId,
+    ) -> CodeJudgement {
+        let now = self.inner.env.now();
+        let mut all = self.inner.invitations.lock();
+        let newest = all.iter_mut().rev().find_map(|open| match &open.by {
+            By::Code(code) => Some((code.clone(), open)),
+            By::Text(_) => None,
+        });
+        let Some((code, open)) = newest else {
+            return CodeJudgement::Refuse(refused(Refusal::Unknown));
+        };
+        let attempt = match open.begin(now, peer, &self.inner.invitations) {
+            Ok(attempt) => attempt,
+            Err(refusal) => return CodeJudgement::Refuse(refused(refusal)),
+        };
+        let own = self.transport_id();
+        let ends = Ends { exporter, joiner: peer, inviter: &own };
+        let answered = start.answer(&mut *self.inner.env.entropy(), &code, &ends);
+        drop(all);
+        match answered {
+            Ok((answer, secret)) => {
+                CodeJudgement::Answer(Box::new(CodeGuess { answer, secret, attempt }))
+            }
+            Err(_) => CodeJudgement::Refuse(refused(Refusal::Unusable)),
+        }
+    }
+
+    /// [`Profile::judge`] for a device that was answered on a short code: its request shows whether
+    /// it has the right one.
+    pub fn judge_guess(
+        &self,
+        guess: CodeGuess,
+        request: PairRequest,
+        exporter: &[u8; 32],
+        peer: &TransportId,
+    ) -> Judgement {
+        let CodeGuess { secret, attempt, .. } = guess;
+        // An attempt that is dropped here looks for its invitation.
+        let all = Invitations::clone(&self.inner.invitations);
+        let all = all.lock();
+        let open = all.iter().find(|open| open.id == attempt.invitation);
+        let refusal = match (request.verify(&secret, exporter, peer), open) {
+            (Ok(()), Some(open)) => match &open.approved {
+                Some(keys) if keys != request.keys() => Refusal::Used,
+                _ => return self.answer(request, exporter, secret, attempt, open),
+            },
+            (Err(PairingError::WrongProof), _) => Refusal::WrongCode,
+            (Err(_), _) => Refusal::Unusable,
+            (Ok(()), None) => Refusal::Unknown,
+        };
+        drop(all);
+        Judgement::Refuse(refused(refusal))
     }
 
     /// A person, or the app that decides in its place, has approved: the invitation is used up.
@@ -352,7 +538,7 @@ impl Profile {
             clearance: open.terms.clearance,
             keys: ticket.keys().clone(),
         };
-        let (space, secret) = (open.space.clone(), open.secret.clone());
+        let (space, secret) = (open.space.clone(), ticket.secret.clone());
         drop(all);
         Ok(Admission { space, enrolment, agreed: ticket.agreed, secret })
     }
@@ -420,6 +606,32 @@ impl Profile {
         let (keys, entropy) = (joining.public(), &mut *self.inner.env.entropy());
         Asking::new(entropy, &joining.invitation.secret, exporter, keys, &joining.label)
             .map_err(|e| Error::Invitation(e.to_string()))
+    }
+
+    /// What to say first with a short code, over a connection with this exporter to this device.
+    pub fn guess(&self, code: &ShortCode, exporter: &[u8; 32], inviter: &TransportId) -> Guess {
+        let own = self.transport_id();
+        let ends = Ends { exporter, joiner: &own, inviter };
+        Guess::new(&mut *self.inner.env.entropy(), code, &ends)
+    }
+
+    /// The invitation that a short code comes to, once the device at `address` has answered.
+    ///
+    /// # Errors
+    /// [`Error::Invitation`] if it refuses.
+    pub fn guessed(
+        &self,
+        guess: Guess,
+        exporter: &[u8; 32],
+        inviter: TransportId,
+        address: SocketAddr,
+        frame: &[u8],
+    ) -> Result<Invitation> {
+        let own = self.transport_id();
+        let ends = Ends { exporter, joiner: &own, inviter: &inviter };
+        let secret = guess.secret(frame, &ends).map_err(|e| Error::Invitation(e.to_string()))?;
+        let expires = Timestamp(self.inner.env.now().0.saturating_add(INVITATION_MS_MAX));
+        Ok(Invitation { inviter, addresses: vec![address], secret, expires })
     }
 
     /// Takes in the inviter's answer.
@@ -541,11 +753,24 @@ impl Joining {
         &self.invitation
     }
 
+    /// The same join, with another invitation: the secret that a short code gives is that of one
+    /// connection.
+    #[must_use]
+    pub fn with(self, invitation: Invitation) -> Self {
+        Self { invitation, ..self }
+    }
+
     /// The keys that this device will have in the space.
     pub fn public(&self) -> DeviceKeys {
         self.keys.public(self.transport)
     }
 }
+
+fn refused(refusal: Refusal) -> PairReply {
+    PairReply::refused(refusal, &refusal.to_string())
+}
+
+const CODE_ID_LABEL: &[u8] = b"larder/short-invitation/v0";
 
 /// Of a join, as long as no inviter has said which space it is.
 const UNKNOWN: SpaceId = SpaceId::new([0; 32]);

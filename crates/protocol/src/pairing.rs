@@ -32,9 +32,11 @@ use crate::error::PairingError;
 
 pub use crate::invitation::Invitation;
 pub use check_code::{CheckCode, NotACheckCode};
+pub use short_code::{CodeAnswer, CodeStart, Ends, Guess, NotAShortCode, ShortCode};
 pub use welcome::{PairReply, Refusal, Welcome};
 
 mod check_code;
+mod short_code;
 mod welcome;
 
 /// The label of the keying material (TLS exporter) that a transcript takes.
@@ -365,6 +367,8 @@ const AGREED_LABEL: &[u8] = b"larder/pair-agreed/v0";
 const CODE_LABEL: &[u8] = b"larder/pair-code/v0";
 const PROOF_LABEL: &[u8] = b"larder/pair-proof/v0";
 const WELCOME_LABEL: &[u8] = b"larder/pair-welcome/v0";
+const CODE_END_LABEL: &[u8] = b"larder/pair-end/v0";
+const CODE_SECRET_LABEL: &[u8] = b"larder/pair-short/v0";
 const JOINER: &[u8] = b"joiner";
 const ANSWER: &[u8] = b"answer";
 const NAME: &[u8] = b"name";

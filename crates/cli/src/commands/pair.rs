@@ -5,8 +5,8 @@ use std::io::Read;
 use anyhow::Context;
 use larder::limits::INVITATION_TRIES_MAX;
 use larder::{
-    CheckCode, Error, Event, Invitation, Joined, PeerReport, Profile, Role, SpaceName, SpaceReport,
-    Terms, TransportId, Whose,
+    CheckCode, Error, Event, Invitation, Joined, Joining, PeerReport, Profile, Role, SpaceName,
+    SpaceReport, Terms, TransportId, Whose,
 };
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -14,9 +14,10 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::args::{Invite, Join, Place, Serve, Sync};
 use crate::commands::profile::short;
 use crate::exit::{Exit, Failure, code_of_kind};
-use crate::home::Call;
+use crate::home::{Call, Opened};
 use crate::metrics;
 use crate::output::{Output, bytes, counted, printable};
+use crate::qr;
 #[cfg(unix)]
 use crate::socket::Server;
 
@@ -36,11 +37,16 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         (None, listen) => profile.listen(listen).await?,
     };
     let mut events = profile.events();
+    let mut discover = std::pin::pin!(profile.discover());
     let invitation = match terms(&profile, args).await? {
+        terms if args.code => profile.invite_by_code(&args.space, terms).await?,
         Some(terms) => profile.invite_on(&args.space, terms).await?,
         None => profile.invite(&args.space).await?,
     };
     let mut invitation = if args.unattended { invitation.unattended() } else { invitation };
+    if let Some(place) = &args.qr_png {
+        qr::write_png(&call.path(place), &invitation.text)?;
+    }
     out.json(&json!({
         "event": "invitation",
         "text": invitation.text,
@@ -48,10 +54,15 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         "address": address.to_string(),
     }))?;
     out.line(&invitation.text)?;
+    if args.qr && !out.is_json() {
+        out.note(&qr::for_terminal(&invitation.text)?);
+    }
+    let how = if args.code { "--code" } else { "INVITATION" };
+    let how = if args.code { format!("{how} {}", invitation.text) } else { how.to_owned() };
     let who = if args.unattended { "is let in, and nobody is asked" } else { "can ask to join" };
     out.note(&format!(
         "Whoever has this text {who}, once, until {}. On the other device:\n  \
-         larder join INVITATION\n\
+         larder join {how}\n\
          Waiting for it at {address}; Ctrl-C withdraws the invitation.",
         invitation.expires
     ));
@@ -64,6 +75,10 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
     };
     let joined = tokio::select! {
         joined = admitted => joined?,
+        // On an address that only this machine reaches there is nobody to be found by.
+        Err(error) = &mut discover, if args.code && !address.ip().is_loopback() => {
+            return Err(error.into());
+        }
         () = stop.asked() => {
             profile.close().await?;
             return Ok(Exit::Interrupted);
@@ -161,9 +176,7 @@ async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>
 
 pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
     let out = call.out;
-    let invitation = invitation_text(call, &args.invitation)?;
-    let profile = call.open().await?;
-    let joining = profile.begin_join(invitation.trim()).await?;
+    let (profile, joining) = begin_join(call, args).await?;
     let code = joining.check_code();
     out.json(&json!({ "event": "check-code", "check_code": code.to_string() }))?;
     out.note(&format!(
@@ -195,6 +208,27 @@ pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
         );
     }
     Ok(exit)
+}
+
+async fn begin_join(call: &Call<'_>, args: &Join) -> anyhow::Result<(Opened, Joining)> {
+    let given = args.invitation.as_deref();
+    if let Some(code) = &args.code {
+        let address = given.map(str::parse).transpose();
+        let address = address.map_err(|_| {
+            let message = "with --code, name the other device's address as 192.0.2.7:4433";
+            Failure::error(Exit::Usage, message)
+        })?;
+        let profile = call.open().await?;
+        if address.is_none() {
+            call.out.note("Looking for the device that invites in this network.");
+        }
+        let joining = profile.begin_join_by_code(code, address).await?;
+        return Ok((profile, joining));
+    }
+    let invitation = invitation_text(call, given.unwrap_or_default())?;
+    let profile = call.open().await?;
+    let joining = profile.begin_join(invitation.trim()).await?;
+    Ok((profile, joining))
 }
 
 fn invitation_text(call: &Call<'_>, argument: &str) -> anyhow::Result<String> {

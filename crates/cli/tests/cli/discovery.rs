@@ -72,6 +72,20 @@ fn devices_that_know_each_other_meet_on_a_local_network() {
     joining.finish().code(0);
     inviting.finish().code(0);
 
+    // A third one finds the inviter by itself, and brings eight digits.
+    let third = Home::new("phone");
+    let mut inviting = network.start(
+        0,
+        &first,
+        &["invite", SPACE, "--code", "--unattended", "--listen", "10.77.0.1:4005"],
+    );
+    let invitation = inviting.event("invitation");
+    let code = invitation["text"].as_str().unwrap();
+    let mut joining = network.start(1, &third, &["join", "--code", code]);
+    assert_eq!(joining.event("joined")["space"], SPACE);
+    joining.finish().code(0);
+    inviting.finish().code(0);
+
     // Where neither was before: on one interface, and on all.
     let mut serving = network.start(0, &first, &["serve", "--listen", "10.77.0.1:4002"]);
     serving.event("listening");

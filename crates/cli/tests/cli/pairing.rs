@@ -82,3 +82,40 @@ fn a_code_is_typed_while_the_inviter_serves() {
     inviting.finish().code(0);
     stop(serving);
 }
+
+#[test]
+fn a_device_joins_by_eight_digits_at_an_address() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let mut inviting = first.start_typing([&["invite", SPACE, "--code"], HERE.as_slice()].concat());
+    let invitation = inviting.event("invitation");
+    let [code, address] = ["text", "address"].map(|key| invitation[key].as_str().unwrap());
+    second.run(["join", "--code", "1234-567", address]).code(9).says("eight digits");
+    second.run(["join", "--code", code, "somewhere"]).code(2).says("192.0.2.7");
+    let mut joining = second.start(["join", "--code", code, address]);
+    let shown = joining.event("check-code")["check_code"].as_str().unwrap().to_owned();
+    inviting.event("request");
+    inviting.types(&shown);
+    joining.finish().code(0);
+    inviting.finish().code(0);
+}
+
+#[test]
+fn an_invitation_is_shown_as_a_picture_and_nobody_elses_to_read() {
+    let home = Home::with_space("laptop");
+    let file = home.path("invitation.png");
+    let picture = ["--qr-png", file.to_str().unwrap()];
+    let (inviting, _) = invite(&home, &[HERE, picture].concat());
+    let image = std::fs::read(&file).unwrap();
+    assert!(image.starts_with(b"\x89PNG"), "{} bytes", image.len());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    drop(inviting);
+    // It takes the place of nothing.
+    home.run([&["invite", SPACE, "--json"], &HERE[..], &picture[..]].concat())
+        .code(1)
+        .says("cannot write");
+}

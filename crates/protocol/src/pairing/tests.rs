@@ -339,7 +339,7 @@ fn labels_are_bounded_and_printable() {
 
 #[test]
 fn a_refusal_says_why() {
-    for refusal in [1, 2, 3, 4, 5, 6, 7, 8, 77].map(Refusal::from_wire) {
+    for refusal in [1, 2, 3, 4, 5, 6, 7, 8, 9, 77].map(Refusal::from_wire) {
         let reply = PairReply::refused(refusal, &"é".repeat(500));
         let reply = PairReply::decode(&reply.encode()).unwrap();
         let (_, agreed) = talk(&joiner(1));
@@ -360,5 +360,121 @@ fn a_refusal_says_why() {
     match PairReply::decode(&reply.encode()).unwrap() {
         PairReply::Refused { message, .. } => assert_eq!(message.len(), 256),
         PairReply::Welcome { .. } => panic!(),
+    }
+}
+
+mod short_code {
+    use super::*;
+
+    const JOINERS: [u8; 32] = [21; 32];
+    const INVITERS: [u8; 32] = [22; 32];
+
+    fn code(digits: &str) -> ShortCode {
+        digits.parse().unwrap()
+    }
+
+    /// What each end takes for the secret, when each has these digits, connection and peer.
+    fn secrets(
+        joiner: (&str, [u8; 32], [u8; 32]),
+        inviter: (&str, [u8; 32], [u8; 32]),
+    ) -> ([u8; 16], [u8; 16]) {
+        let (own, key) = (TransportId::new(JOINERS), TransportId::new(joiner.2));
+        let ends = Ends { exporter: &joiner.1, joiner: &own, inviter: &key };
+        let guess = Guess::new(&mut Seeded::new(1), &code(joiner.0), &ends);
+        let start = CodeStart::decode(&guess.start().encode()).unwrap();
+        let (key, own) = (TransportId::new(inviter.2), TransportId::new(INVITERS));
+        let his = Ends { exporter: &inviter.1, joiner: &key, inviter: &own };
+        let (answer, there) = start.answer(&mut Seeded::new(2), &code(inviter.0), &his).unwrap();
+        let here = guess.secret(&answer.encode(), &ends).unwrap();
+        (*here.expose(), *there.expose())
+    }
+
+    #[test]
+    fn both_have_a_secret_if_the_digits_are_the_same() {
+        let (here, there) =
+            secrets(("1234-5678", EXPORTER, INVITERS), ("12345678", EXPORTER, JOINERS));
+        assert_eq!(here, there);
+        let (here, there) =
+            secrets(("1234-5679", EXPORTER, INVITERS), ("12345678", EXPORTER, JOINERS));
+        assert_ne!(here, there);
+    }
+
+    /// He passes the frames on from one connection to another, or plays either end with his own
+    /// key: the positive control is the case above, of which each differs in one thing alone.
+    #[test]
+    fn who_stands_between_has_neither_ends_secret_nor_have_they_the_same() {
+        let two_connections =
+            secrets(("1234-5678", EXPORTER, INVITERS), ("1234-5678", [6; 32], JOINERS));
+        let his_key_to_the_joiner =
+            secrets(("1234-5678", EXPORTER, [66; 32]), ("1234-5678", EXPORTER, JOINERS));
+        let his_key_to_the_inviter =
+            secrets(("1234-5678", EXPORTER, INVITERS), ("1234-5678", EXPORTER, [66; 32]));
+        for (here, there) in [two_connections, his_key_to_the_joiner, his_key_to_the_inviter] {
+            assert_ne!(here, there);
+        }
+    }
+
+    /// A frame of another talk is of no use: each end's share is drawn anew.
+    #[test]
+    fn a_recorded_answer_does_not_fit_another_guess() {
+        let (joiner, inviter) = (TransportId::new(JOINERS), TransportId::new(INVITERS));
+        let ends = Ends { exporter: &EXPORTER, joiner: &joiner, inviter: &inviter };
+        let code = code("1234-5678");
+        let guess = |seed| Guess::new(&mut Seeded::new(seed), &code, &ends);
+        let (answer, there) = guess(1).start().answer(&mut Seeded::new(2), &code, &ends).unwrap();
+        let fits =
+            |seed| guess(seed).secret(&answer.encode(), &ends).unwrap().expose() == there.expose();
+        assert!(fits(1));
+        assert!(!fits(3));
+    }
+
+    #[test]
+    fn frames_are_read_strictly() {
+        let (joiner, inviter) = (TransportId::new(JOINERS), TransportId::new(INVITERS));
+        let ends = Ends { exporter: &EXPORTER, joiner: &joiner, inviter: &inviter };
+        let code = code("1234-5678");
+        let guess = || Guess::new(&mut Seeded::new(1), &code, &ends);
+        let start = guess().start().encode();
+        let (answer, _) = guess().start().answer(&mut Seeded::new(2), &code, &ends).unwrap();
+        let answer = answer.encode();
+        for at in 0..start.len() {
+            assert!(CodeStart::decode(&start[..at]).is_err());
+        }
+        for at in 0..answer.len() {
+            assert!(guess().secret(&answer[..at], &ends).is_err());
+        }
+        // No request is a start, and none of these a request.
+        let request = asking(&joiner_of(1)).request().encode();
+        assert!(CodeStart::decode(&request).is_err() && PairRequest::decode(&start).is_err());
+        let refused = PairReply::refused(Refusal::Burned, "").encode();
+        let refused = guess().secret(&refused, &ends).map(drop).unwrap_err();
+        assert!(matches!(refused, PairingError::Refused { refusal: Refusal::Burned, .. }));
+        // The neutral element, which would make the secret known to all.
+        let mut neutral = [0; PAKE_BYTES_OF_TESTS];
+        neutral[0] = 1;
+        let said = canonical::encode(&(0_u8, minicbor::bytes::ByteArray::from(neutral)));
+        let start = CodeStart::decode(&said).unwrap();
+        let refused = start.answer(&mut Seeded::new(2), &code, &ends).map(drop).unwrap_err();
+        assert!(matches!(refused, PairingError::BadKeys(_)));
+    }
+
+    const PAKE_BYTES_OF_TESTS: usize = larder_crypto::pake::PAKE_BYTES;
+
+    fn joiner_of(seed: u64) -> Joiner {
+        super::joiner(seed)
+    }
+
+    #[test]
+    fn a_short_code_is_read_as_people_write_it_and_shown_on_purpose_only() {
+        let code = ShortCode::random(&mut Seeded::new(5));
+        let text = code.to_string();
+        assert_eq!((text.len(), text.as_bytes()[4]), (9, b'-'));
+        for typed in [text.clone(), text.replace('-', ""), text.replace('-', " ")] {
+            assert_eq!(typed.parse::<ShortCode>().unwrap().to_string(), text);
+        }
+        assert!(!format!("{code:?}").contains(&text[..4]));
+        for wrong in ["", "1234567", "123456789", "1234-567x", "١٢٣٤٥٦٧٨"] {
+            assert!(wrong.parse::<ShortCode>().is_err(), "{wrong}");
+        }
     }
 }

@@ -51,6 +51,8 @@ pub enum Refusal {
     Burned,
     /// A person said no.
     Declined,
+    /// The short code is another one.
+    WrongCode,
     /// A reason of a newer version.
     Other(u16),
 }
@@ -67,6 +69,7 @@ impl Refusal {
             Self::Unusable => 6,
             Self::Burned => 7,
             Self::Declined => 8,
+            Self::WrongCode => 9,
             Self::Other(value) => value,
         }
     }
@@ -82,6 +85,7 @@ impl Refusal {
             6 => Self::Unusable,
             7 => Self::Burned,
             8 => Self::Declined,
+            9 => Self::WrongCode,
             other => Self::Other(other),
         }
     }
@@ -98,6 +102,7 @@ impl std::fmt::Display for Refusal {
             Self::Unusable => "this device's request cannot be used; update the older device",
             Self::Burned => "it was tried too often without success; ask for a new one",
             Self::Declined => "the other device's owner did not approve; ask for a new one",
+            Self::WrongCode => "the code is another one; after three wrong ones it is burned",
             Self::Other(_) => "for a reason of a newer version; update this device",
         })
     }
