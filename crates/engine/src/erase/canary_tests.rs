@@ -16,6 +16,7 @@ use super::tests::{OBJECT, finish, sync};
 use super::*;
 use crate::durability_tests::World;
 use crate::prune::tests::{Device, add_blob};
+use crate::steps::Step;
 use crate::{Profile, ProfileOptions, Secret, UnitOfWork, Unlock};
 
 const PAGE: usize = 4096;
@@ -190,4 +191,47 @@ fn nothing_of_what_was_erased_is_found_beneath() {
         }
     }
     assert!(left.is_empty(), "{left:#?}");
+}
+
+/// The power fails after the act has had its effect and before the disk was seen to: the canary is
+/// there still. It goes as soon as the space is opened again and there is time.
+#[test]
+fn what_a_cut_left_on_the_disk_goes_when_the_space_is_opened_again() {
+    for cut in [Step::Erasing, Step::ErasedFromDisk] {
+        let (dir, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut device = Device::found_by(profile(dir.path(), 1));
+        write_of(&mut device, &"zqsecretword\n".repeat(40), None, 1);
+        crowd(&mut device, 0);
+        let needle = b"zqsecretword";
+        assert!(count(&image(dir.path(), &device), needle) > 0);
+        let fails = move |step| {
+            if step == cut { Err(std::io::Error::other("no power")) } else { Ok(()) }
+        };
+        let done = crate::steps::hooked(fails, move || {
+            let erased = device.writer.erase(OBJECT).is_ok();
+            let reported = device.writer.finish_erasures().is_ok_and(|done| done);
+            (device, erased, reported)
+        });
+        let (device, erased, reported) = done;
+        assert!(!reported || !erased, "{cut:?}");
+        assert_eq!(erased, cut != Step::Erasing);
+        crate::durability_tests::copy(dir.path(), left.path());
+        drop(device);
+        let env = Arc::new(World(AtomicU64::new(9 << 40)));
+        let unlock = Unlock::Key(Secret::new([7; 32]));
+        let options = ProfileOptions::default();
+        let profile =
+            Profile::open(env, left.path(), &unlock, crate::Access::ReadWrite, options).unwrap();
+        let name = "shared:test".parse().unwrap();
+        let (space, writer) = profile.open_space(&name).unwrap();
+        let mut device = Device { profile, space, writer: writer.unwrap() };
+        if !erased {
+            assert!(device.space.document(&OBJECT).unwrap().is_some(), "nothing half-done");
+            device.writer.erase(OBJECT).unwrap();
+        }
+        assert!(device.writer.wants_erasing());
+        assert!(device.writer.finish_erasures().unwrap());
+        assert_eq!(count(&image(left.path(), &device), needle), 0, "{cut:?}");
+        assert_eq!(count(&image(left.path(), &device), b"secretword"), 0, "{cut:?}");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::heal::Checking;
 use crate::prune::tests::{Device, add_blob};
-use crate::{CheckReport, ErasureStage, Query, UnitOfWork};
+use crate::{Band, CheckReport, ErasureStage, Query, Role, UnitOfWork};
 
 pub(super) const OBJECT: ObjectId = ObjectId::new([1; 16]);
 
@@ -256,4 +256,255 @@ fn a_blob_that_another_document_names_stays_where_it_is_named() {
         assert_gone(device);
         assert!(device.space.blob(&shared).unwrap().is_some());
     }
+}
+
+fn value(device: &Device) -> Option<Value> {
+    device.space.document(&OBJECT).unwrap().map(|document| Value::Object(document.value))
+}
+
+/// A tablet that was made a reader, and does not know that yet, erases. It has no right to: nothing
+/// goes anywhere, and it gets back what it dropped itself.
+#[test]
+fn an_erasure_without_the_right_to_it_destroys_nothing() {
+    let mut devices = household();
+    let photo = add_blob(&mut devices[0], b"zqpicture");
+    devices[0].put(1, &json!({"photo": {"$blob": photo.to_string()}}));
+    sync(&mut devices);
+    devices[1].put(1, &json!({"photo": {"$blob": photo.to_string()}, "more": "of it"}));
+    sync(&mut devices);
+    let tablet = devices[2].space.device();
+    devices[0].writer.change_role(tablet, Role::Reader, Band::Green).unwrap();
+    devices[2].writer.erase(OBJECT).unwrap();
+    assert!(devices[2].writer.finish_erasures().unwrap());
+    assert!(value(&devices[2]).is_none() && devices[2].space.blob(&photo).unwrap().is_none());
+    sync(&mut devices);
+    for device in &mut devices {
+        assert_eq!(value(device).unwrap()["more"], "of it");
+        assert!(device.space.blob(&photo).unwrap().is_some());
+        assert!(device.space.erasures().unwrap().is_empty());
+        let report = check(device, false);
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    let refused = devices[2].writer.erase(OBJECT);
+    assert!(matches!(refused, Err(Error::MayNotWrite(Role::Reader))));
+    // Nobody is kept from editing it, or from erasing it with the right.
+    devices[0].put(1, &json!({"more": "still"}));
+    sync(&mut devices);
+    assert!(devices.iter().all(|device| value(device).unwrap()["more"] == "still"));
+    devices[1].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    for device in &mut devices {
+        assert_gone(device);
+    }
+}
+
+/// A stolen phone erases, and another device has done so when the owner shuts the phone out.
+#[test]
+fn what_a_stolen_phone_erased_comes_back_from_who_still_has_it() {
+    for owner_heard in [false, true] {
+        let mut devices = household();
+        devices[0].put(1, &canary(1));
+        sync(&mut devices);
+        devices[1].put(1, &canary(2));
+        sync(&mut devices);
+        let phone = devices[2].space.device();
+        let keeps = devices[2].space.status().unwrap();
+        devices[2].writer.erase(OBJECT).unwrap();
+        let [a, b, c] = devices.get_disjoint_mut([0, 1, 2]).unwrap();
+        b.pull(c);
+        assert_gone(b);
+        if owner_heard {
+            // Its own erasure stands then, or that of whoever has heard of it.
+            a.pull(c);
+        }
+        a.writer.revoke(&[phone]).unwrap();
+        devices.truncate(2);
+        sync(&mut devices);
+        assert!(keeps.entries > 0);
+        for device in &mut devices {
+            let report = check(device, false);
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+            assert_eq!(value(device).is_some(), !owner_heard, "heard: {owner_heard}");
+            if !owner_heard {
+                assert_eq!(value(device).unwrap(), canary(2));
+                device
+                    .writer
+                    .transact(|tx, _| {
+                        assert_eq!(sections::pending(tx)?, (0, 0));
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_pruned_is_erased_and_a_newcomer_gets_none_of_it() {
+    let mut devices = household();
+    for n in 1..4 {
+        devices[0].put(n, &canary(n.into()));
+    }
+    sync(&mut devices);
+    devices[1].put(1, &canary(9));
+    sync(&mut devices);
+    prune(&mut devices);
+    for device in &mut devices {
+        let is_pruned = device.writer.transact(|tx, _| Ok(!sections::has_bytes(tx, &OBJECT)?));
+        assert!(is_pruned.unwrap(), "the control is pruned");
+    }
+    devices[1].writer.erase(OBJECT).unwrap();
+    // An edit made apart, of what the others have pruned.
+    devices[2].put(1, &canary(10));
+    sync(&mut devices);
+    let late = devices[0].invite(8);
+    devices.push(late);
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &mut devices {
+        assert!(value(device).is_none());
+        assert_eq!(
+            device.space.document(&ObjectId::new([2; 16])).unwrap().unwrap().value["body"],
+            "zqsecretword 2"
+        );
+        device
+            .writer
+            .transact(|tx, state| {
+                assert!(state.is_erased(tx, Some(&OBJECT))?);
+                assert_eq!(sections::pending(tx)?, (0, 0));
+                assert!(!sections::has_bytes(tx, &OBJECT)?);
+                Ok(())
+            })
+            .unwrap();
+        let report = check(device, false);
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    assert!(devices.iter().all(is_done));
+    // The next snapshot is agreed on all the same, and has a tombstone in its place.
+    devices[0].put(2, &canary(11));
+    sync(&mut devices);
+    let before: Vec<_> = devices.iter().map(covered).collect();
+    prune(&mut devices);
+    for (device, before) in devices.iter_mut().zip(before) {
+        assert!(covered(device) > before, "no further snapshot was agreed on");
+        device
+            .writer
+            .transact(|tx, _| {
+                let held = snapshots::in_state(tx, snapshots::State::Held)?.unwrap();
+                let mut leaves = Vec::new();
+                snapshots::each_leaf(tx, &held, |kept| {
+                    leaves.extend((kept.key.0 == OBJECT).then_some(kept));
+                    Ok::<_, Error>(())
+                })?;
+                let [leaf] = &leaves[..] else { panic!("{} leaves", leaves.len()) };
+                let larder_log::snapshot::Leaf::Tombstone(leaf) = leaf.read()? else { panic!() };
+                assert!(leaf.collection.is_none());
+                Ok(())
+            })
+            .unwrap();
+    }
+    let last = devices[1].invite(18);
+    devices.push(last);
+    sync(&mut devices);
+    assert!(value(&devices[4]).is_none());
+}
+
+fn covered(device: &Device) -> u64 {
+    device.space.prune_status().unwrap().covered
+}
+
+/// Everybody states what is here, and prunes.
+fn prune(devices: &mut [Device]) {
+    for _ in 0..6 {
+        for device in devices.iter_mut() {
+            device.writer.heartbeat().unwrap();
+        }
+        sync(devices);
+        for device in devices.iter_mut() {
+            device.writer.prune(true, &mut |_| {}).unwrap();
+        }
+        sync(devices);
+    }
+}
+
+#[test]
+fn a_repair_makes_nothing_of_what_was_erased() {
+    let mut devices = household();
+    devices[0].put(1, &canary(1));
+    sync(&mut devices);
+    devices[0].put(1, &canary(2));
+    devices[0].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    let damage = |device: &mut Device, sql: &str| {
+        let sql = sql.to_owned();
+        device
+            .writer
+            .transact(|tx, _| {
+                assert!(tx.execute(&sql, []).unwrap() > 0, "{sql}");
+                Ok(())
+            })
+            .unwrap();
+    };
+    damage(&mut devices[1], "DELETE FROM tombstones");
+    damage(&mut devices[2], "DELETE FROM erasures");
+    damage(&mut devices[2], "UPDATE sections SET sealed = x'00' WHERE state = 6");
+    for device in &mut devices[1..] {
+        let report = check(device, true);
+        assert!(!report.findings.is_empty() && report.is_whole(), "{:?}", report.findings);
+        assert_gone(device);
+    }
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &mut devices {
+        assert_gone(device);
+    }
+    assert!(devices.iter().all(is_done));
+}
+
+/// A device that cannot tell what a section is of: it has not been opened there.
+#[test]
+fn who_cannot_open_a_section_erases_what_is_shown_to_be_of_the_object() {
+    let mut devices = household();
+    devices[0].put(1, &canary(1));
+    devices[0].put(2, &json!({"title": "stays"}));
+    sync(&mut devices);
+    let unopened = |device: &mut Device, object: ObjectId| {
+        let sql = format!(
+            "UPDATE sections SET state = 4, kind = NULL, object = NULL
+            WHERE object = x'{object}'"
+        );
+        device
+            .writer
+            .transact(|tx, _| {
+                assert_eq!(tx.execute(&sql, []).unwrap(), 1);
+                Ok(())
+            })
+            .unwrap();
+    };
+    let held = |device: &mut Device| {
+        device
+            .writer
+            .transact(|tx, _| {
+                let sql = "SELECT count(*) FROM sections
+                WHERE (state = 4 OR kind IS NULL) AND sealed IS NOT NULL";
+                Ok(tx.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap())
+            })
+            .unwrap()
+    };
+    unopened(&mut devices[2], OBJECT);
+    unopened(&mut devices[2], ObjectId::new([2; 16]));
+    assert_eq!(held(&mut devices[2]), 2);
+    devices[0].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    assert_eq!(held(&mut devices[2]), 1);
+    let erased = |device: &mut Device| {
+        device
+            .writer
+            .transact(|tx, _| {
+                let all = sections::of_object(tx, &OBJECT)?;
+                Ok(all.iter().map(|section| section.state).collect::<Vec<_>>())
+            })
+            .unwrap()
+    };
+    assert_eq!(erased(&mut devices[2]), [State::Erased]);
 }

@@ -181,6 +181,9 @@ fn check_section(
 ) -> Result<()> {
     let place = section.place;
     let device = logs::by_number(db, place.log)?.device;
+    if section.state == sections::State::Erased {
+        return check_erased(db, checking, section, device);
+    }
     let opened = match open(db, state, section) {
         Ok(Judged::Opened(opened)) => opened,
         Ok(Judged::Nothing) => return Ok(()),
@@ -218,6 +221,34 @@ fn check_section(
         (finding.device, finding.seq) = (Some(device), Some(place.seq));
         finding.object = told.object;
     }
+    Ok(())
+}
+
+/// Of what was erased there are no bytes, whatever they are.
+fn check_erased(
+    db: &Connection,
+    checking: &mut Checking,
+    section: &Section,
+    device: DeviceId,
+) -> Result<()> {
+    let place = section.place;
+    match sections::payload(db, place) {
+        Ok(Payload::Missing) => return Ok(()),
+        Ok(_) => {}
+        Err(error) => {
+            let error = error.into();
+            if !is_damage(&error) || db.is_autocommit() {
+                return Err(error);
+            }
+        }
+    }
+    if checking.repair {
+        sections::erase(db, std::slice::from_ref(section))?;
+    }
+    let what = format!("section {} was erased, and bytes of it are here", place.index);
+    let finding = checking.found(CheckedPart::Section, what);
+    (finding.device, finding.seq) = (Some(device), Some(place.seq));
+    finding.object = section.about.and_then(|about| about.object);
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Device {
         Ok(())
     }
 
-    fn holds(&self, numbers: impl IntoIterator<Item = u8>) {
+    pub(super) fn holds(&self, numbers: impl IntoIterator<Item = u8>) {
         for n in numbers {
             assert_eq!(self.value(object(n)), json!({ "n": n }));
         }
@@ -271,7 +271,7 @@ fn crash_while_creating(every: usize) {
 }
 
 /// A space of a few documents, closed.
-fn used() -> Snapshot {
+pub(super) fn used() -> Snapshot {
     let disk = Disk::new().unwrap();
     let mut device = found(&disk, 1);
     (1..=3).for_each(|n| drop(put(&mut device, n).unwrap()));

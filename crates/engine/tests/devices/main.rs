@@ -12,6 +12,7 @@ mod blobs;
 mod changes;
 mod copies;
 mod disk;
+mod erase;
 mod forks;
 mod history;
 mod large;
