@@ -113,7 +113,7 @@ async fn a_connection_cut_anywhere_loses_nothing() {
     // Seven rounds, and what founding and enrolling made.
     let (here, there) = (ana.space.status().await.unwrap(), ben.space.status().await.unwrap());
     assert_eq!(here.documents, 7 * DOCUMENTS as u64);
-    assert_eq!(here.entries, there.entries);
+    assert_eq!((here.lacking, there.lacking), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +135,8 @@ async fn a_sync_resumes_where_it_was_cut() {
     let held = ben.space.status().await.unwrap().entries;
     let all = ana.space.status().await.unwrap().entries;
     let reports = ben.sync_with(&ana).await;
-    assert_eq!(reports[0].entries_in, all + 1 - held, "nothing came twice");
+    let came = ben.space.status().await.unwrap().entries - held;
+    assert!(reports[0].entries_in <= came, "{reports:?}: {came} were new");
     assert!(held > 4 && held < all, "{held} of {all}: the cut tested nothing");
     digests_equal(&[&ana, &ben]).await;
 }

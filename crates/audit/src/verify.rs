@@ -452,6 +452,7 @@ fn kind_name(kind: u16) -> String {
         kind::SNAPSHOT => "snapshot stated".to_owned(),
         kind::ERASE => "object erased".to_owned(),
         kind::ERASED => "erasure reported".to_owned(),
+        kind::SEALING_KEY => "sealing key announced".to_owned(),
         other => format!("kind {other}"),
     }
 }

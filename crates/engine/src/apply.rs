@@ -358,7 +358,9 @@ impl WriterState {
             nodes,
             sections: &sections,
         };
-        Ok(entries::insert(db, log, &new)?)
+        entries::insert(db, log, &new)?;
+        self.note_step(header);
+        Ok(())
     }
 
     fn check_author(&self, header: &Header) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The secrets of one space that open and seal its sections. Nothing outside this crate holds them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
 use larder_log::act::DeviceKeys;
@@ -41,6 +42,34 @@ impl OwnKeys {
     }
 }
 
+/// The same in a space that is in use, where the sealing key is replaced now and then.
+pub(crate) struct SpaceKeys {
+    pub(crate) signing: DeviceSigningKey,
+    pub(crate) ack: AckKey,
+    pub(crate) sealing: SealingKeys,
+}
+
+impl SpaceKeys {
+    pub(crate) fn new(keys: OwnKeys, next: Option<SealingKey>) -> Self {
+        let OwnKeys { signing, ack, sealing } = keys;
+        let all = std::iter::once(sealing).chain(next).collect();
+        Self { signing, ack, sealing: SealingKeys(Mutex::new(all)) }
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.signing.device_id()
+    }
+}
+
+/// The sealing keys that others may still seal to, the newest last: one, or two.
+pub(crate) struct SealingKeys(Mutex<Vec<SealingKey>>);
+
+impl SealingKeys {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<SealingKey>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What an attempt to open a section came to.
 pub(crate) enum Opening {
     Opened(Box<Opened>),
@@ -78,6 +107,28 @@ impl Keyring {
 
     pub(crate) fn insert(&mut self, epoch: EpochId, secrets: EpochSecrets) {
         self.epochs.insert(epoch, secrets);
+    }
+
+    pub(crate) fn remove(&mut self, epoch: &EpochId) {
+        self.epochs.remove(epoch);
+    }
+
+    /// Keeps the secrets of a step at hand.
+    pub(crate) fn remember(&mut self, epoch: &EpochId, step: u32) {
+        if let Some(secrets) = self.epochs.get_mut(epoch) {
+            secrets.remember(step);
+        }
+    }
+
+    pub(crate) fn forget_before(&mut self, epoch: &EpochId, step: u32) {
+        if let Some(secrets) = self.epochs.get_mut(epoch) {
+            secrets.forget_before(step);
+        }
+    }
+
+    /// The first step of each epoch that is held.
+    pub(crate) fn first_steps(&self) -> impl Iterator<Item = (EpochId, u32)> {
+        self.epochs.iter().map(|(epoch, secrets)| (*epoch, secrets.first_step()))
     }
 
     pub(crate) fn holds(&self, epoch: &EpochId) -> bool {

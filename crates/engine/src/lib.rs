@@ -46,6 +46,7 @@ mod rekey;
 #[cfg(test)]
 mod rekey_tests;
 mod rows;
+mod secrets;
 mod show;
 mod shrink;
 mod snapshot;

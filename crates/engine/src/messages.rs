@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use larder_log::Band;
-use larder_log::message::{Message as Plain, Sender, message_epoch, open_message, seal_message};
+use larder_log::message::{Message as Plain, Sender, message_secret, open_message, seal_message};
 use larder_types::limits::MESSAGE_BYTES_MAX;
 use larder_types::{DeviceId, TransportId};
 
@@ -47,8 +47,9 @@ impl Space {
         let keyring = &published.keyring;
         let epoch = published.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
         let epoch = epoch.ok_or(Error::NotYetEnrolled)?;
-        let secret = keyring.secrets(&epoch).and_then(|secrets| secrets.at(Band::Green, 0));
-        let secret = secret.ok_or(Error::NotYetEnrolled)?;
+        let secrets = keyring.secrets(&epoch).ok_or(Error::NotYetEnrolled)?;
+        let step = secrets.last_step();
+        let secret = secrets.at(Band::Green, step).ok_or(Error::NotYetEnrolled)?;
         let mut entropy = self.shared.env.entropy();
         let mut sent = self.shared.messages.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let (run, before) = sent.unwrap_or_else(|| {
@@ -60,7 +61,7 @@ impl Space {
         *sent = Some((run, count));
         drop(sent);
         let message = Plain { run, count, body };
-        let sender = Sender { space: self.id(), device: self.device(), epoch };
+        let sender = Sender { space: self.id(), device: self.device(), epoch, step };
         Ok(seal_message(&mut *entropy, &sender, &secret, &message))
     }
 
@@ -68,12 +69,12 @@ impl Space {
     /// it is not that device's, came before, or cannot be opened here.
     pub fn open_message(&self, peer: &TransportId, sealed: &[u8]) -> Option<Message> {
         let published = self.shared.published().ok()?;
-        let epoch = message_epoch(sealed)?;
-        let secret = published.keyring.secrets(&epoch)?.at(Band::Green, 0)?;
+        let (epoch, step) = message_secret(sealed)?;
+        let secret = published.keyring.secrets(&epoch)?.at(Band::Green, step)?;
         // One that joined again after its first joining was cut is enrolled twice.
         let devices = published.roster.devices().filter(|(_, d)| d.keys.transport == *peer);
         for (id, device) in devices {
-            let sender = Sender { space: self.id(), device: *id, epoch };
+            let sender = Sender { space: self.id(), device: *id, epoch, step };
             let Some(plain) = open_message(&sender, &secret, sealed) else { continue };
             let ledger = &self.shared.messages.heard;
             let mut heard = ledger.lock().unwrap_or_else(PoisonError::into_inner);

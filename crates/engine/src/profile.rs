@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_crypto::password::Argon2Params;
-use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret, TransportKey};
+use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, SealingPublic, Secret, TransportKey};
 use larder_log::epoch::ControlSecret;
 use larder_pages::Held;
 use larder_search::{Embedder, HashedNgrams};
@@ -24,7 +24,7 @@ use crate::embed;
 use crate::files::{self, PARTIAL, SPACES};
 use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
-use crate::keyring::OwnKeys;
+use crate::keyring::{OwnKeys, SealingKeys, SpaceKeys};
 use crate::mirror::Mirror;
 use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
@@ -565,8 +565,45 @@ impl Inner {
         row: &table::Space,
         keys: OwnKeys,
     ) -> Result<Arc<Shared>> {
-        let home = self.home(row)?;
+        let (home, next) = (self.home(row)?, self.sealing_next(&row.space)?);
+        let keys = SpaceKeys::new(keys, next);
         Ok(Arc::new(Shared::new(Arc::clone(self), row, keys, home)))
+    }
+
+    fn sealing_next(&self, id: &SpaceId) -> Result<Option<SealingKey>> {
+        let purpose = key_purpose(id, SEALING_NEXT);
+        let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
+        let opened = wrapped.map(|wrapped| self.vault.open(&purpose, &wrapped)).transpose()?;
+        Ok(opened.map(|secret| SealingKey::from_secret(&secret)))
+    }
+
+    /// Another sealing key for a space, to be announced: durable, and among `keys`. The last one,
+    /// if that was not announced.
+    pub(crate) fn next_sealing(&self, id: &SpaceId, keys: &SealingKeys) -> Result<SealingPublic> {
+        if let Some(next) = self.sealing_next(id)? {
+            return Ok(next.public());
+        }
+        let mut entropy = self.env.entropy();
+        let next = SealingKey::generate(&mut *entropy);
+        let purpose = key_purpose(id, SEALING_NEXT);
+        let wrapped = self.vault.seal(&mut *entropy, &purpose, next.to_secret().expose());
+        self.write_db(|db| Ok(table::set_key(db, &purpose, &wrapped)?))?;
+        let public = next.public();
+        keys.with(|keys| keys.push(next));
+        Ok(public)
+    }
+
+    /// Nothing is sealed any more to the sealing key before the last.
+    pub(crate) fn drop_old_sealing(&self, id: &SpaceId, keys: &SealingKeys) -> Result<()> {
+        let (old, next) = (key_purpose(id, SEALING), key_purpose(id, SEALING_NEXT));
+        let Some(key) = self.sealing_next(id)? else { return Ok(()) };
+        let wrapped = self.vault.seal(&mut *self.env.entropy(), &old, key.to_secret().expose());
+        self.write_db(|db| {
+            table::set_key(db, &old, &wrapped)?;
+            Ok(table::remove_key(db, &next)?)
+        })?;
+        keys.with(|keys| *keys = vec![key]);
+        Ok(())
     }
 
     /// Where a space's database is, and what opens it.
@@ -680,3 +717,4 @@ const PORT: &str = "port";
 const SIGNING: &str = "signing";
 const ACK: &str = "ack";
 const SEALING: &str = "sealing";
+const SEALING_NEXT: &str = "sealing/next";

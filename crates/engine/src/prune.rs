@@ -151,7 +151,7 @@ fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
 }
 
 /// How far each log is stable. What was looked at is handed to `keep`.
-fn stable_ends(
+pub(crate) fn stable_ends(
     db: &Connection,
     roster: &Roster,
     me: DeviceId,

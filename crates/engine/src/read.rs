@@ -309,6 +309,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::SNAPSHOT => "snapshot",
         kind::ERASE => "erase",
         kind::ERASED => "erased",
+        kind::SEALING_KEY => "key",
         _ => "other",
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use crate::home::Home;
 use crate::index::PublishedQueue;
-use crate::keyring::{Keyring, OwnKeys};
+use crate::keyring::{Keyring, SpaceKeys};
 use crate::messages::Ledger;
 use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
@@ -30,7 +30,7 @@ use crate::{Environment, Error, Result};
 pub(crate) struct Shared {
     pub(crate) id: SpaceId,
     pub(crate) name: SpaceName,
-    pub(crate) keys: OwnKeys,
+    pub(crate) keys: SpaceKeys,
     pub(crate) env: Arc<dyn Environment>,
     pub(crate) profile: Arc<Inner>,
     pub(crate) embedder: Arc<dyn Embedder>,
@@ -69,7 +69,12 @@ pub(crate) struct Published {
 }
 
 impl Shared {
-    pub(crate) fn new(profile: Arc<Inner>, row: &table::Space, keys: OwnKeys, home: Home) -> Self {
+    pub(crate) fn new(
+        profile: Arc<Inner>,
+        row: &table::Space,
+        keys: SpaceKeys,
+        home: Home,
+    ) -> Self {
         // A row that is not complete yet has a database that may not be there.
         let creates = row.state == Membership::Joining;
         Self {

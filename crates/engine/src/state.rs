@@ -9,10 +9,10 @@ use std::sync::Arc;
 use larder_document::Cache;
 use larder_log::act::{Act, EpochReason};
 use larder_log::checkpoint::Checkpoint;
-use larder_log::epoch::{BandSecret, EpochSecrets, open_epoch_act, receive_epoch};
+use larder_log::epoch::open_epoch_act;
 use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::{self, Roster, Writing};
-use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
+use larder_log::{Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
@@ -27,6 +27,7 @@ use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::prune::News;
+use crate::secrets::{Announced, Forgetting, Steps, load_announced, unwrap};
 use crate::show::Pending;
 use crate::space::Shared;
 use crate::tally::Tally;
@@ -52,6 +53,12 @@ struct Kept {
     /// The embedder of which all documents that are indexed have vectors, or wait for them.
     #[n(3)]
     embedder: Option<String>,
+    /// How far the writers of the epochs are whose secrets are here.
+    #[n(4)]
+    steps: Option<BTreeMap<EpochId, Steps>>,
+    /// Up to which section nothing is sealed any more but what may stay so for ever.
+    #[n(5)]
+    opened_to: Option<i64>,
 }
 
 impl Kept {
@@ -76,6 +83,14 @@ pub(crate) struct State {
     /// What is durable and not yet in the documents.
     pub(crate) pending: Pending,
     pub(crate) damage: Damage,
+    /// How far the writers of the epochs are whose secrets are here.
+    pub(crate) steps: BTreeMap<EpochId, Steps>,
+    /// The last sealing key that each device has announced.
+    pub(crate) announced: BTreeMap<DeviceId, Announced>,
+    /// Up to which section nothing is sealed any more but what may stay so for ever.
+    pub(crate) opened_to: Option<i64>,
+    /// What is being forgotten.
+    pub(crate) forgetting: Option<Forgetting>,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The embedder of which all documents that are indexed have vectors, or wait for them.
@@ -135,6 +150,7 @@ pub(crate) struct Mark {
     frontier: Frontier,
     clock: Clock,
     named: BTreeMap<DeviceId, u64>,
+    steps: BTreeMap<EpochId, Steps>,
     completed: usize,
 }
 
@@ -175,6 +191,10 @@ impl State {
             erasing: Erasing::load(db)?,
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
+            steps: kept.steps.unwrap_or_default(),
+            announced: load_announced(db)?,
+            opened_to: kept.opened_to,
+            forgetting: None,
             queue: Queue::load(db)?,
             embedder: kept.embedder,
             retried: 0,
@@ -195,7 +215,8 @@ impl State {
         }
         let shown = Some(self.pending.shown(db)?);
         let (clock, named) = (Some(self.clock), self.named.clone());
-        let kept = Kept { clock, named, shown, embedder: self.embedder.clone() };
+        let (embedder, steps) = (self.embedder.clone(), Some(self.steps.clone()));
+        let kept = Kept { clock, named, shown, embedder, steps, opened_to: self.opened_to };
         Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 
@@ -230,6 +251,11 @@ impl State {
         db.total_changes() != self.changes_before
     }
 
+    /// Roster or keyring are others than readers know.
+    pub(crate) fn unpublish(&mut self) {
+        self.is_published = false;
+    }
+
     /// Tells readers of the roster and the keyring, if they changed.
     pub(crate) fn publish(&mut self) {
         if !self.is_published {
@@ -244,11 +270,13 @@ impl State {
 
     pub(crate) fn mark(&self) -> Mark {
         let (frontier, clock, named) = (self.frontier.clone(), self.clock, self.named.clone());
-        Mark { frontier, clock, named, completed: self.recent.completed.len() }
+        let (steps, completed) = (self.steps.clone(), self.recent.completed.len());
+        Mark { frontier, clock, named, steps, completed }
     }
 
     pub(crate) fn return_to(&mut self, mark: Mark) {
         (self.frontier, self.clock, self.named) = (mark.frontier, mark.clock, mark.named);
+        self.steps = mark.steps;
         self.recent.return_to(&self.frontier, mark.completed);
         self.cache.clear();
     }
@@ -338,10 +366,9 @@ impl State {
     /// Starts the next entry of the own log.
     pub(crate) fn begin_entry(&mut self) -> EntryBuilder {
         let seq = self.frontier.size() + 1;
-        let none = EpochId::new([0; 32]);
-        let epoch = self.epoch.unwrap_or(none);
+        let (epoch, step) = self.next_seal();
         self.clock = self.clock.tick(self.shared.env.now());
-        EntryBuilder::new(self.shared.id, self.device(), seq, epoch, 0).deps(self.take_deps())
+        EntryBuilder::new(self.shared.id, self.device(), seq, epoch, step).deps(self.take_deps())
     }
 
     /// Appends a finished entry to the own log.
@@ -377,6 +404,8 @@ impl State {
             sections: &sections,
         };
         entries::insert(db, self.log, &new)?;
+        self.note_step(&entry.header);
+        let recent = &mut self.recent;
         recent.headers.insert(seq, entry.header_bytes);
         self.news.grew(1, sealed_bytes as u64);
         Ok(Appended { seq, hash: entry.hash, sealed_bytes })
@@ -437,8 +466,10 @@ impl State {
         self.note_rejudged(db, &before)?;
         // Kept even if void by now: an act may take effect when its author's enrolment arrives.
         control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
-        if let Act::Epoch(epoch) = act {
-            self.take_epoch(db, header, epoch)?;
+        match act {
+            Act::Epoch(epoch) => self.take_epoch(db, header, epoch)?,
+            Act::SealingKey(act) => self.take_announced(header, act),
+            _ => {}
         }
         self.choose_epoch();
         Ok(applied)
@@ -448,6 +479,7 @@ impl State {
     pub(crate) fn reload_roster(&mut self, db: &Connection) -> Result<()> {
         let before = self.roster.writing();
         self.roster = load_roster(db, &self.shared)?;
+        self.announced = load_announced(db)?;
         self.note_rejudged(db, &before)?;
         self.is_published = false;
         self.choose_epoch();
@@ -521,38 +553,6 @@ impl State {
         }
     }
 
-    fn take_epoch(
-        &mut self,
-        db: &Connection,
-        header: &Header,
-        act: &larder_log::act::EpochAct,
-    ) -> Result<()> {
-        let epoch = EpochId::from(header.hash());
-        if control::epoch(db, &epoch)?.is_some() {
-            return Ok(());
-        }
-        let (me, opener) = (self.device(), header.device);
-        // An envelope that does not open gives no secret; its sections wait for another way.
-        let secrets = receive_epoch(&header.space, opener, act, me, &self.shared.keys.sealing)
-            .unwrap_or(None);
-        let wrapped = secrets.as_ref().and_then(|secrets| self.wrap(&epoch, secrets));
-        let act = Act::Epoch(act.clone()).to_body();
-        control::add_epoch(db, &control::Epoch { epoch, opener, act, wrapped })?;
-        if let Some(secrets) = secrets {
-            self.keyring.insert(epoch, secrets);
-        }
-        Ok(())
-    }
-
-    /// The secret of the highest band, sealed; the lower ones derive from it.
-    fn wrap(&self, epoch: &EpochId, secrets: &EpochSecrets) -> Option<Vec<u8>> {
-        let highest = secrets.bands().iter().max_by_key(|secret| secret.band())?;
-        let mut plain = zeroize::Zeroizing::new(vec![highest.band() as u8]);
-        plain.extend_from_slice(highest.secret().expose());
-        let mut entropy = self.shared.env.entropy();
-        Some(self.shared.home().vault.seal(&mut *entropy, &epoch_purpose(epoch), &plain))
-    }
-
     fn choose_epoch(&mut self) {
         let keyring = &self.keyring;
         self.epoch = self.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
@@ -560,7 +560,7 @@ impl State {
 
     /// Opens an epoch for exactly the devices that are cleared now, if there is none.
     pub(crate) fn ensure_epoch(&mut self, db: &Connection) -> Result<()> {
-        if self.epoch.is_some() {
+        if self.epoch.is_some() && !self.is_epoch_old() {
             return Ok(());
         }
         self.check_may_write()?;
@@ -568,7 +568,7 @@ impl State {
             .roster
             .cleared()
             .into_iter()
-            .filter_map(|(id, band)| Some((id, self.roster.device(&id)?.keys.sealing, band)))
+            .filter_map(|(id, band)| Some((id, self.sealing_key(&id)?, band)))
             .collect();
         let supersedes = self.roster.epochs().map(|(epoch, _)| *epoch).collect();
         let mut entropy = self.shared.env.entropy();
@@ -595,6 +595,8 @@ impl State {
             EpochReason::Revocation
         } else if cleared.keys().any(|device| !had.contains(device)) {
             EpochReason::Enrolment
+        } else if self.epoch.is_some() {
+            EpochReason::Age
         } else {
             EpochReason::Clearance
         }
@@ -744,15 +746,7 @@ pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {
     let mut keyring = Keyring::new(control);
     for epoch in control::epochs(db)? {
         let Some(wrapped) = &epoch.wrapped else { continue };
-        let plain = vault.open::<33>(&epoch_purpose(&epoch.epoch), wrapped)?;
-        let (band, secret) = plain.expose().split_at(1);
-        let band = band.first().and_then(|band| Band::from_u8(*band));
-        let secret = larder_crypto::Secret::from_slice(secret);
-        let (Some(band), Some(secret)) = (band, secret) else {
-            return Err(Error::Corrupt("an epoch's secret has another form".into()));
-        };
-        let highest = BandSecret::new(band, 0, secret);
-        keyring.insert(epoch.epoch, EpochSecrets::from_highest(highest));
+        keyring.insert(epoch.epoch, unwrap(vault, &epoch.epoch, wrapped)?);
     }
     Ok(keyring)
 }

@@ -168,7 +168,7 @@ fn fills(
             peer.open_for(&mut batch)?;
             for (entry, seq) in batch.entries.into_iter().zip(from..=last) {
                 left = left.saturating_sub(1);
-                if opened && peer.is_void(&entry)? {
+                if opened && peer.is_void(db, log.log, seq, &entry)? {
                     void.push(Run { device, first: seq, last: seq });
                 }
                 let is_asked_for = |payload: &Payload| match payload {
@@ -381,6 +381,7 @@ impl WriterState {
             };
             if is_wanted {
                 sections::set_payload(db, place, &payload)?;
+                self.note_filled(&section);
                 sections::settle(db, place, sections::State::Waiting, None)?;
                 progress = true;
             }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use larder_log::ack::Ack;
 use larder_log::{Batch, BatchEntry, Class, Header, Payload};
 use larder_protocol::{Position, Reply};
+use larder_store::space::logs::LogId;
+use larder_store::space::sections::Place;
 use larder_store::space::transactions::Walk;
-use larder_store::space::{control, logs, transactions};
+use larder_store::space::{control, logs, sections, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, Hash, TransportId};
+use rusqlite::Connection;
 
 use crate::keyring::Opening;
 use crate::space::{Published, Space};
@@ -131,18 +134,37 @@ impl Peer<'_> {
         Self { lacks: true, ..self }
     }
 
-    /// Whether a section of this entry stays shut though its secret is here.
-    pub(crate) fn is_void(&self, entry: &BatchEntry) -> Result<bool> {
+    /// Whether a section of entry `seq` stays shut though its secret is here, or was.
+    pub(crate) fn is_void(
+        &self,
+        db: &Connection,
+        log: LogId,
+        seq: u64,
+        entry: &BatchEntry,
+    ) -> Result<bool> {
         let header = Header::decode(&entry.header)
             .map_err(|e| Error::Corrupt(format!("the header of an entry: {e}")))?;
         let keyring = &self.published.keyring;
-        let mut sections = (0..).zip(entry.commitments.iter().zip(&entry.payloads));
-        Ok(sections.any(|(index, (commitment, payload))| match payload {
-            Payload::Sealed(sealed) if commitment.class == Class::Data as u8 => {
-                matches!(keyring.open(&header, index, commitment, sealed), Opening::Void)
+        for (index, (commitment, payload)) in
+            (0..).zip(entry.commitments.iter().zip(&entry.payloads))
+        {
+            let Payload::Sealed(sealed) = payload else { continue };
+            if commitment.class != Class::Data as u8 {
+                continue;
             }
-            _ => false,
-        }))
+            let is_void = match keyring.open(&header, index, commitment, sealed) {
+                Opening::Opened(_) => false,
+                Opening::Void => true,
+                Opening::NoSecret => {
+                    let section = sections::find(db, Place { log, seq, index })?;
+                    section.is_some_and(|section| section.state == sections::State::Void)
+                }
+            };
+            if is_void {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Opens the sections that it has no secret for.

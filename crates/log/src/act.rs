@@ -313,6 +313,22 @@ pub struct Envelope {
     pub ciphertext: Vec<u8>,
 }
 
+/// Announces the key that secrets are to be sealed to for its author from now on. The last one in a
+/// device's log counts.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct SealingKeyAct {
+    /// [`VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// [`larder_crypto::SUITE`].
+    #[n(1)]
+    pub suite: u16,
+    /// The key.
+    #[n(2)]
+    pub sealing: SealingPublic,
+}
+
 /// Any act that this version knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
@@ -334,6 +350,8 @@ pub enum Act {
     Erase(EraseAct),
     /// Says what is erased.
     Erased(ErasedAct),
+    /// Announces another sealing key of its author's.
+    SealingKey(SealingKeyAct),
 }
 
 impl Act {
@@ -354,6 +372,7 @@ impl Act {
             Self::Snapshot(_) => kind::SNAPSHOT,
             Self::Erase(_) => kind::ERASE,
             Self::Erased(_) => kind::ERASED,
+            Self::SealingKey(_) => kind::SEALING_KEY,
         }
     }
 
@@ -369,6 +388,7 @@ impl Act {
             Self::Snapshot(act) => canonical::encode(act),
             Self::Erase(act) => canonical::encode(act),
             Self::Erased(act) => canonical::encode(act),
+            Self::SealingKey(act) => canonical::encode(act),
         }
     }
 
@@ -403,6 +423,7 @@ impl Act {
             kind::SNAPSHOT => Self::Snapshot(read(body)?),
             kind::ERASE => Self::Erase(read(body)?),
             kind::ERASED => Self::Erased(read(body)?),
+            kind::SEALING_KEY => Self::SealingKey(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -440,6 +461,10 @@ impl Act {
             Self::Snapshot(act) => act.check(),
             Self::Erase(act) => act.check(),
             Self::Erased(act) => act.check(),
+            Self::SealingKey(act) => {
+                check_versions(act.v, act.suite)?;
+                act.sealing.check().map_err(|_| VoidReason::WeakKey)
+            }
         }
     }
 }

@@ -134,6 +134,32 @@ impl EpochSecrets {
         &self.bands
     }
 
+    /// The lowest step that is held.
+    pub fn first_step(&self) -> u32 {
+        self.bands.iter().map(|secret| secret.step).min().unwrap_or(0)
+    }
+
+    /// The highest step that is at hand.
+    pub fn last_step(&self) -> u32 {
+        self.bands.iter().map(|secret| secret.step).max().unwrap_or(0)
+    }
+
+    /// Keeps the secrets of `step` at hand, so that using them costs no derivation.
+    pub fn remember(&mut self, step: u32) {
+        for band in Band::SHARED {
+            let is_held = |secret: &BandSecret| secret.band == band && secret.step == step;
+            if !self.bands.iter().any(is_held) {
+                self.bands.extend(self.at(band, step));
+            }
+        }
+    }
+
+    /// Lets go of the secrets of the steps before `step`. There is no way back.
+    pub fn forget_before(&mut self, step: u32) {
+        self.remember(step);
+        self.bands.retain(|secret| secret.step >= step);
+    }
+
     /// The secret of `band` at `step`, if this device is cleared for it and still has that step
     /// or an earlier one. Costs one derivation for each step in between.
     pub fn at(&self, band: Band, step: u32) -> Option<BandSecret> {

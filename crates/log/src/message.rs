@@ -2,7 +2,7 @@
 
 use larder_crypto::aead::XAes;
 use larder_crypto::kdf::hkdf_sha256;
-use larder_types::limits::MESSAGE_BYTES_MAX;
+use larder_types::limits::{MESSAGE_BYTES_MAX, STEP_MAX};
 use larder_types::{DeviceId, Entropy, EpochId, SpaceId, canonical};
 use minicbor::{Decode, Encode};
 
@@ -16,8 +16,10 @@ pub struct Sender {
     pub space: SpaceId,
     /// The sending device.
     pub device: DeviceId,
-    /// The epoch whose secret seals it, at step 0 of the lowest band.
+    /// The epoch whose secret seals it, of the lowest band.
     pub epoch: EpochId,
+    /// At this step.
+    pub step: u32,
 }
 
 /// What a message holds.
@@ -42,7 +44,9 @@ struct Sealed {
     v: u8,
     #[n(1)]
     epoch: EpochId,
-    #[cbor(n(2), with = "minicbor::bytes")]
+    #[n(2)]
+    step: u32,
+    #[cbor(n(3), with = "minicbor::bytes")]
     ciphertext: Vec<u8>,
 }
 
@@ -61,8 +65,9 @@ impl Sender {
     }
 
     fn associated(&self) -> Vec<u8> {
-        let Self { space, device, epoch } = self;
-        [labels::MESSAGE_AD, space.as_bytes(), device.as_bytes(), epoch.as_bytes()].concat()
+        let Self { space, device, epoch, step } = self;
+        let step = step.to_be_bytes();
+        [labels::MESSAGE_AD, space.as_bytes(), device.as_bytes(), epoch.as_bytes(), &step].concat()
     }
 }
 
@@ -75,19 +80,20 @@ pub fn seal_message(
 ) -> Vec<u8> {
     let plain = zeroize::Zeroizing::new(canonical::encode(message));
     let ciphertext = sender.cipher(secret).seal(entropy, &sender.associated(), &plain);
-    canonical::encode(&Sealed { v: VERSION, epoch: sender.epoch, ciphertext })
+    let Sender { epoch, step, .. } = *sender;
+    canonical::encode(&Sealed { v: VERSION, epoch, step, ciphertext })
 }
 
-/// The epoch that a sealed message names; `None` if it is no message of this version.
-pub fn message_epoch(bytes: &[u8]) -> Option<EpochId> {
+/// The epoch and the step that a sealed message names; `None` if it is no message of this version.
+pub fn message_secret(bytes: &[u8]) -> Option<(EpochId, u32)> {
     let sealed: Sealed = canonical::decode(bytes, SEALED_MESSAGE_BYTES_MAX).ok()?;
-    (sealed.v == VERSION).then_some(sealed.epoch)
+    (sealed.v == VERSION && sealed.step <= STEP_MAX).then_some((sealed.epoch, sealed.step))
 }
 
 /// Opens a message that `sender` sealed; `None` if it did not.
 pub fn open_message(sender: &Sender, secret: &BandSecret, bytes: &[u8]) -> Option<Message> {
     let sealed: Sealed = canonical::decode(bytes, SEALED_MESSAGE_BYTES_MAX).ok()?;
-    if sealed.v != VERSION || sealed.epoch != sender.epoch {
+    if (sealed.v, sealed.epoch, sealed.step) != (VERSION, sender.epoch, sender.step) {
         return None;
     }
     let plain = sender.cipher(secret).open(&sender.associated(), &sealed.ciphertext).ok()?;
@@ -111,23 +117,24 @@ mod tests {
     }
 
     #[test]
-    fn a_message_opens_for_its_sender_space_and_epoch_alone() {
+    fn a_message_opens_for_its_sender_space_epoch_and_step_alone() {
         let (space, device) = (SpaceId::new([1; 32]), DeviceId::new([2; 32]));
-        let sender = Sender { space, device, epoch: EpochId::new([3; 32]) };
-        let secret = BandSecret::new(Band::Green, 0, Secret::new([4; 32]));
+        let sender = Sender { space, device, epoch: EpochId::new([3; 32]), step: 6 };
+        let secret = BandSecret::new(Band::Green, 6, Secret::new([4; 32]));
         let message = Message { run: [5; 8], count: 7, body: vec![9; MESSAGE_BYTES_MAX] };
         let sealed = seal_message(&mut Zero, &sender, &secret, &message);
         assert!(sealed.len() <= SEALED_MESSAGE_BYTES_MAX);
-        assert_eq!(message_epoch(&sealed), Some(sender.epoch));
+        assert_eq!(message_secret(&sealed), Some((sender.epoch, 6)));
         assert_eq!(open_message(&sender, &secret, &sealed), Some(message));
         for other in [
             Sender { space: SpaceId::new([9; 32]), ..sender },
             Sender { device: DeviceId::new([9; 32]), ..sender },
             Sender { epoch: EpochId::new([9; 32]), ..sender },
+            Sender { step: 7, ..sender },
         ] {
             assert_eq!(open_message(&other, &secret, &sealed), None);
         }
-        let other = BandSecret::new(Band::Green, 0, Secret::new([8; 32]));
+        let other = BandSecret::new(Band::Green, 6, Secret::new([8; 32]));
         assert_eq!(open_message(&sender, &other, &sealed), None);
         for at in [0, 2, 40, sealed.len() - 1] {
             let mut changed = sealed.clone();

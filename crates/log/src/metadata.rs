@@ -35,6 +35,8 @@ pub mod kind {
     pub const ERASE: u16 = 23;
     /// [`crate::erasure::ErasedAct`].
     pub const ERASED: u16 = 24;
+    /// [`crate::act::SealingKeyAct`].
+    pub const SEALING_KEY: u16 = 25;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

@@ -181,10 +181,14 @@ impl Roster {
         match act {
             Act::Genesis(_) => Ok(()),
             Act::Epoch(_) | Act::Erase(_) if self.writes_at(header) => Ok(()),
-            Act::Snapshot(_) | Act::Erased(_) if self.reads_at(header) => Ok(()),
-            Act::Epoch(_) | Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => {
-                Err(self.why_nothing(header))
+            Act::Snapshot(_) | Act::Erased(_) | Act::SealingKey(_) if self.reads_at(header) => {
+                Ok(())
             }
+            Act::Epoch(_)
+            | Act::Snapshot(_)
+            | Act::Erase(_)
+            | Act::Erased(_)
+            | Act::SealingKey(_) => Err(self.why_nothing(header)),
             _ if self.counting.contains(&entry) => Ok(()),
             _ if self.waiting.contains_key(&entry) => Err(VoidReason::Unjudged),
             _ => Err(self.judge.why_not(&entry).unwrap_or_else(|| self.why_nothing(header))),
@@ -273,6 +277,11 @@ impl Roster {
         self.epochs.iter()
     }
 
+    /// One of them.
+    pub fn epoch(&self, epoch: &EpochId) -> Option<&Epoch> {
+        self.epochs.get(epoch)
+    }
+
     /// The epoch to write to: its recipients are exactly the devices that are cleared, no other
     /// epoch supersedes it, and `has_secrets` holds; of several the lowest id. None: open one.
     pub fn epoch_for_writing(&self, has_secrets: &dyn Fn(&EpochId) -> bool) -> Option<EpochId> {
@@ -309,7 +318,9 @@ impl Roster {
         let entry = header.hash();
         let (author, seq) = (header.device, header.seq);
         match act {
-            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => return Ok(()),
+            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) | Act::SealingKey(_) => {
+                return Ok(());
+            }
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };
                 self.epoch_acts.insert(Place { entry, index }, placed);

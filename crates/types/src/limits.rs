@@ -48,7 +48,11 @@ limits! {
     SECTION_CHUNK_BYTES: usize = 1 << 20, "bytes", true, "Plain bytes under one AEAD tag of a section.";
     ENTRY_BYTES_MAX: usize = 16 << 20, "bytes", true, "All sealed bytes of one entry.";
     ENTRY_OPENED_BYTES_MAX: usize = 64 << 20, "bytes", true, "All bodies of one entry's DATA sections, opened; those past it are void.";
-    STEP_MAX: u32 = 4096, "steps", true, "An epoch's step; then a writer opens a new epoch.";
+    STEP_MAX: u32 = 256, "steps", true, "An epoch's step.";
+    STEP_ENTRIES: u32 = 256, "entries", false, "Entries of a device after which it goes on to the next step of the epoch.";
+    STEP_MS_MAX: u64 = 86_400_000, "milliseconds", false, "How long a device that writes stays at a step.";
+    EPOCH_STEPS: u32 = 64, "steps", false, "Steps after which a writer opens a new epoch.";
+    STEPS_NOTED_MAX: usize = 8, "steps", false, "Steps of an epoch of which an entry is noted, to see when they can be forgotten.";
     CLOCK_MS_MAX: u64 = 253_402_300_799_999, "milliseconds", true, "A section's clock: the last millisecond of the year 9999.";
     ACT_PARENTS_MAX: usize = 64, "acts", true, "Acts of membership that one names as known.";
     ERASE_SECTIONS_MAX: usize = 768, "sections", true, "Sections that one act of erasure lists.";

@@ -47,6 +47,8 @@ enum Stage {
     Agree,
     /// The bytes go.
     Drop,
+    /// Secrets go under which nobody seals any more.
+    Forget,
     /// A snapshot of all that is here.
     Propose,
     /// What became free in the file is given back to the disk.
@@ -74,23 +76,28 @@ impl Pruning {
     /// Of what is agreed on goes first: what is gone is not to be gained by stating it once more.
     /// Then, with `proposes`, this device states what is here.
     pub fn new(proposes: bool) -> Self {
-        use Stage::{Agree, Drop, Propose, Shrink, TakeOver};
-        let mut stages = VecDeque::from([TakeOver, Agree, TakeOver, Drop]);
+        use Stage::{Agree, Drop, Forget, Propose, Shrink, TakeOver};
+        let mut stages = vec![TakeOver, Agree, TakeOver, Drop];
         if proposes {
             stages.extend([Propose, TakeOver, Drop]);
         }
-        stages.push_back(Shrink);
+        stages.extend([Forget, Shrink]);
         Self::of(stages)
+    }
+
+    /// Of secrets only.
+    pub(super) fn of_secrets() -> Self {
+        Self::of(vec![Stage::Forget])
     }
 
     /// Only writes the leaves down of what all devices agree on. Nothing goes, and nothing is said.
     pub(super) fn writing_down() -> Self {
-        Self::of(VecDeque::from([Stage::TakeOver]))
+        Self::of(vec![Stage::TakeOver])
     }
 
-    fn of(stages: VecDeque<Stage>) -> Self {
+    fn of(stages: Vec<Stage>) -> Self {
         Self {
-            stages,
+            stages: stages.into(),
             goal: None,
             writing: None,
             tried: BTreeSet::new(),
@@ -168,6 +175,10 @@ impl SpaceWriter {
                 !self.wants_shrink()
             }
             Stage::Drop => self.transact(|tx, state| state.drop_some(tx, pruning))?,
+            Stage::Forget => self.transact(|tx, state| {
+                pruning.appended += u64::from(state.say_for_forgetting(tx)?);
+                state.forget_some(tx, PRUNE_SECTIONS_MAX.min(pruning.step_max))
+            })?,
             _ => self.transact(|tx, state| state.settle_step(tx, stage, pruning))?,
         };
         if is_done {
@@ -271,7 +282,7 @@ impl WriterState {
                     stated: None,
                 }));
             }
-            Stage::Drop | Stage::Shrink => None,
+            Stage::Drop | Stage::Forget | Stage::Shrink => None,
         };
         Ok(stated.map(|act| {
             let computing = Computing::new(act.frontier.clone(), held);

@@ -46,6 +46,8 @@ pub(crate) struct News {
     pub(crate) ack: bool,
     /// A peer asked for leaves of what was agreed on, which are not written down.
     pub(crate) is_asked: bool,
+    /// Of secrets that may go.
+    pub(crate) secrets: OfSecrets,
     /// Entries, own ones too, and what their bodies take.
     entries: u64,
     bytes: u64,
@@ -57,12 +59,22 @@ pub(crate) struct News {
     pub(crate) differing: BTreeSet<Hash>,
 }
 
+/// What has come that secrets go by.
+#[derive(Debug, Clone)]
+pub(crate) struct OfSecrets {
+    /// Anything, or it was never looked.
+    pub(crate) is_new: bool,
+    /// Whether some go once something is stable.
+    awaits_stable: bool,
+}
+
 impl Default for News {
     fn default() -> Self {
         Self {
             statement: true,
             ack: false,
             is_asked: false,
+            secrets: OfSecrets { is_new: true, awaits_stable: false },
             entries: 0,
             bytes: 0,
             awaits_acks: false,
@@ -79,6 +91,10 @@ impl News {
         self.bytes += bytes;
     }
 
+    fn is_of_secrets(&self) -> bool {
+        self.secrets.is_new || (self.ack && self.secrets.awaits_stable)
+    }
+
     fn is_due(&self, bytes_min: u64) -> bool {
         let grown = self.entries >= PRUNE_LOOK_ENTRIES || self.bytes >= bytes_min / 4;
         self.statement || (self.ack && self.awaits_acks) || grown
@@ -90,16 +106,17 @@ impl SpaceWriter {
     pub fn may_want_pruning(&self) -> bool {
         let news = &self.state().news;
         let is_due = match self.shared.profile.prunes {
-            PrunePolicy::From { bytes } => news.is_due(bytes),
             PrunePolicy::ByHand => false,
+            PrunePolicy::From { bytes } => news.is_due(bytes),
         };
-        self.shared.may_append() && (is_due || news.is_asked)
+        self.shared.may_append() && (is_due || news.is_asked || news.is_of_secrets())
     }
 
-    /// A pruning, if this space prunes by itself and it is time for one: if it has as much to gain
-    /// as [`PrunePolicy`] says and no statement waits, if another device has stated what this one
-    /// has not looked at, or if what was agreed on can go by now. Where it does not, one that
-    /// writes down what was agreed on and drops nothing, if a peer has asked for it.
+    /// A pruning, if it is time for one. Where this space prunes by itself: if it has as much to
+    /// gain as [`PrunePolicy`] says and no statement waits, if another device has stated what this
+    /// one has not looked at, or if what was agreed on can go by now. Where it does not, one that
+    /// writes down what was agreed on and drops nothing, if a peer has asked for it. Everywhere: if
+    /// secrets can go under which nobody seals any more, or that waits for this device.
     ///
     /// # Errors
     /// The storage's errors.
@@ -107,21 +124,38 @@ impl SpaceWriter {
         if !self.may_want_pruning() {
             return Ok(None);
         }
+        let prunes = self.shared.profile.prunes;
         // What cannot be looked at now is looked at when something else has come.
         let news = &mut self.state_mut().news;
+        let is_of_secrets = news.is_of_secrets();
         let is_asked = std::mem::take(&mut news.is_asked);
-        let PrunePolicy::From { bytes: bytes_min } = self.shared.profile.prunes else {
-            return Ok(is_asked.then(Pruning::writing_down));
+        let bytes_min = match prunes {
+            PrunePolicy::From { bytes } if is_asked || news.is_due(bytes) => Some(bytes),
+            PrunePolicy::From { .. } | PrunePolicy::ByHand => None,
         };
-        let news = &mut self.state_mut().news;
-        (news.statement, news.ack, news.entries, news.bytes) = (false, false, 0, 0);
-        let db = self.connection()?;
-        let looked = self.state().look(&db, bytes_min);
-        self.db = Some(db);
-        let Look { proposes, settles, awaits_acks, drained } = looked?;
-        let news = &mut self.state_mut().news;
-        (news.awaits_acks, news.drained) = (awaits_acks, drained);
-        Ok((proposes || settles).then(|| Pruning::new(proposes)))
+        (news.ack, news.secrets.is_new) = (false, false);
+        let mut pruning = (is_asked && prunes == PrunePolicy::ByHand).then(Pruning::writing_down);
+        if let Some(bytes_min) = bytes_min {
+            (news.statement, news.entries, news.bytes) = (false, 0, 0);
+            let db = self.connection()?;
+            let looked = self.state().look(&db, bytes_min);
+            self.db = Some(db);
+            let Look { proposes, settles, awaits_acks, drained } = looked?;
+            let news = &mut self.state_mut().news;
+            (news.awaits_acks, news.drained) = (awaits_acks, drained);
+            pruning = (proposes || settles).then(|| Pruning::new(proposes));
+        }
+        if is_of_secrets {
+            let db = self.connection()?;
+            let state = self.state_mut();
+            state.news.secrets.awaits_stable = state.may_forget();
+            let wants = state.wants_forgetting(&db);
+            self.db = Some(db);
+            if pruning.is_none() && wants? {
+                pruning = Some(Pruning::of_secrets());
+            }
+        }
+        Ok(pruning)
     }
 }
 

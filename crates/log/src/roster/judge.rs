@@ -91,7 +91,11 @@ impl Placed {
             Act::Change(act) => Some(&act.parents),
             Act::Revocation(act) => Some(&act.parents),
             Act::Recovery(act) => Some(&act.parents),
-            Act::Epoch(_) | Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) => None,
+            Act::Epoch(_)
+            | Act::Snapshot(_)
+            | Act::Erase(_)
+            | Act::Erased(_)
+            | Act::SealingKey(_) => None,
         }
     }
 
