@@ -1,6 +1,6 @@
 //! Messages to devices that are there now: sealed, never stored. Nothing here touches the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use larder_log::Band;
@@ -26,9 +26,37 @@ pub struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     sent: Mutex<Option<([u8; 8], u64)>>,
-    /// The run of each device that was heard last, and how far it had counted.
-    heard: Mutex<BTreeMap<DeviceId, ([u8; 8], u64)>>,
+    heard: Mutex<BTreeMap<DeviceId, Heard>>,
 }
+
+/// What was heard of a device.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The run that was heard last, and how far it had counted.
+    run: [u8; 8],
+    count: u64,
+    /// Runs that ended with the beginning of another, the last [`RUNS_KEPT_MAX`].
+    over: VecDeque<[u8; 8]>,
+}
+
+impl Heard {
+    /// Whether this is neither again nor from before.
+    fn takes(&mut self, run: [u8; 8], count: u64) -> bool {
+        if self.over.contains(&run) || (self.run == run && count <= self.count) {
+            return false;
+        }
+        if self.run != run && self.count > 0 {
+            self.over.push_back(self.run);
+            if self.over.len() > RUNS_KEPT_MAX {
+                self.over.pop_front();
+            }
+        }
+        (self.run, self.count) = (run, count);
+        true
+    }
+}
+
+const RUNS_KEPT_MAX: usize = 64;
 
 impl Space {
     /// Seals a message from this device to the others of the space.
@@ -78,12 +106,9 @@ impl Space {
             let Some(plain) = open_message(&sender, &secret, sealed) else { continue };
             let ledger = &self.shared.messages.heard;
             let mut heard = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_old =
-                heard.get(id).is_some_and(|(run, n)| *run == plain.run && plain.count <= *n);
-            if is_old {
+            if !heard.entry(*id).or_default().takes(plain.run, plain.count) {
                 return None;
             }
-            heard.insert(*id, (plain.run, plain.count));
             return Some(Message { device: *id, label: device.label.clone(), body: plain.body });
         }
         None

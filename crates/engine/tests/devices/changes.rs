@@ -203,3 +203,30 @@ fn a_message_is_taken_once_and_only_from_the_device_that_sealed_it() {
     assert!(elsewhere.space.open_message(&key_a, &sealed[2]).is_none());
     assert!(b.space.open_message(&key_a, b"").is_none());
 }
+
+/// Each opening of a space begins to count its messages anew. What was sent before the sender's
+/// restart counted for as much as what came after it, so that it could be played again.
+#[test]
+fn a_message_from_before_its_senders_restart_is_not_taken_again() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let b = a.invite(dirs[1].path(), 2);
+    let key = a.profile.transport_id();
+    let mut before: Vec<_> = (0..3_u8).map(|n| a.space.seal_message(vec![n]).unwrap()).collect();
+    assert!(b.space.open_message(&key, &before[0]).is_some());
+    for seed in 3..6 {
+        a.writer.close().unwrap();
+        drop(a);
+        let (access, options) = (Access::ReadWrite, ProfileOptions::default());
+        let profile = Profile::open(world(seed), dirs[0].path(), &unlock(), access, options);
+        let profile = profile.unwrap();
+        let (space, writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
+        a = Device { profile, space, writer: writer.unwrap() };
+        let sealed = a.space.seal_message(vec![9]).unwrap();
+        assert!(b.space.open_message(&key, &sealed).is_some());
+        for old in &before {
+            assert!(b.space.open_message(&key, old).is_none());
+        }
+        before.push(sealed);
+    }
+}
