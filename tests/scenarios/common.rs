@@ -54,6 +54,18 @@ impl Device {
         Self { dir, profile, space }
     }
 
+    /// Closes it and opens it again, several times; something is written in each of the times
+    /// between.
+    pub(crate) async fn suspend_while_writing(&self) {
+        let mut changed = self.space.changed();
+        for _ in 0..5 {
+            changed.mark_unchanged();
+            soon("a commit", changed.changed()).await.unwrap();
+            soon("closing", self.profile.close()).await.unwrap();
+            soon("opening", self.profile.reopen(key())).await.unwrap();
+        }
+    }
+
     /// One more device, invited by this one; it listens, and has what this one has.
     pub(crate) async fn invite(&self, label: &str) -> Self {
         let other = self.admit(label).await;
