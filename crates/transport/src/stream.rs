@@ -148,7 +148,7 @@ impl FrameReceiver {
     /// Receives one frame of at most `max` bytes. `None`: the peer ended the stream, between two
     /// frames. Dropping the future loses nothing; the next call goes on where it was.
     ///
-    /// Memory: what has arrived of the frame, at most twice `max`.
+    /// Memory: [`FrameReceiver::bytes_held`], at most `max` and 256 KiB.
     ///
     /// # Errors
     /// [`Error::FrameTooLarge`] before any of the frame is read; [`Error::Cut`] if the stream
@@ -172,6 +172,9 @@ impl FrameReceiver {
                 return Ok(Some(frame));
             }
             let before = self.partial.len();
+            // Twice as much as has arrived, and never more than the frame: what is only said to
+            // come takes no room.
+            self.partial.reserve_exact(missing.min(before.max(READ_BYTES_MAX)));
             let more = self.half.read(&mut self.partial, missing.min(READ_BYTES_MAX)).await?;
             self.bytes = self.bytes.saturating_add((self.partial.len() - before) as u64);
             self.ended = !more;
@@ -191,6 +194,11 @@ impl FrameReceiver {
     /// Of these, those of a frame that is not whole yet.
     pub fn bytes_partial(&self) -> usize {
         self.partial.len()
+    }
+
+    /// Bytes of memory that this frame takes.
+    pub fn bytes_held(&self) -> usize {
+        self.partial.capacity()
     }
 }
 

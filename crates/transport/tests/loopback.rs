@@ -228,6 +228,43 @@ async fn a_receive_that_was_dropped_halfway_goes_on_where_it_was() {
     assert_eq!(far.unwrap().recv(16).await.unwrap().unwrap(), b"frames");
 }
 
+/// A buffer for a frame grew as it pleased: at its end it could be twice as long as the longest
+/// frame there may be.
+#[tokio::test]
+async fn a_frame_takes_as_much_memory_as_has_come_twice_at_most_and_never_more_than_it_is_long() {
+    const MAX: usize = 5 << 20;
+    let Pair { first: _first, second: _second, endpoints } = pair().await;
+    let (_client, raw) = raw_connect(1, &endpoints[1]).await;
+    let second = endpoints[1].accept().await.unwrap();
+    let (mut send, _recv) = raw.open_bi().await.unwrap();
+    send.write_all(&u32::try_from(MAX).unwrap().to_be_bytes()).await.unwrap();
+    let (_sender, mut far) = second.accept_stream().await.unwrap().unwrap().split();
+    let part = vec![7; 100_000];
+    let mut gone = 0;
+    while gone < MAX {
+        let part = &part[..part.len().min(MAX - gone)];
+        gone += part.len();
+        let writing = send.write_all(part);
+        tokio::pin!(writing);
+        let mut is_written = false;
+        while far.bytes_received() < 4 + gone as u64 {
+            tokio::select! {
+                biased;
+                written = &mut writing, if !is_written => { written.unwrap(); is_written = true; }
+                frame = far.recv(MAX) => {
+                    assert_eq!((frame.unwrap().unwrap().len(), gone), (MAX, MAX));
+                    return;
+                }
+                () = tokio::task::yield_now() => {}
+            }
+            let (has, held) = (far.bytes_partial(), far.bytes_held());
+            assert!(held <= (2 * has).max(256 << 10) + (256 << 10), "{held} for {has}");
+            assert!(held <= MAX + 64, "{held}");
+        }
+    }
+    panic!("it came whole and was not handed over");
+}
+
 #[tokio::test]
 async fn many_streams_run_beside_each_other() {
     let Pair { first, second, endpoints: _endpoints } = pair().await;
