@@ -1,5 +1,7 @@
 //! How much of a database's file is free, and giving that back.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use crate::error::{Part, StoreError};
@@ -65,10 +67,16 @@ pub fn empty_wal(conn: &Connection) -> Result<bool, StoreError> {
     if !matches!(is_whole("PRAGMA wal_checkpoint(PASSIVE)")?, (0, true)) {
         return Ok(false);
     }
+    // This waits for readers, and whoever writes for it.
+    conn.busy_timeout(EMPTY_WAIT).writing(part)?;
     let emptied = is_whole("PRAGMA wal_checkpoint(TRUNCATE)");
+    conn.busy_timeout(BUSY_WAIT).writing(part)?;
     conn.execute_batch("PRAGMA shrink_memory").writing(part)?;
     Ok(matches!(emptied?, (0, true)))
 }
 
+const EMPTY_WAIT: Duration = Duration::from_millis(100);
+/// For how long a connection waits for another, as rusqlite opens them.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// As `PRAGMA auto_vacuum` tells it.
 const INCREMENTAL: u64 = 2;

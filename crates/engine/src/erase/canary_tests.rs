@@ -107,21 +107,21 @@ fn profile(dir: &Path, seed: u64) -> Profile {
 /// Documents before, beside and behind the one that is to go, so that its rows stand among others,
 /// and are moved about between pages.
 fn crowd(device: &mut Device, round: u8) {
-    for n in 10..40_u8 {
-        let mut unit = UnitOfWork::new();
+    let id = |n: u8| {
         let mut id = [n; 16];
         id[1] = round;
+        ObjectId::new(id)
+    };
+    let (mut puts, mut deletions) = (UnitOfWork::new(), UnitOfWork::new());
+    for n in 10..40_u8 {
         let words: Vec<_> = (0..u32::from(n) * 8).map(|w| format!("word{w} of{round}")).collect();
-        let words = words.join(" ");
-        unit.put("notes", ObjectId::new(id), &json!({"title": n, "body": words})).unwrap();
-        device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+        puts.put("notes", id(n), &json!({"title": n, "body": words.join(" ")})).unwrap();
         if n % 3 == 0 {
-            let mut unit = UnitOfWork::new();
-            let mut id = [n - 1; 16];
-            id[1] = round;
-            unit.delete(ObjectId::new(id));
-            device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+            deletions.delete(id(n));
         }
+    }
+    for unit in [puts, deletions] {
+        device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
     }
     index(device);
 }
@@ -234,4 +234,28 @@ fn what_a_cut_left_on_the_disk_goes_when_the_space_is_opened_again() {
         assert_eq!(count(&image(left.path(), &device), needle), 0, "{cut:?}");
         assert_eq!(count(&image(left.path(), &device), b"secretword"), 0, "{cut:?}");
     }
+}
+
+/// Somebody reads the space as it was before, for a long time.
+#[test]
+fn nothing_is_reported_while_somebody_reads_from_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::found_by(profile(dir.path(), 1));
+    write_of(&mut device, "zqsecretword", None, 1);
+    index(&mut device);
+    let reader = device.space.shared.pool.reader().unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let seen = documents::find(&reader, &OBJECT).unwrap().unwrap();
+    device.writer.erase(OBJECT).unwrap();
+    assert!(!device.writer.finish_erasures().unwrap() && device.writer.wants_erasing());
+    assert!(count(&image(dir.path(), &device), b"zqsecretword") > 0, "the control is not found");
+    assert!(!device.space.erasures().unwrap()[0].is_done());
+    // What it reads is as it was, and others write meanwhile.
+    crowd(&mut device, 0);
+    assert_eq!(documents::find(&reader, &OBJECT).unwrap().unwrap(), seen);
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    assert!(device.writer.finish_erasures().unwrap());
+    assert_eq!(count(&image(dir.path(), &device), b"zqsecretword"), 0);
+    assert!(device.space.erasures().unwrap()[0].is_done());
 }

@@ -1,5 +1,6 @@
 //! What is erased is nowhere: on no device, in no order of events.
 
+use larder_pages::testing::Dice;
 use larder_protocol::Reply;
 use larder_types::ObjectId;
 use serde_json::{Value, json};
@@ -296,6 +297,9 @@ fn an_erasure_without_the_right_to_it_destroys_nothing() {
     for device in &mut devices {
         assert_gone(device);
     }
+    // Who may only read says so as well.
+    finish(&mut devices);
+    assert!(devices.iter().all(is_done));
 }
 
 /// A stolen phone erases, and another device has done so when the owner shuts the phone out.
@@ -508,3 +512,78 @@ fn who_cannot_open_a_section_erases_what_is_shown_to_be_of_the_object() {
     };
     assert_eq!(erased(&mut devices[2]), [State::Erased]);
 }
+
+/// Three devices write, delete, erase, add blobs, prune and meet at random, and come to the same.
+#[test]
+fn whatever_happens_beside_an_erasure_all_come_to_the_same() {
+    let (mut objects, mut further) = (0, 0);
+    for seed in 0..SEEDS {
+        let mut devices = household();
+        let mut dice = Dice::new(seed);
+        let below = |dice: &mut Dice, end| usize::try_from(dice.below(end)).unwrap();
+        let mut blobs = Vec::new();
+        for _ in 0..40 {
+            let (at, other, n) =
+                (below(&mut dice, 3), below(&mut dice, 3), 1 + below(&mut dice, 4));
+            let object = ObjectId::new([u8::try_from(n).unwrap(); 16]);
+            let device = &mut devices[at];
+            let mut unit = UnitOfWork::new();
+            match dice.below(12) {
+                0..4 => {
+                    let text = format!("zqsecretword {}\n", dice.below(1000));
+                    let mut value = json!({"title": n, "text": text});
+                    if let (true, Some(id)) = (dice.chance(40), blobs.last()) {
+                        value["photo"] = json!({"$blob": format!("{id}")});
+                    }
+                    unit.put("notes", object, &value).unwrap();
+                    let _ = device.writer.commit(&mut std::iter::once(unit));
+                }
+                4 => {
+                    unit.delete(object);
+                    let _ = device.writer.commit(&mut std::iter::once(unit));
+                }
+                5 => drop(device.writer.erase(object)),
+                6 => blobs.push(add_blob(device, format!("{}", dice.below(1 << 40)).as_bytes())),
+                7 => drop(device.writer.finish_erasures().unwrap()),
+                8 => {
+                    device.writer.heartbeat().unwrap();
+                    device.writer.prune(true, &mut |_| {}).unwrap();
+                }
+                _ if at != other => {
+                    let [one, other] = devices.get_disjoint_mut([at, other]).unwrap();
+                    one.pull(other);
+                    supply(one, other);
+                }
+                _ => {}
+            }
+        }
+        sync(&mut devices);
+        finish(&mut devices);
+        sync(&mut devices);
+        let erased: Vec<_> = devices[0].space.erasures().unwrap();
+        objects += erased.len();
+        further += erased.iter().filter(|info| info.acts > 1).count();
+        let digest = devices[0].space.digest().unwrap();
+        for device in &mut devices {
+            assert_eq!(device.space.digest().unwrap(), digest, "seed {seed}");
+            let report = check(device, false);
+            assert!(report.findings.is_empty(), "seed {seed}: {:?}", report.findings);
+            device
+                .writer
+                .transact(|tx, state| {
+                    assert_eq!(sections::pending(tx)?, (0, 0), "seed {seed}");
+                    for info in &erased {
+                        assert!(state.is_erased(tx, Some(&info.object))?, "seed {seed}");
+                        assert!(!sections::has_bytes(tx, &info.object)?, "seed {seed}");
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            assert!(is_done(device), "seed {seed}");
+        }
+    }
+    println!("{SEEDS} seeds: {objects} objects erased, {further} of them by several acts");
+    assert!(objects > further && further > 0);
+}
+
+const SEEDS: u64 = 12;
