@@ -134,6 +134,9 @@ pub enum Error {
          or name its address"
     )]
     NobodyInvites,
+    /// The text is no recovery kit's words; why, without any of them.
+    #[error("these are not the words of a recovery kit: {0}")]
+    RecoveryWords(String),
     /// The text is no short code.
     #[error(transparent)]
     ShortCode(#[from] larder_protocol::pairing::NotAShortCode),
@@ -162,6 +165,7 @@ impl Error {
             Self::Transport(error) => of_transport(error),
             Self::Greeting(GreetingError::TooManySpaces { .. })
             | Self::Shape { .. }
+            | Self::RecoveryWords(_)
             | Self::Closed => ErrorKind::Invalid,
             Self::Pairing(PairingError::Refused { refusal: Refusal::Busy, .. }) => ErrorKind::Busy,
             Self::Pairing(

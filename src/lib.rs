@@ -85,6 +85,7 @@ mod node;
 mod options;
 mod profile;
 mod receipt;
+mod recovery_kit;
 mod space;
 mod status;
 mod system;
@@ -99,6 +100,7 @@ pub use invitation::{CheckCode, Invitation, Joined, Joining, NotACheckCode, Pair
 pub use options::Options;
 pub use profile::Profile;
 pub use receipt::Receipt;
+pub use recovery_kit::RecoveryKit;
 pub use space::Space;
 pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;

@@ -14,7 +14,7 @@ use crate::connections::Network;
 use crate::error::{apart, blocking, to_the_end};
 use crate::metrics;
 use crate::writer::Writer;
-use crate::{Error, Event, NetworkPolicy, Result};
+use crate::{Error, Event, NetworkPolicy, RecoveryKit, Result};
 
 pub(crate) struct Node {
     pub(crate) engine: larder_engine::Profile,
@@ -184,11 +184,16 @@ impl Node {
         })
     }
 
-    pub(crate) async fn create_space(self: &Arc<Self>, name: &SpaceName) -> Result<Arc<OpenSpace>> {
+    pub(crate) async fn create_space(
+        self: &Arc<Self>,
+        name: &SpaceName,
+        kit: Option<&RecoveryKit>,
+    ) -> Result<Arc<OpenSpace>> {
         self.check_open()?;
-        let name = name.clone();
+        let (name, kit) = (name.clone(), kit.cloned());
         self.take_in(move |node| {
-            let (reader, writer) = node.engine.create_space(&name)?;
+            let kit = kit.as_ref().map(RecoveryKit::secret);
+            let (reader, writer) = node.engine.create_space_with(&name, kit)?;
             Ok(Taken::New(reader, Box::new(Some(writer))))
         })
         .await

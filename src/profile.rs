@@ -18,8 +18,8 @@ use crate::space::PAGE_BYTES;
 use crate::status::{Checked, PeerStatus, Status};
 use crate::system::System;
 use crate::{
-    Error, ErrorKind, Event, Invitation, Joining, NetworkPolicy, Options, PeerReport, Result,
-    Space, SpaceReport,
+    Error, ErrorKind, Event, Invitation, Joining, NetworkPolicy, Options, PeerReport, RecoveryKit,
+    Result, Space, SpaceReport,
 };
 
 /// One installation's local home: its keys, its spaces, and its connections with other devices.
@@ -287,7 +287,21 @@ impl Profile {
     /// [`ErrorKind::AlreadyExists`] if the profile has a space of this name;
     /// [`ErrorKind::ReadOnly`]; the storage's.
     pub async fn create_space(&self, name: &SpaceName) -> Result<Space> {
-        Ok(self.handle(&*self.node()?.create_space(name).await?))
+        Ok(self.handle(&*self.node()?.create_space(name, None).await?))
+    }
+
+    /// The same, with a recovery kit: its words, with any device's copy of the space, give the
+    /// space back if no owner's device is left ([`Space::recover`]). Have them written down, and
+    /// some of them typed back, before. A space that was made without one gets none later.
+    ///
+    /// # Errors
+    /// As [`Profile::create_space`].
+    pub async fn create_space_with_kit(
+        &self,
+        name: &SpaceName,
+        kit: &RecoveryKit,
+    ) -> Result<Space> {
+        Ok(self.handle(&*self.node()?.create_space(name, Some(kit)).await?))
     }
 
     /// A space of the profile.

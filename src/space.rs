@@ -15,7 +15,7 @@ use crate::error::{blocking, told};
 use crate::metrics::Reading;
 use crate::node::OpenSpace;
 use crate::profile::Handles;
-use crate::{Changes, Error, Receipt, Result, UnitOfWork};
+use crate::{Changes, Error, Receipt, RecoveryKit, Result, UnitOfWork};
 
 /// One space of a profile: its documents, its search and its receipts. Cheap to clone; it keeps
 /// its profile open.
@@ -453,6 +453,36 @@ impl Space {
     pub async fn revoke_member(&self, member: MemberId) -> Result<Receipt> {
         let work = move |writer: &mut SpaceWriter| writer.revoke_member(member);
         self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Makes this device an owner by the words of the space's recovery kit, and shuts out for good
+    /// the devices that are lost. What is written from now on is sealed to the others alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is another kit, the space has none,
+    /// or this device's role was lowered by a change before;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a lost device that does not belong
+    /// to the space; the storage's. Nothing is written then.
+    pub async fn recover(
+        &self,
+        kit: &RecoveryKit,
+        lost: impl Into<Vec<DeviceId>>,
+    ) -> Result<Receipt> {
+        let (kit, lost) = (kit.clone(), lost.into());
+        let work = move |writer: &mut SpaceWriter| writer.recover(kit.secret(), &lost);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// What two people compare, by voice say, who want to be sure that they mean the same space and
+    /// see the same devices in it: six groups of five digits over the space's id and over all its
+    /// devices with their keys, members, roles and clearances. Devices that have not synced since
+    /// one came or went differ. Nothing that is written in the space is in it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the storage's.
+    pub async fn fingerprint(&self) -> Result<String> {
+        let reader = self.open().await?.reader.clone();
+        blocking(move || reader.fingerprint()).await
     }
 
     /// Gives a device another role and clearance. What it wrote before counts by what it was.

@@ -361,6 +361,38 @@ Example:
     Create {
         /// The new space's name
         space: SpaceName,
+        /// Make a recovery kit of 24 words, shown once, and have some of them typed back
+        #[arg(long)]
+        recovery: bool,
+        /// Use the kit of another space, whose words are read from stdin
+        #[arg(long, conflicts_with = "recovery")]
+        recovery_of_words: bool,
+    },
+    /// Become an owner by a recovery kit's words, read from stdin, and shut lost devices out
+    #[command(after_help = "Works on any device that has the space, whatever its role there; the
+words alone open nothing. What is written from now on is sealed to the devices that are left.
+
+Example:
+  larder space recover shared:household --lost \"Ana's phone\"")]
+    Recover {
+        /// The space
+        space: SpaceName,
+        /// A device that is lost, by its label or the beginning of its id; may be repeated
+        #[arg(long, value_name = "DEVICE")]
+        lost: Vec<String>,
+    },
+    /// Show digits that two people can compare: the same space, and the same devices in it
+    #[command(
+        after_help = "Covers the space's id and all its devices with their keys, members, roles
+and clearances; nothing of what is written there. Sync first: who has not heard yet of a device
+that came or went sees other digits.
+
+Example:
+  larder space fingerprint shared:household"
+    )]
+    Fingerprint {
+        /// The space
+        space: SpaceName,
     },
     /// List the spaces of this profile
     #[command(after_help = "Example:
@@ -694,6 +726,10 @@ mod tests {
             "init --label tablet --passphrase-file p",
             "space create shared:household",
             "space list --json",
+            "space create shared:household --recovery",
+            "space create shared:household --recovery-of-words",
+            "space recover shared:household --lost tablet --lost phone",
+            "space fingerprint shared:household --json",
             "space begin-anew shared:household --file-is-lost --json",
             "import shared:household /tmp --prune",
             "invite shared:household --listen 127.0.0.1:0",
@@ -749,6 +785,8 @@ mod tests {
             "rekey",
             "rekey shared:household --all",
             "space begin-anew shared:household",
+            "space recover shared:household abandon abandon",
+            "space create shared:household --recovery --recovery-of-words",
             "purge --new-passphrase --new-passphrase-file p",
             "purge --new-passphrase secret",
         ] {

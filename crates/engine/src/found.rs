@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use larder_log::act::{Act, DeviceKeys, Enrolment, EpochReason, Genesis, Role};
+use larder_crypto::Secret;
+use larder_log::act::{Act, DeviceKeys, Enrolment, EpochReason, Genesis, Role, recovery_key};
 use larder_log::epoch::{ControlSecret, open_epoch_act};
 use larder_log::{Band, Entry, EntryBuilder, VERSION};
 use larder_store::migrate::{Run, SPACE};
@@ -23,6 +24,19 @@ impl Profile {
     /// # Errors
     /// [`Error::AlreadyExists`], [`Error::ReadOnly`]; the storage's errors.
     pub fn create_space(&self, name: &SpaceName) -> Result<(Space, SpaceWriter)> {
+        self.create_space_with(name, None)
+    }
+
+    /// The same, with a recovery kit that gives the space back if all its owners' devices are lost.
+    /// One kit may serve several spaces. It is kept nowhere.
+    ///
+    /// # Errors
+    /// As [`Profile::create_space`].
+    pub fn create_space_with(
+        &self,
+        name: &SpaceName,
+        kit: Option<&Secret<32>>,
+    ) -> Result<(Space, SpaceWriter)> {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -32,7 +46,7 @@ impl Profile {
         let control = ControlSecret::random(&mut *entropy);
         let clock = Clock::ZERO.tick(self.inner.env.now());
         let founder = self.enrolment(keys.public(self.transport_id()), self.label());
-        let acts = genesis_acts(&mut *entropy, name, &keys, founder, &control)?;
+        let acts = genesis_acts(&mut *entropy, name, &keys, founder, &control, kit)?;
         let drafts: Vec<Draft> = acts.iter().map(Draft::of_act).collect();
         let entry = genesis_entry(&mut *entropy, &keys, &control, &drafts, clock)?;
         let id = SpaceId::from(entry.hash);
@@ -100,6 +114,7 @@ fn genesis_acts(
     keys: &OwnKeys,
     founder: Enrolment,
     control: &ControlSecret,
+    kit: Option<&Secret<32>>,
 ) -> Result<[Act; 2]> {
     let mut nonce = [0; 16];
     entropy.fill(&mut nonce);
@@ -118,7 +133,7 @@ fn genesis_acts(
         suite: larder_crypto::SUITE,
         name: name.clone(),
         founder,
-        recovery: None,
+        recovery: kit.map(|kit| recovery_key(kit, &nonce).public()),
         control_commitment: control.commitment(),
         nonce,
     };

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use larder_log::act::{Act, ChangeAct, Cut, Enrolment, EnrolmentAct, RevocationAct, Role};
+use larder_crypto::Secret;
+use larder_log::act::{
+    Act, ChangeAct, Cut, Enrolment, EnrolmentAct, RecoveryAct, RevocationAct, Role, recovery_key,
+};
+use larder_log::roster::Device;
 use larder_log::{Band, Receipt, VERSION};
 use larder_store::space::{logs, sections};
 use larder_types::{DeviceId, MemberId, ObjectId};
@@ -69,6 +73,59 @@ impl SpaceWriter {
         })
     }
 
+    /// Makes this device an owner by the recovery kit, and shuts the lost devices out, all in one
+    /// act: what is written from now on is sealed to the others alone.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the space has no recovery key or another kit's, or if the device
+    /// would not be an owner by it; [`Error::NotFound`] for a lost device that does not belong to
+    /// the space; [`Error::NotYetEnrolled`], [`Error::ShutOut`] and the storage's.
+    pub fn recover(&mut self, kit: &Secret<32>, lost: &[DeviceId]) -> Result<Receipt> {
+        let own = self.space().own_record()?;
+        self.transact(|tx, state| {
+            let me = state.device();
+            let Some(genesis) = state.roster.genesis() else {
+                return Err(Error::NotYetEnrolled);
+            };
+            let key = recovery_key(kit, &genesis.nonce);
+            match &genesis.recovery {
+                None => {
+                    let message = "this space was made without a recovery kit: no words open it";
+                    return Err(Error::Invalid(message.to_owned()));
+                }
+                Some(right) if *right != key.public() => {
+                    let message = "these are the words of another kit, not of this space's";
+                    return Err(Error::Invalid(message.to_owned()));
+                }
+                Some(_) => {}
+            }
+            if lost.contains(&me) {
+                let message = "this device cannot be one of the lost ones";
+                return Err(Error::Invalid(message.to_owned()));
+            }
+            let cuts = state.cuts(tx, lost)?;
+            let enrolment = Enrolment {
+                v: VERSION,
+                member: own.member,
+                label: own.label.clone(),
+                role: Role::Owner,
+                clearance: Band::Red,
+                keys: own.keys.clone(),
+            };
+            let parents = state.parents();
+            let mut act = RecoveryAct { parents, enrolment, cuts, signature: [0; 64] };
+            act.signature = key.sign(&act.signed_bytes(&state.shared.id));
+            let receipt = state.append_membership(tx, &Act::Recovery(act))?;
+            let is_owner = |device: &Device| device.role == Role::Owner;
+            if !state.roster.device(&me).is_some_and(is_owner) {
+                let message = "this device was given its role by a change, which stands: recover \
+                               from another device that has the space";
+                return Err(Error::Invalid(message.to_owned()));
+            }
+            Ok(receipt)
+        })
+    }
+
     /// Gives a device another role and clearance, from the next of its entries on that is not held
     /// here.
     ///
@@ -105,12 +162,8 @@ impl WriterState {
         }))
     }
 
-    fn revoke(
-        &mut self,
-        db: &Connection,
-        devices: &[DeviceId],
-        members: Vec<MemberId>,
-    ) -> Result<Receipt> {
+    /// Cuts of these devices' logs at what is held here of them.
+    fn cuts(&self, db: &Connection, devices: &[DeviceId]) -> Result<Vec<Cut>> {
         let devices: BTreeSet<DeviceId> = devices.iter().copied().collect();
         let mut cuts = Vec::with_capacity(devices.len());
         for device in devices {
@@ -120,6 +173,16 @@ impl WriterState {
             let keeps = size_of(db, &device)?.saturating_add(u64::from(is_own));
             cuts.push(Cut { device, keeps });
         }
+        Ok(cuts)
+    }
+
+    fn revoke(
+        &mut self,
+        db: &Connection,
+        devices: &[DeviceId],
+        members: Vec<MemberId>,
+    ) -> Result<Receipt> {
+        let cuts = self.cuts(db, devices)?;
         let parents = self.parents();
         let act = RevocationAct { parents, v: VERSION, cuts, members };
         self.append_membership(db, &Act::Revocation(act))

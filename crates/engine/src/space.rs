@@ -276,6 +276,14 @@ impl Space {
         Ok(self.own_record()?.role)
     }
 
+    /// The roster's [fingerprint](larder_log::roster::Roster::fingerprint).
+    ///
+    /// # Errors
+    /// The storage's, if what it last wrote cannot be known.
+    pub fn fingerprint(&self) -> Result<String> {
+        Ok(self.shared.published()?.roster.fingerprint())
+    }
+
     /// The device that uses this transport key, if it is enrolled.
     pub fn peer_device(&self, transport: &TransportId) -> Option<DeviceId> {
         let published = self.shared.published().ok()?;

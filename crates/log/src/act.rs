@@ -1,6 +1,9 @@
 //! Acts: the bodies of CONTROL sections.
 
-use larder_crypto::{AckPublic, RecoveryPublic, SUITE, SealingPublic, check_signing_key};
+use larder_crypto::kdf::hkdf_sha256;
+use larder_crypto::{
+    AckPublic, RecoveryKey, RecoveryPublic, SUITE, SealingPublic, Secret, check_signing_key,
+};
 use larder_types::limits::{ACT_BYTES_MAX, ACT_PARENTS_MAX, NAME_BYTES_MAX};
 use larder_types::{
     DeviceId, EntryHash, EpochId, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical,
@@ -240,6 +243,13 @@ pub struct RecoveryAct {
     /// By the recovery key, over [`RecoveryAct::signed_bytes`].
     #[cbor(n(3), with = "minicbor::bytes")]
     pub signature: [u8; 64],
+}
+
+/// The recovery key that a kit's 256 bits give a space, whose genesis has this nonce: each space
+/// its own, so that nobody sees by them that two spaces have the same kit.
+pub fn recovery_key(kit: &Secret<32>, nonce: &[u8; 16]) -> RecoveryKey {
+    let info = [labels::RECOVERY_KEY, nonce].concat();
+    RecoveryKey::from_secret(&hkdf_sha256(kit.expose(), &[], &info))
 }
 
 impl RecoveryAct {

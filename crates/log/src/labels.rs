@@ -46,6 +46,10 @@ pub(crate) const BLOB_CUT: &[u8] = b"larder/blob-cut/v0";
 pub(crate) const EPOCH_ENVELOPE: &[u8] = b"larder/epoch-envelope/v0";
 /// What a space's recovery key signs.
 pub(crate) const RECOVERY: &[u8] = b"larder/recovery/v0";
+/// What people compare of a space by voice.
+pub(crate) const FINGERPRINT: &[u8] = b"larder/fingerprint/v0";
+/// Derives a space's recovery key from a kit.
+pub(crate) const RECOVERY_KEY: &[u8] = b"larder/recovery-key/v0";
 /// Names a snapshot.
 pub(crate) const SNAPSHOT: &[u8] = b"larder/snapshot-id/v0";
 /// Digest of the value that a document was created with.
@@ -87,6 +91,8 @@ mod tests {
             BLOB_PLAIN,
             BLOB_CUT,
             RECOVERY,
+            RECOVERY_KEY,
+            FINGERPRINT,
             SNAPSHOT,
             SNAPSHOT_VALUE,
         ];

@@ -7,11 +7,15 @@ mod judge;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_types::{DeviceId, EntryHash, EpochId, MemberId, SpaceId, SpaceName, TransportId};
+use larder_crypto::hash::sha256;
+use larder_types::{
+    DeviceId, EntryHash, EpochId, MemberId, SpaceId, SpaceName, TransportId, canonical,
+};
 
 use crate::act::{Act, DeviceKeys, EpochAct, Genesis, Role};
 use crate::error::VoidReason;
 use crate::header::{Dep, Header};
+use crate::labels;
 use crate::section::Band;
 use judge::{Judge, Judged, Placed};
 
@@ -213,6 +217,25 @@ impl Roster {
     /// The device with this id, if it belongs to the space.
     pub fn device(&self, id: &DeviceId) -> Option<&Device> {
         self.devices.get(id)
+    }
+
+    /// What two people compare who want to be sure that they mean the same space and see the same
+    /// devices in it: 30 digits over its id and over every device's id, keys, member, role and
+    /// clearance. Nothing of what is written in the space is in it.
+    pub fn fingerprint(&self) -> String {
+        let devices: Vec<_> = self
+            .devices()
+            .map(|(id, device)| {
+                (id, device.member, device.role, device.clearance, device.keys.clone())
+            })
+            .collect();
+        let parts = [labels::FINGERPRINT, self.space().as_bytes(), &canonical::encode(&devices)];
+        let digest = sha256(&parts);
+        let groups = digest.as_bytes().chunks_exact(5).take(6).map(|chunk| {
+            let number = chunk.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            format!("{:05}", number % 100_000)
+        });
+        groups.collect::<Vec<_>>().join(" ")
     }
 
     /// The devices that were shut out, in order of id.

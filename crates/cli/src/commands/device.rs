@@ -183,7 +183,7 @@ async fn role(call: &Call<'_>, args: &DeviceRole) -> anyhow::Result<Exit> {
 }
 
 /// The one device that is called so, or whose id begins so.
-async fn named(space: &Space, name: &str) -> anyhow::Result<DeviceInfo> {
+pub(super) async fn named(space: &Space, name: &str) -> anyhow::Result<DeviceInfo> {
     let all = space.devices().await?;
     let is_named = |device: &&DeviceInfo| {
         let id: DeviceId = device.device;

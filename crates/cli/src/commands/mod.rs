@@ -11,6 +11,7 @@ mod import;
 mod keys;
 mod pair;
 mod profile;
+mod recovery;
 mod search;
 mod versions;
 
@@ -66,7 +67,16 @@ pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
 async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
     match command {
         Command::Init(args) => profile::init(call, args).await,
-        Command::Space(SpaceCommand::Create { space }) => profile::create(call, space).await,
+        Command::Space(SpaceCommand::Create { space, recovery, recovery_of_words }) => {
+            let kit = recovery::kit_for_new_space(call, *recovery, *recovery_of_words).await?;
+            profile::create(call, space, kit.as_ref()).await
+        }
+        Command::Space(SpaceCommand::Recover { space, lost }) => {
+            recovery::recover(call, space, lost).await
+        }
+        Command::Space(SpaceCommand::Fingerprint { space }) => {
+            profile::fingerprint(call, space).await
+        }
         Command::Space(SpaceCommand::BeginAnew { space, .. }) => {
             profile::begin_anew(call, space).await
         }

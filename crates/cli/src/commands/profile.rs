@@ -1,7 +1,8 @@
 //! `larder init`, `larder space`, `larder status`.
 
 use larder::{
-    DeviceProgress, Mode, RekeyStatus, Space, SpaceName, SpaceStatus, Standing, Status, Timestamp,
+    DeviceProgress, Mode, RecoveryKit, RekeyStatus, Space, SpaceName, SpaceStatus, Standing,
+    Status, Timestamp,
 };
 use serde_json::json;
 
@@ -26,10 +27,26 @@ pub(crate) async fn init(call: &Call<'_>, args: &Init) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(crate) async fn create(call: &Call<'_>, name: &SpaceName) -> anyhow::Result<Exit> {
+pub(crate) async fn fingerprint(call: &Call<'_>, name: &SpaceName) -> anyhow::Result<Exit> {
+    let profile = call.open().await?;
+    let digits = profile.space(name).await?.fingerprint().await?;
+    call.out.json(&json!({ "space": name.to_string(), "fingerprint": digits }))?;
+    call.out.line(&digits)?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn create(
+    call: &Call<'_>,
+    name: &SpaceName,
+    kit: Option<&RecoveryKit>,
+) -> anyhow::Result<Exit> {
     let out = call.out;
     let profile = call.open().await?;
-    let space = profile.create_space(name).await?;
+    let space = match kit {
+        Some(kit) => profile.create_space_with_kit(name, kit).await?,
+        None => profile.create_space(name).await?,
+    };
     out.json(&line_of(&space))?;
     out.line(&format!("Made {name}."))?;
     out.line(&format!("Next: larder import {name} FOLDER, or larder invite {name}"))?;

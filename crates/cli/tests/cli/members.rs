@@ -107,3 +107,65 @@ fn what_is_erased_goes_from_every_device_and_each_says_so() {
     first.run(["check"]).code(0);
     second.run(["check"]).code(0);
 }
+
+/// The three words that are asked back, of those that were shown.
+fn asked_back(kit: &serde_json::Value, asked: &serde_json::Value) -> String {
+    let word = |number: &serde_json::Value| {
+        let at = usize::try_from(number.as_u64().unwrap()).unwrap() - 1;
+        kit["words"][at].as_str().unwrap().to_owned()
+    };
+    asked["numbers"].as_array().unwrap().iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn words_on_paper_give_a_space_back() {
+    let (first, second) = (Home::new("laptop"), Home::new("tablet"));
+    // Whoever does not type them back has no space.
+    let mut creating = first.start_typing(["space", "create", SPACE, "--recovery"]);
+    creating.event("recovery-kit");
+    for _ in 0..3 {
+        creating.event("type-back");
+        creating.types("abandon abandon abandon");
+    }
+    creating.finish().code(9).says("no space was made");
+    assert_eq!(first.run(["space", "list", "--json"]).code(0).lines().len(), 0);
+
+    let mut creating = first.start_typing(["space", "create", SPACE, "--recovery"]);
+    let kit = creating.event("recovery-kit");
+    let asked = creating.event("type-back");
+    creating.types(&asked_back(&kit, &asked));
+    creating.finish().code(0);
+    let words: Vec<&str> =
+        kit["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let words = words.join(" ");
+    pair_as(&first, &second, &["--new-member", "--role", "writer"]);
+    let digits = |home: &Home| home.run(["space", "fingerprint", SPACE]).code(0).out;
+    assert_eq!(digits(&first), digits(&second));
+    assert_eq!(digits(&first).split_whitespace().count(), 6);
+
+    let recover = ["space", "recover", SPACE, "--lost", "laptop", "--json"];
+    let swapped = words.replacen(' ', " zoo ", 1);
+    second.run_with(&swapped, recover).code(1).says("words");
+    second.run_with("", recover).code(1);
+    // On several lines, as they stand on paper.
+    let all: Vec<&str> = words.split(' ').collect();
+    let lines: Vec<String> = all.chunks(6).map(|six| six.join(" ")).collect();
+    let on_paper = lines.join("\n");
+    let done = second.run_with(&on_paper, recover).code(0);
+    assert_eq!(done.event("recovered")["space"], SPACE);
+    let listed = second.run(["device", "list", SPACE, "--json"]).code(0).lines();
+    let of = |label: &str| listed.iter().find(|line| line["device"]["label"] == label).unwrap();
+    assert_eq!(of("tablet")["device"]["role"], "owner");
+    assert_eq!(of("laptop")["shut_out"], true);
+    assert_ne!(digits(&first), digits(&second));
+
+    // The same kit for another space; and of a space without one, none.
+    let more = ["space", "create", "personal:mine", "--recovery-of-words"];
+    second.run_with(&words, more).code(0);
+    second.run_with(&words, ["space", "recover", "personal:mine"]).code(0);
+    second.run(["space", "create", "personal:other"]).code(0);
+    second
+        .run_with(&words, ["space", "recover", "personal:other"])
+        .code(1)
+        .says("without a recovery kit");
+}

@@ -209,3 +209,86 @@ fn a_device_that_never_returns_holds_up_no_pruning_once_it_is_shut_out() {
         assert_eq!(text(device, 9), Some(json!({"text": "before"})));
     }
 }
+
+const KIT: [u8; 32] = [77; 32];
+
+/// The only owner's device is lost. The writer's tablet and the words give the space back: it is
+/// an owner then, lets others in, and what it writes is sealed without the lost one.
+#[test]
+fn a_recovery_kit_gives_a_space_back_without_its_owner() {
+    let dirs = dirs();
+    let kit = Secret::new(KIT);
+    let mut phone = founded_with(dirs[0].path(), &kit);
+    phone.put(object(1), &json!({"title": "Before"}));
+    let mut tablet = phone.invite_on(dirs[1].path(), 2, WRITER);
+    let mut laptop = phone.invite_on(dirs[2].path(), 3, WRITER);
+    let lost = phone.space.device();
+    // Who has not heard of the laptop yet sees other digits.
+    let digits = |device: &Device| device.space.fingerprint().unwrap();
+    assert_ne!(digits(&tablet), digits(&phone));
+    tablet.pull(&phone);
+    let before = digits(&tablet);
+    assert_eq!([&before, &before], [&digits(&phone), &digits(&laptop)]);
+
+    let receipt = tablet.writer.recover(&kit, &[lost]).unwrap();
+    receipt.verify().unwrap();
+    assert_eq!(tablet.space.own_role().unwrap(), Role::Owner);
+    assert_ne!(tablet.space.fingerprint().unwrap(), before);
+    tablet.put(object(2), &json!({"title": "After"}));
+    // Whoever hears of it agrees; the lost device's own words count nowhere.
+    phone.put(object(3), &json!({"title": "By the thief"}));
+    sync(&mut laptop, &mut tablet);
+    laptop.pull(&phone);
+    tablet.pull(&laptop);
+    for device in [&laptop, &tablet] {
+        assert_eq!(device.value(object(2)), json!({"title": "After"}));
+        assert!(device.space.document(&object(3)).unwrap().is_none());
+        assert_eq!(device.space.devices().unwrap().len(), 2);
+    }
+    phone.pull(&tablet);
+    assert!(phone.space.document(&object(2)).unwrap().is_none(), "it was sealed without it");
+    // It may do what an owner may.
+    let owner = Terms { role: Role::Owner, ..WRITER };
+    let newcomer = tablet.invite_on(dirs[3].path(), 4, owner);
+    assert_eq!(newcomer.value(object(1)), json!({"title": "Before"}));
+}
+
+#[test]
+fn wrong_words_give_nothing_back_and_write_nothing() {
+    let dirs = dirs();
+    let (kit, other) = (Secret::new(KIT), Secret::new([78; 32]));
+    let mut phone = founded_with(dirs[0].path(), &kit);
+    let mut tablet = phone.invite_on(dirs[1].path(), 2, WRITER);
+    let entries = tablet.space.status().unwrap().entries;
+    let mut refused = |kit: &Secret<32>, lost: &[larder_types::DeviceId], says: &str| {
+        let error = tablet.writer.recover(kit, lost).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(tablet.space.own_role().unwrap(), Role::Writer);
+        assert_eq!(tablet.space.status().unwrap().entries, entries);
+    };
+    refused(&other, &[], "another kit");
+    refused(&kit, &[larder_types::DeviceId::new([1; 32])], "no device");
+    let me = tablet.space.device();
+    let error = tablet.writer.recover(&kit, &[me]).unwrap_err().to_string();
+    assert!(error.contains("lost ones"), "{error}");
+    // A space that has no kit.
+    let mut plain = Device::found(dirs[2].path(), 5);
+    let error = plain.writer.recover(&kit, &[]).unwrap_err().to_string();
+    assert!(error.contains("without a recovery kit"), "{error}");
+}
+
+/// The same kit, and no space shows it by its key.
+#[test]
+fn a_kit_serves_several_spaces_each_with_a_key_of_its_own() {
+    let nonces = [[1; 16], [2; 16]];
+    let keys =
+        nonces.map(|nonce| larder_log::act::recovery_key(&Secret::new(KIT), &nonce).public());
+    assert_ne!(keys[0], keys[1]);
+}
+
+fn founded_with(dir: &Path, kit: &Secret<32>) -> Device {
+    let profile = Profile::create(world(1), dir, &unlock(), options("first")).unwrap();
+    let name = "shared:test".parse().unwrap();
+    let (space, writer) = profile.create_space_with(&name, Some(kit)).unwrap();
+    Device { profile, space, writer }
+}
