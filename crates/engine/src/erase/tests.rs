@@ -154,6 +154,9 @@ fn an_edit_that_was_offline_goes_too_whichever_comes_first() {
         if offline_sends_first {
             b.pull(c);
             a.pull(c);
+            // It keeps nothing of it, before anybody else has heard of the erasure.
+            assert_gone(a);
+            assert_eq!(a.space.erasures().unwrap()[0].acts, 2);
             a.pull(b);
         } else {
             c.pull(a);
