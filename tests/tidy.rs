@@ -274,6 +274,28 @@ fn the_format_document_lists_every_limit_as_it_is() {
 }
 
 #[test]
+fn the_tests_that_the_threat_model_names_exist() {
+    let folders = ["src", "crates", "tests"];
+    let sources: Vec<Source> =
+        folders.iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let exists = |name: &str| {
+        let head = format!("fn {name}(");
+        sources.iter().any(|source| source.text.contains(&head))
+    };
+    let text = read(&root().join("SECURITY.md"));
+    let is_test = |word: &&str| {
+        let is_name =
+            word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        is_name && word.matches('_').count() >= 3
+    };
+    let named: BTreeSet<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 30, "{} tests are named", named.len());
+    let missing: Vec<String> =
+        named.iter().filter(|name| !exists(name)).map(|name| (*name).to_owned()).collect();
+    none(&missing, "Name the test in SECURITY.md that shows it now.");
+}
+
+#[test]
 fn what_is_built_apart_is_built_from_the_same_versions() {
     let versions = |lock: &str| -> BTreeSet<(String, String)> {
         let text = read(&root().join(lock));
