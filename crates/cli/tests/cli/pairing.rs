@@ -1,7 +1,7 @@
 //! Two screens, one code, and a person who says yes.
 
 use crate::home::{Home, Running, SPACE};
-use crate::household::{serve, stop};
+use crate::household::{pair, serve, stop};
 
 /// An invitation that is open, and its text.
 fn invite(home: &Home, more: &[&str]) -> (Running, String) {
@@ -81,6 +81,57 @@ fn a_code_is_typed_while_the_inviter_serves() {
     joining.finish().code(0);
     inviting.finish().code(0);
     stop(serving);
+}
+
+/// When one of the two processes is killed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    /// Both show the code, and nobody has said anything yet.
+    Shown,
+    /// Right after somebody said yes: the enrolment is being written, or the welcome is on its way.
+    Approving,
+    /// The inviter has said that the device is in.
+    Joined,
+}
+
+/// Whichever is killed, and when: another invitation brings the device in if it is not, and the
+/// roster has nobody besides.
+#[test]
+fn a_kill_at_any_step_leaves_no_half_member() {
+    for moment in [Moment::Shown, Moment::Approving, Moment::Joined] {
+        for of_inviter in [true, false] {
+            let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+            let (mut inviting, text) = invite(&first, &HERE);
+            let mut joining = second.start(["join", &text]);
+            let shown = joining.event("check-code")["check_code"].as_str().unwrap().to_owned();
+            inviting.event("request");
+            if moment != Moment::Shown {
+                inviting.types(&shown);
+            }
+            if moment == Moment::Joined {
+                inviting.event("joined");
+            }
+            // The other one is given no time to get over it.
+            if of_inviter {
+                inviting.kill();
+                drop(joining);
+            } else {
+                joining.kill();
+                drop(inviting);
+            }
+            if second.run(["space", "list", "--json"]).code(0).lines().is_empty() {
+                pair(&first, &second);
+            }
+            let (serving, address) = serve(&first);
+            second.run(["sync", "--with", &address]).code(0);
+            stop(serving);
+            for home in [&first, &second] {
+                let listed = home.run(["device", "list", SPACE, "--json"]).code(0).lines();
+                assert_eq!(listed.len(), 2, "{moment:?}, of the inviter: {of_inviter}: {listed:?}");
+                home.run(["check"]).code(0);
+            }
+        }
+    }
 }
 
 #[test]
