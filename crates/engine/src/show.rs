@@ -126,6 +126,12 @@ impl SpaceWriter {
         self.state().damage.has_set_aside
     }
 
+    /// Bytes of memory that what is durable and not readable takes: at most [`GATHERED_BYTES_MAX`]
+    /// and the sections of one entry.
+    pub fn bytes_gathered(&self) -> usize {
+        self.state().pending.bytes
+    }
+
     /// Whether everything that is durable is readable, as far as it is known: after a failure it
     /// is not.
     pub fn is_shown(&self) -> bool {

@@ -202,76 +202,15 @@ impl World {
         content: &Content,
         places: &BTreeMap<&str, BTreeMap<ObjectId, usize>>,
     ) {
-        let mut deleted = Some(false);
-        let (mut creations, mut overwrites, mut overwritten_again) = (0, 0, 0);
-        let mut is_overwritten = false;
-        let mut tokens: Vec<(&str, Option<bool>)> = Vec::new();
-        let mut is_certain = true;
-        // Of a log with two histories a device holds one, and edits that build on what only the
-        // other has wait for ever.
-        let is_missing = |unit: &Unit| {
-            let is_held = content.holds(unit) == Some(true) && !unit.is_twice;
-            self.is_copied(&unit.author) && !is_held && !matches!(unit.fate, Fate::Refused)
-        };
-        let is_disputed = known.units.iter().any(|index| is_missing(&self.model.units[*index]));
-        for index in &known.units {
-            let unit = &self.model.units[*index];
-            let held = match content.holds(unit) {
-                // What a copy forgot it may have been asked for again, as another entry.
-                Some(false) if unit.key.is_some() && self.is_copied(&unit.author) => None,
-                held => held,
-            };
-            is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
-            for operation in unit.operations.iter().filter(|op| op.object() == object) {
-                match operation {
-                    Operation::Delete { .. } => {
-                        deleted = match (deleted, held) {
-                            (Some(true), _) | (_, Some(true)) => Some(true),
-                            (before, Some(false)) => before,
-                            (_, None) => None,
-                        };
-                    }
-                    Operation::Overwrite { .. } => {
-                        let is_done = held != Some(false);
-                        is_overwritten |= is_done;
-                        overwrites += usize::from(is_done);
-                        // Asked for again on an old copy, it inserts what had not arrived.
-                        overwritten_again += usize::from(is_done && self.is_copied(&unit.author));
-                    }
-                    // Another creation had arrived since the app looked, and this is an edit of it.
-                    Operation::Create { is_shared: true, .. }
-                        if content.creates(unit) != Some(true) =>
-                    {
-                        is_overwritten |= held != Some(false);
-                        // Or it was one, and which of several lived is not known.
-                        creations += 2 * usize::from(content.creates(unit).is_none());
-                    }
-                    Operation::Create { .. } => creations += usize::from(held != Some(false)),
-                    // Asked for again on an old copy, where the document is not, it makes one of
-                    // all its lines.
-                    Operation::Edit { .. } => {
-                        let is_again = unit.key.is_some() && self.is_copied(&unit.author);
-                        overwritten_again += usize::from(is_again && held != Some(false));
-                    }
-                }
-                tokens.extend(operation.token().map(|token| (token, held)));
-            }
-        }
-        // Of another creation than its app had seen, one leaves lines in both.
-        overwritten_again += if creations > 1 { overwrites } else { 0 };
+        let expected = self.expected(object, known, content);
+        let Expected { deleted, creations, is_disputed, is_certain, .. } = expected;
         let shown = content.documents.get(&object);
-        for (token, held) in tokens {
+        for (token, held) in &expected.tokens {
             let places = places.get(token);
             let found: usize = places.map_or(0, |places| places.values().sum());
-            let is_right = match (held, deleted) {
-                (_, Some(true)) => found == 0,
-                (Some(false), _) => found <= overwritten_again,
-                (Some(true), Some(false)) if !is_overwritten && !is_disputed => found == 1,
-                _ => found <= 1 + overwritten_again,
-            };
             let me = self.devices.iter().find(|device| device.id == Some(content.space.device()));
             assert!(
-                is_right,
+                expected.allows(*held, found),
                 "{token} of {object} is there {found} times on {:?}, its unit {held:?}: {:?} {:?}",
                 me.map(|device| device.slot),
                 shown.map(|shown| &shown.value),
@@ -287,6 +226,112 @@ impl World {
         {
             let shown = shown.map(|document| &document.value);
             assert_eq!(shown, Some(value), "{object} is not what its one writer wrote");
+        }
+    }
+
+    /// What a document has to be where this content is.
+    fn expected<'m>(&'m self, object: ObjectId, known: &Known, content: &Content) -> Expected<'m> {
+        // Of a log with two histories a device holds one, and edits that build on what only the
+        // other has wait for ever.
+        let is_missing = |unit: &Unit| {
+            let is_held = content.holds(unit) == Some(true) && !unit.is_twice;
+            self.is_copied(&unit.author) && !is_held && !matches!(unit.fate, Fate::Refused)
+        };
+        let units = || known.units.iter().map(|index| &self.model.units[*index]);
+        let mut expected = Expected {
+            deleted: Some(false),
+            creations: 0,
+            overwrites: 0,
+            overwritten_again: 0,
+            is_overwritten: false,
+            is_disputed: units().any(is_missing),
+            is_certain: true,
+            tokens: Vec::new(),
+        };
+        for unit in units() {
+            let is_copied = self.is_copied(&unit.author);
+            let held = match content.holds(unit) {
+                // What a copy forgot it may have been asked for again, as another entry.
+                Some(false) if unit.key.is_some() && is_copied => None,
+                held => held,
+            };
+            expected.is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
+            for operation in unit.operations.iter().filter(|op| op.object() == object) {
+                expected.take(operation, unit, held, is_copied, content.creates(unit));
+            }
+        }
+        // Of another creation than its app had seen, one leaves lines in both.
+        if expected.creations > 1 {
+            expected.overwritten_again += expected.overwrites;
+        }
+        expected
+    }
+}
+
+/// What the model says of a document on one device. `None`: it cannot tell.
+struct Expected<'m> {
+    deleted: Option<bool>,
+    creations: usize,
+    overwrites: usize,
+    /// How often a line may be there more than once.
+    overwritten_again: usize,
+    is_overwritten: bool,
+    /// Whether it hangs on a log with two histories.
+    is_disputed: bool,
+    /// Whether it is known of each unit whether it is held.
+    is_certain: bool,
+    /// What each unit left in it, and whether that unit is held.
+    tokens: Vec<(&'m str, Option<bool>)>,
+}
+
+impl<'m> Expected<'m> {
+    fn take(
+        &mut self,
+        operation: &'m Operation,
+        unit: &Unit,
+        held: Option<bool>,
+        is_copied: bool,
+        creates: Option<bool>,
+    ) {
+        let is_done = held != Some(false);
+        match operation {
+            Operation::Delete { .. } => {
+                self.deleted = match (self.deleted, held) {
+                    (Some(true), _) | (_, Some(true)) => Some(true),
+                    (before, Some(false)) => before,
+                    (_, None) => None,
+                };
+            }
+            Operation::Overwrite { .. } => {
+                self.is_overwritten |= is_done;
+                self.overwrites += usize::from(is_done);
+                // Asked for again on an old copy, it inserts what had not arrived.
+                self.overwritten_again += usize::from(is_done && is_copied);
+            }
+            // Another creation had arrived since the app looked, and this is an edit of it.
+            Operation::Create { is_shared: true, .. } if creates != Some(true) => {
+                self.is_overwritten |= is_done;
+                // Or it was one, and which of several lived is not known.
+                self.creations += 2 * usize::from(creates.is_none());
+            }
+            Operation::Create { .. } => self.creations += usize::from(is_done),
+            // Asked for again on an old copy, where the document is not, it makes one of all its
+            // lines.
+            Operation::Edit { .. } => {
+                let is_again = unit.key.is_some() && is_copied;
+                self.overwritten_again += usize::from(is_again && is_done);
+            }
+        }
+        self.tokens.extend(operation.token().map(|token| (token, held)));
+    }
+
+    /// Whether what a unit left may be found so often.
+    fn allows(&self, held: Option<bool>, found: usize) -> bool {
+        match (held, self.deleted) {
+            (_, Some(true)) => found == 0,
+            (Some(false), _) => found <= self.overwritten_again,
+            (Some(true), Some(false)) if !self.is_overwritten && !self.is_disputed => found == 1,
+            _ => found <= 1 + self.overwritten_again,
         }
     }
 }

@@ -116,12 +116,16 @@ impl World {
             return;
         }
         // A device that was just let in knows nobody yet, and is the one that connects.
-        if self.connect(from, to, true).is_none() {
-            self.connect(to, from, true);
-        }
+        let is_connected =
+            self.connect(from, to, true).is_some() || self.connect(to, from, true).is_some();
         self.drain();
         assert!(self.links.is_empty(), "the session of {from} and {to} does not end");
         assert!(self.parcels.is_empty(), "the blobs of {from} and {to} do not end");
+        if is_connected && [from, to].iter().all(|slot| self.devices[*slot].is_honest()) {
+            let left = self.unfetched(&[from, to]);
+            assert_eq!(left, None, "after {from} and {to} have spoken");
+            self.report.count("check: blobs of two that have spoken");
+        }
     }
 
     /// The honest devices, less those whose enrolment is known to nobody else any more because it

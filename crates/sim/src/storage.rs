@@ -5,7 +5,9 @@ use larder_engine::{Error, Pruning, Receipt, Rekey, Result, StoreErrorKind, Task
 use larder_log::snapshot::{Content, Item, Part};
 use larder_log::{Dep, Header};
 use larder_protocol::Reply;
-use larder_types::limits::{INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS};
+use larder_types::limits::{
+    ENTRY_OPENED_BYTES_MAX, GATHERED_BYTES_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS,
+};
 
 use crate::device::{Job, Slot};
 use crate::joining::Admission;
@@ -47,6 +49,7 @@ impl World {
                 if self.notice_power(slot) {
                     return;
                 }
+                self.check_gathered(slot);
                 self.check_acks(slot, &answered.reply);
                 self.check_acks_taken(slot, &answered.reply);
                 if self.notice_power(slot) {
@@ -80,6 +83,14 @@ impl World {
             let after_us = self.dice.below(self.plan.storage_us);
             self.later(after_us, Event::Write { slot, life });
         }
+    }
+
+    /// What is durable and not readable takes no more memory than it may.
+    fn check_gathered(&mut self, slot: Slot) {
+        let held = self.devices[slot].writer().expect("it is open").bytes_gathered();
+        let most = GATHERED_BYTES_MAX + ENTRY_OPENED_BYTES_MAX;
+        assert!(held <= most, "{slot} has gathered {held} bytes, and may keep {most}");
+        self.report.count("check: memory of what is gathered");
     }
 
     /// There is nothing to write: what is only durable is made readable, and the indexes are
