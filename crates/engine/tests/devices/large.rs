@@ -76,8 +76,18 @@ impl Device {
 /// pruned any more, in all of the space, for ever.
 #[test]
 fn a_document_that_fits_into_no_frame_is_pruned_and_comes_to_a_newcomer() {
+    comes_to_a_newcomer(12);
+}
+
+#[test]
+#[ignore = "takes about a minute of a processor"]
+fn a_document_of_50_megabytes_is_pruned_and_comes_to_a_newcomer() {
+    comes_to_a_newcomer(50);
+}
+
+fn comes_to_a_newcomer(megabytes: u64) {
     let dirs = dirs::<3>();
-    let (mut a, mut b) = pruned_pair(&dirs, 12);
+    let (mut a, mut b) = pruned_pair(&dirs, megabytes);
     let mut c = a.invite(dirs[2].path(), 3);
     let (mut parts, mut largest) = (0, 0);
     while let Some(snapshot) = c.wanted_of_snapshot() {
