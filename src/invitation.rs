@@ -11,7 +11,8 @@ use crate::node::Node;
 use crate::{Error, Profile, Result, Space, connections};
 
 /// An offer to join a space, to be carried to the other device by hand. It is withdrawn when this
-/// is dropped, unless nobody is to be asked ([`Invitation::unattended`]).
+/// is dropped, unless nobody is to be asked ([`Invitation::unattended`]): such a one is withdrawn
+/// by [`Invitation::withdraw`] only.
 #[non_exhaustive]
 pub struct Invitation {
     /// The text for [`Profile::begin_join`]. Whoever has it may ask to be let in, until it expires:
@@ -123,6 +124,11 @@ impl Invitation {
         self.kept.is_attended = false;
         self.kept.node.network.unattend(&self.kept.id);
         self
+    }
+
+    /// Honours it no more, whoever is to be asked. A device that was let in with it stays in.
+    pub fn withdraw(mut self) {
+        self.kept.is_attended = true;
     }
 
     /// Resolves once a device asks to be let in: show the code, and

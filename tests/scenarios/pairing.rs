@@ -290,6 +290,21 @@ async fn an_invitation_that_is_let_go_of_is_withdrawn() {
     assert_eq!(kind(ben.join(&text).await), ErrorKind::Invitation);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_about_which_nobody_is_asked_is_withdrawn_when_told_so() {
+    let ana = Device::found("Ana").await;
+    let (_dir, ben) = new_profile("Ben").await;
+    let unattended = || async { ana.profile.invite(&household()).await.unwrap().unattended() };
+    let invitation = unattended().await;
+    let text = invitation.text.clone();
+    invitation.withdraw();
+    assert_eq!(kind(ben.join(&text).await), ErrorKind::Invitation);
+    assert_eq!(devices(&ana).await, 1);
+    // Let go of, it goes on, and whom it let in stays.
+    ben.join(&unattended().await.text).await.unwrap();
+    assert_eq!(devices(&ana).await, 2);
+}
+
 /// Mallory has read the invitation, and hands the phone another one, with his own key in it: it
 /// talks to him. He passes on what he can; but each end talks to him under its own keys, and so
 /// the codes differ. He may as well let the phone into a space of his.

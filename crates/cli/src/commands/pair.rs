@@ -1,6 +1,7 @@
 //! `larder invite`, `join`, `serve`, `sync`: this device and the others.
 
 use std::io::Read;
+use std::net::SocketAddr;
 
 use anyhow::Context;
 use larder::limits::INVITATION_TRIES_MAX;
@@ -25,7 +26,6 @@ const INVITATION_BYTES_MAX: u64 = 64 << 10;
 
 pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exit> {
     let out = call.out;
-    let stop = &call.stop;
     let profile = call.open().await?;
     let served_at = if call.is_served() { profile.listening().await } else { None };
     let address = match (served_at, args.listen) {
@@ -37,51 +37,19 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         (None, listen) => profile.listen(listen).await?,
     };
     let mut events = profile.events();
-    let mut discover = std::pin::pin!(profile.discover());
     let invitation = match terms(&profile, args).await? {
         terms if args.code => profile.invite_by_code(&args.space, terms).await?,
         Some(terms) => profile.invite_on(&args.space, terms).await?,
         None => profile.invite(&args.space).await?,
     };
     let mut invitation = if args.unattended { invitation.unattended() } else { invitation };
-    if let Some(place) = &args.qr_png {
-        qr::write_png(&call.path(place), &invitation.text)?;
-    }
-    out.json(&json!({
-        "event": "invitation",
-        "text": invitation.text,
-        "expires": invitation.expires.to_string(),
-        "address": address.to_string(),
-    }))?;
-    out.line(&invitation.text)?;
-    if args.qr && !out.is_json() {
-        out.note(&qr::for_terminal(&invitation.text)?);
-    }
-    let how = if args.code { "--code" } else { "INVITATION" };
-    let how = if args.code { format!("{how} {}", invitation.text) } else { how.to_owned() };
-    let who = if args.unattended { "is let in, and nobody is asked" } else { "can ask to join" };
-    out.note(&format!(
-        "Whoever has this text {who}, once, until {}. On the other device:\n  \
-         larder join {how}\n\
-         Waiting for it at {address}; Ctrl-C withdraws the invitation.",
-        invitation.expires
-    ));
-    let admitted = async {
-        if args.unattended {
-            Ok(invitation.joined().await?)
-        } else {
-            ask(call, &mut invitation).await
-        }
-    };
-    let joined = tokio::select! {
-        joined = admitted => joined?,
-        // On an address that only this machine reaches there is nobody to be found by.
-        Err(error) = &mut discover, if args.code && !address.ip().is_loopback() => {
-            return Err(error.into());
-        }
-        () = stop.asked() => {
+    let joined = match admit(call, args, &profile, &mut invitation, address).await {
+        Ok(Some(joined)) => joined,
+        ended => {
+            // Whoever serves the profile would honour it until it expires.
+            invitation.withdraw();
             profile.close().await?;
-            return Ok(Exit::Interrupted);
+            return ended.map(|_| Exit::Interrupted);
         }
     };
     out.json(&json!({
@@ -110,11 +78,56 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
                 Err(RecvError::Closed) => break,
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
             },
-            () = stop.asked() => break,
+            () = call.stop.asked() => break,
         }
     }
     profile.close().await?;
     Ok(Exit::Done)
+}
+
+/// Shows the invitation and waits until a device is let in with it; none if asked to stop before.
+async fn admit(
+    call: &Call<'_>,
+    args: &Invite,
+    profile: &Profile,
+    invitation: &mut Invitation,
+    address: SocketAddr,
+) -> anyhow::Result<Option<Joined>> {
+    let out = call.out;
+    let mut discover = std::pin::pin!(profile.discover());
+    if let Some(place) = &args.qr_png {
+        qr::write_png(&call.path(place), &invitation.text)?;
+    }
+    out.json(&json!({
+        "event": "invitation",
+        "text": invitation.text,
+        "expires": invitation.expires.to_string(),
+        "address": address.to_string(),
+    }))?;
+    out.line(&invitation.text)?;
+    if args.qr && !out.is_json() {
+        out.note(&qr::for_terminal(&invitation.text)?);
+    }
+    let how = if args.code { "--code" } else { "INVITATION" };
+    let how = if args.code { format!("{how} {}", invitation.text) } else { how.to_owned() };
+    let who = if args.unattended { "is let in, and nobody is asked" } else { "can ask to join" };
+    out.note(&format!(
+        "Whoever has this text {who}, once, until {}. On the other device:\n  \
+         larder join {how}\n\
+         Waiting for it at {address}; Ctrl-C withdraws the invitation.",
+        invitation.expires
+    ));
+    let admitted = async {
+        if args.unattended { Ok(invitation.joined().await?) } else { ask(call, invitation).await }
+    };
+    tokio::select! {
+        joined = admitted => joined.map(Some),
+        // On an address that only this machine reaches there is nobody to be found by.
+        Err(error) = &mut discover, if args.code && !address.ip().is_loopback() => {
+            Err(error.into())
+        }
+        () = call.stop.asked() => Ok(None),
+    }
 }
 
 /// Shows each device that asks, and lets in the one that is approved.

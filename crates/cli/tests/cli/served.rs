@@ -72,6 +72,24 @@ fn a_device_joins_while_the_inviter_serves() {
     stop(serving);
 }
 
+/// Ctrl-C in `larder invite --unattended` said that the invitation was withdrawn, and the process
+/// that serves went on letting in whoever had it.
+#[test]
+fn an_invitation_that_is_stopped_lets_nobody_in_where_it_is_served() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    let (serving, _) = serve(&first);
+    for more in [&[][..], &["--unattended"]] {
+        let mut inviting = first.start([&["invite", SPACE], more].concat());
+        let invitation = inviting.event("invitation");
+        inviting.interrupt();
+        inviting.finish().code(130);
+        second.run(["join", invitation["text"].as_str().unwrap()]).code(9).says("withdrawn");
+    }
+    stop(serving);
+    let listed = first.run(["device", "list", SPACE, "--json"]).code(0).lines();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+}
+
 #[test]
 fn two_commands_run_at_once_and_one_stopped_leaves_the_other() {
     let home = Home::with_space("laptop");
