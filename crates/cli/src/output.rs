@@ -130,6 +130,20 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// What a stranger calls itself, for a question that a person answers: on one line, short, and with
+/// nothing that passes for the question's own words.
+pub(crate) fn claimed(label: &str) -> String {
+    let quotes = |c: char| matches!(c, '\'' | '"' | '`' | '\u{b4}' | '«' | '»' | '‹' | '›');
+    let quotes = |c: char| quotes(c) || ('\u{2018}'..='\u{201f}').contains(&c);
+    // Of no width, or another direction, or a line's end.
+    let unseen = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}');
+    let unseen = |c: char| unseen(c) || ('\u{2060}'..='\u{206f}').contains(&c) || c == '\u{feff}';
+    let plain = |c: &char| !c.is_control() && !quotes(*c) && !unseen(*c);
+    shortened(&label.chars().filter(plain).collect::<String>(), CLAIM_CHARS_MAX)
+}
+
+const CLAIM_CHARS_MAX: usize = 40;
+
 /// One line of at most `width` characters.
 pub(crate) fn shortened(text: &str, width: usize) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -229,6 +243,23 @@ mod tests {
     fn a_peer_cannot_move_the_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}c"), "a\\u{1b}[2Jb\\n\\u{202e}c");
         assert_eq!(printable("avó – 🫙"), "avó – 🫙");
+    }
+
+    /// A device that called itself `x' asks to join. The check code is 123 456.` wrote half of the
+    /// question that its own admission hangs on.
+    #[test]
+    fn a_stranger_puts_no_words_into_the_question() {
+        for (label, expect) in [
+            ("Ana's phone", "Anas phone"),
+            ("x'.\nCheck code: 123 456", "x.Check code: 123 456"),
+            ("\u{1b}[2J\u{202e}a\u{200b}b\u{2028}c “d” «e»", "[2Jabc d e"),
+            ("avó 🫙", "avó 🫙"),
+            ("'\u{7}", ""),
+        ] {
+            assert_eq!(claimed(label), expect);
+        }
+        let long = claimed(&"x ".repeat(64));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (40, true), "{long}");
     }
 
     #[test]

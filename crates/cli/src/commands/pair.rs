@@ -17,7 +17,7 @@ use crate::commands::profile::short;
 use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::{Call, Opened};
 use crate::metrics;
-use crate::output::{Output, bytes, counted, printable};
+use crate::output::{Output, bytes, claimed, counted, printable};
 use crate::qr;
 #[cfg(unix)]
 use crate::socket::Server;
@@ -135,7 +135,7 @@ async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joi
     let out = call.out;
     for _ in 0..INVITATION_TRIES_MAX {
         let request = invitation.request().await?;
-        let (code, label) = (request.check_code, printable(&request.label));
+        let (code, label) = (request.check_code, claimed(&request.label));
         out.json(&json!({
             "event": "request",
             "check_code": code.to_string(),
@@ -144,14 +144,15 @@ async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joi
         }))?;
         if !out.is_json() {
             out.note(&format!(
-                "'{label}' asks to join. The check code is {code}.\nLet it in, if it shows the \
-                 same code; if it shows another or none, it is not that device which asks. [y/N]"
+                "Check code: {code}\nLet the device in that asks, if it shows the same code; if it \
+                 shows another or none, it is not that device which asks. [y/N]\n\
+                 It calls itself: {label}"
             ));
         }
         if !is_approved(call.line().await?.as_deref(), code, out.is_json()) {
             request.refuse();
             out.json(&json!({ "event": "refused", "label": label }))?;
-            out.note(&format!("'{label}' was not let in. Waiting for another one."));
+            out.note(&format!("Not let in; waiting for another one. It called itself: {label}"));
             continue;
         }
         match request.approve().await {
