@@ -53,7 +53,7 @@ pub(crate) struct Erasing {
     /// Objects of which an act has come, or counts no more, in this transaction.
     objects: BTreeSet<ObjectId>,
     /// Sections of erased objects that came in this transaction, and were not kept.
-    met: Vec<(ObjectId, Listed)>,
+    met: BTreeMap<ObjectId, Vec<Listed>>,
 }
 
 impl Erasing {
@@ -186,7 +186,7 @@ impl WriterState {
         let device = logs::by_number(db, place.log)?.device;
         let listed = Listed::new(device, place.seq, place.index, opened);
         if let (Some(object), Some(listed)) = (opened.metadata.object, listed) {
-            self.erasing.met.push((object, listed));
+            self.erasing.met.entry(object).or_default().push(listed);
         }
         Ok(())
     }
@@ -217,9 +217,6 @@ impl WriterState {
     /// missing are not wanted any more.
     pub(crate) fn settle_erasures(&mut self, db: &Connection) -> Result<bool> {
         let mut is_settled = false;
-        for (object, listed) in std::mem::take(&mut self.erasing.met) {
-            self.list_further(db, object, vec![listed])?;
-        }
         let has_any = !self.erasing.objects.is_empty();
         while let Some(object) = self.erasing.objects.pop_first() {
             // What is durable and of the object is in the tables first, and in nothing else.
@@ -232,6 +229,15 @@ impl WriterState {
             } else {
                 is_settled |= self.erase_now(db, object, &valid)?;
                 self.erasing.is_open = true;
+            }
+        }
+        while let Some((object, met)) = self.erasing.met.pop_first() {
+            let mut acts = erasures::of_object(db, &object)?;
+            acts.retain(|act| act.stage != Stage::Void);
+            // Else it is erased no more.
+            if !acts.is_empty() {
+                let listed = Going::listed(db, &object, &acts)?;
+                self.list_further(db, object, met, &listed)?;
             }
         }
         if is_settled {
@@ -248,33 +254,38 @@ impl WriterState {
         &mut self,
         db: &Connection,
         object: ObjectId,
-        mut listed: Vec<Listed>,
+        mut unlisted: Vec<Listed>,
+        listed: &Going,
     ) -> Result<()> {
-        let mut known = BTreeSet::new();
-        let acts = erasures::of_object(db, &object)?.into_iter();
-        for act in acts.filter(|act| act.stage != Stage::Void) {
-            let all = read_act(db, &act)?.into_iter().flat_map(|act| act.listed);
-            known.extend(all.map(|listed| (listed.device, listed.seq, listed.index)));
-        }
-        listed.retain(|new| !known.contains(&(new.device, new.seq, new.index)));
         let may = self.shared.may_append()
             && self.check_may_write().is_ok()
             && !self.stopped.contains(&self.device());
-        if may && !listed.is_empty() {
-            self.append_erasure(db, object, listed)?;
+        if !may {
+            return Ok(());
+        }
+        let mut logs = BTreeMap::new();
+        for Listed { device, .. } in &unlisted {
+            logs.insert(*device, logs::find(db, device)?.map(|log| log.log));
+        }
+        unlisted.retain(|new| {
+            let log = logs.get(&new.device).copied().flatten();
+            let place = |log| Place { log, seq: new.seq, index: new.index };
+            log.is_none_or(|log| !listed.places.contains_key(&place(log)))
+        });
+        if !unlisted.is_empty() {
+            self.append_erasure(db, object, unlisted)?;
+            // What it lists has gone.
+            self.erasing.objects.remove(&object);
+            self.erasing.is_open = true;
         }
         Ok(())
     }
 
     fn erase_now(&mut self, db: &Connection, object: ObjectId, acts: &[Erasure]) -> Result<bool> {
-        let mut going = Going::default();
-        for act in acts {
-            let Some(act) = read_act(db, act)? else { continue };
-            for listed in &act.listed {
-                going.add_listed(db, &object, listed)?;
-            }
-        }
-        let unlisted = self.gather(db, &object, &mut going)?;
+        let listed = Going::listed(db, &object, acts)?;
+        let mut going = Going { places: listed.places.clone() };
+        let mut unlisted = self.gather(db, &object, &mut going)?;
+        unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());
         tombstones::forget(db, &object)?;
         for act in acts {
             let tombstone = tombstone_of(db, act)?;
@@ -283,7 +294,7 @@ impl WriterState {
         let is_settled = self.drop_sections(db, &object, going)?;
         changes::add_late(db, &object, None)?;
         self.shared.handing().let_go();
-        self.list_further(db, object, unlisted)?;
+        self.list_further(db, object, unlisted, &listed)?;
         Ok(is_settled)
     }
 
@@ -413,13 +424,7 @@ impl WriterState {
         }
         let mut places: BTreeSet<Place> =
             sections::of_object(db, &object)?.into_iter().map(|section| section.place).collect();
-        for act in acts {
-            let mut going = Going::default();
-            for listed in read_act(db, act)?.iter().flat_map(|act| &act.listed) {
-                going.add_listed(db, &object, listed)?;
-            }
-            places.extend(going.places.into_keys());
-        }
+        places.extend(Going::listed(db, &object, acts)?.places.into_keys());
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         for place in places {
             let section = sections::find(db, place)?;
@@ -444,6 +449,17 @@ struct Going {
 }
 
 impl Going {
+    /// What these acts list.
+    fn listed(db: &Connection, object: &ObjectId, acts: &[Erasure]) -> Result<Self> {
+        let mut going = Self::default();
+        for act in acts {
+            for listed in read_act(db, act)?.iter().flat_map(|act| &act.listed) {
+                going.add_listed(db, object, listed)?;
+            }
+        }
+        Ok(going)
+    }
+
     /// Adds a section that an act lists, if the act shows what it is. What is not here, or of
     /// another history of its log, is not.
     fn add_listed(&mut self, db: &Connection, object: &ObjectId, listed: &Listed) -> Result<()> {

@@ -177,6 +177,71 @@ fn an_edit_that_was_offline_goes_too_whichever_comes_first() {
     }
 }
 
+/// A phone that was offline had edited a note many times when another device erased it. Whoever
+/// took its edits in wrote an act for each of them, and read all acts of the note for each.
+#[test]
+fn edits_that_come_together_are_listed_together() {
+    let mut devices = household();
+    let other = ObjectId::new([2; 16]);
+    devices[0].put(1, &canary(1));
+    devices[0].put(2, &canary(1));
+    sync(&mut devices);
+    let edits = 40;
+    for n in 0..edits {
+        devices[2].put(1, &canary(n));
+        devices[2].put(2, &canary(n));
+    }
+    devices[0].writer.erase(OBJECT).unwrap();
+    devices[0].writer.erase(other).unwrap();
+    let [a, c] = devices.get_disjoint_mut([0, 2]).unwrap();
+    a.pull(c);
+    let acts = |device: &Device| -> Vec<u64> {
+        device.space.erasures().unwrap().iter().map(|info| info.acts).collect()
+    };
+    assert_eq!(acts(a), [2, 2], "of {edits} edits");
+    a.writer
+        .transact(|tx, _| {
+            let acts = erasures::of_object(tx, &OBJECT)?;
+            let listed = read_act(tx, &acts[1])?.unwrap().listed.len();
+            assert_eq!(listed, usize::try_from(edits).unwrap());
+            Ok(())
+        })
+        .unwrap();
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &mut devices {
+        assert_gone(device);
+        assert_eq!(acts(device), [2, 2]);
+    }
+    assert!(devices.iter().all(is_done));
+}
+
+/// Someone lists a section with a proof that shows nothing. Then nobody listed it with one that
+/// does, and whoever came later waited for its bytes for ever.
+#[test]
+fn a_list_that_shows_nothing_keeps_nobody_from_listing() {
+    let mut devices = household();
+    devices[0].put(1, &canary(1));
+    sync(&mut devices);
+    devices[2].put(1, &canary(2));
+    let mut listed = devices[2].writer.transact(|tx, state| state.to_list(tx, &OBJECT)).unwrap();
+    assert_eq!(listed.len(), 2);
+    for listed in &mut listed {
+        listed.salt = [0; 32];
+    }
+    devices[1]
+        .writer
+        .transact(|tx, state| state.append_erasure(tx, OBJECT, listed).map(drop))
+        .unwrap();
+    sync(&mut devices);
+    let late = devices[0].invite(9);
+    devices.push(late);
+    sync(&mut devices);
+    for device in &mut devices {
+        assert_gone(device);
+    }
+}
+
 #[test]
 fn a_deleted_object_is_erased_too_and_its_blobs_with_it() {
     let mut devices = household();
