@@ -79,11 +79,12 @@ impl SpaceWriter {
     /// # Errors
     /// [`Error::Invalid`] if the space has no recovery key or another kit's, or if the device
     /// would not be an owner by it; [`Error::NotFound`] for a lost device that does not belong to
-    /// the space; [`Error::NotYetEnrolled`], [`Error::ShutOut`] and the storage's.
+    /// the space; [`Error::NotYetEnrolled`] and the storage's.
     pub fn recover(&mut self, kit: &Secret<32>, lost: &[DeviceId]) -> Result<Receipt> {
-        let own = self.space().own_record()?;
         self.transact(|tx, state| {
             let me = state.device();
+            // One that was shut out may have the words as well.
+            let own = state.roster.known(&me).cloned().ok_or(Error::NotYetEnrolled)?;
             let Some(genesis) = state.roster.genesis() else {
                 return Err(Error::NotYetEnrolled);
             };

@@ -253,6 +253,34 @@ fn a_recovery_kit_gives_a_space_back_without_its_owner() {
     assert_eq!(newcomer.value(object(1)), json!({"title": "Before"}));
 }
 
+/// A thief shut everybody out from the owner's phone. The words were refused on every device that
+/// had heard of it.
+#[test]
+fn the_words_help_a_device_that_the_thief_has_shut_out() {
+    let dirs = dirs();
+    let kit = Secret::new(KIT);
+    let mut phone = founded_with(dirs[0].path(), &kit);
+    phone.put(object(1), &json!({"title": "Before"}));
+    let mut tablet = phone.invite_on(dirs[1].path(), 2, WRITER);
+    let (thief, own) = (phone.space.device(), tablet.space.device());
+    let laptop = phone.invite_on(dirs[3].path(), 4, WRITER);
+    phone.writer.revoke(&[own]).unwrap();
+    // From somebody who had not heard of it yet.
+    let to = laptop.profile.transport_id();
+    for batch in super::peers::batches(&phone, to, &tablet.epochs()) {
+        if batch.size() > tablet.have().get(&batch.device).copied().unwrap_or(0) {
+            tablet.writer.apply(batch).unwrap();
+        }
+    }
+    assert!(tablet.space.own_role().is_err());
+    tablet.writer.recover(&kit, &[thief]).unwrap();
+    assert_eq!(tablet.space.own_role().unwrap(), Role::Owner);
+    tablet.put(object(2), &json!({"title": "After"}));
+    let newcomer = tablet.invite_on(dirs[2].path(), 3, WRITER);
+    assert_eq!(newcomer.value(object(1)), json!({"title": "Before"}));
+    assert_eq!(newcomer.value(object(2)), json!({"title": "After"}));
+}
+
 #[test]
 fn wrong_words_give_nothing_back_and_write_nothing() {
     let dirs = dirs();

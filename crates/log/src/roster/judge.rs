@@ -321,14 +321,19 @@ impl Judge {
 
     /// Whether an act that takes something away has force over the device. An admin has none over
     /// whoever was made an owner, also if the admin does not know of it; and nobody has over a
-    /// device that the recovery key admitted without having seen that.
+    /// device that the recovery key admitted without having seen that. Whoever carries the same act
+    /// once more has nothing new from the key.
     fn binds(&self, view: &View<'_>, act: &Node, device: &DeviceId) -> bool {
         if act.placed.author == *device {
             return true;
         }
+        let is_known = |node: &Node| {
+            let mut known = self.about(device).filter(|(at, _)| act.past.has(*at));
+            known.any(|(_, other)| other.placed.act == node.placed.act)
+        };
         let is_recovered = |(at, node): (usize, &Node)| {
             let recovers = matches!(node.placed.act, Act::Recovery(_)) && node.holds.is_ok();
-            recovers && node.entry != act.entry && view.acts.has(at) && !act.past.has(at)
+            recovers && node.entry != act.entry && view.acts.has(at) && !is_known(node)
         };
         let is_recovery = matches!(act.placed.act, Act::Recovery(_));
         let overrules = act.rank != Some(Role::Admin) || !view.owners.contains(device);

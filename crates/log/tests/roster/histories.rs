@@ -68,6 +68,7 @@ fn history(dice: &mut Dice) -> World {
                 let members = [of % 4];
                 world.revoke(author, &known, &[(of, at)], &members);
             }
+            _ if dice.below(3) == 0 && world.replays(author) => {}
             _ => {
                 let new = enrolment(of, of % 4, Role::Owner, Band::Red);
                 let is_signed = dice.below(4) > 0;

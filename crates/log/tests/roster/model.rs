@@ -125,7 +125,7 @@ impl<'a> Model<'a> {
             matches!(self.act(*other), Act::Recovery(act) if act.enrolment.keys.signing == *device)
                 && *other != at
                 && self.holds(*other)
-                && !past.contains(other)
+                && !past.iter().any(|known| self.act(*known) == self.act(*other))
         });
         matches!(self.act(at), Act::Recovery(_)) || !is_recovered
     }

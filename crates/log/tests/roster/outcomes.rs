@@ -165,6 +165,29 @@ fn the_recovery_key_gives_the_space_back() {
     assert_eq!((role(&world, 7), role(&world, 4)), (Some(Role::Owner), Some(Role::Writer)));
 }
 
+/// The key signs what it gives, and not who carries it: a device that was recovered and then shut
+/// out, or stripped of its role, carried the same act in another entry, which nobody could have
+/// known of, and was an owner again.
+#[test]
+fn a_recovery_that_is_carried_once_more_gives_nothing_back() {
+    for carrier in [7, 2] {
+        for shut_out in [true, false] {
+            let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+            let new = enrolment(7, 0, Role::Owner, Band::Red);
+            let recovered = world.recover(7, &[newest], new, &[], true);
+            if shut_out {
+                world.revoke(0, &[recovered], &[(7, 1)], &[]);
+            } else {
+                world.change(0, &[recovered], (7, 2), Role::Reader, Band::Green);
+            }
+            let before = role(&world, 7);
+            assert_ne!(before, Some(Role::Owner));
+            assert!(world.replays(carrier));
+            assert_eq!(role(&world, 7), before, "by {carrier}");
+        }
+    }
+}
+
 #[test]
 fn who_was_shut_out_comes_back_under_new_keys_alone() {
     let (mut world, newest) = family([Role::Writer, Role::Writer, Role::Writer]);

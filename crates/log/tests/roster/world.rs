@@ -159,6 +159,16 @@ impl World {
         self.state(author, Act::Recovery(act))
     }
 
+    /// Carries the first recovery once more, as it was; whether there is one.
+    pub(crate) fn replays(&mut self, author: u8) -> bool {
+        let is_recovery = |stated: &&Stated| matches!(stated.act, Act::Recovery(_));
+        let Some(act) = self.acts.iter().find(is_recovery).map(|stated| stated.act.clone()) else {
+            return false;
+        };
+        self.state(author, act);
+        true
+    }
+
     /// The roster of these acts, applied one by one in this order.
     pub(crate) fn roster_of(&self, order: impl IntoIterator<Item = usize>) -> Roster {
         let mut roster = Roster::new(self.space);
