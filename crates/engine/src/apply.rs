@@ -275,6 +275,7 @@ impl WriterState {
         } else if let Some(entry) = verified.entries.last() {
             self.grown(batch.device, last, entry.hash);
         }
+        self.news.secrets.heard();
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
         if self.settle_erasures(db)? && !self.lacks() {

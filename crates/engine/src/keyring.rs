@@ -139,8 +139,9 @@ impl Keyring {
         self.epochs.get(epoch)
     }
 
+    /// The epochs of which all is held that was ever sealed under them.
     pub(crate) fn held(&self) -> Vec<EpochId> {
-        self.epochs.keys().copied().collect()
+        self.first_steps().filter(|(_, first)| *first == 0).map(|(epoch, _)| epoch).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

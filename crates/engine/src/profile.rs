@@ -596,7 +596,10 @@ impl Inner {
     /// Nothing is sealed any more to the sealing key before the last.
     pub(crate) fn drop_old_sealing(&self, id: &SpaceId, keys: &SealingKeys) -> Result<()> {
         let (old, next) = (key_purpose(id, SEALING), key_purpose(id, SEALING_NEXT));
-        let Some(key) = self.sealing_next(id)? else { return Ok(()) };
+        let Some(key) = self.sealing_next(id)? else {
+            keys.with(|keys| drop(keys.drain(..keys.len().saturating_sub(1))));
+            return Ok(());
+        };
         let wrapped = self.vault.seal(&mut *self.env.entropy(), &old, key.to_secret().expose());
         self.write_db(|db| {
             table::set_key(db, &old, &wrapped)?;

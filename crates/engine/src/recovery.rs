@@ -33,6 +33,7 @@ use crate::space::{Frozen, Shared};
 use crate::state::{CONTROL, State};
 use crate::storage::wal_of;
 use crate::trouble::is_damage;
+use crate::vault::Vault;
 use crate::writer::{SpaceWriter, goes_through};
 use crate::{Error, Result};
 
@@ -204,7 +205,7 @@ impl Inner {
         self.move_aside(dir, &row.home.file, &aside)?;
         let is_there = dir.exists(&aside)?;
         let old = is_there.then(|| self.open_aside(&id, &aside).ok()).flatten();
-        if let Some((size, root)) = old.and_then(|old| end_in(&old, &keys, id)) {
+        if let Some((size, root)) = old.and_then(|(old, _)| end_in(&old, &keys, id)) {
             self.write_db(|db| Ok(table::set_mirror(db, &id, size, &root)?))?;
         }
 
@@ -297,14 +298,15 @@ impl Inner {
         self.storage.sync_names(&row.home.file)
     }
 
-    /// Opens a file that was set aside.
-    fn open_aside(&self, id: &SpaceId, file: &str) -> Result<Connection> {
+    /// Opens a file that was set aside, and what its secrets are sealed under.
+    fn open_aside(&self, id: &SpaceId, file: &str) -> Result<(Connection, Vault)> {
         let purpose = aside_purpose(id, file);
         let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
         let missing = || Error::Corrupt("the key of the file set aside is missing".into());
         let secret: Secret<32> = self.unseal(&purpose, &wrapped.ok_or_else(missing)?)?;
         let key = crate::vault::space_db_key(&secret, id);
-        self.storage.open(file, &key, false, ConnAccess::Read)
+        let db = self.storage.open(file, &key, false, ConnAccess::Read)?;
+        Ok((db, Vault::of_space(&secret, id)))
     }
 }
 
@@ -328,17 +330,31 @@ impl SpaceWriter {
         let files = profile.asides(&self.shared.id)?;
         let asides = files.iter().filter_map(|file| profile.open_aside(&self.shared.id, file).ok());
         let asides: Vec<_> = asides.collect();
-        for aside in &asides {
+        for (aside, vault) in &asides {
+            self.take_secrets(aside, vault)?;
+        }
+        for (aside, _) in &asides {
             entries += self.take_over(aside)?;
         }
         // Which blobs are wanted depends on the documents.
         self.show()?;
-        for aside in &asides {
+        for (aside, _) in &asides {
             self.take_chunks(aside)?;
         }
         // Looks whether the own log is whole by now.
         self.transact(|_, _| Ok(()))?;
         Ok(entries)
+    }
+
+    /// Takes over the secrets of epochs: the keys that they once came under are gone.
+    fn take_secrets(&mut self, aside: &Connection, vault: &Vault) -> Result<()> {
+        let Ok(epochs) = control::epochs(aside) else { return Ok(()) };
+        self.transact(|tx, state| {
+            for epoch in &epochs {
+                state.salvage_secrets(tx, epoch, vault)?;
+            }
+            Ok(())
+        })
     }
 
     fn take_over(&mut self, aside: &Connection) -> Result<u64> {

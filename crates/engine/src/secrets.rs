@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use larder_crypto::{SUITE, SealingKey, SealingPublic, Secret};
 use larder_log::act::{Act, EpochAct, SealingKeyAct};
 use larder_log::epoch::{BandSecret, EpochSecrets, receive_epoch};
+use larder_log::roster::Epoch;
 use larder_log::stability::Named;
 use larder_log::{Band, Class, Header, Payload, kind};
 use larder_store::space::logs::Log;
@@ -124,13 +125,17 @@ impl State {
             Some(steps) => steps.next(self.shared.env.now()),
             None => 0,
         };
+        // A file that was made anew has the secrets without what was known of the steps.
+        let first = self.keyring.secrets(&epoch).map_or(0, EpochSecrets::first_step);
+        let step = step.max(first);
         self.keyring.remember(&epoch, step);
         (epoch, step)
     }
 
     /// An entry is here.
     pub(crate) fn note_step(&mut self, header: &Header) {
-        if !self.keyring.holds(&header.epoch) {
+        let may = self.may_write_at(&header.device, header.seq);
+        if !may || !self.keyring.holds(&header.epoch) {
             return;
         }
         let (is_own, now) = (header.device == self.device(), self.shared.env.now());
@@ -185,9 +190,43 @@ impl State {
         let act = Act::Epoch(act.clone()).to_body();
         control::add_epoch(db, &control::Epoch { epoch, opener, act, wrapped })?;
         if let Some(secrets) = secrets {
-            self.keyring.insert(epoch, secrets);
-            self.news.secrets.is_new = true;
+            self.gain(epoch, secrets);
         }
+        Ok(())
+    }
+
+    fn gain(&mut self, epoch: EpochId, secrets: EpochSecrets) {
+        self.keyring.insert(epoch, secrets);
+        self.news.secrets.is_new = true;
+        // What came sealed before opens now, and is to be kept opened one day.
+        if self.unread {
+            self.opened_to = None;
+            self.forgetting = None;
+        }
+    }
+
+    /// Takes an epoch's secrets over from a file of the space that was set aside.
+    pub(crate) fn salvage_secrets(
+        &mut self,
+        db: &Connection,
+        epoch: &control::Epoch,
+        vault: &Vault,
+    ) -> Result<()> {
+        let name = epoch.epoch;
+        let Some(wrapped) = epoch.wrapped.as_ref().filter(|_| !self.keyring.holds(&name)) else {
+            return Ok(());
+        };
+        let Ok(secrets) = unwrap(vault, &name, wrapped) else { return Ok(()) };
+        let wrapped = self.wrap(&name, &secrets);
+        if control::epoch(db, &name)?.is_some() {
+            control::set_epoch_secrets(db, &name, wrapped.as_deref())?;
+        } else {
+            control::add_epoch(db, &control::Epoch { wrapped, ..epoch.clone() })?;
+        }
+        self.gain(name, secrets);
+        self.pending.retries = true;
+        self.choose_epoch();
+        self.unpublish();
         Ok(())
     }
 
@@ -337,6 +376,18 @@ impl State {
                 superseded.entry(*old).or_default().push(by);
             }
         }
+        // Of two that were opened beside each other, for the same devices, nobody writes to the one
+        // that was not chosen, once all know of the other.
+        let chosen = self.epoch.and_then(|epoch| Some((epoch, self.roster.epoch(&epoch)?)));
+        if let Some((chosen, of_chosen)) = chosen {
+            let by = (of_chosen.opened_by.device, of_chosen.opened_by.seq);
+            let is_beside = |(id, epoch): &(&EpochId, &Epoch)| {
+                **id != chosen && epoch.recipients == of_chosen.recipients
+            };
+            for (id, _) in self.roster.epochs().filter(is_beside) {
+                superseded.entry(*id).or_default().push(by);
+            }
+        }
         superseded
     }
 
@@ -396,17 +447,28 @@ impl State {
             return Ok(true);
         }
         let page = sections::page(db, forgetting.looked_at, limit)?;
+        let mut bytes = 0;
         for section in &page {
-            if !self.keep_opened(db, section, &forgetting.goal)? {
-                let _ = forgetting.next_time.get_or_insert(section.section - 1);
+            match self.keep_opened(db, section, &forgetting.goal)? {
+                Some(kept) => bytes += kept,
+                None => {
+                    let _ = forgetting.next_time.get_or_insert(section.section - 1);
+                }
+            }
+            forgetting.looked_at = section.section;
+            if bytes >= OPENED_BYTES_TARGET {
+                break;
             }
         }
-        if let Some(last) = page.last() {
-            forgetting.looked_at = last.section;
+        if !page.is_empty() {
             self.forgetting = Some(forgetting);
             return Ok(false);
         }
-        for (epoch, forgotten) in forgetting.goal {
+        // What replaced it may have become void meanwhile.
+        let goal = forgetting.goal.into_iter();
+        let is_kept = |epoch: EpochId, goal| Some(epoch) == self.epoch && goal == Forgotten::All;
+        let goal: Vec<_> = goal.filter(|(epoch, goal)| !is_kept(*epoch, *goal)).collect();
+        for (epoch, forgotten) in goal {
             match forgotten {
                 Forgotten::All => {
                     self.keyring.remove(&epoch);
@@ -425,6 +487,7 @@ impl State {
             }
         }
         self.opened_to = Some(forgetting.next_time.unwrap_or(forgetting.looked_at));
+        self.choose_epoch();
         self.unpublish();
         Ok(true)
     }
@@ -436,33 +499,35 @@ impl State {
     }
 
     /// Puts the opened form of a section in the place of the sealed one, if the secret that it is
-    /// sealed under goes. False: it is sealed under one that stays.
+    /// sealed under goes. Returns how many bytes that were; none if one that stays seals it.
     fn keep_opened(
         &self,
         db: &Connection,
         section: &Section,
         goal: &BTreeMap<EpochId, Forgotten>,
-    ) -> Result<bool> {
+    ) -> Result<Option<usize>> {
         let place = section.place;
         if section.commitment.class == Class::Control as u8 {
-            return Ok(true);
+            return Ok(Some(0));
         }
-        let Payload::Sealed(sealed) = sections::payload(db, place)? else { return Ok(true) };
         let header = entries::find(db, place.log, place.seq)?
             .and_then(|entry| Header::decode(&entry.header).ok())
             .ok_or_else(|| Error::Corrupt(format!("entry {} has no header", place.seq)))?;
         if !goal.get(&header.epoch).is_some_and(|goal| goal.covers(header.step)) {
-            let may_open = section.state == sections::State::Waiting;
-            return Ok(!may_open && !self.keyring.holds(&header.epoch));
+            return Ok((!self.keyring.holds(&header.epoch)).then_some(0));
         }
+        let Payload::Sealed(sealed) = sections::payload(db, place)? else { return Ok(Some(0)) };
         // What opens for nobody stays as it is: it is void.
         let carried = self.keyring.carry(&header, place.index, &section.commitment, &sealed);
-        if let Some(carried) = carried {
-            sections::set_payload(db, place, &Payload::Opened(carried))?;
-        }
-        Ok(true)
+        let Some(carried) = carried else { return Ok(Some(0)) };
+        let bytes = carried.len();
+        sections::set_payload(db, place, &Payload::Opened(carried))?;
+        Ok(Some(bytes))
     }
 }
+
+/// Bytes kept opened in one transaction, but for one larger section.
+const OPENED_BYTES_TARGET: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests;

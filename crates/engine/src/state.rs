@@ -553,7 +553,7 @@ impl State {
         }
     }
 
-    fn choose_epoch(&mut self) {
+    pub(crate) fn choose_epoch(&mut self) {
         let keyring = &self.keyring;
         self.epoch = self.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
     }
@@ -570,7 +570,10 @@ impl State {
             .into_iter()
             .filter_map(|(id, band)| Some((id, self.sealing_key(&id)?, band)))
             .collect();
-        let supersedes = self.roster.epochs().map(|(epoch, _)| *epoch).collect();
+        let before: BTreeSet<_> =
+            self.roster.epochs().flat_map(|(_, epoch)| &epoch.supersedes).collect();
+        let newest = self.roster.epochs().map(|(epoch, _)| epoch);
+        let supersedes = newest.filter(|epoch| !before.contains(epoch)).copied().collect();
         let mut entropy = self.shared.env.entropy();
         let (act, _) = open_epoch_act(
             &mut *entropy,

@@ -68,6 +68,13 @@ pub(crate) struct OfSecrets {
     awaits_stable: bool,
 }
 
+impl OfSecrets {
+    /// Entries have come, by which something may have become stable.
+    pub(crate) fn heard(&mut self) {
+        self.is_new |= self.awaits_stable;
+    }
+}
+
 impl Default for News {
     fn default() -> Self {
         Self {

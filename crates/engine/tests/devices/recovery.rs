@@ -478,3 +478,33 @@ fn rot_in_a_photo_is_said_to_be_there_and_ends_no_check() {
     }
     assert_eq!(a.value(object(1)), json!({"photo": {"$blob": blob.id.to_string()}}));
 }
+
+/// The key that an epoch came under goes once all devices have gone on to another. A file whose
+/// tables could be read no more was set aside; its entries were taken over, and nobody opened what
+/// they said since: the epoch's secret stood in that file alone.
+#[test]
+fn what_no_other_device_has_opens_again_though_the_keys_of_its_time_are_gone() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut laptop = Device::found(one.path(), 1);
+    let mut phone = laptop.invite(two.path(), 2);
+    for n in 0..4 {
+        laptop.put(object(n), &json!({"title": "laptop"}));
+        phone.put(object(n + 10), &json!({"title": "phone"}));
+        super::prune::settle(&mut [&mut laptop, &mut phone]);
+    }
+    // The phone is never seen again.
+    laptop.put(object(30), &json!({"title": "since"}));
+    let entries = laptop.space.status().unwrap().entries;
+    close(laptop);
+    let pages = fs::metadata(space_file(one.path())).unwrap().len() / PAGE as u64;
+    let (mut whole, mut opened) = (0, 0);
+    for page in 1..usize::try_from(pages).unwrap() {
+        let Some((_dir, device, held)) = begin(one.path(), &[page]) else { continue };
+        if held == entries {
+            whole += 1;
+            opened += u32::from(device.space.document(&object(30)).unwrap().is_some());
+        }
+    }
+    // But where it is the page with its own bytes, or with the secret.
+    assert!(opened > 5 && opened + 2 >= whole, "{opened} of {whole} files of {pages} pages");
+}
