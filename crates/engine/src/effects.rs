@@ -319,8 +319,7 @@ impl WriterState {
         };
         let about = about(&opened);
         if commitment.class == Class::Data as u8 && self.is_erased(db, about.object.as_ref())? {
-            self.meet_erased(db, place, &opened)?;
-            return Ok(sections::erase(db, &[Section { about: Some(about), ..section.clone() }])?);
+            return self.erase_opened(db, section, &opened);
         }
         let origin = Origin::of_stored(db, place, entry, about.clock)?;
         // Its bytes were lost here and have come again: it took effect before.

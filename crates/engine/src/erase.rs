@@ -23,6 +23,7 @@ use larder_types::{BlobId, Clock, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::root;
+use crate::effects::about;
 use crate::heal;
 use crate::keyring::Opening;
 use crate::rekey::step;
@@ -187,6 +188,24 @@ impl WriterState {
         let listed = Listed::new(device, place.seq, place.index, opened);
         if let (Some(object), Some(listed)) = (opened.metadata.object, listed) {
             self.erasing.met.entry(object).or_default().push(listed);
+        }
+        Ok(())
+    }
+
+    /// A section whose bytes are here has been opened, and is of an erased object.
+    pub(crate) fn erase_opened(
+        &mut self,
+        db: &Connection,
+        section: &Section,
+        opened: &Opened,
+    ) -> Result<()> {
+        self.meet_erased(db, section.place, opened)?;
+        let about = about(opened);
+        sections::erase(db, &[Section { about: Some(about), ..section.clone() }])?;
+        if let Some(object) = about.object {
+            // Even if nobody writes a further act: the disk has had it.
+            erasures::reopen(db, &object)?;
+            self.erasing.is_open = true;
         }
         Ok(())
     }

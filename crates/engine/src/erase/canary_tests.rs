@@ -17,7 +17,7 @@ use super::*;
 use crate::durability_tests::World;
 use crate::prune::tests::{Device, add_blob};
 use crate::steps::Step;
-use crate::{Profile, ProfileOptions, Secret, UnitOfWork, Unlock};
+use crate::{Band, ErasureStage, Profile, ProfileOptions, Role, Secret, UnitOfWork, Unlock};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 24 + PAGE;
@@ -258,4 +258,53 @@ fn nothing_is_reported_while_somebody_reads_from_before() {
     assert!(device.writer.finish_erasures().unwrap());
     assert_eq!(count(&image(dir.path(), &device), b"zqsecretword"), 0);
     assert!(device.space.erasures().unwrap()[0].is_done());
+}
+
+/// Someone who may only read held an edit that did not open there, of an object that was erased,
+/// and said to have nothing of it any more. Once the edit opened it went from its table, but not
+/// from the disk, and the word stood.
+#[test]
+fn what_opens_only_after_the_report_goes_from_the_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(1);
+    let (mut b, mut c) = (a.invite(2), a.invite_as(profile(dir.path(), 3)));
+    let tablet = c.space.device();
+    a.writer.change_role(tablet, Role::Reader, Band::Green).unwrap();
+    write_of(&mut a, "zqfirst", None, 1);
+    b.pull(&a);
+    write_of(&mut b, "zqsecretword", None, 2);
+    c.pull(&b);
+    let author = b.space.device();
+    let needle = c
+        .writer
+        .transact(|tx, _| {
+            let log = logs::find(tx, &author)?.unwrap();
+            let all = sections::of_object(tx, &OBJECT)?.into_iter();
+            let [section] = &all.filter(|s| s.place.log == log.log).collect::<Vec<_>>()[..] else {
+                panic!()
+            };
+            let sql = "UPDATE sections SET state = 1, kind = NULL, object = NULL
+                       WHERE section = ?1";
+            tx.execute(sql, [section.section]).unwrap();
+            let larder_log::Payload::Sealed(sealed) = sections::payload(tx, section.place)? else {
+                panic!()
+            };
+            Ok(sealed[..40].to_vec())
+        })
+        .unwrap();
+    // Who erases has not heard of that edit.
+    a.writer.erase(OBJECT).unwrap();
+    c.pull(&a);
+    let is_done = |device: &Device| {
+        let own = device.space.device();
+        let info = device.space.erasures().unwrap().remove(0);
+        info.devices.iter().any(|by| by.device == own && by.stage == ErasureStage::Done)
+    };
+    assert!(c.writer.finish_erasures().unwrap() && is_done(&c));
+    assert!(count(&image(dir.path(), &c), &needle) > 0, "the control is not found");
+    c.writer.transact(|tx, state| state.retry_all(tx)).unwrap();
+    assert!(count(&image(dir.path(), &c), &needle) > 0, "the control is not found");
+    assert!(c.writer.wants_erasing() && !is_done(&c));
+    assert!(c.writer.finish_erasures().unwrap() && is_done(&c));
+    assert_eq!(count(&image(dir.path(), &c), &needle), 0);
 }

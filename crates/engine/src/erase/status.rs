@@ -150,7 +150,9 @@ impl Heard {
     fn stage_of(&self, device: &DeviceId, acts: &[Erasure]) -> ErasureStage {
         let is_done = |act: &Erasure| {
             let name = ActName { entry: act.entry, index: act.place.index };
-            self.reports.contains(&(*device, name))
+            // Of this device itself it is known if something came after its report.
+            let is_open = *device == self.me && act.stage == Stage::Open;
+            self.reports.contains(&(*device, name)) && !is_open
         };
         let has_heard = |act: &Erasure| {
             let Some(author) = self.devices.get(&act.place.log) else { return false };
