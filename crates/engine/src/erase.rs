@@ -30,6 +30,7 @@ use crate::rekey::step;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::steps::Step;
+use crate::supply::depleted;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -311,6 +312,9 @@ impl WriterState {
             self.bury(db, &tombstone)?;
         }
         let is_settled = self.drop_sections(db, &object, going)?;
+        if let Some((held, _)) = depleted(db)? {
+            self.pass_over_buried(db, &held)?;
+        }
         changes::add_late(db, &object, None)?;
         self.shared.handing().let_go();
         self.list_further(db, object, unlisted, &listed)?;
@@ -447,12 +451,19 @@ impl WriterState {
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         for place in places {
             let section = sections::find(db, place)?;
-            if section.is_some_and(|section| section.state == State::Erased) {
+            if let Some(section) = section.filter(|section| section.state == State::Erased) {
                 let device = logs::by_number(db, place.log)?.device;
                 let covered = held.as_ref().map_or(0, |held| held.act.size_of(&device));
-                let state = if place.seq <= covered { State::Excused } else { State::Missing };
+                // What is no part of a document was never dropped by anybody else.
+                let is_blob = section.about.is_some_and(|about| about.kind == kind::BLOB);
+                let is_pruned = place.seq <= covered && !is_blob;
+                let state = if is_pruned { State::Excused } else { State::Missing };
                 sections::settle(db, place, state, None)?;
             }
+        }
+        let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+        for snapshot in held.into_iter().chain(receiving) {
+            snapshots::want_again(db, &snapshot, &object)?;
         }
         self.load_missing(db)?;
         changes::add_late(db, &object, None)?;

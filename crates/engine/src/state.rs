@@ -99,7 +99,8 @@ pub(crate) struct State {
     pub(crate) retried: i64,
     /// Logs in which bytes are missing and wanted: the first entry of each.
     pub(crate) missing: BTreeMap<LogId, u64>,
-    /// Whether there may be sections that came sealed under secrets that are not here.
+    /// Whether there may be sections that came sealed under secrets that are not here, or documents
+    /// of the held snapshot that are lacking.
     pub(crate) unread: bool,
     named: BTreeMap<DeviceId, u64>,
     /// Devices whose logs have two histories.
@@ -199,7 +200,7 @@ impl State {
             embedder: kept.embedder,
             retried: 0,
             missing: sections::first_missing(db)?.into_iter().collect(),
-            unread: sections::any_unread(db)?,
+            unread: crate::supply::any_unread(db)?,
             named: kept.named,
             stopped,
             others,

@@ -133,8 +133,21 @@ fn wider(db: &Connection, accepted: Vec<SnapshotAct>) -> Result<Vec<SnapshotAct>
 pub(crate) fn documents_lacking(db: &Connection) -> Result<u64> {
     match snapshots::in_state(db, snapshots::State::Receiving)?.filter(is_whole) {
         Some(half) => Ok(snapshots::count_wanted(db, half.snapshot)?),
-        None => Ok(0),
+        None => Ok(depleted(db)?.map_or(0, |(_, wanted)| wanted)),
     }
+}
+
+/// The held snapshot, if documents that it stands for went by an erasure that counts no more, and
+/// how many.
+pub(crate) fn depleted(db: &Connection) -> Result<Option<(Snapshot, u64)>> {
+    let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(None) };
+    let wanted = snapshots::count_wanted(db, held.snapshot)?;
+    Ok((wanted > 0).then_some((held, wanted)))
+}
+
+/// Whether something is to be asked for though no bytes are missing.
+pub(crate) fn any_unread(db: &Connection) -> Result<bool> {
+    Ok(sections::any_unread(db)? || depleted(db)?.is_some())
 }
 
 fn is_whole(half: &Snapshot) -> bool {
@@ -263,12 +276,16 @@ impl WriterState {
         if half.as_ref().is_some_and(|half| half.id == *id) {
             return Ok(half);
         }
+        let depleted = depleted(db)?.map(|(held, _)| held);
+        if depleted.as_ref().is_some_and(|held| held.id == *id) {
+            return Ok(depleted);
+        }
         let accepted = wider(db, accepted(db, &self.roster)?)?;
         let Some(act) = accepted.iter().find(|act| act.id() == *id) else { return Ok(None) };
         let is_better = if let Some(half) = &half {
             half.received.size() == 0 || act.includes(&half.act) || !accepted.contains(&half.act)
         } else {
-            let mut stands_for_missing = false;
+            let mut stands_for_missing = depleted.is_some();
             for (log, seq) in &self.missing {
                 let device = logs::by_number(db, *log)?.device;
                 stands_for_missing |= *seq <= act.size_of(&device);
@@ -315,7 +332,11 @@ impl WriterState {
                     took = took.max(Took::Some);
                 }
             }
-            if snapshots::holds(db, half.snapshot, &key)? {
+            let is_here = match half.state {
+                snapshots::State::Receiving => snapshots::holds(db, half.snapshot, &key)?,
+                _ => !snapshots::wants(db, half.snapshot, &key)?,
+            };
+            if is_here {
                 continue;
             }
             let taken = self.carefully(|state| {
@@ -342,8 +363,7 @@ impl WriterState {
         {
             return refused("its leaves are not those that were agreed on");
         }
-        let state = snapshots::State::Receiving;
-        snapshots::set(db, half.snapshot, state, &half.act, &tree)?;
+        snapshots::set(db, half.snapshot, half.state, &half.act, &tree)?;
         Ok(took)
     }
 
@@ -458,27 +478,12 @@ impl WriterState {
 
     /// If all of a snapshot is here: it stands for the entries below it from now on.
     pub(crate) fn complete(&mut self, db: &Connection) -> Result<bool> {
+        if let Some((held, _)) = depleted(db)? {
+            self.pass_over_buried(db, &held)?;
+        }
         let half = snapshots::in_state(db, snapshots::State::Receiving)?;
         let Some(half) = half.filter(is_whole) else { return Ok(false) };
-        let mut after = None;
-        loop {
-            let page = snapshots::wanted(db, half.snapshot, after.as_ref(), LEAVES_PAGE)?;
-            let Some(last) = page.last().map(|kept| kept.key) else { break };
-            after = Some(last);
-            for kept in page {
-                // Nobody has what was deleted since; here it counts once it is deleted here too.
-                if self.damage.unreadable.enter(Thing::Document(kept.key.0)).is_err() {
-                    continue;
-                }
-                if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
-                    if let Some(fetched) = fetched::find(db, half.snapshot, &kept.key)? {
-                        fetched::remove(db, fetched)?;
-                    }
-                    snapshots::put_leaf(db, half.snapshot, &kept.key, &kept.leaf, true)?;
-                }
-            }
-        }
-        self.damage.unreadable.leave();
+        self.pass_over_buried(db, &half)?;
         if snapshots::count_wanted(db, half.snapshot)? > 0 {
             return Ok(false);
         }
@@ -494,6 +499,29 @@ impl WriterState {
         }
         self.load_missing(db)?;
         Ok(true)
+    }
+
+    /// Nobody has what was deleted since; here it counts once it is deleted here too.
+    pub(crate) fn pass_over_buried(&mut self, db: &Connection, half: &Snapshot) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = snapshots::wanted(db, half.snapshot, after.as_ref(), LEAVES_PAGE)?;
+            let Some(last) = page.last().map(|kept| kept.key) else { break };
+            after = Some(last);
+            for kept in page {
+                if self.damage.unreadable.enter(Thing::Document(kept.key.0)).is_err() {
+                    continue;
+                }
+                if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
+                    if let Some(fetched) = fetched::find(db, half.snapshot, &kept.key)? {
+                        fetched::remove(db, fetched)?;
+                    }
+                    snapshots::put_leaf(db, half.snapshot, &kept.key, &kept.leaf, true)?;
+                }
+            }
+        }
+        self.damage.unreadable.leave();
+        Ok(())
     }
 
     /// Tries what waits until nothing comes of it any more.
@@ -535,7 +563,7 @@ impl WriterState {
     /// Reads anew in which logs something is missing, and whether something came sealed.
     pub(crate) fn load_missing(&mut self, db: &Connection) -> Result<()> {
         self.missing = sections::first_missing(db)?.into_iter().collect();
-        self.unread = sections::any_unread(db)?;
+        self.unread = any_unread(db)?;
         Ok(())
     }
 }

@@ -481,6 +481,71 @@ fn what_was_pruned_is_erased_and_a_newcomer_gets_none_of_it() {
     assert!(value(&devices[4]).is_none());
 }
 
+/// A stolen phone erases what all had pruned. Who had dropped it by that asked for nothing once
+/// the phone was shut out: only the agreed snapshot had the document, and that counted as held.
+#[test]
+fn what_was_pruned_comes_back_when_its_erasure_counts_no_more() {
+    for is_erased_anew in [false, true] {
+        let mut devices = household();
+        let photo = add_blob(&mut devices[0], b"zqpicture");
+        devices[0].put(1, &json!({"photo": {"$blob": photo.to_string()}, "n": 0}));
+        devices[0].put(2, &canary(2));
+        sync(&mut devices);
+        devices[1].put(1, &json!({"photo": {"$blob": photo.to_string()}, "n": 1}));
+        sync(&mut devices);
+        prune(&mut devices);
+        // Beyond what is pruned.
+        devices[1].put(1, &json!({"photo": {"$blob": photo.to_string()}, "n": 2}));
+        sync(&mut devices);
+        let before = devices[0].space.digest().unwrap();
+        let phone = devices[2].space.device();
+        devices[2].writer.erase(OBJECT).unwrap();
+        let [a, b, c] = devices.get_disjoint_mut([0, 1, 2]).unwrap();
+        a.pull(c);
+        assert!(value(a).is_none() && a.space.blob(&photo).unwrap().is_none());
+        b.writer.revoke(&[phone]).unwrap();
+        a.pull(b);
+        assert!(value(a).is_none(), "the control has it");
+        let lacks = |device: &Device| {
+            let reader = device.space.shared.pool.reader().unwrap();
+            crate::supply::documents_lacking(&reader).unwrap()
+        };
+        assert_eq!(lacks(a), 1, "it is not asked for");
+        // Nobody is told that it is here.
+        a.writer.heartbeat().unwrap();
+        a.writer.prune(true, &mut |_| {}).unwrap();
+        if is_erased_anew {
+            a.writer.erase(OBJECT).unwrap();
+            assert_eq!(lacks(a), 0);
+        }
+        devices.truncate(2);
+        sync(&mut devices);
+        sync(&mut devices);
+        for device in &mut devices {
+            if is_erased_anew {
+                assert_gone(device);
+            } else {
+                assert_eq!(value(device).unwrap()["n"], 2);
+                assert!(device.space.blob(&photo).unwrap().is_some());
+                assert_eq!(device.space.digest().unwrap(), before);
+            }
+            let nothing = larder_protocol::Lack::Leaves(None);
+            assert_eq!(device.space.wanted(nothing).unwrap().want, None);
+            let report = check(device, false);
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+        }
+        let covered_before = covered(&devices[0]);
+        devices[0].put(2, &canary(3));
+        sync(&mut devices);
+        prune(&mut devices);
+        assert!(covered(&devices[0]) > covered_before, "nothing is pruned any more");
+        let late = devices[0].invite(9);
+        devices.push(late);
+        sync(&mut devices);
+        assert_eq!(value(&devices[2]).is_some(), !is_erased_anew);
+    }
+}
+
 fn covered(device: &Device) -> u64 {
     device.space.prune_status().unwrap().covered
 }

@@ -11,7 +11,7 @@ use larder_types::limits::{VOID_RUNS_KEPT_MAX, WANTED_MAX};
 use larder_types::{BlobId, TransportId};
 use rusqlite::Connection;
 
-use super::{is_whole, limit, wider};
+use super::{depleted, is_whole, limit, wider};
 use crate::Result;
 use crate::prune::{accepted, widest};
 use crate::space::Space;
@@ -88,6 +88,9 @@ impl Space {
     fn wanted_leaves(&self, db: &Connection, after: Option<Key>) -> Result<Wanted> {
         let then = Wanted { want: None, next: Some(Lack::Sections(0)) };
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+        if let (None, Some((held, _))) = (&receiving, depleted(db)?) {
+            return lacking_leaves(db, &held, after.as_ref());
+        }
         let missing = if receiving.is_none() { lacking(db, &[], 0)?.missing } else { Vec::new() };
         if receiving.is_none() && missing.is_empty() {
             return Ok(then);
@@ -99,28 +102,18 @@ impl Space {
         let id = act.id();
         let half = receiving.filter(|half| half.id == id);
         let mut wanted = WantedSnapshot { id, received: 0, after: None, lacking: Vec::new() };
-        let mut next = then.next;
         match half {
             None => {}
             Some(half) if is_whole(&half) => {
-                let page = snapshots::wanted(db, half.snapshot, after.as_ref(), limit(WANTED_MAX))?;
-                wanted.received = half.received.size();
-                let Some(last) = page.last().map(|kept| kept.key) else { return Ok(then) };
-                for Kept { key, .. } in page {
-                    let fetched = pieces::find(db, half.snapshot, &key)?;
-                    let pieces = fetched.map_or(0, |fetched| fetched.pieces);
-                    wanted.lacking.push((key.0, key.1, pieces));
-                }
-                if wanted.lacking.len() == WANTED_MAX {
-                    next = Some(Lack::Leaves(Some(last)));
-                }
+                return lacking_leaves(db, &half, after.as_ref());
             }
             Some(half) => {
                 wanted.received = half.received.size();
                 wanted.after = snapshots::last_key(db, half.snapshot)?;
             }
         }
-        Ok(Wanted { want: Some(Want { snapshot: Some(wanted), ..Want::default() }), next })
+        let want = Some(Want { snapshot: Some(wanted), ..Want::default() });
+        Ok(Wanted { want, next: then.next })
     }
 
     fn wanted_sections(&self, db: &Connection, void: &[Run], after: u64) -> Result<Wanted> {
@@ -153,6 +146,26 @@ impl Space {
         let begun = accepted.iter().find(is_half).cloned();
         Ok(begun.or_else(|| widest(accepted)))
     }
+}
+
+/// Documents of a snapshot whose leaves are all here, by name.
+fn lacking_leaves(db: &Connection, of: &Snapshot, after: Option<&Key>) -> Result<Wanted> {
+    let mut next = Some(Lack::Sections(0));
+    let page = snapshots::wanted(db, of.snapshot, after, limit(WANTED_MAX))?;
+    let Some(last) = page.last().map(|kept| kept.key) else {
+        return Ok(Wanted { want: None, next });
+    };
+    let (id, received) = (of.id, of.received.size());
+    let mut wanted = WantedSnapshot { id, received, after: None, lacking: Vec::new() };
+    for Kept { key, .. } in page {
+        let fetched = pieces::find(db, of.snapshot, &key)?;
+        let pieces = fetched.map_or(0, |fetched| fetched.pieces);
+        wanted.lacking.push((key.0, key.1, pieces));
+    }
+    if wanted.lacking.len() == WANTED_MAX {
+        next = Some(Lack::Leaves(Some(last)));
+    }
+    Ok(Wanted { want: Some(Want { snapshot: Some(wanted), ..Want::default() }), next })
 }
 
 /// What a snapshot stands for was dropped by all who agreed, but for manifests; and a manifest may

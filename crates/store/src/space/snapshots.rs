@@ -376,6 +376,37 @@ pub fn wanted(
     all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
 }
 
+/// Wants again what the leaves of an object's documents stand for, which has gone.
+///
+/// # Errors
+/// [`StoreError::Read`] and [`StoreError::Write`] of `leaves`.
+pub fn want_again(conn: &Connection, of: &Snapshot, object: &ObjectId) -> Result<(), StoreError> {
+    let object = object.as_bytes();
+    if let Some(over) = of.over {
+        let sql = "SELECT object, generation, leaf FROM leaves
+                   WHERE snapshot = ?1 AND object = ?2 ORDER BY generation";
+        for Kept { key, leaf } in all(conn, LEAVES, sql, params![over, object], kept)? {
+            put(conn, of.snapshot, &key, &leaf)?;
+        }
+        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND object = ?2";
+        execute(conn, LEAVES, sql, params![over, object])?;
+    }
+    let sql = "UPDATE leaves SET is_held = 0
+               WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
+    execute(conn, LEAVES, sql, params![of.snapshot, object]).map(drop)
+}
+
+/// Whether the leaf is here and what it stands for is wanted.
+///
+/// # Errors
+/// [`StoreError::Read`] of `leaves`.
+pub fn wants(conn: &Connection, snapshot: i64, key: &Key) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM leaves
+               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3 AND is_held = 0";
+    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
+    first(conn, LEAVES, sql, params, |_| Ok(())).map(|found| found.is_some())
+}
+
 /// How many leaves have their content wanted.
 ///
 /// # Errors
