@@ -60,7 +60,7 @@ pub enum Error {
     /// This device was shut out of the space.
     #[error(
         "this device was shut out of the space: what it holds can be read, but nothing is written \
-         or synced any more. To come back it has to be invited again"
+         or synced any more. To come back, be invited into a new profile"
     )]
     ShutOut,
     /// This device's role does not let it write.
@@ -73,7 +73,8 @@ pub enum Error {
     #[error(
         "this copy of the space is older than what this device has already signed (entry {signed}, \
          the file ends at {found}): it was restored from an old backup or copied. It can be read, \
-         but not written; invite this device again to go on"
+         but not written. To go on, be invited into a new profile, and keep this one: it may have \
+         what no other device has"
     )]
     RolledBack {
         /// The last entry known to have been signed.
@@ -96,8 +97,9 @@ pub enum Error {
     /// The space's file has another history of this device than it has signed.
     #[error(
         "this device has signed other entries in this space than this copy holds: the profile or \
-         the space's file was copied, and both copies were used. It can be read, but not written; \
-         invite this device again to go on"
+         the space's file was copied, and both copies were used. It can be read, but not written. \
+         To go on, be invited into a new profile, and keep this one: it may have what no other \
+         device has"
     )]
     OtherHistory,
 

@@ -191,7 +191,7 @@ impl Inner {
         };
         let purpose = control_purpose(&id);
         let control = self.with_db(|db| Ok(table::key(db, &purpose)?))?.ok_or_else(|| {
-            let what = "the space's secret was in its file alone: invite this device again";
+            let what = "the space's secret was in its file alone: be invited into a new profile";
             Error::Corrupt(what.into())
         })?;
         let control: Secret<32> = self.unseal(&purpose, &control)?;

@@ -202,7 +202,7 @@ impl fmt::Display for Reason {
             Self::LogStopped { device } => write!(
                 f,
                 "the log of {device} contradicts itself and is taken no further: that device was \
-                 copied or restored, and has to be invited again"
+                 copied or restored, and has to be invited again, into a new profile"
             ),
         }
     }

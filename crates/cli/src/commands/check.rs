@@ -80,8 +80,8 @@ fn unmended(report: &CheckReport) -> Option<String> {
         (Outcome::Wanted, "are asked for from other devices: sync with one that has them"),
         (
             Outcome::Lost,
-            "cannot be mended here: keep this profile as it is, and invite this device again from \
-             another one that has the space",
+            "cannot be mended here: keep this profile as it is, and be invited into a new one by \
+             another device that has the space",
         ),
     ];
     let parts: Vec<String> = told
