@@ -79,6 +79,28 @@ impl Console {
         line.await.map_err(io::Error::other)?
     }
 
+    /// Drops what was typed and not read yet, if stdin is a terminal: it answers no question that is
+    /// asked from here on.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub(crate) fn forget_typed(&self) -> io::Result<()> {
+        match self {
+            Self::Own => forget_typed(),
+            #[cfg(unix)]
+            Self::Client(client) => client.forget_typed(),
+        }
+    }
+
+    /// Whether stdin is a terminal.
+    pub(crate) fn is_typed(&self) -> bool {
+        match self {
+            Self::Own => io::stdin().is_terminal(),
+            #[cfg(unix)]
+            Self::Client(client) => client.is_typed(),
+        }
+    }
+
     /// Stdin.
     pub(crate) fn stdin(&self) -> Box<dyn Read + '_> {
         match self {
@@ -87,6 +109,23 @@ impl Console {
             Self::Client(client) => Box::new(client.stdin()),
         }
     }
+}
+
+/// Drops what was typed and not read yet, if this process's stdin is a terminal.
+#[cfg(unix)]
+pub(crate) fn forget_typed() -> io::Result<()> {
+    use rustix::termios::{QueueSelector, tcflush};
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        tcflush(&stdin, QueueSelector::IFlush)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on the other systems")]
+fn forget_typed() -> io::Result<()> {
+    Ok(())
 }
 
 const LINE_BYTES_MAX: usize = 4096;

@@ -85,6 +85,16 @@ impl<'a> Call<'a> {
         self.console.line().await
     }
 
+    /// What a person has typed until now answers nothing that is asked from here on.
+    pub(crate) fn forget_typed(&self) -> std::io::Result<()> {
+        self.console.forget_typed()
+    }
+
+    /// Whether a person types what comes on stdin.
+    pub(crate) fn is_typed(&self) -> bool {
+        self.console.is_typed()
+    }
+
     pub(crate) fn stdin(&self) -> Box<dyn Read + 'a> {
         self.console.stdin()
     }

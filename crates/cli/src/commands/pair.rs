@@ -136,6 +136,7 @@ async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joi
     for _ in 0..INVITATION_TRIES_MAX {
         let request = invitation.request().await?;
         let (code, label) = (request.check_code, claimed(&request.label));
+        call.forget_typed()?;
         out.json(&json!({
             "event": "request",
             "check_code": code.to_string(),
@@ -149,7 +150,8 @@ async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joi
                  It calls itself: {label}"
             ));
         }
-        if !is_approved(call.line().await?.as_deref(), code, out.is_json()) {
+        let of_person = call.is_typed() && !out.is_json();
+        if !is_approved(call.line().await?.as_deref(), code, of_person) {
             request.refuse();
             out.json(&json!({ "event": "refused", "label": label }))?;
             out.note(&format!("Not let in; waiting for another one. It called itself: {label}"));
@@ -165,10 +167,10 @@ async fn ask(call: &Call<'_>, invitation: &mut Invitation) -> anyhow::Result<Joi
 }
 
 /// A person says yes, or types the other screen's code; a program has to bring that code.
-fn is_approved(answer: Option<&String>, code: CheckCode, of_program: bool) -> bool {
+fn is_approved(answer: Option<&String>, code: CheckCode, of_person: bool) -> bool {
     let answer = answer.map_or("", |line| line.trim());
     let says_yes = ["y", "yes"].iter().any(|yes| answer.eq_ignore_ascii_case(yes));
-    (says_yes && !of_program) || answer.parse() == Ok(code)
+    (says_yes && of_person) || answer.parse() == Ok(code)
 }
 
 /// On which terms, if others than the usual ones are asked for.

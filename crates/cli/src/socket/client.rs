@@ -1,6 +1,6 @@
 //! The asking side.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use super::Address;
 use super::wire::{CHUNK_BYTES, Hello, Kind, Request, read_frame, write_frame};
-use crate::console::Console;
+use crate::console::{Console, forget_typed};
 use crate::exit::{Exit, Failure};
 
 /// Runs this process's command in the one that serves the profile in `dir`. None: there is none.
@@ -26,7 +26,8 @@ pub(crate) async fn run_there(dir: &Path) -> anyhow::Result<Option<ExitCode>> {
     let sending = Arc::new(Mutex::new(stream.try_clone()?));
     let width = terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| width.0);
     let dir = std::env::current_dir().context("the current directory is gone")?;
-    let request = Request { width, dir, args: std::env::args_os().collect() };
+    let (typed, args) = (io::stdin().is_terminal(), std::env::args_os().collect());
+    let request = Request { width, typed, dir, args };
     send(&sending, Kind::Run, &request.encode())?;
 
     let interrupting = Arc::clone(&sending);
@@ -124,6 +125,7 @@ fn relay(mut stream: &UnixStream, sending: &Mutex<UnixStream>) -> anyhow::Result
                 chunk.truncate(read);
                 send(sending, Kind::Stdin, &chunk)?;
             }
+            Ok(Some((Kind::ForgetTyped, _))) => forget_typed()?,
             Ok(Some((Kind::Exit, code))) if code.len() == 1 => {
                 return Ok(code.first().copied().unwrap_or(Exit::Failed as u8));
             }

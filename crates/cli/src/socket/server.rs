@@ -181,6 +181,7 @@ fn converse(
     let client = Arc::new(Client {
         stream: Mutex::new(stream.try_clone()?),
         width: request.width,
+        typed: request.typed,
         stdin: Mutex::new(Input { chunks, chunk: Vec::new(), at: 0 }),
     });
     let Some(_place) = Place::take(clients, stop.clone(), stream.try_clone()?) else {
@@ -234,6 +235,7 @@ async fn run(request: &Request, console: &Console, stop: Interrupt, profile: Pro
 pub(crate) struct Client {
     stream: Mutex<UnixStream>,
     width: Option<u16>,
+    typed: bool,
     stdin: Mutex<Input>,
 }
 
@@ -255,6 +257,21 @@ impl Client {
         let width = self.width?;
         let screen = Screen { client: Arc::clone(self), width };
         Some(ProgressDrawTarget::term_like(Box::new(screen)))
+    }
+
+    /// Whether its stdin is a terminal.
+    pub(crate) const fn is_typed(&self) -> bool {
+        self.typed
+    }
+
+    /// If it is one: what was typed and not read yet is dropped, there and here.
+    pub(crate) fn forget_typed(&self) -> io::Result<()> {
+        if self.typed {
+            let mut input = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
+            input.at = input.chunk.len();
+            self.write(Kind::ForgetTyped, &[])?;
+        }
+        Ok(())
     }
 
     pub(crate) fn stdin(&self) -> Stdin<'_> {

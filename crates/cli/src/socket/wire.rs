@@ -12,7 +12,7 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 const MAGIC: [u8; 8] = *b"larder-c";
 /// Counts up with every change of the frames.
-const PROTOCOL: u8 = 1;
+const PROTOCOL: u8 = 2;
 
 /// What both sides say first. Its form never changes: whatever came before or comes after can tell
 /// who it speaks with.
@@ -64,10 +64,12 @@ pub(super) enum Kind {
     WantStdin = 18,
     /// From the server, last: the exit code, one byte.
     Exit = 19,
+    /// From the server: what was typed on a terminal and not read yet answers nothing any more.
+    ForgetTyped = 20,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Run,
         Self::Stdin,
         Self::Interrupt,
@@ -75,6 +77,7 @@ impl Kind {
         Self::Err,
         Self::WantStdin,
         Self::Exit,
+        Self::ForgetTyped,
     ];
 }
 
@@ -111,16 +114,19 @@ pub(super) fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Vec<u
 pub(super) struct Request {
     /// Columns of the terminal that stderr is, if it is one.
     pub(super) width: Option<u16>,
+    /// Whether stdin is a terminal.
+    pub(super) typed: bool,
     pub(super) dir: PathBuf,
     /// The command's name and its arguments.
     pub(super) args: Vec<OsString>,
 }
 
 impl Request {
-    /// The width, zero for none; then directory and arguments, each ended by the zero byte that
+    /// The width, zero for none; whether stdin is a terminal; then directory and arguments, each ended by the zero byte that
     /// none of them can hold.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.width.unwrap_or(0).to_le_bytes().to_vec();
+        bytes.push(u8::from(self.typed));
         let dir = std::iter::once(self.dir.as_os_str());
         for text in dir.chain(self.args.iter().map(OsString::as_os_str)) {
             bytes.extend_from_slice(text.as_bytes());
@@ -132,11 +138,15 @@ impl Request {
     pub(super) fn decode(bytes: &[u8]) -> io::Result<Self> {
         let (width, rest) = bytes.split_first_chunk().ok_or_else(|| malformed("no request"))?;
         let width = u16::from_le_bytes(*width);
+        let (typed, rest) = match rest.split_first() {
+            Some((flag @ (0 | 1), rest)) => (*flag == 1, rest),
+            _ => return Err(malformed("a request that does not say who types")),
+        };
         let rest = rest.strip_suffix(&[0]).ok_or_else(|| malformed("a request that is cut"))?;
         let mut texts = rest.split(|byte| *byte == 0).map(OsStr::from_bytes);
         let dir = texts.next().map(PathBuf::from).unwrap_or_default();
         let args = texts.map(|text| OsString::from_vec(text.as_bytes().to_vec())).collect();
-        Ok(Self { width: (width > 0).then_some(width), dir, args })
+        Ok(Self { width: (width > 0).then_some(width), typed, dir, args })
     }
 }
 
@@ -160,8 +170,8 @@ mod tests {
         assert_eq!(read_frame(&mut from).unwrap(), Some((Kind::Interrupt, Vec::new())));
         assert_eq!(read_frame(&mut from).unwrap(), None);
         let args: Vec<OsString> = ["larder", "get", "", "ä"].map(OsString::from).to_vec();
-        for (width, args) in [(Some(80), args), (None, Vec::new())] {
-            let request = Request { width, dir: "/a b".into(), args };
+        for (width, typed, args) in [(Some(80), true, args), (None, false, Vec::new())] {
+            let request = Request { width, typed, dir: "/a b".into(), args };
             assert_eq!(Request::decode(&request.encode()).unwrap(), request);
         }
     }
@@ -179,7 +189,8 @@ mod tests {
         assert!(read_frame(&mut [99, 0, 0, 0, 0].as_slice()).is_err());
         assert!(Hello::read(&mut b"HTTP/1.1 200 OK\r\n".as_slice()).is_err());
         assert!(Request::decode(&[]).is_err());
-        assert!(Request::decode(&[0, 0, b'a']).is_err());
+        assert!(Request::decode(&[0, 0, 0, b'a']).is_err());
+        assert!(Request::decode(&[0, 0, 2, b'a', 0]).is_err());
         let too_long = vec![0; FRAME_BYTES_MAX + 1];
         assert!(write_frame(&mut Vec::new(), Kind::Run, &too_long).is_err());
     }

@@ -1,5 +1,12 @@
 //! Two screens, one code, and a person who says yes.
 
+#[cfg(unix)]
+use std::fs::File;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(unix)]
+use std::process::Stdio;
+
 use crate::home::{Home, Running, SPACE};
 use crate::household::{pair, serve, stop};
 
@@ -56,6 +63,72 @@ fn another_code_or_a_yes_of_a_program_lets_nobody_in() {
     inviting.types(&shown);
     joining.finish().code(0);
     inviting.finish().code(0);
+}
+
+#[cfg(unix)]
+/// What an inviter that talks to people has said on stderr until now, and `text`.
+fn read_until(errors: &mut impl Read, text: &str) -> String {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(text.as_bytes()) {
+        assert_eq!(errors.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+        said.push(byte[0]);
+    }
+    String::from_utf8(said).unwrap()
+}
+
+/// `yes | larder invite` said yes to whoever came: a yes counts on a keyboard only, and only after
+/// the question.
+#[cfg(unix)]
+#[test]
+fn a_yes_is_a_persons_who_has_seen_the_question() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    for is_served in [false, true] {
+        let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+        let serving = is_served.then(|| serve(&first).0);
+        let start = |stdin: Stdio| {
+            let place = if is_served { &[][..] } else { &HERE };
+            let mut command = first.command([&["invite", SPACE], place].concat());
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut text = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut text).unwrap();
+            (child, text.trim().to_owned())
+        };
+
+        let (mut inviting, text) = start(Stdio::piped());
+        inviting.stdin.as_mut().unwrap().write_all(b"y\nyes\nY\n").unwrap();
+        second.run(["join", &text]).code(9).says("did not approve");
+        let said = read_until(inviting.stderr.as_mut().unwrap(), "It called itself: tablet");
+        assert!(said.contains("\nCheck code: "), "{said}");
+        inviting.kill().unwrap();
+        inviting.wait().unwrap();
+
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
+        let mut keyboard = File::from(keyboard);
+        let stdin = File::options().read(true).write(true).open(name).unwrap();
+        let (mut inviting, text) = start(stdin.into());
+        keyboard.write_all(b"y\n").unwrap();
+        let mut joining = second.start(["join", &text]);
+        joining.event("check-code");
+        let errors = inviting.stderr.as_mut().unwrap();
+        read_until(errors, "It calls itself: tablet");
+        keyboard.write_all(b"n\n").unwrap();
+        // The yes of before it would have been taken first.
+        read_until(errors, "Not let in");
+        joining.finish().code(9);
+        let joining = second.start(["join", &text]);
+        read_until(errors, "It calls itself: tablet");
+        keyboard.write_all(b"y\n").unwrap();
+        joining.finish().code(0);
+        assert!(inviting.wait().unwrap().success());
+        if let Some(serving) = serving {
+            stop(serving);
+        }
+    }
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn another_version_is_named_and_not_used() {
     stream.write_all(b"larder-c\xff\x049999").unwrap();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap();
-    assert!(said.starts_with(b"larder-c\x01"), "{said:?}");
+    assert!(said.starts_with(b"larder-c\x02"), "{said:?}");
     assert_eq!(said.len(), 10 + usize::from(said[9]), "{said:?}");
     stop(serving);
 }
