@@ -50,14 +50,19 @@ pub const LABEL_BYTES_MAX: usize = 128;
 pub struct Agreed {
     transcript: Hash,
     check_code: CheckCode,
+    opening: Hash,
+    /// Which space the answer named, and the name that goes with it: the welcome's are the same.
+    space: SpaceId,
+    name: [u8; 32],
 }
 
 impl Agreed {
     fn new(opening: &Hash, answer: &AnswerBody, nonce: &[u8; 32]) -> Self {
-        let answer = canonical::encode(answer);
-        let parts = [AGREED_LABEL, opening.as_bytes(), nonce, &answer];
-        let transcript = sha256(&parts);
-        Self { transcript, check_code: CheckCode::of(&transcript) }
+        let AnswerBody { space, name, .. } = *answer;
+        let said = canonical::encode(answer);
+        let transcript = sha256(&[AGREED_LABEL, opening.as_bytes(), nonce, &said]);
+        let check_code = CheckCode::of(&transcript);
+        Self { transcript, check_code, opening: *opening, space, name }
     }
 
     /// What both screens show.
@@ -259,7 +264,8 @@ impl Asking {
     ///
     /// # Errors
     /// [`PairingError::Refused`] if the inviter says no; [`PairingError::Malformed`];
-    /// [`PairingError::WrongProof`].
+    /// [`PairingError::WrongProof`]; [`PairingError::OutOfBounds`] for a space of zeros, which
+    /// stands for none.
     pub fn hear(self, frame: &[u8]) -> Result<Heard, PairingError> {
         if let Ok(refused) = PairReply::decode(frame) {
             return Err(refused.into_error());
@@ -267,6 +273,9 @@ impl Asking {
         let answer: PairAnswer = canonical::decode(frame, PAIRING_BYTES_MAX)?;
         let said = canonical::encode(&answer.body);
         check_proof(&answer.proof, &prove(&self.secret, ANSWER, &self.opening, &[&said]))?;
+        if answer.body.space == SpaceId::new([0; 32]) {
+            return Err(PairingError::OutOfBounds("a space of zeros"));
+        }
         let nonce = *self.nonce.expose();
         Ok(Heard {
             agreed: Agreed::new(&self.opening, &answer.body, &nonce),

@@ -174,6 +174,35 @@ fn a_welcome_opens_for_its_joiner_talk_and_secret_alone() {
     assert_eq!(open(&secret(1), &agreed, &second), Err(PairingError::DoesNotOpen));
 }
 
+/// With the answer the joiner looks whether it has that space, or another one of its name, and
+/// keeps its keys under it. A welcome to another one would pass by all that.
+#[test]
+fn a_welcome_to_another_space_than_was_named_is_refused() {
+    let joiner = joiner(1);
+    let (_, agreed) = talk(&joiner);
+    let open = |welcome: Welcome| {
+        let (entropy, to) = (&mut Seeded::new(8), &joiner.keys.sealing);
+        let reply = welcome.seal(entropy, &secret(1), &agreed, to).unwrap();
+        reply.open(&secret(1), &agreed, &joiner.sealing).map(drop)
+    };
+    assert_eq!(open(welcome()), Ok(()));
+    let another = Welcome { space: SpaceId::new([4; 32]), ..welcome() };
+    assert!(matches!(open(another), Err(PairingError::OutOfBounds(_))));
+    let another = Welcome { name: "shared:other".parse().unwrap(), ..welcome() };
+    assert!(matches!(open(another), Err(PairingError::OutOfBounds(_))));
+}
+
+/// A joiner's keys are kept under zeros as long as it knows of no space.
+#[test]
+fn a_space_of_zeros_is_none() {
+    let asking = asking(&joiner(1));
+    let (entropy, none) = (&mut Seeded::new(7), SpaceId::new([0; 32]));
+    let request = asking.request().clone();
+    let answering = Answering::new(entropy, &secret(1), &EXPORTER, request, none, &name());
+    let refused = asking.hear(&answering.answer().encode()).map(drop).unwrap_err();
+    assert!(matches!(refused, PairingError::OutOfBounds(_)), "{refused}");
+}
+
 /// He has the invitation, and stands between: each end talks to him, on a connection of its own.
 /// The code that the inviter shows is fixed; he tries to bring the joiner to show it, too.
 struct Between {

@@ -3,7 +3,7 @@ use larder_types::{DeviceId, Entropy, Hash, SpaceId, SpaceName, canonical};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{Agreed, INVITER, PAIRING_BYTES_MAX, WELCOME_LABEL, check_proof, prove};
+use super::{Agreed, INVITER, NAME, PAIRING_BYTES_MAX, WELCOME_LABEL, check_proof, equal, prove};
 use crate::error::PairingError;
 use crate::frame::shortened;
 
@@ -211,12 +211,13 @@ impl PairReply {
         }
     }
 
-    /// Checks that the inviter has the invitation's secret and heard all that was said, and
-    /// opens the welcome with the joiner's sealing key.
+    /// Checks that the inviter has the invitation's secret and heard all that was said, opens the
+    /// welcome with the joiner's sealing key, and checks that it is to the space of the answer.
     ///
     /// # Errors
     /// [`PairingError::Refused`] if the inviter says no; [`PairingError::WrongProof`];
-    /// [`PairingError::DoesNotOpen`].
+    /// [`PairingError::DoesNotOpen`]; [`PairingError::OutOfBounds`] if it is to another space, or
+    /// under another name, than the answer said.
     pub fn open(
         &self,
         secret: &Secret<16>,
@@ -233,6 +234,10 @@ impl PairReply {
             .open(&info(agreed), b"", &envelope.enc, &envelope.ciphertext)
             .map_err(|_| PairingError::DoesNotOpen)?;
         let fields: WelcomeFields = canonical::decode(&plain, PAIRING_BYTES_MAX)?;
+        let name = prove(secret, NAME, &agreed.opening, &[fields.name.as_str().as_bytes()]);
+        if fields.space != agreed.space || !equal(&name, &agreed.name) {
+            return Err(PairingError::OutOfBounds("a welcome to another space than was named"));
+        }
         Ok(Welcome {
             space: fields.space,
             name: fields.name.clone(),
