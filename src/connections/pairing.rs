@@ -145,13 +145,14 @@ async fn hear(candidate: Candidate, stream: &mut FrameStream) -> Result<Box<Tick
     Ok(candidate.reveals(&reveal)?)
 }
 
-async fn remember_joiner(node: &Arc<Node>, connection: &Connection) -> Result<()> {
-    let Some(address) = connection.remote_address() else { return Ok(()) };
+/// Where the joiner can be found, if that can be noted; else it says so itself when it connects.
+async fn remember_joiner(node: &Arc<Node>, connection: &Connection) {
+    let Some(address) = connection.remote_address() else { return };
     let (told, peer) = (Arc::clone(node), connection.peer());
     let label = node.label_of(&peer);
-    blocking(move || told.engine.remember_peer(peer, &label, address)).await?;
-    node.network.peers.send_modify(|count| *count += 1);
-    Ok(())
+    if blocking(move || told.engine.remember_peer(peer, &label, address)).await.is_ok() {
+        node.network.peers.send_modify(|count| *count += 1);
+    }
 }
 
 /// The last word to a device that waits for approval.
@@ -175,27 +176,27 @@ async fn decide(
             None => return Ok(refused(Refusal::Declined)),
         }
     };
-    let admitted = async {
-        let admission = node.engine.approve(&ticket)?;
-        admit(node, connection, admission).await
+    let admitted = match node.engine.approve(&ticket) {
+        Ok(admission) => admit(node, connection, admission).await,
+        Err(error) => Err((error.into(), Refusal::Expired)),
     };
-    match (admitted.await, decision) {
+    match (admitted, decision) {
         (Ok((joined, reply)), decision) => {
             tell_inviter(node, &invitation, &joined);
             if let Some(told) = decision {
                 // Fails only if nobody waits.
                 let _ = told.send(Ok(joined));
             }
-            Ok(reply)
+            reply
         }
-        (Err(error), decision) => {
+        (Err((error, refusal)), decision) => {
             if let Some(told) = decision {
                 drop(told.send(Err(error)));
             } else {
                 let (peer, message) = (Some(connection.peer()), error.to_string());
                 node.tell(Event::SyncFailed { space: None, peer, message });
             }
-            Ok(refused(Refusal::Failed))
+            Ok(refused(refusal))
         }
     }
 }
@@ -227,22 +228,40 @@ async fn ask(node: &Node, ticket: &Ticket) -> Option<oneshot::Sender<Result<Join
     }
 }
 
-/// Enrols a device that was approved, and makes its welcome.
+/// Enrols a device that was approved, and makes its welcome. Once it is enrolled it is told nothing
+/// but that: it drops its keys if it hears that it cannot be, and nobody would have them any more.
 async fn admit(
     node: &Arc<Node>,
     connection: &Connection,
     admission: Admission,
-) -> Result<(Joined, PairReply)> {
+) -> std::result::Result<(Joined, Result<PairReply>), (Error, Refusal)> {
     let (label, device) = (admission.enrolment.label.clone(), admission.enrolment.keys.signing);
-    let space = node.space(&admission.space).await?;
-    space.writer()?.admit(admission.enrolment.clone()).await?;
+    let enrolling = async {
+        let space = node.space(&admission.space).await?;
+        space.writer()?.admit(admission.enrolment.clone()).await?;
+        Ok(space)
+    };
+    let space = enrolling.await.map_err(|error| {
+        let refusal = refusal_of(&error);
+        (error, refusal)
+    })?;
     let (owner, reader) = (Arc::clone(node), space.reader.clone());
-    let reply = blocking(move || owner.engine.welcome(&admission, &reader)).await?;
+    let reply = blocking(move || owner.engine.welcome(&admission, &reader)).await;
     // It is enrolled, whether or not it hears of it.
-    remember_joiner(node, connection).await?;
+    remember_joiner(node, connection).await;
     let name = space.reader.name().clone();
     node.tell(Event::Joined { space: name, device, label: label.clone() });
     Ok((Joined { label, device }, reply))
+}
+
+/// What a device hears that was not enrolled. Only the roster's own no says for sure that its keys
+/// are not enrolled, and never will be; whatever else fails may have come after the commit, or may
+/// keep from its welcome a device that was enrolled before.
+const fn refusal_of(error: &Error) -> Refusal {
+    match error {
+        Error::Engine(larder_engine::Error::Invalid(_)) => Refusal::Failed,
+        _ => Refusal::Busy,
+    }
 }
 
 fn refused(refusal: Refusal) -> PairReply {
