@@ -118,8 +118,8 @@ pub enum Error {
     Invitation(#[from] InvitationError),
     /// The inviting device honours no invitation any more, or never gave this one.
     #[error(
-        "the inviting device has no open invitation: this one was used, has expired or was \
-         withdrawn; ask for a new one"
+        "the inviting device has no open invitation: this one was used before, was tried too \
+         often, has expired or was withdrawn; ask for a new one"
     )]
     InvitationClosed,
     /// The invitation's time is over and nobody came.

@@ -9,7 +9,7 @@ use larder_transport::{Connection, Endpoint, Gate, Purpose};
 use larder_types::{CloseCode, TransportId};
 use tokio::task::JoinSet;
 
-use super::network::{Bound, admits};
+use super::network::{Bound, PairingPlace, admits};
 use super::talk::{Pass, talk};
 use super::{addresses, pairing};
 use crate::error::blocking;
@@ -137,7 +137,14 @@ async fn take(node: Arc<Node>, connection: Connection) {
     let peer = connection.peer();
     let result = match connection.purpose() {
         Purpose::Sync => talk(&node, &connection, Side::Acceptor, Pass::Live).await.map(drop),
-        Purpose::Pair => pairing::take(&node, &connection).await,
+        Purpose::Pair => {
+            if let Some(_place) = PairingPlace::take(&node, &connection) {
+                pairing::take(&node, &connection).await
+            } else {
+                connection.close(CloseCode::Busy, "");
+                Ok(())
+            }
+        }
     };
     if let Err(error) = result
         && !node.is_stopped()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder_protocol::Side;
 use larder_transport::{Connection, Endpoint, Purpose};
-use larder_types::limits::CONNECTIONS_MAX;
+use larder_types::limits::{CONNECTIONS_MAX, PAIRING_CONNECTIONS_MAX};
 use larder_types::{CloseCode, Hash, Timestamp, TransportId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -24,6 +24,7 @@ pub(crate) struct Network {
     pub(super) bound: tokio::sync::Mutex<Option<Bound>>,
     pub(super) is_listening: AtomicBool,
     pub(super) live: watch::Sender<BTreeMap<u64, Live>>,
+    pairing: Mutex<BTreeMap<TransportId, (u64, Connection)>>,
     /// Ticks whenever a peer is remembered.
     pub(super) peers: watch::Sender<u64>,
     invitations: Mutex<Vec<OpenInvitation>>,
@@ -90,6 +91,10 @@ impl Network {
 
     pub(super) fn invitations(&self) -> MutexGuard<'_, Vec<OpenInvitation>> {
         self.invitations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pairing(&self) -> MutexGuard<'_, BTreeMap<TransportId, (u64, Connection)>> {
+        self.pairing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody is asked about this invitation any more: whoever has it is let in.
@@ -173,6 +178,39 @@ impl Drop for Registered {
     }
 }
 
+/// A place among the connections for pairing; given up when dropped.
+pub(super) struct PairingPlace {
+    node: Arc<Node>,
+    peer: TransportId,
+    number: u64,
+}
+
+impl PairingPlace {
+    /// None if there is none left. A device that comes anew takes its own place: the connection
+    /// before is cut, or was left behind.
+    pub(super) fn take(node: &Arc<Node>, connection: &Connection) -> Option<Self> {
+        let (peer, number) = (connection.peer(), node.network.number());
+        let mut all = node.network.pairing();
+        if all.len() >= PAIRING_CONNECTIONS_MAX && !all.contains_key(&peer) {
+            return None;
+        }
+        if let Some((_, before)) = all.insert(peer, (number, connection.clone())) {
+            before.close(CloseCode::Done, "");
+        }
+        drop(all);
+        Some(Self { node: Arc::clone(node), peer, number })
+    }
+}
+
+impl Drop for PairingPlace {
+    fn drop(&mut self) {
+        let mut all = self.node.network.pairing();
+        if all.get(&self.peer).is_some_and(|(number, _)| *number == self.number) {
+            all.remove(&self.peer);
+        }
+    }
+}
+
 /// Who may connect to a profile.
 pub(super) fn admits(node: &Node, peer: &TransportId, purpose: Purpose) -> bool {
     let network = &node.network;
@@ -186,7 +224,7 @@ pub(super) fn admits(node: &Node, peer: &TransportId, purpose: Purpose) -> bool 
             node.open_spaces().iter().any(|space| space.reader.peer_device(peer).is_some())
                 && with_peer() < CONNECTIONS_PER_PEER_MAX
         }
-        Purpose::Pair => node.engine.invitation_open(),
+        Purpose::Pair => node.engine.invitation_open(peer),
     }
 }
 

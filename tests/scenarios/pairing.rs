@@ -305,6 +305,41 @@ async fn an_invitation_about_which_nobody_is_asked_is_withdrawn_when_told_so() {
     assert_eq!(devices(&ana).await, 2);
 }
 
+/// Strangers may connect while an invitation is open: they could take all the connections there
+/// are, and keep the devices of the space from each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_take_only_so_many_connections() {
+    let ana = Device::found("Ana").await;
+    let open = || async { ana.profile.invite(&household()).await.unwrap() };
+    let mut waiting = Vec::new();
+    for number in 0..larder::limits::PAIRING_CONNECTIONS_MAX {
+        let (dir, joiner) = new_profile(&format!("{number}")).await;
+        let invitation = open().await;
+        let joining = soon("asking", joiner.begin_join(&invitation.text)).await.unwrap();
+        waiting.push((dir, joiner, invitation, joining));
+    }
+    let (_dir, ben) = new_profile("Ben").await;
+    let mut invitation = open().await;
+    assert_eq!(kind(soon("asking", ben.begin_join(&invitation.text)).await), ErrorKind::Busy);
+    // Who comes anew takes its own place: the connection before is closed.
+    let (_dir, again, _kept, before) = waiting.pop().unwrap();
+    let other = open().await;
+    let joining = soon("asking anew", again.begin_join(&other.text)).await.unwrap();
+    soon("the end", before.approved()).await.unwrap_err();
+    assert_eq!(kind(soon("asking", ben.begin_join(&invitation.text)).await), ErrorKind::Busy);
+    // And who goes leaves it to others.
+    drop(joining);
+    let joining = loop {
+        match soon("asking", ben.begin_join(&invitation.text)).await {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
+            Ok(joining) => break joining,
+        }
+    };
+    let request = soon("being asked", invitation.request()).await.unwrap();
+    let (joined, space) = tokio::join!(request.approve(), joining.approved());
+    assert_eq!(joined.unwrap().device, space.unwrap().device());
+}
+
 /// Mallory has read the invitation, and hands the phone another one, with his own key in it: it
 /// talks to him. He passes on what he can; but each end talks to him under its own keys, and so
 /// the codes differ. He may as well let the phone into a space of his.

@@ -79,8 +79,8 @@ impl Console {
         line.await.map_err(io::Error::other)?
     }
 
-    /// Drops what was typed and not read yet, if stdin is a terminal: it answers no question that is
-    /// asked from here on.
+    /// Drops what was typed and not read yet, if stdin is a terminal: it answers no question that
+    /// comes from here on.
     ///
     /// # Errors
     /// The terminal is gone.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_crypto::hash::sha256;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, Secret};
+use larder_log::VERSION;
 use larder_log::act::{DeviceKeys, Enrolment, Role};
 use larder_log::epoch::ControlSecret;
-use larder_log::{Band, VERSION};
 use larder_protocol::PairingError;
 use larder_protocol::pairing::{
     Agreed, Answering, Asking, CheckCode, CodeAnswer, CodeStart, Ends, Guess, Heard, Invitation,
@@ -25,6 +25,10 @@ use crate::found::prepare;
 use crate::keyring::OwnKeys;
 use crate::profile::Profile;
 use crate::{Error, Result, Space, SpaceWriter};
+
+pub use terms::{Terms, Whose};
+
+mod terms;
 
 /// The invitations of this process: they end with it.
 #[derive(Clone, Default)]
@@ -53,35 +57,6 @@ struct Open {
     approved: Option<DeviceKeys>,
 }
 
-/// As whose device, and as what, somebody is invited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// Whose device it will be.
-    pub of: Whose,
-    /// What it may do.
-    pub role: Role,
-    /// The highest band it may read.
-    pub clearance: Band,
-}
-
-/// Whose device an invitation is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// That of the member who invites.
-    Own,
-    /// That of somebody who has no device in the space yet.
-    New,
-    /// That of this member.
-    Of(MemberId),
-}
-
-impl Default for Terms {
-    /// Another device of the member who invites, which may do everything.
-    fn default() -> Self {
-        Self { of: Whose::Own, role: Role::Owner, clearance: Band::Red }
-    }
-}
-
 /// What a device has to know.
 enum By {
     Text(Secret<16>),
@@ -93,6 +68,14 @@ impl Open {
         match &self.by {
             By::Text(secret) => Some(secret),
             By::Code(_) => None,
+        }
+    }
+
+    /// Whether this device may still come with it.
+    fn is_open_to(&self, peer: &TransportId, now: Timestamp) -> bool {
+        match &self.approved {
+            Some(keys) => keys.transport == *peer,
+            None => now < self.expires && self.tries < INVITATION_TRIES_MAX,
         }
     }
 
@@ -399,10 +382,11 @@ impl Profile {
         }
     }
 
-    /// Whether an unknown device may come to pair now.
-    pub fn invitation_open(&self) -> bool {
+    /// Whether this device, which nobody may know, may come to pair now: with an invitation that
+    /// is good for another try, or as the one that was let in with it.
+    pub fn invitation_open(&self, peer: &TransportId) -> bool {
         let now = self.inner.env.now();
-        self.inner.invitations.lock().iter().any(|open| now < open.expires)
+        self.inner.invitations.lock().iter().any(|open| open.is_open_to(peer, now))
     }
 
     /// Judges a request that came over a connection with this exporter, from this peer. It costs

@@ -79,6 +79,7 @@ limits! {
     BATCHES_IN_FLIGHT_MAX: usize = 3, "batches", false, "Batches received and not yet durable, per session.";
     SESSION_BYTES_MAX: usize = 256 << 20, "bytes", false, "Kept in memory by a session for its peer, whatever that sends or does not read.";
     CONNECTIONS_MAX: usize = 64, "connections", false, "Connections that a listening device keeps open.";
+    PAIRING_CONNECTIONS_MAX: usize = 8, "connections", false, "Of those, connections of devices that ask to be let in; one of each key.";
     HANDSHAKE_MS_MAX: u64 = 10_000, "milliseconds", false, "From a connection's first packet to its first frame.";
     IDLE_MS_MAX: u64 = 30_000, "milliseconds", false, "Silence after which a connection is given up.";
     SUPPLY_MS_MAX: u64 = 30_000, "milliseconds", false, "For how long nothing may come of what a peer was asked for, before the session is given up.";

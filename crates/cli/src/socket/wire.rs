@@ -122,8 +122,8 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The width, zero for none; whether stdin is a terminal; then directory and arguments, each ended by the zero byte that
-    /// none of them can hold.
+    /// The width, zero for none; whether stdin is a terminal; then directory and arguments, each
+    /// ended by the zero byte that none of them can hold.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.width.unwrap_or(0).to_le_bytes().to_vec();
         bytes.push(u8::from(self.typed));
