@@ -93,6 +93,14 @@ struct Kept {
     is_attended: bool,
 }
 
+impl Kept {
+    /// It is of no use any more, and its secret is forgotten.
+    fn expired(&self) -> Error {
+        self.node.engine.withdraw(&self.id);
+        Error::InvitationExpired
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         if self.is_attended {
@@ -143,7 +151,7 @@ impl Invitation {
             biased;
             request = self.requests.recv() => request.ok_or(Error::InvitationClosed),
             () = self.kept.node.stopped() => Err(Error::Closed),
-            () = tokio::time::sleep_until(self.deadline) => Err(Error::InvitationExpired),
+            () = tokio::time::sleep_until(self.deadline) => Err(self.kept.expired()),
         }
     }
 
@@ -160,7 +168,7 @@ impl Invitation {
             biased;
             joined = &mut self.used => joined.map_err(|_| Error::InvitationClosed),
             () = self.kept.node.stopped() => Err(Error::Closed),
-            () = tokio::time::sleep_until(self.deadline) => Err(Error::InvitationExpired),
+            () = tokio::time::sleep_until(self.deadline) => Err(self.kept.expired()),
         }
     }
 }

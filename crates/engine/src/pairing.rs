@@ -38,6 +38,13 @@ impl Invitations {
     fn lock(&self) -> MutexGuard<'_, Vec<Open>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// All that are of use: what a person carried is forgotten once it opens nothing any more.
+    fn sweep(&self, now: Timestamp) -> MutexGuard<'_, Vec<Open>> {
+        let mut all = self.lock();
+        all.retain(|open| open.approved.is_some() || open.current.is_some() || now < open.expires);
+        all
+    }
 }
 
 struct Open {
@@ -337,7 +344,7 @@ impl Profile {
     ) {
         let (space, space_id) = (space.name().clone(), space.id());
         let (tries, current, approved) = (0, None, None);
-        self.inner.invitations.lock().push(Open {
+        self.inner.invitations.sweep(self.inner.env.now()).push(Open {
             id,
             by,
             space,
@@ -380,13 +387,14 @@ impl Profile {
         for open in self.inner.invitations.lock().iter_mut().filter(|open| open.id == *invitation) {
             open.expires = Timestamp(0);
         }
+        drop(self.inner.invitations.sweep(self.inner.env.now()));
     }
 
     /// Whether this device, which nobody may know, may come to pair now: with an invitation that
     /// is good for another try, or as the one that was let in with it.
     pub fn invitation_open(&self, peer: &TransportId) -> bool {
         let now = self.inner.env.now();
-        self.inner.invitations.lock().iter().any(|open| open.is_open_to(peer, now))
+        self.inner.invitations.sweep(now).iter().any(|open| open.is_open_to(peer, now))
     }
 
     /// Judges a request that came over a connection with this exporter, from this peer. It costs

@@ -582,12 +582,16 @@ fn an_invitation_expires_on_both_sides() {
     let inviter = Profile::in_memory(env, options("x")).unwrap();
     let (space, _writer) = inviter.create_space(&"shared:test".parse().unwrap()).unwrap();
     let mut invitation = inviter.invite(&space, Vec::new()).unwrap();
-    assert!(inviter.invitation_open());
+    let peer = slow.transport_id();
+    assert!(inviter.invitation_open(&peer));
     invitation.expires = Timestamp(u64::MAX);
     let mut joining = slow.begin_join(invitation).unwrap();
     let exporter = [5; 32];
     clock.clock.fetch_add(eleven_minutes, Ordering::Relaxed);
-    assert!(!inviter.invitation_open());
     let refused = slow.ask_within(&mut joining, &inviter, &exporter).unwrap_err();
     assert!(refused.to_string().contains("expired"), "{refused}");
+    // Nobody is even let in to ask, and the secret is forgotten.
+    assert!(!inviter.invitation_open(&peer));
+    let refused = slow.ask_within(&mut joining, &inviter, &exporter).unwrap_err();
+    assert!(refused.to_string().contains("does not know it"), "{refused}");
 }
