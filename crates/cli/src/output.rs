@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::console::Console;
 
@@ -36,7 +37,8 @@ impl<'a> Output<'a> {
     /// Prints one JSON document or line, if JSON was asked for.
     pub(crate) fn json(self, value: &impl Serialize) -> anyhow::Result<()> {
         if self.json {
-            let mut line = serde_json::to_vec(value)?;
+            let mut line = Zeroizing::new(Vec::with_capacity(LINE_BYTES));
+            serde_json::to_writer(&mut *line, value)?;
             line.push(b'\n');
             self.write(&line)?;
         }
@@ -46,7 +48,7 @@ impl<'a> Output<'a> {
     /// Prints a line for people, unless JSON was asked for.
     pub(crate) fn line(self, text: &str) -> anyhow::Result<()> {
         if !self.json {
-            self.write(format!("{text}\n").as_bytes())?;
+            self.write(&Zeroizing::new([text, "\n"].concat().into_bytes()))?;
         }
         Ok(())
     }
@@ -80,6 +82,9 @@ impl<'a> Output<'a> {
         bar.with_message(what.to_owned())
     }
 }
+
+/// Room for a line of JSON with a recovery kit's words, so that growing leaves no copies behind.
+const LINE_BYTES: usize = 1024;
 
 /// Columns as wide as their widest cell; the last one is left as it is.
 #[derive(Debug)]

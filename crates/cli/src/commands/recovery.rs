@@ -1,6 +1,9 @@
 //! Recovery kits: words that are shown once, and typed when all else is lost. Never an argument.
 
+use std::fmt::Write;
+
 use larder::{RecoveryKit, SpaceName};
+use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -37,7 +40,10 @@ pub(super) async fn kit_for_new_space(
             .note(&format!("Type the words {asked}, so that it is sure they are written down:"));
         let Some(line) = call.line().await? else { break };
         let right = numbers.iter().filter_map(|number| words.get(number - 1).copied());
-        if line.split_whitespace().map(str::to_lowercase).eq(right) {
+        let mut typed = line.split_whitespace();
+        let mut fits =
+            |word: &str| typed.next().is_some_and(|typed| typed.eq_ignore_ascii_case(word));
+        if right.into_iter().all(&mut fits) && typed.next().is_none() {
             return Ok(Some(kit));
         }
         call.out.note("These are not the words.");
@@ -46,12 +52,20 @@ pub(super) async fn kit_for_new_space(
     Err(Failure::error(Exit::Refused, message))
 }
 
+#[derive(Serialize)]
+struct Shown<'a> {
+    event: &'a str,
+    words: &'a [&'a str],
+}
+
 fn show(out: Output<'_>, words: &[&str]) -> anyhow::Result<()> {
-    out.json(&json!({ "event": "recovery-kit", "words": words }))?;
+    // As JSON values they would be copied, and not wiped.
+    out.json(&Shown { event: "recovery-kit", words })?;
     for (row, four) in words.chunks(4).enumerate() {
-        let numbered = four.iter().enumerate();
-        let cells = numbered.map(|(at, word)| format!("{:2} {word:10}", row * 4 + at + 1));
-        let line = Zeroizing::new(cells.collect::<Vec<_>>().join(" "));
+        let mut line = Zeroizing::new(String::with_capacity(128));
+        for (at, word) in four.iter().enumerate() {
+            write!(line, "{:2} {word:10} ", row * 4 + at + 1)?;
+        }
         out.line(line.trim_end())?;
     }
     out.note(

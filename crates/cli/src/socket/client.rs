@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use zeroize::Zeroizing;
 
 use super::Address;
 use super::wire::{CHUNK_BYTES, Hello, Kind, Request, read_frame, write_frame};
@@ -120,7 +121,7 @@ fn relay(mut stream: &UnixStream, sending: &Mutex<UnixStream>) -> anyhow::Result
             // If stderr is gone there is nobody to tell.
             Ok(Some((Kind::Err, bytes))) => drop(Console::Own.write_err(&bytes)),
             Ok(Some((Kind::WantStdin, _))) => {
-                let mut chunk = vec![0; CHUNK_BYTES];
+                let mut chunk = Zeroizing::new(vec![0; CHUNK_BYTES]);
                 let read = io::stdin().lock().read(&mut chunk).context("cannot read stdin")?;
                 chunk.truncate(read);
                 send(sending, Kind::Stdin, &chunk)?;

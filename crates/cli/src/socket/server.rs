@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::wire::{CHUNK_BYTES, Hello, Kind, Request, read_frame, write_frame};
+use super::wire::{CHUNK_BYTES, Hello, Kind, Payload, Request, read_frame, write_frame};
 use super::{Address, NAME};
 use crate::args::Cli;
 use crate::commands;
@@ -182,7 +182,7 @@ fn converse(
         stream: Mutex::new(stream.try_clone()?),
         width: request.width,
         typed: request.typed,
-        stdin: Mutex::new(Input { chunks, chunk: Vec::new(), at: 0 }),
+        stdin: Mutex::new(Input { chunks, chunk: Payload::default(), at: 0 }),
     });
     let Some(_place) = Place::take(clients, stop.clone(), stream.try_clone()?) else {
         client.write_err(b"larder: `larder serve` runs many commands now: try again\n")?;
@@ -203,7 +203,7 @@ fn converse(
 }
 
 /// Hears what the client says while its command runs. A client that is gone wants nothing more.
-fn listen(from: &mut UnixStream, stdin: &SyncSender<Vec<u8>>, stop: &Interrupt) {
+fn listen(from: &mut UnixStream, stdin: &SyncSender<Payload>, stop: &Interrupt) {
     loop {
         match read_frame(from) {
             Ok(Some((Kind::Stdin, chunk))) => {
@@ -287,8 +287,8 @@ pub(crate) struct Stdin<'a> {
 /// What came of it, and was not read yet.
 #[derive(Debug)]
 struct Input {
-    chunks: Receiver<Vec<u8>>,
-    chunk: Vec<u8>,
+    chunks: Receiver<Payload>,
+    chunk: Payload,
     at: usize,
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 /// Of one frame, a command line included.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Of stdin, stdout or stderr in one frame.
@@ -81,17 +83,21 @@ impl Kind {
     ];
 }
 
+/// Of a frame; wiped when dropped.
+pub(super) type Payload = Zeroizing<Vec<u8>>;
+
 pub(super) fn write_frame(to: &mut impl Write, kind: Kind, payload: &[u8]) -> io::Result<()> {
     if payload.len() > FRAME_BYTES_MAX {
         return Err(malformed("the command line is longer than 1 MiB: use files"));
     }
     let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let head = [&[kind as u8], length.to_le_bytes().as_slice()].concat();
-    to.write_all(&[head.as_slice(), payload].concat())
+    // What a person types may be a secret, and so may be what is shown.
+    to.write_all(&Zeroizing::new([head.as_slice(), payload].concat()))
 }
 
 /// The next frame; none if the other side ended between two.
-pub(super) fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Vec<u8>)>> {
+pub(super) fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Payload)>> {
     let mut kind = [0];
     if from.read(&mut kind)? == 0 {
         return Ok(None);
@@ -104,7 +110,7 @@ pub(super) fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Vec<u
     if length > FRAME_BYTES_MAX {
         return Err(malformed("a frame that is too long"));
     }
-    let mut payload = vec![0; length];
+    let mut payload = Zeroizing::new(vec![0; length]);
     from.read_exact(&mut payload)?;
     Ok(Some((kind, payload)))
 }
@@ -166,8 +172,8 @@ mod tests {
         write_frame(&mut bytes, Kind::Interrupt, b"").unwrap();
         let mut from = bytes.as_slice();
         assert_eq!(Hello::read(&mut from).unwrap(), Hello::own());
-        assert_eq!(read_frame(&mut from).unwrap(), Some((Kind::Stdin, b"abc".to_vec())));
-        assert_eq!(read_frame(&mut from).unwrap(), Some((Kind::Interrupt, Vec::new())));
+        assert_eq!(read_frame(&mut from).unwrap(), Some((Kind::Stdin, b"abc".to_vec().into())));
+        assert_eq!(read_frame(&mut from).unwrap(), Some((Kind::Interrupt, Vec::new().into())));
         assert_eq!(read_frame(&mut from).unwrap(), None);
         let args: Vec<OsString> = ["larder", "get", "", "ä"].map(OsString::from).to_vec();
         for (width, typed, args) in [(Some(80), true, args), (None, false, Vec::new())] {
