@@ -68,8 +68,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
     match command {
         Command::Init(args) => profile::init(call, args).await,
         Command::Space(SpaceCommand::Create { space, recovery, recovery_of_words }) => {
-            let kit = recovery::kit_for_new_space(call, *recovery, *recovery_of_words).await?;
-            profile::create(call, space, kit.as_ref()).await
+            profile::create(call, space, *recovery, *recovery_of_words).await
         }
         Command::Space(SpaceCommand::Recover { space, lost }) => {
             recovery::recover(call, space, lost).await

@@ -1,13 +1,14 @@
 //! `larder init`, `larder space`, `larder status`.
 
 use larder::{
-    DeviceProgress, Mode, RecoveryKit, RekeyStatus, Space, SpaceName, SpaceStatus, Standing,
-    Status, Timestamp,
+    DeviceProgress, ErrorKind, Mode, RekeyStatus, Space, SpaceName, SpaceStatus, Standing, Status,
+    Timestamp,
 };
 use serde_json::json;
 
 use crate::args::{self, Init};
-use crate::exit::{Exit, Failure};
+use crate::commands::recovery;
+use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::{Call, host_name};
 use crate::metrics;
 use crate::output::{Table, bytes, count, counted, printable};
@@ -39,11 +40,18 @@ pub(crate) async fn fingerprint(call: &Call<'_>, name: &SpaceName) -> anyhow::Re
 pub(crate) async fn create(
     call: &Call<'_>,
     name: &SpaceName,
-    kit: Option<&RecoveryKit>,
+    new_kit: bool,
+    kit_of_words: bool,
 ) -> anyhow::Result<Exit> {
     let out = call.out;
     let profile = call.open().await?;
-    let space = match kit {
+    // Before anybody writes down words that would be of no space.
+    if profile.space(name).await.is_ok() {
+        let message = format!("there is a space '{name}' in this profile already");
+        return Err(Failure::error(code_of_kind(ErrorKind::AlreadyExists), message));
+    }
+    let kit = recovery::kit_for_new_space(call, new_kit, kit_of_words).await?;
+    let space = match &kit {
         Some(kit) => profile.create_space_with_kit(name, kit).await?,
         None => profile.create_space(name).await?,
     };

@@ -135,6 +135,11 @@ fn words_on_paper_give_a_space_back() {
     let asked = creating.event("type-back");
     creating.types(&asked_back(&kit, &asked));
     creating.finish().code(0);
+    // Nobody writes words down in vain.
+    let taken = first.run(["space", "create", SPACE, "--recovery", "--json"]).says("already");
+    assert!(taken.code != 0 && !taken.out.contains("recovery-kit"), "{}", taken.out);
+    let absent = Home::empty().run(["space", "create", SPACE, "--recovery", "--json"]);
+    assert!(absent.code != 0 && !absent.out.contains("recovery-kit"), "{}", absent.out);
     let words: Vec<&str> =
         kit["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     let words = words.join(" ");
