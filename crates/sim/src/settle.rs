@@ -122,7 +122,7 @@ impl World {
         assert!(self.links.is_empty(), "the session of {from} and {to} does not end");
         assert!(self.parcels.is_empty(), "the blobs of {from} and {to} do not end");
         // A log with two histories is not taken whole, and what it names comes another time.
-        let is_whole = self.devices.iter().all(|device| device.is_honest());
+        let is_whole = self.devices.iter().all(crate::device::Device::is_honest);
         if is_connected && is_whole && self.villain.is_none() {
             let left = self.unfetched(&[from, to]);
             assert_eq!(left, None, "after {from} and {to} have spoken");
