@@ -217,6 +217,20 @@ impl Profile {
         told(purge, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
     }
 
+    /// Has `new` open the profile from now on, and `old` no longer, which is asked for once more.
+    /// Only the key file is written anew: if it is cut, either the old or the new opens it.
+    /// What is on disk stays sealed under the same keys, so that an old copy of the key file still
+    /// opens it with `old`: against who has one and knows `old`, there is [`Profile::purge`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongPassphrase`] if `old` does not open it, [`ErrorKind::ReadOnly`],
+    /// [`ErrorKind::Invalid`] for a profile in memory: nothing is changed. [`ErrorKind::Io`]: which
+    /// of the two opens it is seen when it is opened next.
+    pub async fn change_unlock(&self, old: Unlock, new: Unlock) -> Result<()> {
+        let node = self.node()?;
+        blocking(move || node.engine.change_unlock(&old, &new)).await
+    }
+
     async fn open_as(dir: &Path, unlock: Unlock, access: Access, options: Options) -> Result<Self> {
         let options = options.into_engine();
         let engine = open_engine(dir, unlock, access, &options).await?;

@@ -178,3 +178,35 @@ async fn a_purged_profile_holds_the_same_and_syncs_on() {
         assert!(is_new, "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_opens_a_profile_is_changed_while_it_is_in_use() {
+    let ana = Device::found("Ana").await;
+    let object = ana.create(note("Bread", "Flour")).await;
+    let path = ana.dir.path().to_owned();
+    let file = || std::fs::read(path.join("profile.key")).unwrap();
+    let before = file();
+    let new = || Unlock::Passphrase(Zeroizing::new("another".to_owned()));
+    let wrong = ana.profile.change_unlock(Unlock::Key(Secret::new([8; 32])), new()).await;
+    assert_eq!(kind(wrong), ErrorKind::WrongPassphrase);
+    assert_eq!(kind(ana.profile.change_unlock(new(), key()).await), ErrorKind::Invalid);
+    assert!(file() == before);
+    ana.profile.change_unlock(key(), new()).await.unwrap();
+    ana.create(note("Salt", "")).await;
+    ana.profile.close().await.unwrap();
+    assert_eq!(kind(ana.profile.change_unlock(new(), key()).await), ErrorKind::Invalid);
+    assert_eq!(kind(ana.profile.reopen(key()).await), ErrorKind::Invalid);
+    ana.profile.reopen(new()).await.unwrap();
+    assert_eq!(ana.value(object).await, Some(note("Bread", "Flour")));
+    // Somebody put the key file of another profile there: it is not made this one's.
+    let ben = Device::found("Ben").await;
+    let own = file();
+    std::fs::copy(ben.dir.path().join("profile.key"), path.join("profile.key")).unwrap();
+    assert_eq!(kind(ana.profile.change_unlock(key(), new()).await), ErrorKind::Corrupt);
+    std::fs::write(path.join("profile.key"), own).unwrap();
+    ana.profile.change_unlock(new(), key()).await.unwrap();
+    ana.restart().await;
+
+    let memory = Profile::in_memory(Options::default()).await.unwrap();
+    assert_eq!(kind(memory.change_unlock(key(), key()).await), ErrorKind::Invalid);
+}

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::commands::{BandArg, BlobCommand, DeviceCommand, Erase, Erasures, RoleArg};
+use crate::commands::{
+    BandArg, BlobCommand, DeviceCommand, Erase, Erasures, Passphrase, Prune, Purge, Rekey, RoleArg,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -306,6 +308,16 @@ Example:
   larder purge
   larder purge --new-passphrase")]
     Purge(Purge),
+    /// Change the passphrase of this profile
+    #[command(after_help = "Asks for the present one and for the new one. At once, whatever the
+profile holds, and whole: if it is cut, either the old passphrase opens the profile or the new.
+The keys beneath stay. A copy of the profile, or of its file `profile.key`, that was made before
+still opens with the old passphrase, and with it what is written later: if somebody may have both,
+run `larder purge --new-passphrase` instead.
+
+Example:
+  larder passphrase")]
+    Passphrase(Passphrase),
     /// Show the whole way on this machine: two devices, sync, merge, search, receipts
     #[command(
         after_help = "Works on a copy of what is in FOLDER, in two new profiles in a temporary
@@ -328,7 +340,7 @@ impl Command {
 
     /// Whether it cannot run while anybody has the profile open.
     pub(crate) const fn needs_profile_alone(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Purge(_))
+        matches!(self, Self::Serve(_) | Self::Purge(_) | Self::Passphrase(_))
     }
 }
 
@@ -643,35 +655,6 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// The space
-    pub(crate) space: SpaceName,
-    /// Only show how far it could go, and what it waits for
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Rekey {
-    /// The space
-    #[arg(required_unless_present = "all")]
-    pub(crate) space: Option<SpaceName>,
-    /// All spaces of this profile, one after the other
-    #[arg(long, conflicts_with = "space")]
-    pub(crate) all: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Purge {
-    /// Ask for a new passphrase, which replaces the old one
-    #[arg(long, conflicts_with = "new_passphrase_file")]
-    pub(crate) new_passphrase: bool,
-    /// Read the new passphrase from the first line of a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) new_passphrase_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// A folder of .md, .txt, .json and .jsonl files [default: a sample household]
     pub(crate) folder: Option<PathBuf>,
@@ -764,6 +747,8 @@ mod tests {
             "purge",
             "purge --new-passphrase",
             "purge --new-passphrase-file p --passphrase-file q",
+            "passphrase",
+            "passphrase --new-passphrase-file p --passphrase-file q --json",
             "demo --keep out --json --measure",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
@@ -789,6 +774,7 @@ mod tests {
             "space create shared:household --recovery --recovery-of-words",
             "purge --new-passphrase --new-passphrase-file p",
             "purge --new-passphrase secret",
+            "passphrase secret",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("larder").chain(line.split(' ')));
             assert!(parsed.is_err(), "{line}");

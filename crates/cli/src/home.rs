@@ -13,7 +13,8 @@ use anyhow::Context;
 use larder::{Options, Profile, Purged, Unlock};
 use zeroize::Zeroizing;
 
-use crate::args::{Cost, Global, Place, Purge};
+use crate::args::{Cost, Global, Place};
+use crate::commands::{Passphrase, Purge};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -131,18 +132,28 @@ impl<'a> Call<'a> {
     ) -> anyhow::Result<(Purged, bool)> {
         let dir = self.existing()?;
         let old = passphrase(self.global, false)?;
-        let new = match &args.new_passphrase_file {
-            Some(path) => {
-                Some(from_file(path).with_context(|| format!("cannot read {}", path.display()))?)
-            }
-            None if args.new_passphrase => Some(prompt_twice("New passphrase: ")?),
-            None => None,
-        };
-        new.as_deref().map(|new| check_new(new)).transpose()?;
+        let file = args.new_passphrase_file.as_deref();
+        let new = (file.is_some() || args.new_passphrase).then(|| new_passphrase(file));
+        let new = new.transpose()?;
         self.stop.listen();
         let is_new = new.is_some();
         let new = new.map(Unlock::Passphrase);
         Ok((Profile::purge(&dir, Unlock::Passphrase(old), new, progress).await?, is_new))
+    }
+
+    /// Opens the profile, and answers with what opened it and with what is to.
+    pub(crate) async fn open_to_change_passphrase(
+        &self,
+        args: &Passphrase,
+    ) -> anyhow::Result<(Profile, Unlock, Unlock)> {
+        let dir = self.existing()?;
+        let old = passphrase(self.global, false)?;
+        // Before anybody thinks of a new one.
+        let unlock = Unlock::Passphrase(old.clone());
+        let profile = Profile::open(&dir, unlock, Options::default()).await?;
+        let new = new_passphrase(args.new_passphrase_file.as_deref())?;
+        self.stop.listen();
+        Ok((profile, Unlock::Passphrase(old), Unlock::Passphrase(new)))
     }
 
     /// The profile's directory, if there is a profile in it.
@@ -239,6 +250,16 @@ fn passphrase(global: &Global, new: bool) -> anyhow::Result<Zeroizing<String>> {
         check_new(&passphrase)?;
     }
     Ok(passphrase)
+}
+
+/// From the file, or from whom it is asked.
+fn new_passphrase(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
+    let new = match file {
+        Some(path) => from_file(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => prompt_twice("New passphrase: ")?,
+    };
+    check_new(&new)?;
+    Ok(new)
 }
 
 fn check_new(passphrase: &str) -> anyhow::Result<()> {

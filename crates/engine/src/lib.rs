@@ -61,6 +61,7 @@ mod tally;
 mod touched;
 mod trouble;
 mod unit;
+mod unlock;
 mod unreadable;
 mod vault;
 mod writer;

@@ -112,7 +112,7 @@ pub(crate) struct Inner {
     db: Db,
     pub(crate) invitations: Invitations,
     /// Held while the profile is open: one process at a time.
-    lock: Mutex<Option<Held>>,
+    pub(crate) lock: Mutex<Option<Held>>,
 }
 
 pub(crate) type Db = Arc<Mutex<Option<Connection>>>;
@@ -709,7 +709,7 @@ fn key_purpose(id: &SpaceId, name: &str) -> String {
     format!("{id}/{name}")
 }
 
-const TRANSPORT: &str = "transport";
+pub(crate) const TRANSPORT: &str = "transport";
 /// When the profile key was drawn.
 pub(crate) const KEY_CREATED: &str = "key created";
 /// Since when a purge is wished for that is not done.

@@ -1,15 +1,53 @@
 //! `larder prune`: what is no longer needed on disk; `larder rekey`, `larder purge`: new keys for
 //! what is.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
+use clap::Args;
+use larder::{ErrorKind, SpaceName};
 use serde_json::json;
 
-use crate::args::{Prune, Purge, Rekey};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::home::Call;
 use crate::output::{bytes, counted, duration};
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// Only show how far it could go, and what it waits for
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rekey {
+    /// The space
+    #[arg(required_unless_present = "all")]
+    pub(crate) space: Option<SpaceName>,
+    /// All spaces of this profile, one after the other
+    #[arg(long, conflicts_with = "space")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// Ask for a new passphrase, which replaces the old one
+    #[arg(long, conflicts_with = "new_passphrase_file")]
+    pub(crate) new_passphrase: bool,
+    /// Read the new passphrase from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Passphrase {
+    /// Read the new passphrase from the first line of a file [default: asked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+}
 
 pub(crate) async fn prune(call: &Call<'_>, args: &Prune) -> anyhow::Result<Exit> {
     let out = call.out;
@@ -128,5 +166,27 @@ pub(crate) async fn purge(call: &Call<'_>, args: &Purge) -> anyhow::Result<Exit>
     } else {
         "The passphrase is the same. Copies made before still open with it."
     })?;
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn passphrase(call: &Call<'_>, args: &Passphrase) -> anyhow::Result<Exit> {
+    let (profile, old, new) = call.open_to_change_passphrase(args).await?;
+    let changed = profile.change_unlock(old, new).await;
+    let closed = profile.close().await;
+    changed.map_err(|error| {
+        let text = format!(
+            "{error}: either passphrase may open the profile now; try the old one, then the new"
+        );
+        match error.kind() {
+            ErrorKind::Io => Failure::error(Exit::Failed, text),
+            _ => error.into(),
+        }
+    })?;
+    call.out.json(&json!({ "event": "passphrase-changed" }))?;
+    call.out.line(
+        "The new passphrase counts from now on. Copies of profile.key that were made before still \
+         open with the old one: `larder purge --new-passphrase` makes them worthless.",
+    )?;
+    closed?;
     Ok(Exit::Done)
 }

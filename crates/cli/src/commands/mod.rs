@@ -26,6 +26,7 @@ pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures};
 pub(crate) use import::{Notice, import, read_ahead};
+pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
 
 /// Runs a command, and tells how it failed if it did.
 pub(crate) async fn run_to_exit(cli: &Cli, call: &Call<'_>) -> Exit {
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
             | Command::Serve(_)
             | Command::Invite(_)
             | Command::Purge(_)
+            | Command::Passphrase(_)
     );
     tokio::select! {
         biased;
@@ -106,6 +108,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Prune(args) => keys::prune(call, args).await,
         Command::Rekey(args) => keys::rekey(call, args).await,
         Command::Purge(args) => keys::purge(call, args).await,
+        Command::Passphrase(args) => keys::passphrase(call, args).await,
         Command::Demo(args) => demo::run(call, args).await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::home::{Home, SPACE, ran};
+use crate::home::{Home, PASSPHRASE, SPACE, ran};
 
 fn filled() -> Home {
     let home = Home::with_space("laptop");
@@ -69,4 +69,43 @@ fn a_purge_takes_a_new_passphrase() {
     let empty = home.file("empty", "\n");
     home.run(["purge", "--new-passphrase-file", empty.to_str().unwrap()]).code(2);
     assert_eq!(listing(&home), before);
+}
+
+#[test]
+fn a_passphrase_is_changed_while_nobody_has_the_profile_open() {
+    let home = filled();
+    let (before, files) = (listing(&home), names(&home));
+    let new = home.file("new", "another one\n");
+    let key = fs::read(home.profile().join("profile.key")).unwrap();
+    let change = ["passphrase", "--new-passphrase-file", new.to_str().unwrap()];
+    let mut serving = home.start(["serve", "--listen", "127.0.0.1:0"]);
+    serving.event("listening");
+    home.run(change).code(4);
+    serving.interrupt();
+    serving.finish().code(0);
+    let empty = home.file("empty", "\n");
+    home.run(["passphrase", "--new-passphrase-file", empty.to_str().unwrap()]).code(2);
+    let given = home.path("passphrase");
+    fs::write(&given, "not it\n").unwrap();
+    home.run(change).code(3);
+    assert_eq!(fs::read(home.profile().join("profile.key")).unwrap(), key);
+
+    fs::write(&given, format!("{PASSPHRASE}\n")).unwrap();
+    let out = home.run(change).code(0).out;
+    assert!(out.contains("still open with the old one"), "{out}");
+    home.run(["list", SPACE]).code(3);
+    fs::write(&given, "another one\n").unwrap();
+    assert_eq!(listing(&home), before);
+    assert_eq!(names(&home), files);
+    home.run(["check"]).code(0);
+    let again = home.run([&change[..], &["--json"]].concat()).code(0);
+    again.event("passphrase-changed");
+
+    // What is said of an old copy of the key file is true, and a purge is the answer to it.
+    fs::write(home.profile().join("profile.key"), &key).unwrap();
+    fs::write(&given, format!("{PASSPHRASE}\n")).unwrap();
+    assert_eq!(listing(&home), before);
+    home.run(["purge", "--new-passphrase-file", new.to_str().unwrap()]).code(0);
+    fs::write(home.profile().join("profile.key"), &key).unwrap();
+    home.run(["list", SPACE]).code(1);
 }

@@ -1,9 +1,10 @@
 //! Whole profiles on a disk in memory, whose power fails during any call.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use larder_engine::{Checking, Files, Reason, Rekey};
+use larder_engine::{Argon2Params, Checking, Files, Reason, Rekey};
 use larder_pages::testing::{Disk, Loss, Operation, Outcome, Snapshot};
 
 use super::*;
@@ -311,6 +312,46 @@ fn crash_while_founding(every: usize) {
             Err(error) => panic!("{error:?}"),
         }
     });
+}
+
+fn crash_while_passphrase_changes(every: usize) {
+    let passphrase = |text: &str| Unlock::Passphrase(text.to_owned().into());
+    let (old, new) = (passphrase("soup"), passphrase("bread"));
+    let disk = Disk::new().unwrap();
+    let cost = Argon2Params { memory_kib: 8, passes: 1, lanes: 1 };
+    let made = ProfileOptions { passphrase_cost: cost, ..options("on disk") };
+    let profile = Profile::create(on(&disk, 1), HOME.as_ref(), &old, made).unwrap();
+    let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
+    let mut device = Device { profile, space, writer };
+    put(&mut device, 1).unwrap();
+    device.close().unwrap();
+    let work = |disk: &Disk, (changed, written): &mut (bool, bool)| {
+        let Ok(mut device) = open(disk, &old) else { return };
+        *changed = device.profile.change_unlock(&old, &new).is_ok();
+        *written = put(&mut device, 2).is_ok();
+        let _ = device.close();
+    };
+    let both = Cell::new([false; 2]);
+    fail_everywhere(&disk.snapshot(), every, work, |disk, (changed, written)| {
+        let by_new = match open(disk, &new) {
+            Err(Error::WrongPassphrase) => None,
+            opened => Some(opened.unwrap()),
+        };
+        assert!(by_new.is_some() || !changed, "what was answered for was lost");
+        let is_new = usize::from(by_new.is_some());
+        both.set([both.get()[0] || is_new == 0, both.get()[1] || is_new == 1]);
+        let device = by_new.unwrap_or_else(|| open(disk, &old).unwrap());
+        device.holds(1..=1 + u8::from(*written));
+        device.close().unwrap();
+        let other = open_profile(disk, [&new, &old][is_new]);
+        assert!(matches!(other, Err(Error::WrongPassphrase)), "{:?}", other.err());
+    });
+    assert_eq!(both.get(), [true; 2], "both were seen");
+}
+
+#[test]
+fn a_power_cut_leaves_the_old_passphrase_or_the_new() {
+    crash_while_passphrase_changes(1);
 }
 
 fn crash_while_renewing(every: usize) {
