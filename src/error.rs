@@ -25,6 +25,11 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The document was deleted, which is for ever.
     Deleted,
+    /// The document is in the trash.
+    Trashed,
+    /// More documents would go at once than anybody was asked about:
+    /// [`UnitOfWork::confirm_removals`](crate::UnitOfWork::confirm_removals).
+    RemovesMany,
     /// The document changed since it was read, or an idempotency key came back with other content.
     Conflict,
     /// The call or its input makes no sense.
@@ -234,6 +239,8 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::BlobNotHere { .. } => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,
+        E::Trashed(_) => ErrorKind::Trashed,
+        E::RemovesMany { .. } => ErrorKind::RemovesMany,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
         E::ReadOnly | E::RolledBack { .. } | E::OtherHistory | E::Recovering { .. } => {
             ErrorKind::ReadOnly

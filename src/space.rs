@@ -181,6 +181,41 @@ impl Space {
         self.commit(unit).await
     }
 
+    /// Puts a document into the trash: it is kept as it is, on every device, and no longer listed,
+    /// found or edited, until [`Space::undo_trash`].
+    ///
+    /// # Errors
+    /// As [`Space::delete`].
+    pub async fn trash(&self, object: ObjectId) -> Result<Receipt> {
+        let mut unit = UnitOfWork::new();
+        unit.trash(object);
+        self.commit(unit).await
+    }
+
+    /// Takes a document out of the trash; also if another device puts it there at the same time.
+    ///
+    /// # Errors
+    /// As [`Space::delete`].
+    pub async fn undo_trash(&self, object: ObjectId) -> Result<Receipt> {
+        let mut unit = UnitOfWork::new();
+        unit.undo_trash(object);
+        self.commit(unit).await
+    }
+
+    /// Makes a new document of what another one was, deleted or not, which its history names
+    /// ([`HistoryItem::restored_from`]). The other one stays what it is: what was deleted never
+    /// comes back. Of a deleted one [`Version::Now`] is all that was ever written of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there never was such a document, it
+    /// was erased, or what it was is not on this device any more; as [`Space::create`].
+    pub async fn restore(&self, from: ObjectId, version: Version) -> Result<(ObjectId, Receipt)> {
+        let found = self.read(move |space| space.restorable(&from, &version)).await?;
+        let mut unit = UnitOfWork::new();
+        let object = unit.restore(from, found.collection.as_str(), found.value)?;
+        Ok((object, self.commit(unit).await?))
+    }
+
     /// Deletes a document, for ever and on every device.
     ///
     /// # Errors
@@ -311,6 +346,20 @@ impl Space {
     ) -> Result<Page> {
         let collection = collection.map(str::to_owned);
         self.read(move |space| space.list(collection.as_deref(), after, limit)).await
+    }
+
+    /// [`Space::list`] of the documents that are in the trash.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn list_trash(
+        &self,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let collection = collection.map(str::to_owned);
+        self.read(move |space| space.list_trash(collection.as_deref(), after, limit)).await
     }
 
     /// Whether there was a document of this id that was deleted.

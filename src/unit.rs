@@ -89,6 +89,35 @@ impl UnitOfWork {
         self.0.delete(object);
     }
 
+    /// Puts a document into the trash: it is kept as it is, on every device, and no longer listed,
+    /// found or edited, until [`UnitOfWork::undo_trash`]. An edit made elsewhere at the same time
+    /// is in the trash with it.
+    pub fn trash(&mut self, object: ObjectId) {
+        self.0.trash(object);
+    }
+
+    /// Takes a document out of the trash; also if another device puts it there at the same time.
+    pub fn undo_trash(&mut self, object: ObjectId) {
+        self.0.undo_trash(object);
+    }
+
+    /// Somebody was asked whether more than
+    /// [`REMOVALS_UNASKED_MAX`](crate::limits::REMOVALS_UNASKED_MAX) documents are to go at once,
+    /// and said yes. Without it a unit that deletes so many, or puts them into the trash, is
+    /// refused with [`ErrorKind::RemovesMany`](crate::ErrorKind::RemovesMany).
+    pub fn confirm_removals(&mut self) {
+        self.0.confirm_removals();
+    }
+
+    pub(crate) fn restore(
+        &mut self,
+        from: ObjectId,
+        collection: &str,
+        value: Object,
+    ) -> Result<ObjectId> {
+        Ok(self.0.restore(&mut OsEntropy, from, collection, value)?)
+    }
+
     /// Gives a document the app's own embedding, for this device's vector index
     /// ([`Query::vector`](crate::Query::vector)). All vectors of a space have the same number of
     /// dimensions; they are not synced.

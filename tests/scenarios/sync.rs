@@ -184,3 +184,35 @@ async fn a_unit_over_many_documents_arrives_whole() {
     there.verify().unwrap();
     assert_eq!(there.entry, receipt.entry);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_trash_is_there_on_every_device_and_comes_back_on_every_device() {
+    let ana = Device::found("Ana").await;
+    let object = ana.create(note("Old", "lentils")).await;
+    let ben = ana.invite("Ben").await;
+    ana.space.trash(object).await.unwrap();
+    ben.put(object, note("Old", "lentils and leek")).await;
+    ben.sync().await;
+    for device in [&ana, &ben] {
+        assert_eq!(device.space.list(None, None, 10).await.unwrap().documents, []);
+        let trashed = device.space.list_trash(None, None, 10).await.unwrap().documents;
+        assert_eq!(trashed.len(), 1);
+        assert_eq!(trashed[0].value["body"], "lentils and leek");
+        let query = larder::Query::text("lentils");
+        assert_eq!(device.space.search(query).await.unwrap().len(), 0);
+        let put = device.space.put("notes", object, &note("Old", "again")).await;
+        assert_eq!(kind(put), larder::ErrorKind::Trashed);
+    }
+    let (ana, ben) = (ana.restart().await, ben.restart().await);
+    ben.space.undo_trash(object).await.unwrap();
+    ben.sync_with(&ana).await;
+    assert_eq!(ana.value(object).await.unwrap()["body"], "lentils and leek");
+    ana.space.delete(object).await.unwrap();
+    ben.sync_with(&ana).await;
+    let (new, _) = ben.space.restore(object, larder::Version::Now).await.unwrap();
+    ben.sync_with(&ana).await;
+    assert_eq!(ana.value(new).await.unwrap()["body"], "lentils and leek");
+    assert_eq!(ana.space.history(new).await.unwrap()[0].restored_from, Some(object));
+    assert!(ana.space.is_deleted(object).await.unwrap());
+    digests_equal(&[&ana, &ben]).await;
+}

@@ -5,9 +5,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::commands::{
-    BandArg, BlobCommand, DeviceCommand, Erase, Erasures, Passphrase, Prune, Purge, Rekey, RoleArg,
-};
+use crate::commands::{BandArg, BlobCommand, DeviceCommand, RoleArg};
+use crate::commands::{Delete, Diff, Erase, Erasures, Restore, Show, Trash};
+use crate::commands::{Passphrase, Prune, Purge, Rekey};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -110,8 +110,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Each file becomes a document in the collection `files`: .md, .txt and .json
 as what they hold, images and PDFs by the name of a blob. Each line of a .jsonl file
-becomes one, too. Files that went from the folder stay in the space, unless --prune deletes their
-documents.
+becomes one, too. Files that went from the folder stay in the space, unless --prune puts their
+documents into the trash.
 Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
 Ctrl-C finishes the unit at hand; the same command again completes the work.
 
@@ -184,12 +184,24 @@ Example:
   echo '{\"title\": \"Milk\"}' | larder put shared:household shopping --file -"
     )]
     Put(Put),
-    /// Delete a document, for ever and on every device
-    #[command(after_help = "A deletion wins over any edit made elsewhere meanwhile.
+    /// Put documents into the trash, or delete them for ever
+    #[command(after_help = "On every device. What is in the trash is neither listed nor found, and
+kept until its time is over. --for-ever deletes at once, and wins over any edit made elsewhere.
 
 Example:
   larder delete shared:household recipes/soup.md")]
     Delete(Delete),
+    /// List what is in the trash
+    #[command(after_help = "Example:
+  larder trash shared:household")]
+    Trash(Trash),
+    /// Take a document out of the trash, or make a new one of what was deleted or edited
+    #[command(after_help = "What was deleted for ever stays deleted: what it was becomes a new
+document, as long as it is still on this device.
+
+Example:
+  larder restore shared:household recipes/soup.md")]
+    Restore(Restore),
     /// Erase a document from every device, with all that was ever written of it
     #[command(
         after_help = "Every version goes, and the files that only it names, also of a document that
@@ -437,9 +449,12 @@ pub(crate) struct Import {
     pub(crate) space: SpaceName,
     /// The folder, or one file
     pub(crate) folder: Place,
-    /// Delete documents whose file is no longer in the folder
+    /// Put documents into the trash whose file is no longer in the folder
     #[arg(long)]
     pub(crate) prune: bool,
+    /// You are sure, however many they are
+    #[arg(long, requires = "prune")]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -529,7 +544,7 @@ pub(crate) struct Pick {
     pub(crate) collection: CollectionName,
 }
 
-fn collection(text: &str) -> Result<CollectionName, String> {
+pub(crate) fn collection(text: &str) -> Result<CollectionName, String> {
     text.parse().map_err(|error: larder_types::NameError| error.to_string())
 }
 
@@ -553,32 +568,6 @@ pub(crate) struct Put {
     /// A file with the JSON object, or - for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Place,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Delete {
-    #[command(flatten)]
-    pub(crate) pick: Pick,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Show {
-    #[command(flatten)]
-    pub(crate) pick: Pick,
-    /// A version that `larder history` lists (its beginning is enough), a time in UTC, or now
-    #[arg(long, value_name = "VERSION", default_value = "now")]
-    pub(crate) at: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Diff {
-    #[command(flatten)]
-    pub(crate) pick: Pick,
-    /// The earlier version: as for `larder show --at`
-    pub(crate) from: String,
-    /// The later version
-    #[arg(default_value = "now")]
-    pub(crate) to: String,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ObjType, ReadDoc, ScalarValue};
 
 use crate::contained::contained;
+use crate::json::TRASH;
 use crate::{Actor, chunk};
 
 /// How far past its causal past a change may number its operations: they are numbered after all
@@ -109,6 +110,18 @@ impl Incoming {
     pub(crate) fn operations(&self) -> usize {
         self.operations.len()
     }
+}
+
+/// Whether a change, which is one that counts, puts its document into the trash (true) or takes it
+/// out; `None` if it does neither.
+pub fn trash_of(change: &[u8]) -> Option<bool> {
+    let operations = Incoming::of_anybody(change).ok()?.operations;
+    operations.iter().rev().find_map(|op| match (&op.obj, &op.key, &op.action) {
+        (ObjectId::Root, Key::Map(key), OpType::Put(value)) if key.as_str() == TRASH => {
+            Some(matches!(value, ScalarValue::Int(_) | ScalarValue::Uint(_)))
+        }
+        _ => None,
+    })
 }
 
 fn is_json(op: &Op) -> bool {

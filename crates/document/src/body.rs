@@ -1,7 +1,7 @@
 //! What the sections of a document's life hold (`docs/format/documents.md`).
 
-use larder_types::canonical;
 use larder_types::limits::SECTION_BYTES_MAX;
+use larder_types::{ObjectId, canonical};
 use minicbor::{Decode, Encode};
 
 use crate::derive::DERIVATION;
@@ -23,6 +23,9 @@ pub struct Create {
     /// The value, as [`crate::canonical`] JSON.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub json: Vec<u8>,
+    /// The object that it was restored from, if it was.
+    #[n(3)]
+    pub from: Option<ObjectId>,
 }
 
 /// Edits of a document.
@@ -53,16 +56,16 @@ impl Create {
     /// A body that creates a document with this value.
     ///
     /// # Errors
-    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`].
+    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::Reserved`].
     pub fn new(value: &Object) -> Result<Self, DocumentError> {
-        Ok(Self { v: VERSION, derivation: DERIVATION, json: json::check(value)? })
+        Ok(Self { v: VERSION, derivation: DERIVATION, json: json::check(value)?, from: None })
     }
 
     /// The value.
     ///
     /// # Errors
     /// [`DocumentError::Newer`], [`DocumentError::NotAnObject`], [`DocumentError::TooLarge`],
-    /// [`DocumentError::TooDeep`].
+    /// [`DocumentError::TooDeep`], [`DocumentError::Reserved`].
     pub fn value(&self) -> Result<Object, DocumentError> {
         version(self.v, self.derivation)?;
         // Canonical form is not required: how floats are written may change with serde_json, and
@@ -145,6 +148,10 @@ mod tests {
         assert_eq!(create.json, r#"{"a":"é","b":[1,1.0,null]}"#.as_bytes());
         assert_eq!(Create::decode(&create.encode()).unwrap(), create);
         assert_eq!(create.value().unwrap(), object(r#"{"a":"é","b":[1,1.0,null]}"#));
+        assert_eq!(create.encode()[..3], [0x83, 0, 0]);
+        let restored = Create { from: Some(ObjectId::new([7; 16])), ..create };
+        assert_eq!(restored.encode()[..3], [0x84, 0, 0]);
+        assert_eq!(Create::decode(&restored.encode()).unwrap(), restored);
         let change = Change::new(vec![vec![1, 2], vec![]]);
         assert_eq!(change.encode(), [0x83, 0, 0, 0x82, 0x42, 1, 2, 0x40]);
         assert_eq!(Change::decode(&change.encode()).unwrap(), change);
@@ -159,9 +166,12 @@ mod tests {
             assert!(matches!(newer.value(), Err(DocumentError::Newer { .. })));
         }
         for bad in ["[]", "", "{}x", "{\"a\":NaN}", "\"{}\"", "\u{feff}{}"] {
-            let create = Create { v: 0, derivation: 0, json: bad.into() };
+            let create = Create { v: 0, derivation: 0, json: bad.into(), from: None };
             assert!(matches!(create.value(), Err(DocumentError::NotAnObject(_))), "{bad}");
         }
+        let json = br#"{"$trash":1}"#.to_vec();
+        let create = Create { v: 0, derivation: 0, json, from: None };
+        assert_eq!(create.value(), Err(DocumentError::Reserved));
         assert!(Change { v: 0, derivation: 7, changes: vec![] }.changes().is_err());
     }
 }

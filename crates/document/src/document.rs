@@ -159,6 +159,24 @@ impl Grown {
         outcomes
     }
 
+    fn put(
+        &mut self,
+        actor: Actor,
+        base: Option<&Heads>,
+        time: Timestamp,
+        write: impl FnOnce(&mut Writer<'_, '_>) -> Result<(), DocumentError>,
+    ) -> Result<Option<Vec<u8>>, DocumentError> {
+        let mut copy = self.clone();
+        let Some(change) = edit(&mut copy, actor, base, time, write)? else { return Ok(None) };
+        // Not the copy's: then there would be two, and one would have to be copied.
+        copy.index = self.index.take();
+        if let Some(index) = &mut copy.index {
+            Arc::make_mut(index).add_change(&change);
+        }
+        *self = copy;
+        Ok(Some(change.raw_bytes().to_vec()))
+    }
+
     fn save(&self) -> &Vec<u8> {
         self.saved.get_or_init(|| Arc::new(self.doc.save()))
     }
@@ -230,6 +248,20 @@ impl Document {
         match &self.0 {
             State::Flat(genesis) => Ok(genesis.clone()),
             State::Grown(grown) => Reader { doc: &grown.doc, heads: None }.root(),
+        }
+    }
+
+    /// Since when it is in the trash, as who put it there claims. It is not if somebody took it out
+    /// at the same time.
+    ///
+    /// # Errors
+    /// [`DocumentError::Corrupt`].
+    pub fn trashed(&self) -> Result<Option<Timestamp>, DocumentError> {
+        match &self.0 {
+            State::Flat(_) => Ok(None),
+            State::Grown(grown) => {
+                Ok(Reader { doc: &grown.doc, heads: None }.trashed()?.map(Timestamp))
+            }
         }
     }
 
@@ -356,10 +388,10 @@ impl Document {
     /// differs. `time` is kept with it, in whole seconds.
     ///
     /// # Errors
-    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::UnknownHeads`],
-    /// [`DocumentError::TooManyOperations`], [`DocumentError::ChangeTooLarge`],
-    /// [`DocumentError::HistoryTooLarge`], [`DocumentError::Corrupt`]. The document stays as it
-    /// was.
+    /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::Reserved`],
+    /// [`DocumentError::UnknownHeads`], [`DocumentError::TooManyOperations`],
+    /// [`DocumentError::ChangeTooLarge`], [`DocumentError::HistoryTooLarge`],
+    /// [`DocumentError::Corrupt`]. The document stays as it was.
     pub fn put(
         &mut self,
         actor: Actor,
@@ -380,24 +412,39 @@ impl Document {
                 if same_object(genesis, new) {
                     return Ok(None);
                 }
-                let change = edit(&mut grown, actor, base, new, time)?;
+                let change = edit(&mut grown, actor, base, time, |writer| writer.update(new))?;
                 if change.is_some() {
                     self.0 = State::Grown(Box::new(grown));
                 }
                 Ok(change.map(|change| change.raw_bytes().to_vec()))
             }
-            State::Grown(grown) => {
-                let mut copy = grown.clone();
-                let change = edit(&mut copy, actor, base, new, time)?;
-                let Some(change) = change else { return Ok(None) };
-                // Not the copy's: then there would be two, and one would have to be copied.
-                copy.index = grown.index.take();
-                if let Some(index) = &mut copy.index {
-                    Arc::make_mut(index).add_change(&change);
-                }
-                *grown = copy;
-                Ok(Some(change.raw_bytes().to_vec()))
+            State::Grown(grown) => grown.put(actor, base, time, |writer| writer.update(new)),
+        }
+    }
+
+    /// Puts it into the trash, or takes it out, which wins over who puts it there at the same time.
+    /// Its value stays what it is. Gives the change, or `None` if it is there already, or not.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_in_trash(
+        &mut self,
+        actor: Actor,
+        is_in: bool,
+        time: Timestamp,
+    ) -> Result<Option<Vec<u8>>, DocumentError> {
+        if self.trashed()?.is_some() == is_in {
+            return Ok(None);
+        }
+        let since = is_in.then_some(time);
+        match &mut self.0 {
+            State::Flat(genesis) => {
+                let mut grown = Grown::derived(genesis)?;
+                let change = edit(&mut grown, actor, None, time, |writer| writer.trash(since))?;
+                self.0 = State::Grown(Box::new(grown));
+                Ok(change.map(|change| change.raw_bytes().to_vec()))
             }
+            State::Grown(grown) => grown.put(actor, None, time, |writer| writer.trash(since)),
         }
     }
 
@@ -461,8 +508,8 @@ fn edit(
     grown: &mut Grown,
     actor: Actor,
     base: Option<&Heads>,
-    new: &Object,
     time: Timestamp,
+    write: impl FnOnce(&mut Writer<'_, '_>) -> Result<(), DocumentError>,
 ) -> Result<Option<Change>, DocumentError> {
     let internal = |why: &str| DocumentError::Internal(why.to_owned());
     let mut now = grown.doc.get_heads();
@@ -479,7 +526,7 @@ fn edit(
             .transaction_at(PatchLog::inactive(), heads)
             .map_err(|e| DocumentError::Internal(e.to_string()))?,
     };
-    Writer::bounded(&mut tx).update(new)?;
+    write(&mut Writer::bounded(&mut tx))?;
     if automerge::transaction::Transactable::pending_ops(&tx) == 0 {
         tx.rollback();
         return Ok(None);

@@ -32,6 +32,9 @@ pub enum DocumentError {
         /// How much it was.
         bytes: usize,
     },
+    /// A member that no value may have.
+    #[error("the member `$trash` says whether a document is in the trash: give yours another name")]
+    Reserved,
     /// Arrays and objects nested too deeply.
     #[error("a document is nested at most {DOCUMENT_DEPTH_MAX} levels deep; flatten it")]
     TooDeep,

@@ -3,6 +3,9 @@ use serde_json::Value;
 
 use crate::DocumentError;
 
+/// The member of a document's root that says whether it is in the trash. No value has it.
+pub(crate) const TRASH: &str = "$trash";
+
 /// A document's value.
 pub type Object = serde_json::Map<String, Value>;
 
@@ -10,8 +13,9 @@ pub type Object = serde_json::Map<String, Value>;
 /// bytes, numbers as `serde_json` writes them.
 ///
 /// # Errors
-/// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`].
+/// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::Reserved`].
 pub fn check(value: &Object) -> Result<Vec<u8>, DocumentError> {
+    check_names(value)?;
     if !object_fits(value, DOCUMENT_DEPTH_MAX) {
         return Err(DocumentError::TooDeep);
     }
@@ -25,7 +29,8 @@ pub fn check(value: &Object) -> Result<Vec<u8>, DocumentError> {
 /// Reads a value that is within the limits.
 ///
 /// # Errors
-/// [`DocumentError::NotAnObject`], [`DocumentError::TooLarge`], [`DocumentError::TooDeep`].
+/// [`DocumentError::NotAnObject`], [`DocumentError::TooLarge`], [`DocumentError::TooDeep`],
+/// [`DocumentError::Reserved`].
 pub fn parse(bytes: &[u8]) -> Result<Object, DocumentError> {
     if bytes.len() > DOCUMENT_JSON_BYTES_MAX {
         return Err(DocumentError::TooLarge { bytes: bytes.len() });
@@ -33,7 +38,12 @@ pub fn parse(bytes: &[u8]) -> Result<Object, DocumentError> {
     // serde_json itself stops at 128 levels, so this does not exhaust the stack.
     let value: Object =
         serde_json::from_slice(bytes).map_err(|e| DocumentError::NotAnObject(e.to_string()))?;
+    check_names(&value)?;
     if object_fits(&value, DOCUMENT_DEPTH_MAX) { Ok(value) } else { Err(DocumentError::TooDeep) }
+}
+
+fn check_names(value: &Object) -> Result<(), DocumentError> {
+    if value.contains_key(TRASH) { Err(DocumentError::Reserved) } else { Ok(()) }
 }
 
 /// The canonical JSON of any value, whatever its size.

@@ -33,7 +33,7 @@ mod put;
 mod read;
 mod tree;
 
-pub use apply::{Outcome, VoidReason};
+pub use apply::{Outcome, VoidReason, trash_of};
 pub use cache::Cache;
 pub use compare::{ChangedLines, Difference, changed_lines, differences};
 pub use derive::DERIVATION;

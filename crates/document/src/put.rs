@@ -1,10 +1,11 @@
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, ObjId, ROOT, ScalarValue, hydrate};
+use larder_types::Timestamp;
 use larder_types::limits::CHANGE_OPERATIONS_MAX;
 use serde_json::Value;
 
 use crate::diff::{hunks, splices};
-use crate::json::{same, sorted};
+use crate::json::{TRASH, same, sorted};
 use crate::read::{Reader, Shown};
 use crate::tree::{self, Texts, operations};
 use crate::{DocumentError, Object};
@@ -32,9 +33,21 @@ impl<'t, 'd> Writer<'t, 'd> {
         self.update_map(&ROOT, new, 1)
     }
 
+    /// Says that the document is in the trash since then, or that it is not.
+    pub(crate) fn trash(&mut self, since: Option<Timestamp>) -> Result<(), DocumentError> {
+        let value = match since {
+            Some(since) => ScalarValue::Int(i64::try_from(since.0).unwrap_or(i64::MAX)),
+            None => ScalarValue::Boolean(false),
+        };
+        self.scalar(&ROOT, Place::Key(TRASH), value)
+    }
+
     fn update_map(&mut self, map: &ObjId, new: &Object, level: usize) -> Result<(), DocumentError> {
         let mut old: std::collections::BTreeMap<_, _> =
             self.reader().entries(map).into_iter().map(|(key, shown, _)| (key, shown)).collect();
+        if level == 1 {
+            old.remove(TRASH);
+        }
         for (key, value) in sorted(new) {
             match old.remove(key.as_str()) {
                 Some(shown) => self.update_place(map, Place::Key(key), &shown, value, level + 1)?,

@@ -2,6 +2,7 @@ use automerge::{ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue, Va
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
 use serde_json::{Number, Value};
 
+use crate::json::TRASH;
 use crate::{DocumentError, Object};
 
 /// A place where concurrent edits wrote different values.
@@ -56,7 +57,29 @@ pub(crate) struct Reader<'a, D> {
 
 impl<D: ReadDoc> Reader<'_, D> {
     pub(crate) fn root(&self) -> Result<Object, DocumentError> {
-        self.object(&ROOT, 1)
+        let mut root = self.object(&ROOT, 1)?;
+        root.remove(TRASH);
+        Ok(root)
+    }
+
+    /// When it was put into the trash, in milliseconds as the author claims; the latest, if several
+    /// did at the same time. `None`: it is not there, or somebody took it out at the same time.
+    pub(crate) fn trashed(&self) -> Result<Option<u64>, DocumentError> {
+        let all = match self.heads {
+            None => self.doc.get_all(&ROOT, TRASH),
+            Some(heads) => self.doc.get_all_at(&ROOT, TRASH, heads),
+        }
+        .map_err(|e| DocumentError::Corrupt(e.to_string()))?;
+        let time = |stored: &Stored<'_>| match stored {
+            Stored::Scalar(scalar) => match scalar.as_ref() {
+                ScalarValue::Int(ms) => u64::try_from(*ms).ok(),
+                ScalarValue::Uint(ms) => Some(*ms),
+                _ => None,
+            },
+            Stored::Object(_) => None,
+        };
+        let times: Option<Vec<u64>> = all.iter().map(|(stored, _)| time(stored)).collect();
+        Ok(times.and_then(|times| times.into_iter().max()))
     }
 
     pub(crate) fn entries(&self, map: &ObjId) -> Vec<(String, Shown, bool)> {
@@ -149,6 +172,9 @@ impl<D: ReadDoc> Reader<'_, D> {
             Shown::Text(_) | Shown::Plain(_) => return Ok(()),
         };
         for (prop, token, shown, conflict, container) in places {
+            if level == 1 && token == TRASH {
+                continue;
+            }
             let path = format!("{path}/{token}");
             if conflict {
                 found.extend(self.conflict_at(container, prop, &path, &shown, level + 1)?);

@@ -346,3 +346,82 @@ fn how_large_histories_are() {
     let saved = document.save().unwrap().len();
     println!("1,000 edits of one field of a record: {saved} bytes saved, {raw} in changes");
 }
+
+/// One device's part in what follows: edits, and puts into the trash or takes out, at the same time
+/// as the other.
+fn at_once(
+    start: &Document,
+    one: impl FnOnce(&mut Document) -> Vec<u8>,
+    two: impl FnOnce(&mut Document) -> Vec<u8>,
+) -> Document {
+    let (mut left, mut right) = (start.clone(), start.clone());
+    let (a, b) = (one(&mut left), two(&mut right));
+    assert_eq!(receive(&mut left, 2, &b), Outcome::Applied);
+    assert_eq!(receive(&mut right, 1, &a), Outcome::Applied);
+    assert_eq!((left.heads(), left.value()), (right.heads(), right.value()));
+    assert_eq!(left.trashed(), right.trashed());
+    assert!(left.conflicts().unwrap().is_empty(), "nobody's value differs");
+    left
+}
+
+fn trash(device: u8, is_in: bool) -> impl Fn(&mut Document) -> Vec<u8> {
+    move |document| {
+        let time = Timestamp(NOW.0 + u64::from(device));
+        document.put_in_trash(actor(device), is_in, time).unwrap().unwrap()
+    }
+}
+
+#[test]
+fn who_takes_a_document_out_of_the_trash_wins_over_who_puts_it_there() {
+    let soup = json!({"title": "Soup"});
+    let flat = Document::flat(object(soup.clone()));
+    assert_eq!(flat.trashed(), Ok(None));
+    // On both at once: it is there, and taking it out once takes it out.
+    let mut both = at_once(&flat, trash(1, true), trash(2, true));
+    assert_eq!(both.trashed(), Ok(Some(Timestamp(NOW.0 + 2))));
+    assert_eq!(both.value().unwrap(), object(soup.clone()), "its value is what it was");
+    let (before, heads) = (both.clone(), both.heads());
+    let change = trash(1, false)(&mut both);
+    assert_eq!(larder_document::trash_of(&change), Some(false));
+    assert_eq!((both.trashed(), both.value_at(&heads)), (Ok(None), Ok(object(soup.clone()))));
+    assert_eq!(both.put_in_trash(actor(1), false, NOW), Ok(None));
+    // An edit beside it is in it.
+    let edited = json!({"title": "Fish soup"});
+    let edit = |document: &mut Document| put(document, 2, edited.clone());
+    let beside = at_once(&flat, trash(1, true), edit);
+    assert_eq!((beside.trashed().unwrap().is_some(), beside.value()), (true, Ok(object(edited))));
+    // It was there; one takes it out, another, who had it out before as well, puts it back.
+    let again = |document: &mut Document| {
+        let mut changes = vec![trash(2, false)(document)];
+        changes.push(trash(2, true)(document));
+        assert_eq!(larder_document::trash_of(&changes[1]), Some(true));
+        changes
+    };
+    let (mut left, mut right) = (before.clone(), before);
+    let (out, back) = (trash(1, false)(&mut left), again(&mut right));
+    for change in &back {
+        assert_eq!(receive(&mut left, 2, change), Outcome::Applied);
+    }
+    assert_eq!(receive(&mut right, 1, &out), Outcome::Applied);
+    assert_eq!((left.trashed(), right.trashed()), (Ok(None), Ok(None)));
+    assert_eq!(left.heads(), right.heads());
+    // Who saw both decides anew.
+    trash(1, true)(&mut left);
+    assert!(left.trashed().unwrap().is_some());
+}
+
+#[test]
+fn an_edit_leaves_the_trash_alone_and_no_value_names_it() {
+    let mut document = Document::flat(object(json!({"title": "Soup", "$blob": 1})));
+    let change = trash(1, true)(&mut document);
+    let read = Document::load(Object::new(), document.save().as_deref()).unwrap();
+    assert_eq!(read.trashed(), Ok(Some(Timestamp(NOW.0 + 1))));
+    let change_too = put(&mut document, 1, json!({"inner": {"$trash": 5}}));
+    assert_eq!(larder_document::trash_of(&change_too), None);
+    assert!(document.trashed().unwrap().is_some(), "{change:?}");
+    assert_eq!(document.value().unwrap(), object(json!({"inner": {"$trash": 5}})));
+    let named = object(json!({"$trash": 5}));
+    assert_eq!(document.put(actor(1), None, &named, NOW), Err(DocumentError::Reserved));
+    assert_eq!(larder_document::check(&named), Err(DocumentError::Reserved));
+    assert_eq!(larder_document::parse(b"{\"$trash\":5}"), Err(DocumentError::Reserved));
+}

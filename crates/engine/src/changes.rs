@@ -80,8 +80,10 @@ impl Serialize for ChangesCursor {
 pub enum ChangeKind {
     /// The document was created.
     Created,
-    /// It was edited.
+    /// It was edited, or taken out of the trash.
     Edited,
+    /// It is in the trash: it was put there now, or edited elsewhere before it was known to be.
+    Trashed,
     /// It was deleted, for ever.
     Deleted,
     /// What is read under this id has changed without anybody's writing: another document has the
@@ -215,7 +217,7 @@ impl<'a> Telling<'a> {
     }
 
     fn tell(&mut self, row: table::Change, cursor: ChangesCursor) -> Result<Option<Change>> {
-        let table::Change { mut object, section, collection, is_deleted, .. } = row;
+        let table::Change { mut object, section, collection, is_deleted, is_trashed, .. } = row;
         let change = |object, kind, by| Change { object, collection, kind, by, cursor };
         let Some(source) = section else {
             return Ok(Some(change(object, ChangeKind::Reread, None)));
@@ -231,6 +233,7 @@ impl<'a> Telling<'a> {
         }
         let kind = match source.kind {
             kind::DOCUMENT_CREATE => ChangeKind::Created,
+            kind::DOCUMENT_CHANGE if is_trashed => ChangeKind::Trashed,
             kind::DOCUMENT_CHANGE => ChangeKind::Edited,
             _ => ChangeKind::Deleted,
         };

@@ -5,8 +5,8 @@ use larder_log::act::Act;
 use larder_log::{Class, Metadata, Opened, Receipt, kind};
 use larder_store::space::copies;
 use larder_types::limits::{
-    ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, SECTIONS_MAX, TRANSACTION_BYTES_TARGET,
-    TRANSACTION_UNITS_MAX,
+    ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
+    TRANSACTION_BYTES_TARGET, TRANSACTION_UNITS_MAX,
 };
 use larder_types::{
     Clock, CollectionName, CorrelationId, Entropy, EntryHash, Hash, IdempotencyKey, ObjectId,
@@ -222,6 +222,14 @@ impl WriterState {
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.put(*object, collection, value, base, actor, now)
             }
+            Operation::Restore { collection, object, value, from } => {
+                let part = touched.part(db, &mut self.cache, *object)?;
+                part.restore(*object, collection, value, *from)
+            }
+            Operation::Trash { object, is_in } => {
+                let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
+                touched.part(db, &mut self.cache, *object)?.trash(*object, *is_in, actor, now)
+            }
             Operation::Delete { object } => {
                 touched.part(db, &mut self.cache, *object)?.delete(*object)
             }
@@ -351,6 +359,10 @@ fn check(unit: &UnitOfWork) -> Result<()> {
             unit.operations.len()
         )));
     }
+    let removed = unit.operations.iter().filter(|operation| operation.removes()).count();
+    if removed > REMOVALS_UNASKED_MAX && !unit.may_remove_many {
+        return Err(Error::RemovesMany { removed });
+    }
     match &unit.actor {
         Some(actor) if actor.len() > NAME_BYTES_MAX => Err(Error::Invalid(format!(
             "the actor's name is {} bytes long, and may have {NAME_BYTES_MAX}",
@@ -363,8 +375,8 @@ fn check(unit: &UnitOfWork) -> Result<()> {
 /// The section that logs what a unit did to one document; none if it came to nothing.
 fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
     let (kind, object, collection, generation, body) = match &part.state {
-        State::New { collection, value } => {
-            let body = body::Create::new(value)?.encode();
+        State::New { collection, value, from } => {
+            let body = body::Create { from: *from, ..body::Create::new(value)? }.encode();
             (kind::DOCUMENT_CREATE, object, collection, None, body)
         }
         State::Stored(stored) if !stored.changes.is_empty() => {

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use larder_document::{DocumentError, Heads, Object};
 use larder_log::act::Role;
+use larder_types::limits::REMOVALS_UNASKED_MAX;
 use larder_types::{BlobId, CloseCode, ObjectId};
 
 /// Result of this crate's operations.
@@ -129,6 +130,20 @@ pub enum Error {
     /// The document was deleted, which is for ever.
     #[error("document {0} was deleted; a deleted document never comes back, create a new one")]
     Deleted(ObjectId),
+    /// The document is in the trash.
+    #[error(
+        "document {0} is in the trash: take it out first (larder restore), or delete it for ever"
+    )]
+    Trashed(ObjectId),
+    /// More documents would go at once than anybody has been asked about.
+    #[error(
+        "this would remove {removed} documents at once, and more than {REMOVALS_UNASKED_MAX} only \
+         go if you say so: nothing was removed; confirm it if you mean it"
+    )]
+    RemovesMany {
+        /// How many.
+        removed: usize,
+    },
     /// What the document was then cannot be told any more.
     #[error(
         "the entries by which document {0} changed around then were pruned: read it as it was \

@@ -3,16 +3,18 @@
 //! Invariant: what is told of a document is of that document alone, also where its id was created
 //! more than once (`docs/format/documents.md`).
 
-use larder_document::{Conflict, Difference, Heads, Object, body, differences};
+use larder_document::{
+    Actor, Conflict, Difference, Document, Heads, Object, body, differences, trash_of,
+};
 use larder_log::snapshot::{DocumentLeaf, Leaf, Stamp};
 use larder_log::{Opened, kind};
 use larder_store::space::sections::{self, Section, State};
-use larder_store::space::{copies, documents, entries, logs, snapshots};
-use larder_types::{EntryHash, ObjectId, Timestamp};
+use larder_store::space::{copies, documents, entries, logs, snapshots, tombstones};
+use larder_types::{CollectionName, EntryHash, ObjectId, Timestamp};
 use rusqlite::Connection;
 
 use crate::copies::{is_deleted, next_id, root};
-use crate::model::{HistoryItem, Version};
+use crate::model::{HistoryItem, Restorable, Version};
 use crate::read::{opened, snapshot, word_of};
 use crate::space::{Published, Space};
 use crate::touched::load;
@@ -85,6 +87,42 @@ impl Space {
         value_at(&*snapshot(&db)?, &published, object, version)
     }
 
+    /// What a document was, to be made again under an id of its own ([`UnitOfWork::restore`]). Of a
+    /// deleted one [`Version::Now`] is all that was ever written of it, edits too that came too
+    /// late.
+    ///
+    /// # Errors
+    /// As [`Space::value_at`], but for [`Error::Deleted`]; [`Error::Pruned`] for a deleted one of
+    /// which entries were pruned; [`Error::NotFound`] for one that was erased, or had not been
+    /// created then.
+    ///
+    /// [`UnitOfWork::restore`]: crate::UnitOfWork::restore
+    pub fn restorable(&self, object: &ObjectId, version: &Version) -> Result<Restorable> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let db = snapshot(&db)?;
+        let not_then = || Error::NotFound(format!("{object} had not been created then"));
+        if let Some(row) = documents::find(&db, object)? {
+            let value = value_at(&db, &published, object, version)?.ok_or_else(not_then)?;
+            return Ok(Restorable { collection: row.collection, value });
+        }
+        let mut ids = copies::path(&db, object)?;
+        ids.push(*object);
+        for id in &ids {
+            if tombstones::is_erased(&db, id)? {
+                return Err(Error::NotFound(format!("{object} was erased: nothing is left of it")));
+            }
+        }
+        if !is_deleted(&db, object)? {
+            return Err(Error::NotFound(format!("there is no document {object}")));
+        }
+        let events = life(&db, &published, object)?;
+        let root = ids.first().copied().unwrap_or(*object);
+        let (collection, document, events) = deleted(&db, root, *object, events)?;
+        let value = value_of(&document, events, version)?.ok_or_else(not_then)?;
+        Ok(Restorable { collection, value })
+    }
+
     /// The places at which two versions of a document differ. Before its creation it counts as
     /// empty.
     ///
@@ -108,6 +146,90 @@ fn live(db: &Connection, object: &ObjectId) -> Result<documents::Document> {
     }
 }
 
+/// A deleted document as its sections made it, and those of them that are its.
+fn deleted(
+    db: &Connection,
+    root: ObjectId,
+    object: ObjectId,
+    events: Vec<Event>,
+) -> Result<(CollectionName, Document, Vec<Event>)> {
+    let mut first: Option<(EntryHash, CollectionName, Object)> = None;
+    for event in &events {
+        let Some(about) = event.section.about else { continue };
+        if !matches!(about.kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE) {
+            continue;
+        }
+        let opened = event.opened.as_ref().ok_or(Error::Pruned(object))?;
+        if about.kind == kind::DOCUMENT_CHANGE {
+            continue;
+        }
+        let place = event.section.place;
+        let generation = entries::hash(db, place.log, place.seq)?;
+        let value = body::Create::decode(&opened.body).ok().and_then(|create| create.value().ok());
+        let found = generation.zip(opened.metadata.collection.clone()).zip(value);
+        if let Some(((generation, collection), value)) = found
+            && first.as_ref().is_none_or(|(lowest, ..)| generation < *lowest)
+        {
+            first = Some((generation, collection, value));
+        }
+    }
+    let (generation, collection, value) = first.ok_or(Error::Pruned(object))?;
+    let mut document = Document::flat(value);
+    let mut its = Vec::new();
+    for event in events {
+        let metadata = event.opened.as_ref().map(|opened| &opened.metadata);
+        let place = event.section.place;
+        let is_its = match metadata.map(|metadata| metadata.kind) {
+            Some(kind::DOCUMENT_CREATE) => {
+                entries::hash(db, place.log, place.seq)? == Some(generation)
+            }
+            Some(kind::DOCUMENT_CHANGE) => {
+                metadata.is_some_and(|metadata| metadata.generation == Some(generation))
+            }
+            _ => false,
+        };
+        if !is_its {
+            continue;
+        }
+        if let Some(opened) = &event.opened
+            && let Ok(change) = body::Change::decode(&opened.body)
+            && let Ok(changes) = change.changes()
+        {
+            let actor = Actor::of(&logs::by_number(db, place.log)?.device, &root, &generation);
+            let changes: Vec<_> = changes.map(|change| (actor, change)).collect();
+            drop(document.apply(&changes));
+        }
+        its.push(event);
+    }
+    Ok((collection, document, its))
+}
+
+/// A version of a document of which these are all sections.
+fn value_of(document: &Document, events: Vec<Event>, version: &Version) -> Result<Option<Object>> {
+    match version {
+        Version::Now => Ok(Some(document.value()?)),
+        Version::Heads(heads) => Ok(Some(document.value_at(heads)?)),
+        Version::Time(time) => version_until(document, events, None, *time),
+    }
+}
+
+/// What `heads` and the sections that were written until then come to.
+fn version_until(
+    document: &Document,
+    events: Vec<Event>,
+    mut heads: Option<Heads>,
+    time: Timestamp,
+) -> Result<Option<Object>> {
+    for event in events {
+        let until = event.section.about.is_some_and(|about| about.clock.wall <= time);
+        if let (true, Some(version)) = (until, version_of(&event)) {
+            heads = Some(heads.map_or(version.clone(), |heads: Heads| heads.and(&version)));
+        }
+    }
+    let Some(heads) = heads else { return Ok(None) };
+    Ok(Some(document.value_at(&document.without_covered(&heads)?)?))
+}
+
 fn value_at(
     db: &Connection,
     published: &Published,
@@ -124,19 +246,12 @@ fn value_at(
             let creates = |event: &Event| {
                 event.section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
             };
-            let mut heads = if events.iter().any(is_pruned) || !events.iter().any(creates) {
+            let heads = if events.iter().any(is_pruned) || !events.iter().any(creates) {
                 pruned_heads(db, object, *time)?
             } else {
                 None
             };
-            for event in events {
-                let until = event.section.about.is_some_and(|about| about.clock.wall <= *time);
-                if let (true, Some(version)) = (until, version_of(&event)) {
-                    heads = Some(heads.map_or(version.clone(), |heads: Heads| heads.and(&version)));
-                }
-            }
-            let Some(heads) = heads else { return Ok(None) };
-            Ok(Some(document.value_at(&document.without_covered(&heads)?)?))
+            version_until(&document, events, heads, *time)
         }
     }
 }
@@ -177,6 +292,7 @@ fn pruned_item(published: &Published, stamp: Stamp, kind: u16, now: Timestamp) -
         kind: word_of(kind),
         actor: None,
         version: None,
+        restored_from: None,
         pruned: true,
     }
 }
@@ -188,6 +304,8 @@ fn item(
     now: Timestamp,
 ) -> Result<Option<HistoryItem>> {
     let version = version_of(&event);
+    let restored_from = restored_from(&event);
+    let word = word_of_event(&event);
     let Event { section, opened } = event;
     let Some(about) = section.about else { return Ok(None) };
     let device = logs::by_number(db, section.place.log)?.device;
@@ -199,11 +317,34 @@ fn item(
         seq: section.place.seq,
         clock: about.clock,
         clock_ahead: about.clock.is_flagged(now),
-        kind: word_of(about.kind),
+        kind: word.unwrap_or_else(|| word_of(about.kind)),
         actor: opened.and_then(|opened| opened.metadata.actor),
         version,
+        restored_from,
         pruned: section.state == State::Excused,
     }))
+}
+
+fn restored_from(event: &Event) -> Option<ObjectId> {
+    let opened = event.opened.as_ref()?;
+    match opened.metadata.kind {
+        kind::DOCUMENT_CREATE => body::Create::decode(&opened.body).ok()?.from,
+        _ => None,
+    }
+}
+
+/// The word for what only its body tells.
+fn word_of_event(event: &Event) -> Option<&'static str> {
+    if restored_from(event).is_some() {
+        return Some("restore");
+    }
+    let opened = event.opened.as_ref()?;
+    if opened.metadata.kind != kind::DOCUMENT_CHANGE {
+        return None;
+    }
+    let change = body::Change::decode(&opened.body).ok()?;
+    let is_in = change.changes().ok()?.filter_map(trash_of).last()?;
+    Some(if is_in { "trash" } else { "untrash" })
 }
 
 /// The version that the author of a section saw when it was written.

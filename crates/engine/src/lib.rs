@@ -97,7 +97,7 @@ pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use messages::Message;
 pub use model::{
     Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
-    Pruned, Query, ReceiptInfo, RekeyStatus, SpaceStatus, Version,
+    Pruned, Query, ReceiptInfo, RekeyStatus, Restorable, SpaceStatus, Version,
 };
 pub use pairing::{
     Admission, Candidate, CodeGuess, CodeInvitation, CodeJudgement, Joining, Judgement, Next,

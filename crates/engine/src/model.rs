@@ -51,6 +51,9 @@ pub struct Document {
     /// Who made that change.
     #[serde(serialize_with = "as_text")]
     pub by: DeviceId,
+    /// Since when it is in the trash, as the clock of who put it there claims; none if it is not.
+    #[serde(serialize_with = "as_optional_text")]
+    pub trashed: Option<Timestamp>,
 }
 
 /// Where a listing goes on.
@@ -141,6 +144,16 @@ pub enum Version {
     Time(Timestamp),
 }
 
+/// What a document was, to be made again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restorable {
+    /// Its collection.
+    #[serde(serialize_with = "as_text")]
+    pub collection: CollectionName,
+    /// Its value.
+    pub value: Object,
+}
+
 /// One thing that happened to a document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryItem {
@@ -159,7 +172,7 @@ pub struct HistoryItem {
     pub clock: Clock,
     /// Whether that claim lies further in the future than an honest clock would.
     pub clock_ahead: bool,
-    /// `create`, `change` or `delete`.
+    /// `create`, `restore`, `change`, `trash`, `untrash` or `delete`.
     pub kind: &'static str,
     /// Who did it within the app, if it said.
     pub actor: Option<String>,
@@ -167,6 +180,9 @@ pub struct HistoryItem {
     /// is no longer here.
     #[serde(serialize_with = "as_optional_text")]
     pub version: Option<Heads>,
+    /// The document that it was restored from.
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<ObjectId>,
     /// Whether its content was pruned, and who did it within the app with that.
     pub pruned: bool,
 }

@@ -6,6 +6,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
 use larder_log::{Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
+use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log};
 use larder_store::space::sections;
 use larder_store::space::{copies, documents, entries, tombstones, transactions};
@@ -46,7 +47,7 @@ impl Space {
         }
     }
 
-    /// A document, unless there is none or it was deleted.
+    /// A document, unless there is none or it was deleted. It may be in the trash.
     ///
     /// # Errors
     /// The storage's errors.
@@ -63,7 +64,8 @@ impl Space {
         crate::copies::is_deleted(&*self.shared.pool.reader()?, object)
     }
 
-    /// The documents of a collection whose top-level field `path` is this text.
+    /// The documents of a collection whose top-level field `path` is this text, but those in the
+    /// trash.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad collection name; the storage's errors.
@@ -74,7 +76,8 @@ impl Space {
         rows.into_iter().map(|row| document_of(&db, row)).collect()
     }
 
-    /// Up to `limit` documents (1,000 at most) of one collection or all, from `after` on.
+    /// Up to `limit` documents (1,000 at most) of one collection or all, from `after` on; none of
+    /// the trash.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad collection name; the storage's errors.
@@ -84,11 +87,34 @@ impl Space {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page> {
+        self.page(Which::Shown, collection, after, limit)
+    }
+
+    /// The same of the documents that are in the trash.
+    ///
+    /// # Errors
+    /// As [`Space::list`].
+    pub fn list_trash(
+        &self,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        self.page(Which::Trashed, collection, after, limit)
+    }
+
+    fn page(
+        &self,
+        which: Which,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
         let collection = collection.map(parse_collection).transpose()?;
         let db = self.shared.pool.reader()?;
         let limit = limit.clamp(1, PAGE_MAX);
         let after = after.map_or(0, |cursor| cursor.0);
-        let rows = documents::page(&db, collection.as_ref(), after, limit_of(limit))?;
+        let rows = documents::page(&db, (which, collection.as_ref()), after, limit_of(limit))?;
         let full = rows.len() == limit;
         let next = rows.last().filter(|_| full).map(|row| Cursor(row.document));
         let documents =
@@ -96,14 +122,17 @@ impl Space {
         Ok(Page { documents, next })
     }
 
-    /// Searches by words, by nearness, or both; the best first.
+    /// Searches by words, by nearness, or both; the best first. Nothing of the trash is found.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a vector has another number of dimensions than those it is compared
     /// with, or the embedder fails; the storage's errors.
     pub fn search(&self, query: &Query) -> Result<Vec<Found>> {
         let db = self.shared.pool.reader()?;
-        let limit = query.limit.min(SEARCH_RESULTS_MAX);
+        let wanted = query.limit.min(SEARCH_RESULTS_MAX);
+        // The indexes hold what is in the trash: as much more is looked for.
+        let trashed = usize::try_from(documents::count_trashed(&db)?).unwrap_or(usize::MAX);
+        let limit = wanted + trashed.min(SEARCH_RESULTS_MAX);
         let collection = query.collection.as_deref();
         let mut lists: Vec<Vec<Hit>> = Vec::new();
         if let Some(text) = &query.text {
@@ -131,7 +160,8 @@ impl Space {
             (None, _) => Vec::new(),
         };
         let words = query.text.as_deref().or(query.similar.as_deref()).unwrap_or_default();
-        hits.into_iter().take(limit).filter_map(|hit| found(&db, &hit, words).transpose()).collect()
+        let found = hits.into_iter().filter_map(|hit| found(&db, &hit, words).transpose());
+        found.take(wanted).collect()
     }
 
     /// A digest over all live documents and all tombstones: the same on devices with the same
@@ -146,7 +176,9 @@ impl Space {
         let mut leaves: Vec<(ObjectId, Hash)> = Vec::new();
         documents::each(&db, None, |row| {
             let fields = (row.object, row.collection.as_str(), row.generation, row.json.as_str());
-            leaves.push((row.object, sha256(&[b"larder/live/v0", &canonical::encode(&fields)])));
+            let label: &[u8] =
+                if row.trashed.is_some() { b"larder/trashed/v0" } else { b"larder/live/v0" };
+            leaves.push((row.object, sha256(&[label, &canonical::encode(&fields)])));
             Ok::<_, Error>(())
         })?;
         let mut after = None;
@@ -236,11 +268,13 @@ fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {
         heads,
         updated: row.updated.clock,
         by: logs::by_number(db, row.updated.log)?.device,
+        trashed: row.trashed,
     })
 }
 
 fn found(db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
-    let Some(row) = documents::by_number(db, hit.document)? else { return Ok(None) };
+    let row = documents::by_number(db, hit.document)?.filter(|row| row.trashed.is_none());
+    let Some(row) = row else { return Ok(None) };
     let document = document_of(db, row)?;
     let snippet = larder_search::snippet(&text_of(&document.value), words);
     Ok(Some(Found { document, score: hit.score, snippet }))

@@ -71,7 +71,7 @@ impl WriterState {
                 let tombstone = origin.tombstone(object, Some(row.collection));
                 return self.bury(db, &tombstone);
             }
-            State::New { collection, value } => {
+            State::New { collection, value, .. } => {
                 let document = self.write_new(db, origin, &object, &[], &collection, &value)?;
                 (document, collection)
             }
@@ -112,6 +112,7 @@ impl WriterState {
                 updated: origin.stamp(),
                 heads: &canonical::encode(&Heads::FLAT),
                 json: &json_of(value),
+                trashed: None,
                 history: History::None,
             },
         )?;
@@ -138,6 +139,7 @@ impl WriterState {
                 updated: origin.stamp(),
                 heads: &canonical::encode(&stored.document.heads()),
                 json: &json_of(&value),
+                trashed: stored.document.trashed()?,
                 history: match &storing {
                     Storing::None => History::None,
                     Storing::Whole(bytes) => History::Whole(bytes),

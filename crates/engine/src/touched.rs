@@ -22,7 +22,7 @@ pub(crate) enum State {
     /// Deleted before.
     Deleted,
     /// Created here.
-    New { collection: CollectionName, value: Object },
+    New { collection: CollectionName, value: Object, from: Option<ObjectId> },
     /// Stored before.
     Stored(Box<Stored>),
     /// Deleted here; the row is the one to remove.
@@ -118,18 +118,65 @@ impl Part {
                 if *base != Base::Latest {
                     return Err(Error::NotFound(format!("there is no document {object} to edit")));
                 }
-                self.state = State::New { collection: collection.clone(), value: value.clone() };
+                let (collection, value) = (collection.clone(), value.clone());
+                self.state = State::New { collection, value, from: None };
             }
-            State::New { collection: known, value: pending } => {
+            State::New { collection: known, value: pending, .. } => {
                 same_collection(object, known, collection)?;
                 pending.clone_from(value);
             }
             State::Stored(stored) => {
                 same_collection(object, &stored.row.collection, collection)?;
+                if stored.document.trashed()?.is_some() {
+                    return Err(Error::Trashed(object));
+                }
                 stored.put(object, value, base, actor, now)?;
             }
         }
         Ok(())
+    }
+
+    /// Creates the document, which is restored from another, as a local unit asks.
+    pub(crate) fn restore(
+        &mut self,
+        object: ObjectId,
+        collection: &CollectionName,
+        value: &Object,
+        from: ObjectId,
+    ) -> Result<()> {
+        if !matches!(self.state, State::Absent) {
+            return Err(Error::Invalid(format!(
+                "what is restored gets an id of its own: {object}"
+            )));
+        }
+        let (collection, value) = (collection.clone(), value.clone());
+        self.state = State::New { collection, value, from: Some(from) };
+        Ok(())
+    }
+
+    /// Puts the document into the trash or takes it out, as a local unit asks.
+    pub(crate) fn trash(
+        &mut self,
+        object: ObjectId,
+        is_in: bool,
+        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
+        now: Timestamp,
+    ) -> Result<()> {
+        match &mut self.state {
+            State::Deleted | State::Removed { .. } => Err(Error::Deleted(object)),
+            State::Absent => Err(Error::NotFound(format!("there is no document {object}"))),
+            State::New { .. } => Err(Error::Invalid(format!(
+                "document {object} is created by this unit: leave it out, or commit that first"
+            ))),
+            State::Stored(stored) => {
+                let actor = actor(&stored.root, &stored.row.generation);
+                if let Some(change) = stored.document.put_in_trash(actor, is_in, now)? {
+                    stored.changes.push(change);
+                    stored.edited = true;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Deletes the document, as a local unit asks.

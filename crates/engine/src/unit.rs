@@ -22,19 +22,47 @@ pub enum Base {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Put { collection: CollectionName, object: ObjectId, value: Object, base: Base },
-    Delete { object: ObjectId },
-    Vector { object: ObjectId, vector: Vec<f32> },
+    Put {
+        collection: CollectionName,
+        object: ObjectId,
+        value: Object,
+        base: Base,
+    },
+    /// Creates it, restored from another object.
+    Restore {
+        collection: CollectionName,
+        object: ObjectId,
+        value: Object,
+        from: ObjectId,
+    },
+    Trash {
+        object: ObjectId,
+        is_in: bool,
+    },
+    Delete {
+        object: ObjectId,
+    },
+    Vector {
+        object: ObjectId,
+        vector: Vec<f32>,
+    },
 }
 
 impl Operation {
     /// The document that it is of.
     pub(crate) const fn object(&self) -> ObjectId {
         match self {
-            Self::Put { object, .. } | Self::Delete { object } | Self::Vector { object, .. } => {
-                *object
-            }
+            Self::Put { object, .. }
+            | Self::Restore { object, .. }
+            | Self::Trash { object, .. }
+            | Self::Delete { object }
+            | Self::Vector { object, .. } => *object,
         }
+    }
+
+    /// Whether a document is gone after it, or out of sight.
+    pub(crate) const fn removes(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::Trash { is_in: true, .. })
     }
 }
 
@@ -48,6 +76,7 @@ pub struct UnitOfWork {
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) actor: Option<String>,
     pub(crate) correlation: Option<CorrelationId>,
+    pub(crate) may_remove_many: bool,
 }
 
 impl UnitOfWork {
@@ -107,6 +136,43 @@ impl UnitOfWork {
         self.operations.push(Operation::Delete { object });
     }
 
+    /// Puts a document into the trash: it is kept as it is, on every device, and no longer listed,
+    /// found or edited, until somebody takes it out. An edit made elsewhere at the same time is in
+    /// the trash with it.
+    pub fn trash(&mut self, object: ObjectId) {
+        self.operations.push(Operation::Trash { object, is_in: true });
+    }
+
+    /// Takes a document out of the trash; also if somebody puts it there at the same time.
+    pub fn undo_trash(&mut self, object: ObjectId) {
+        self.operations.push(Operation::Trash { object, is_in: false });
+    }
+
+    /// Creates a document under a fresh id that names the one that it is restored from
+    /// ([`crate::Space::restorable`]). That one stays what it is: deleted, or another version.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name.
+    pub fn restore(
+        &mut self,
+        entropy: &mut dyn Entropy,
+        from: ObjectId,
+        collection: &str,
+        value: Object,
+    ) -> Result<ObjectId> {
+        let (object, collection) = (ObjectId::random(entropy), parse_collection(collection)?);
+        self.operations.push(Operation::Restore { collection, object, value, from });
+        Ok(object)
+    }
+
+    /// Somebody was asked whether more than
+    /// [`REMOVALS_UNASKED_MAX`](larder_types::limits::REMOVALS_UNASKED_MAX) documents are to go at
+    /// once, and said yes. Without it a unit that deletes so many, or puts them into the trash, is
+    /// refused.
+    pub fn confirm_removals(&mut self) {
+        self.may_remove_many = true;
+    }
+
     /// Gives a document the app's own embedding, for this device's vector index. All vectors of
     /// one space have the same number of dimensions; they are not synced.
     pub fn vector(&mut self, object: ObjectId, vector: Vec<f32>) {
@@ -156,6 +222,13 @@ impl UnitOfWork {
                     parts.push(json);
                 }
                 Operation::Delete { object } => parts.push(canonical::encode(&(1u8, object))),
+                Operation::Restore { collection, object, value, from } => {
+                    parts.push(canonical::encode(&(3u8, collection, object, from)));
+                    parts.push(larder_document::check(value)?);
+                }
+                Operation::Trash { object, is_in } => {
+                    parts.push(canonical::encode(&(4u8, object, *is_in)));
+                }
                 Operation::Vector { object, vector } => {
                     parts.push(canonical::encode(&(2u8, object, vector.clone())));
                 }

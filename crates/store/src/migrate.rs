@@ -97,6 +97,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 16, "unembedded_rows"),
         migration!("space", "00", 17, "merge_words_later"),
         migration!("space", "00", 18, "erasures"),
+        migration!("space", "00", 19, "trash"),
     ],
 };
 

@@ -137,6 +137,7 @@ limits! {
     BLOB_SESSION_BYTES_MAX: usize = 12 << 20, "bytes", false, "Kept in memory by a stream of blobs for its peer.";
     BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
+    REMOVALS_UNASKED_MAX: usize = 50, "documents", false, "Documents that one unit or command deletes or puts into the trash without being confirmed.";
     SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
     SNAPSHOT_PART_BYTES_MAX: usize = 12 << 20, "bytes", false, "A part of a snapshot, unpacked: at least the largest piece of a document fits into it.";
     SNAPSHOT_PART_LEAVES_MAX: usize = 4096, "leaves", false, "Leaves in one part of a snapshot.";

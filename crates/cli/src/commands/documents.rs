@@ -1,4 +1,4 @@
-//! `larder list`, `get`, `put`, `delete`: documents one by one.
+//! `larder list`, `get`, `put`: documents one by one.
 
 use std::io::Read;
 
@@ -7,7 +7,7 @@ use larder::limits::DOCUMENT_JSON_BYTES_MAX;
 use larder::{Cursor, Document, ObjectId, Receipt, Space};
 use serde_json::{Value, json};
 
-use crate::args::{Delete, Get, List, Pick, Place, Put};
+use crate::args::{Get, List, Pick, Place, Put};
 use crate::exit::{Exit, Failure};
 use crate::files::{self, Object};
 use crate::home::Call;
@@ -184,18 +184,12 @@ fn parse_object(name: &str, from: impl Read) -> anyhow::Result<Object> {
     }
 }
 
-pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exit> {
-    let out = call.out;
-    let profile = call.open().await?;
-    let space = profile.space(&args.pick.space).await?;
-    let document = pick(&space, &args.pick).await?;
-    let receipt = space.delete(document.object).await?;
-    tell(out, "deleted", document.object, &receipt)?;
-    profile.close().await?;
-    Ok(Exit::Done)
-}
-
-fn tell(out: Output<'_>, what: &str, object: ObjectId, receipt: &Receipt) -> anyhow::Result<()> {
+pub(super) fn tell(
+    out: Output<'_>,
+    what: &str,
+    object: ObjectId,
+    receipt: &Receipt,
+) -> anyhow::Result<()> {
     out.json(&json!({
         "event": what,
         "id": object.to_string(),

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::trash::check_removals;
 use crate::args::Import;
 use crate::commands::blob::{Unreadable, add_file};
 use crate::exit::Exit;
@@ -35,7 +36,7 @@ pub(crate) struct Imported {
     pub(crate) created: u64,
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
-    pub(crate) deleted: u64,
+    pub(crate) trashed: u64,
     /// Files and lines that should have been taken and could not be.
     pub(crate) skipped: u64,
     pub(crate) links: u64,
@@ -97,7 +98,7 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
             }
         }
     };
-    let imported = import(&space, &folder, args.prune, stop, &mut on).await;
+    let imported = import(&space, &folder, args.prune(), stop, &mut on).await;
     bar.finish_and_clear();
     if shown > SKIPS_SHOWN_MAX {
         out.note(&format!("… and {} more (--json names all)", shown - SKIPS_SHOWN_MAX));
@@ -148,8 +149,8 @@ fn summary(imported: &Imported, begun: Instant) -> String {
         format!("{} changed", crate::output::count(imported.changed)),
         format!("{} as before", crate::output::count(imported.unchanged)),
     ];
-    if imported.deleted > 0 {
-        parts.push(format!("{} deleted", crate::output::count(imported.deleted)));
+    if imported.trashed > 0 {
+        parts.push(format!("{} put into the trash", crate::output::count(imported.trashed)));
     }
     let mut text = format!(
         "{} ({}) in {}, {}/s: {}.",
@@ -174,6 +175,27 @@ fn summary(imported: &Imported, begun: Instant) -> String {
     text
 }
 
+/// What becomes of documents whose file is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// They stay.
+    No,
+    /// They go into the trash, unless they are many.
+    Few,
+    /// However many they are.
+    Many,
+}
+
+impl Import {
+    const fn prune(&self) -> Gone {
+        match (self.prune, self.yes) {
+            (false, _) => Gone::No,
+            (true, false) => Gone::Few,
+            (true, true) => Gone::Many,
+        }
+    }
+}
+
 /// Brings the space's documents in line with a folder.
 ///
 /// # Errors
@@ -181,11 +203,11 @@ fn summary(imported: &Imported, begun: Instant) -> String {
 pub(crate) async fn import(
     space: &Space,
     folder: &Path,
-    prune: bool,
+    prune: Gone,
     stop: &Interrupt,
     on: &mut Tell<'_>,
 ) -> anyhow::Result<Imported> {
-    let mut importer = Importer::new(space, prune).await?;
+    let mut importer = Importer::new(space, prune != Gone::No).await?;
     let mut steps = read_ahead(folder.to_owned());
     while let Some(step) = steps.recv().await {
         match step? {
@@ -202,8 +224,8 @@ pub(crate) async fn import(
             break;
         }
     }
-    if prune && !importer.done.interrupted {
-        importer.prune(folder, on).await?;
+    if prune != Gone::No && !importer.done.interrupted {
+        importer.prune(folder, prune == Gone::Many, on).await?;
     }
     importer.finish(on).await
 }
@@ -236,7 +258,7 @@ struct Committing {
 struct Counts {
     created: u64,
     changed: u64,
-    deleted: u64,
+    trashed: u64,
     bytes: u64,
 }
 
@@ -374,25 +396,29 @@ impl<'a> Importer<'a> {
         })?;
         self.done.created += counts.created;
         self.done.changed += counts.changed;
-        self.done.deleted += counts.deleted;
+        self.done.trashed += counts.trashed;
         self.done.bytes += counts.bytes;
         self.done.units += 1;
         on(Notice::Committed(&receipt, counts.created + counts.changed));
         Ok(())
     }
 
-    /// Deletes documents whose file is gone.
-    async fn prune(&mut self, folder: &Path, on: &mut Tell<'_>) -> anyhow::Result<()> {
+    /// Puts documents into the trash whose file is gone.
+    async fn prune(&mut self, folder: &Path, many: bool, on: &mut Tell<'_>) -> anyhow::Result<()> {
         self.commit(on).await?;
         self.settle(on).await?;
         anyhow::ensure!(
             !self.is_partial,
-            "a part of {} could not be read, so nothing was deleted; the rest is imported",
+            "a part of {} could not be read, so nothing was removed; the rest is imported",
             folder.display()
         );
-        for object in self.gone().await? {
-            self.unit.delete(object);
-            self.counts.deleted += 1;
+        let gone = self.gone().await?;
+        check_removals(gone.len(), many)?;
+        for object in gone {
+            self.unit.trash(object);
+            // Asked for all of them.
+            self.unit.confirm_removals();
+            self.counts.trashed += 1;
             self.commit_if_full(on).await?;
         }
         Ok(())

@@ -13,6 +13,7 @@ mod pair;
 mod profile;
 mod recovery;
 mod search;
+mod trash;
 mod versions;
 
 use crate::args::{AuditCommand, Cli, Command, SpaceCommand};
@@ -25,8 +26,10 @@ pub(crate) use blob::BlobCommand;
 pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures};
-pub(crate) use import::{Notice, import, read_ahead};
+pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
+pub(crate) use trash::{Delete, Restore, Trash};
+pub(crate) use versions::{Diff, Show};
 
 /// Runs a command, and tells how it failed if it did.
 pub(crate) async fn run_to_exit(cli: &Cli, call: &Call<'_>) -> Exit {
@@ -95,7 +98,9 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::List(args) => documents::list(call, args).await,
         Command::Get(args) => documents::get(call, args).await,
         Command::Put(args) => documents::put(call, args).await,
-        Command::Delete(args) => documents::delete(call, args).await,
+        Command::Delete(args) => trash::delete(call, args).await,
+        Command::Trash(args) => trash::list(call, args).await,
+        Command::Restore(args) => trash::restore(call, args).await,
         Command::Erase(args) => erase::erase(call, args).await,
         Command::Erasures(args) => erase::erasures(call, args).await,
         Command::History(args) => versions::history(call, args).await,

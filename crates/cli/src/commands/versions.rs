@@ -1,13 +1,34 @@
 //! `larder history`, `show`, `diff`, `conflicts`: what a document was, and who made it so.
 
+use clap::Args;
 use larder::{Difference, HistoryItem, ObjectId, Space, Timestamp, Version, changed_lines};
 use serde_json::{Value, json};
 
 use super::documents::pick;
-use crate::args::{Diff, Pick, Show};
+use crate::args::Pick;
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
 use crate::output::{Table, printable};
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+    /// A version that `larder history` lists (its beginning is enough), a time in UTC, or now
+    #[arg(long, value_name = "VERSION", default_value = "now")]
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) pick: Pick,
+    /// The earlier version: as for `larder show --at`
+    pub(crate) from: String,
+    /// The later version
+    #[arg(default_value = "now")]
+    pub(crate) to: String,
+}
 
 /// The id that is meant, also of a document that was deleted.
 async fn object_of(space: &Space, picked: &Pick) -> anyhow::Result<ObjectId> {
@@ -33,7 +54,7 @@ pub(crate) async fn history(call: &Call<'_>, args: &Pick) -> anyhow::Result<Exit
         let ahead = if item.clock_ahead { " (clock ahead)" } else { "" };
         table.row([
             format!("{}{ahead}", item.clock.wall),
-            item.kind.to_owned(),
+            what(item),
             who(item),
             format!("{}/{}", super::profile::short(&item.device.to_string()), item.seq),
             item.version.as_ref().map_or_else(|| "-".to_owned(), |v| short_version(&v.to_string())),
@@ -44,6 +65,13 @@ pub(crate) async fn history(call: &Call<'_>, args: &Pick) -> anyhow::Result<Exit
     }
     profile.close().await?;
     Ok(Exit::Done)
+}
+
+fn what(item: &HistoryItem) -> String {
+    match &item.restored_from {
+        Some(from) => format!("{} of {}", item.kind, super::profile::short(&from.to_string())),
+        None => item.kind.to_owned(),
+    }
 }
 
 fn who(item: &HistoryItem) -> String {
@@ -60,7 +88,11 @@ fn short_version(version: &str) -> String {
 }
 
 /// A time, the heads of a version, or the beginning of one that the history lists.
-async fn version(space: &Space, object: ObjectId, text: &str) -> anyhow::Result<Version> {
+pub(super) async fn version(
+    space: &Space,
+    object: ObjectId,
+    text: &str,
+) -> anyhow::Result<Version> {
     if text == "now" {
         return Ok(Version::Now);
     }

@@ -120,8 +120,14 @@ async fn import_all(
     machine::reset_peak();
     let bar = Output::own(false).progress(None, "importing");
     let mut on = |_: crate::commands::Notice<'_>| bar.inc(1);
-    let imported =
-        crate::commands::import(&devices.first.space, folder, false, stop, &mut on).await;
+    let imported = crate::commands::import(
+        &devices.first.space,
+        folder,
+        crate::commands::Gone::No,
+        stop,
+        &mut on,
+    )
+    .await;
     bar.finish_and_clear();
     let imported = imported?;
     let documents = imported.documents();

@@ -123,7 +123,7 @@ fn only_what_changed_is_imported_again() {
     home.file("notes/b/c.txt", "two");
     home.file("notes/d.jsonl", "{\"n\": 1}\n{\"n\": 2}\n");
     let counts = |imported: &Value| {
-        ["created", "changed", "unchanged", "deleted"].map(|key| imported[key].as_u64().unwrap())
+        ["created", "changed", "unchanged", "trashed"].map(|key| imported[key].as_u64().unwrap())
     };
     assert_eq!(counts(&import(&[])), [4, 0, 0, 0]);
     let receipts = |expect: usize| {

@@ -19,3 +19,4 @@ mod pairing;
 mod refusals;
 #[cfg(unix)]
 mod served;
+mod trash;

@@ -9,7 +9,7 @@ use larder_store::space::documents::{self, Stamp};
 use larder_store::space::sections::{self, Section, State};
 use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, copies, entries, logs, snapshots};
-use larder_types::{EntryHash, ObjectId, canonical};
+use larder_types::{EntryHash, ObjectId, Timestamp, canonical};
 use rusqlite::Connection;
 
 use super::log::{Judged, counts, open};
@@ -32,6 +32,7 @@ struct Row {
     created: Stamp,
     heads: Vec<u8>,
     json: String,
+    trashed: Option<Timestamp>,
     path: Vec<ObjectId>,
     /// Whether its history is that of its heads and gives its value.
     is_sound: bool,
@@ -84,11 +85,21 @@ impl Row {
             let value = parse(&row.json);
             heads.is_ok_and(|heads| heads == document.heads())
                 && document.value().is_ok_and(|now| value.is_ok_and(|value| value == now))
+                && document.trashed().is_ok_and(|since| since == row.trashed)
         });
-        let documents::Document { document, collection, generation, created, heads, json, .. } =
-            row;
-        let collection = collection.to_string();
-        Ok(Some(Self { document, collection, generation, created, heads, json, path, is_sound }))
+        let collection = row.collection.to_string();
+        let documents::Document { document, generation, created, heads, json, trashed, .. } = row;
+        Ok(Some(Self {
+            document,
+            collection,
+            generation,
+            created,
+            heads,
+            json,
+            trashed,
+            path,
+            is_sound,
+        }))
     }
 }
 

@@ -97,7 +97,7 @@ fn rows(
     after: i64,
     checking: &mut Checking,
 ) -> Result<(Vec<Document>, Option<i64>)> {
-    let read = |after, limit| documents::page(db, None, after, limit);
+    let read = |after, limit| documents::page(db, (documents::Which::All, None), after, limit);
     page(read, |row| row.document, after, (checking, "documents"))
 }
 

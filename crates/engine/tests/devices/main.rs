@@ -24,6 +24,7 @@ mod prune;
 mod recovery;
 mod room;
 mod stages;
+mod trash;
 mod withheld;
 
 use std::collections::BTreeMap;

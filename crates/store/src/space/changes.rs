@@ -31,6 +31,8 @@ pub struct Change {
     pub collection: Option<CollectionName>,
     /// Whether the id is that of a deleted document.
     pub is_deleted: bool,
+    /// Whether the document that has this id now is in the trash.
+    pub is_trashed: bool,
 }
 
 /// A section that did something to a document.
@@ -82,7 +84,8 @@ pub fn after(
     limit: u32,
 ) -> Result<Vec<Change>, StoreError> {
     let sql = "SELECT s.object, d.collection, t.collection, t.object IS NOT NULL,
-                   s.section, s.log, s.seq, s.idx, s.kind, s.clock_wall, s.clock_count
+                   s.section, s.log, s.seq, s.idx, s.kind, s.clock_wall, s.clock_count,
+                   d.trashed IS NOT NULL
                FROM sections s
                LEFT JOIN documents d ON d.object = s.object
                LEFT JOIN tombstones t ON t.object = s.object
@@ -95,14 +98,14 @@ pub fn after(
     let sections = all(conn, "sections", sql, params, row)?;
     let sql = "SELECT l.object, d.collection, t.collection, t.object IS NOT NULL,
                    s.section, s.log, s.seq, s.idx, s.kind, s.clock_wall, s.clock_count,
-                   l.late, l.after
+                   d.trashed IS NOT NULL, l.late, l.after
                FROM late l
                LEFT JOIN sections s ON s.section = l.section
                LEFT JOIN documents d ON d.object = l.object
                LEFT JOIN tombstones t ON t.object = l.object
                WHERE l.late > ?1 ORDER BY l.late LIMIT ?2";
     let late = all(conn, PART, sql, params![seen.late, limit], |columns| {
-        Ok((columns.get::<_, i64>(11)?, columns.get::<_, i64>(12)?, row(columns)?))
+        Ok((columns.get::<_, i64>(12)?, columns.get::<_, i64>(13)?, row(columns)?))
     })?;
     let mut merged = Vec::new();
     let mut seen = seen;
@@ -149,6 +152,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Change> {
         section,
         collection: live.or(dead),
         is_deleted: row.get(3)?,
+        is_trashed: row.get(11)?,
     })
 }
 

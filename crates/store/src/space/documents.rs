@@ -43,6 +43,8 @@ pub struct Document {
     pub heads: Vec<u8>,
     /// Its current value as JSON.
     pub json: String,
+    /// Since when it is in the trash, as who put it there claims; none if it is not.
+    pub trashed: Option<Timestamp>,
 }
 
 /// A document to be written.
@@ -62,8 +64,31 @@ pub struct NewDocument<'a> {
     pub heads: &'a [u8],
     /// Its current value as JSON.
     pub json: &'a str,
+    /// Since when it is in the trash; none if it is not.
+    pub trashed: Option<Timestamp>,
     /// Its history.
     pub history: History<'a>,
+}
+
+/// Which documents are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that are not in the trash.
+    Shown,
+    /// Those that are.
+    Trashed,
+    /// All.
+    All,
+}
+
+impl Which {
+    const fn condition(self) -> &'static str {
+        match self {
+            Self::Shown => "trashed IS NULL",
+            Self::Trashed => "trashed IS NOT NULL",
+            Self::All => "TRUE",
+        }
+    }
 }
 
 /// What becomes of what is stored of a document's history.
@@ -79,7 +104,7 @@ pub enum History<'a> {
 
 const COLUMNS: &str = "SELECT document, object, collection, generation,
     created_log, created_seq, created_wall, created_count,
-    updated_log, updated_seq, updated_wall, updated_count, heads, json FROM documents";
+    updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed FROM documents";
 
 fn stamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Stamp> {
     Ok(Stamp {
@@ -102,6 +127,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Document> {
         updated: stamp(row, 8)?,
         heads: row.get(12)?,
         json: row.get(13)?,
+        trashed: row.get::<_, Option<Uint>>(14)?.map(|ms| Timestamp(ms.0)),
     })
 }
 
@@ -113,7 +139,8 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
     // Not an upsert: that makes SQLite open a savepoint for each row, a quarter of all the work of
     // writing small documents.
     let sql = "UPDATE documents SET collection = ?2, generation = ?3, updated_log = ?4,
-                   updated_seq = ?5, updated_wall = ?6, updated_count = ?7, heads = ?8, json = ?9
+                   updated_seq = ?5, updated_wall = ?6, updated_count = ?7, heads = ?8, json = ?9,
+                   trashed = ?10
                WHERE object = ?1";
     let params = params![
         new.object.as_bytes(),
@@ -125,6 +152,7 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
         new.updated.clock.count,
         new.heads,
         new.json,
+        new.trashed.map(|since| Uint(since.0)),
     ];
     if execute(conn, PART, sql, params)? == 0 {
         return insert(conn, new);
@@ -147,11 +175,11 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
 pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
     let sql = "INSERT INTO documents (document, object, collection, generation,
                    created_log, created_seq, created_wall, created_count,
-                   updated_log, updated_seq, updated_wall, updated_count, heads, json)
+                   updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed)
                VALUES (
                    1 + max((SELECT coalesce(max(document), 0) FROM documents),
                            (SELECT coalesce(max(document), 0) FROM unindexed)),
-                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     let params = params![
         new.object.as_bytes(),
         new.collection.as_str(),
@@ -166,6 +194,7 @@ pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreErro
         new.updated.clock.count,
         new.heads,
         new.json,
+        new.trashed.map(|since| Uint(since.0)),
     ];
     execute(conn, PART, sql, params)?;
     let document = conn.last_insert_rowid();
@@ -266,7 +295,8 @@ pub fn history(conn: &Connection, document: i64) -> Result<Option<Vec<u8>>, Stor
     Ok(if parts.is_empty() { None } else { Some(parts.concat()) })
 }
 
-/// The documents of a collection whose top-level string `path` is this one, oldest here first.
+/// The documents of a collection whose top-level string `path` is this one and that are not in the
+/// trash, oldest here first.
 /// Two devices that imported one file while apart made two.
 ///
 /// # Errors
@@ -276,28 +306,35 @@ pub fn by_path(
     collection: &CollectionName,
     path: &str,
 ) -> Result<Vec<Document>, StoreError> {
-    let sql = format!("{COLUMNS} WHERE collection = ?1 AND path = ?2 ORDER BY document");
+    let sql = format!(
+        "{COLUMNS} WHERE collection = ?1 AND path = ?2 AND trashed IS NULL ORDER BY document"
+    );
     all(conn, PART, &sql, params![collection.as_str(), path], row)
 }
 
-/// Up to `limit` documents, of one collection or of all, by local number after `after` (0 to
-/// begin with).
+/// Up to `limit` of these documents, of one collection or of all, by local number after `after`
+/// (0 to begin with).
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn page(
     conn: &Connection,
-    collection: Option<&CollectionName>,
+    (which, collection): (Which, Option<&CollectionName>),
     after: i64,
     limit: u32,
 ) -> Result<Vec<Document>, StoreError> {
+    let condition = which.condition();
     if let Some(collection) = collection {
-        let sql =
-            format!("{COLUMNS} WHERE collection = ?1 AND document > ?2 ORDER BY document LIMIT ?3");
+        let sql = format!(
+            "{COLUMNS} WHERE collection = ?1 AND document > ?2 AND {condition}
+             ORDER BY document LIMIT ?3"
+        );
         all(conn, PART, &sql, params![collection.as_str(), after, limit], row)
     } else {
         // Not "> ?1", which begins on the page of the one before: that may be damaged.
-        let sql = format!("{COLUMNS} WHERE document >= ?1 + 1 ORDER BY document LIMIT ?2");
+        let sql = format!(
+            "{COLUMNS} WHERE document >= ?1 + 1 AND {condition} ORDER BY document LIMIT ?2"
+        );
         all(conn, PART, &sql, params![after, limit], row)
     }
 }
@@ -324,6 +361,15 @@ pub fn each<E: From<StoreError>>(
         visit(row(next).reading(PART)?)?;
     }
     Ok(())
+}
+
+/// How many documents are in the trash.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn count_trashed(conn: &Connection) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM documents WHERE trashed IS NOT NULL";
+    one(conn, PART, sql, [], |row| row.get::<_, Uint>(0).map(|count| count.0))
 }
 
 /// How many documents there are, of one collection or of all.

@@ -47,6 +47,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
             updated: stamp,
             heads: &[n],
             json: &json,
+            trashed: None,
             history: documents::History::Whole(&filler),
         },
     )?;

@@ -5,12 +5,13 @@ use std::sync::mpsc;
 use crate::fixture::{append, batch, clock, device, object, space};
 use larder_log::Payload;
 use larder_log::merkle::{self, Frontier, Node, Nodes as _};
+use larder_store::space::documents::Which;
 use larder_store::space::entries::NewEntry;
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{self as tables, control, documents, entries, logs, sections};
 use larder_store::space::{tombstones, transactions, units};
 use larder_store::{ErrorKind, StoreError};
-use larder_types::{CollectionName, EntryHash, EpochId, Hash, IdempotencyKey, ObjectId};
+use larder_types::{CollectionName, EntryHash, EpochId, Hash, IdempotencyKey, ObjectId, Timestamp};
 use rusqlite::Connection;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
@@ -33,6 +34,7 @@ fn put_document(conn: &Connection, object: ObjectId, collection: &str, json: &st
         updated: stamp,
         heads: &[0x80],
         json,
+        trashed: None,
         history: documents::History::None,
     };
     documents::put(conn, &new).unwrap()
@@ -212,6 +214,7 @@ fn documents_are_put_paged_and_removed() {
         updated: documents::Stamp { seq: 7, ..found.updated },
         heads: &[1, 2],
         json: r#"{"path":["not","text"]}"#,
+        trashed: None,
         history: documents::History::Whole(b"history"),
     };
     assert_eq!(documents::put(&conn, &edit).unwrap(), numbers[2]);
@@ -235,7 +238,7 @@ fn documents_are_put_paged_and_removed() {
     let walk = |collection: Option<&CollectionName>| {
         let (mut after, mut walked) = (0, Vec::new());
         loop {
-            let page = documents::page(&conn, collection, after, 2).unwrap();
+            let page = documents::page(&conn, (Which::All, collection), after, 2).unwrap();
             let Some(last) = page.last() else { return walked };
             after = last.document;
             walked.extend(page.into_iter().map(|document| document.document));
@@ -257,6 +260,20 @@ fn documents_are_put_paged_and_removed() {
     assert_eq!(documents::count(&conn, Some(&notes)).unwrap(), 3);
     let collections = documents::collections(&conn).unwrap();
     assert_eq!(collections, [(name("lists"), 2), (name("notes"), 3)]);
+
+    let trashed = documents::NewDocument { trashed: Some(Timestamp(5)), ..edit };
+    documents::put(&conn, &trashed).unwrap();
+    assert_eq!(documents::find(&conn, &object(2)).unwrap().unwrap().trashed, Some(Timestamp(5)));
+    assert_eq!(documents::count_trashed(&conn).unwrap(), 1);
+    let numbers_of = |which, collection| {
+        let page = documents::page(&conn, (which, collection), 0, 9).unwrap().into_iter();
+        page.map(|document| document.document).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers_of(Which::Shown, Some(&notes)), [numbers[0], numbers[4]]);
+    assert_eq!(numbers_of(Which::Trashed, None), [numbers[2]]);
+    assert_eq!(numbers_of(Which::All, None), numbers);
+    documents::put(&conn, &edit).unwrap();
+    assert_eq!(documents::count_trashed(&conn).unwrap(), 0);
 
     assert_eq!(documents::remove(&conn, &object(2)).unwrap(), Some(numbers[2]));
     assert_eq!(documents::remove(&conn, &object(2)).unwrap(), None);
@@ -454,8 +471,8 @@ fn what_has_a_key_is_found_by_an_index() {
     transactions::batch(&conn, &last, 1).unwrap();
     documents::find(&conn, &object(1)).unwrap();
     assert_eq!(documents::by_path(&conn, &name("notes"), "a").unwrap().len(), 1);
-    documents::page(&conn, Some(&name("notes")), 0, 1).unwrap();
-    documents::page(&conn, None, 0, 1).unwrap();
+    documents::page(&conn, (Which::Shown, Some(&name("notes"))), 0, 1).unwrap();
+    documents::page(&conn, (Which::Shown, None), 0, 1).unwrap();
     documents::each(&conn, Some(&name("notes")), |_| Ok::<_, StoreError>(())).unwrap();
     documents::count(&conn, Some(&name("notes"))).unwrap();
     documents::remove(&conn, &object(1)).unwrap();

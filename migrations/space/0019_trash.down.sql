@@ -1,0 +1,2 @@
+DROP INDEX documents_trashed;
+ALTER TABLE documents DROP COLUMN trashed;
