@@ -120,7 +120,11 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             Act::Enrolment(_) => 4,
             Act::Change(_) | Act::Revocation(_) | Act::Recovery(_) => 15,
             Act::Epoch(_) => 5,
-            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) | Act::SealingKey(_) => 15,
+            Act::Snapshot(_)
+            | Act::Erase(_)
+            | Act::Erased(_)
+            | Act::SealingKey(_)
+            | Act::Adoption(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));
         seeds.push(tagged(15, act.to_body()));

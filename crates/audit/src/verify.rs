@@ -453,6 +453,7 @@ fn kind_name(kind: u16) -> String {
         kind::ERASE => "object erased".to_owned(),
         kind::ERASED => "erasure reported".to_owned(),
         kind::SEALING_KEY => "sealing key announced".to_owned(),
+        kind::ADOPTION => "late edits adopted".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -372,6 +372,39 @@ impl Document {
         is_taken
     }
 
+    /// Takes changes out of it, and what builds on them. Returns all that went.
+    ///
+    /// # Errors
+    /// [`DocumentError::Corrupt`]; the document is as it was.
+    pub fn take_out(
+        &mut self,
+        gone: &HashSet<[u8; 32]>,
+    ) -> Result<HashSet<[u8; 32]>, DocumentError> {
+        let (mut kept, mut went) = (Vec::new(), HashSet::new());
+        let State::Grown(grown) = &self.0 else { return Ok(went) };
+        for change in grown.doc.get_changes(&[]) {
+            let hash = change.hash();
+            let is_left =
+                !gone.contains(&hash.0) && !change.deps().iter().any(|dep| went.contains(&dep.0));
+            if is_left || hash == grown.root {
+                kept.push(change);
+            } else {
+                went.insert(hash.0);
+            }
+        }
+        if went.is_empty() {
+            return Ok(went);
+        }
+        self.0 = if kept.len() == 1 {
+            State::Flat(self.value_at(&Heads::FLAT)?)
+        } else {
+            let mut doc = Automerge::new_with_encoding(ENCODING);
+            doc.apply_changes(kept).map_err(|e| DocumentError::Corrupt(e.to_string()))?;
+            State::Grown(Box::new(Grown::of(doc, grown.bytes_max)?))
+        };
+        Ok(went)
+    }
+
     /// The places where concurrent edits wrote different values, and what lost there.
     ///
     /// # Errors

@@ -437,6 +437,8 @@ impl WriterState {
         let (device, seq) = (verified.header.device, verified.header.seq);
         let about = about(&opened);
         self.clock = self.clock.observe(about.clock, self.shared.env.now());
+        let (entry, clock) = (verified.hash, about.clock);
+        let origin = Origin { log, device, seq, index, entry, clock };
         let is_content = commitment.class == Class::Data as u8;
         if is_content && self.is_erased(db, about.object.as_ref())? {
             self.meet_erased(db, Place { log, seq, index }, &opened)?;
@@ -447,11 +449,9 @@ impl WriterState {
             self.tally.void(VoidCause::Form)
         } else if !is_content {
             sections::State::Kept
-        } else if !self.may_write_at(&device, seq) {
+        } else if !self.counts_at(&origin) {
             self.tally.void(VoidCause::Role)
         } else if effects.admits(log, seq, &opened.body) {
-            let (entry, clock) = (verified.hash, about.clock);
-            let origin = Origin { log, device, seq, index, entry, clock };
             if DOCUMENT_KINDS.contains(&about.kind) {
                 self.pending.push(origin, opened);
                 sections::State::Applied

@@ -261,7 +261,7 @@ impl WriterState {
             outcomes.add(change, state);
         }
         if let Some(origin) = &last {
-            self.write_edited(db, origin, &mut stored)?;
+            self.write_edited(db, origin.stamp(), &mut stored)?;
             self.tally.merges += u64::from(stored.document.heads().iter().count() > 1);
         }
         self.cache.insert(stored.row.object, stored.document);
@@ -330,9 +330,7 @@ impl WriterState {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form),
             Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
-            Ok(None) if !self.may_write_at(&origin.device, place.seq) => {
-                self.tally.void(VoidCause::Role)
-            }
+            Ok(None) if !self.counts_at(&origin) => self.tally.void(VoidCause::Role),
             Ok(None)
                 if section.about.is_none()
                     && !effects.admits(place.log, place.seq, &opened.body) =>

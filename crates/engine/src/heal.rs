@@ -306,6 +306,7 @@ pub(crate) fn mend(db: &Connection, state: &mut WriterState, object: ObjectId) -
     Ok(!checking.report.findings.is_empty())
 }
 
+pub(crate) use self::documents::is_in_snapshot;
 pub(crate) use self::log::forget;
 
 /// The kinds of sections that make documents.

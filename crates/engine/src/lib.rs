@@ -8,6 +8,7 @@
 //! transaction, and nothing leaves this crate before it is; only this crate holds the secrets that
 //! open sections; time and randomness come from the [`Environment`].
 
+mod adoption;
 mod answer;
 mod apply;
 mod blobs;
@@ -42,6 +43,7 @@ mod prune;
 mod purge;
 mod read;
 mod recovery;
+mod rejudge;
 mod rekey;
 #[cfg(test)]
 mod rekey_tests;

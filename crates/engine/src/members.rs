@@ -9,13 +9,11 @@ use larder_log::act::{
 };
 use larder_log::roster::Device;
 use larder_log::{Band, Receipt, VERSION};
-use larder_store::space::{logs, sections};
-use larder_types::{DeviceId, MemberId, ObjectId};
+use larder_store::space::logs;
+use larder_types::{DeviceId, MemberId};
 use rusqlite::Connection;
 
-use crate::heal;
-use crate::show::DOCUMENT_KINDS;
-use crate::state::{Rejudged, State as WriterState};
+use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -204,33 +202,5 @@ impl WriterState {
         }
         self.sign(db)?;
         self.receipt(db, appended.seq)
-    }
-
-    /// Makes the documents anew in which entries have a part whose authors by now may write in
-    /// them, or may no longer. In the transaction that took in the act which says so.
-    pub(crate) fn rejudge(&mut self, db: &Connection) -> Result<()> {
-        if self.rejudged.is_empty() {
-            return Ok(());
-        }
-        self.show(db)?;
-        let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
-        for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
-            self.rejudge_erasures(db, (log, from_seq, to_seq))?;
-            for seq in from_seq..=to_seq {
-                let all = sections::of_entry(db, log, seq)?;
-                let about = all.iter().filter_map(|section| section.about);
-                let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));
-                objects.extend(documents.filter_map(|about| about.object));
-            }
-        }
-        for object in objects {
-            // It is made anew once it can be.
-            let mended =
-                self.carefully(|state| state.apart(db, |state| heal::mend(db, state, object)))?;
-            if let Err(error) = mended {
-                self.set_aside(Some(object), &error);
-            }
-        }
-        Ok(())
     }
 }

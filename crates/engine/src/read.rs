@@ -344,6 +344,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::ERASE => "erase",
         kind::ERASED => "erased",
         kind::SEALING_KEY => "key",
+        kind::ADOPTION => "adoption",
         _ => "other",
     }
 }

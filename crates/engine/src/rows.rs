@@ -42,7 +42,7 @@ impl Origin {
         Ok(Self { log, device, seq, index, entry, clock })
     }
 
-    const fn stamp(&self) -> Stamp {
+    pub(crate) const fn stamp(&self) -> Stamp {
         Stamp { log: self.log, seq: self.seq, clock: self.clock }
     }
 
@@ -80,7 +80,7 @@ impl WriterState {
             State::Stored(mut stored) => {
                 let (document, collection) = (stored.row.document, stored.row.collection.clone());
                 if stored.edited {
-                    self.write_edited(db, origin, &mut stored)?;
+                    self.write_edited(db, origin.stamp(), &mut stored)?;
                 }
                 self.cache.insert(object, stored.document);
                 (document, collection)
@@ -123,7 +123,7 @@ impl WriterState {
     pub(crate) fn write_edited(
         &mut self,
         db: &Connection,
-        origin: &Origin,
+        updated: Stamp,
         stored: &mut Stored,
     ) -> Result<()> {
         let row = &stored.row;
@@ -136,7 +136,7 @@ impl WriterState {
                 collection: &row.collection,
                 generation: &row.generation,
                 created: row.created,
-                updated: origin.stamp(),
+                updated,
                 heads: &canonical::encode(&stored.document.heads()),
                 json: &json_of(&value),
                 trashed: stored.document.trashed()?,

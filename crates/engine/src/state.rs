@@ -22,6 +22,7 @@ use larder_types::{Clock, DeviceId, EntryHash, EpochId, Hash, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
+use crate::adoption::AllAdopted;
 use crate::commit::{Appended, Draft};
 use crate::erase::Erasing;
 use crate::index::Queue;
@@ -122,6 +123,7 @@ pub(crate) struct State {
     news_before: News,
     /// Entries held here whose authors by now may write in them, or may no longer.
     pub(crate) rejudged: Vec<Rejudged>,
+    pub(crate) adopted: AllAdopted,
     pub(crate) erasing: Erasing,
 }
 
@@ -189,6 +191,7 @@ impl State {
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
             rejudged: Vec::new(),
+            adopted: AllAdopted::load(db)?,
             erasing: Erasing::load(db)?,
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
@@ -470,6 +473,7 @@ impl State {
         match act {
             Act::Epoch(epoch) => self.take_epoch(db, header, epoch)?,
             Act::SealingKey(act) => self.take_announced(header, act),
+            Act::Adoption(act) => self.take_adoption(db, header, act)?,
             _ => {}
         }
         self.choose_epoch();
@@ -481,6 +485,7 @@ impl State {
         let before = self.roster.writing();
         self.roster = load_roster(db, &self.shared)?;
         self.announced = load_announced(db)?;
+        self.adopted = AllAdopted::load(db)?;
         self.note_rejudged(db, &before)?;
         self.is_published = false;
         self.choose_epoch();
@@ -511,6 +516,11 @@ impl State {
             let (old, new) = (before.get(device), after.get(device));
             if old == new {
                 continue;
+            }
+            for (from_seq, to_seq) in roster::differing(old, new) {
+                for (author, seq) in self.adopted.by(device, from_seq, to_seq) {
+                    self.note_rejudged_entry(db, &author, seq)?;
+                }
             }
             let Some(log) = logs::find(db, device)?.filter(|log| log.frontier.size() > 0) else {
                 continue;

@@ -9,6 +9,7 @@ use larder_types::{
     DeviceId, EntryHash, EpochId, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical,
 };
 
+use crate::adoption::AdoptionAct;
 use crate::erasure::{EraseAct, ErasedAct};
 use crate::error::VoidReason;
 use crate::header::VERSION;
@@ -362,6 +363,8 @@ pub enum Act {
     Erased(ErasedAct),
     /// Announces another sealing key of its author's.
     SealingKey(SealingKeyAct),
+    /// Takes over what another device wrote where it might not.
+    Adoption(AdoptionAct),
 }
 
 impl Act {
@@ -383,6 +386,7 @@ impl Act {
             Self::Erase(_) => kind::ERASE,
             Self::Erased(_) => kind::ERASED,
             Self::SealingKey(_) => kind::SEALING_KEY,
+            Self::Adoption(_) => kind::ADOPTION,
         }
     }
 
@@ -399,6 +403,7 @@ impl Act {
             Self::Erase(act) => canonical::encode(act),
             Self::Erased(act) => canonical::encode(act),
             Self::SealingKey(act) => canonical::encode(act),
+            Self::Adoption(act) => canonical::encode(act),
         }
     }
 
@@ -434,6 +439,7 @@ impl Act {
             kind::ERASE => Self::Erase(read(body)?),
             kind::ERASED => Self::Erased(read(body)?),
             kind::SEALING_KEY => Self::SealingKey(read(body)?),
+            kind::ADOPTION => Self::Adoption(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -471,6 +477,7 @@ impl Act {
             Self::Snapshot(act) => act.check(),
             Self::Erase(act) => act.check(),
             Self::Erased(act) => act.check(),
+            Self::Adoption(act) => act.check(),
             Self::SealingKey(act) => {
                 check_versions(act.v, act.suite)?;
                 act.sealing.check().map_err(|_| VoidReason::WeakKey)

@@ -8,6 +8,7 @@
 
 pub mod ack;
 pub mod act;
+pub mod adoption;
 mod batch;
 pub mod blob;
 pub mod checkpoint;

@@ -37,6 +37,8 @@ pub mod kind {
     pub const ERASED: u16 = 24;
     /// [`crate::act::SealingKeyAct`].
     pub const SEALING_KEY: u16 = 25;
+    /// [`crate::adoption::AdoptionAct`].
+    pub const ADOPTION: u16 = 40;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

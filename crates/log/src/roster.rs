@@ -184,7 +184,7 @@ impl Roster {
         let entry = header.hash();
         match act {
             Act::Genesis(_) => Ok(()),
-            Act::Epoch(_) | Act::Erase(_) if self.writes_at(header) => Ok(()),
+            Act::Epoch(_) | Act::Erase(_) | Act::Adoption(_) if self.writes_at(header) => Ok(()),
             Act::Snapshot(_) | Act::Erased(_) | Act::SealingKey(_) if self.reads_at(header) => {
                 Ok(())
             }
@@ -192,7 +192,8 @@ impl Roster {
             | Act::Snapshot(_)
             | Act::Erase(_)
             | Act::Erased(_)
-            | Act::SealingKey(_) => Err(self.why_nothing(header)),
+            | Act::SealingKey(_)
+            | Act::Adoption(_) => Err(self.why_nothing(header)),
             _ if self.counting.contains(&entry) => Ok(()),
             _ if self.waiting.contains_key(&entry) => Err(VoidReason::Unjudged),
             _ => Err(self.judge.why_not(&entry).unwrap_or_else(|| self.why_nothing(header))),
@@ -268,19 +269,24 @@ impl Roster {
     }
 
     /// Whether the entry's author may add an entry at all: it is or was enrolled, and its first
-    /// entry names its enrolment as its past. What it may write in it is another question:
-    /// [`Roster::standing_at`].
+    /// entry names its enrolment as its past. An enrolment is enough that counted as far as its own
+    /// author knew: who had not heard either took such a device's entries in, and built on them.
+    /// What it may write in it is another question: [`Roster::standing_at`].
     ///
     /// # Errors
     /// [`VoidReason::NotEnrolled`], [`VoidReason::EnrolmentNotSeen`].
     pub fn is_authorised(&self, header: &Header) -> Result<(), VoidReason> {
-        let device = self.known(&header.device).ok_or(VoidReason::NotEnrolled)?;
-        let is_founder = device.enrolled_by.is_empty();
+        let is_founder =
+            self.known(&header.device).is_some_and(|device| device.enrolled_by.is_empty());
+        let enrolled_by: Vec<Dep> = self.judge.enrolled_by(&header.device).map(dep).collect();
+        if enrolled_by.is_empty() && !is_founder {
+            return Err(VoidReason::NotEnrolled);
+        }
         let has_seen = |enrolment: &Dep| {
             header.dep_on(&enrolment.device).is_some_and(|dep| dep.seq >= enrolment.seq)
                 || (enrolment.device == header.device && enrolment.entry == header.hash())
         };
-        if header.seq > 1 || is_founder || device.enrolled_by.iter().any(has_seen) {
+        if header.seq > 1 || is_founder || enrolled_by.iter().any(has_seen) {
             Ok(())
         } else {
             Err(VoidReason::EnrolmentNotSeen)
@@ -341,9 +347,11 @@ impl Roster {
         let entry = header.hash();
         let (author, seq) = (header.device, header.seq);
         match act {
-            Act::Snapshot(_) | Act::Erase(_) | Act::Erased(_) | Act::SealingKey(_) => {
-                return Ok(());
-            }
+            Act::Snapshot(_)
+            | Act::Erase(_)
+            | Act::Erased(_)
+            | Act::SealingKey(_)
+            | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };
                 self.epoch_acts.insert(Place { entry, index }, placed);
@@ -401,10 +409,13 @@ impl Roster {
     }
 }
 
+fn dep((device, seq, entry): (DeviceId, u64, EntryHash)) -> Dep {
+    Dep { device, seq, entry }
+}
+
 fn device_of(judged: Judged) -> Device {
     let Judged { enrolment, enrolled_by, keeps, standings, last } = judged;
-    let enrolled_by =
-        enrolled_by.into_iter().map(|(device, seq, entry)| Dep { device, seq, entry }).collect();
+    let enrolled_by = enrolled_by.into_iter().map(dep).collect();
     Device {
         member: enrolment.member,
         label: enrolment.label,

@@ -57,6 +57,7 @@ limits! {
     ACT_PARENTS_MAX: usize = 64, "acts", true, "Acts of membership that one names as known.";
     ERASE_SECTIONS_MAX: usize = 768, "sections", true, "Sections that one act of erasure lists.";
     ERASED_ACTS_MAX: usize = 4096, "acts", true, "Acts of erasure that one device reports at once.";
+    ADOPTED_SECTIONS_MAX: usize = 2048, "sections", true, "Sections that one act of adoption takes over.";
     ACT_BYTES_MAX: usize = 256 << 10, "bytes", true, "One membership or epoch act.";
     TRANSACTION_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a group of units is committed; one larger unit goes alone.";
     TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";

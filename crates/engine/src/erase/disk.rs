@@ -28,9 +28,9 @@ impl SpaceWriter {
 
     /// Sees to it that the disk has nothing of what was erased any more, and says so to the other
     /// devices. Returns whether that is done: not while somebody reads from before, nor while the
-    /// space's key is renewed, this device may write nothing, or a damaged file of the space is
-    /// kept, which only a purge removes. To be called once nothing is more urgent, for as long as
-    /// [`SpaceWriter::wants_erasing`].
+    /// space's key is renewed, this device may write nothing or has not heard yet that it is one
+    /// of the space's, or a damaged file of the space is kept, which only a purge removes. To be
+    /// called once nothing is more urgent, for as long as [`SpaceWriter::wants_erasing`].
     ///
     /// # Errors
     /// The storage's errors; it is done the next time.
@@ -38,7 +38,10 @@ impl SpaceWriter {
         if !self.wants_erasing() {
             return Ok(true);
         }
-        if self.wants_rekey() || !self.shared.may_append() || self.has_set_aside_file()? {
+        // A newcomer may hear of erasures before it hears that it belongs to the space.
+        let is_nobody = self.state().roster.known(&self.state().device()).is_none();
+        let may_say = self.shared.may_append() && !is_nobody;
+        if self.wants_rekey() || !may_say || self.has_set_aside_file()? {
             return Ok(false);
         }
         self.show()?;

@@ -146,11 +146,9 @@ fn check_object(
         }
     }
     // What was handed over as a snapshot has sections of which nothing is noted here.
-    for (snapshot, id) in agreed.iter().flat_map(|agreed| ids.iter().map(move |id| (agreed, id))) {
-        if snapshots::has_leaf_of(db, *snapshot, id)? {
-            checking.report.objects_not_judged += 1;
-            return Ok(());
-        }
+    if has_leaf(db, &ids, agreed)? {
+        checking.report.objects_not_judged += 1;
+        return Ok(());
     }
     let before = Rows::read(db, &ids)?;
     let repair = checking.repair;
@@ -193,6 +191,26 @@ fn check_object(
         checking.found(CheckedPart::Document, what).object = Some(id);
     }
     Ok(())
+}
+
+/// Whether a snapshot stands for a part of what a document is made of.
+pub(crate) fn is_in_snapshot(db: &Connection, object: ObjectId) -> Result<bool> {
+    if !may_be_pruned(db)? {
+        return Ok(false);
+    }
+    match family(db, object)? {
+        Some((ids, _)) => has_leaf(db, &ids, &agreed(db)?),
+        None => Ok(false),
+    }
+}
+
+fn has_leaf(db: &Connection, ids: &BTreeSet<ObjectId>, agreed: &[i64]) -> Result<bool> {
+    for (snapshot, id) in agreed.iter().flat_map(|agreed| ids.iter().map(move |id| (agreed, id))) {
+        if snapshots::has_leaf_of(db, *snapshot, id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The ids that have to do with an object, and the sections that are of them, in order. `None`:
@@ -278,7 +296,10 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
             Judged::Nothing | Judged::Damaged => return Ok(false),
         };
         let device = logs::by_number(db, place.log)?.device;
-        if !state.may_write_at(&device, place.seq) {
+        let Some(entry) = entries::hash(db, place.log, place.seq)? else { return Ok(false) };
+        let (seq, index, clock) = (place.seq, place.index, about(&opened).clock);
+        let origin = Origin { log: place.log, device, seq, index, entry, clock };
+        if !state.counts_at(&origin) {
             sections::settle(db, place, State::Void, None)?;
             continue;
         }
@@ -291,9 +312,6 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
         if section.state != State::Applied {
             sections::settle(db, place, State::Applied, None)?;
         }
-        let Some(entry) = entries::hash(db, place.log, place.seq)? else { return Ok(false) };
-        let (seq, index, clock) = (place.seq, place.index, about(&opened).clock);
-        let origin = Origin { log: place.log, device, seq, index, entry, clock };
         let became = state.take_document(db, origin, opened, None, &mut effects)?;
         if became != State::Applied {
             sections::settle(db, place, became, None)?;

@@ -170,7 +170,7 @@ impl WriterState {
         };
         let after = stored.document.heads();
         if after != before {
-            self.write_edited(db, &origin(&leaf.updated)?, &mut stored)?;
+            self.write_edited(db, origin(&leaf.updated)?.stamp(), &mut stored)?;
         }
         if is_new || after != before {
             changes::add_late(db, &stored.row.object, None)?;

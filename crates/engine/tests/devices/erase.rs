@@ -89,3 +89,23 @@ fn receipts_of_what_was_erased_verify_and_an_outsider_accepts_the_export() {
         assert!(device.space.erasures().unwrap()[0].is_done());
     }
 }
+
+/// Found by the simulator: a newcomer heard of an erasure before it heard of its own enrolment, had
+/// nothing of the object on its disk, and never said so: the erasure was never done.
+#[test]
+fn a_newcomer_says_that_it_has_nothing_of_what_was_erased_before() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut a = Device::found(dirs[0].path(), 1);
+    a.put(object(1), &json!({"title": "zqcanary"}));
+    a.writer.erase(object(1)).unwrap();
+    assert!(a.writer.finish_erasures().unwrap());
+    let mut b = a.admit_in(dirs[1].path(), world(2));
+    let mut put_off = 0;
+    b.pull_by(1, &a, &mut |b| put_off += usize::from(!b.writer.finish_erasures().unwrap()));
+    assert!(put_off > 0, "it hears of it before it hears that it belongs to the space");
+    assert!(b.writer.finish_erasures().unwrap());
+    a.pull(&b);
+    for device in [&a, &b] {
+        assert!(device.space.erasures().unwrap()[0].is_done());
+    }
+}

@@ -144,16 +144,22 @@ impl Device {
 
     /// Takes in all that `other` has and this one lacks; returns how many entries.
     fn pull(&mut self, other: &Self) -> u64 {
+        self.pull_by(larder_types::limits::BATCH_BYTES_TARGET, other, &mut |_| {})
+    }
+
+    /// The same in batches of some bytes, with something done after each.
+    fn pull_by(
+        &mut self,
+        bytes_target: usize,
+        other: &Self,
+        after_each: &mut dyn FnMut(&mut Self),
+    ) -> u64 {
         let mut position = Position::default();
         let mut entries = 0;
         loop {
             let have = self.have();
-            let request = Request::ReadBatch {
-                after: position,
-                have,
-                epochs: self.epochs(),
-                bytes_target: larder_types::limits::BATCH_BYTES_TARGET,
-            };
+            let request =
+                Request::ReadBatch { after: position, have, epochs: self.epochs(), bytes_target };
             let me = self.profile.transport_id();
             let Reply::Batch { position: next, batch } = ask(&other.space, &me, request) else {
                 unreachable!()
@@ -161,6 +167,7 @@ impl Device {
             let Some(batch) = batch else { return entries };
             entries += self.writer.apply(*batch).unwrap().entries;
             position = next;
+            after_each(self);
         }
     }
 

@@ -320,3 +320,117 @@ fn founded_with(dir: &Path, kit: &Secret<32>) -> Device {
     let (space, writer) = profile.create_space_with(&name, Some(kit)).unwrap();
     Device { profile, space, writer }
 }
+
+/// Cleo had the lost phone's late edit before she heard that it was shut out, and wrote on in the
+/// same document: what she was given a receipt for stays, and so does what it is written on. What
+/// nobody wrote on goes.
+#[test]
+fn what_was_written_on_late_edits_is_kept_with_them() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    put(&mut founder, 1, &json!({"text": "one\n"})).unwrap();
+    lost.pull(&founder);
+    founder.pull(&lost);
+    // Late: a change, a new document, and both of what nobody builds on.
+    put(&mut lost, 1, &json!({"text": "one\ntwo\n"})).unwrap();
+    put(&mut lost, 2, &json!({"text": "new\n"})).unwrap();
+    put(&mut lost, 3, &json!({"text": "nobody wrote on"})).unwrap();
+    other.pull(&lost);
+    put(&mut other, 1, &json!({"text": "one\ntwo\nthree\n"})).unwrap();
+    put(&mut other, 2, &json!({"text": "new\nand more\n"})).unwrap();
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+
+    // The founder has what was written on it before what that says counts.
+    founder.pull(&other);
+    assert_eq!(text(&founder, 1), Some(json!({"text": "one\n"})));
+    other.pull(&founder);
+    founder.pull(&other);
+    for device in [&founder, &other] {
+        assert_eq!(text(device, 1), Some(json!({"text": "one\ntwo\nthree\n"})));
+        assert_eq!(text(device, 2), Some(json!({"text": "new\nand more\n"})));
+        assert_eq!(text(device, 3), None);
+    }
+    assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
+    for device in [&mut founder, &mut other] {
+        let mut checking = larder_engine::Checking::new(false);
+        while !device.writer.check_step(&mut checking).unwrap() {}
+        assert_eq!(checking.into_report().findings, []);
+    }
+    // A newcomer sees the same.
+    let mut newcomer = founder.invite_on(dirs[3].path(), 4, WRITER);
+    newcomer.pull(&founder);
+    assert_eq!(founder.space.digest().unwrap(), newcomer.space.digest().unwrap());
+}
+
+/// The lost phone was an owner's: the thief let a device of his in, late, and Cleo, who had not
+/// heard, took in what it wrote and wrote on. That device is nobody's peer, and what it wrote by
+/// itself counts for nothing; nothing of Cleo's is lost for it.
+#[test]
+fn a_device_that_a_thief_let_in_holds_up_nobody() {
+    let dirs = dirs();
+    let owner = Terms { role: Role::Owner, ..WRITER };
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut lost = founder.invite_on(dirs[1].path(), 2, owner);
+    let mut other = founder.invite_on(dirs[2].path(), 3, WRITER);
+    lost.pull(&founder);
+    other.pull(&founder);
+    lost.pull(&other);
+    founder.pull(&lost);
+    let mut puppet = lost.invite_on(dirs[3].path(), 4, WRITER);
+    puppet.pull(&lost);
+    put(&mut puppet, 1, &json!({"text": "by the puppet\n"})).unwrap();
+    put(&mut puppet, 2, &json!({"text": "by the puppet alone"})).unwrap();
+    lost.pull(&puppet);
+    other.pull(&lost);
+    put(&mut other, 1, &json!({"text": "by the puppet\nand by Cleo\n"})).unwrap();
+    put(&mut other, 3, &json!({"text": "by Cleo"})).unwrap();
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+
+    founder.pull(&other);
+    assert_eq!(text(&founder, 3), Some(json!({"text": "by Cleo"})));
+    other.pull(&founder);
+    founder.pull(&other);
+    for device in [&founder, &other] {
+        assert_eq!(text(device, 1), Some(json!({"text": "by the puppet\nand by Cleo\n"})));
+        assert_eq!(text(device, 2), None);
+        assert_eq!(device.space.peer_device(&puppet.profile.transport_id()), None);
+    }
+    assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
+}
+
+/// Nothing is left of a document but its leaf in a snapshot when the thief changes it, late. What
+/// he wrote goes again, and what others wrote on it does not.
+#[test]
+fn late_edits_of_what_was_pruned_go_as_well() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    prune::four_edited(&mut founder);
+    prune::settle(&mut [&mut founder, &mut lost, &mut other]);
+    prune::settle(&mut [&mut founder, &mut lost, &mut other]);
+    assert!(founder.pruned() > 0 && other.pruned() > 0 && lost.pruned() > 0);
+    let before: Vec<_> = (1..=2).map(|n| text(&other, n).unwrap()).collect();
+    let late = |value: &Value, text: &str| {
+        let mut value = value.clone();
+        value["late"] = json!(text);
+        value
+    };
+    put(&mut lost, 1, &late(&before[0], "by the thief")).unwrap();
+    put(&mut lost, 2, &late(&before[1], "by the thief")).unwrap();
+    lost.delete(note(3));
+    other.pull(&lost);
+    assert_eq!(text(&other, 3), None);
+    let edited = late(&late(&before[1], "by the thief"), "and by Cleo");
+    put(&mut other, 2, &edited).unwrap();
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+    other.pull(&founder);
+    founder.pull(&other);
+    for device in [&founder, &other] {
+        assert_eq!(text(device, 1).as_ref(), Some(&before[0]));
+        assert_eq!(text(device, 2).as_ref(), Some(&edited));
+    }
+    // Of what he deleted nothing was left there; the founder still has it.
+    assert!(text(&founder, 3).is_some());
+    other.fill(&founder);
+    assert_eq!(text(&other, 3), text(&founder, 3));
+    assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
+}

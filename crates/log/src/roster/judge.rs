@@ -95,7 +95,8 @@ impl Placed {
             | Act::Snapshot(_)
             | Act::Erase(_)
             | Act::Erased(_)
-            | Act::SealingKey(_) => None,
+            | Act::SealingKey(_)
+            | Act::Adoption(_) => None,
         }
     }
 
@@ -458,6 +459,18 @@ impl Judge {
         let is_first = |node: &Node| !enrolments().any(|(at, _)| node.past.has(at));
         let all = enrolments().map(|(_, node)| node);
         all.filter(|node| is_first(node)).min_by_key(|node| node.entry)
+    }
+
+    /// The enrolments of a device that their pasts allow, whether they count or not.
+    pub(super) fn enrolled_by(
+        &self,
+        device: &DeviceId,
+    ) -> impl Iterator<Item = (DeviceId, u64, EntryHash)> {
+        let enrolments = self.about(device).map(|(_, node)| node).filter(|node| {
+            let is_genesis = matches!(node.placed.act, Act::Genesis(_));
+            !is_genesis && node.holds.is_ok() && node.placed.enrolment().is_some()
+        });
+        enrolments.map(|node| (node.placed.author, node.placed.seq, node.entry))
     }
 
     fn judged(&self, view: &View<'_>, all: &Acts, device: &DeviceId) -> Option<Judged> {

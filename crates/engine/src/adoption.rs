@@ -1,0 +1,232 @@
+//! Own edits that build on what became void: this device adopts that, so that the edits stay.
+//!
+//! Who is shut out may have written what this device took in, and built on, before it heard of
+//! that. By the revocation those sections are void; an own edit that a receipt was given for is
+//! not, and would wait for them for ever.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use larder_document::{Link, body};
+use larder_log::act::Act;
+use larder_log::adoption::{Adopted, AdoptionAct};
+use larder_log::{Header, Opened, VERSION, kind};
+use larder_store::space::sections::{self, Section, State as SectionState};
+use larder_store::space::{control, logs};
+use larder_types::limits::{ADOPTED_SECTIONS_MAX, RETRIES_MAX};
+use larder_types::{DeviceId, EntryHash, ObjectId};
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::effects::about;
+use crate::keyring::Opening;
+use crate::rows::Origin;
+use crate::state::{Rejudged, State};
+
+/// What was adopted: by place, and for each by whom.
+#[derive(Debug)]
+pub(crate) struct AllAdopted {
+    all: BTreeMap<(DeviceId, u64, u32), Vec<By>>,
+    /// Whether own edits may lack something that is not adopted yet.
+    pub(crate) is_open: bool,
+}
+
+/// Who adopted which entry's section, in which entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct By {
+    entry: EntryHash,
+    device: DeviceId,
+    seq: u64,
+}
+
+impl AllAdopted {
+    pub(crate) fn load(db: &Connection) -> Result<Self> {
+        let mut all = Self { all: BTreeMap::new(), is_open: true };
+        for stored in control::acts_of_kind(db, kind::ADOPTION)? {
+            if let Ok(Some(Act::Adoption(act))) = Act::from_body(stored.kind, &stored.body) {
+                let device = logs::by_number(db, stored.place.log)?.device;
+                all.add(device, stored.place.seq, &act);
+            }
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, device: DeviceId, seq: u64, act: &AdoptionAct) {
+        for adopted in &act.adopted {
+            let place = (adopted.device, adopted.seq, adopted.index);
+            let by = By { entry: adopted.entry, device, seq };
+            let all = self.all.entry(place).or_default();
+            if !all.contains(&by) {
+                all.push(by);
+            }
+        }
+    }
+
+    /// Where the sections stand that this device adopted in these entries of its log.
+    pub(crate) fn by(&self, device: &DeviceId, from: u64, to: u64) -> Vec<(DeviceId, u64)> {
+        let is_one = |by: &By| by.device == *device && (from..=to).contains(&by.seq);
+        let places = self.all.iter().filter(|(_, all)| all.iter().any(is_one));
+        places.map(|((device, seq, _), _)| (*device, *seq)).collect()
+    }
+}
+
+impl State {
+    /// Whether a document's section counts: its author might write there, or it was adopted.
+    pub(crate) fn counts_at(&self, origin: &Origin) -> bool {
+        let Origin { device, seq, index, entry, .. } = origin;
+        if self.may_write_at(device, *seq) {
+            return true;
+        }
+        let adopted = self.adopted.all.get(&(*device, *seq, *index));
+        adopted
+            .into_iter()
+            .flatten()
+            .any(|by| by.entry == *entry && self.may_write_at(&by.device, by.seq))
+    }
+
+    pub(crate) fn take_adoption(
+        &mut self,
+        db: &Connection,
+        header: &Header,
+        act: &AdoptionAct,
+    ) -> Result<()> {
+        self.adopted.add(header.device, header.seq, act);
+        for adopted in &act.adopted {
+            self.note_rejudged_entry(db, &adopted.device, adopted.seq)?;
+        }
+        Ok(())
+    }
+
+    /// An entry has to be looked at again, if it is here.
+    pub(crate) fn note_rejudged_entry(
+        &mut self,
+        db: &Connection,
+        device: &DeviceId,
+        seq: u64,
+    ) -> Result<()> {
+        let log = logs::find(db, device)?.filter(|log| seq <= log.frontier.size());
+        self.rejudged.extend(log.map(|log| Rejudged { log: log.log, from_seq: seq, to_seq: seq }));
+        Ok(())
+    }
+
+    /// Adopts what own edits rest on that does not count by itself any more. If this device cannot
+    /// append now, it is done when it can.
+    pub(crate) fn adopt(&mut self, db: &Connection) -> Result<()> {
+        let objects = self.own_that_wait(db)?;
+        self.adopted.is_open = !objects.is_empty() && !self.shared.may_append();
+        if self.adopted.is_open || self.check_may_write().is_err() {
+            return Ok(());
+        }
+        let mut adopted = BTreeSet::new();
+        for object in objects {
+            adopted.extend(self.beneath_own(db, object)?);
+        }
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        let adopted: Vec<Adopted> = adopted.into_iter().collect();
+        for lot in adopted.chunks(ADOPTED_SECTIONS_MAX) {
+            let act = AdoptionAct { v: VERSION, adopted: lot.to_vec() };
+            self.append_act(db, &Act::Adoption(act))?;
+        }
+        self.sign(db)
+    }
+
+    /// Objects of which own sections wait that were applied once.
+    fn own_that_wait(&self, db: &Connection) -> Result<BTreeSet<ObjectId>> {
+        let (mut objects, mut after) = (BTreeSet::new(), 0);
+        let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
+        loop {
+            let page = sections::waiting(db, after, limit)?;
+            let Some(last) = page.last() else { return Ok(objects) };
+            after = *last;
+            for number in page {
+                let section = sections::numbered(db, number)?;
+                let own = section.filter(|section| section.place.log == self.log);
+                objects.extend(own.and_then(|section| section.about?.object));
+            }
+        }
+    }
+
+    /// What own edits of a document that wait rest on, directly or through others, and that does
+    /// not count by itself.
+    fn beneath_own(&self, db: &Connection, object: ObjectId) -> Result<Vec<Adopted>> {
+        let edits = Edits::read(db, self, &object)?;
+        let is_own =
+            |edit: &Edit| edit.origin.log == self.log && edit.state == SectionState::Waiting;
+        let own = edits.all.iter().enumerate().filter(|(_, edit)| is_own(edit));
+        let mut open: Vec<usize> = own.map(|(at, _)| at).collect();
+        let (mut met, mut found) = (BTreeSet::new(), Vec::new());
+        while let Some(at) = open.pop() {
+            let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
+            let Origin { device, seq, index, entry, .. } = edit.origin;
+            if !self.counts_at(&edit.origin) {
+                found.push(Adopted { device, seq, index, entry });
+            }
+            open.extend(edit.creation.and_then(|creation| edits.creations.get(&creation)));
+            open.extend(edit.deps.iter().filter_map(|dep| edits.changes.get(dep)));
+        }
+        Ok(found)
+    }
+}
+
+/// A section that creates or changes a document.
+pub(crate) struct Edit {
+    pub(crate) origin: Origin,
+    pub(crate) state: SectionState,
+    /// The entry that created what it changes.
+    pub(crate) creation: Option<EntryHash>,
+    /// Its changes' hashes.
+    pub(crate) changes: Vec<[u8; 32]>,
+    deps: Vec<[u8; 32]>,
+}
+
+/// What a document is made of, and what of it rests on what.
+#[derive(Default)]
+pub(crate) struct Edits {
+    pub(crate) all: Vec<Edit>,
+    creations: HashMap<EntryHash, usize>,
+    changes: HashMap<[u8; 32], usize>,
+}
+
+impl Edits {
+    pub(crate) fn read(db: &Connection, state: &State, object: &ObjectId) -> Result<Self> {
+        let mut edits = Self::default();
+        for section in sections::of_object(db, object)? {
+            if let Some((entry, Opening::Opened(opened))) = state.open_stored(db, &section)? {
+                edits.add(db, &section, entry, &opened)?;
+            }
+        }
+        Ok(edits)
+    }
+
+    fn add(
+        &mut self,
+        db: &Connection,
+        section: &Section,
+        entry: EntryHash,
+        opened: &Opened,
+    ) -> Result<()> {
+        let at = self.all.len();
+        let (mut creation, mut changes, mut deps) = (None, Vec::new(), Vec::new());
+        match opened.metadata.kind {
+            kind::DOCUMENT_CREATE => {
+                self.creations.entry(entry).or_insert(at);
+            }
+            kind::DOCUMENT_CHANGE => {
+                creation = opened.metadata.generation;
+                let change = body::Change::decode(&opened.body).ok();
+                let all = change.as_ref().and_then(|change| change.changes().ok());
+                for link in all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok()) {
+                    self.changes.entry(link.hash).or_insert(at);
+                    changes.push(link.hash);
+                    deps.extend(link.deps);
+                }
+            }
+            _ => return Ok(()),
+        }
+        let origin = Origin::of_stored(db, section.place, entry, about(opened).clock)?;
+        let state = section.state;
+        self.all.push(Edit { origin, state, creation, changes, deps });
+        Ok(())
+    }
+}

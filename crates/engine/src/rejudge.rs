@@ -1,0 +1,168 @@
+//! What an act of membership does to what was written: sections that count no more go from the
+//! documents, and such as count by now come in.
+
+use std::collections::{BTreeSet, HashSet};
+
+use larder_log::kind;
+use larder_store::space::documents::Document as Row;
+use larder_store::space::sections::{self, State as SectionState};
+use larder_store::space::tombstones::{self, Tombstone};
+use larder_store::space::{changes, entries, snapshots};
+use larder_types::{EntryHash, ObjectId};
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::adoption::{Edit, Edits};
+use crate::copies::{Found, locate};
+use crate::heal;
+use crate::rows::Origin;
+use crate::show::DOCUMENT_KINDS;
+use crate::state::{Rejudged, State};
+use crate::touched::Stored;
+
+impl State {
+    /// Makes the documents anew in which entries have a part whose authors by now may write in
+    /// them, or may no longer, and adopts what own edits lack then. In the transaction that took in
+    /// the act which says so.
+    pub(crate) fn rejudge(&mut self, db: &Connection) -> Result<()> {
+        loop {
+            if !self.rejudged.is_empty() {
+                self.rejudge_once(db)?;
+            } else if !self.adopted.is_open || !self.shared.may_append() {
+                return Ok(());
+            }
+            self.adopt(db)?;
+        }
+    }
+
+    fn rejudge_once(&mut self, db: &Connection) -> Result<()> {
+        self.show(db)?;
+        let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
+        for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
+            self.rejudge_erasures(db, (log, from_seq, to_seq))?;
+            for seq in from_seq..=to_seq {
+                let all = sections::of_entry(db, log, seq)?;
+                let about = all.iter().filter_map(|section| section.about);
+                let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));
+                objects.extend(documents.filter_map(|about| about.object));
+            }
+        }
+        for object in objects {
+            // It is made anew once it can be.
+            let mended =
+                self.carefully(|state| state.apart(db, |state| state.rejudge_object(db, object)))?;
+            if let Err(error) = mended {
+                self.set_aside(Some(object), &error);
+            }
+        }
+        self.retry(db)
+    }
+
+    fn rejudge_object(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
+        if heal::is_in_snapshot(db, object)? {
+            return self.rejudge_pruned(db, object);
+        }
+        heal::mend(db, self, object).map(drop)
+    }
+
+    /// Of what a snapshot stands for not all sections are here to be applied anew: what counts no
+    /// more is taken out of the document, and what counts by now is tried again.
+    fn rejudge_pruned(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
+        self.rejudge_deletions(db, &object)?;
+        let edits = Edits::read(db, self, &object)?;
+        let mut generations: BTreeSet<EntryHash> = BTreeSet::new();
+        let mut gone = HashSet::new();
+        for edit in &edits.all {
+            generations.extend(edit.creation);
+            let counts = self.counts_at(&edit.origin);
+            if !counts {
+                gone.extend(edit.changes.iter().copied());
+            }
+            let state = match edit.state {
+                SectionState::Applied | SectionState::Waiting if !counts => SectionState::Void,
+                SectionState::Void if counts => SectionState::Waiting,
+                _ => continue,
+            };
+            sections::settle(db, edit.origin.place(), state, None)?;
+        }
+        for generation in generations {
+            if let Found::At(row) = locate(db, &object, &generation)? {
+                self.take_out(db, *row, object, &gone, &edits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes changes out of a document, and what builds on them, which waits from then on.
+    fn take_out(
+        &mut self,
+        db: &Connection,
+        row: Row,
+        root: ObjectId,
+        gone: &HashSet<[u8; 32]>,
+        edits: &Edits,
+    ) -> Result<()> {
+        let (object, updated) = (row.object, row.updated);
+        let mut stored = Stored::read(db, &mut self.cache, row, root)?;
+        let went = stored.document.take_out(gone)?;
+        if !went.is_empty() {
+            self.write_edited(db, updated, &mut stored)?;
+        }
+        self.cache.insert(object, stored.document);
+        if went.is_empty() {
+            return Ok(());
+        }
+        changes::add_late(db, &object, None)?;
+        let waits = |edit: &&Edit| {
+            self.counts_at(&edit.origin) && edit.changes.iter().any(|change| went.contains(change))
+        };
+        for edit in edits.all.iter().filter(waits) {
+            sections::settle(db, edit.origin.place(), SectionState::Waiting, None)?;
+        }
+        Ok(())
+    }
+
+    /// A deletion that counts no more is taken back, as far as somebody still has what it deleted.
+    fn rejudge_deletions(&mut self, db: &Connection, object: &ObjectId) -> Result<()> {
+        let mut deletion: Option<Tombstone> = None;
+        let mut is_void = false;
+        for section in sections::of_object(db, object)? {
+            let Some(about) = section.about.filter(|it| it.kind == kind::DOCUMENT_DELETE) else {
+                continue;
+            };
+            let Some(entry) = entries::hash(db, section.place.log, section.place.seq)? else {
+                continue;
+            };
+            let origin = Origin::of_stored(db, section.place, entry, about.clock)?;
+            let counts = self.counts_at(&origin);
+            let state = if counts { SectionState::Applied } else { SectionState::Void };
+            if state != section.state {
+                sections::settle(db, section.place, state, None)?;
+            }
+            if counts {
+                let collection = tombstones::find(db, object)?.and_then(|found| found.collection);
+                deletion = deletion.or_else(|| Some(origin.tombstone(*object, collection)));
+            } else {
+                let found = tombstones::find(db, object)?;
+                let place = |found: &Tombstone| (found.device, found.seq, found.index);
+                is_void |= found.is_some_and(|found| {
+                    place(&found) == (origin.device, origin.seq, origin.index)
+                });
+            }
+        }
+        if !is_void {
+            return Ok(());
+        }
+        tombstones::forget(db, object)?;
+        if let Some(deletion) = deletion {
+            return self.bury(db, &deletion);
+        }
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+        for snapshot in held.into_iter().chain(receiving) {
+            snapshots::want_again(db, &snapshot, object)?;
+        }
+        changes::add_late(db, object, None)?;
+        Ok(())
+    }
+}
