@@ -86,6 +86,7 @@ mod options;
 mod profile;
 mod receipt;
 mod recovery_kit;
+mod security;
 mod space;
 mod status;
 mod system;
@@ -111,8 +112,9 @@ pub use larder_engine::{
     DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ErasedBy, ErasureInfo,
     ErasureStage, ExportSummary, Finding, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
     Message, Mode, NewBlob, Object, Outcome, Page, PruneStatus, Pruned, Purged, Query, Reason,
-    ReceiptInfo, RekeyStatus, Role, Secret, SetAside, SpaceState, SpaceStatus, Standing, Terms,
-    Unlock, Version, Whose, changed_lines,
+    ReceiptInfo, RekeyStatus, Role, Secret, SecurityCount, SecurityEvent, SecurityKind,
+    SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock,
+    Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

@@ -237,7 +237,7 @@ impl Profile {
         Ok(Self { handles: Handles::new(engine, options) })
     }
 
-    fn node(&self) -> Result<Arc<Node>> {
+    pub(crate) fn node(&self) -> Result<Arc<Node>> {
         self.handles.node()
     }
 
@@ -451,6 +451,7 @@ impl Profile {
             read_only: self.is_read_only(),
             key_created,
             purge_wished,
+            security: self.security_summary().await?,
             listening: node.network.listening().await,
             peers: peers.collect(),
             spaces,

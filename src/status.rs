@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use larder_engine::{CheckReport, SpaceStatus};
+use larder_engine::{CheckReport, SecuritySummary, SpaceStatus};
 use larder_types::{SpaceName, Timestamp, TransportId};
 use serde::{Serialize, Serializer};
 
@@ -26,6 +26,8 @@ pub struct Status {
     /// Since when a purge is wished for that was cut: what it was to destroy is still there.
     #[serde(serialize_with = "as_optional_text")]
     pub purge_wished: Option<Timestamp>,
+    /// What is new in the security log ([`Profile::security_log`](crate::Profile::security_log)).
+    pub security: SecuritySummary,
     /// Where it listens, if it does.
     pub listening: Option<SocketAddr>,
     /// Its spaces.

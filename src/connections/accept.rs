@@ -1,8 +1,8 @@
 //! The accepting side.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use larder_protocol::Side;
 use larder_transport::{Connection, Endpoint, Gate, Purpose};
@@ -14,7 +14,7 @@ use super::talk::{Pass, talk};
 use super::{addresses, pairing};
 use crate::error::blocking;
 use crate::node::Node;
-use crate::{Event, Result};
+use crate::{Event, Result, security};
 
 /// Begins to accept connections; see [`crate::Profile::listen`].
 pub(crate) async fn listen(node: &Arc<Node>, address: Option<SocketAddr>) -> Result<SocketAddr> {
@@ -106,13 +106,24 @@ async fn bind_everywhere(node: &Arc<Node>, port: u16) -> Result<Bound> {
 
 async fn bind(node: &Arc<Node>, address: SocketAddr) -> Result<Bound> {
     // The socket is the node's own, so it must not keep the node.
-    let owner = Arc::downgrade(node);
-    let gate: Arc<dyn Gate> = Arc::new(move |peer: &TransportId, purpose| {
-        owner.upgrade().is_some_and(|node| admits(&node, peer, purpose))
-    });
+    let gate = Arc::new(Owner(Arc::downgrade(node)));
     let endpoint = Endpoint::bind(address, node.engine.transport_key(), gate).await?;
     let address = endpoint.local_addr()?;
     Ok(Bound { endpoint: Arc::new(endpoint), address })
+}
+
+struct Owner(Weak<Node>);
+
+impl Gate for Owner {
+    fn admits(&self, peer: &TransportId, purpose: Purpose) -> bool {
+        self.0.upgrade().is_some_and(|node| admits(&node, peer, purpose))
+    }
+
+    fn refused(&self, shown: &TransportId) {
+        if let Some(node) = self.0.upgrade() {
+            security::turned_away(&node, shown);
+        }
+    }
 }
 
 /// Takes in connections until the profile is closed, then waits for those that are up.

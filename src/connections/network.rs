@@ -22,7 +22,7 @@ use crate::{Joined, PairingRequest};
 #[derive(Default)]
 pub(crate) struct Network {
     pub(super) bound: tokio::sync::Mutex<Option<Bound>>,
-    pub(super) is_listening: AtomicBool,
+    pub(crate) is_listening: AtomicBool,
     pub(super) live: watch::Sender<BTreeMap<u64, Live>>,
     pairing: Mutex<BTreeMap<TransportId, (u64, Connection)>>,
     /// Ticks whenever a peer is remembered.

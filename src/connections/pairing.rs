@@ -25,7 +25,7 @@ use super::talk::{gone, within_limit};
 use crate::error::{blocking, to_the_end};
 use crate::invitation::Decision;
 use crate::node::{Node, OpenSpace, Taken};
-use crate::{Error, Event, Invitation, Joined, PairingRequest, Result};
+use crate::{Error, Event, Invitation, Joined, PairingRequest, Result, security};
 
 /// Makes an invitation; see [`crate::Profile::invite_on`].
 pub(crate) async fn invite(
@@ -93,7 +93,10 @@ pub(super) async fn take(node: &Arc<Node>, connection: &Connection) -> Result<()
             }
             Err(error) => return Err(error),
         },
-        Judgement::Refuse(reply) => reply,
+        Judgement::Refuse(reply) => {
+            security::pairing_refused(node);
+            reply
+        }
     };
     let heard = within_limit(async {
         stream.send(&reply.encode()).await?;

@@ -22,7 +22,7 @@ use crate::error::blocking;
 use crate::metrics;
 use crate::node::{Node, OpenSpace};
 use crate::system::OsEntropy;
-use crate::{BlobTraffic, Error, Event, Result, SpaceReport};
+use crate::{BlobTraffic, Error, Event, Result, SpaceReport, security};
 
 /// Of one end of a session: with whom, how long it lasts, and what it begins with.
 #[derive(Clone, Copy)]
@@ -323,6 +323,7 @@ impl Driver {
                 self.node.tell(Event::Forked { space, device });
             }
             SessionEvent::Refused { device, code, message } => {
+                security::session_ended(&self.node, &self.space.reader, &peer, code);
                 let message = format!("the log of {device} goes no further: {code} ({message})");
                 self.node.tell(Event::SyncFailed { space: Some(space), peer: Some(peer), message });
             }
@@ -365,7 +366,17 @@ impl Driver {
     /// Ends the stream in order.
     async fn finish(self) -> Result<SpaceReport> {
         let Self {
-            mut receiver, frames, mut sending, mut report, closed, session, pass, peer, ..
+            mut receiver,
+            frames,
+            mut sending,
+            mut report,
+            closed,
+            session,
+            pass,
+            peer,
+            node,
+            space,
+            ..
         } = self;
         report.caught_up = session.is_caught_up();
         (report.left_in, report.left_out) = session.left();
@@ -391,6 +402,9 @@ impl Driver {
         report.bytes_in = receiver.bytes_received();
         let Closed { code, message, by_peer } = closed;
         metrics::session_closed(code, &peer, &report);
+        if !by_peer {
+            security::session_ended(&node, &space.reader, &peer, code);
+        }
         match code {
             CloseCode::Done => Ok(report),
             // This profile is being closed: that is nobody's failure.

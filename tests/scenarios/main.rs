@@ -15,6 +15,7 @@ mod network;
 mod pairing;
 mod profiles;
 mod prune;
+mod security;
 mod sync;
 mod twins;
 mod units;

@@ -8,6 +8,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use larder_log::ack::{Ack, AckPublic};
 use larder_log::act::Act;
 use larder_log::checkpoint::{self, Checkpoint};
+use larder_log::security::{Event, Kind};
 use larder_log::{DisclosedField, Disclosure, Field, Opened, Receipt, SectionCommitment, kind};
 use larder_types::{DeviceId, Hash, SpaceId, Timestamp, hex, unhex};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub const VERIFIER_KEY: &str = "verifier.key";
 pub const ACKS: &str = "acks.jsonl";
 /// The sections of a log's entries, one [`SectionLine`] a line, in order.
 pub const DISCLOSED: &str = "disclosed.jsonl";
+/// The security log of the device that made the export, one [`SecurityLine`] a line.
+pub const SECURITY: &str = "security.jsonl";
 /// [`Manifest::format`].
 pub const FORMAT: &str = "larder-receipts";
 /// [`Manifest::v`].
@@ -55,6 +58,61 @@ pub struct Manifest {
     pub exported_at_ms: u64,
     /// The devices whose logs are here, hex, in order.
     pub logs: Vec<String>,
+    /// The device whose security log is here, hex: the one that made the export.
+    pub security: Option<String>,
+}
+
+/// An event of a security log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityLine {
+    /// Its number.
+    pub seq: u64,
+    /// When, as the device's clock had it; a claim.
+    pub at_ms: u64,
+    /// What kind of event, by name.
+    pub kind: String,
+    /// The device that it is about, hex.
+    pub device: Option<String>,
+    /// A few words.
+    pub detail: String,
+    /// How often it had happened by then.
+    pub count: u64,
+    /// The hash of the event before, hex.
+    pub before: String,
+    /// The device's signature, hex.
+    pub signature: String,
+}
+
+impl SecurityLine {
+    /// The line of an event; none for one of a newer version.
+    pub fn new(event: &Event, signature: &[u8; 64]) -> Option<Self> {
+        Some(Self {
+            seq: event.seq,
+            at_ms: event.at_ms,
+            kind: event.kind()?.name().to_owned(),
+            device: event.device.map(|device| device.to_string()),
+            detail: event.detail.clone(),
+            count: event.count,
+            before: event.before.to_string(),
+            signature: hex(signature),
+        })
+    }
+
+    /// The event, and its signature.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn event(&self) -> Result<(Event, [u8; 64]), String> {
+        let kind = Kind::from_name(&self.kind).ok_or("kind: not one of this version")?;
+        let device = self.device.as_ref().map(|text| text.parse::<DeviceId>()).transpose();
+        let device = device.map_err(|e| format!("device: {e}"))?;
+        let before = parse("before", &self.before)?;
+        let numbers = (self.seq, self.at_ms, self.count);
+        let event = Event::from_parts(numbers, kind, device, self.detail.clone(), before);
+        let signature = unhex(&self.signature).map_err(|e| format!("signature: {e}"))?;
+        Ok((event, signature))
+    }
 }
 
 /// A section's public half, and what of it is disclosed.
@@ -296,6 +354,7 @@ impl ExportWriter {
             genesis_device: genesis_device.to_string(),
             exported_at_ms: exported_at.0,
             logs: Vec::new(),
+            security: None,
         };
         Ok(Self { root: root.to_owned(), manifest })
     }
@@ -310,6 +369,19 @@ impl ExportWriter {
         self.manifest.logs.push(device.to_string());
         let disclosed = BufWriter::new(File::create_new(dir.join(DISCLOSED))?);
         Ok(LogWriter { dir, disclosed })
+    }
+
+    /// Writes the security log of `device`.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn security(&mut self, device: &DeviceId, events: &[SecurityLine]) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create_new(self.root.join(SECURITY))?);
+        for event in events {
+            writeln!(file, "{}", serde_json::to_string(event)?)?;
+        }
+        self.manifest.security = Some(device.to_string());
+        file.flush()
     }
 
     /// Writes the manifest, which completes the export.

@@ -17,10 +17,25 @@ pub struct Verdict {
     pub exported_at_ms_claim: u64,
     /// The logs, in order of device.
     pub logs: Vec<LogVerdict>,
+    /// The security log of the device that made the export, if it is here.
+    pub security: Option<SecurityVerdict>,
     /// What holds, in words.
     pub proven: Vec<String>,
     /// What an export like this cannot show, in words.
     pub not_proven: Vec<String>,
+}
+
+/// What a device signed of what happened to it in the space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SecurityVerdict {
+    /// The device.
+    pub device: String,
+    /// The first event that is here; those before it were dropped as too many. 0 for none.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Events by kind.
+    pub kinds: BTreeMap<String, u64>,
 }
 
 /// One device's log.
@@ -76,6 +91,15 @@ impl fmt::Display for Verdict {
         writeln!(f, "exported {exported}, as its maker claims\n")?;
         for log in &self.logs {
             writeln!(f, "{log}")?;
+        }
+        if let Some(security) = &self.security {
+            let SecurityVerdict { device, first, last, kinds } = security;
+            writeln!(f, "security log of device {device}")?;
+            writeln!(f, "  events {first} to {last}, signed by it and by nobody else")?;
+            for (kind, count) in kinds {
+                writeln!(f, "    {count} × {kind}")?;
+            }
+            writeln!(f)?;
         }
         writeln!(f, "Proven:")?;
         for line in &self.proven {

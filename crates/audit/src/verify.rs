@@ -12,6 +12,7 @@ use larder_log::act::Act;
 use larder_log::checkpoint::{self, Checkpoint};
 use larder_log::merkle::Frontier;
 use larder_log::roster::Roster;
+use larder_log::security::{Chain, Scope};
 use larder_log::{Class, DisclosedMetadata, Field, Header, Receipt, entry_hash, kind};
 use larder_types::limits::LOGS_MAX;
 use larder_types::{DeviceId, Hash, SpaceId};
@@ -20,10 +21,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::AuditError;
 use crate::format::{
-    ACKS, AckLine, CHECKPOINT, DISCLOSED, FORMAT, MANIFEST, Manifest, SectionLine, VERIFIER_KEY,
-    VERSION, log_dir, manifest_text, receipt_name, says_who_belongs,
+    ACKS, AckLine, CHECKPOINT, DISCLOSED, FORMAT, MANIFEST, Manifest, SECURITY, SectionLine,
+    SecurityLine, VERIFIER_KEY, VERSION, log_dir, manifest_text, receipt_name, says_who_belongs,
 };
-use crate::verdict::{AckVerdict, LogVerdict, Verdict};
+use crate::verdict::{AckVerdict, LogVerdict, SecurityVerdict, Verdict};
 
 /// Longest file or line that is read into memory: the largest body there may be, in base64.
 const READ_BYTES_MAX: u64 = 16 << 20;
@@ -51,7 +52,9 @@ pub fn verify(root: &Path) -> Result<Verdict> {
     for log in &mut logs {
         acknowledge(space, log, &roster)?;
     }
-    Ok(conclude(&manifest, logs, &roster))
+    let mut verdict = conclude(&manifest, logs, &roster);
+    verdict.security = export.security(&manifest)?;
+    Ok(verdict)
 }
 
 /// The manifest, parsed.
@@ -60,6 +63,7 @@ struct Parsed {
     genesis_device: DeviceId,
     exported_at_ms: u64,
     logs: Vec<DeviceId>,
+    security: Option<DeviceId>,
 }
 
 /// A log whose own files hold.
@@ -116,7 +120,33 @@ impl Export<'_> {
         if !logs.is_sorted_by(|a, b| a < b) || !logs.contains(&genesis_device) {
             return Err(refuse("the logs are each device's once, in order, the founder's too"));
         }
-        Ok(Parsed { space, genesis_device, exported_at_ms: manifest.exported_at_ms, logs })
+        let security = manifest.security.map(|device| device.parse::<DeviceId>()).transpose();
+        let security = security.map_err(|_| refuse("ids are 64 lower-case hex digits"))?;
+        if security.is_some_and(|device| logs.binary_search(&device).is_err()) {
+            return Err(refuse("the security log is of a device whose log is not here"));
+        }
+        let exported_at_ms = manifest.exported_at_ms;
+        Ok(Parsed { space, genesis_device, exported_at_ms, logs, security })
+    }
+
+    /// What a device signed of what happened to it.
+    fn security(&self, manifest: &Parsed) -> Result<Option<SecurityVerdict>> {
+        let file = Path::new(SECURITY);
+        let Some(device) = manifest.security else {
+            if self.root.join(file).exists() {
+                return Err(refuted(file, None, "is there, and the manifest names no device"));
+            }
+            return Ok(None);
+        };
+        let mut chain = Chain::new(Scope::Space(manifest.space), device);
+        let mut verdict = SecurityVerdict::new(&device);
+        let mut lines = self.lines(file)?;
+        while let Some(line) = lines.next::<SecurityLine>()? {
+            let (event, signature) = line.event().map_err(|e| lines.refuse(e))?;
+            chain.take(&event, &signature).map_err(|e| lines.refuse(e.to_string()))?;
+            verdict.count(&line);
+        }
+        Ok(Some(verdict))
     }
 
     fn log(
@@ -384,6 +414,21 @@ impl Lines {
     }
 }
 
+impl SecurityVerdict {
+    fn new(device: &DeviceId) -> Self {
+        let device = device.to_string();
+        Self { device, first: 0, last: 0, kinds: BTreeMap::new() }
+    }
+
+    fn count(&mut self, line: &SecurityLine) {
+        if self.last == 0 {
+            self.first = line.seq;
+        }
+        self.last = line.seq;
+        *self.kinds.entry(line.kind.clone()).or_default() += 1;
+    }
+}
+
 impl LogVerdict {
     fn new(checkpoint: &Checkpoint) -> Self {
         Self {
@@ -550,6 +595,7 @@ fn conclude(manifest: &Parsed, logs: Vec<Log>, roster: &Roster) -> Verdict {
         name: roster.name().map(ToString::to_string).unwrap_or_default(),
         exported_at_ms_claim: manifest.exported_at_ms,
         logs: verdicts,
+        security: None,
         proven,
         not_proven,
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::{BandArg, BlobCommand, DeviceCommand, RoleArg};
 use crate::commands::{Delete, Diff, Erase, Erasures, Restore, Show, Trash};
-use crate::commands::{Passphrase, Prune, Purge, Rekey};
+use crate::commands::{Passphrase, Prune, Purge, Rekey, Security};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
@@ -249,6 +249,18 @@ Example:
     #[command(after_help = "Example:
   larder status --json")]
     Status(Status),
+    /// Show what happened to this device that its people ought to know of
+    #[command(
+        after_help = "Writings and sessions that were refused, devices that came, went or got
+another role, renewed keys, exports, migrations, repairs, another passphrase. Each event is signed,
+and chained to the one before. No other device has this log. A wrong passphrase is not in it: the
+log opens with the right one.
+
+Example:
+  larder security
+  larder security shared:household --json"
+    )]
+    Security(Security),
     /// Read everything in the profile, check it against what was signed, and mend what can be
     #[command(
         after_help = "Without --repair nothing is changed. With it, what follows from the log
@@ -726,6 +738,8 @@ mod tests {
             "search shared:household text --by words --limit 3",
             "status --profile /tmp/p",
             "check --repair",
+            "security",
+            "security shared:household --json",
             "status --metrics",
             "receipts shared:household --export out",
             "audit verify out",

@@ -329,7 +329,11 @@ impl WriterState {
                 } else if opens_epoch && commitment.class == Class::Data as u8 {
                     section.check_payload()?;
                     let payload = Cow::Borrowed(payload);
-                    Taken { payload, state: self.tally.void(VoidCause::Act), about: None }
+                    Taken {
+                        payload,
+                        state: self.tally.void(VoidCause::Act, header.device),
+                        about: None,
+                    }
                 } else {
                     let opened = ahead.take(header.seq, index);
                     self.take_content(db, section, opened, effects)?
@@ -391,18 +395,18 @@ impl WriterState {
         };
         let payload = Cow::Borrowed(section.payload);
         let Opening::Opened(opened) = opening else {
-            let state = self.tally.void(VoidCause::Seal);
+            let state = self.tally.void(VoidCause::Seal, header.device);
             return Ok(Taken { payload, state, about: None });
         };
         let state = match Act::read(section.commitment.class, &opened) {
-            Err(_) => self.tally.void(VoidCause::Form),
+            Err(_) => self.tally.void(VoidCause::Form, header.device),
             Ok(None) => sections::State::Kept,
             Ok(Some(act)) => {
                 *opens_epoch |= matches!(act, Act::Epoch(_));
                 let applied = self.take_in(db, section.log, header, section.index, &act)?;
                 match applied {
                     Ok(()) => sections::State::Applied,
-                    Err(_) => self.tally.void(VoidCause::Act),
+                    Err(_) => self.tally.void(VoidCause::Act, header.device),
                 }
             }
         };
@@ -429,7 +433,8 @@ impl WriterState {
                 return Ok(Taken { payload, state: sections::State::Waiting, about: None });
             }
             Opening::Void => {
-                let state = self.tally.void(VoidCause::Seal);
+                let author = section.verified.header.device;
+                let state = self.tally.void(VoidCause::Seal, author);
                 return Ok(Taken { payload, state, about: None });
             }
         };
@@ -446,11 +451,11 @@ impl WriterState {
             return Ok(Taken { payload, state, about: Some(about) });
         }
         let state = if Act::read(commitment.class, &opened).is_err() {
-            self.tally.void(VoidCause::Form)
+            self.tally.void(VoidCause::Form, device)
         } else if !is_content {
             sections::State::Kept
         } else if !self.counts_at(&origin) {
-            self.tally.void(VoidCause::Role)
+            self.tally.void(VoidCause::Role, device)
         } else if effects.admits(log, seq, &opened.body) {
             if DOCUMENT_KINDS.contains(&about.kind) {
                 self.pending.push(origin, opened);
@@ -459,7 +464,7 @@ impl WriterState {
                 self.take_document(db, origin, opened, None, effects)?
             }
         } else {
-            self.tally.void(VoidCause::Form)
+            self.tally.void(VoidCause::Form, device)
         };
         Ok(Taken { payload, state, about: Some(about) })
     }

@@ -1,5 +1,7 @@
 //! From units of work to durable entries: seal, append, sign, and write it all in one transaction.
 
+use std::collections::BTreeMap;
+
 use larder_document::{Actor, DocumentError, body};
 use larder_log::act::Act;
 use larder_log::{Class, Metadata, Opened, Receipt, kind};
@@ -15,6 +17,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::rows::Origin;
 use crate::state::State as WriterState;
+use crate::tally::VoidCause;
 use crate::touched::{Part, State, Touched};
 use crate::unit::Operation;
 use crate::unreadable::Thing;
@@ -97,12 +100,20 @@ impl SpaceWriter {
                 done => break done,
             }
         };
-        outcome.unwrap_or_else(|e| {
+        let outcome = outcome.unwrap_or_else(|e| {
             let others = taken.len().max(1) - 1;
             let also: Vec<_> =
                 (0..others).map(|_| Err(Error::Transaction(e.to_string()))).collect();
             std::iter::once(Err(e)).chain(also).collect()
-        })
+        });
+        let is_refused =
+            |done: &&Result<Receipt>| matches!(done, Err(Error::MayNotWrite(_) | Error::ShutOut));
+        let refused = outcome.iter().filter(is_refused).count() as u64;
+        if refused > 0 {
+            let (me, cause) = (self.shared.keys.device(), VoidCause::Role);
+            self.shared.note_refused(BTreeMap::from([((me, cause), refused)]));
+        }
+        outcome
     }
 }
 

@@ -7,11 +7,11 @@ use larder_document::{Actor, Object, Outcome, body};
 use larder_log::act::Act;
 use larder_log::{Class, Header, Opened, Payload, kind};
 use larder_store::space::entries;
-use larder_store::space::logs::LogId;
+use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section};
 use larder_types::limits::ENTRY_OPENED_BYTES_MAX;
 use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
-use larder_types::{CollectionName, EntryHash, ObjectId};
+use larder_types::{CollectionName, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::{Found, Room, locate};
@@ -67,27 +67,35 @@ impl Effects {
 
 /// What became of sections with changes, as far as it is not in the database already.
 #[derive(Default)]
-struct Outcomes(BTreeMap<Place, (sections::State, Option<About>)>);
+struct Outcomes(BTreeMap<Place, Settled>);
+
+struct Settled {
+    author: DeviceId,
+    state: sections::State,
+    waited: Option<About>,
+}
 
 impl Outcomes {
     /// A section waits if one of its changes does, and is void if one of them is.
     fn add(&mut self, change: &Change, state: sections::State) {
-        let known = self.0.entry(change.origin.place()).or_insert((state, change.waited));
+        let Change { origin, waited, .. } = change;
+        let new = Settled { author: origin.device, state, waited: *waited };
+        let known = self.0.entry(origin.place()).or_insert(new);
         let rank = |state| match state {
             sections::State::Waiting => 2,
             sections::State::Void => 1,
             _ => 0,
         };
-        if rank(state) > rank(known.0) {
-            known.0 = state;
+        if rank(state) > rank(known.state) {
+            known.state = state;
         }
     }
 
     /// A new section stands as applied, one that waited as waiting.
     fn write(self, db: &Connection, tally: &mut Tally) -> Result<()> {
-        for (place, (state, waited)) in self.0 {
+        for (place, Settled { author, state, waited }) in self.0 {
             if state == sections::State::Void {
-                tally.void(VoidCause::Change);
+                tally.void(VoidCause::Change, author);
             }
             let known = match waited {
                 Some(_) => sections::State::Waiting,
@@ -120,7 +128,7 @@ impl WriterState {
         let metadata = opened.metadata;
         if metadata.kind == kind::BLOB {
             return match crate::blobs::take(db, &origin, &opened.body)? {
-                sections::State::Void => Ok(self.tally.void(VoidCause::Form)),
+                sections::State::Void => Ok(self.tally.void(VoidCause::Form, origin.device)),
                 state => Ok(state),
             };
         }
@@ -128,14 +136,14 @@ impl WriterState {
             return Ok(sections::State::Kept);
         }
         let (Some(object), Some(collection)) = (metadata.object, metadata.collection) else {
-            return Ok(self.tally.void(VoidCause::Form));
+            return Ok(self.tally.void(VoidCause::Form, origin.device));
         };
         self.damage.unreadable.enter(Thing::Document(object))?;
         match metadata.kind {
             kind::DOCUMENT_CREATE => {
                 let value = body::Create::decode(&opened.body).ok().and_then(|c| c.value().ok());
                 let Some(value) = value else {
-                    return Ok(self.tally.void(VoidCause::Form));
+                    return Ok(self.tally.void(VoidCause::Form, origin.device));
                 };
                 self.create(db, &origin, object, &collection, &value, effects)
             }
@@ -143,7 +151,7 @@ impl WriterState {
                 let change = body::Change::decode(&opened.body).ok();
                 let changes = change.as_ref().and_then(|change| change.changes().ok());
                 let (Some(changes), Some(generation)) = (changes, metadata.generation) else {
-                    return Ok(self.tally.void(VoidCause::Form));
+                    return Ok(self.tally.void(VoidCause::Form, origin.device));
                 };
                 let actor = Actor::of(&origin.device, &object, &generation);
                 let gathered = effects.changes.entry((object, generation)).or_default();
@@ -157,7 +165,7 @@ impl WriterState {
             }
             _ => {
                 if body::Delete::decode(&opened.body).is_err() {
-                    return Ok(self.tally.void(VoidCause::Form));
+                    return Ok(self.tally.void(VoidCause::Form, origin.device));
                 }
                 let tombstone = origin.tombstone(object, Some(collection));
                 self.bury(db, &tombstone)?;
@@ -182,7 +190,7 @@ impl WriterState {
             }
             Room::Buried => {}
             // An entry that creates one object twice.
-            Room::Taken => return Ok(self.tally.void(VoidCause::Twice)),
+            Room::Taken => return Ok(self.tally.void(VoidCause::Twice, origin.device)),
         }
         Ok(sections::State::Applied)
     }
@@ -312,7 +320,8 @@ impl WriterState {
             // It opened before: it is not void, but damaged.
             Opening::Void if section.about.is_some() => return heal::forget(db, section),
             Opening::Void => {
-                let state = self.tally.void(VoidCause::Seal);
+                let author = logs::by_number(db, place.log)?.device;
+                let state = self.tally.void(VoidCause::Seal, author);
                 return Ok(sections::settle(db, place, state, None)?);
             }
             Opening::Opened(opened) => *opened,
@@ -328,14 +337,14 @@ impl WriterState {
         };
         let state = match Act::read(commitment.class, &opened) {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
-            Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form),
+            Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form, origin.device),
             Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
-            Ok(None) if !self.counts_at(&origin) => self.tally.void(VoidCause::Role),
+            Ok(None) if !self.counts_at(&origin) => self.tally.void(VoidCause::Role, origin.device),
             Ok(None)
                 if section.about.is_none()
                     && !effects.admits(place.log, place.seq, &opened.body) =>
             {
-                self.tally.void(VoidCause::Form)
+                self.tally.void(VoidCause::Form, origin.device)
             }
             Ok(None) => match self.take_document(db, origin, opened, Some(about), effects)? {
                 sections::State::Void if is_back(&|kind| kind == kind::DOCUMENT_CREATE) => {

@@ -46,6 +46,9 @@ impl Space {
         let founder = genesis.founder.keys.signing;
         let now = self.shared.env.now();
         let mut writer = ExportWriter::create(dir, &self.id(), &founder, now).map_err(io)?;
+        // Before the events are read: this is one of them.
+        self.note_export("receipts");
+        let events = self.security_lines()?;
         let logs: Vec<Log> =
             logs::every(&db)?.into_iter().filter(|log| log.frontier.size() > 0).collect();
         let total = logs.iter().map(|log| log.frontier.size()).sum();
@@ -66,6 +69,10 @@ impl Space {
             }
             let acks = self.ack_lines(&db, &published.roster, log)?;
             log_writer.finish(&checkpoint, &last.signature, &acks).map_err(io)?;
+        }
+        // Of a device that is not among the logs nobody could tell that it is of the space.
+        if logs.iter().any(|log| log.device == self.device()) {
+            writer.security(&self.device(), &events).map_err(io)?;
         }
         writer.finish().map_err(io)?;
         let bytes = bytes_in(dir).map_err(io)?;

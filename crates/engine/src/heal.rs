@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::model::as_optional_text;
+use crate::security::SecurityKind;
 use crate::state::State as WriterState;
 use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
@@ -222,6 +223,11 @@ impl SpaceWriter {
         let is_bad = self.check_lot(checking, listed.lot)?;
         checking.stage = if is_bad { listed.then.if_bad() } else { listed.then };
         let is_done = checking.stage == Stage::Done;
+        let mended = checking.report.findings.iter();
+        let mended = mended.filter(|found| found.outcome == Outcome::Mended).count();
+        if is_done && mended > 0 {
+            self.shared.note(SecurityKind::Repaired, None, &format!("{mended} things mended"));
+        }
         if is_done && checking.report.is_whole() {
             self.shared.trouble.is_whole();
         }

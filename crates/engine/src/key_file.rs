@@ -154,6 +154,11 @@ pub(crate) fn open(dir: &Dir, unlock: &Unlock) -> Result<ProfileKey> {
     Ok(ProfileKey { key: Secret::new(bytes), generation: file.generation, cost })
 }
 
+/// The key file as it is.
+pub(crate) fn bytes(dir: &Dir) -> Result<Option<Vec<u8>>> {
+    dir.read(FILE, FILE_BYTES_MAX)
+}
+
 /// Removes what a write that was cut left.
 pub(crate) fn remove_partial(dir: &Dir) -> Result<()> {
     dir.remove(PARTIAL)

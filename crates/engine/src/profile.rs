@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use larder_crypto::password::Argon2Params;
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, SealingPublic, Secret, TransportKey};
 use larder_log::epoch::ControlSecret;
+use larder_log::security::Scope;
 use larder_pages::Held;
 use larder_search::{Embedder, HashedNgrams};
 use larder_store::migrate::{PROFILE, Run, SPACE};
@@ -29,6 +30,7 @@ use crate::mirror::Mirror;
 use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
+use crate::security::Counts;
 use crate::space::Shared;
 use crate::storage::Storage;
 use crate::supply::PartBytes;
@@ -111,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) chunk_bytes: ChunkBytes,
     db: Db,
     pub(crate) invitations: Invitations,
+    /// For the security log.
+    pub(crate) counts: Counts,
     /// Held while the profile is open: one process at a time.
     pub(crate) lock: Mutex<Option<Held>>,
 }
@@ -231,8 +235,9 @@ impl Profile {
         }
         let file = files::profile_db(*generation);
         let mut db = storage.open(&file, &key, *generation == 0, conn_access)?;
+        let mut migrated = 0;
         if writing {
-            PROFILE.migrate(&mut db, Run::at(env.now()))?;
+            migrated = PROFILE.migrate(&mut db, Run::at(env.now()))?;
             if table::key(&db, TRANSPORT)?.is_none() {
                 initialise(&mut db, &*env, &vault, options.label.as_deref())?;
             }
@@ -263,8 +268,14 @@ impl Profile {
             chunk_bytes: options.chunk_bytes,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Invitations::default(),
+            counts: Counts::default(),
             lock: Mutex::new(lock),
         };
+        if writing {
+            inner.note_migration(Scope::Profile, &PROFILE, migrated);
+            // What cannot be noted now is noted the next time.
+            let _ = inner.compare_key_file();
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -304,12 +315,13 @@ impl Profile {
     }
 
     /// Reads the profile's own database, not those of its spaces, and checks that nothing in it is
-    /// damaged.
+    /// damaged, the security log's chains included.
     ///
     /// # Errors
     /// As [`Space::check`].
     pub fn check(&self) -> Result<()> {
-        self.inner.with_db(|db| Ok(larder_store::check(db)?))
+        self.inner.with_db(|db| Ok(larder_store::check(db)?))?;
+        self.security().map(drop)
     }
 
     /// The names of its spaces, sorted.
@@ -342,7 +354,8 @@ impl Profile {
             crate::state::publish(&reader, &shared)?;
             return Ok((Space { shared: Arc::clone(&shared) }, None));
         }
-        SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
+        let steps = SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
+        self.inner.note_migration(Scope::Space(row.space), &SPACE, steps);
         let mut writer = SpaceWriter::open(&shared, shared.mirror.end())?;
         writer.sweep_staged()?;
         writer.end_leases()?;
@@ -432,6 +445,7 @@ impl Profile {
     /// # Errors
     /// The storage's errors.
     pub fn close(&self) -> Result<()> {
+        self.inner.write_counts(true);
         let closed = self.inner.close_db();
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
@@ -705,7 +719,7 @@ impl OwnKeys {
     }
 }
 
-fn key_purpose(id: &SpaceId, name: &str) -> String {
+pub(crate) fn key_purpose(id: &SpaceId, name: &str) -> String {
     format!("{id}/{name}")
 }
 
@@ -717,7 +731,7 @@ pub(crate) const PURGE_WISHED: &str = "purge wished";
 const LABEL: &str = "label";
 const MEMBER: &str = "member";
 const PORT: &str = "port";
-const SIGNING: &str = "signing";
+pub(crate) const SIGNING: &str = "signing";
 const ACK: &str = "ack";
 const SEALING: &str = "sealing";
 const SEALING_NEXT: &str = "sealing/next";

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_crypto::Secret;
+use larder_log::security::{News, Scope};
 use larder_pages::Copied;
 use larder_store::Access as ConnAccess;
 use larder_store::migrate::{PROFILE, Run, SPACE};
@@ -22,6 +23,7 @@ use crate::key_file::{self, ProfileKey, Unlock};
 use crate::pairing::joining_purpose;
 use crate::profile::{Access, Inner, KEY_CREATED, PURGE_WISHED, Profile, ProfileOptions};
 use crate::rekey::{close, file_purpose, furnish, step};
+use crate::security::{KEY_FILE, SecurityKind};
 use crate::steps::{STEP_PAGES, Step};
 use crate::storage::Storage;
 use crate::vault::{self, Vault};
@@ -218,7 +220,11 @@ impl<'a> Purge<'a> {
             table::set_home(db, &row.space, &row.home)?;
         }
         table::remove_setting(db, PURGE_WISHED)?;
+        // It is about to be another.
+        table::remove_setting(db, KEY_FILE)?;
         let now = self.inner.env.now();
+        let news = News::new(SecurityKind::Rotated, None, "purge: every key at rest");
+        self.inner.append(db, &self.vault, Scope::Profile, &news, 1, now)?;
         Ok(table::set_setting(db, KEY_CREATED, &now.0.to_be_bytes())?)
     }
 

@@ -29,6 +29,7 @@ use crate::files;
 use crate::keyring::OwnKeys;
 use crate::profile::{Inner, Profile};
 use crate::rekey::file_purpose;
+use crate::security::SecurityKind;
 use crate::space::{Frozen, Shared};
 use crate::state::{CONTROL, State};
 use crate::storage::wal_of;
@@ -166,6 +167,8 @@ impl Profile {
         let entries = held.iter().map(|log| log.frontier.size()).sum();
         writer.close()?;
         drop(writer);
+        let did = if is_gone { "made anew" } else { "set aside and made anew" };
+        space.shared.note(SecurityKind::Repaired, None, did);
         space.close()?;
         Ok(SetAside { file, entries, why })
     }

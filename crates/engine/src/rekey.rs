@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use larder_crypto::Secret;
+use larder_log::security::{News, Scope};
 use larder_pages::{Copied, Copying};
 use larder_store::migrate::SPACE;
 use larder_store::profile as table;
@@ -19,6 +20,7 @@ use larder_types::{Entropy, SpaceId};
 use rusqlite::Connection;
 
 use crate::home::Home;
+use crate::security::SecurityKind;
 use crate::state::{epoch_purpose, load_keyring};
 use crate::steps::{self, Step};
 use crate::storage::Storage;
@@ -187,6 +189,9 @@ impl SpaceWriter {
         step(Step::Rewrapped)?;
         let named = profile.write_db(|db| {
             table::set_home(db, &id, &new.row)?;
+            let news = News::new(SecurityKind::Rotated, None, "key at rest");
+            let (scope, now) = (Scope::Space(id), shared.env.now());
+            profile.append(db, &profile.vault, scope, &news, 1, now)?;
             step(Step::Naming)
         });
         if let Err(e) = named.and_then(|()| step(Step::Named)) {

@@ -189,8 +189,13 @@ impl Shared {
     pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring, stopped: &BTreeSet<DeviceId>) {
         let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
         let published = Published { roster, keyring, stopped };
+        let published = Arc::new(published);
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        *place = Some(Arc::new(published));
+        let before = place.replace(Arc::clone(&published));
+        drop(place);
+        if let Some(before) = before {
+            self.note_changes(&before, &published);
+        }
     }
 
     pub(crate) fn published(&self) -> Result<Arc<Published>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use larder_store::space::sections;
+use larder_types::DeviceId;
 
 /// What a writer has counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +14,8 @@ pub struct Tally {
     pub cache_misses: u64,
     /// Sections of peers that were judged void, by why.
     pub void: BTreeMap<VoidCause, u64>,
+    /// The same by author.
+    pub(crate) refused: BTreeMap<(DeviceId, VoidCause), u64>,
     /// Documents that changes from peers left with more than one head: they were edited on two
     /// devices at the same time.
     pub merges: u64,
@@ -35,9 +38,24 @@ pub enum VoidCause {
     Change,
 }
 
+impl VoidCause {
+    /// A word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Act => "act",
+            Self::Role => "role",
+            Self::Form => "form",
+            Self::Twice => "twice",
+            Self::Change => "change",
+        }
+    }
+}
+
 impl Tally {
-    pub(crate) fn void(&mut self, cause: VoidCause) -> sections::State {
+    pub(crate) fn void(&mut self, cause: VoidCause, author: DeviceId) -> sections::State {
         *self.void.entry(cause).or_default() += 1;
+        *self.refused.entry((author, cause)).or_default() += 1;
         sections::State::Void
     }
 }

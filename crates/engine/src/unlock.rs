@@ -45,6 +45,9 @@ impl Profile {
             let message = "profile.key was replaced by that of another profile, or by an older one";
             return Err(Error::Corrupt(message.into()));
         }
-        key_file::write(dir, new, &key, &mut *inner.env.entropy())
+        key_file::write(dir, new, &key, &mut *inner.env.entropy())?;
+        // What cannot be noted now is when the profile is opened next.
+        let _ = inner.compare_key_file();
+        Ok(())
     }
 }

@@ -165,6 +165,7 @@ impl SpaceWriter {
                 self.state.publish();
                 self.shared.queue.publish(self.state.queue);
                 self.state.end_recovery();
+                self.shared.note_refused(std::mem::take(&mut self.state.tally.refused));
                 if let (true, Some(root)) = (self.is_mirrored(), &self.durable.root) {
                     self.shared.mirror.note(&self.shared.id, self.durable.size, root);
                 }

@@ -58,6 +58,8 @@ pub(crate) const SNAPSHOT_VALUE: &[u8] = b"larder/snapshot-value/v0";
 pub(crate) const MESSAGE_KEY: &[u8] = b"larder/message-key/v0";
 /// Associated data of such a message.
 pub(crate) const MESSAGE_AD: &[u8] = b"larder/message-ad/v0";
+/// An event of a device's security log, hashed and signed.
+pub(crate) const SECURITY: &[u8] = b"larder/security/v0";
 
 #[cfg(test)]
 mod tests {
@@ -95,6 +97,7 @@ mod tests {
             FINGERPRINT,
             SNAPSHOT,
             SNAPSHOT_VALUE,
+            SECURITY,
         ];
         for (i, one) in all.iter().enumerate() {
             let row = format!("| `{}` |", std::str::from_utf8(one).unwrap());

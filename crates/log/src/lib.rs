@@ -26,6 +26,7 @@ mod note;
 mod receipt;
 pub mod roster;
 mod section;
+pub mod security;
 pub mod snapshot;
 pub mod stability;
 

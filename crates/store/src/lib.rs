@@ -13,6 +13,7 @@ pub mod migrate;
 mod pool;
 pub mod profile;
 mod room;
+pub mod security;
 pub mod space;
 mod sql;
 mod transaction;

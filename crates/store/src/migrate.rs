@@ -105,7 +105,11 @@ pub const SPACE: Schema = Schema {
 pub const PROFILE: Schema = Schema {
     database: "profile",
     application_id: 0x4c52_5046,
-    migrations: &[migration!("profile", 1, "initial"), migration!("profile", 2, "keys")],
+    migrations: &[
+        migration!("profile", 1, "initial"),
+        migration!("profile", 2, "keys"),
+        migration!("profile", 3, "security"),
+    ],
 };
 
 /// A migration that was applied to a database.

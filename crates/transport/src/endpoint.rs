@@ -192,6 +192,7 @@ async fn admit(
     let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     let peer = key_of(identity.first()?)?;
     if !gate.admits(&peer, purpose) {
+        gate.refused(&peer);
         close(&connection, CloseCode::UnknownKey, "");
         return None;
     }

@@ -61,6 +61,12 @@ pub trait Gate: Send + Sync {
     /// For [`Purpose::Sync`]: known keys only. For [`Purpose::Pair`]: any key, while an
     /// invitation is open.
     fn admits(&self, peer: &TransportId, purpose: Purpose) -> bool;
+
+    /// A connection was refused whose maker showed this key. It need not be that device: who is
+    /// turned away does not come as far as proving it.
+    fn refused(&self, shown: &TransportId) {
+        let _ = shown;
+    }
 }
 
 impl<F: Fn(&TransportId, Purpose) -> bool + Send + Sync> Gate for F {

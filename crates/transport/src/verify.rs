@@ -149,6 +149,7 @@ impl ClientCertVerifier for Admitted {
         if Purpose::ALL.into_iter().any(|purpose| self.gate.admits(&key, purpose)) {
             return Ok(ClientCertVerified::assertion());
         }
+        self.gate.refused(&key);
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 

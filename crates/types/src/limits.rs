@@ -150,6 +150,10 @@ limits! {
     PRUNE_BYTES_MIN: u64 = 16 << 20, "bytes", false, "Bodies that could go from which on a space prunes by itself.";
     PRUNE_LEAF_BYTES: u64 = 256, "bytes", false, "Of each body, what does not count there: a leaf takes about as much in its place.";
     PRUNE_LOOK_ENTRIES: u64 = 256, "entries", false, "Entries after which it is looked whether as much could go.";
+    SECURITY_EVENTS_MAX: u64 = 4096, "events", false, "Events kept of a space's security log, and of the profile's; of more the oldest go.";
+    SECURITY_COUNTS_MAX: u64 = 1024, "counts", false, "Repeated events that are told apart in a profile; what is beyond is counted as one for each kind.";
+    SECURITY_DETAIL_BYTES_MAX: usize = 128, "bytes", true, "What an event of a security log says in words.";
+    SECURITY_EVENT_BYTES_MAX: usize = 512, "bytes", true, "One event of a security log.";
     PRUNE_SECTIONS_MAX: u32 = 1024, "sections", false, "Sections whose bytes are dropped in one transaction.";
 }
 

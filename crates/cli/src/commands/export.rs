@@ -42,6 +42,7 @@ pub(crate) async fn run(call: &Call<'_>, args: &Export) -> anyhow::Result<Exit> 
         done: Exported::default(),
         out,
     };
+    space.note_export("documents").await?;
     let result = exporter.export(&space, stop).await;
     profile.close().await?;
     result?;

@@ -13,6 +13,7 @@ mod pair;
 mod profile;
 mod recovery;
 mod search;
+mod security;
 mod trash;
 mod versions;
 
@@ -28,6 +29,7 @@ pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures};
 pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
+pub(crate) use security::Security;
 pub(crate) use trash::{Delete, Restore, Trash};
 pub(crate) use versions::{Diff, Show};
 
@@ -108,6 +110,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Diff(args) => versions::diff(call, args).await,
         Command::Conflicts(args) => versions::conflicts(call, args).await,
         Command::Search(args) => search::run(call, args).await,
+        Command::Security(args) => security::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),
         Command::Prune(args) => keys::prune(call, args).await,

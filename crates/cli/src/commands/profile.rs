@@ -7,7 +7,7 @@ use larder::{
 use serde_json::json;
 
 use crate::args::{self, Init};
-use crate::commands::recovery;
+use crate::commands::{recovery, security};
 use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::{Call, host_name};
 use crate::metrics;
@@ -276,5 +276,7 @@ fn describe(status: &Status) -> String {
             if is_empty { instead.to_owned() } else { table.render() }
         },
     );
-    text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n") + &amiss(status)
+    text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+        + &amiss(status)
+        + &security::summary(&status.security)
 }

@@ -174,3 +174,40 @@ fn words_on_paper_give_a_space_back() {
         .code(1)
         .says("without a recovery kit");
 }
+
+#[test]
+fn what_happened_to_a_device_can_be_looked_at() {
+    let (first, lost) = (Home::with_space("laptop"), Home::new("tablet"));
+    assert!(!first.run(["status"]).code(0).out.contains("Security"));
+    assert!(first.run(["security"]).code(0).out.contains("Nothing has happened yet"));
+    pair_as(&first, &lost, &["--new-member", "--role", "writer"]);
+    let (serving, address) = serve(&first);
+    first.run(["device", "revoke", SPACE, "tablet"]).code(0);
+    assert_ne!(lost.run(["sync", "--with", &address]).code, 0);
+    let out = first.path("out");
+    first.run(["export", SPACE, out.to_str().unwrap()]).code(0);
+    let status = first.run(["status"]).code(0).out;
+    assert!(status.contains("new events since") && status.contains("exported: documents"));
+    // Through the running `serve`, as anything.
+    let events = first.run(["security", "--json"]).code(0).lines();
+    let of = |kind: &str| {
+        let of_kind = events.iter().filter(|event| event["kind"] == kind);
+        of_kind.cloned().collect::<Vec<_>>()
+    };
+    let revoked = of("revoked");
+    assert_eq!((revoked.len(), &revoked[0]["label"]), (1, &"tablet".into()), "{events:?}");
+    assert_eq!((of("enrolled").len(), of("exported").len()), (1, 1));
+    let lines: Vec<_> =
+        of("session-refused").into_iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(lines, ["event", "count"], "{events:?}");
+    stop(serving);
+    let table = first.run(["security", SPACE]).code(0).out;
+    assert!(table.contains("tablet") && table.contains("revoked"), "{table}");
+    let summary = first.run(["status", "--json"]).code(0).lines()[0]["security"].clone();
+    assert_eq!((&summary["new"], &summary["damaged"]), (&0.into(), &serde_json::Value::Null));
+    first.run(["security", "shared:none"]).code(5);
+    let export = first.path("receipts");
+    first.run(["receipts", SPACE, "--export", export.to_str().unwrap()]).code(0);
+    let verified = first.run(["audit", "verify", export.to_str().unwrap()]).code(0).out;
+    assert!(verified.contains("security log of device"), "{verified}");
+}

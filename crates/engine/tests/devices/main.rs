@@ -23,6 +23,7 @@ mod peers;
 mod prune;
 mod recovery;
 mod room;
+mod security;
 mod stages;
 mod trash;
 mod withheld;

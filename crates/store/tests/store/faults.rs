@@ -2,11 +2,13 @@
 
 use crate::fixture::{batch, clock, device, dump, object, space, tables};
 use larder_crypto::Secret;
+use larder_log::security::{Kind, News, Scope};
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_log::stability::Named;
 use larder_log::{Payload, blob};
 use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
+use larder_store::security;
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{
     self, blobs, control, copies, documents, erasures, logs, pieces, sections, snapshots,
@@ -151,8 +153,14 @@ fn write_profile(conn: &Connection, n: u8) -> Result<(), StoreError> {
         last_seen: Timestamp(1),
     };
     profile::put_peer(conn, &peer)?;
-    let joining = Joining { id, space: space.space, wrapped: filler, started_at: Timestamp(1) };
-    profile::put_joining(conn, &joining)
+    let wrapped = filler.clone();
+    let joining = Joining { id, space: space.space, wrapped, started_at: Timestamp(1) };
+    profile::put_joining(conn, &joining)?;
+    let event = security::SignedEvent { event: filler, signature: [n; 64] };
+    security::add(conn, Scope::Profile, u64::from(n), &event)?;
+    let news = News::new(Kind::Exported, Some(device(n)), "fault");
+    let count = security::Count { news, count: 1, last_at: Timestamp(1) };
+    security::set_count(conn, Scope::Profile, &count)
 }
 
 fn profile_database() -> Connection {

@@ -1,0 +1,2 @@
+DROP TABLE security_counts;
+DROP TABLE security;
