@@ -114,6 +114,15 @@ pub enum Event {
         /// Their bytes.
         bytes: u64,
     },
+    /// The time of documents was over, by the clocks of two devices.
+    Retained {
+        /// The space.
+        space: SpaceName,
+        /// How many went into the trash.
+        trashed: u64,
+        /// How many were deleted for ever.
+        deleted: u64,
+    },
     /// A space is under a new at-rest key, in a new file.
     Rekeyed {
         /// The space.

@@ -112,9 +112,9 @@ pub use larder_engine::{
     DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ErasedBy, ErasureInfo,
     ErasureStage, ExportSummary, Finding, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
     Message, Mode, NewBlob, Object, Outcome, Page, PruneStatus, Pruned, Purged, Query, Reason,
-    ReceiptInfo, RekeyStatus, Role, Secret, SecurityCount, SecurityEvent, SecurityKind,
-    SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock,
-    Version, Whose, changed_lines,
+    ReceiptInfo, RekeyStatus, Retained, Retention, RetentionDue, Retentions, Role, Secret,
+    SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState,
+    SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

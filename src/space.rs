@@ -4,7 +4,8 @@ use std::sync::Arc;
 use larder_engine::{
     Band, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
     ErasureInfo, ExportSummary, Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned,
-    Query, ReceiptInfo, Role, SpaceState, SpaceStatus, SpaceWriter, Version,
+    Query, ReceiptInfo, Retained, Retention, RetentionDue, Retentions, Role, SpaceState,
+    SpaceStatus, SpaceWriter, Version,
 };
 use larder_types::{DeviceId, Hash, MemberId, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -255,6 +256,63 @@ impl Space {
     /// The storage's.
     pub async fn erasures(&self) -> Result<Vec<ErasureInfo>> {
         self.read(larder_engine::Space::erasures).await
+    }
+
+    /// How long documents are kept: what is set for single collections, and what counts for all
+    /// others.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn retention(&self) -> Result<Retentions> {
+        self.read(larder_engine::Space::retention).await
+    }
+
+    /// Sets how long documents of a collection are kept, or of all that nothing is set for: on
+    /// every device, whoever wrote them. What is over its time goes by itself, into the trash
+    /// first where there is one, once the clocks of two devices say so; a device that hears of no
+    /// other asks ([`Space::retention_due`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it makes no sense, or this device is
+    /// neither an owner's nor an admin's; the storage's.
+    pub async fn set_retention(
+        &self,
+        collection: Option<&str>,
+        retention: Retention,
+    ) -> Result<Receipt> {
+        let collection = collection.map(str::to_owned);
+        let work =
+            move |writer: &mut SpaceWriter| writer.set_retention(collection.as_deref(), retention);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Which documents are over their time by this device's clock and those of who changed them
+    /// last; with `new`, as if that were set.
+    ///
+    /// # Errors
+    /// As [`Space::set_retention`].
+    pub async fn retention_due(
+        &self,
+        new: Option<(Option<&str>, Retention)>,
+    ) -> Result<RetentionDue> {
+        let new = new.map(|(collection, retention)| (collection.map(str::to_owned), retention));
+        self.read(move |space| {
+            let new = new.as_ref().map(|(collection, retention)| {
+                let collection: Option<&str> = collection.as_deref();
+                (collection, *retention)
+            });
+            space.retention_due(new)
+        })
+        .await
+    }
+
+    /// Removes, now, what [`Space::retention_due`] counts: because a person says that this device's
+    /// clock is right.
+    ///
+    /// # Errors
+    /// The storage's; what was done before stands.
+    pub async fn apply_retention(&self) -> Result<Retained> {
+        self.open().await?.writer()?.run(true, SpaceWriter::apply_retention).await
     }
 
     /// An empty unit of work, to be filled and given to [`Space::commit`].

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use larder_engine::{IndexMark, Pruned, Pruning, Receipt, Rekey, SpaceWriter, UnitOfWork};
+use larder_engine::{
+    IndexMark, Pruned, Pruning, Receipt, Rekey, Retained, SpaceWriter, UnitOfWork,
+};
 use larder_types::limits::{
     INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS, WRITE_QUEUE_MAX,
 };
@@ -144,6 +146,7 @@ impl Worker {
     /// What a space that was just opened begins with.
     pub(super) fn begin(&mut self) {
         // What cannot be done now is done when the space is opened next.
+        self.tend_retention();
         let _ = self.writer.tend_blobs();
         let _ = self.writer.look_for_room();
     }
@@ -298,8 +301,18 @@ impl Worker {
         if self.tend_at <= now {
             self.tend_at = now + TEND_EVERY;
             // What cannot be done now is done the next time.
+            self.tend_retention();
             let _ = self.writer.tend_blobs();
             let _ = self.writer.look_for_room();
+        }
+    }
+
+    fn tend_retention(&mut self) {
+        let Ok(Retained { trashed, deleted, .. }) = self.writer.tend_retention() else { return };
+        if trashed + deleted > 0 {
+            self.changed.send_modify(|count| *count += 1);
+            let space = self.writer.space().name().clone();
+            let _ = self.events.send(Event::Retained { space, trashed, deleted });
         }
     }
 

@@ -499,6 +499,7 @@ fn kind_name(kind: u16) -> String {
         kind::ERASED => "erasure reported".to_owned(),
         kind::SEALING_KEY => "sealing key announced".to_owned(),
         kind::ADOPTION => "late edits adopted".to_owned(),
+        kind::RETENTION => "retention set".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::commands::{BandArg, BlobCommand, DeviceCommand, RoleArg};
-use crate::commands::{Delete, Diff, Erase, Erasures, Restore, Show, Trash};
+use crate::commands::{Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Trash};
 use crate::commands::{Passphrase, Prune, Purge, Rekey, Security};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
@@ -202,6 +202,16 @@ document, as long as it is still on this device.
 Example:
   larder restore shared:household recipes/soup.md")]
     Restore(Restore),
+    /// Show or set how long documents are kept, and apply it
+    #[command(
+        after_help = "An owner or admin sets it, for every device. What is over its time goes
+by itself once two devices' clocks say so; a device alone asks for --apply.
+
+Example:
+  larder retention shared:household
+  larder retention shared:household shopping --age 90 --trash-days 30"
+    )]
+    Retention(RetentionArgs),
     /// Erase a document from every device, with all that was ever written of it
     #[command(
         after_help = "Every version goes, and the files that only it names, also of a document that

@@ -10,6 +10,7 @@ use larder_types::{
 use serde::{Serialize, Serializer};
 
 use crate::blobs::BlobsStatus;
+use crate::retention::RetentionDue;
 use crate::status::{DeviceProgress, SpaceState};
 
 pub(crate) fn as_text<T: ToString, S: Serializer>(
@@ -327,6 +328,10 @@ pub struct SpaceStatus {
     pub state: SpaceState,
     /// Documents that are not deleted.
     pub documents: u64,
+    /// Those of them that are in the trash.
+    pub trashed: u64,
+    /// What is over its time, and whether a person is asked about it.
+    pub retention: RetentionDue,
     /// Documents that were.
     pub tombstones: u64,
     /// Entries of all logs.

@@ -345,6 +345,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::ERASED => "erased",
         kind::SEALING_KEY => "key",
         kind::ADOPTION => "adoption",
+        kind::RETENTION => "retention",
         _ => "other",
     }
 }

@@ -316,6 +316,8 @@ impl Space {
             device: self.device(),
             state,
             documents: counts.documents,
+            trashed: table::documents::count_trashed(&db)?,
+            retention: self.retention_due(None)?,
             tombstones: counts.tombstones,
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),

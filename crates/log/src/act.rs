@@ -15,6 +15,7 @@ use crate::error::VoidReason;
 use crate::header::VERSION;
 use crate::labels;
 use crate::metadata::{Opened, kind};
+use crate::retention::RetentionAct;
 use crate::section::{Band, Class};
 use crate::snapshot::SnapshotAct;
 
@@ -365,6 +366,8 @@ pub enum Act {
     SealingKey(SealingKeyAct),
     /// Takes over what another device wrote where it might not.
     Adoption(AdoptionAct),
+    /// Sets how long documents are kept.
+    Retention(RetentionAct),
 }
 
 impl Act {
@@ -387,6 +390,7 @@ impl Act {
             Self::Erased(_) => kind::ERASED,
             Self::SealingKey(_) => kind::SEALING_KEY,
             Self::Adoption(_) => kind::ADOPTION,
+            Self::Retention(_) => kind::RETENTION,
         }
     }
 
@@ -404,6 +408,7 @@ impl Act {
             Self::Erased(act) => canonical::encode(act),
             Self::SealingKey(act) => canonical::encode(act),
             Self::Adoption(act) => canonical::encode(act),
+            Self::Retention(act) => canonical::encode(act),
         }
     }
 
@@ -440,6 +445,7 @@ impl Act {
             kind::ERASED => Self::Erased(read(body)?),
             kind::SEALING_KEY => Self::SealingKey(read(body)?),
             kind::ADOPTION => Self::Adoption(read(body)?),
+            kind::RETENTION => Self::Retention(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -478,6 +484,7 @@ impl Act {
             Self::Erase(act) => act.check(),
             Self::Erased(act) => act.check(),
             Self::Adoption(act) => act.check(),
+            Self::Retention(act) => act.check(),
             Self::SealingKey(act) => {
                 check_versions(act.v, act.suite)?;
                 act.sealing.check().map_err(|_| VoidReason::WeakKey)

@@ -24,6 +24,7 @@ pub mod message;
 mod metadata;
 mod note;
 mod receipt;
+pub mod retention;
 pub mod roster;
 mod section;
 pub mod security;

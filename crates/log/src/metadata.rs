@@ -39,6 +39,8 @@ pub mod kind {
     pub const SEALING_KEY: u16 = 25;
     /// [`crate::adoption::AdoptionAct`].
     pub const ADOPTION: u16 = 40;
+    /// [`crate::retention::RetentionAct`].
+    pub const RETENTION: u16 = 26;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

@@ -188,7 +188,9 @@ impl Roster {
             Act::Snapshot(_) | Act::Erased(_) | Act::SealingKey(_) if self.reads_at(header) => {
                 Ok(())
             }
+            Act::Retention(_) if self.administers_at(header) => Ok(()),
             Act::Epoch(_)
+            | Act::Retention(_)
             | Act::Snapshot(_)
             | Act::Erase(_)
             | Act::Erased(_)
@@ -328,6 +330,12 @@ impl Roster {
         self.standing_at(header).is_some_and(|own| own.role.may_write())
     }
 
+    /// Whether the entry's author may set in it what counts for all.
+    pub fn administers_at(&self, header: &Header) -> bool {
+        let may = |own: Standing| matches!(own.role, Role::Owner | Role::Admin);
+        self.standing_at(header).is_some_and(may)
+    }
+
     fn reads_at(&self, header: &Header) -> bool {
         self.standing_at(header).is_some_and(|own| own.role.may_read())
     }
@@ -351,6 +359,7 @@ impl Roster {
             | Act::Erase(_)
             | Act::Erased(_)
             | Act::SealingKey(_)
+            | Act::Retention(_)
             | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };

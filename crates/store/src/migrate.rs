@@ -98,6 +98,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 17, "merge_words_later"),
         migration!("space", "00", 18, "erasures"),
         migration!("space", "00", 19, "trash"),
+        migration!("space", "00", 20, "retention"),
     ],
 };
 

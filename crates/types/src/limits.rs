@@ -138,6 +138,10 @@ limits! {
     BLOB_SESSION_BYTES_MAX: usize = 12 << 20, "bytes", false, "Kept in memory by a stream of blobs for its peer.";
     BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";
+    TRASH_MS: u64 = 2_592_000_000, "milliseconds", true, "From when a document comes into the trash until it is deleted, where nothing else is set: 30 days.";
+    RETENTION_MS_MAX: u64 = 3_153_600_000_000, "milliseconds", true, "What can be set for how long documents are kept: 100 years of 365 days.";
+    RETENTION_MARK_MS: u64 = 86_400_000, "milliseconds", false, "Between two notes of what a device had when: a day.";
+    RETENTION_STEP_DOCUMENTS: usize = 256, "documents", false, "Documents that go in one transaction because their time is over.";
     REMOVALS_UNASKED_MAX: usize = 50, "documents", false, "Documents that one unit or command deletes or puts into the trash without being confirmed.";
     SNAPSHOT_LEAF_BYTES_MAX: usize = 64 << 10, "bytes", true, "One leaf of a snapshot.";
     SNAPSHOT_PART_BYTES_MAX: usize = 12 << 20, "bytes", false, "A part of a snapshot, unpacked: at least the largest piece of a document fits into it.";

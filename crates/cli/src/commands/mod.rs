@@ -12,6 +12,7 @@ mod keys;
 mod pair;
 mod profile;
 mod recovery;
+mod retention;
 mod search;
 mod security;
 mod trash;
@@ -29,6 +30,7 @@ pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures};
 pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
+pub(crate) use retention::RetentionArgs;
 pub(crate) use security::Security;
 pub(crate) use trash::{Delete, Restore, Trash};
 pub(crate) use versions::{Diff, Show};
@@ -103,6 +105,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Delete(args) => trash::delete(call, args).await,
         Command::Trash(args) => trash::list(call, args).await,
         Command::Restore(args) => trash::restore(call, args).await,
+        Command::Retention(args) => retention::run(call, args).await,
         Command::Erase(args) => erase::erase(call, args).await,
         Command::Erasures(args) => erase::erasures(call, args).await,
         Command::History(args) => versions::history(call, args).await,

@@ -432,6 +432,13 @@ fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {
             }),
             format!("a sync ended early: {message}"),
         ),
+        Event::Retained { space, trashed, deleted } => (
+            json!({
+                "event": "retained", "space": space.to_string(), "trashed": trashed,
+                "deleted": deleted,
+            }),
+            format!("{space}: over its time, {trashed} went into the trash and {deleted} for ever"),
+        ),
         Event::Pruned { space, sections, bytes: freed } => (
             json!({
                 "event": "pruned-by-itself", "space": space.to_string(), "sections": sections,

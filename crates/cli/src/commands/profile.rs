@@ -182,6 +182,23 @@ fn holds(device: &DeviceProgress) -> String {
     }
 }
 
+/// What a person has to say of documents that are over their time.
+fn over_time(status: &Status) -> String {
+    let mut text = String::new();
+    for space in status.spaces.iter().filter(|space| space.retention.asks) {
+        let due = space.retention.total();
+        if due > 0 {
+            let documents = counted(due, "document", "documents");
+            text = format!(
+                "{text}\n{documents} of {0} over their time by this device's clock alone: larder \
+                 retention {0}\n",
+                space.name,
+            );
+        }
+    }
+    text
+}
+
 /// Why spaces are not ready.
 fn amiss(status: &Status) -> String {
     let reasons = status.spaces.iter().flat_map(|space| {
@@ -277,6 +294,7 @@ fn describe(status: &Status) -> String {
         },
     );
     text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+        + &over_time(status)
         + &amiss(status)
         + &security::summary(&status.security)
 }

@@ -69,3 +69,45 @@ fn many_documents_go_only_with_yes() {
     delete(&["--yes", "--for-ever"]).code(0);
     home.run(["import", SPACE, notes.to_str().unwrap(), "--yes"]).code(2);
 }
+
+#[test]
+fn how_long_documents_are_kept_is_set_shown_and_applied_when_a_person_says_so() {
+    let home = Home::with_space("laptop");
+    for n in 1..=5 {
+        let value = format!("{{\"n\": {n}}}");
+        home.run_with(&value, ["put", SPACE, "shopping", "--file", "-"]).code(0);
+    }
+    let shown = || home.run(["retention", SPACE, "--json"]).code(0).lines();
+    let trash_ms = &shown()[0]["retention"]["trash_ms"];
+    assert_eq!((shown().len(), trash_ms.as_u64()), (2, Some(2_592_000_000)));
+    let set = |more: &[&str]| home.run(["retention", SPACE, "shopping"].iter().chain(more));
+    set(&["--age", "0"]).code(2).says("never");
+    set(&["--count", "3", "--trash-days", "0"]).code(1).says("in the trash first");
+    set(&["--age", "99999999999999999"]).code(1).says("so many days");
+    set(&["--age", "90", "--count", "3", "--trash-days", "7"]).code(0).says("over their time");
+    let line = &shown()[0];
+    assert_eq!(line["collection"], "shopping");
+    assert_eq!(line["retention"]["age_ms"], 90 * 86_400_000_u64);
+    set(&["--age", "never"]).code(0);
+    let rules = shown();
+    assert_eq!(rules[0]["retention"]["age_ms"], serde_json::Value::Null);
+    assert_eq!(
+        (&rules[0]["retention"]["count"], &rules[2]["due"]["to_trash"]),
+        (&3.into(), &2.into())
+    );
+    assert!(home.run(["status"]).code(0).out.contains("larder retention"));
+    home.run(["retention", SPACE, "--apply"]).code(1).says("by this device's clock it is 20");
+    let done = home.run(["retention", SPACE, "--apply", "--yes", "--json"]).code(0);
+    assert_eq!(done.event("retained")["retained"]["trashed"], 2);
+    assert_eq!(home.run(["trash", SPACE, "--json"]).code(0).lines().len(), 2);
+    let left = home.run(["list", SPACE, "--json"]).code(0).lines();
+    assert_eq!(left.len(), 3);
+    assert!(!home.run(["status"]).code(0).out.contains("larder retention"));
+    // Nobody was asked about so many.
+    for n in 1..=60 {
+        let value = format!("{{\"n\": {n}}}");
+        home.run_with(&value, ["put", SPACE, "notes", "--file", "-"]).code(0);
+    }
+    home.run(["retention", SPACE, "notes", "--count", "5"]).code(1).says("--yes");
+    home.run(["retention", SPACE, "notes", "--count", "5", "--yes"]).code(0);
+}

@@ -22,6 +22,7 @@ mod memory;
 mod peers;
 mod prune;
 mod recovery;
+mod retention;
 mod room;
 mod security;
 mod stages;
@@ -63,7 +64,8 @@ impl Entropy for Counter {
 
 impl Environment for World {
     fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000 + self.clock.fetch_add(1, Ordering::Relaxed))
+        let passed = self.clock.fetch_add(1, Ordering::Relaxed);
+        Timestamp(1_700_000_000_000_u64.wrapping_add(passed))
     }
 
     fn entropy(&self) -> Box<dyn Entropy> {

@@ -96,6 +96,7 @@ impl Placed {
             | Act::Erase(_)
             | Act::Erased(_)
             | Act::SealingKey(_)
+            | Act::Retention(_)
             | Act::Adoption(_) => None,
         }
     }

@@ -82,7 +82,7 @@ pub enum Which {
 }
 
 impl Which {
-    const fn condition(self) -> &'static str {
+    pub(crate) const fn condition(self) -> &'static str {
         match self {
             Self::Shown => "trashed IS NULL",
             Self::Trashed => "trashed IS NOT NULL",

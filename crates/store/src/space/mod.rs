@@ -13,6 +13,7 @@ pub mod entries;
 pub mod erasures;
 pub mod logs;
 pub mod pieces;
+pub mod retention;
 pub mod sections;
 pub mod snapshots;
 pub mod tombstones;

@@ -1,0 +1,180 @@
+//! `larder retention`: how long documents are kept, and what goes when their time is over.
+
+use std::str::FromStr;
+
+use anyhow::Context;
+use clap::Args;
+use larder::{Retention, Space};
+use larder_types::{CollectionName, SpaceName};
+use serde_json::{Value, json};
+
+use super::trash::check_removals;
+use crate::args::collection;
+use crate::exit::{Exit, Failure};
+use crate::home::Call;
+use crate::output::{Output, Table, count, counted};
+
+const DAY_MS: u64 = 86_400_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArgs {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The collection; without it, all that nothing is set for
+    #[arg(value_parser = collection)]
+    pub(crate) collection: Option<CollectionName>,
+    /// After how many days without a change documents go, or `never`
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) age: Option<Limit>,
+    /// How many documents stay, those changed last, or `never`: as many as there are
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<Limit>,
+    /// For how many days they are in the trash first; 0: not at all
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) trash_days: Option<u64>,
+    /// Remove now what is over its time by this device's clock
+    #[arg(long, conflicts_with_all = ["collection", "age", "count", "trash_days"])]
+    pub(crate) apply: bool,
+    /// You are sure, however many they are
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// A number, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(Option<u64>);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(number) if number > 0 => Ok(Self(Some(number))),
+                _ => Err("a number from 1 on, or `never`".to_owned()),
+            },
+        }
+    }
+}
+
+pub(crate) async fn run(call: &Call<'_>, args: &RetentionArgs) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    if args.apply {
+        apply(out, &space, args.yes).await?;
+    } else if (args.age, args.count, args.trash_days) == (None, None, None) {
+        show(out, &space).await?;
+    } else {
+        set(out, &space, args).await?;
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+async fn show(out: Output<'_>, space: &Space) -> anyhow::Result<()> {
+    let all = space.retention().await?;
+    let mut table = Table::new(&["collection", "goes after", "stay", "in the trash"]);
+    let set = all.set().map(|(name, retention)| (Some(name.to_string()), retention));
+    for (name, retention) in set.chain([(None, all.of_others())]) {
+        out.json(&json!({ "collection": name, "retention": fields(retention) }))?;
+        table.row([
+            name.unwrap_or_else(|| "(all others)".to_owned()),
+            retention.age_ms.map_or_else(|| "never".to_owned(), days),
+            retention.count.map_or_else(|| "all".to_owned(), count),
+            if retention.trash_ms == 0 { "not".to_owned() } else { days(retention.trash_ms) },
+        ]);
+    }
+    if !out.is_json() {
+        out.write(table.render().as_bytes())?;
+    }
+    let due = space.retention_due(None).await?;
+    out.json(&json!({ "due": due }))?;
+    if due.total() > 0 && due.asks {
+        out.note(&format!(
+            "{} over their time, and no other device's clock says so too. If it is {} now: \
+             larder retention {} --apply",
+            counted(due.total(), "document is", "documents are"),
+            due.clock,
+            space.name()
+        ));
+    }
+    for name in &due.clock_ahead {
+        out.note(&format!(
+            "Which documents of {name} are the newest cannot be told: the clock of who changed one \
+             is ahead."
+        ));
+    }
+    Ok(())
+}
+
+fn fields(retention: Retention) -> Value {
+    let Retention { age_ms, count, trash_ms } = retention;
+    json!({ "age_ms": age_ms, "count": count, "trash_ms": trash_ms })
+}
+
+fn days(ms: u64) -> String {
+    if ms.is_multiple_of(DAY_MS) { counted(ms / DAY_MS, "day", "days") } else { format!("{ms} ms") }
+}
+
+async fn set(out: Output<'_>, space: &Space, args: &RetentionArgs) -> anyhow::Result<()> {
+    let all = space.retention().await?;
+    let now = args.collection.as_ref().map_or_else(|| all.of_others(), |name| all.of(name));
+    let ms = |days: u64| days.checked_mul(DAY_MS).context("so many days cannot be set");
+    let retention = Retention {
+        age_ms: match args.age {
+            None => now.age_ms,
+            Some(Limit(age)) => age.map(ms).transpose()?,
+        },
+        count: args.count.map_or(now.count, |Limit(count)| count),
+        trash_ms: args.trash_days.map_or(Ok(now.trash_ms), ms)?,
+    };
+    let name = args.collection.as_ref().map(CollectionName::as_str);
+    let due = space.retention_due(Some((name, retention))).await?;
+    let removed = usize::try_from(due.total()).unwrap_or(usize::MAX);
+    check_removals(removed, args.yes)?;
+    let receipt = space.set_retention(name, retention).await?;
+    out.json(&json!({
+        "event": "retention-set",
+        "collection": name,
+        "retention": fields(retention),
+        "due": due,
+        "seq": receipt.seq,
+        "entry": receipt.entry.to_string(),
+    }))?;
+    out.line(&format!("set, entry {} of this device", receipt.seq))?;
+    if due.total() > 0 {
+        out.note(&format!(
+            "{} over their time by it: larder retention {}",
+            counted(due.total(), "document is", "documents are"),
+            space.name()
+        ));
+    }
+    Ok(())
+}
+
+async fn apply(out: Output<'_>, space: &Space, yes: bool) -> anyhow::Result<()> {
+    let due = space.retention_due(None).await?;
+    if !yes && due.total() > 0 {
+        let message = format!(
+            "by this device's clock it is {}, and {} would go into the trash and {} for ever: if \
+             that is so, add --yes; nothing was removed",
+            due.clock,
+            counted(due.to_trash, "document", "documents"),
+            counted(due.to_delete, "document", "documents"),
+        );
+        return Err(Failure::error(Exit::Failed, message));
+    }
+    let done = space.apply_retention().await?;
+    out.json(&json!({ "event": "retained", "retained": done }))?;
+    out.line(&format!(
+        "{} put into the trash, {} deleted for ever",
+        counted(done.trashed, "document", "documents"),
+        counted(done.deleted, "document", "documents"),
+    ))?;
+    if done.failed > 0 {
+        out.note(&format!("{} could not be removed", counted(done.failed, "one", "of them")));
+    }
+    Ok(())
+}
