@@ -330,8 +330,8 @@ pub struct SpaceStatus {
     pub documents: u64,
     /// Those of them that are in the trash.
     pub trashed: u64,
-    /// What is over its time, and whether a person is asked about it.
-    pub retention: RetentionDue,
+    /// What is over its time, where a person is asked about it: no other device's clock is known.
+    pub retention: Option<RetentionDue>,
     /// Documents that were.
     pub tombstones: u64,
     /// Entries of all logs.

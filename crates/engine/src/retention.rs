@@ -146,6 +146,18 @@ impl Space {
     }
 }
 
+impl Space {
+    /// The same, where a person is asked for it. None: another device's clock says when it goes.
+    pub(crate) fn retention_asked(&self) -> Result<Option<RetentionDue>> {
+        let published = self.shared.published()?;
+        let is_witnessed = {
+            let db = self.shared.pool.reader()?;
+            witnessed(&db, &published, self, self.shared.env.now())?.is_some()
+        };
+        if is_witnessed { Ok(None) } else { self.retention_due(None).map(Some) }
+    }
+}
+
 impl SpaceWriter {
     /// Sets how long documents of a collection are kept, or of all that nothing is set for.
     ///
@@ -177,8 +189,9 @@ impl SpaceWriter {
         })
     }
 
-    /// Notes what is here by now, and removes what is over its time by two clocks. The façade does
-    /// it whenever a space is opened, and now and then.
+    /// Notes what is here by now, and removes what is over its time by two clocks; once a day,
+    /// however often it is called. The façade calls it whenever a space is opened, and now and
+    /// then.
     ///
     /// # Errors
     /// The storage's errors; what was done before stands.
@@ -197,7 +210,11 @@ impl SpaceWriter {
             witnessed(&db, &published, &space, now)?
         };
         let Some(seen) = seen else { return Ok(Retained::default()) };
-        self.record(|tx, _| Ok(table::mark(tx, seen.high, RETENTION_MARK_MS)?))?;
+        // Once a day: what follows goes over whole collections.
+        let is_noted = self.record(|tx, _| Ok(table::mark(tx, seen.high, RETENTION_MARK_MS)?))?;
+        if !is_noted {
+            return Ok(Retained::default());
+        }
         // One after the other, a day apart: else each device writes the same once more.
         let writers = published.roster.devices().filter(|(_, device)| may(device.role));
         let before = writers.take_while(|(id, _)| **id != me).count() as u64;

@@ -317,7 +317,7 @@ impl Space {
             state,
             documents: counts.documents,
             trashed: table::documents::count_trashed(&db)?,
-            retention: self.retention_due(None)?,
+            retention: self.retention_asked()?,
             tombstones: counts.tombstones,
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),

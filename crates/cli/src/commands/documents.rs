@@ -112,7 +112,8 @@ pub(super) async fn pick(space: &Space, pick: &Pick) -> anyhow::Result<Document>
         (None, _) => Err(Failure::error(
             Exit::NotFound,
             format!(
-                "no document of the collection {} has the path {named}: see `larder list {}`",
+                "no document of the collection {0} has the path {named}: see `larder list {1}`, \
+                 and `larder trash {1}`",
                 pick.collection, pick.space
             ),
         )),

@@ -1,8 +1,8 @@
 //! `larder init`, `larder space`, `larder status`.
 
 use larder::{
-    DeviceProgress, ErrorKind, Mode, RekeyStatus, Space, SpaceName, SpaceStatus, Standing, Status,
-    Timestamp,
+    DeviceProgress, ErrorKind, Mode, RekeyStatus, RetentionDue, Space, SpaceName, SpaceStatus,
+    Standing, Status, Timestamp,
 };
 use serde_json::json;
 
@@ -185,8 +185,8 @@ fn holds(device: &DeviceProgress) -> String {
 /// What a person has to say of documents that are over their time.
 fn over_time(status: &Status) -> String {
     let mut text = String::new();
-    for space in status.spaces.iter().filter(|space| space.retention.asks) {
-        let due = space.retention.total();
+    for space in &status.spaces {
+        let due = space.retention.as_ref().map_or(0, RetentionDue::total);
         if due > 0 {
             let documents = counted(due, "document", "documents");
             text = format!(

@@ -70,27 +70,29 @@ pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exi
     let out = call.out;
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
+    let rules = space.retention().await?;
     let mut objects = Vec::new();
     for document in &args.documents {
         let (space_name, collection) = (args.space.clone(), args.collection.clone());
         let named = Pick { space: space_name, document: document.clone(), collection };
-        objects.push(pick(&space, &named).await?.object);
+        let document = pick(&space, &named).await?;
+        let goes = args.for_ever || rules.of(&document.collection).trash_ms == 0;
+        objects.push((document.object, goes));
     }
     let mut known = BTreeSet::new();
-    objects.retain(|object| known.insert(*object));
+    objects.retain(|(object, _)| known.insert(*object));
     check_removals(objects.len(), args.yes)?;
     let mut unit = UnitOfWork::new();
-    for object in &objects {
-        if args.for_ever { unit.delete(*object) } else { unit.trash(*object) }
+    for (object, goes) in &objects {
+        if *goes { unit.delete(*object) } else { unit.trash(*object) }
     }
     // Whoever named so many said so.
     unit.confirm_removals();
     let receipt = space.commit(unit).await?;
-    let what = if args.for_ever { "deleted" } else { "trashed" };
-    for object in objects {
-        tell(out, what, object, &receipt)?;
+    for (object, goes) in &objects {
+        tell(out, if *goes { "deleted" } else { "trashed" }, *object, &receipt)?;
     }
-    if !args.for_ever {
+    if objects.iter().any(|(_, goes)| !goes) {
         out.note(&format!("To have it back: larder restore {} ID", args.space));
     }
     profile.close().await?;

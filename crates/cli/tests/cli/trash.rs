@@ -103,6 +103,11 @@ fn how_long_documents_are_kept_is_set_shown_and_applied_when_a_person_says_so() 
     let left = home.run(["list", SPACE, "--json"]).code(0).lines();
     assert_eq!(left.len(), 3);
     assert!(!home.run(["status"]).code(0).out.contains("larder retention"));
+    // Where there is no trash, what is deleted is gone.
+    set(&["--count", "never", "--trash-days", "0"]).code(0);
+    let id = left[0]["id"].as_str().unwrap();
+    home.run(["delete", SPACE, id, "--json"]).code(0).event("deleted");
+    home.run(["get", SPACE, id]).code(5).says("for ever");
     // Nobody was asked about so many.
     for n in 1..=60 {
         let value = format!("{{\"n\": {n}}}");

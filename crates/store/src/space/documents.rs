@@ -82,6 +82,14 @@ pub enum Which {
 }
 
 impl Which {
+    /// By which index they are found: those in the trash by theirs.
+    const fn index(self, of_trash: &'static str) -> &'static str {
+        match self {
+            Self::Trashed => of_trash,
+            Self::Shown | Self::All => "",
+        }
+    }
+
     pub(crate) const fn condition(self) -> &'static str {
         match self {
             Self::Shown => "trashed IS NULL",
@@ -326,14 +334,16 @@ pub fn page(
     let condition = which.condition();
     if let Some(collection) = collection {
         let sql = format!(
-            "{COLUMNS} WHERE collection = ?1 AND document > ?2 AND {condition}
-             ORDER BY document LIMIT ?3"
+            "{COLUMNS} {} WHERE collection = ?1 AND document > ?2 AND {condition}
+             ORDER BY document LIMIT ?3",
+            which.index("INDEXED BY documents_trashed_of"),
         );
         all(conn, PART, &sql, params![collection.as_str(), after, limit], row)
     } else {
         // Not "> ?1", which begins on the page of the one before: that may be damaged.
         let sql = format!(
-            "{COLUMNS} WHERE document >= ?1 + 1 AND {condition} ORDER BY document LIMIT ?2"
+            "{COLUMNS} {} WHERE document >= ?1 + 1 AND {condition} ORDER BY document LIMIT ?2",
+            which.index("INDEXED BY documents_trashed"),
         );
         all(conn, PART, &sql, params![after, limit], row)
     }

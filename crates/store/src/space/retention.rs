@@ -34,19 +34,20 @@ impl Until {
     }
 }
 
-/// Notes up to which transaction this device has come by now, and forgets what was noted of times
-/// that are still to come: some clock was wrong then.
+/// Notes up to which transaction this device has come by now, unless that was done lately, and
+/// forgets what was noted of times that are still to come: some clock was wrong then. Whether it
+/// was noted.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `retention_marks`.
-pub fn mark(conn: &Connection, now: Timestamp, every_ms: u64) -> Result<(), StoreError> {
+pub fn mark(conn: &Connection, now: Timestamp, every_ms: u64) -> Result<bool, StoreError> {
     let sql = "DELETE FROM retention_marks WHERE time > ?1";
     execute(conn, PART, sql, [Uint(now.0)])?;
     let sql = "INSERT INTO retention_marks (time, position)
                SELECT ?1, coalesce((SELECT max(position) FROM transactions), 0)
                WHERE NOT EXISTS (SELECT 1 FROM retention_marks WHERE time > ?2)";
     let since = now.0.saturating_sub(every_ms);
-    execute(conn, PART, sql, params![Uint(now.0), Uint(since)]).map(drop)
+    Ok(execute(conn, PART, sql, params![Uint(now.0), Uint(since)])? > 0)
 }
 
 /// The last transaction that this device had at this time; none if that is not known.
@@ -58,13 +59,24 @@ pub fn position_at(conn: &Connection, time: Timestamp) -> Result<Option<i64>, St
     one(conn, PART, sql, [Uint(time.0)], |row| row.get(0))
 }
 
-/// The collections that have such documents.
+/// The collections that have documents, those in the trash or any. Takes time in proportion to
+/// their number, not to that of documents.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn collections(conn: &Connection, which: Which) -> Result<Vec<CollectionName>, StoreError> {
-    let condition = which.condition();
-    let sql = format!("SELECT DISTINCT collection FROM documents WHERE {condition}");
+    let from = match which {
+        Which::Trashed => "documents INDEXED BY documents_trashed_of WHERE trashed IS NOT NULL AND",
+        Which::Shown | Which::All => "documents INDEXED BY documents_collection WHERE",
+    };
+    let sql = format!(
+        "WITH RECURSIVE found (name) AS (
+             SELECT (SELECT collection FROM {from} TRUE ORDER BY collection LIMIT 1)
+             UNION ALL
+             SELECT (SELECT collection FROM {from} collection > name ORDER BY collection LIMIT 1)
+             FROM found WHERE name IS NOT NULL)
+         SELECT name FROM found WHERE name IS NOT NULL"
+    );
     all(conn, "documents", &sql, [], |row| parsed(row, 0, |name: String| name.parse().ok()))
 }
 
@@ -80,9 +92,10 @@ pub fn old(
     limit: usize,
 ) -> Result<Vec<ObjectId>, StoreError> {
     let sql = format!(
-        "SELECT d.object FROM documents d
+        "SELECT d.object FROM documents d INDEXED BY {}
          JOIN entries e ON e.log = d.updated_log AND e.seq = d.updated_seq
          WHERE d.collection = ?1 AND {} AND d.{} ORDER BY d.document LIMIT ?3",
+        if which == Which::Trashed { "documents_trashed_of" } else { "documents_collection" },
         until.condition(),
         which.condition(),
     );

@@ -102,9 +102,8 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let at = i64::from(n);
     let waiting = space::unindexed::Unembedded { place: at, first: at, last: at };
     space::unindexed::add_unembedded(conn, waiting)?;
-    let act = SnapshotAct { v: 0, frontier: Vec::new(), bands: Vec::new() };
     let end = LogEnd { device: device(n), size: 1, root: Hash::new([n; 32]) };
-    let act = SnapshotAct { frontier: vec![end], ..act };
+    let act = SnapshotAct { v: 0, frontier: vec![end], bands: Vec::new() };
     let snapshot = snapshots::add(conn, snapshots::State::Receiving, &act)?;
     let key = (ObjectId::new([n; 16]), EntryHash::new([n; 32]));
     snapshots::put_leaf(conn, snapshot, &key, &filler, true)?;

@@ -272,8 +272,12 @@ fn documents_are_put_paged_and_removed() {
     assert_eq!(numbers_of(Which::Shown, Some(&notes)), [numbers[0], numbers[4]]);
     assert_eq!(numbers_of(Which::Trashed, None), [numbers[2]]);
     assert_eq!(numbers_of(Which::All, None), numbers);
+    let collections = |which| tables::retention::collections(&conn, which).unwrap();
+    assert_eq!(collections(Which::Trashed), [name("notes")]);
+    assert_eq!(collections(Which::Shown), [name("lists"), name("notes")]);
     documents::put(&conn, &edit).unwrap();
     assert_eq!(documents::count_trashed(&conn).unwrap(), 0);
+    assert_eq!(collections(Which::Trashed), []);
 
     assert_eq!(documents::remove(&conn, &object(2)).unwrap(), Some(numbers[2]));
     assert_eq!(documents::remove(&conn, &object(2)).unwrap(), None);
@@ -475,6 +479,12 @@ fn what_has_a_key_is_found_by_an_index() {
     documents::page(&conn, (Which::Shown, None), 0, 1).unwrap();
     documents::each(&conn, Some(&name("notes")), |_| Ok::<_, StoreError>(())).unwrap();
     documents::count(&conn, Some(&name("notes"))).unwrap();
+    documents::page(&conn, (Which::Trashed, None), 0, 1).unwrap();
+    documents::page(&conn, (Which::Trashed, Some(&name("notes"))), 0, 1).unwrap();
+    for which in [Which::Shown, Which::Trashed] {
+        let until = tables::retention::Until::Position(1);
+        tables::retention::old(&conn, which, &name("notes"), until, 1).unwrap();
+    }
     documents::remove(&conn, &object(1)).unwrap();
     tombstones::page(&conn, Some(&object(1)), 1).unwrap();
     let (_, verified) = batch(&logs::by_number(&conn, log).unwrap(), &[]);
