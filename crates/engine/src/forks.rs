@@ -87,7 +87,7 @@ impl Space {
         if !published.stopped.contains(log) || published.vouches(peer) {
             return Ok(true);
         }
-        if published.roster.device(log).is_some_and(|device| device.keys.transport == *peer) {
+        if published.roster.known(log).is_some_and(|device| device.keys.transport == *peer) {
             return Ok(false);
         }
         let Some(log) = logs::find(&*self.shared.pool.reader()?, log)? else { return Ok(true) };
@@ -161,7 +161,7 @@ impl Space {
                 vouches && !published.roster.knows(entry, index)
             });
             // A newcomer knows nobody yet, and has to take in the log that says who is who.
-            let is_of_space = published.roster.device(&fork.device).is_some();
+            let is_of_space = published.roster.may_have_log(&fork.device);
             if !is_of_space || (is_known && fork.acts.is_empty()) {
                 continue;
             }
@@ -328,7 +328,7 @@ impl State {
     fn stop_log(&mut self, db: &Connection, fork: &Fork) -> Result<()> {
         let device = ForkProof::check(&fork.evidence, &self.shared.id);
         let Some(device) = device.filter(|device| *device == fork.device) else { return Ok(()) };
-        if self.roster.device(&device).is_none() {
+        if !self.roster.may_have_log(&device) {
             return Ok(());
         }
         // Of a log that nothing is held of as well: entries that name it shall not wait.

@@ -251,6 +251,12 @@ impl Roster {
         self.devices.get(id).or_else(|| self.revoked.get(id))
     }
 
+    /// Whether entries may be of the device: it belongs to the space or ever did, or was let in by
+    /// one that did not know better.
+    pub fn may_have_log(&self, id: &DeviceId) -> bool {
+        self.known(id).is_some() || self.judge.enrolled_by(id).next().is_some()
+    }
+
     /// The device that uses this transport key, if enrolled.
     pub fn by_transport(&self, transport: &TransportId) -> Option<(&DeviceId, &Device)> {
         self.devices.iter().find(|(_, device)| device.keys.transport == *transport)

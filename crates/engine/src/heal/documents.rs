@@ -161,6 +161,7 @@ fn check_object(
         let stays = repair && !before.is_like(&after);
         if stays {
             keep_numbers(db, &before, &after)?;
+            index_anew(db, state, &before, &after)?;
             for id in &ids {
                 changes::add_late(db, id, None)?;
             }
@@ -330,6 +331,19 @@ fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
             // The number may have been that of another, whose vectors are still there.
             (None, Some(new)) => larder_search::remove_vectors(db, new.document)?,
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The indexes hold what the documents said before.
+fn index_anew(db: &Connection, state: &mut WriterState, before: &Rows, after: &Rows) -> Result<()> {
+    for (id, old) in &before.documents {
+        let Some(old) = old else { continue };
+        match after.documents.get(id) {
+            Some(Some(new)) if new.json == old.json => {}
+            Some(_) => state.index_changed(db, old.document, &old.json)?,
+            None => state.index_removed(db, old.document, &old.json)?,
         }
     }
     Ok(())

@@ -449,3 +449,26 @@ fn a_check_makes_documents_whose_edits_came_first() {
         assert_eq!(late.value(object(1)), json!({"n": 3}));
     }
 }
+
+/// Found by the simulator: both copies of a phone were used before it was shut out. No proof was
+/// kept of a device that is none of the space's any more, so that two honest devices, each of which
+/// builds on one of its histories, refused each other's logs for ever.
+#[test]
+fn two_histories_of_a_device_that_was_shut_out_hold_up_nobody() {
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let (mut one, mut two, [mut b, mut c]) = household(&dirs);
+    one.put(object(1), &json!({"of": "one"}));
+    two.put(object(2), &json!({"of": "two"}));
+    converse(&mut one, &mut b);
+    converse(&mut two, &mut c);
+    b.writer.revoke(&[one.space.device()]).unwrap();
+    b.put(object(3), &json!({"of": "b"}));
+    c.put(object(4), &json!({"of": "c"}));
+    converse(&mut b, &mut c);
+    converse(&mut b, &mut c);
+    for device in [&b, &c] {
+        assert_eq!(proven(device), [one.space.device()]);
+        assert!(device.space.document(&object(3)).unwrap().is_some());
+        assert!(device.space.document(&object(4)).unwrap().is_some());
+    }
+}

@@ -30,6 +30,11 @@ fn text(device: &Device, n: u8) -> Option<Value> {
     device.space.document(&note(n)).unwrap().map(|found| Value::Object(found.value))
 }
 
+fn finds(device: &mut Device, word: &str) -> Vec<ObjectId> {
+    let found = device.search(&larder_engine::Query::text(word));
+    found.into_iter().map(|found| found.document.object).collect()
+}
+
 fn put(device: &mut Device, n: u8, value: &Value) -> Result<Receipt> {
     let mut unit = UnitOfWork::new();
     unit.put("notes", note(n), value).unwrap();
@@ -49,6 +54,7 @@ fn a_lost_phone_writes_and_reads_nothing_more() {
     put(&mut lost, 2, &json!({"text": "by the thief too"})).unwrap();
     other.pull(&lost);
     assert_eq!(text(&other, 2), Some(json!({"text": "by the thief too"})));
+    assert_eq!(finds(&mut other, "thief").len(), 2);
     let receipt = founder.writer.revoke(&[lost.space.device()]).unwrap();
     receipt.verify().unwrap();
     put(&mut founder, 3, &json!({"text": "a secret"})).unwrap();
@@ -65,6 +71,8 @@ fn a_lost_phone_writes_and_reads_nothing_more() {
     let mut checking = larder_engine::Checking::new(false);
     while !other.writer.check_step(&mut checking).unwrap() {}
     assert_eq!(checking.into_report().findings, [], "the space is what its log says");
+    assert_eq!(finds(&mut other, "thief"), []);
+    assert_eq!(finds(&mut other, "before"), [note(1)]);
 
     // It is no peer any more: nothing is answered.
     let transport = lost.profile.transport_id();
