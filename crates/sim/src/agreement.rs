@@ -1,6 +1,6 @@
 //! What devices that hold the same entries show, compared with each other and with the model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_engine::{Document, Query, Space};
 use larder_protocol::LogHead;
@@ -27,11 +27,15 @@ struct Listed {
     clock: Option<Clock>,
 }
 
+/// Which documents' texts have which lines, and how often.
+type Places<'a> = BTreeMap<&'a str, BTreeMap<ObjectId, usize>>;
+
 /// All that a device shows.
 pub(crate) struct Content {
     documents: BTreeMap<ObjectId, Document>,
     entries: BTreeMap<(DeviceId, u64), Listed>,
     digest: Hash,
+    adoptions: u64,
     space: Space,
 }
 
@@ -48,12 +52,14 @@ impl Content {
                 break;
             }
         }
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut adoptions) = (BTreeMap::new(), 0);
         let mut after = None;
         loop {
             let page = space.receipts(after, 1000).expect("a listing");
             let Some(last) = page.last() else { break };
             after = Some((last.device, last.seq));
+            let kinds = page.iter().flat_map(|info| &info.kinds);
+            adoptions += kinds.filter(|kind| **kind == "adoption").count() as u64;
             entries.extend(page.iter().map(|info| {
                 let is_known = !info.kinds.is_empty();
                 let creates = is_known.then(|| info.kinds.contains(&"create"));
@@ -62,7 +68,7 @@ impl Content {
             }));
         }
         let digest = space.digest().expect("a digest");
-        let content = Self { documents, entries, digest, space: space.clone() };
+        let content = Self { documents, entries, digest, adoptions, space: space.clone() };
         content.check_search();
         content
     }
@@ -104,8 +110,8 @@ impl Content {
     }
 
     /// Which documents' texts have which lines, and how often.
-    fn places(&self) -> BTreeMap<&str, BTreeMap<ObjectId, usize>> {
-        let mut places: BTreeMap<&str, BTreeMap<ObjectId, usize>> = BTreeMap::new();
+    fn places(&self) -> Places<'_> {
+        let mut places = Places::new();
         for (object, document) in &self.documents {
             let text = document.value.get("text").and_then(Value::as_str).unwrap_or_default();
             for line in text.lines().filter(|line| line.starts_with('q') && line.ends_with('z')) {
@@ -161,10 +167,13 @@ impl World {
         self.report.add("check: receipts kept", receipts);
         self.check_checkpoints(frontier, content);
         self.check_clocks(content);
+        let members: BTreeSet<DeviceId> =
+            members.iter().filter_map(|slot| self.devices[*slot].id).collect();
         let places = content.places();
         for (object, known) in &self.model.documents {
-            self.check_document(*object, known, content, &places);
+            self.check_document(*object, known, content, (&members, &places));
         }
+        self.report.add("check: late edits adopted", content.adoptions);
         self.report.add("check: documents", self.model.documents.len() as u64);
     }
 
@@ -200,9 +209,9 @@ impl World {
         object: ObjectId,
         known: &Known,
         content: &Content,
-        places: &BTreeMap<&str, BTreeMap<ObjectId, usize>>,
+        (members, places): (&BTreeSet<DeviceId>, &Places<'_>),
     ) {
-        let expected = self.expected(object, known, content);
+        let expected = self.expected(object, known, content, members);
         let Expected { deleted, creations, is_disputed, is_certain, .. } = expected;
         let shown = content.documents.get(&object);
         for (token, held) in &expected.tokens {
@@ -229,8 +238,22 @@ impl World {
         }
     }
 
+    /// Whether it was written after its author was shut out, as far as the first device knew.
+    fn is_late(&self, unit: &Unit) -> bool {
+        let keeps = self.model.keeps.get(&unit.author).filter(|_| !self.devices[0].was_copied);
+        let Fate::Committed(committed) = &unit.fate else { return false };
+        let is_late = keeps.is_some_and(|keeps| *keeps < committed.seq);
+        is_late && !self.is_copied(&unit.author)
+    }
+
     /// What a document has to be where this content is.
-    fn expected<'m>(&'m self, object: ObjectId, known: &Known, content: &Content) -> Expected<'m> {
+    fn expected<'m>(
+        &'m self,
+        object: ObjectId,
+        known: &Known,
+        content: &Content,
+        members: &BTreeSet<DeviceId>,
+    ) -> Expected<'m> {
         // Of a log with two histories a device holds one, and edits that build on what only the
         // other has wait for ever.
         let is_missing = |unit: &Unit| {
@@ -238,6 +261,7 @@ impl World {
             self.is_copied(&unit.author) && !is_held && !matches!(unit.fate, Fate::Refused)
         };
         let units = || known.units.iter().map(|index| &self.model.units[*index]);
+        let any_doubtful = units().any(|unit| self.is_doubtful(&unit.author));
         let mut expected = Expected {
             deleted: Some(false),
             creations: 0,
@@ -250,7 +274,12 @@ impl World {
         };
         for unit in units() {
             let is_copied = self.is_copied(&unit.author);
+            let is_orphan = !members.contains(&unit.author);
+            expected.is_disputed |= is_orphan && any_doubtful;
             let held = match content.holds(unit) {
+                // It is, and counts for nothing unless somebody had written on.
+                Some(true) if self.is_late(unit) && content.adoptions == 0 => Some(false),
+                Some(true) if self.is_doubtful(&unit.author) => None,
                 // What a copy forgot it may have been asked for again, as another entry.
                 Some(false) if unit.key.is_some() && is_copied => None,
                 held => held,
@@ -295,7 +324,7 @@ impl<'m> Expected<'m> {
     ) {
         let is_done = held != Some(false);
         match operation {
-            Operation::Delete { .. } => {
+            Operation::Delete { .. } | Operation::Erase { .. } => {
                 self.deleted = match (self.deleted, held) {
                     (Some(true), _) | (_, Some(true)) => Some(true),
                     (before, Some(false)) => before,

@@ -76,16 +76,20 @@ impl World {
         let mut operations: Vec<Operation> = Vec::new();
         for _ in 0..[1, 1, 1, 2, 3][usize::try_from(self.dice.below(5)).unwrap_or(0)] {
             let Some(operation) = self.operation(slot, &mut work, &operations) else { continue };
-            let is_shared = matches!(operation, Operation::Create { is_shared: true, .. });
+            let is_alone = matches!(
+                operation,
+                Operation::Create { is_shared: true, .. } | Operation::Erase { .. }
+            );
             operations.push(operation);
-            if is_shared {
+            if is_alone {
                 break;
             }
         }
         if operations.is_empty() || !self.devices[slot].is_up() {
             return;
         }
-        let key = self.dice.chance(40).then(|| IdempotencyKey::random(&mut self.dice));
+        let has_key = !matches!(operations[..], [Operation::Erase { .. }]) && self.dice.chance(40);
+        let key = has_key.then(|| IdempotencyKey::random(&mut self.dice));
         if let Some(key) = key {
             work.idempotency_key(key);
         }
@@ -96,8 +100,9 @@ impl World {
             let shown = unit.operations.iter().map(ToString::to_string).collect::<Vec<_>>();
             format!("{slot} wants unit {}: {}", self.model.units.len(), shown.join(", "))
         });
+        let is_erasure = matches!(unit.operations[..], [Operation::Erase { .. }]);
         let unit = self.model.add(unit);
-        self.enqueue(slot, Job::Unit(unit));
+        self.enqueue(slot, if is_erasure { Job::Erase(unit) } else { Job::Unit(unit) });
     }
 
     /// Adds one operation to a unit, if there is anything to do on this device.
@@ -127,6 +132,9 @@ impl World {
                 choice < 36 && before.is_empty() && !self.devices[slot].buried.contains(&object);
             return may_create.then(|| self.create(slot, work, object, true));
         };
+        if choice >= 94 && before.is_empty() && self.dice.chance(self.plan.erased_percent) {
+            return Some(Operation::Erase { object });
+        }
         if choice >= 94 {
             work.delete(object);
             self.report.count("app: deletions");

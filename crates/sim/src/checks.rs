@@ -10,6 +10,7 @@ use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::{Device, Running, Slot};
+use crate::model::{Operation, Unit};
 use crate::network::End;
 use crate::world::World;
 
@@ -25,6 +26,22 @@ impl World {
         let mut devices = self.devices.iter();
         devices.any(|device| device.id == Some(*log) && device.was_copied)
             || self.villain.as_ref().is_some_and(|one| one.is_forked && one.id == *log)
+    }
+
+    /// Whether what the device wrote may count for nothing: it was shut out, or let in by one that
+    /// was.
+    pub(crate) fn is_doubtful(&self, log: &DeviceId) -> bool {
+        if self.model.shut_out.is_empty() {
+            return false;
+        }
+        let of = self.devices.iter().find(|device| device.id == Some(*log));
+        let chain = std::iter::successors(of, |one| one.inviter.map(|slot| &self.devices[slot]));
+        let mut ids = chain.filter_map(|device| device.id).chain([*log]);
+        ids.any(|id| self.model.shut_out.contains(&id))
+    }
+
+    fn is_doubtful_slot(&self, slot: Slot) -> bool {
+        self.devices[slot].id.is_some_and(|id| self.is_doubtful(&id))
     }
 
     /// A deleted document never comes back.
@@ -50,7 +67,7 @@ impl World {
         let device = &self.devices[slot];
         let (Some(id), true) = (device.id, device.is_honest()) else { return };
         let Some(space) = device.space().cloned() else { return };
-        let is_own = |unit: &crate::model::Unit| unit.author == id;
+        let is_own = |unit: &Unit| unit.author == id;
         let mut receipts = 0;
         let own: Vec<_> = self.model.committed_units().filter(|(unit, _)| is_own(unit)).collect();
         for (_, committed) in own.into_iter().rev().take(RECEIPTS_MAX) {
@@ -105,6 +122,15 @@ impl World {
 
     /// What is missing is not acknowledged, nor is anything after it.
     pub(crate) fn check_acks(&mut self, slot: Slot, reply: &Reply) {
+        // What an erasure took that counts for nothing is wanted again, and was acknowledged.
+        let is_void = |unit: &Unit| {
+            let mut operations = unit.operations.iter();
+            operations.any(|operation| matches!(operation, Operation::Erase { .. }))
+                && self.is_doubtful(&unit.author)
+        };
+        if !self.model.shut_out.is_empty() && self.model.units.iter().any(is_void) {
+            return;
+        }
         let (Reply::Applied { acks, .. } | Reply::Supplied { acks, .. }) = reply else { return };
         let device = &self.devices[slot];
         let Some(space) = device.space().filter(|_| !device.is_rotten && !acks.is_empty()) else {
@@ -214,7 +240,9 @@ impl World {
         self.note_refused(end, code);
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         assert!(
-            lies || self.devices[slot].was_copied || self.is_refused_for_copies(end, log, message),
+            lies || self.devices[slot].was_copied
+                || self.is_doubtful_slot(slot)
+                || self.is_refused_for_copies(end, log, message),
             "{slot} refuses the log of {log}, and nobody did wrong: {code:?} {message}"
         );
         if let Some(conversation) = self.conversation_at(end) {
@@ -260,7 +288,8 @@ impl World {
         let lies = self.links.get(&end.link).is_some_and(|link| link.lies);
         let peer = self.conversation_at(end).and_then(|conversation| conversation.peer);
         let mut both = [Some(slot), peer].into_iter().flatten();
-        let is_of_copies = both.any(|one| self.devices[one].was_copied);
+        let is_of_copies =
+            both.any(|one| self.devices[one].was_copied || self.is_doubtful_slot(one));
         if !by_peer && code != CloseCode::Storage {
             self.note_refused(end, code);
         }

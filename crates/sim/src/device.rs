@@ -111,12 +111,16 @@ impl Running {
 pub(crate) enum Job {
     /// A unit of the model's.
     Unit(usize),
+    /// One that erases a document.
+    Erase(usize),
     /// For a session.
     Session(End, Task),
     /// Another device wants to join.
     Admit(Box<Admission>),
     /// Bytes that all agree on may go. Whether the device may be the first to say so.
     Prune(bool),
+    /// A device is to be shut out.
+    Revoke(DeviceId),
     /// The next step of the pruning under way.
     PruneStep,
     /// Another key at rest: a wish first, then step by step.

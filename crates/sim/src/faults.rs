@@ -1,7 +1,7 @@
 //! What goes wrong by itself: power, disks, clocks, connections, and people with old copies.
 
 use larder_pages::testing::Loss;
-use larder_types::CloseCode;
+use larder_types::{CloseCode, DeviceId};
 
 use crate::device::{Device, Job, Slot, Standing};
 use crate::model::Fate;
@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Snapshot,
     Rollback,
     Copy,
+    /// No fault either, but what was written late counts for nothing.
+    Revocation,
     /// No fault, but something that an app asks for rarely.
     Prune,
     Rekey,
@@ -79,6 +81,7 @@ impl World {
                 let slot = self.add_device();
                 self.join(slot);
             }
+            Fault::Revocation => self.shut_one_out(),
             Fault::Cut => {
                 let links = self.links.keys().chain(self.parcels.keys()).copied();
                 let links: Vec<u64> = links.collect();
@@ -163,10 +166,35 @@ impl World {
             }
             Fault::Rekey => self.enqueue(slot, Job::Rekey),
             Fault::Newcomer
+            | Fault::Revocation
             | Fault::Cut
             | Fault::Healed { .. }
             | Fault::Freed { .. }
             | Fault::Recovered { .. } => {}
+        }
+    }
+
+    /// The first device shuts another one out, whatever that is doing; it goes on, and speaks with
+    /// who has not heard.
+    fn shut_one_out(&mut self) {
+        let first = &self.devices[0];
+        let Some(space) = first.space().filter(|_| first.is_honest() && !first.is_rotten) else {
+            return;
+        };
+        let known = space.devices().unwrap_or_default();
+        let is_out = |id: &DeviceId| self.is_doubtful(id);
+        let others: Vec<DeviceId> =
+            known.iter().map(|one| one.device).filter(|id| Some(*id) != first.id).collect();
+        let left = |id: &&DeviceId| {
+            let mut devices = self.devices.iter();
+            !is_out(id) && devices.any(|one| one.id == Some(**id) && one.is_honest())
+        };
+        if others.iter().filter(left).count() < WHOLE_MIN {
+            return;
+        }
+        let others: Vec<DeviceId> = others.into_iter().filter(|id| !is_out(id)).collect();
+        if let Some(id) = self.pick(&others) {
+            self.enqueue(0, Job::Revoke(id));
         }
     }
 
@@ -336,7 +364,7 @@ impl World {
     /// What waited for the writer will not be done.
     fn forget_queue(&mut self, slot: Slot) {
         for job in std::mem::take(&mut self.devices[slot].jobs) {
-            if let Job::Unit(unit) = job
+            if let Job::Unit(unit) | Job::Erase(unit) = job
                 && matches!(self.model.units[unit].fate, Fate::Waiting)
             {
                 self.model.units[unit].fate = Fate::Refused;

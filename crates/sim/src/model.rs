@@ -1,6 +1,6 @@
 //! What apps asked for and were told, kept beside the engines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use larder_engine::{Object, Receipt, UnitOfWork};
@@ -12,6 +12,10 @@ use crate::device::Slot;
 pub(crate) struct Model {
     pub(crate) units: Vec<Unit>,
     pub(crate) documents: BTreeMap<ObjectId, Known>,
+    /// Devices that were shut out, or may have been.
+    pub(crate) shut_out: BTreeSet<DeviceId>,
+    /// How many of the entries count of those that were, for sure.
+    pub(crate) keeps: BTreeMap<DeviceId, u64>,
     tokens: u64,
 }
 
@@ -70,6 +74,10 @@ pub(crate) enum Operation {
     Delete {
         object: ObjectId,
     },
+    /// A unit of its own: nothing of the document is to be left anywhere.
+    Erase {
+        object: ObjectId,
+    },
 }
 
 impl Operation {
@@ -78,14 +86,15 @@ impl Operation {
             Self::Create { object, .. }
             | Self::Edit { object, .. }
             | Self::Overwrite { object }
-            | Self::Delete { object } => *object,
+            | Self::Delete { object }
+            | Self::Erase { object } => *object,
         }
     }
 
     pub(crate) fn token(&self) -> Option<&str> {
         match self {
             Self::Create { token, .. } | Self::Edit { token, .. } => Some(token),
-            Self::Overwrite { .. } | Self::Delete { .. } => None,
+            Self::Overwrite { .. } | Self::Delete { .. } | Self::Erase { .. } => None,
         }
     }
 }
@@ -99,6 +108,7 @@ impl fmt::Display for Operation {
             Self::Edit { token, .. } => write!(f, "edit {object} with {token}"),
             Self::Overwrite { .. } => write!(f, "overwrite {object}"),
             Self::Delete { .. } => write!(f, "delete {object}"),
+            Self::Erase { .. } => write!(f, "erase {object}"),
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Plan {
     pub devices: usize,
     /// Devices that join while everything goes on.
     pub joins: usize,
+    /// Devices that the first one shuts out, at most.
+    pub revocations: usize,
     /// Units that apps ask for, in all.
     pub units: usize,
     /// Units that an app asks for at once, at most: those share transactions.
@@ -55,6 +57,8 @@ pub struct Plan {
     pub part_bytes: usize,
     /// Keys at rest renewed.
     pub rekeys: u64,
+    /// Documents erased rather than deleted, in percent of those.
+    pub erased_percent: u64,
     /// Whether apps add blobs.
     pub has_blobs: bool,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
@@ -69,6 +73,10 @@ pub struct Plan {
 
 /// A unit for itself makes the longest runs, and the fewest of them.
 const BURSTS: [u64; 10] = [1, 4, 4, 8, 8, 8, 16, 16, 16, 32];
+
+fn seed_below(seed: u64, purpose: u64, below: u64) -> usize {
+    usize::try_from(Dice::new(seed ^ purpose).below(below)).unwrap_or(0)
+}
 
 impl Plan {
     /// What this seed makes. Each kind of fault is there in about half of all runs.
@@ -85,6 +93,7 @@ impl Plan {
         let prunes_from = itself.chance(50).then(|| 512 << itself.below(5));
         Self {
             devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
+            revocations: [0, 0, 1, 2][seed_below(seed, 0x7265_766f, 4)],
             joins: usize::try_from(dice.below(3)).unwrap_or(0),
             units: 200,
             burst: BURSTS[usize::try_from(dice.below(BURSTS.len() as u64)).unwrap_or(0)],
@@ -108,6 +117,7 @@ impl Plan {
             prunes_from,
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
+            erased_percent: [0, 30, 80][seed_below(seed, 0x6572_6173, 3)],
             has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
@@ -122,6 +132,7 @@ impl Plan {
         (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
         (self.suspensions, self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0, 0);
         (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
+        self.revocations = 0;
         self.has_villain = false;
         self
     }

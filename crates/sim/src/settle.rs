@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::{Answer, Query, Wanted};
+use larder_engine::{Answer, ErasedBy, ErasureStage, Query, Wanted};
 use larder_log::ForkProof;
 use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::limits::INDEX_DOCUMENTS_MAX;
@@ -10,7 +10,7 @@ use larder_types::{DeviceId, TransportId};
 
 use crate::agreement::Content;
 use crate::checks::Held;
-use crate::device::{Slot, Standing};
+use crate::device::{Device, Slot, Standing};
 use crate::world::{Event, World};
 
 /// Events within which everything under way must have ended.
@@ -88,6 +88,9 @@ impl World {
     fn come_to_agree(&mut self) {
         let up = self.up();
         for round in 1..=up.len() {
+            for slot in &up {
+                self.finish_erasing(*slot);
+            }
             for (at, from) in up.iter().enumerate() {
                 for to in up.iter().skip(at + 1) {
                     self.speak(*from, *to);
@@ -96,6 +99,7 @@ impl World {
             self.report.count("settle: rounds");
             let members = self.members();
             let difference = self.differences(&members).or_else(|| self.unproven(&members));
+            let difference = difference.or_else(|| self.unerased(&members));
             match difference.or_else(|| self.unfetched(&members)) {
                 None => {
                     self.check_members(&members);
@@ -122,7 +126,7 @@ impl World {
         assert!(self.links.is_empty(), "the session of {from} and {to} does not end");
         assert!(self.parcels.is_empty(), "the blobs of {from} and {to} do not end");
         // A log with two histories is not taken whole, and what it names comes another time.
-        let is_whole = self.devices.iter().all(crate::device::Device::is_honest);
+        let is_whole = self.devices.iter().all(Device::is_honest) && self.model.shut_out.is_empty();
         if is_connected && is_whole && self.villain.is_none() {
             let left = self.unfetched(&[from, to]);
             assert_eq!(left, None, "after {from} and {to} have spoken");
@@ -130,12 +134,23 @@ impl World {
         }
     }
 
+    /// Those that run, were never copied and not shut out.
+    fn honest(&self) -> Vec<Slot> {
+        let is_out =
+            |device: &Device| device.id.is_some_and(|id| self.model.shut_out.contains(&id));
+        let is_honest = |slot: &Slot| {
+            let device = &self.devices[*slot];
+            device.is_honest() && !is_out(device)
+        };
+        self.up().into_iter().filter(is_honest).collect()
+    }
+
     /// The honest devices, less those whose enrolment is known to nobody else any more because it
     /// was lost with a device that was copied or given up: the largest group that know each other.
     fn members(&mut self) -> Vec<Slot> {
-        let honest: Vec<Slot> =
-            self.up().into_iter().filter(|slot| self.devices[*slot].is_honest()).collect();
-        let is_clean = self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);
+        let honest = self.honest();
+        let is_clean = self.model.shut_out.is_empty()
+            && self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);
         if is_clean {
             assert_eq!(honest.len(), self.devices.len(), "a device was never let in");
             return honest;
@@ -164,7 +179,7 @@ impl World {
 
     /// Who is known to the others knows them, but for those whom only a copy has let in.
     fn check_members(&self, members: &[Slot]) {
-        for slot in self.up().into_iter().filter(|slot| self.devices[*slot].is_honest()) {
+        for slot in self.honest() {
             let is_sure = |one: &&Slot| {
                 self.devices[**one].id.is_some_and(|id| !self.was_let_in_by_copy(&id))
             };
@@ -199,6 +214,29 @@ impl World {
                         return Some(format!("{slot} has no proof of two histories"));
                     }
                     self.report.count("check: forks known to both");
+                }
+            }
+        }
+        None
+    }
+
+    /// The first of the devices of which another has not heard that it has erased all that it was
+    /// to. What is in a log with two histories not all are asked for.
+    fn unerased(&mut self, members: &[Slot]) -> Option<String> {
+        if self.devices.iter().any(|device| device.was_copied) {
+            return None;
+        }
+        for one in members {
+            let space = self.devices[*one].space().expect("it is up");
+            let erasures = space.erasures().expect("what was erased");
+            self.report.add("check: erasures heard of", erasures.len() as u64);
+            let ids: Vec<_> = members.iter().filter_map(|slot| self.devices[*slot].id).collect();
+            for erasure in &erasures {
+                let open =
+                    |by: &&ErasedBy| by.stage != ErasureStage::Done && ids.contains(&by.device);
+                if let Some(by) = erasure.devices.iter().find(open) {
+                    let (object, label) = (erasure.object, &by.label);
+                    return Some(format!("{one} has not heard that {label} has erased {object}"));
                 }
             }
         }

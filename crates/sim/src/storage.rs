@@ -5,13 +5,14 @@ use larder_engine::{Error, Pruning, Receipt, Rekey, Result, StoreErrorKind, Task
 use larder_log::snapshot::{Content, Item, Part};
 use larder_log::{Dep, Header};
 use larder_protocol::Reply;
+use larder_types::DeviceId;
 use larder_types::limits::{
     ENTRY_OPENED_BYTES_MAX, GATHERED_BYTES_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS,
 };
 
 use crate::device::{Job, Slot};
 use crate::joining::Admission;
-use crate::model::Fate;
+use crate::model::{Fate, Operation};
 use crate::world::{Event, World};
 
 impl World {
@@ -34,13 +35,14 @@ impl World {
         }
         let Some(job) = device.jobs.pop_front() else {
             device.is_writing = false;
-            if !self.prune_itself(slot) {
+            if !self.finish_erasing(slot) && !self.prune_itself(slot) {
                 self.index_later(slot);
             }
             return;
         };
         match job {
             Job::Unit(unit) => self.commit(slot, unit),
+            Job::Erase(unit) => self.erase(slot, unit),
             Job::Session(end, task) => {
                 let (deps, pieces) = (deps(&task), pieces(&task));
                 self.report.add("session: later pieces of documents", pieces);
@@ -71,6 +73,7 @@ impl World {
             Job::Prune(proposes) => self.prune(slot, proposes),
             Job::PruneStep => self.prune_step(slot),
             Job::Rekey => self.rekey(slot),
+            Job::Revoke(id) => self.revoke(slot, id),
             Job::Suspend => self.suspend(slot),
             Job::StageBlob(part, adding) => self.stage_blob(slot, &part, adding),
             Job::CommitBlob(adding) => self.commit_blob(slot, &adding),
@@ -180,6 +183,49 @@ impl World {
         }
     }
 
+    fn erase(&mut self, slot: Slot, unit: usize) {
+        let [Operation::Erase { object }] = self.model.units[unit].operations[..] else { return };
+        let result = self.devices[slot].writer().expect("it is open").erase(object);
+        let (is_ok, power_failed) = (result.is_ok(), self.devices[slot].fused.is_blown());
+        self.report.count("app: documents erased");
+        self.told(slot, unit, result, power_failed);
+        if !self.notice_power(slot) && is_ok {
+            self.committed(slot);
+        }
+    }
+
+    /// While nothing else waits a device sees to its disk, if that may still have something of what
+    /// was erased. Whether its power failed, or its storage.
+    pub(crate) fn finish_erasing(&mut self, slot: Slot) -> bool {
+        let Some(writer) = self.devices[slot].writer().filter(|writer| writer.wants_erasing())
+        else {
+            return false;
+        };
+        let finished = writer.finish_erasures();
+        if self.notice_power(slot) {
+            return true;
+        }
+        match finished {
+            Ok(true) => {
+                self.report.count("app: erasures finished");
+                self.committed(slot);
+            }
+            Ok(false) => {
+                self.report.count("app: erasures put off");
+                // One that a restart cut goes on by itself, and this waits for it.
+                if self.devices[slot].writer().is_some_and(|writer| writer.wants_rekey()) {
+                    self.enqueue(slot, Job::Rekey);
+                }
+            }
+            Err(error) => {
+                self.note(|| format!("{slot} does not finish an erasure: {error}"));
+                let _ = self.fate(slot, &error, false);
+                return true;
+            }
+        }
+        false
+    }
+
     /// The app hears what became of its unit.
     fn told(&mut self, slot: Slot, unit: usize, result: Result<Receipt>, power_failed: bool) {
         match result {
@@ -235,6 +281,13 @@ impl World {
             | Error::Deleted(_)
             | Error::NotFound(_)
             | Error::NotYetEnrolled => Fate::Refused,
+            Error::ShutOut => {
+                let id = self.devices[slot].id.expect("it has written");
+                assert!(self.model.shut_out.contains(&id), "nobody has shut {slot} out");
+                Fate::Refused
+            }
+            // One of several that were created under an id.
+            Error::Invalid(message) if message.contains("erase that one") => Fate::Refused,
             Error::RolledBack { .. } | Error::OtherHistory => {
                 assert!(
                     !self.devices[slot].is_honest(),
@@ -247,6 +300,32 @@ impl World {
                 self.storage_failed(slot, &error.to_string());
                 let is_full = matches!(error, Error::Store(e) if e.kind() == StoreErrorKind::Full);
                 if is_full { Fate::Refused } else { Fate::Unknown }
+            }
+        }
+    }
+
+    fn revoke(&mut self, slot: Slot, id: DeviceId) {
+        let Some(heads) = self.frontier_now(slot) else { return };
+        let keeps = heads.get(&id).map_or(0, |head| head.size);
+        let writer = self.devices[slot].writer().expect("it is open");
+        let revoked = writer.revoke(&[id]);
+        // Of what failed nobody knows.
+        if !matches!(revoked, Err(Error::NotFound(_) | Error::Invalid(_))) {
+            self.model.shut_out.insert(id);
+        }
+        if self.notice_power(slot) {
+            return;
+        }
+        match revoked {
+            Ok(_) => {
+                self.note(|| format!("{slot} shuts out {id}"));
+                self.report.count("fault: devices shut out");
+                self.model.keeps.insert(id, keeps);
+                self.committed(slot);
+            }
+            Err(error) => {
+                self.note(|| format!("{slot} does not shut out {id}: {error}"));
+                let _ = self.fate(slot, &error, false);
             }
         }
     }

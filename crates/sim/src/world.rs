@@ -125,6 +125,10 @@ impl World {
             let after_us = self.dice.below(self.plan.think_us * 40);
             self.later(after_us, Event::Fault(Fault::Newcomer));
         }
+        for _ in 0..self.plan.revocations {
+            let after_us = self.dice.below(self.plan.think_us * 40);
+            self.later(after_us, Event::Fault(Fault::Revocation));
+        }
         while self.model.units.len() < self.plan.units && self.step() {}
         self.settle();
     }

@@ -239,6 +239,43 @@ pub(crate) const ROWS: &[Row] = &[
         "            drop(carried);",
     ),
     // What an app relies on.
+    // Who belongs to the space, and what is to be gone.
+    row(
+        "late writes of who is shut out count",
+        "log/src/roster/judge.rs",
+        "            .chain(keeps.and_then(|keeps| keeps.checked_add(1)))\n",
+        "",
+    ),
+    row(
+        "what counts no more stays",
+        "engine/src/rejudge.rs",
+        "            if !self.rejudged.is_empty() {\n                self.rejudge_once(db)?;",
+        "            if !std::mem::take(&mut self.rejudged).is_empty() {",
+    ),
+    row(
+        "late edits are not adopted",
+        "engine/src/adoption.rs",
+        "        if adopted.is_empty() {",
+        "        if true {",
+    ),
+    row(
+        "logs refused whose devices were let in late",
+        ROSTER,
+        "        if enrolled_by.is_empty() && !is_founder {",
+        "        if self.known(&header.device).is_none() && !is_founder {",
+    ),
+    row(
+        "erased and not said",
+        "engine/src/erase/disk.rs",
+        "if own.is_some_and(|own| own.role.may_read()) && !open.is_empty() {",
+        "if own.is_some_and(|own| own.role.may_read()) && open.is_empty() {",
+    ),
+    row(
+        "erasures that leave bytes",
+        "engine/src/erase.rs",
+        "        sections::erase(db, &dropped)?;",
+        "        let _ = &dropped;",
+    ),
     row(
         "idempotency keys forgotten",
         COMMIT,
