@@ -235,6 +235,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::WrongPassphrase => ErrorKind::WrongPassphrase,
         E::Invitation(_) => ErrorKind::Invitation,
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
+        E::NotCleared { .. } => ErrorKind::ReadOnly,
         E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,
         E::BlobNotHere { .. } => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,

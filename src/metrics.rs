@@ -51,6 +51,7 @@ pub(crate) fn counted(since: &Tally) {
         (VoidCause::Seal, "seal"),
         (VoidCause::Act, "act"),
         (VoidCause::Role, "role"),
+        (VoidCause::Band, "band"),
         (VoidCause::Form, "form"),
         (VoidCause::Twice, "twice"),
         (VoidCause::Change, "change"),

@@ -592,7 +592,18 @@ impl Space {
         blocking(move || reader.fingerprint()).await
     }
 
-    /// Gives a device another role and clearance. What it wrote before counts by what it was.
+    /// The highest band that this device may read.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the storage's.
+    pub async fn clearance(&self) -> Result<Band> {
+        let reader = self.open().await?.reader.clone();
+        blocking(move || reader.clearance()).await
+    }
+
+    /// Gives a device another role and clearance. With a greater clearance it gets what it may read
+    /// by then when it syncs next; with a lesser one it lets go of what it has above that. What it
+    /// wrote before counts by what it was.
     ///
     /// # Errors
     /// As [`Space::revoke`].

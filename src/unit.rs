@@ -1,4 +1,4 @@
-use larder_engine::{Base, Object};
+use larder_engine::{Band, Base, Object};
 use larder_types::{CorrelationId, IdempotencyKey, ObjectId};
 use serde::Serialize;
 
@@ -82,6 +82,14 @@ impl UnitOfWork {
         base: Base,
     ) -> Result<()> {
         Ok(self.0.put_at(collection, object, &value, base)?)
+    }
+
+    /// Of which [`Band`] the documents are that the calls after this one create: only devices that
+    /// are cleared for it get them, and no other holds a word of them. Without it, of the space's
+    /// usual one. A document keeps its band, and the blobs that it names are of the same one
+    /// ([`NewBlob`](crate::NewBlob)).
+    pub fn band(&mut self, band: Band) {
+        self.0.band(band);
     }
 
     /// Deletes a document, for ever and on every device: no concurrent edit brings it back.

@@ -78,7 +78,7 @@ fn judge(act: &Act) {
     let _ = roster.apply(founding, 0, &world.acts[0]);
     let _ = roster.apply(&world.entries[1].header, 0, act);
     let _ = roster.apply(founding, 0, act);
-    let _ = roster.epoch_for_writing(&|_| true);
+    let _ = roster.epoch_for_writing(Band::Green, &|_| true);
     let _ = roster.cleared();
 }
 

@@ -31,7 +31,8 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 async fn add(device: &Device, content: Vec<u8>) -> BlobInfo {
-    let about = NewBlob { media_type: "video/mp4".into(), name: Some("film.mp4".into()) };
+    let about =
+        NewBlob { media_type: "video/mp4".into(), name: Some("film.mp4".into()), band: None };
     device.space.add_blob(Cursor::new(content), about).await.unwrap()
 }
 
@@ -217,7 +218,8 @@ async fn what_a_blob_holds_is_nowhere_in_the_files() {
     let options = larder::Options::default().plain_control(true);
     let plain = Profile::create(dir.path(), key(), options).await.unwrap();
     let space = plain.create_space(&crate::common::household()).await.unwrap();
-    let about = NewBlob { media_type: "video/mp4".into(), name: Some("film.mp4".into()) };
+    let about =
+        NewBlob { media_type: "video/mp4".into(), name: Some("film.mp4".into()), band: None };
     assert!(!holds(dir.path(), b"film.mp4"));
     space.add_blob(Cursor::new(secret), about).await.unwrap();
     assert!(holds(dir.path(), b"film.mp4") && holds(dir.path(), b"video/mp4"));

@@ -378,7 +378,7 @@ fn an_epoch_for_strangers_does_not_admit_them() {
     let header = space.founder.entries[3].header.clone();
     roster.apply(&header, 0, &larder_log::act::Act::Epoch(act)).unwrap();
     assert!(roster.device(&stranger.id()).is_none());
-    assert_eq!(roster.epoch_for_writing(&|_| true), Some(space.epoch));
+    assert_eq!(roster.epoch_for_writing(Band::Green, &|_| true), Some(space.epoch));
 }
 
 #[test]

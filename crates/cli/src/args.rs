@@ -590,6 +590,9 @@ pub(crate) struct Put {
     /// A file with the JSON object, or - for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Place,
+    /// How sensitive a new document is: only devices cleared for it get it [default: green]
+    #[arg(long, value_name = "BAND")]
+    pub(crate) band: Option<BandArg>,
 }
 
 #[derive(Debug, Args)]

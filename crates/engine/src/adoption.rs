@@ -17,10 +17,12 @@ use larder_types::{DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::copies::Creation;
 use crate::effects::about;
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::{Rejudged, State};
+use crate::tally::VoidCause;
 
 /// What was adopted: by place, and for each by whom.
 #[derive(Debug)]
@@ -70,17 +72,27 @@ impl AllAdopted {
 }
 
 impl State {
-    /// Whether a document's section counts: its author might write there, or it was adopted.
+    /// Whether a document's section counts: its author might write that there, or it was adopted by
+    /// who might.
     pub(crate) fn counts_at(&self, origin: &Origin) -> bool {
-        let Origin { device, seq, index, entry, .. } = origin;
-        if self.may_write_at(device, *seq) {
-            return true;
+        self.why_not(origin).is_none()
+    }
+
+    /// Why it does not.
+    pub(crate) fn why_not(&self, origin: &Origin) -> Option<VoidCause> {
+        let Origin { device, seq, index, entry, band, .. } = origin;
+        let own = self.writes_up_to(device, *seq);
+        if own >= Some(*band) {
+            return None;
         }
-        let adopted = self.adopted.all.get(&(*device, *seq, *index));
-        adopted
-            .into_iter()
-            .flatten()
-            .any(|by| by.entry == *entry && self.may_write_at(&by.device, by.seq))
+        let mut adopted = self.adopted.all.get(&(*device, *seq, *index)).into_iter().flatten();
+        let may =
+            |by: &By| by.entry == *entry && self.writes_up_to(&by.device, by.seq) >= Some(*band);
+        match own {
+            _ if adopted.any(may) => None,
+            None => Some(VoidCause::Role),
+            Some(_) => Some(VoidCause::Band),
+        }
     }
 
     pub(crate) fn take_adoption(
@@ -173,8 +185,8 @@ impl State {
 pub(crate) struct Edit {
     pub(crate) origin: Origin,
     pub(crate) state: SectionState,
-    /// The entry that created what it changes.
-    pub(crate) creation: Option<EntryHash>,
+    /// The creation of what it changes.
+    pub(crate) creation: Option<Creation>,
     /// Its changes' hashes.
     pub(crate) changes: Vec<[u8; 32]>,
     deps: Vec<[u8; 32]>,
@@ -184,7 +196,7 @@ pub(crate) struct Edit {
 #[derive(Default)]
 pub(crate) struct Edits {
     pub(crate) all: Vec<Edit>,
-    creations: HashMap<EntryHash, usize>,
+    creations: HashMap<Creation, usize>,
     changes: HashMap<[u8; 32], usize>,
 }
 
@@ -193,7 +205,8 @@ impl Edits {
         let mut edits = Self::default();
         for section in sections::of_object(db, object)? {
             if let Some((entry, Opening::Opened(opened))) = state.open_stored(db, &section)? {
-                edits.add(db, &section, entry, &opened)?;
+                let band = state.band_of(&section)?;
+                edits.add(db, &section, (band, entry), &opened)?;
             }
         }
         Ok(edits)
@@ -203,17 +216,17 @@ impl Edits {
         &mut self,
         db: &Connection,
         section: &Section,
-        entry: EntryHash,
+        (band, entry): Creation,
         opened: &Opened,
     ) -> Result<()> {
         let at = self.all.len();
         let (mut creation, mut changes, mut deps) = (None, Vec::new(), Vec::new());
         match opened.metadata.kind {
             kind::DOCUMENT_CREATE => {
-                self.creations.entry(entry).or_insert(at);
+                self.creations.entry((band, entry)).or_insert(at);
             }
             kind::DOCUMENT_CHANGE => {
-                creation = opened.metadata.generation;
+                creation = opened.metadata.generation.map(|generation| (band, generation));
                 let change = body::Change::decode(&opened.body).ok();
                 let all = change.as_ref().and_then(|change| change.changes().ok());
                 for link in all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok()) {
@@ -224,7 +237,7 @@ impl Edits {
             }
             _ => return Ok(()),
         }
-        let origin = Origin::of_stored(db, section.place, entry, about(opened).clock)?;
+        let origin = Origin::of_stored(db, section.place, entry, (about(opened).clock, band))?;
         let state = section.state;
         self.all.push(Edit { origin, state, creation, changes, deps });
         Ok(())

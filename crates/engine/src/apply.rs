@@ -278,7 +278,8 @@ impl WriterState {
         self.news.secrets.heard();
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
-        if self.settle_erasures(db)? && !self.lacks() {
+        let is_settled = self.settle_clearance(db)?;
+        if (self.settle_erasures(db)? || is_settled) && !self.lacks() {
             return self.acknowledge(db);
         }
         if self.lacks() {
@@ -334,6 +335,10 @@ impl WriterState {
                         state: self.tally.void(VoidCause::Act, header.device),
                         about: None,
                     }
+                } else if !self.keyring.is_for(commitment, self.clearance) {
+                    // Whoever sends it all the same has not heard yet.
+                    let payload = Cow::Owned(Payload::Missing);
+                    Taken { payload, state: sections::State::Hidden, about: None }
                 } else {
                     let opened = ahead.take(header.seq, index);
                     self.take_content(db, section, opened, effects)?
@@ -442,10 +447,13 @@ impl WriterState {
         let (device, seq) = (verified.header.device, verified.header.seq);
         let about = about(&opened);
         self.clock = self.clock.observe(about.clock, self.shared.env.now());
+        let Some(band) = self.keyring.band(commitment) else {
+            return Err(Error::Internal("a section that opened has no band".into()));
+        };
         let (entry, clock) = (verified.hash, about.clock);
-        let origin = Origin { log, device, seq, index, entry, clock };
+        let origin = Origin { log, device, seq, index, entry, clock, band };
         let is_content = commitment.class == Class::Data as u8;
-        if is_content && self.is_erased(db, about.object.as_ref())? {
+        if is_content && self.is_erased(db, about.object.as_ref(), band)? {
             self.meet_erased(db, Place { log, seq, index }, &opened)?;
             let (payload, state) = (Cow::Owned(Payload::Missing), sections::State::Erased);
             return Ok(Taken { payload, state, about: Some(about) });
@@ -454,9 +462,9 @@ impl WriterState {
             self.tally.void(VoidCause::Form, device)
         } else if !is_content {
             sections::State::Kept
-        } else if !self.counts_at(&origin) {
-            self.tally.void(VoidCause::Role, device)
-        } else if effects.admits(log, seq, &opened.body) {
+        } else if let Some(why) = self.why_not(&origin) {
+            self.tally.void(why, device)
+        } else if effects.admits((log, seq, band), &opened.body) {
             if DOCUMENT_KINDS.contains(&about.kind) {
                 self.pending.push(origin, opened);
                 sections::State::Applied
@@ -476,8 +484,13 @@ impl WriterState {
         if held.is_some_and(|held| seq <= held.act.size_of(&device)) {
             return Ok(sections::State::Excused);
         }
-        self.missing.entry(section.log).or_insert(seq);
-        Ok(sections::State::Missing)
+        let place = Place { log: section.log, seq, index: section.index };
+        let entry = section.verified.hash;
+        let state = self.without_bytes((place, device, entry), section.commitment);
+        if state == sections::State::Missing {
+            self.missing.entry(section.log).or_insert(seq);
+        }
+        Ok(state)
     }
 }
 

@@ -274,7 +274,10 @@ impl<'a> Telling<'a> {
             opened.and_then(|opened| opened.metadata.generation)
         };
         let Some(generation) = generation else { return Ok(Some(*object)) };
-        Ok(match locate(self.db, object, &generation)? {
+        let section = sections::find(self.db, place)?;
+        let band = section.and_then(|section| self.published.keyring.band(&section.commitment));
+        let Some(band) = band else { return Ok(None) };
+        Ok(match locate(self.db, object, (band, generation))? {
             Found::At(row) => Some(row.object),
             Found::Buried | Found::Unknown => None,
         })

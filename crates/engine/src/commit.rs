@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use larder_document::{Actor, DocumentError, body};
 use larder_log::act::Act;
-use larder_log::{Class, Metadata, Opened, Receipt, kind};
-use larder_store::space::copies;
+use larder_log::{Band, Class, Metadata, Opened, Receipt, kind};
+use larder_store::space::{blobs, copies};
 use larder_types::limits::{
     ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
     TRANSACTION_BYTES_TARGET, TRANSACTION_UNITS_MAX,
@@ -32,6 +32,7 @@ pub(crate) struct Draft {
     pub(crate) object: Option<ObjectId>,
     pub(crate) generation: Option<EntryHash>,
     pub(crate) body: Vec<u8>,
+    pub(crate) band: Band,
 }
 
 /// An entry at the end of the own log, in a transaction that is still open.
@@ -227,15 +228,21 @@ impl WriterState {
     ) -> Result<()> {
         let (device, now) = (self.device(), self.shared.env.now());
         match operation {
-            Operation::Put { collection, object, value, base } => {
+            Operation::Put { collection, object, value, base, band } => {
                 check_base(db, object, base)?;
+                let (clearance, usual) = (self.clearance, self.default_band());
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
                 let part = touched.part(db, &mut self.cache, *object)?;
-                part.put(*object, collection, value, base, actor, now)
+                part.put(*object, (collection, *band, usual), value, base, actor, now)?;
+                match part.band() {
+                    Some(band) if band > clearance => Err(Error::NotCleared { band, clearance }),
+                    _ => Ok(()),
+                }
             }
             Operation::Restore { collection, object, value, from } => {
+                let band = self.band_of_object(db, from)?;
                 let part = touched.part(db, &mut self.cache, *object)?;
-                part.restore(*object, collection, value, *from)
+                part.restore(*object, (collection, band), value, *from)
             }
             Operation::Trash { object, is_in } => {
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
@@ -275,9 +282,18 @@ impl WriterState {
                 index,
                 entry: appended.hash,
                 clock: self.clock,
+                band: part.band().unwrap_or(Band::Green),
             };
             self.damage.unreadable.enter(Thing::Document(object))?;
+            let names_blobs = part.names_blobs();
             self.write_part(db, &origin, object, part)?;
+            if names_blobs && let Some((id, of)) = blobs::of_other_band(db, &object)? {
+                let band = origin.band;
+                return Err(Error::Invalid(format!(
+                    "document {object} is {band} and would name blob {id}, which is {of}: add the \
+                     file as {band} too"
+                )));
+            }
             index += u32::from(draft.is_some());
         }
         self.damage.unreadable.leave();
@@ -303,7 +319,8 @@ impl WriterState {
         let mut entropy = self.shared.env.entropy();
         for draft in drafts {
             let opened = draft.opened(&mut *entropy, actor, correlation, self.clock);
-            self.keyring.seal(&mut *entropy, &mut builder, draft.class, &opened)?;
+            let of = (draft.class, draft.band);
+            self.keyring.seal(&mut *entropy, &mut builder, of, &opened)?;
         }
         let entry = builder.finish().map_err(|e| Error::Invalid(format!("{e}: split the unit")))?;
         self.insert_own(db, entry, drafts)
@@ -320,6 +337,7 @@ impl Draft {
             object: None,
             generation: None,
             body: act.to_body(),
+            band: Band::Green,
         }
     }
 
@@ -389,7 +407,7 @@ fn check(unit: &UnitOfWork) -> Result<()> {
 /// The section that logs what a unit did to one document; none if it came to nothing.
 fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
     let (kind, object, collection, generation, body) = match &part.state {
-        State::New { collection, value, from } => {
+        State::New { collection, value, from, .. } => {
             let body = body::Create { from: *from, ..body::Create::new(value)? }.encode();
             (kind::DOCUMENT_CREATE, object, collection, None, body)
         }
@@ -405,7 +423,8 @@ fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
         State::Stored(_) | State::Absent | State::Deleted => return Ok(None),
     };
     let (class, collection) = (Class::Data, Some(collection.clone()));
-    Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body }))
+    let band = part.band().unwrap_or(Band::Green);
+    Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body, band }))
 }
 
 /// Of an id that was created more than once `flat` names no version: it may be that of the document

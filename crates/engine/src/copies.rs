@@ -4,6 +4,7 @@
 //! the lowest that comes by. Which that is does not depend on the order in which they come.
 
 use larder_crypto::hash::sha256;
+use larder_log::Band;
 use larder_store::space::documents::{self, Document};
 use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, copies, pieces};
@@ -33,6 +34,14 @@ pub(crate) enum Found {
     Unknown,
 }
 
+/// A creation among those under one id: its band, and the entry. The lower band comes first, so
+/// that where a document lives is the same for who is not cleared for the others.
+pub(crate) type Creation = (Band, EntryHash);
+
+const fn creation(row: &Document) -> Creation {
+    (row.band, row.generation)
+}
+
 enum Way {
     Free(ObjectId, Vec<ObjectId>),
     /// The id is that of a creation which has to go further now.
@@ -50,33 +59,28 @@ pub(crate) fn next_id(object: &ObjectId, generation: &EntryHash) -> ObjectId {
 }
 
 /// Follows the way of a creation from `at` on.
-fn way(
-    db: &Connection,
-    mut at: ObjectId,
-    generation: &EntryHash,
-    mut path: Vec<ObjectId>,
-) -> Result<Way> {
+fn way(db: &Connection, mut at: ObjectId, of: Creation, mut path: Vec<ObjectId>) -> Result<Way> {
     loop {
-        if tombstones::contains(db, &at)? {
+        if tombstones::contains_in(db, &at, of.0)? {
             return Ok(Way::Buried);
         }
         match documents::find(db, &at)? {
             None => return Ok(Way::Free(at, path)),
-            Some(row) if row.generation == *generation => return Ok(Way::Same(Box::new(row))),
-            Some(row) if row.generation > *generation => {
+            Some(row) if creation(&row) == of => return Ok(Way::Same(Box::new(row))),
+            Some(row) if creation(&row) > of => {
                 return Ok(Way::Higher(Box::new(row), path));
             }
             Some(_) => {
                 path.push(at);
-                at = next_id(&at, generation);
+                at = next_id(&at, &of.1);
             }
         }
     }
 }
 
-/// The document that was created under `object` by the entry `generation`.
-pub(crate) fn locate(db: &Connection, object: &ObjectId, generation: &EntryHash) -> Result<Found> {
-    Ok(match way(db, *object, generation, Vec::new())? {
+/// The document that was created under `object` in a band, by an entry.
+pub(crate) fn locate(db: &Connection, object: &ObjectId, of: Creation) -> Result<Found> {
+    Ok(match way(db, *object, of, Vec::new())? {
         Way::Same(row) => Found::At(row),
         Way::Buried => Found::Buried,
         Way::Free(..) | Way::Higher(..) => Found::Unknown,
@@ -99,9 +103,9 @@ impl WriterState {
         &mut self,
         db: &Connection,
         object: ObjectId,
-        generation: &EntryHash,
+        of: Creation,
     ) -> Result<Room> {
-        let (mut displaced, room) = match way(db, object, generation, Vec::new())? {
+        let (mut displaced, room) = match way(db, object, of, Vec::new())? {
             Way::Buried => return Ok(Room::Buried),
             Way::Same(_) => return Ok(Room::Taken),
             Way::Free(at, path) => return Ok(Room::At(at, path)),
@@ -115,7 +119,7 @@ impl WriterState {
             let mut path = copies::path(db, &displaced.object)?;
             path.push(displaced.object);
             let next = next_id(&displaced.object, &displaced.generation);
-            match way(db, next, &displaced.generation, path)? {
+            match way(db, next, creation(&displaced), path)? {
                 Way::Free(at, path) => {
                     moves.push((displaced, at, path));
                     break;
@@ -137,26 +141,27 @@ impl WriterState {
         Ok(room)
     }
 
-    /// Deletes whatever was or is to be created under an id.
+    /// Deletes whatever was or is to be created under an id in a band.
     pub(crate) fn bury(&mut self, db: &Connection, tombstone: &Tombstone) -> Result<()> {
         tombstones::put(db, tombstone)?;
-        let object = &tombstone.object;
-        pieces::remove_of_object(db, object)?;
-        if let Some(row) = documents::find(db, object)? {
-            self.remove_row(db, &row)?;
-        }
+        let (object, band) = (&tombstone.object, tombstone.band);
+        pieces::remove_of_object(db, object, band)?;
         for copy in copies::through(db, object)? {
-            if let Some(row) = documents::find(db, &copy)? {
+            if let Some(row) = documents::find(db, &copy)?.filter(|row| row.band == band) {
                 changes::add_late(db, &copy, None)?;
                 self.remove_row(db, &row)?;
                 self.refill(db, copy)?;
             }
         }
+        if let Some(row) = documents::find(db, object)?.filter(|row| row.band == band) {
+            self.remove_row(db, &row)?;
+            self.refill(db, *object)?;
+        }
         Ok(())
     }
 
     /// What had to give way to the document that was here comes back.
-    fn refill(&mut self, db: &Connection, mut empty: ObjectId) -> Result<()> {
+    pub(crate) fn refill(&mut self, db: &Connection, mut empty: ObjectId) -> Result<()> {
         loop {
             let mut lowest: Option<(Document, Vec<ObjectId>)> = None;
             for copy in copies::through(db, &empty)? {
@@ -165,7 +170,7 @@ impl WriterState {
                     continue;
                 }
                 let Some(row) = documents::find(db, &copy)? else { continue };
-                if lowest.as_ref().is_none_or(|(low, _)| row.generation < low.generation) {
+                if lowest.as_ref().is_none_or(|(low, _)| creation(&row) < creation(low)) {
                     lowest = Some((row, path));
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use larder_document::{Actor, Object, Outcome, body};
 use larder_log::act::Act;
-use larder_log::{Class, Header, Opened, Payload, kind};
+use larder_log::{Band, Class, Header, Opened, Payload, kind};
 use larder_store::space::entries;
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section};
@@ -14,7 +14,7 @@ use larder_types::limits::{GATHERED_BYTES_MAX, RETRIES_MAX};
 use larder_types::{CollectionName, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
-use crate::copies::{Found, Room, locate};
+use crate::copies::{Creation, Found, Room, locate};
 use crate::heal;
 use crate::keyring::Opening;
 use crate::rows::Origin;
@@ -38,25 +38,28 @@ struct Change {
 /// What a batch does to documents.
 #[derive(Default)]
 pub(crate) struct Effects {
-    changes: BTreeMap<(ObjectId, EntryHash), Vec<Change>>,
+    changes: BTreeMap<(ObjectId, Creation), Vec<Change>>,
     /// Bytes of the changes gathered.
     pub(crate) bytes: usize,
-    /// The entry under way, and the bytes of its DATA bodies so far.
-    opened: Option<(LogId, u64, usize)>,
+    /// The entry under way, and the bytes of its DATA bodies so far, by band.
+    opened: Option<(LogId, u64, [usize; 4])>,
     /// Whether documents were created or changed, for which others may have waited.
     pub(crate) progress: bool,
 }
 
 impl Effects {
-    /// Whether a body still counts, or lies beyond what the bodies of one entry may hold.
-    pub(crate) fn admits(&mut self, log: LogId, seq: u64, body: &[u8]) -> bool {
-        let before = match self.opened {
-            Some((l, s, bytes)) if (l, s) == (log, seq) => bytes,
-            _ => 0,
-        };
-        let bytes = before.saturating_add(body.len());
-        self.opened = Some((log, seq, bytes));
-        bytes <= ENTRY_OPENED_BYTES_MAX
+    /// Whether a body still counts, or lies beyond what the bodies of one entry may hold that are
+    /// of one band: nobody need know those of the others.
+    pub(crate) fn admits(&mut self, (log, seq, band): (LogId, u64, Band), body: &[u8]) -> bool {
+        let known = self.opened.filter(|(l, s, _)| (*l, *s) == (log, seq));
+        let mut by_band = known.map(|(_, _, by_band)| by_band).unwrap_or_default();
+        let mut sum = body.len();
+        if let Some(bytes) = by_band.get_mut(band as usize) {
+            sum = sum.saturating_add(*bytes);
+            *bytes = sum;
+        }
+        self.opened = Some((log, seq, by_band));
+        sum <= ENTRY_OPENED_BYTES_MAX
     }
 
     /// What is gathered so far, to be written, if it takes much memory.
@@ -154,7 +157,8 @@ impl WriterState {
                     return Ok(self.tally.void(VoidCause::Form, origin.device));
                 };
                 let actor = Actor::of(&origin.device, &object, &generation);
-                let gathered = effects.changes.entry((object, generation)).or_default();
+                let of = (origin.band, generation);
+                let gathered = effects.changes.entry((object, of)).or_default();
                 let before = gathered.len();
                 for bytes in changes {
                     effects.bytes += bytes.len();
@@ -183,7 +187,7 @@ impl WriterState {
         value: &Object,
         effects: &mut Effects,
     ) -> Result<sections::State> {
-        match self.make_room(db, object, &origin.entry)? {
+        match self.make_room(db, object, (origin.band, origin.entry))? {
             Room::At(at, path) => {
                 self.write_new(db, origin, &at, &path, collection, value)?;
                 effects.progress = true;
@@ -200,11 +204,10 @@ impl WriterState {
     pub(crate) fn write_effects(&mut self, db: &Connection, effects: Effects) -> Result<bool> {
         let Effects { changes, mut progress, .. } = effects;
         let mut outcomes = Outcomes::default();
-        for ((object, generation), changes) in changes {
+        for ((object, of), changes) in changes {
             let mut write = |state: &mut Self| {
-                state.apart(db, |state| {
-                    state.write_changes(db, object, generation, &changes, &mut outcomes)
-                })
+                state
+                    .apart(db, |state| state.write_changes(db, object, of, &changes, &mut outcomes))
             };
             let mut written = write(self)?;
             if written.is_err() && self.mend(db, object)? {
@@ -228,12 +231,12 @@ impl WriterState {
         &mut self,
         db: &Connection,
         object: ObjectId,
-        generation: EntryHash,
+        of: Creation,
         changes: &[Change],
         outcomes: &mut Outcomes,
     ) -> Result<bool> {
         self.damage.unreadable.enter(Thing::Document(object))?;
-        let state = match locate(db, &object, &generation)? {
+        let state = match locate(db, &object, of)? {
             Found::At(row) => {
                 let stored = Stored::read(db, &mut self.cache, *row, object)?;
                 return self.apply_changes(db, stored, changes, outcomes);
@@ -327,10 +330,12 @@ impl WriterState {
             Opening::Opened(opened) => *opened,
         };
         let about = about(&opened);
-        if commitment.class == Class::Data as u8 && self.is_erased(db, about.object.as_ref())? {
+        let band = self.band_of(section)?;
+        let is_content = commitment.class == Class::Data as u8;
+        if is_content && self.is_erased(db, about.object.as_ref(), band)? {
             return self.erase_opened(db, section, &opened);
         }
-        let origin = Origin::of_stored(db, place, entry, about.clock)?;
+        let origin = Origin::of_stored(db, place, entry, (about.clock, band))?;
         // Its bytes were lost here and have come again: it took effect before.
         let is_back = |kinds: &dyn Fn(u16) -> bool| {
             section.about.is_some_and(|noted| noted == about && kinds(noted.kind))
@@ -338,11 +343,13 @@ impl WriterState {
         let state = match Act::read(commitment.class, &opened) {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form, origin.device),
-            Ok(None) if commitment.class != Class::Data as u8 => sections::State::Kept,
-            Ok(None) if !self.counts_at(&origin) => self.tally.void(VoidCause::Role, origin.device),
+            Ok(None) if !is_content => sections::State::Kept,
+            Ok(None) if let Some(why) = self.why_not(&origin) => {
+                self.tally.void(why, origin.device)
+            }
             Ok(None)
                 if section.about.is_none()
-                    && !effects.admits(place.log, place.seq, &opened.body) =>
+                    && !effects.admits((place.log, place.seq, band), &opened.body) =>
             {
                 self.tally.void(VoidCause::Form, origin.device)
             }
@@ -361,6 +368,12 @@ impl WriterState {
 }
 
 impl WriterState {
+    /// The band of a section that opens.
+    pub(crate) fn band_of(&self, section: &Section) -> Result<Band> {
+        let missing = || Error::Corrupt("a section that opens has no band".into());
+        self.keyring.band(&section.commitment).ok_or_else(missing)
+    }
+
     /// A section with its bytes as they are stored, as far as it opens, and its entry's hash.
     /// `None`: its bytes are not here.
     pub(crate) fn open_stored(
@@ -479,6 +492,7 @@ mod tests {
                     index: 0,
                     entry: EntryHash::new([9; 32]),
                     clock: larder_types::Clock::ZERO,
+                    band: Band::Green,
                 };
                 let mut effects = Effects::default();
                 state.take_document(tx, origin, opened, None, &mut effects)?;
@@ -497,15 +511,17 @@ mod tests {
 
     #[test]
     fn bodies_beyond_what_an_entry_may_hold_do_not_count() {
-        let one_more_in = |seq| {
+        let one_more_in = |seq, band| {
             let mut effects = Effects::default();
             let half = vec![0; ENTRY_OPENED_BYTES_MAX / 2];
             let log =
                 <LogId as rusqlite::types::FromSql>::column_result(ValueRef::Integer(1)).unwrap();
-            assert!(effects.admits(log, 1, &half) && effects.admits(log, 1, &half));
-            effects.admits(log, seq, &[0])
+            let first = (log, 1, Band::Green);
+            assert!(effects.admits(first, &half) && effects.admits(first, &half));
+            effects.admits((log, seq, band), &[0])
         };
-        assert!(!one_more_in(1), "one byte more in the same entry");
-        assert!(one_more_in(2), "the next entry begins anew");
+        assert!(!one_more_in(1, Band::Green), "one byte more in the same entry");
+        assert!(one_more_in(2, Band::Green), "the next entry begins anew");
+        assert!(one_more_in(1, Band::Amber), "who is cleared for GREEN cannot know of it");
     }
 }

@@ -12,7 +12,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use larder_log::act::Act;
 use larder_log::blob::Manifest;
 use larder_log::erasure::{EraseAct, Listed, Shown};
-use larder_log::{Class, Header, Opened, Receipt, VERSION, VoidReason, kind};
+use larder_log::{Band, Class, Header, Opened, Receipt, VERSION, VoidReason, kind};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section, State};
@@ -35,7 +35,7 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 #[cfg(test)]
-mod canary_tests;
+pub(crate) mod canary_tests;
 mod check;
 mod disk;
 mod status;
@@ -86,7 +86,8 @@ impl SpaceWriter {
             if let Some(own) = own {
                 return state.receipt(tx, own.place.seq);
             }
-            let listed = state.to_list(tx, &object)?;
+            let up_to = state.clearance;
+            let listed = state.to_list(tx, &object, up_to)?;
             let seq = state.append_erasure(tx, object, listed)?;
             state.receipt(tx, seq)
         })
@@ -149,31 +150,39 @@ impl WriterState {
             let may = standing.is_some_and(|standing| standing.role.may_read());
             return Ok(if may { Ok(()) } else { Err(VoidReason::Role) });
         };
-        let may = self.may_write_at(&header.device, header.seq);
-        let stage = if may { Stage::Open } else { Stage::Void };
+        let up_to = self.writes_up_to(&header.device, header.seq);
+        let stage = if up_to.is_some() { Stage::Open } else { Stage::Void };
         erasures::add(db, place, &header.hash(), &act.object, stage)?;
         self.erasing.any = true;
-        if !may {
-            return Ok(Err(VoidReason::Role));
-        }
+        let Some(up_to) = up_to else { return Ok(Err(VoidReason::Role)) };
         // At once: what comes behind it in this transaction is of an erased object.
-        let tombstone = Origin {
-            log: place.log,
-            device: header.device,
-            seq: header.seq,
-            index: place.index,
-            entry: header.hash(),
-            clock: Clock::ZERO,
-        };
-        tombstones::put(db, &tombstone.tombstone(act.object, None))?;
+        for band in bands_up_to(up_to) {
+            let tombstone = Origin {
+                log: place.log,
+                device: header.device,
+                seq: header.seq,
+                index: place.index,
+                entry: header.hash(),
+                clock: Clock::ZERO,
+                band,
+            };
+            tombstones::put(db, &tombstone.tombstone(act.object, None))?;
+        }
         self.erasing.objects.insert(act.object);
         Ok(Ok(()))
     }
 
-    /// Whether an object was erased.
-    pub(crate) fn is_erased(&self, db: &Connection, object: Option<&ObjectId>) -> Result<bool> {
+    /// Whether an object was erased in this band.
+    pub(crate) fn is_erased(
+        &self,
+        db: &Connection,
+        object: Option<&ObjectId>,
+        band: Band,
+    ) -> Result<bool> {
         match object {
-            Some(object) if self.erasing.any => Ok(tombstones::is_erased(db, object)?),
+            Some(object) if self.erasing.any => {
+                Ok(tombstones::erased_up_to(db, object)?.is_some_and(|up_to| band <= up_to))
+            }
             _ => Ok(false),
         }
     }
@@ -227,8 +236,9 @@ impl WriterState {
             if may == (erasure.stage == Stage::Void) {
                 let stage = if may { Stage::Open } else { Stage::Void };
                 erasures::set_stage(db, erasure.erasure, stage)?;
-                self.erasing.objects.insert(erasure.object);
             }
+            // It may erase more bands by now, or fewer.
+            self.erasing.objects.insert(erasure.object);
         }
         Ok(())
     }
@@ -244,10 +254,13 @@ impl WriterState {
             let acts = erasures::of_object(db, &object)?;
             let (valid, void): (Vec<_>, Vec<_>) =
                 acts.into_iter().partition(|act| act.stage != Stage::Void);
-            if valid.is_empty() {
-                self.bring_back(db, object, &void)?;
-            } else {
-                is_settled |= self.erase_now(db, object, &valid)?;
+            let all = || valid.iter().chain(&void);
+            let up_to = self.erased_by(db, &valid)?;
+            if up_to.is_none() || tombstones::erased_up_to(db, &object)? > up_to {
+                self.bring_back(db, object, all(), up_to)?;
+            }
+            if let Some(up_to) = up_to {
+                is_settled |= self.erase_now(db, object, &valid, up_to)?;
                 self.erasing.is_open = true;
             }
         }
@@ -256,7 +269,7 @@ impl WriterState {
             acts.retain(|act| act.stage != Stage::Void);
             // Else it is erased no more.
             if !acts.is_empty() {
-                let listed = Going::listed(db, &object, &acts)?;
+                let listed = self.all_listed(db, &object, &acts)?;
                 self.list_further(db, object, met, &listed)?;
             }
         }
@@ -301,15 +314,55 @@ impl WriterState {
         Ok(())
     }
 
-    fn erase_now(&mut self, db: &Connection, object: ObjectId, acts: &[Erasure]) -> Result<bool> {
-        let listed = Going::listed(db, &object, acts)?;
-        let mut going = Going { places: listed.places.clone() };
-        let mut unlisted = self.gather(db, &object, &mut going)?;
-        unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());
-        tombstones::forget(db, &object)?;
+    /// Up to which band these acts erase, if they do.
+    fn erased_by(&self, db: &Connection, acts: &[Erasure]) -> Result<Option<Band>> {
+        let mut most = None;
         for act in acts {
-            let tombstone = tombstone_of(db, act)?;
-            self.bury(db, &tombstone)?;
+            let device = logs::by_number(db, act.place.log)?.device;
+            most = most.max(self.writes_up_to(&device, act.place.seq));
+        }
+        Ok(most)
+    }
+
+    /// What these acts list and may erase.
+    fn all_listed(&self, db: &Connection, object: &ObjectId, acts: &[Erasure]) -> Result<Going> {
+        let mut going = Going::default();
+        for act in acts {
+            let Some(up_to) = self.erased_by(db, std::slice::from_ref(act))? else { continue };
+            let mut of_act = Going::listed(db, object, std::iter::once(act))?;
+            for place in std::mem::take(&mut of_act.places) {
+                if self.is_up_to(db, place.0, up_to)? {
+                    going.places.extend([place]);
+                }
+            }
+        }
+        Ok(going)
+    }
+
+    fn is_up_to(&self, db: &Connection, place: Place, up_to: Band) -> Result<bool> {
+        let section = sections::find(db, place)?;
+        let band = section.and_then(|section| self.keyring.band(&section.commitment));
+        Ok(band.is_some_and(|band| band <= up_to))
+    }
+
+    fn erase_now(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        acts: &[Erasure],
+        up_to: Band,
+    ) -> Result<bool> {
+        let listed = self.all_listed(db, &object, acts)?;
+        let mut going = Going { places: listed.places.clone() };
+        let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
+        unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());
+        tombstones::forget(db, &object, up_to)?;
+        for act in acts {
+            let Some(up_to) = self.erased_by(db, std::slice::from_ref(act))? else { continue };
+            for band in bands_up_to(up_to) {
+                let tombstone = tombstone_of(db, act, band)?;
+                self.bury(db, &tombstone)?;
+            }
         }
         let is_settled = self.drop_sections(db, &object, going)?;
         if let Some((held, _)) = depleted(db)? {
@@ -327,8 +380,9 @@ impl WriterState {
         db: &Connection,
         object: &ObjectId,
         going: &mut Going,
+        up_to: Band,
     ) -> Result<Vec<Listed>> {
-        let listed = self.to_list(db, object)?;
+        let listed = self.to_list(db, object, up_to)?;
         let mut unlisted = Vec::new();
         for listed in listed {
             let Some(log) = logs::find(db, &listed.device)? else { continue };
@@ -340,7 +394,8 @@ impl WriterState {
         }
         // Those too that do not open here any more.
         for section in sections::of_object(db, object)? {
-            if section.commitment.class == Class::Data as u8 {
+            let band = self.keyring.band(&section.commitment);
+            if section.commitment.class == Class::Data as u8 && band <= Some(up_to) {
                 going.places.insert(section.place, Shown::Object);
             }
         }
@@ -349,11 +404,12 @@ impl WriterState {
 
     /// All that this device can show to be of an object, with the manifests of blobs that only it
     /// names.
-    fn to_list(&self, db: &Connection, object: &ObjectId) -> Result<Vec<Listed>> {
+    fn to_list(&self, db: &Connection, object: &ObjectId, up_to: Band) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         let mut named = BTreeSet::new();
         for section in sections::of_object(db, object)? {
-            if section.commitment.class != Class::Data as u8 {
+            let band = self.keyring.band(&section.commitment);
+            if section.commitment.class != Class::Data as u8 || band > Some(up_to) {
                 continue;
             }
             let Some((_, Opening::Opened(opened))) = self.open_stored(db, &section)? else {
@@ -362,7 +418,7 @@ impl WriterState {
             named.extend(blobs_in(&opened.body));
             listed.extend(self.listed(db, &section, &opened)?);
         }
-        if let Some(row) = documents::find(db, object)? {
+        if let Some(row) = documents::find(db, object)?.filter(|row| row.band <= up_to) {
             named.extend(blobs_in(row.json.as_bytes()));
         }
         for id in named {
@@ -440,30 +496,46 @@ impl WriterState {
         Ok(true)
     }
 
-    /// No act erases the object any more: what was dropped is wanted again.
-    fn bring_back(&mut self, db: &Connection, object: ObjectId, acts: &[Erasure]) -> Result<()> {
-        if tombstones::is_erased(db, &object)? {
-            tombstones::forget(db, &object)?;
-        }
+    /// No act erases the object any more, above a band if there is one: what was dropped is wanted
+    /// again.
+    fn bring_back<'a>(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        acts: impl Iterator<Item = &'a Erasure>,
+        above: Option<Band>,
+    ) -> Result<()> {
+        tombstones::forget_erased(db, &object, above)?;
         let mut places: BTreeSet<Place> =
             sections::of_object(db, &object)?.into_iter().map(|section| section.place).collect();
         places.extend(Going::listed(db, &object, acts)?.places.into_keys());
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         for place in places {
             let section = sections::find(db, place)?;
+            let band = section.as_ref().and_then(|section| self.keyring.band(&section.commitment));
+            if band <= above {
+                continue;
+            }
             if let Some(section) = section.filter(|section| section.state == State::Erased) {
+                let is_for = self.keyring.is_for(&section.commitment, self.clearance);
                 let device = logs::by_number(db, place.log)?.device;
                 let covered = held.as_ref().map_or(0, |held| held.act.size_of(&device));
                 // What is no part of a document was never dropped by anybody else.
                 let is_blob = section.about.is_some_and(|about| about.kind == kind::BLOB);
                 let is_pruned = place.seq <= covered && !is_blob;
-                let state = if is_pruned { State::Excused } else { State::Missing };
+                let state = match () {
+                    () if !is_for => State::Hidden,
+                    () if is_pruned => State::Excused,
+                    () => State::Missing,
+                };
                 sections::settle(db, place, state, None)?;
             }
         }
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
         for snapshot in held.into_iter().chain(receiving) {
-            snapshots::want_again(db, &snapshot, &object)?;
+            for band in Band::SHARED.into_iter().filter(|band| Some(*band) > above) {
+                snapshots::want_again(db, &snapshot, &object, band)?;
+            }
         }
         self.load_missing(db)?;
         changes::add_late(db, &object, None)?;
@@ -480,7 +552,11 @@ struct Going {
 
 impl Going {
     /// What these acts list.
-    fn listed(db: &Connection, object: &ObjectId, acts: &[Erasure]) -> Result<Self> {
+    fn listed<'a>(
+        db: &Connection,
+        object: &ObjectId,
+        acts: impl Iterator<Item = &'a Erasure>,
+    ) -> Result<Self> {
         let mut going = Self::default();
         for act in acts {
             for listed in read_act(db, act)?.iter().flat_map(|act| &act.listed) {
@@ -517,12 +593,17 @@ fn body_of(stored: &control::Act) -> Option<EraseAct> {
 }
 
 /// The deletion that an act of erasure is.
-pub(crate) fn tombstone_of(db: &Connection, erasure: &Erasure) -> Result<Tombstone> {
+pub(crate) fn tombstone_of(db: &Connection, erasure: &Erasure, band: Band) -> Result<Tombstone> {
     let Place { log, seq, index } = erasure.place;
     let device = logs::by_number(db, log)?.device;
     let about = sections::find(db, erasure.place)?.and_then(|section| section.about);
     let clock = about.map_or(Clock::ZERO, |about| about.clock);
-    Ok(Tombstone { object: erasure.object, collection: None, clock, device, seq, index })
+    Ok(Tombstone { object: erasure.object, collection: None, clock, device, seq, index, band })
+}
+
+/// The bands that who is cleared up to one may erase.
+fn bands_up_to(up_to: Band) -> impl Iterator<Item = Band> {
+    Band::SHARED.into_iter().filter(move |band| *band <= up_to)
 }
 
 /// Whether a live document names a blob that is none of this object.

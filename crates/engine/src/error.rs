@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use larder_document::{DocumentError, Heads, Object};
+use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::limits::REMOVALS_UNASKED_MAX;
 use larder_types::{BlobId, CloseCode, ObjectId};
@@ -67,6 +68,16 @@ pub enum Error {
     /// This device's role does not let it write.
     #[error("this device is {0} in the space, and may not write: an owner can change that")]
     MayNotWrite(Role),
+    /// This device's clearance does not let it write, or read, what is so sensitive.
+    #[error(
+        "this is {band}, and here one is cleared for {clearance} at most: an owner can change that"
+    )]
+    NotCleared {
+        /// The band of what was to be done.
+        band: Band,
+        /// What the device, or the space as it was opened, is cleared for.
+        clearance: Band,
+    },
     /// An invitation cannot be used.
     #[error("{0}")]
     Invitation(String),

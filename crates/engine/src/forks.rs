@@ -74,7 +74,7 @@ impl Space {
             }
         }
         let acks = control::acks(&db)?.into_iter().map(|ack| self.ack_of(&ack)).collect();
-        let epochs_held = self.shared.published()?.keyring.held();
+        let epochs_held = self.shared.published()?.epochs_held();
         Ok(Reply::Frontiers { logs: heads, epochs_held, acks, forks })
     }
 

@@ -151,7 +151,7 @@ fn genesis_entry(
     let mut builder = EntryBuilder::new(NO_SPACE, keys.device(), 1, NO_EPOCH, 0);
     for draft in drafts {
         let opened = draft.opened(entropy, None, None, clock);
-        keyring.seal(entropy, &mut builder, draft.class, &opened)?;
+        keyring.seal(entropy, &mut builder, (draft.class, draft.band), &opened)?;
     }
     builder.finish().map_err(|e| Error::Internal(format!("no genesis entry: {e}")))
 }

@@ -109,7 +109,7 @@ impl Space {
         let mut ids = copies::path(&db, object)?;
         ids.push(*object);
         for id in &ids {
-            if tombstones::is_erased(&db, id)? {
+            if tombstones::erased_up_to(&db, id)?.is_some() {
                 return Err(Error::NotFound(format!("{object} was erased: nothing is left of it")));
             }
         }
@@ -259,7 +259,7 @@ fn value_at(
 /// The leaf of a document in the snapshot that stands for what was pruned, if it has one.
 fn leaf(db: &Connection, row: &documents::Document) -> Result<Option<DocumentLeaf>> {
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(None) };
-    let key = (root(db, &row.object)?, row.generation);
+    let key = (row.band, root(db, &row.object)?, row.generation);
     let kept = snapshots::leaf(db, &held, &key)?;
     Ok(match kept.map(|kept| kept.read()).transpose()? {
         Some(Leaf::Document(leaf)) => Some(leaf),

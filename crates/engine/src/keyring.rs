@@ -139,9 +139,36 @@ impl Keyring {
         self.epochs.get(epoch)
     }
 
-    /// The epochs of which all is held that was ever sealed under them.
-    pub(crate) fn held(&self) -> Vec<EpochId> {
-        self.first_steps().filter(|(_, first)| *first == 0).map(|(epoch, _)| epoch).collect()
+    /// The epochs of which all secrets up to a band are held that were ever sealed under.
+    pub(crate) fn held(&self, up_to: Band) -> Vec<EpochId> {
+        let is_whole = |(_, secrets): &(&EpochId, &EpochSecrets)| {
+            secrets.first_step() == 0 && secrets.highest() >= Some(up_to.min(Band::Red))
+        };
+        self.epochs.iter().filter(is_whole).map(|(epoch, _)| *epoch).collect()
+    }
+
+    /// Lets go of the secrets of the bands above one. The epochs that lost some.
+    pub(crate) fn forget_above(&mut self, band: Band) -> Vec<EpochId> {
+        let mut lost = Vec::new();
+        for (epoch, secrets) in &mut self.epochs {
+            if secrets.highest() > Some(band) {
+                secrets.forget_above(band);
+                lost.push(*epoch);
+            }
+        }
+        lost
+    }
+
+    /// A section's band, if it has one.
+    pub(crate) fn band(&self, commitment: &SectionCommitment) -> Option<Band> {
+        commitment.band(&self.control).ok()
+    }
+
+    /// Whether who is cleared up to `clearance` may have the bytes of this section. Acts are for
+    /// everybody, and of what has no band nothing opens for anybody.
+    pub(crate) fn is_for(&self, commitment: &SectionCommitment, clearance: Band) -> bool {
+        commitment.class == Class::Control as u8
+            || self.band(commitment).is_none_or(|band| band <= clearance)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -161,11 +188,11 @@ impl Keyring {
         &self,
         entropy: &mut dyn Entropy,
         builder: &mut EntryBuilder,
-        class: Class,
+        (class, band): (Class, Band),
         opened: &Opened,
     ) -> Result<()> {
         let refuse = |e: &dyn std::fmt::Display| Error::Invalid(format!("{e}: split the unit"));
-        let address = builder.address(Band::Green).map_err(|e| refuse(&e))?;
+        let address = builder.address(band).map_err(|e| refuse(&e))?;
         let secret = self
             .secret(class as u8, &address.epoch, address.step, address.band)
             .ok_or_else(|| Error::Internal("sealing to an epoch without its secret".into()))?;

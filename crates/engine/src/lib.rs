@@ -13,6 +13,7 @@ mod answer;
 mod apply;
 mod blobs;
 mod changes;
+mod clearance;
 mod commit;
 mod copies;
 mod dir;

@@ -73,7 +73,7 @@ impl Space {
         }
         let published = self.shared.published()?;
         let keyring = &published.keyring;
-        let epoch = published.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
+        let epoch = published.roster.epoch_for_writing(Band::Green, &|epoch| keyring.holds(epoch));
         let epoch = epoch.ok_or(Error::NotYetEnrolled)?;
         let secrets = keyring.secrets(&epoch).ok_or(Error::NotYetEnrolled)?;
         let step = secrets.last_step();

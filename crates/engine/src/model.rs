@@ -55,6 +55,9 @@ pub struct Document {
     /// Since when it is in the trash, as the clock of who put it there claims; none if it is not.
     #[serde(serialize_with = "as_optional_text")]
     pub trashed: Option<Timestamp>,
+    /// How sensitive it is.
+    #[serde(serialize_with = "as_band")]
+    pub band: Band,
 }
 
 /// Where a listing goes on.
@@ -270,7 +273,7 @@ impl DeviceInfo {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn as_band<S: Serializer>(band: &Band, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_band<S: Serializer>(band: &Band, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{band:?}").to_lowercase())
 }
 

@@ -11,7 +11,7 @@ use larder_log::act::Act;
 use larder_log::roster::Roster;
 use larder_log::snapshot::SnapshotAct;
 use larder_log::stability::{Named, held_by_all, stable};
-use larder_log::{Header, kind, merkle};
+use larder_log::{Band, Header, kind, merkle};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots;
@@ -116,17 +116,30 @@ pub(crate) fn statements(db: &Connection) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// The snapshots that every device asked for has stated alike, and of which all entries are here.
-pub(crate) fn accepted(db: &Connection, roster: &Roster) -> Result<Vec<SnapshotAct>> {
-    let mut stated: BTreeMap<Hash, (SnapshotAct, BTreeSet<DeviceId>)> = BTreeMap::new();
-    for Statement { author, act } in statements(db)? {
-        stated.entry(act.id()).or_insert_with(|| (act, BTreeSet::new())).1.insert(author);
+/// The snapshots that every device asked for has stated alike, and of which all entries are here,
+/// each up to the band that one is cleared for: of a band those agree that state something of it.
+pub(crate) fn accepted(
+    db: &Connection,
+    roster: &Roster,
+    clearance: Band,
+) -> Result<Vec<SnapshotAct>> {
+    let mut stated: BTreeMap<Hash, Vec<Statement>> = BTreeMap::new();
+    for statement in statements(db)? {
+        stated.entry(statement.act.id()).or_default().push(statement);
     }
     let mut accepted = Vec::new();
-    for (act, authors) in stated.into_values() {
-        let asked = roster.asked_for(&act);
-        if !asked.is_empty() && asked.is_subset(&authors) && is_here(db, &act)? {
-            accepted.push(act);
+    for statements in stated.into_values() {
+        let Some(first) = statements.first() else { continue };
+        let asked = roster.asked_for(&first.act);
+        let authors = statements.iter().map(|statement| statement.author).collect();
+        if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {
+            continue;
+        }
+        let of_asked = statements.iter().filter(|statement| asked.contains(&statement.author));
+        let acts: Vec<_> = of_asked.map(|statement| statement.act.up_to(clearance)).collect();
+        let Some(longest) = acts.iter().max_by_key(|act| act.bands.len()) else { continue };
+        if acts.iter().all(|act| act.agrees(longest)) {
+            accepted.push(longest.clone());
         }
     }
     Ok(accepted)

@@ -4,7 +4,7 @@ use larder_crypto::hash::sha256;
 use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
-use larder_log::{Header, Opened, Payload, Receipt, kind};
+use larder_log::{Band, Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
 use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log};
@@ -170,11 +170,22 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn digest(&self) -> Result<Hash> {
+        self.digest_up_to(Band::Red)
+    }
+
+    /// The same up to a band: the same on all devices that are cleared for it.
+    ///
+    /// # Errors
+    /// As [`Space::digest`].
+    pub fn digest_up_to(&self, band: Band) -> Result<Hash> {
         let db = self.shared.pool.reader()?;
         // One leaf of 48 bytes for each object, in order of id, so that the order of arrival is no
         // matter.
         let mut leaves: Vec<(ObjectId, Hash)> = Vec::new();
         documents::each(&db, None, |row| {
+            if row.band > band {
+                return Ok(());
+            }
             let fields = (row.object, row.collection.as_str(), row.generation, row.json.as_str());
             let label: &[u8] =
                 if row.trashed.is_some() { b"larder/trashed/v0" } else { b"larder/live/v0" };
@@ -183,11 +194,12 @@ impl Space {
         })?;
         let mut after = None;
         loop {
-            let page = tombstones::page(&db, after.as_ref(), limit_of(PAGE_MAX))?;
+            let page = tombstones::page(&db, after, limit_of(PAGE_MAX))?;
             let Some(last) = page.last() else { break };
-            after = Some(last.object);
-            for tombstone in &page {
-                let digest = sha256(&[b"larder/tombstone/v0", tombstone.object.as_bytes()]);
+            after = Some((last.object, last.band));
+            for tombstone in page.iter().filter(|tombstone| tombstone.band <= band) {
+                let of = [tombstone.band as u8];
+                let digest = sha256(&[b"larder/tombstone/v0", tombstone.object.as_bytes(), &of]);
                 leaves.push((tombstone.object, digest));
             }
         }
@@ -269,6 +281,7 @@ fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {
         updated: row.updated.clock,
         by: logs::by_number(db, row.updated.log)?.device,
         trashed: row.trashed,
+        band: row.band,
     })
 }
 

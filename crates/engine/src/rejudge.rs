@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use larder_log::kind;
+use larder_log::{Band, kind};
 use larder_store::space::documents::Document as Row;
 use larder_store::space::sections::{self, State as SectionState};
 use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, entries, snapshots};
-use larder_types::{EntryHash, ObjectId};
+use larder_types::ObjectId;
 use rusqlite::Connection;
 
 use crate::Result;
 use crate::adoption::{Edit, Edits};
-use crate::copies::{Found, locate};
+use crate::copies::{Creation, Found, locate};
 use crate::heal;
 use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
@@ -42,11 +42,15 @@ impl State {
             self.rejudge_erasures(db, (log, from_seq, to_seq))?;
             for seq in from_seq..=to_seq {
                 let all = sections::of_entry(db, log, seq)?;
+                for section in &all {
+                    self.rejudge_missing(db, section)?;
+                }
                 let about = all.iter().filter_map(|section| section.about);
                 let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));
                 objects.extend(documents.filter_map(|about| about.object));
             }
         }
+        self.load_missing(db)?;
         for object in objects {
             // It is made anew once it can be.
             let mended =
@@ -68,12 +72,14 @@ impl State {
     /// Of what a snapshot stands for not all sections are here to be applied anew: what counts no
     /// more is taken out of the document, and what counts by now is tried again.
     fn rejudge_pruned(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
-        self.rejudge_deletions(db, &object)?;
+        for band in Band::SHARED {
+            self.rejudge_deletions(db, &object, band)?;
+        }
         let edits = Edits::read(db, self, &object)?;
-        let mut generations: BTreeSet<EntryHash> = BTreeSet::new();
+        let mut creations: BTreeSet<Creation> = BTreeSet::new();
         let mut gone = HashSet::new();
         for edit in &edits.all {
-            generations.extend(edit.creation);
+            creations.extend(edit.creation);
             let counts = self.counts_at(&edit.origin);
             if !counts {
                 gone.extend(edit.changes.iter().copied());
@@ -85,8 +91,8 @@ impl State {
             };
             sections::settle(db, edit.origin.place(), state, None)?;
         }
-        for generation in generations {
-            if let Found::At(row) = locate(db, &object, &generation)? {
+        for creation in creations {
+            if let Found::At(row) = locate(db, &object, creation)? {
                 self.take_out(db, *row, object, &gone, &edits)?;
             }
         }
@@ -123,44 +129,48 @@ impl State {
     }
 
     /// A deletion that counts no more is taken back, as far as somebody still has what it deleted.
-    fn rejudge_deletions(&mut self, db: &Connection, object: &ObjectId) -> Result<()> {
+    fn rejudge_deletions(&mut self, db: &Connection, object: &ObjectId, band: Band) -> Result<()> {
+        let of_band = |all: Vec<Tombstone>| all.into_iter().find(|found| found.band == band);
+        let found = of_band(tombstones::of_object(db, object)?);
         let mut deletion: Option<Tombstone> = None;
         let mut is_void = false;
         for section in sections::of_object(db, object)? {
             let Some(about) = section.about.filter(|it| it.kind == kind::DOCUMENT_DELETE) else {
                 continue;
             };
+            if self.band_of(&section)? != band {
+                continue;
+            }
             let Some(entry) = entries::hash(db, section.place.log, section.place.seq)? else {
                 continue;
             };
-            let origin = Origin::of_stored(db, section.place, entry, about.clock)?;
+            let origin = Origin::of_stored(db, section.place, entry, (about.clock, band))?;
             let counts = self.counts_at(&origin);
             let state = if counts { SectionState::Applied } else { SectionState::Void };
             if state != section.state {
                 sections::settle(db, section.place, state, None)?;
             }
             if counts {
-                let collection = tombstones::find(db, object)?.and_then(|found| found.collection);
+                let collection = found.as_ref().and_then(|found| found.collection.clone());
                 deletion = deletion.or_else(|| Some(origin.tombstone(*object, collection)));
             } else {
-                let found = tombstones::find(db, object)?;
                 let place = |found: &Tombstone| (found.device, found.seq, found.index);
-                is_void |= found.is_some_and(|found| {
-                    place(&found) == (origin.device, origin.seq, origin.index)
-                });
+                is_void |= found
+                    .as_ref()
+                    .is_some_and(|found| place(found) == (origin.device, origin.seq, origin.index));
             }
         }
         if !is_void {
             return Ok(());
         }
-        tombstones::forget(db, object)?;
+        tombstones::forget_in(db, object, band)?;
         if let Some(deletion) = deletion {
             return self.bury(db, &deletion);
         }
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
         for snapshot in held.into_iter().chain(receiving) {
-            snapshots::want_again(db, &snapshot, object)?;
+            snapshots::want_again(db, &snapshot, object, band)?;
         }
         changes::add_late(db, object, None)?;
         Ok(())

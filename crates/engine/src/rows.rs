@@ -2,6 +2,7 @@
 //! vectors that an app brings. Words and the embedder's vectors follow ([`crate::index`]).
 
 use larder_document::{Heads, Object, Storing};
+use larder_log::Band;
 use larder_search::Text;
 use larder_store::space::copies;
 use larder_store::space::documents::{self, History, NewDocument, Stamp};
@@ -12,6 +13,7 @@ use larder_types::{Clock, CollectionName, DeviceId, EntryHash, ObjectId, canonic
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::copies::{Found, locate};
 use crate::state::State as WriterState;
 use crate::touched::{Part, State, Stored};
 
@@ -27,19 +29,20 @@ pub(crate) struct Origin {
     pub(crate) index: u32,
     pub(crate) entry: EntryHash,
     pub(crate) clock: Clock,
+    pub(crate) band: Band,
 }
 
 impl Origin {
-    /// Of a section that is stored, with the clock that opening it told.
+    /// Of a section that is stored, with its band and the clock that opening it told.
     pub(crate) fn of_stored(
         db: &Connection,
         place: Place,
         entry: EntryHash,
-        clock: Clock,
+        (clock, band): (Clock, Band),
     ) -> Result<Self> {
         let Place { log, seq, index } = place;
         let device = logs::by_number(db, log)?.device;
-        Ok(Self { log, device, seq, index, entry, clock })
+        Ok(Self { log, device, seq, index, entry, clock, band })
     }
 
     pub(crate) const fn stamp(&self) -> Stamp {
@@ -51,8 +54,8 @@ impl Origin {
         object: ObjectId,
         collection: Option<CollectionName>,
     ) -> Tombstone {
-        let Self { clock, device, seq, index, .. } = *self;
-        Tombstone { object, collection, clock, device, seq, index }
+        let Self { clock, device, seq, index, band, .. } = *self;
+        Tombstone { object, collection, clock, device, seq, index, band }
     }
 }
 
@@ -75,9 +78,11 @@ impl WriterState {
                 let document = self.write_new(db, origin, &object, &[], &collection, &value)?;
                 (document, collection)
             }
-            // The same unit deleted what it is a copy of.
-            State::Stored(stored) if is_copy_buried(db, &stored)? => return Ok(()),
             State::Stored(mut stored) => {
+                if !find_again(db, &mut stored)? {
+                    return Ok(());
+                }
+                let object = stored.row.object;
                 let (document, collection) = (stored.row.document, stored.row.collection.clone());
                 if stored.edited {
                     self.write_edited(db, origin.stamp(), &mut stored)?;
@@ -113,6 +118,7 @@ impl WriterState {
                 heads: &canonical::encode(&Heads::FLAT),
                 json: &json_of(value),
                 trashed: None,
+                band: origin.band,
                 history: History::None,
             },
         )?;
@@ -140,6 +146,7 @@ impl WriterState {
                 heads: &canonical::encode(&stored.document.heads()),
                 json: &json_of(&value),
                 trashed: stored.document.trashed()?,
+                band: row.band,
                 history: match &storing {
                     Storing::None => History::None,
                     Storing::Whole(bytes) => History::Whole(bytes),
@@ -155,8 +162,17 @@ pub(crate) fn text_of(value: &Object) -> Text {
     larder_search::text_of(value)
 }
 
-fn is_copy_buried(db: &Connection, stored: &Stored) -> Result<bool> {
-    Ok(stored.root != stored.row.object && copies::is_buried(db, &stored.row.object)?)
+/// The same unit may have deleted what this is a copy of: then it is gone, or where that was.
+fn find_again(db: &Connection, stored: &mut Stored) -> Result<bool> {
+    let row = &mut stored.row;
+    if stored.root == row.object {
+        return Ok(true);
+    }
+    match locate(db, &stored.root, (row.band, row.generation))? {
+        Found::At(now) => row.object = now.object,
+        Found::Buried | Found::Unknown => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The canonical JSON of a value.

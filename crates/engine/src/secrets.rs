@@ -231,7 +231,7 @@ impl State {
     }
 
     /// The secrets of the first step that is held, sealed; the later ones derive from them.
-    fn wrap(&self, epoch: &EpochId, secrets: &EpochSecrets) -> Option<Vec<u8>> {
+    pub(crate) fn wrap(&self, epoch: &EpochId, secrets: &EpochSecrets) -> Option<Vec<u8>> {
         let step = secrets.first_step();
         let highest = secrets.bands().iter().map(BandSecret::band).max()?;
         let mut plain = zeroize::Zeroizing::new([0; WRAPPED_BYTES]);

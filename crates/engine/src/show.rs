@@ -366,7 +366,8 @@ impl WriterState {
             let message = "a section that was opened does not open again";
             return Err(Error::Corrupt(message.into()));
         };
-        let origin = Origin::of_stored(db, section.place, entry, opened.metadata.clock)?;
+        let of = (opened.metadata.clock, self.band_of(section)?);
+        let origin = Origin::of_stored(db, section.place, entry, of)?;
         Ok(Some((origin, *opened)))
     }
 }

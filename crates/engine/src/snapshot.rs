@@ -10,10 +10,10 @@ use std::ops::Bound;
 use larder_document::{HeadsFold, Link, Object, body};
 use larder_log::merkle::{self, Frontier};
 use larder_log::snapshot::{
-    BandTree, DocumentLeaf, Leaf, LogEnd, SnapshotAct, Stamp, TombstoneLeaf, leaf_hash,
+    BandTree, DocumentLeaf, Leaf, LogEnd, SnapshotAct, Stamp, TombstoneLeaf, leaf_hash, leaf_salt,
     value_digest,
 };
-use larder_log::{Band, Header, Metadata, Opened, Payload, VERSION, kind};
+use larder_log::{Band, Header, Opened, Payload, VERSION, kind};
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{self, Section};
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
@@ -49,6 +49,8 @@ pub(crate) struct Computed {
 #[derive(Debug)]
 pub(crate) struct Computing {
     frontier: Vec<LogEnd>,
+    /// Up to which band.
+    clearance: Band,
     /// The snapshot that it is computed from.
     base: Option<Hash>,
     /// Which of the logs is looked at, and its next entry.
@@ -58,6 +60,9 @@ pub(crate) struct Computing {
     /// Once all is gathered.
     counting: Option<Counting>,
 }
+
+/// Up to which band an act of erasure in this entry erases, if it does.
+pub(crate) type Erases<'a> = dyn Fn(&DeviceId, u64) -> Option<Band> + 'a;
 
 /// Where a computation has come to.
 #[derive(Debug)]
@@ -73,22 +78,22 @@ pub(crate) enum Step {
 }
 
 impl Computing {
-    pub(crate) fn new(frontier: Vec<LogEnd>, base: Option<&Snapshot>) -> Self {
+    pub(crate) fn new(frontier: Vec<LogEnd>, base: Option<&Snapshot>, clearance: Band) -> Self {
         let base = base.map(|base| base.id);
         let gathered = Gathered::default();
-        Self { frontier, base, at: 0, next: 0, gathered, counting: None }
+        Self { frontier, clearance, base, at: 0, next: 0, gathered, counting: None }
     }
 
-    /// Whether this is still what it is computed from.
-    pub(crate) fn is_from(&self, base: Option<&Snapshot>) -> bool {
-        self.base == base.map(|base| base.id)
+    /// Whether this is still what it is computed from, and for whom.
+    pub(crate) fn is_from(&self, base: Option<&Snapshot>, clearance: Band) -> bool {
+        self.base == base.map(|base| base.id) && self.clearance == clearance
     }
 
     /// Goes on, over `sections` sections about, or `leaves` leaves.
     pub(crate) fn step(
         &mut self,
         db: &Connection,
-        keyring: &Keyring,
+        (keyring, erases): (&Keyring, &Erases<'_>),
         base: Option<&Snapshot>,
         (sections, leaves): (u64, u32),
     ) -> Result<Step> {
@@ -115,8 +120,8 @@ impl Computing {
                 if !is_causal(db, log.log, self.next, &self.frontier, last)? {
                     return Ok(Step::NotNow);
                 }
-                let gathered = &mut self.gathered;
-                let mut gathering = Gathering { db, keyring, base, header: None, gathered };
+                let (clearance, header, gathered) = (self.clearance, None, &mut self.gathered);
+                let mut gathering = Gathering { db, keyring, clearance, base, header, gathered };
                 let seen = gathering.log(log.log, end.device, self.next, last)?;
                 left = left.saturating_sub(seen.max(1));
                 self.next = last + 1;
@@ -124,16 +129,18 @@ impl Computing {
             (self.at, self.next) = (self.at + 1, 0);
         }
         let mut gathered = std::mem::take(&mut self.gathered);
-        gathered.take_erasures(db, base, &self.frontier)?;
+        gathered.take_erasures(db, base, &self.frontier, (erases, self.clearance))?;
         let Some(delta) = gathered.finish() else { return Ok(Step::NotNow) };
-        self.counting = Some(Counting { delta, tree: Frontier::new(), after: None });
+        self.counting = Some(Counting::new(delta));
         Ok(Step::Partly)
     }
 
-    fn computed(&mut self, Counting { delta, tree, .. }: Counting) -> Computed {
-        let green = BandTree { band: Band::Green, leaves: tree.size(), root: tree.root() };
+    fn computed(&mut self, Counting { delta, tree, mut bands, .. }: Counting) -> Computed {
+        for band in Band::SHARED.into_iter().filter(|band| *band <= self.clearance) {
+            end_band(&mut bands, band, &tree);
+        }
         let frontier = std::mem::take(&mut self.frontier);
-        let act = SnapshotAct { v: VERSION, frontier, bands: vec![green] };
+        let act = SnapshotAct { v: VERSION, frontier, bands };
         Computed { act, tree, delta }
     }
 }
@@ -184,11 +191,31 @@ fn is_causal(
 struct Counting {
     delta: Delta,
     tree: Frontier,
+    /// The trees of the bands that are over.
+    bands: Vec<BandTree>,
     /// The last leaf of either that was gone over.
     after: Option<Key>,
 }
 
+/// Says what a band came to, if that was not said before.
+fn end_band(bands: &mut Vec<BandTree>, band: Band, tree: &Frontier) {
+    if bands.last().is_none_or(|last| last.band < band) {
+        bands.push(BandTree { band, leaves: tree.size(), root: tree.root() });
+    }
+}
+
 impl Counting {
+    fn new(delta: Delta) -> Self {
+        Self { delta, tree: Frontier::new(), bands: Vec::new(), after: None }
+    }
+
+    fn append(&mut self, key: Key, leaf: &[u8]) {
+        for band in Band::SHARED.into_iter().filter(|band| *band < key.0) {
+            end_band(&mut self.bands, band, &self.tree);
+        }
+        self.tree.append(leaf_hash(leaf), &mut |_| {});
+    }
+
     /// Goes over up to `limit` leaves. Whether those were all.
     fn step(&mut self, db: &Connection, base: Option<&Snapshot>, limit: u32) -> Result<bool> {
         let page = match base {
@@ -198,25 +225,36 @@ impl Counting {
         let from = self.after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut new = self.delta.leaves.range((from, Bound::Unbounded)).peekable();
         let mut old = page.into_iter().peekable();
+        let mut took = Vec::new();
+        let mut is_end = false;
         for _ in 0..limit {
             let is_new = match (old.peek(), new.peek()) {
-                (None, None) => return Ok(true),
+                (None, None) => {
+                    is_end = true;
+                    break;
+                }
                 (Some(old), Some((key, _))) => **key <= old.key,
                 (old, _) => old.is_none(),
             };
-            if let Some((key, leaf)) = new.next_if(|_| is_new) {
+            let (key, leaf) = if let Some((key, leaf)) = new.next_if(|_| is_new) {
                 old.next_if(|old| old.key == *key);
-                self.tree.append(leaf_hash(&leaf.encode()), &mut |_| {});
-                self.after = Some(*key);
+                (*key, Some(leaf.encode()))
             } else if let Some(Kept { key, leaf }) = old.next() {
-                let tombstone = tombstone_key(key.0);
-                if key == tombstone || !self.delta.leaves.contains_key(&tombstone) {
-                    self.tree.append(leaf_hash(&leaf), &mut |_| {});
-                }
-                self.after = Some(key);
-            }
+                let tombstone = tombstone_key(key.0, key.1);
+                let stays = key == tombstone || !self.delta.leaves.contains_key(&tombstone);
+                (key, stays.then_some(leaf))
+            } else {
+                continue;
+            };
+            took.push((key, leaf));
         }
-        Ok(false)
+        for (key, leaf) in took {
+            if let Some(leaf) = leaf {
+                self.append(key, &leaf);
+            }
+            self.after = Some(key);
+        }
+        Ok(is_end)
     }
 }
 
@@ -244,11 +282,20 @@ impl Delta {
     }
 }
 
+/// What a document's leaf has from the section that created it.
+#[derive(Debug)]
+struct Created {
+    collection: CollectionName,
+    stamp: Stamp,
+    value: Hash,
+    salt: [u8; 16],
+}
+
 /// A document that was created or changed between the frontiers.
 #[derive(Debug)]
 struct Growth {
     base: Option<DocumentLeaf>,
-    created: Option<(CollectionName, Stamp, Hash)>,
+    created: Option<Created>,
     changed: Option<Stamp>,
     heads: HeadsFold,
 }
@@ -257,18 +304,22 @@ struct Growth {
 #[derive(Debug, Default)]
 struct Gathered {
     documents: BTreeMap<Key, Growth>,
-    tombstones: BTreeMap<ObjectId, TombstoneLeaf>,
+    tombstones: BTreeMap<Placed, TombstoneLeaf>,
     /// Documents that were deleted behind the last frontier, and of which it cannot be told what
     /// they came to: it matters only if they were deleted behind this one as well.
-    unclear: BTreeSet<ObjectId>,
+    unclear: BTreeSet<Placed>,
     /// Objects of which bytes are gone that were erased: it cannot be told what they came to before
     /// that.
-    erased: BTreeSet<ObjectId>,
+    erased: BTreeSet<Placed>,
 }
+
+/// An object, in its band.
+type Placed = (Band, ObjectId);
 
 struct Gathering<'a> {
     db: &'a Connection,
     keyring: &'a Keyring,
+    clearance: Band,
     base: Option<&'a Snapshot>,
     header: Option<Header>,
     gathered: &'a mut Gathered,
@@ -280,15 +331,16 @@ impl Gathering<'_> {
         let mut seen = 0;
         sections::each_document_section(self.db, log, first, last, |section, payload| {
             seen += 1;
+            let band = self.keyring.band(&section.commitment);
+            let Some(band) = band.filter(|band| *band <= self.clearance) else { return Ok(()) };
             if section.state == sections::State::Erased {
                 let object = section.about.and_then(|about| about.object);
-                self.gathered.erased.extend(object);
+                self.gathered.erased.extend(object.map(|object| (band, object)));
                 return Ok(());
             }
             let Some(opened) = self.open(&section, payload)? else { return Ok(()) };
-            let Opened { metadata, body, .. } = opened;
-            let stamp = Stamp { device, seq: section.place.seq, clock: metadata.clock };
-            self.section(&section, &metadata, &body, stamp)
+            let stamp = Stamp { device, seq: section.place.seq, clock: opened.metadata.clock };
+            self.section((&section, band), &opened, stamp)
         })?;
         Ok(seen)
     }
@@ -322,9 +374,8 @@ impl Gathering<'_> {
 
     fn section(
         &mut self,
-        section: &Section,
-        metadata: &Metadata,
-        body: &[u8],
+        (section, band): (&Section, Band),
+        Opened { meta_salt, metadata, body }: &Opened,
         stamp: Stamp,
     ) -> Result<()> {
         let is_void = section.state == sections::State::Void;
@@ -338,8 +389,9 @@ impl Gathering<'_> {
                 let place = section.place;
                 let generation = entries::hash(self.db, place.log, place.seq)?
                     .ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-                let created = (collection.clone(), stamp, digest_of(&value));
-                if let Some(growth) = self.growth((object, generation))? {
+                let (value, salt) = (digest_of(&value), leaf_salt(meta_salt));
+                let created = Created { collection: collection.clone(), stamp, value, salt };
+                if let Some(growth) = self.growth((band, object, generation))? {
                     growth.created.get_or_insert(created);
                 }
             }
@@ -347,13 +399,13 @@ impl Gathering<'_> {
                 let change = body::Change::decode(body).ok();
                 let changes = change.as_ref().and_then(|change| change.changes().ok());
                 if let (Some(changes), Some(generation)) = (changes, metadata.generation) {
-                    self.changes((object, generation), changes, is_void, stamp)?;
+                    self.changes((band, object, generation), changes, is_void, stamp)?;
                 }
             }
             kind::DOCUMENT_DELETE if !is_void => {
                 let (collection, deleted) = (Some(collection.clone()), stamp);
                 let index = section.place.index;
-                let new = TombstoneLeaf { object, collection, deleted, index };
+                let new = TombstoneLeaf { object, collection, deleted, index, band };
                 self.gathered.bury(self.db, self.base, new)?;
             }
             _ => {}
@@ -374,10 +426,10 @@ impl Gathering<'_> {
         // Of a void section some changes may count. Which, its document knows.
         let mut document = None;
         if is_void {
-            match locate(self.db, &key.0, &key.1)? {
+            match locate(self.db, &key.1, (key.0, key.2))? {
                 Found::At(row) => document = Some(load(self.db, &row)?),
                 Found::Buried => {
-                    self.gathered.unclear.insert(key.0);
+                    self.gathered.unclear.insert((key.0, key.1));
                     return Ok(());
                 }
                 Found::Unknown => return Ok(()),
@@ -402,7 +454,7 @@ impl Gathering<'_> {
         };
         let mut leaf = None;
         if let Some(base) = self.base {
-            if snapshots::leaf(self.db, base, &tombstone_key(key.0))?.is_some() {
+            if snapshots::leaf(self.db, base, &tombstone_key(key.0, key.1))?.is_some() {
                 return Ok(None);
             }
             leaf = snapshots::leaf(self.db, base, &key)?;
@@ -420,16 +472,17 @@ impl Gathering<'_> {
 impl Gathered {
     /// Of several tombstones the first counts, of those that erase the object if there are any.
     fn bury(&mut self, db: &Connection, base: Option<&Snapshot>, new: TombstoneLeaf) -> Result<()> {
-        let known = match self.tombstones.get(&new.object) {
+        let place = (new.band, new.object);
+        let known = match self.tombstones.get(&place) {
             Some(known) => Some(known.clone()),
-            None => known_tombstone(db, base, new.object)?,
+            None => known_tombstone(db, base, place)?,
         };
         let order = |leaf: &TombstoneLeaf| {
             let Stamp { device, seq, clock } = leaf.deleted;
             (leaf.collection.is_some(), clock, device, seq, leaf.index)
         };
         if known.is_none_or(|known| order(&new) < order(&known)) {
-            self.tombstones.insert(new.object, new);
+            self.tombstones.insert(place, new);
         }
         Ok(())
     }
@@ -440,48 +493,59 @@ impl Gathered {
         db: &Connection,
         base: Option<&Snapshot>,
         frontier: &[LogEnd],
+        (erases, clearance): (&Erases<'_>, Band),
     ) -> Result<()> {
+        let bands = || Band::SHARED.into_iter().filter(|band| *band <= clearance);
         for end in frontier {
             let Some(log) = logs::find(db, &end.device)? else { continue };
             let from = base.map_or(0, |base| base.act.size_of(&end.device));
             for act in erasures::of_entries(db, log.log, from.saturating_add(1), end.size)? {
-                if act.stage != erasures::State::Void {
-                    let Tombstone { object, collection, clock, device, seq, index } =
-                        tombstone_of(db, &act)?;
+                let up_to = erases(&end.device, act.place.seq);
+                for band in bands().filter(|band| Some(*band) <= up_to) {
+                    let Tombstone { object, collection, clock, device, seq, index, .. } =
+                        tombstone_of(db, &act, band)?;
                     let deleted = Stamp { device, seq, clock };
-                    self.bury(db, base, TombstoneLeaf { object, collection, deleted, index })?;
+                    let new = TombstoneLeaf { object, collection, deleted, index, band };
+                    self.bury(db, base, new)?;
                 }
             }
         }
-        for object in std::mem::take(&mut self.erased) {
-            let known = match self.tombstones.get(&object) {
+        for place in std::mem::take(&mut self.erased) {
+            let known = match self.tombstones.get(&place) {
                 Some(known) => Some(known.clone()),
-                None => known_tombstone(db, base, object)?,
+                None => known_tombstone(db, base, place)?,
             };
             if known.is_none_or(|known| known.collection.is_some()) {
-                self.unclear.insert(object);
+                self.unclear.insert(place);
             }
         }
         Ok(())
     }
 
     fn finish(self) -> Option<Delta> {
-        let is_clear = |object: &ObjectId| self.tombstones.contains_key(object);
+        let is_clear = |place: &Placed| self.tombstones.contains_key(place);
         if !self.unclear.iter().all(is_clear) {
             return None;
         }
         let mut leaves = BTreeMap::new();
-        for ((object, generation), growth) in self.documents {
-            if self.tombstones.contains_key(&object) {
+        for ((band, object, generation), growth) in self.documents {
+            if self.tombstones.contains_key(&(band, object)) {
                 continue;
             }
             let Growth { base, created, changed, heads } = growth;
-            let (collection, created, updated, value) = match (base, created) {
-                (Some(base), _) => (base.collection, base.created, base.updated, base.value),
-                (None, Some((collection, stamp, value))) => (collection, stamp, stamp, value),
+            let (of, updated) = match (base, created) {
+                (Some(base), _) => {
+                    let DocumentLeaf { collection, created: stamp, value, salt, .. } = base;
+                    (Created { collection, stamp, value, salt }, base.updated)
+                }
+                (None, Some(created)) => {
+                    let updated = created.stamp;
+                    (created, updated)
+                }
                 // Changes of what never came to be.
                 (None, None) => continue,
             };
+            let Created { collection, stamp: created, value, salt } = of;
             let updated = Some(updated).max_by_clock(changed).unwrap_or(updated);
             let heads = heads.heads().map(Hash::new).collect();
             let leaf = Leaf::Document(DocumentLeaf {
@@ -492,14 +556,16 @@ impl Gathered {
                 updated,
                 value,
                 heads,
+                band,
+                salt,
             });
             if leaf.encode().len() > SNAPSHOT_LEAF_BYTES_MAX {
                 return None;
             }
-            leaves.insert((object, generation), leaf);
+            leaves.insert((band, object, generation), leaf);
         }
-        for (object, tombstone) in self.tombstones {
-            leaves.insert(tombstone_key(object), Leaf::Tombstone(tombstone));
+        for ((band, object), tombstone) in self.tombstones {
+            leaves.insert(tombstone_key(band, object), Leaf::Tombstone(tombstone));
         }
         Some(Delta { leaves })
     }
@@ -508,10 +574,10 @@ impl Gathered {
 fn known_tombstone(
     db: &Connection,
     base: Option<&Snapshot>,
-    object: ObjectId,
+    (band, object): Placed,
 ) -> Result<Option<TombstoneLeaf>> {
     let Some(base) = base else { return Ok(None) };
-    let kept = snapshots::leaf(db, base, &tombstone_key(object))?;
+    let kept = snapshots::leaf(db, base, &tombstone_key(band, object))?;
     Ok(match kept.map(|kept| kept.read()).transpose()? {
         Some(Leaf::Tombstone(known)) => Some(known),
         Some(Leaf::Document(_)) | None => None,
@@ -533,8 +599,8 @@ impl Later for Option<Stamp> {
     }
 }
 
-pub(crate) const fn tombstone_key(object: ObjectId) -> Key {
-    (object, EntryHash::new([0; 32]))
+pub(crate) const fn tombstone_key(band: Band, object: ObjectId) -> Key {
+    (band, object, EntryHash::new([0; 32]))
 }
 
 /// The digest of a first value.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use larder_log::Band;
 use larder_log::act::Role;
 use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
 use larder_store::profile::{self as table, Membership};
 use larder_store::space::logs::Log;
-use larder_types::{DeviceId, EntryHash, Hash, SpaceId, SpaceName, TransportId};
+use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
 use crate::home::Home;
@@ -66,6 +67,20 @@ pub(crate) struct Published {
     pub(crate) keyring: Keyring,
     /// Devices whose logs have two histories.
     pub(crate) stopped: BTreeSet<DeviceId>,
+    /// The highest band that this device may read.
+    pub(crate) clearance: Band,
+}
+
+impl Published {
+    /// Of which band documents are if nobody says.
+    pub(crate) fn default_band(&self) -> Band {
+        Band::Green.min(self.clearance)
+    }
+
+    /// The epochs of which this device has all secrets that it may have.
+    pub(crate) fn epochs_held(&self) -> Vec<EpochId> {
+        self.keyring.held(self.clearance)
+    }
 }
 
 impl Shared {
@@ -188,7 +203,8 @@ impl Shared {
 
     pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring, stopped: &BTreeSet<DeviceId>) {
         let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
-        let published = Published { roster, keyring, stopped };
+        let clearance = roster.known(&self.keys.device()).map_or(Band::Red, |own| own.clearance);
+        let published = Published { roster, keyring, stopped, clearance };
         let published = Arc::new(published);
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let before = place.replace(Arc::clone(&published));
@@ -279,6 +295,14 @@ impl Space {
     /// [`Error::NotYetEnrolled`], [`Error::ShutOut`].
     pub fn own_role(&self) -> Result<Role> {
         Ok(self.own_record()?.role)
+    }
+
+    /// The highest band that this device may read.
+    ///
+    /// # Errors
+    /// The storage's, if what it last wrote cannot be known.
+    pub fn clearance(&self) -> Result<Band> {
+        Ok(self.shared.published()?.clearance)
     }
 
     /// The roster's [fingerprint](larder_log::roster::Roster::fingerprint).

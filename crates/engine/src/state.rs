@@ -11,8 +11,8 @@ use larder_log::act::{Act, EpochReason};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::open_epoch_act;
 use larder_log::merkle::{self, Frontier, Node, Nodes};
-use larder_log::roster::{self, Roster, Writing};
-use larder_log::{Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
+use larder_log::roster::{self, Roster, Standing, Writing};
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
@@ -60,6 +60,9 @@ struct Kept {
     /// Up to which section nothing is sealed any more but what may stay so for ever.
     #[n(5)]
     opened_to: Option<i64>,
+    /// Up to which band the tables have what there is.
+    #[n(6)]
+    clearance: Option<Band>,
 }
 
 impl Kept {
@@ -125,6 +128,8 @@ pub(crate) struct State {
     pub(crate) rejudged: Vec<Rejudged>,
     pub(crate) adopted: AllAdopted,
     pub(crate) erasing: Erasing,
+    /// Up to which band the tables have what there is.
+    pub(crate) clearance: Band,
 }
 
 /// Entries of a log, from the first to the last.
@@ -193,6 +198,7 @@ impl State {
             rejudged: Vec::new(),
             adopted: AllAdopted::load(db)?,
             erasing: Erasing::load(db)?,
+            clearance: kept.clearance.unwrap_or(Band::Red),
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
             steps: kept.steps.unwrap_or_default(),
@@ -220,7 +226,8 @@ impl State {
         let shown = Some(self.pending.shown(db)?);
         let (clock, named) = (Some(self.clock), self.named.clone());
         let (embedder, steps) = (self.embedder.clone(), Some(self.steps.clone()));
-        let kept = Kept { clock, named, shown, embedder, steps, opened_to: self.opened_to };
+        let (opened_to, clearance) = (self.opened_to, Some(self.clearance));
+        let kept = Kept { clock, named, shown, embedder, steps, opened_to, clearance };
         Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 
@@ -544,10 +551,15 @@ impl State {
         heads
     }
 
+    /// Up to which band the device might write content in this entry of its log, if any.
+    pub(crate) fn writes_up_to(&self, device: &DeviceId, seq: u64) -> Option<Band> {
+        let standing = self.roster.known(device).and_then(|device| device.standing_at(seq));
+        standing.and_then(Standing::writes_up_to)
+    }
+
     /// Whether the device might write content in this entry of its log.
     pub(crate) fn may_write_at(&self, device: &DeviceId, seq: u64) -> bool {
-        let standing = self.roster.known(device).and_then(|device| device.standing_at(seq));
-        standing.is_some_and(|standing| standing.role.may_write())
+        self.writes_up_to(device, seq).is_some()
     }
 
     /// Whether this device may write content now.
@@ -565,8 +577,8 @@ impl State {
     }
 
     pub(crate) fn choose_epoch(&mut self) {
-        let keyring = &self.keyring;
-        self.epoch = self.roster.epoch_for_writing(&|epoch| keyring.holds(epoch));
+        let (keyring, own) = (&self.keyring, self.own_clearance());
+        self.epoch = self.roster.epoch_for_writing(own, &|epoch| keyring.holds(epoch));
     }
 
     /// Opens an epoch for exactly the devices that are cleared now, if there is none.

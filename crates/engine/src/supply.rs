@@ -11,7 +11,7 @@ use larder_log::blob::Manifest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
 use larder_log::snapshot::{DocumentLeaf, Leaf, Part, SnapshotAct, leaf_hash};
-use larder_log::{Band, Header, Opened, Payload, kind};
+use larder_log::{Header, Opened, Payload, kind};
 use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::pieces as fetched;
@@ -54,12 +54,13 @@ impl Space {
     pub fn supply(&self, peer: &TransportId, want: &Want, epochs: &[EpochId]) -> Result<Supply> {
         let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(Supply::default()) };
         let peer = peer.lacking();
+        let clearance = peer.clearance();
         let db = self.shared.pool.reader()?;
         let db = db.unchecked_transaction().map_err(|source| {
             Error::from(larder_store::StoreError::Read { part: "transaction", source })
         })?;
         let snapshot = match &want.snapshot {
-            Some(wanted) => self.part(&db, wanted)?,
+            Some(wanted) => self.part(&db, wanted, clearance)?,
             None => None,
         };
         let bytes = snapshot.as_ref().map_or(0, Vec::len);
@@ -79,7 +80,9 @@ impl Space {
         if held.is_some_and(|held| held.id == wanted.id) {
             return Ok(false);
         }
-        let accepted = wider(&db, accepted(&db, &self.shared.published()?.roster)?)?;
+        let published = self.shared.published()?;
+        let accepted = accepted(&db, &published.roster, published.clearance)?;
+        let accepted = wider(&db, accepted)?;
         Ok(accepted.iter().any(|act| act.id() == wanted.id))
     }
 }
@@ -125,7 +128,7 @@ fn heads_of(leaf: &DocumentLeaf) -> Heads {
 /// stand for all that was dropped.
 fn wider(db: &Connection, accepted: Vec<SnapshotAct>) -> Result<Vec<SnapshotAct>> {
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(accepted) };
-    let is_wider = |act: &SnapshotAct| *act != held.act && act.includes(&held.act);
+    let is_wider = |act: &SnapshotAct| act.id() != held.id && act.includes(&held.act);
     Ok(accepted.into_iter().filter(is_wider).collect())
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn any_unread(db: &Connection) -> Result<bool> {
 }
 
 fn is_whole(half: &Snapshot) -> bool {
-    half.act.tree(Band::Green).is_none_or(|tree| half.received.size() >= tree.leaves)
+    half.act.whole().is_none_or(|tree| half.received.size() >= tree.leaves)
 }
 
 /// Bytes of what is wanted, as far as they fit into a frame beside `bytes` of others, and entries
@@ -280,7 +283,7 @@ impl WriterState {
         if depleted.as_ref().is_some_and(|held| held.id == *id) {
             return Ok(depleted);
         }
-        let accepted = wider(db, accepted(db, &self.roster)?)?;
+        let accepted = wider(db, accepted(db, &self.roster, self.clearance)?)?;
         let Some(act) = accepted.iter().find(|act| act.id() == *id) else { return Ok(None) };
         let is_better = if let Some(half) = &half {
             half.received.size() == 0 || act.includes(&half.act) || !accepted.contains(&half.act)
@@ -313,6 +316,9 @@ impl WriterState {
         let mut took = Took::Nothing;
         for item in part.items {
             let Ok(leaf) = Leaf::decode(&item.leaf) else { return refused("no leaf") };
+            if half.act.tree(leaf.key().0).is_none() {
+                return refused("a leaf of another band");
+            }
             if !is_within(db, &half.act, &leaf)? {
                 return refused("a leaf of another entry than those that it covers");
             }
@@ -343,11 +349,11 @@ impl WriterState {
                 state.apart(db, |state| state.take_item(db, half.snapshot, &leaf, item.content))
             })?;
             let taken = taken.unwrap_or_else(|error| {
-                self.set_aside(Some(key.0), &error);
+                self.set_aside(Some(key.1), &error);
                 Some(Took::Nothing)
             });
             let Some(of_item) = taken else {
-                let message = format!("document {} is not what was agreed on", key.0);
+                let message = format!("document {} is not what was agreed on", key.1);
                 return refused(&message);
             };
             took = took.max(of_item);
@@ -355,7 +361,9 @@ impl WriterState {
             snapshots::put_leaf(db, half.snapshot, &key, &item.leaf, is_held)?;
         }
         let grown = tree.size() > half.received.size();
-        let Some(agreed) = half.act.tree(Band::Green) else { return refused("no such band") };
+        // Who handed them over may have no more than these bands.
+        let agreed = last.and_then(|last| half.act.tree(last.0)).or(half.act.whole());
+        let Some(agreed) = agreed else { return refused("no such band") };
         let (size, root) = (tree.size(), tree.root());
         if grown
             && merkle::verify_consistency(size, &root, agreed.leaves, &agreed.root, &part.proof)
@@ -509,10 +517,11 @@ impl WriterState {
             let Some(last) = page.last().map(|kept| kept.key) else { break };
             after = Some(last);
             for kept in page {
-                if self.damage.unreadable.enter(Thing::Document(kept.key.0)).is_err() {
+                let (band, object, generation) = kept.key;
+                if self.damage.unreadable.enter(Thing::Document(object)).is_err() {
                     continue;
                 }
-                if let Found::Buried = locate(db, &kept.key.0, &kept.key.1)? {
+                if let Found::Buried = locate(db, &object, (band, generation))? {
                     if let Some(fetched) = fetched::find(db, half.snapshot, &kept.key)? {
                         fetched::remove(db, fetched)?;
                     }

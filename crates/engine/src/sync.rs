@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use larder_log::ack::Ack;
-use larder_log::{Batch, BatchEntry, Class, Header, Payload};
+use larder_log::{Band, Batch, BatchEntry, Class, Header, Payload};
 use larder_protocol::{Position, Reply};
 use larder_store::space::logs::LogId;
 use larder_store::space::sections::Place;
@@ -92,16 +92,18 @@ impl Space {
         epochs: &'e [EpochId],
     ) -> Result<Option<Peer<'e>>> {
         let published = self.shared.published()?;
-        let mut devices = Vec::new();
+        let (mut devices, mut clearance) = (Vec::new(), Band::Red);
         for (id, device) in published.roster.devices() {
             if device.keys.transport == *peer {
                 if !device.role.may_read() {
                     return Ok(None);
                 }
                 devices.push(*id);
+                clearance = clearance.min(device.clearance);
             }
         }
-        Ok((!devices.is_empty()).then_some(Peer { published, devices, epochs, lacks: false }))
+        let peer = Peer { published, devices, clearance, epochs, lacks: false };
+        Ok((!peer.devices.is_empty()).then_some(peer))
     }
 }
 
@@ -109,6 +111,8 @@ impl Space {
 pub(crate) struct Peer<'e> {
     published: Arc<Published>,
     devices: Vec<DeviceId>,
+    /// The highest band that it may read.
+    clearance: Band,
     /// The epochs whose secrets it says it has.
     epochs: &'e [EpochId],
     /// Whether it may have been given others for which it holds no secret all the same.
@@ -116,8 +120,13 @@ pub(crate) struct Peer<'e> {
 }
 
 impl Peer<'_> {
-    /// Whether it has this epoch's secret, or gets it with the act that opens the epoch. An act in
-    /// a log with two histories may never reach it.
+    /// The highest band that it may read.
+    pub(crate) const fn clearance(&self) -> Band {
+        self.clearance
+    }
+
+    /// Whether it has this epoch's secrets up to its clearance, or gets them with the act that
+    /// opens the epoch. An act in a log with two histories may never reach it.
     fn has(&self, epoch: &EpochId) -> bool {
         let Published { roster, stopped, .. } = &*self.published;
         let named = roster.epochs().find(|(id, _)| *id == epoch);
@@ -125,7 +134,12 @@ impl Peer<'_> {
             || !self.lacks
                 && named.is_some_and(|(_, epoch)| {
                     !stopped.contains(&epoch.opened_by.device)
-                        && self.devices.iter().all(|device| epoch.recipients.contains_key(device))
+                        && self.devices.iter().all(|device| {
+                            epoch
+                                .recipients
+                                .get(device)
+                                .is_some_and(|up_to| *up_to >= self.clearance)
+                        })
                 })
     }
 
@@ -167,7 +181,7 @@ impl Peer<'_> {
         Ok(false)
     }
 
-    /// Opens the sections that it has no secret for.
+    /// Opens the sections that it has no secret for, and leaves out those above its clearance.
     pub(crate) fn open_for(&self, batch: &mut Batch) -> Result<()> {
         let mut known = None;
         for (entry, seq) in batch.entries.iter_mut().zip(batch.first_seq..) {
@@ -178,17 +192,17 @@ impl Peer<'_> {
                 _ => self.has(&header.epoch),
             };
             known = Some((header.epoch, has));
-            if has {
-                continue;
-            }
+            let keyring = &self.published.keyring;
             for (index, (commitment, payload)) in
                 (0..).zip(entry.commitments.iter().zip(&mut entry.payloads))
             {
+                if !keyring.is_for(commitment, self.clearance) {
+                    *payload = Payload::Missing;
+                }
                 let Payload::Sealed(sealed) = &*payload else { continue };
-                if commitment.class != Class::Data as u8 {
+                if has || commitment.class != Class::Data as u8 {
                     continue;
                 }
-                let keyring = &self.published.keyring;
                 if let Some(carried) = keyring.carry(&header, index, commitment, sealed) {
                     *payload = Payload::Opened(carried);
                 }

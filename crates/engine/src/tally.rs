@@ -30,6 +30,8 @@ pub enum VoidCause {
     Act,
     /// Content of a device that might not write there.
     Role,
+    /// Content of a band above its device's clearance there.
+    Band,
     /// What it holds cannot be read as what it says it is.
     Form,
     /// It creates what its own entry has created.
@@ -45,6 +47,7 @@ impl VoidCause {
             Self::Seal => "seal",
             Self::Act => "act",
             Self::Role => "role",
+            Self::Band => "band",
             Self::Form => "form",
             Self::Twice => "twice",
             Self::Change => "change",

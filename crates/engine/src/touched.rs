@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use larder_document::{Actor, Cache, Document, Heads, Object};
+use larder_log::Band;
 use larder_store::space::documents;
 use larder_types::{CollectionName, EntryHash, ObjectId, Timestamp, canonical};
 use rusqlite::Connection;
@@ -22,7 +23,7 @@ pub(crate) enum State {
     /// Deleted before.
     Deleted,
     /// Created here.
-    New { collection: CollectionName, value: Object, from: Option<ObjectId> },
+    New { collection: CollectionName, value: Object, from: Option<ObjectId>, band: Band },
     /// Stored before.
     Stored(Box<Stored>),
     /// Deleted here; the row is the one to remove.
@@ -102,16 +103,43 @@ pub(crate) fn parse(json: &str) -> Result<Object> {
 }
 
 impl Part {
+    /// The document's band, if there is one, or was until now.
+    pub(crate) fn band(&self) -> Option<Band> {
+        match &self.state {
+            State::Absent | State::Deleted => None,
+            State::New { band, .. } => Some(*band),
+            State::Stored(stored) => Some(stored.row.band),
+            State::Removed { row } => Some(row.band),
+        }
+    }
+
+    /// Whether it may name blobs by what was done to it.
+    pub(crate) fn names_blobs(&self) -> bool {
+        match &self.state {
+            State::New { value, .. } => value.iter().any(names_blob),
+            State::Stored(stored) => stored.edited,
+            State::Absent | State::Deleted | State::Removed { .. } => false,
+        }
+    }
+
     /// Gives the document a value, as a local unit asks.
     pub(crate) fn put(
         &mut self,
         object: ObjectId,
-        collection: &CollectionName,
+        (collection, band, usual): (&CollectionName, Option<Band>, Band),
         value: &Object,
         base: &Base,
         actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
         now: Timestamp,
     ) -> Result<()> {
+        if let (Some(known), Some(band)) = (self.band(), band)
+            && known != band
+        {
+            return Err(Error::Invalid(format!(
+                "document {object} is {known}, and a document keeps its band: write it anew under \
+                 another id to make it {band}"
+            )));
+        }
         match &mut self.state {
             State::Deleted | State::Removed { .. } => return Err(Error::Deleted(object)),
             State::Absent => {
@@ -119,7 +147,8 @@ impl Part {
                     return Err(Error::NotFound(format!("there is no document {object} to edit")));
                 }
                 let (collection, value) = (collection.clone(), value.clone());
-                self.state = State::New { collection, value, from: None };
+                let band = band.unwrap_or(usual);
+                self.state = State::New { collection, value, from: None, band };
             }
             State::New { collection: known, value: pending, .. } => {
                 same_collection(object, known, collection)?;
@@ -140,7 +169,7 @@ impl Part {
     pub(crate) fn restore(
         &mut self,
         object: ObjectId,
-        collection: &CollectionName,
+        (collection, band): (&CollectionName, Band),
         value: &Object,
         from: ObjectId,
     ) -> Result<()> {
@@ -150,7 +179,7 @@ impl Part {
             )));
         }
         let (collection, value) = (collection.clone(), value.clone());
-        self.state = State::New { collection, value, from: Some(from) };
+        self.state = State::New { collection, value, from: Some(from), band };
         Ok(())
     }
 
@@ -239,6 +268,18 @@ impl Stored {
         }
         Ok(())
     }
+}
+
+/// Whether a member of a value has one called `$blob`, or is it.
+fn names_blob((name, value): (&String, &serde_json::Value)) -> bool {
+    fn within(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::Object(members) => members.iter().any(names_blob),
+            serde_json::Value::Array(items) => items.iter().any(within),
+            _ => false,
+        }
+    }
+    name == "$blob" || within(value)
 }
 
 fn same_collection(object: ObjectId, known: &CollectionName, asked: &CollectionName) -> Result<()> {

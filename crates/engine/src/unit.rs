@@ -1,6 +1,7 @@
 //! A unit of work: what one atomic commit is to do.
 
 use larder_document::{Heads, Object};
+use larder_log::Band;
 use larder_types::{
     CollectionName, CorrelationId, Entropy, Hash, IdempotencyKey, ObjectId, canonical,
 };
@@ -27,6 +28,7 @@ pub(crate) enum Operation {
         object: ObjectId,
         value: Object,
         base: Base,
+        band: Option<Band>,
     },
     /// Creates it, restored from another object.
     Restore {
@@ -77,6 +79,7 @@ pub struct UnitOfWork {
     pub(crate) actor: Option<String>,
     pub(crate) correlation: Option<CorrelationId>,
     pub(crate) may_remove_many: bool,
+    band: Option<Band>,
 }
 
 impl UnitOfWork {
@@ -96,9 +99,7 @@ impl UnitOfWork {
         value: &T,
     ) -> Result<ObjectId> {
         let object = ObjectId::random(entropy);
-        let (collection, value) = (parse_collection(collection)?, to_object(value)?);
-        let base = Base::Latest;
-        self.operations.push(Operation::Put { collection, object, value, base });
+        self.put(collection, object, value)?;
         Ok(object)
     }
 
@@ -127,8 +128,16 @@ impl UnitOfWork {
         base: Base,
     ) -> Result<()> {
         let (collection, value) = (parse_collection(collection)?, to_object(value)?);
-        self.operations.push(Operation::Put { collection, object, value, base });
+        let band = self.band;
+        self.operations.push(Operation::Put { collection, object, value, base, band });
         Ok(())
+    }
+
+    /// Of which band the documents are that the calls after this one create: only devices that are
+    /// cleared for it can read them. Without it, of the space's usual one. A document keeps its
+    /// band.
+    pub fn band(&mut self, band: Band) {
+        self.band = Some(band);
     }
 
     /// Deletes a document, for ever and on every device: no concurrent edit brings it back.
@@ -210,14 +219,14 @@ impl UnitOfWork {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         for operation in &self.operations {
             match operation {
-                Operation::Put { collection, object, value, base, .. } => {
+                Operation::Put { collection, object, value, base, band } => {
                     let json = larder_document::check(value)?;
                     let base = match base {
                         Base::Latest => vec![0],
                         Base::Merge(heads) => [vec![1], canonical::encode(heads)].concat(),
                         Base::Exactly(heads) => [vec![2], canonical::encode(heads)].concat(),
                     };
-                    parts.push(canonical::encode(&(0u8, collection, object)));
+                    parts.push(canonical::encode(&(0u8, collection, object, band)));
                     parts.push(base);
                     parts.push(json);
                 }

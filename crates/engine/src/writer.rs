@@ -309,6 +309,7 @@ fn attempt<T>(
     state.begin(&tx);
     let done = work(&mut tx, state)?;
     state.rejudge(&tx)?;
+    state.settle_clearance(&tx)?;
     state.settle_erasures(&tx)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;

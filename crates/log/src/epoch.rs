@@ -129,6 +129,16 @@ impl EpochSecrets {
         Self { bands }
     }
 
+    /// The highest band of which secrets are held.
+    pub fn highest(&self) -> Option<Band> {
+        self.bands.iter().map(BandSecret::band).max()
+    }
+
+    /// Lets go of the secrets of the bands above one. There is no way back.
+    pub fn forget_above(&mut self, band: Band) {
+        self.bands.retain(|secret| secret.band <= band);
+    }
+
     /// All secrets held.
     pub fn bands(&self) -> &[BandSecret] {
         &self.bands

@@ -54,6 +54,8 @@ pub(crate) const RECOVERY_KEY: &[u8] = b"larder/recovery-key/v0";
 pub(crate) const SNAPSHOT: &[u8] = b"larder/snapshot-id/v0";
 /// Digest of the value that a document was created with.
 pub(crate) const SNAPSHOT_VALUE: &[u8] = b"larder/snapshot-value/v0";
+/// Derives the salt of a document's leaf from the metadata salt of the section that created it.
+pub(crate) const SNAPSHOT_SALT: &[u8] = b"larder/snapshot-salt/v0";
 /// Derives a device's key for messages that are not stored.
 pub(crate) const MESSAGE_KEY: &[u8] = b"larder/message-key/v0";
 /// Associated data of such a message.
@@ -98,6 +100,7 @@ mod tests {
             SNAPSHOT,
             SNAPSHOT_VALUE,
             SECURITY,
+            SNAPSHOT_SALT,
         ];
         for (i, one) in all.iter().enumerate() {
             let row = format!("| `{}` |", std::str::from_utf8(one).unwrap());

@@ -5,6 +5,7 @@
 
 mod judge;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::hash::sha256;
@@ -56,25 +57,27 @@ impl Device {
 pub struct Epoch {
     /// The entry that opens it, in the opener's log.
     pub opened_by: Dep,
+    /// The opener's clearance there. It drew the secrets of all bands.
+    pub opener: Band,
     /// Who has its secrets, up to which band.
     pub recipients: BTreeMap<DeviceId, Band>,
     /// The epochs it replaces.
     pub supersedes: Vec<EpochId>,
 }
 
-/// From which of its entries on each device may write, and from which not.
-pub type Writing = BTreeMap<DeviceId, Vec<(u64, bool)>>;
+/// Up to which band each device may write, from which of its entries on; none: not at all.
+pub type Writing = BTreeMap<DeviceId, Vec<(u64, Option<Band>)>>;
 
 /// The entries, from the first to the last, in which `old` and `new` differ. Who is in neither may
 /// write nothing.
 pub fn differing(
-    old: Option<&Vec<(u64, bool)>>,
-    new: Option<&Vec<(u64, bool)>>,
+    old: Option<&Vec<(u64, Option<Band>)>>,
+    new: Option<&Vec<(u64, Option<Band>)>>,
 ) -> Vec<(u64, u64)> {
     let [old, new] = [old, new].map(|all| all.map_or(&[][..], Vec::as_slice));
-    let at = |all: &[(u64, bool)], seq: u64| {
+    let at = |all: &[(u64, Option<Band>)], seq: u64| {
         let end = all.partition_point(|(from_seq, _)| *from_seq <= seq);
-        end.checked_sub(1).and_then(|at| all.get(at)).is_some_and(|(_, may)| *may)
+        end.checked_sub(1).and_then(|at| all.get(at)).and_then(|(_, up_to)| *up_to)
     };
     let places: BTreeSet<u64> = old.iter().chain(new).map(|(from_seq, _)| *from_seq).collect();
     let ends = places.iter().skip(1).map(|next| next - 1).chain([u64::MAX]);
@@ -262,9 +265,9 @@ impl Roster {
         self.devices.iter().find(|(_, device)| device.keys.transport == *transport)
     }
 
-    /// From which entries on each device may write, or not: to tell what another act has changed.
+    /// What each device may write from which entries on: to tell what another act has changed.
     pub fn writing(&self) -> Writing {
-        let may = |standing: &Option<Standing>| standing.is_some_and(|own| own.role.may_write());
+        let may = |standing: &Option<Standing>| standing.and_then(Standing::writes_up_to);
         let of = |(id, device): (&DeviceId, &Device)| {
             (*id, device.standings.iter().map(|(from, standing)| (*from, may(standing))).collect())
         };
@@ -320,16 +323,24 @@ impl Roster {
     }
 
     /// The epoch to write to: its recipients are exactly the devices that are cleared, no other
-    /// epoch supersedes it, and `has_secrets` holds; of several the lowest id. None: open one.
-    pub fn epoch_for_writing(&self, has_secrets: &dyn Fn(&EpochId) -> bool) -> Option<EpochId> {
+    /// epoch supersedes it, and `has_secrets` holds; of several one whose opener is cleared for the
+    /// most, then the lowest id. None: open one. Who opened an epoch knows its secrets of every
+    /// band, so a device that is cleared for `own` writes to none of one that is cleared for less.
+    pub fn epoch_for_writing(
+        &self,
+        own: Band,
+        has_secrets: &dyn Fn(&EpochId) -> bool,
+    ) -> Option<EpochId> {
         let cleared = self.cleared();
         let superseded: BTreeSet<&EpochId> =
             self.epochs.values().flat_map(|epoch| &epoch.supersedes).collect();
         self.epochs
             .iter()
             .filter(|(id, epoch)| epoch.recipients == cleared && !superseded.contains(id))
+            .filter(|(id, _)| has_secrets(id))
+            .min_by_key(|(id, epoch)| (Reverse(epoch.opener), **id))
+            .filter(|(_, epoch)| epoch.opener >= own)
             .map(|(id, _)| *id)
-            .find(has_secrets)
     }
 
     fn writes_at(&self, header: &Header) -> bool {
@@ -410,11 +421,10 @@ impl Roster {
             let PlacedEpoch { author, seq, act } = placed;
             let opener = self.devices.get(author).or_else(|| self.revoked.get(author));
             let standing = opener.and_then(|opener| opener.standing_at(*seq));
-            if !standing.is_some_and(|standing| standing.role.may_write()) {
-                continue;
-            }
+            let Some(opener) = standing.and_then(Standing::writes_up_to) else { continue };
             let epoch = Epoch {
                 opened_by: Dep { device: *author, seq: *seq, entry: place.entry },
+                opener,
                 recipients: act.envelopes.iter().map(|e| (e.recipient, e.band)).collect(),
                 supersedes: act.supersedes.clone(),
             };

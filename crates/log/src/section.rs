@@ -61,6 +61,17 @@ pub enum Band {
     Black = 3,
 }
 
+impl std::fmt::Display for Band {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Green => "GREEN",
+            Self::Amber => "AMBER",
+            Self::Red => "RED",
+            Self::Black => "BLACK",
+        })
+    }
+}
+
 impl Band {
     /// The bands that have secrets, lowest first.
     pub const SHARED: [Self; 3] = [Self::Green, Self::Amber, Self::Red];

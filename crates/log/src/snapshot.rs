@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::hash::sha256;
+use larder_crypto::kdf::hkdf_sha256;
 use larder_types::limits::{
     LOGS_MAX, PROOF_HASHES_MAX, SNAPSHOT_LEAF_BYTES_MAX, SNAPSHOT_PART_BYTES_MAX,
     SNAPSHOT_PART_LEAVES_MAX, SNAPSHOT_PART_PIECES_MAX,
@@ -35,14 +36,15 @@ pub struct LogEnd {
     pub root: Hash,
 }
 
-/// What the documents of one band come to.
+/// What the documents up to a band come to. There is one tree over the leaves of all bands, lowest
+/// first: that of a band is the beginning of that of the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct BandTree {
     /// The band.
     #[n(0)]
     pub band: Band,
-    /// How many leaves there are.
+    /// How many leaves there are of it and of the bands below it.
     #[n(1)]
     pub leaves: u64,
     /// The root of the tree over them (RFC 6962), in the order of [`Leaf::key`].
@@ -60,15 +62,36 @@ pub struct SnapshotAct {
     /// Every log with entries that count; by device, each once.
     #[n(1)]
     pub frontier: Vec<LogEnd>,
-    /// By band. So far all content is GREEN.
+    /// GREEN and the bands above it, up to the one that its author is cleared for.
     #[n(2)]
     pub bands: Vec<BandTree>,
 }
 
 impl SnapshotAct {
-    /// The snapshot's name: two devices that state the same one give it the same.
+    /// The snapshot's name: two devices that state the same one give it the same, up to whatever
+    /// band each of them states it.
     pub fn id(&self) -> Hash {
-        sha256(&[labels::SNAPSHOT, &canonical::encode(self)])
+        sha256(&[labels::SNAPSHOT, &canonical::encode(&self.up_to(Band::Green))])
+    }
+
+    /// What it states of a band and those below it.
+    #[must_use]
+    pub fn up_to(&self, band: Band) -> Self {
+        let bands = self.bands.iter().filter(|tree| tree.band <= band).copied().collect();
+        Self { v: self.v, frontier: self.frontier.clone(), bands }
+    }
+
+    /// Whether both state the same, of the bands that both state something of.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let bands = self.bands.iter().zip(&other.bands);
+        self.v == other.v
+            && self.frontier == other.frontier
+            && bands.into_iter().all(|(one, other)| one == other)
+    }
+
+    /// The tree over all leaves that it states something of.
+    pub fn whole(&self) -> Option<&BandTree> {
+        self.bands.last()
     }
 
     /// Whether it ends nowhere behind these ends.
@@ -104,8 +127,12 @@ impl SnapshotAct {
         if !self.frontier.is_sorted_by(|a, b| a.device < b.device) {
             return Err(VoidReason::Snapshot("logs not in order of device, each once"));
         }
-        if !self.bands.iter().map(|tree| tree.band).is_sorted_by(|a, b| a < b) {
-            return Err(VoidReason::Snapshot("bands not in order, each once"));
+        let bands = self.bands.iter().map(|tree| tree.band);
+        if self.bands.is_empty() || !bands.eq(Band::SHARED.into_iter().take(self.bands.len())) {
+            return Err(VoidReason::Snapshot("bands not from GREEN on in order, each once"));
+        }
+        if !self.bands.is_sorted_by_key(|tree| tree.leaves) {
+            return Err(VoidReason::Snapshot("a band with fewer leaves than the one below it"));
         }
         Ok(())
     }
@@ -171,6 +198,9 @@ pub struct TombstoneLeaf {
     /// The section in the entry.
     #[n(3)]
     pub index: u32,
+    /// The band in which it was deleted.
+    #[n(4)]
+    pub band: Band,
 }
 
 /// A document as it is at the frontier.
@@ -199,7 +229,24 @@ pub struct DocumentLeaf {
     /// history, each by what it names as its past.
     #[n(6)]
     pub heads: Vec<Hash>,
+    /// Its band.
+    #[n(7)]
+    pub band: Band,
+    /// [`leaf_salt`] of the section that created it. Without it who is not cleared for the document
+    /// could guess from the tree's root what is in it.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub salt: [u8; 16],
 }
+
+/// The salt of a document's leaf, from the `meta_salt` of the section that created it.
+pub fn leaf_salt(meta_salt: &[u8; 16]) -> [u8; 16] {
+    let salt = hkdf_sha256(meta_salt, &[], labels::SNAPSHOT_SALT);
+    salt.expose().first_chunk().copied().unwrap_or_default()
+}
+
+/// What leaves are sorted by, each once: the band, the object, then the generation, zeros for a
+/// tombstone.
+pub type LeafKey = (Band, ObjectId, EntryHash);
 
 /// The digest of the value that a document was created with: of its canonical JSON.
 pub fn value_digest(json: &[u8]) -> Hash {
@@ -207,12 +254,11 @@ pub fn value_digest(json: &[u8]) -> Hash {
 }
 
 impl Leaf {
-    /// What leaves are sorted by, each once: the object, then the generation, zeros for a
-    /// tombstone.
-    pub const fn key(&self) -> (ObjectId, EntryHash) {
+    /// Its place in the order.
+    pub const fn key(&self) -> LeafKey {
         match self {
-            Self::Tombstone(leaf) => (leaf.object, EntryHash::new([0; 32])),
-            Self::Document(leaf) => (leaf.object, leaf.generation),
+            Self::Tombstone(leaf) => (leaf.band, leaf.object, EntryHash::new([0; 32])),
+            Self::Document(leaf) => (leaf.band, leaf.object, leaf.generation),
         }
     }
 
@@ -278,8 +324,8 @@ pub struct Part {
     /// The leaves, in order.
     #[n(1)]
     pub items: Vec<Item>,
-    /// That the tree over all leaves up to the last of these is the beginning of the whole (RFC
-    /// 9162 §2.1.4).
+    /// That the tree over all leaves up to the last of these is the beginning of that of its band
+    /// (RFC 9162 §2.1.4).
     #[n(2)]
     pub proof: Vec<Hash>,
 }
@@ -370,8 +416,18 @@ mod tests {
             assert!(matches!(bad.check(), Err(VoidReason::Snapshot(_))));
         }
         let tree = one.bands[0];
-        let twice = SnapshotAct { bands: vec![tree, tree], ..act(&[]) };
-        assert!(matches!(twice.check(), Err(VoidReason::Snapshot(_))));
+        let amber = BandTree { band: Band::Amber, leaves: 3, root: merkle::empty_root() };
+        let more = SnapshotAct { bands: vec![tree, amber], ..one.clone() };
+        more.check().unwrap();
+        assert!(more.id() == one.id() && more.agrees(&one) && one.agrees(&more) && more != one);
+        assert_eq!((more.up_to(Band::Green), more.whole()), (one.clone(), Some(&amber)));
+        let other = BandTree { leaves: 4, ..amber };
+        assert!(!more.agrees(&SnapshotAct { bands: vec![tree, other], ..one.clone() }));
+        let fewer = [BandTree { leaves: 4, ..tree }, amber];
+        for bands in [vec![], vec![amber], vec![tree, tree], fewer.to_vec()] {
+            let bad = SnapshotAct { bands, ..act(&[]) };
+            assert!(matches!(bad.check(), Err(VoidReason::Snapshot(_))));
+        }
         assert!(SnapshotAct { v: 1, ..one }.check().is_err());
     }
 
@@ -402,9 +458,9 @@ mod tests {
     fn leaves_decode_to_themselves_and_sort_a_tombstone_first() {
         let deleted =
             Stamp { device: device(1), seq: 3, clock: Clock { wall: Timestamp(5), count: 6 } };
-        let object = ObjectId::new([9; 16]);
+        let (object, band) = (ObjectId::new([9; 16]), Band::Amber);
         let tombstone =
-            Leaf::Tombstone(TombstoneLeaf { object, collection: None, deleted, index: 2 });
+            Leaf::Tombstone(TombstoneLeaf { object, collection: None, deleted, index: 2, band });
         let document = Leaf::Document(DocumentLeaf {
             object,
             generation: EntryHash::new([1; 32]),
@@ -413,6 +469,8 @@ mod tests {
             updated: deleted,
             value: value_digest(b"{}"),
             heads: vec![Hash::new([4; 32])],
+            band,
+            salt: leaf_salt(&[5; 16]),
         });
         assert!(tombstone.key() < document.key());
         for leaf in [tombstone, document] {

@@ -316,14 +316,18 @@ fn one_writes_to_the_epoch_that_exactly_the_cleared_devices_can_read() {
         roster.apply(header, *index, act).unwrap();
     }
     let first = EpochId::from(space.founder.entries[0].hash);
-    assert_eq!(roster.epoch_for_writing(&|_| true), Some(first));
+    assert_eq!(roster.epoch_for_writing(Band::Green, &|_| true), Some(first));
     let (header, index, enrolment) = &acts[2];
     roster.apply(header, *index, enrolment).unwrap();
-    assert_eq!(roster.epoch_for_writing(&|_| true), None, "the second device lacks its secrets");
+    assert_eq!(
+        roster.epoch_for_writing(Band::Green, &|_| true),
+        None,
+        "the second device lacks its secrets"
+    );
     let (header, index, epoch) = &acts[3];
     roster.apply(header, *index, epoch).unwrap();
-    assert_eq!(roster.epoch_for_writing(&|_| true), Some(space.epoch));
-    assert_eq!(roster.epoch_for_writing(&|_| false), None, "without its secrets, no");
+    assert_eq!(roster.epoch_for_writing(Band::Green, &|_| true), Some(space.epoch));
+    assert_eq!(roster.epoch_for_writing(Band::Green, &|_| false), None, "without its secrets, no");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use larder_log::ack::Ack;
 use larder_log::message::SEALED_MESSAGE_BYTES_MAX;
-use larder_log::{Batch, BatchError, Payload};
+use larder_log::snapshot::LeafKey;
+use larder_log::{Band, Batch, BatchError, Payload};
 pub(crate) use larder_types::limits::ACKS_PER_FRAME_MAX;
 use larder_types::limits::{
     BATCH_ENTRIES_MAX, FORK_ACTS_BYTES_MAX, FORK_PROOF_BYTES_MAX, FORKS_PER_FRAME_MAX,
@@ -126,11 +127,11 @@ pub struct WantedSnapshot {
     pub received: u64,
     /// The key of the last of them.
     #[n(2)]
-    pub after: Option<(ObjectId, EntryHash)>,
+    pub after: Option<LeafKey>,
     /// If all are here: those without their content, at most [`WANTED_MAX`], and how many pieces of
     /// it are here.
     #[n(3)]
-    pub lacking: Vec<(ObjectId, EntryHash, u64)>,
+    pub lacking: Vec<(Band, ObjectId, EntryHash, u64)>,
 }
 
 /// Entries of one log that follow each other.

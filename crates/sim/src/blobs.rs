@@ -96,7 +96,7 @@ impl World {
         let bytes = self.content();
         let content = sha256(&[&bytes]);
         self.blobs.contents.insert(content);
-        let about = NewBlob { media_type: "image/png".into(), name: None };
+        let about = NewBlob { media_type: "image/png".into(), name: None, band: None };
         // All of it is one part.
         let read = space.add_blob(Cursor::new(bytes), about).and_then(|mut adding| {
             let part = adding.part()?;

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use larder::{Blob, BlobId, BlobInfo, BlobPolicy, ErrorKind, NewBlob, Space, UnitOfWork};
+use larder::{Band, Blob, BlobId, BlobInfo, BlobPolicy, ErrorKind, NewBlob, Space, UnitOfWork};
 use larder_types::SpaceName;
 use serde_json::{Value, json};
 
 use crate::args::Place;
+use crate::commands::BandArg;
 use crate::exit::{Exit, Failure};
 use crate::files::{Attachment, COLLECTION, blob_of, check_path, media_type, open_found};
 use crate::home::Call;
@@ -57,6 +58,10 @@ pub(crate) struct BlobAdd {
     /// The files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<Place>,
+    /// How sensitive they are: only devices cleared for it get them [default: as the document that
+    /// names it is; green if there is none]
+    #[arg(long, value_name = "BAND")]
+    pub(crate) band: Option<BandArg>,
 }
 
 #[derive(Debug, Args)]
@@ -122,13 +127,18 @@ async fn add(call: &Call<'_>, args: &BlobAdd) -> anyhow::Result<Exit> {
             bytes,
         };
         let bar = out.progress(Some(bytes), name);
-        let info = add_file(&space, &attachment, &bar).await;
+        let there = space.find(COLLECTION, &attachment.path).await?;
+        let of_document = there.first().map(|document| document.band);
+        let band = args.band.map(Band::from).or(of_document);
+        let info = add_file(&space, &attachment, band, &bar).await;
         bar.finish_and_clear();
         let info = info.with_context(|| format!("{} was not added", file.display()))?;
-        let (value, there) =
-            (attachment.document(&info), space.find(COLLECTION, &attachment.path).await?);
+        let value = attachment.document(&info);
         if !there.iter().any(|document| document.value == value) {
             let mut unit = UnitOfWork::new();
+            if let Some(band) = band {
+                unit.band(band);
+            }
             match there.first() {
                 Some(document) => unit.put(COLLECTION, document.object, &value)?,
                 None => unit.create(COLLECTION, &value).map(drop)?,
@@ -146,6 +156,7 @@ async fn add(call: &Call<'_>, args: &BlobAdd) -> anyhow::Result<Exit> {
 pub(crate) async fn add_file(
     space: &Space,
     attachment: &Attachment,
+    band: Option<Band>,
     bar: &indicatif::ProgressBar,
 ) -> anyhow::Result<BlobInfo> {
     let unreadable = |error: &io::Error| Unreadable(error.to_string());
@@ -156,6 +167,7 @@ pub(crate) async fn add_file(
     let about = NewBlob {
         media_type: attachment.media_type.to_owned(),
         name: Some(attachment.name().to_owned()),
+        band,
     };
     let added = space.add_blob(bar.wrap_read(watched), about).await;
     let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -28,10 +28,13 @@ Example:
     )]
     Revoke(DeviceRevoke),
     /// Give a device another role or clearance
-    #[command(after_help = "What it wrote before counts by what it was.
+    #[command(
+        after_help = "What it wrote before counts by what it was. With a greater clearance it
+gets what it may read by then when it syncs next; with a lesser one it lets go of what is above it.
 
 Example:
-  larder device role shared:household \"the tablet\" reader")]
+  larder device role shared:household \"the tablet\" reader --clearance amber"
+    )]
     Role(DeviceRole),
 }
 
@@ -177,7 +180,10 @@ async fn role(call: &Call<'_>, args: &DeviceRole) -> anyhow::Result<Exit> {
     out.json(&json!({ "event": "role", "device": device.device.to_string(), "seq": receipt.seq }))?;
     let label = printable(&device.label);
     let role = Role::from(args.role);
-    out.line(&format!("{label} is {role} now: receipt {} of this device.", receipt.seq))?;
+    let seq = receipt.seq;
+    out.line(&format!(
+        "{label} is {role} and reads up to {clearance} now: receipt {seq} of this device."
+    ))?;
     profile.close().await?;
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use anyhow::Context;
 use larder::limits::DOCUMENT_JSON_BYTES_MAX;
-use larder::{Cursor, Document, ObjectId, Receipt, Space};
+use larder::{Cursor, Document, ObjectId, Receipt, Space, UnitOfWork};
 use serde_json::{Value, json};
 
 use crate::args::{Get, List, Pick, Place, Put};
@@ -67,6 +67,7 @@ pub(crate) fn outline(document: &Document) -> Object {
     line.insert("title".to_owned(), title(&document.value).into());
     line.insert("updated".to_owned(), document.updated.wall.to_string().into());
     line.insert("by".to_owned(), document.by.to_string().into());
+    line.insert("band".to_owned(), document.band.to_string().to_lowercase().into());
     line
 }
 
@@ -148,10 +149,18 @@ pub(crate) async fn put(call: &Call<'_>, args: &Put) -> anyhow::Result<Exit> {
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     let collection = args.collection.as_str();
-    let (object, receipt) = match args.id {
-        Some(object) => (object, space.put(collection, object, &value).await?),
-        None => space.create(collection, &value).await?,
+    let mut unit = UnitOfWork::new();
+    if let Some(band) = args.band {
+        unit.band(band.into());
+    }
+    let object = match args.id {
+        Some(object) => {
+            unit.put(collection, object, &value)?;
+            object
+        }
+        None => unit.create(collection, &value)?,
     };
+    let receipt = space.commit(unit).await?;
     tell(out, "put", object, &receipt)?;
     profile.close().await?;
     Ok(Exit::Done)

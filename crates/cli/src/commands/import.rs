@@ -293,7 +293,10 @@ impl<'a> Importer<'a> {
 
     /// Adds a file as a blob, and takes the document that names it.
     async fn attach(&mut self, file: &Attachment, on: &mut Tell<'_>) -> anyhow::Result<()> {
-        let added = match add_file(self.space, file, &ProgressBar::hidden()).await {
+        // A file that was imported before is as sensitive as its document.
+        let there = self.space.find(COLLECTION, &file.path).await?;
+        let band = there.first().map(|document| document.band);
+        let added = match add_file(self.space, file, band, &ProgressBar::hidden()).await {
             Ok(added) => added,
             Err(error) => {
                 let Unreadable(why) = error.downcast::<Unreadable>()?;

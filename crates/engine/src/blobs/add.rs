@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use fastcdc::v2020::{Normalization, StreamCDC};
 use larder_crypto::Secret;
 use larder_log::blob::{Chunk, Manifest, chunk_digest, fingerprint, seal_chunk};
-use larder_log::{Class, kind};
+use larder_log::{Band, Class, kind};
 use larder_store::space::blobs::{self as table, NewChunk};
 use larder_types::limits::{
     BLOB_BYTES_MAX, BLOB_CHUNK_BYTES_MAX, BLOB_CHUNK_BYTES_MEAN, BLOB_CHUNK_BYTES_MIN,
@@ -28,6 +28,9 @@ pub struct NewBlob {
     pub media_type: String,
     /// What it is called, at most 255 bytes.
     pub name: Option<String>,
+    /// How sensitive it is: as the documents that are to name it. None: as the space's documents
+    /// are if nobody says.
+    pub band: Option<Band>,
 }
 
 /// How long the chunks are that a blob is cut into, but for the last, in bytes: what the limits say
@@ -57,6 +60,7 @@ impl Default for ChunkBytes {
 pub struct BlobAdding<R: Read> {
     space: Space,
     about: NewBlob,
+    band: Band,
     cutter: StreamCDC<Source<R>>,
     entropy: Box<dyn Entropy>,
     chunks: Vec<Chunk>,
@@ -69,6 +73,7 @@ pub struct BlobAdding<R: Read> {
 #[derive(Debug)]
 pub struct NewManifest {
     manifest: Manifest,
+    band: Band,
     staged: Vec<Hash>,
 }
 
@@ -88,7 +93,13 @@ impl Space {
     pub fn add_blob<R: Read>(&self, reader: R, about: NewBlob) -> Result<BlobAdding<R>> {
         // Refused before much is read.
         manifest(about.clone(), Vec::new())?;
-        let seed = self.shared.published()?.keyring.control().blob_cut();
+        let published = self.shared.published()?;
+        let (clearance, usual) = (published.clearance, published.default_band());
+        let band = about.band.unwrap_or(usual);
+        if band > clearance {
+            return Err(Error::NotCleared { band, clearance });
+        }
+        let seed = published.keyring.control().blob_cut();
         let ChunkBytes { min, mean, max } = self.shared.profile.chunk_bytes;
         let cutter = StreamCDC::with_level_and_seed(
             Source(reader),
@@ -101,6 +112,7 @@ impl Space {
         Ok(BlobAdding {
             space: self.clone(),
             about,
+            band,
             cutter,
             entropy: self.shared.env.entropy(),
             chunks: Vec::new(),
@@ -152,7 +164,7 @@ impl<R: Read> BlobAdding<R> {
     /// [`Error::Invalid`] beyond a limit of the format.
     pub fn finish(self) -> Result<NewManifest> {
         let staged = self.staged();
-        Ok(NewManifest { manifest: manifest(self.about, self.chunks)?, staged })
+        Ok(NewManifest { manifest: manifest(self.about, self.chunks)?, band: self.band, staged })
     }
 
     /// The next chunk; sealed, unless its content is held already.
@@ -165,7 +177,7 @@ impl<R: Read> BlobAdding<R> {
             self.chunks.push(chunk);
             return Ok(None);
         }
-        let known = table::known(&*self.space.shared.pool.reader()?, &opened)?;
+        let known = table::known(&*self.space.shared.pool.reader()?, &opened, self.band)?;
         if let Some((digest, key)) = known {
             self.chunks.push(Chunk { len, digest, key });
             return Ok(None);
@@ -234,7 +246,7 @@ impl SpaceWriter {
         let id = Manifest::id(&body);
         self.transact(|tx, state| {
             let found = table::find(tx, &id)?;
-            if let Some(row) = found.filter(|row| row.missing == 0) {
+            if let Some(row) = found.filter(|row| row.missing == 0 && row.band <= new.band) {
                 table::lease(tx, &id)?;
                 return info(tx, row);
             }
@@ -246,6 +258,7 @@ impl SpaceWriter {
                 }
             }
             state.check_may_write()?;
+            state.check_cleared(new.band)?;
             state.ensure_epoch(tx)?;
             let draft = Draft {
                 kind: kind::BLOB,
@@ -254,6 +267,7 @@ impl SpaceWriter {
                 object: None,
                 generation: None,
                 body,
+                band: new.band,
             };
             let appended = state.append(tx, &[&draft], None, None)?;
             state.sign(tx)?;
@@ -264,6 +278,7 @@ impl SpaceWriter {
                 index: 0,
                 entry: appended.hash,
                 clock: state.clock,
+                band: new.band,
             };
             insert(tx, &origin, &id, manifest)?;
             table::lease(tx, &id)?;

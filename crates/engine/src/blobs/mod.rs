@@ -10,7 +10,7 @@ mod tend;
 mod transfer;
 
 use larder_log::blob::Manifest;
-use larder_log::{BlobError, kind};
+use larder_log::{Band, BlobError, kind};
 use larder_store::space::{blobs as table, logs, sections};
 use larder_types::{BlobId, DeviceId, Timestamp};
 use rusqlite::Connection;
@@ -20,6 +20,7 @@ pub use self::add::{BlobAdding, ChunkBytes, NewBlob, NewManifest};
 pub use self::read::BlobReader;
 pub use self::tend::Collected;
 pub use self::transfer::BlobAnswer;
+use crate::model::as_band;
 use crate::rows::Origin;
 use crate::space::Space;
 use crate::writer::SpaceWriter;
@@ -49,6 +50,9 @@ pub struct BlobInfo {
     pub missing: u64,
     /// Whether a document names it.
     pub named: bool,
+    /// How sensitive it is: only devices that are cleared for it know of it.
+    #[serde(serialize_with = "as_band")]
+    pub band: Band,
 }
 
 /// Which blobs a device fetches by itself. Whatever it says, a blob can be fetched one by one, and
@@ -164,6 +168,7 @@ fn insert(db: &Connection, origin: &Origin, id: &BlobId, manifest: &Manifest) ->
         size: manifest.size,
         media_type: &manifest.media_type,
         name: manifest.name.as_deref(),
+        band: origin.band,
     };
     table::insert(db, &new, &manifest.chunks)?;
     Ok(())
@@ -171,8 +176,8 @@ fn insert(db: &Connection, origin: &Origin, id: &BlobId, manifest: &Manifest) ->
 
 fn info(db: &Connection, row: table::Blob) -> Result<BlobInfo> {
     let by = logs::by_number(db, row.log)?.device;
-    let table::Blob { id, size, media_type, name, added, seq, missing, named, .. } = row;
-    Ok(BlobInfo { id, size, media_type, name, added, by, seq, missing, named })
+    let table::Blob { id, size, media_type, name, added, seq, missing, named, band, .. } = row;
+    Ok(BlobInfo { id, size, media_type, name, added, by, seq, missing, named, band })
 }
 
 pub(crate) fn policy(db: &Connection) -> Result<BlobPolicy> {

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::tests::{OBJECT, finish, sync};
 use super::*;
 use crate::durability_tests::World;
+pub(crate) use crate::prune::tests::add_blob_in;
 use crate::prune::tests::{Device, add_blob};
 use crate::steps::Step;
 use crate::{Band, ErasureStage, Profile, ProfileOptions, Role, Secret, UnitOfWork, Unlock};
@@ -27,7 +28,7 @@ const WAL_HEADER: usize = 32;
 type Needles = BTreeMap<&'static str, Vec<Vec<u8>>>;
 
 /// Everything that the space's file and its WAL hold, decrypted: pages and frames, whole.
-fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
+pub(crate) fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
     let home = device.space.shared.home();
     let (name, key) = home.beneath();
     let main = fs::read(dir.join(name)).unwrap();
@@ -43,7 +44,7 @@ fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
     parts
 }
 
-fn count(image: &[Vec<u8>], needle: &[u8]) -> usize {
+pub(crate) fn count(image: &[Vec<u8>], needle: &[u8]) -> usize {
     let is_at = |part: &Vec<u8>| part.windows(needle.len()).any(|window| window == needle);
     image.iter().filter(|part| is_at(part)).count()
 }
@@ -98,7 +99,7 @@ fn needles(device: &mut Device, blob: &BlobId) -> Needles {
 
 const VECTOR: [f32; 8] = [0.125, -3.5, 7.75, 1.5, -0.625, 9.0, 2.25, -4.125];
 
-fn profile(dir: &Path, seed: u64) -> Profile {
+pub(crate) fn profile(dir: &Path, seed: u64) -> Profile {
     let env = Arc::new(World(AtomicU64::new(seed << 40)));
     let options = ProfileOptions { label: Some(format!("{seed}")), ..ProfileOptions::default() };
     Profile::create(env, dir, &Unlock::Key(Secret::new([7; 32])), options).unwrap()
@@ -126,7 +127,7 @@ fn crowd(device: &mut Device, round: u8) {
     index(device);
 }
 
-fn index(device: &mut Device) {
+pub(crate) fn index(device: &mut Device) {
     while device.writer.index(64).unwrap() > 0 {}
     while device.writer.embed(64).unwrap() > 0 {}
 }

@@ -1,6 +1,6 @@
 //! Erasures against the log: what is erased is not lacking, and is made again by nothing.
 
-use larder_log::kind;
+use larder_log::{Band, Payload, kind};
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::{control, documents, entries, logs, sections, tombstones};
 use larder_types::ObjectId;
@@ -25,7 +25,8 @@ pub(crate) fn check_acts(
         let may = state.may_write_at(&device, place.seq);
         let noted = erasures::find(db, place)?;
         let is_right = noted.is_some_and(|noted| (noted.stage != Stage::Void) == may);
-        if is_right && (!may || is_in_effect(db, noted.map(|noted| noted.object))?) {
+        let up_to = state.writes_up_to(&device, place.seq);
+        if is_right && (!may || is_in_effect(db, noted.map(|noted| noted.object), up_to)?) {
             continue;
         }
         let act = match noted {
@@ -38,8 +39,8 @@ pub(crate) fn check_acts(
             erasures::add(db, place, &entry, &object, counts)?;
             if let Some(noted) = erasures::find(db, place)? {
                 erasures::set_stage(db, noted.erasure, counts)?;
-                if may {
-                    tombstones::put(db, &tombstone_of(db, &noted)?)?;
+                for band in up_to.into_iter().flat_map(super::bands_up_to) {
+                    tombstones::put(db, &tombstone_of(db, &noted, band)?)?;
                 }
             }
             state.erase_again(object);
@@ -51,9 +52,9 @@ pub(crate) fn check_acts(
     Ok(())
 }
 
-fn is_in_effect(db: &Connection, object: Option<ObjectId>) -> Result<bool> {
+fn is_in_effect(db: &Connection, object: Option<ObjectId>, up_to: Option<Band>) -> Result<bool> {
     match object {
-        Some(object) => Ok(tombstones::is_erased(db, &object)?),
+        Some(object) => Ok(tombstones::erased_up_to(db, &object)? >= up_to),
         None => Ok(true),
     }
 }
@@ -65,7 +66,14 @@ pub(crate) fn check_object(
     checking: &mut Checking,
     object: ObjectId,
 ) -> Result<()> {
-    if !sections::has_bytes(db, &object)? && documents::find(db, &object)?.is_none() {
+    let up_to = tombstones::erased_up_to(db, &object)?;
+    let mut has_bytes = false;
+    for section in sections::of_object(db, &object)? {
+        let is_of = state.keyring.band(&section.commitment) <= up_to;
+        has_bytes |= is_of && sections::payload(db, section.place)? != Payload::Missing;
+    }
+    let row = documents::find(db, &object)?;
+    if !has_bytes && row.is_none_or(|row| Some(row.band) > up_to) {
         return Ok(());
     }
     if checking.repairs() {

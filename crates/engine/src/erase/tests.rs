@@ -84,7 +84,7 @@ fn assert_gone(device: &mut Device) {
         .writer
         .transact(|tx, state| {
             assert_eq!(sections::pending(tx)?, (0, 0));
-            assert!(state.is_erased(tx, Some(&OBJECT))?);
+            assert!(state.is_erased(tx, Some(&OBJECT), Band::Green)?);
             for section in sections::of_object(tx, &OBJECT)? {
                 assert_eq!(section.state, State::Erased);
                 assert_eq!(sections::payload(tx, section.place)?, larder_log::Payload::Missing);
@@ -224,7 +224,8 @@ fn a_list_that_shows_nothing_keeps_nobody_from_listing() {
     devices[0].put(1, &canary(1));
     sync(&mut devices);
     devices[2].put(1, &canary(2));
-    let mut listed = devices[2].writer.transact(|tx, state| state.to_list(tx, &OBJECT)).unwrap();
+    let mut listed =
+        devices[2].writer.transact(|tx, state| state.to_list(tx, &OBJECT, Band::Red)).unwrap();
     assert_eq!(listed.len(), 2);
     for listed in &mut listed {
         listed.salt = [0; 32];
@@ -286,7 +287,7 @@ fn a_list_takes_nothing_but_what_is_of_its_object() {
     devices[1]
         .writer
         .transact(|tx, state| {
-            let listed = state.to_list(tx, &other)?;
+            let listed = state.to_list(tx, &other, Band::Red)?;
             assert_eq!(listed.len(), 1);
             state.append_erasure(tx, OBJECT, listed).map(drop)
         })
@@ -442,7 +443,7 @@ fn what_was_pruned_is_erased_and_a_newcomer_gets_none_of_it() {
         device
             .writer
             .transact(|tx, state| {
-                assert!(state.is_erased(tx, Some(&OBJECT))?);
+                assert!(state.is_erased(tx, Some(&OBJECT), Band::Green)?);
                 assert_eq!(sections::pending(tx)?, (0, 0));
                 assert!(!sections::has_bytes(tx, &OBJECT)?);
                 Ok(())
@@ -465,12 +466,17 @@ fn what_was_pruned_is_erased_and_a_newcomer_gets_none_of_it() {
                 let held = snapshots::in_state(tx, snapshots::State::Held)?.unwrap();
                 let mut leaves = Vec::new();
                 snapshots::each_leaf(tx, &held, |kept| {
-                    leaves.extend((kept.key.0 == OBJECT).then_some(kept));
+                    leaves.extend((kept.key.1 == OBJECT).then_some(kept));
                     Ok::<_, Error>(())
                 })?;
-                let [leaf] = &leaves[..] else { panic!("{} leaves", leaves.len()) };
-                let larder_log::snapshot::Leaf::Tombstone(leaf) = leaf.read()? else { panic!() };
-                assert!(leaf.collection.is_none());
+                // It is erased in every band.
+                assert!(leaves.iter().map(|leaf| leaf.key.0).eq(Band::SHARED));
+                for leaf in leaves {
+                    let larder_log::snapshot::Leaf::Tombstone(leaf) = leaf.read()? else {
+                        panic!()
+                    };
+                    assert!(leaf.collection.is_none());
+                }
                 Ok(())
             })
             .unwrap();
@@ -706,7 +712,10 @@ fn whatever_happens_beside_an_erasure_all_come_to_the_same() {
                 .transact(|tx, state| {
                     assert_eq!(sections::pending(tx)?, (0, 0), "seed {seed}");
                     for info in &erased {
-                        assert!(state.is_erased(tx, Some(&info.object))?, "seed {seed}");
+                        assert!(
+                            state.is_erased(tx, Some(&info.object), Band::Green)?,
+                            "seed {seed}"
+                        );
                         assert!(!sections::has_bytes(tx, &info.object)?, "seed {seed}");
                     }
                     Ok(())

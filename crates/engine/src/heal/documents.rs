@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_document::Heads;
 use larder_log::act::Act;
-use larder_log::{Class, kind};
+use larder_log::{Band, Class, kind};
 use larder_store::space::documents::{self, Stamp};
 use larder_store::space::sections::{self, Section, State};
 use larder_store::space::tombstones::{self, Tombstone};
@@ -33,6 +33,7 @@ struct Row {
     heads: Vec<u8>,
     json: String,
     trashed: Option<Timestamp>,
+    band: Band,
     path: Vec<ObjectId>,
     /// Whether its history is that of its heads and gives its value.
     is_sound: bool,
@@ -42,7 +43,7 @@ struct Row {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Rows {
     documents: BTreeMap<ObjectId, Option<Row>>,
-    tombstones: BTreeMap<ObjectId, Tombstone>,
+    tombstones: BTreeMap<ObjectId, Vec<Tombstone>>,
 }
 
 impl Rows {
@@ -59,8 +60,9 @@ impl Rows {
             if let Some(row) = row {
                 rows.documents.insert(*id, row);
             }
-            if let Some(tombstone) = tombstones::find(db, id)? {
-                rows.tombstones.insert(*id, tombstone);
+            let buried = tombstones::of_object(db, id)?;
+            if !buried.is_empty() {
+                rows.tombstones.insert(*id, buried);
             }
         }
         Ok(rows)
@@ -88,7 +90,8 @@ impl Row {
                 && document.trashed().is_ok_and(|since| since == row.trashed)
         });
         let collection = row.collection.to_string();
-        let documents::Document { document, generation, created, heads, json, trashed, .. } = row;
+        let documents::Document { document, generation, created, heads, json, .. } = row;
+        let (trashed, band) = (row.trashed, row.band);
         Ok(Some(Self {
             document,
             collection,
@@ -97,6 +100,7 @@ impl Row {
             heads,
             json,
             trashed,
+            band,
             path,
             is_sound,
         }))
@@ -141,7 +145,7 @@ fn check_object(
         return Ok(());
     };
     for id in &ids {
-        if tombstones::is_erased(db, id)? {
+        if tombstones::erased_up_to(db, id)?.is_some() {
             return crate::erase::check_object(db, state, checking, *id);
         }
     }
@@ -260,7 +264,7 @@ fn clear(db: &Connection, state: &mut WriterState, ids: &BTreeSet<ObjectId>) -> 
     for id in ids {
         documents::remove(db, id)?;
         copies::set_path(db, id, &[])?;
-        tombstones::forget(db, id)?;
+        tombstones::forget(db, id, Band::Black)?;
         state.cache.remove(id);
     }
     Ok(())
@@ -299,7 +303,8 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
         let device = logs::by_number(db, place.log)?.device;
         let Some(entry) = entries::hash(db, place.log, place.seq)? else { return Ok(false) };
         let (seq, index, clock) = (place.seq, place.index, about(&opened).clock);
-        let origin = Origin { log: place.log, device, seq, index, entry, clock };
+        let band = state.band_of(section)?;
+        let origin = Origin { log: place.log, device, seq, index, entry, clock, band };
         if !state.counts_at(&origin) {
             sections::settle(db, place, State::Void, None)?;
             continue;

@@ -305,13 +305,18 @@ pub(crate) fn forget(db: &Connection, section: &Section) -> Result<()> {
 /// to this one are no more than an entry may hold.
 pub(super) fn counts(db: &Connection, state: &WriterState, section: &Section) -> Result<bool> {
     let place = section.place;
+    let band = state.keyring.band(&section.commitment);
     let mut bytes = 0_usize;
     for other in sections::of_entry(db, place.log, place.seq)? {
         let Judged::Opened(opened) = open(db, state, &other)? else { continue };
         if let Ok(Some(Act::Epoch(_))) = Act::read(other.commitment.class, &opened) {
             return Ok(false);
         }
-        if other.commitment.class == Class::Data as u8 && other.place.index <= place.index {
+        let is_beside = state.keyring.band(&other.commitment) == band;
+        if other.commitment.class == Class::Data as u8
+            && is_beside
+            && other.place.index <= place.index
+        {
             bytes = bytes.saturating_add(opened.body.len());
         }
     }

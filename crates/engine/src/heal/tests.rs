@@ -158,8 +158,8 @@ const DERIVED: &[(&str, CheckedPart)] = &[
     ("DELETE FROM tombstones", DOCUMENT),
     ("UPDATE tombstones SET seq = 1 WHERE object = x'03030303030303030303030303030303'", DOCUMENT),
     (
-        "INSERT INTO tombstones SELECT x'01010101010101010101010101010101', collection, clock_wall,
-             clock_count, device, seq, idx FROM tombstones LIMIT 1",
+        "INSERT INTO tombstones SELECT x'01010101010101010101010101010101', band, collection,
+             clock_wall, clock_count, device, seq, idx FROM tombstones LIMIT 1",
         DOCUMENT,
     ),
     ("INSERT INTO copies VALUES (x'01010101010101010101010101010101', 0, zeroblob(16))", DOCUMENT),

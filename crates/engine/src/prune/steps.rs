@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use super::{Statement, accepted, named_up_to, stable_ends, statements, sum};
 use crate::Result;
 use crate::model::Pruned;
-use crate::snapshot::{Computed, Computing, Step};
+use crate::snapshot::{Computed, Computing, Erases, Step};
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
 
@@ -221,14 +221,17 @@ impl WriterState {
             snapshots::remove_some(db, left.snapshot, leaves)?;
             return Ok(false);
         }
-        let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held));
+        let clearance = self.clearance;
+        let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held, clearance));
         let goal = match goal {
             Some(goal) => Some(goal),
             None => self.goal(db, stage, held, &pruning.tried)?,
         };
         let Some(mut goal) = goal else { return Ok(true) };
         let looked_at = (SNAPSHOT_STEP_SECTIONS.min(pruning.step_max.into()), leaves);
-        let computed = match goal.computing.step(db, &self.keyring, held, looked_at)? {
+        let erases = |device: &DeviceId, seq| self.writes_up_to(device, seq);
+        let by = (&self.keyring, &erases as &Erases<'_>);
+        let computed = match goal.computing.step(db, by, held, looked_at)? {
             Step::Partly => {
                 pruning.goal = Some(goal);
                 return Ok(false);
@@ -236,7 +239,9 @@ impl WriterState {
             Step::Done(computed) => Some(computed),
             Step::NotNow => None,
         };
-        let is_same = |computed: &Computed| goal.stated.as_ref() == Some(&computed.act);
+        let is_same = |computed: &Computed| {
+            goal.stated.as_ref().is_some_and(|stated| stated.agrees(&computed.act))
+        };
         let differs = computed.as_ref().is_some_and(|computed| !is_same(computed));
         let differing = goal.stated.as_ref().filter(|_| differs).map(SnapshotAct::id);
         self.news.differing.extend(differing);
@@ -282,14 +287,14 @@ impl WriterState {
             Stage::Propose => {
                 let frontier = self.to_propose(db, held)?;
                 return Ok(frontier.map(|frontier| Goal {
-                    computing: Computing::new(frontier, held),
+                    computing: Computing::new(frontier, held, self.clearance),
                     stated: None,
                 }));
             }
             Stage::Drop | Stage::Forget | Stage::Shrink => None,
         };
         Ok(stated.map(|act| {
-            let computing = Computing::new(act.frontier.clone(), held);
+            let computing = Computing::new(act.frontier.clone(), held, self.clearance);
             Goal { computing, stated: Some(act) }
         }))
     }
@@ -302,7 +307,7 @@ impl WriterState {
         held: Option<&Snapshot>,
         tried: &BTreeSet<Hash>,
     ) -> Result<Option<SnapshotAct>> {
-        let mut wider = accepted(db, &self.roster)?;
+        let mut wider = accepted(db, &self.roster, self.clearance)?;
         wider.retain(|act| is_wider(act, held) && !self.news.differing.contains(&act.id()));
         wider.sort_by_cached_key(|act| (sum(act), act.id()));
         let widest = wider.into_iter().rev().take(TAKE_OVER_TRIES_MAX);
@@ -317,7 +322,7 @@ impl WriterState {
         tried: &BTreeSet<Hash>,
     ) -> Result<Option<SnapshotAct>> {
         let me = self.device();
-        let accepted = accepted(db, &self.roster)?;
+        let accepted = accepted(db, &self.roster, self.clearance)?;
         let statements = statements(db)?;
         let own = statements.iter().filter(|statement| statement.author == me);
         let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
@@ -336,7 +341,7 @@ impl WriterState {
     /// stated one yet that waits for others.
     fn to_propose(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Option<Vec<LogEnd>>> {
         let me = self.device();
-        let accepted = accepted(db, &self.roster)?;
+        let accepted = accepted(db, &self.roster, self.clearance)?;
         let waits = |statement: &Statement| {
             statement.author == me && may_be_accepted(&statement.act, held, &accepted)
         };
@@ -447,7 +452,7 @@ impl WriterState {
 
 /// Whether a snapshot covers more than the one that is held.
 pub(super) fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
-    held.is_none_or(|held| act.includes(&held.act) && held.act != *act)
+    held.is_none_or(|held| act.includes(&held.act) && held.id != act.id())
 }
 
 /// Whether all devices may still state a snapshot: who holds one that it does not include will not.

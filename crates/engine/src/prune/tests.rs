@@ -24,7 +24,16 @@ pub(crate) struct Device {
 
 /// Adds a blob whole.
 pub(crate) fn add_blob(device: &mut Device, content: &[u8]) -> larder_types::BlobId {
-    let new = crate::NewBlob { media_type: "image/png".into(), name: Some("zqname.png".into()) };
+    add_blob_in(device, content, None)
+}
+
+pub(crate) fn add_blob_in(
+    device: &mut Device,
+    content: &[u8],
+    band: Option<Band>,
+) -> larder_types::BlobId {
+    let new =
+        crate::NewBlob { media_type: "image/png".into(), name: Some("zqname.png".into()), band };
     let mut adding = device.space.add_blob(content, new).unwrap();
     loop {
         let part = adding.part().unwrap();
@@ -51,7 +60,11 @@ impl Device {
     }
 
     pub(crate) fn invite_as(&mut self, profile: Profile) -> Self {
-        let invitation = self.profile.invite(&self.space, Vec::new()).unwrap();
+        self.invite_on(profile, crate::Terms::default())
+    }
+
+    pub(crate) fn invite_on(&mut self, profile: Profile, terms: crate::Terms) -> Self {
+        let invitation = self.profile.invite_on(&self.space, Vec::new(), terms).unwrap();
         let mut joining = profile.begin_join(invitation).unwrap();
         let (agreed, admission) =
             profile.ask_within(&mut joining, &self.profile, &[9; 32]).unwrap();
@@ -93,9 +106,11 @@ impl Device {
 
     fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
         self.writer.transact(|tx, state| {
-            let mut computing = Computing::new(frontier, None);
+            let mut computing = Computing::new(frontier, None, state.clearance);
+            let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
+            let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
             loop {
-                match computing.step(tx, &state.keyring, None, (u64::MAX, u32::MAX))? {
+                match computing.step(tx, by, None, (u64::MAX, u32::MAX))? {
                     Step::Partly => {}
                     step => return Ok(matches!(step, Step::Done(_))),
                 }
@@ -199,7 +214,7 @@ fn nobody_is_left_out_of_a_statement_about_its_own_entries() {
     assert_eq!(a.roster().asked_for(&act).len(), 2);
     a.says(act);
     let roster = a.roster();
-    let accepted = a.writer.transact(|tx, _| accepted(tx, &roster)).unwrap();
+    let accepted = a.writer.transact(|tx, _| accepted(tx, &roster, Band::Red)).unwrap();
     assert_eq!(accepted, []);
 }
 

@@ -197,7 +197,7 @@ impl WriterState {
             }
         }
         // One at a time, whoever stated it.
-        let accepted = accepted(db, &self.roster)?;
+        let accepted = accepted(db, &self.roster, self.clearance)?;
         let waits = |statement: &Statement| may_be_accepted(&statement.act, held, &accepted);
         if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
             let much = Droppable { sections: u64::MAX, bytes: bytes_min };

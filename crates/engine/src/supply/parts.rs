@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use larder_document::Heads;
+use larder_log::Band;
 use larder_log::merkle::{self, MemoryNodes};
 use larder_log::snapshot::{Content, DocumentLeaf, Item, Leaf, Part, leaf_hash};
 use larder_protocol::WantedSnapshot;
@@ -106,16 +107,22 @@ impl PartRoom {
 impl Space {
     /// A part of the snapshot that is held here, packed. If it is another than the wanted one, its
     /// beginning: the peer may make do with it.
-    pub(super) fn part(&self, db: &Connection, wanted: &WantedSnapshot) -> Result<Option<Vec<u8>>> {
+    /// Nothing above the band that the peer is cleared for.
+    pub(super) fn part(
+        &self,
+        db: &Connection,
+        wanted: &WantedSnapshot,
+        clearance: Band,
+    ) -> Result<Option<Vec<u8>>> {
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let Some(held) = held else { return Ok(None) };
         let (id, lacking) = (held.id, Vec::new());
         let other = WantedSnapshot { id, received: 0, after: None, lacking };
         let wanted = if held.id == wanted.id { wanted } else { &other };
         let (items, proof) = if wanted.lacking.is_empty() {
-            self.next_items(db, &held, wanted)?
+            self.next_items(db, &held, wanted, clearance)?
         } else {
-            (self.named_items(db, &held, wanted)?, Vec::new())
+            (self.named_items(db, &held, wanted, clearance)?, Vec::new())
         };
         let packed = Part { snapshot: held.id, items, proof }.pack();
         packed.map(Some).map_err(|e| Error::Internal(e.to_string()))
@@ -127,23 +134,26 @@ impl Space {
         db: &Connection,
         held: &Snapshot,
         wanted: &WantedSnapshot,
+        clearance: Band,
     ) -> Result<(Vec<Item>, Vec<Hash>)> {
         let (mut items, mut room) = (Vec::new(), PartRoom::new(self.shared.profile.part_bytes));
-        let mut after = wanted.after;
+        let (mut after, mut band) = (wanted.after, None);
         'pages: loop {
             let page = snapshots::leaves(db, held, after.as_ref(), LEAVES_PAGE)?;
             let Some(end) = page.last().map(|kept| kept.key) else { break };
             after = Some(end);
             for kept in page {
-                if items.len() == SNAPSHOT_PART_LEAVES_MAX {
+                if items.len() == SNAPSHOT_PART_LEAVES_MAX || kept.key.0 > clearance {
                     break 'pages;
                 }
+                let of = kept.key.0;
                 let Some(item) = self.item(db, held, kept, 0, &mut room)? else { break 'pages };
                 items.push(item);
+                band = Some(of);
             }
         }
         let end = wanted.received.checked_add(items.len() as u64).filter(|_| !items.is_empty());
-        let size = held.received.size();
+        let size = band.and_then(|band| held.act.tree(band)).map_or(0, |tree| tree.leaves);
         let proof = match end {
             // What the peer says it has is its own matter: of another number the proof fails there.
             Some(end) if (1..=size).contains(&end) => {
@@ -161,10 +171,12 @@ impl Space {
         db: &Connection,
         held: &Snapshot,
         wanted: &WantedSnapshot,
+        clearance: Band,
     ) -> Result<Vec<Item>> {
         let (mut items, mut room) = (Vec::new(), PartRoom::new(self.shared.profile.part_bytes));
-        for (object, generation, at) in wanted.lacking.iter().take(WANTED_MAX) {
-            let key = (*object, *generation);
+        let lacking = wanted.lacking.iter().filter(|(band, ..)| *band <= clearance);
+        for (band, object, generation, at) in lacking.take(WANTED_MAX) {
+            let key = (*band, *object, *generation);
             let Some(kept) = snapshots::leaf(db, held, &key)? else { continue };
             let Some(item) = self.item(db, held, kept, *at, &mut room)? else { break };
             if item.content != Content::Gone {
@@ -229,7 +241,9 @@ impl Space {
         key: Key,
         leaf: &DocumentLeaf,
     ) -> Result<Option<Arc<Laid>>> {
-        let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? else { return Ok(None) };
+        let Found::At(row) = locate(db, &leaf.object, (leaf.band, leaf.generation))? else {
+            return Ok(None);
+        };
         let is_it = |laid: &&Arc<Laid>| laid.snapshot == held.id && laid.key == key;
         let known = self.shared.handing().document.as_ref().filter(is_it).cloned();
         if known.is_some() {

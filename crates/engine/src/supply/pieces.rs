@@ -43,7 +43,7 @@ impl WriterState {
         leaf: &Leaf,
         content: Content,
     ) -> Result<Option<Took>> {
-        self.damage.unreadable.enter(Thing::Document(leaf.key().0))?;
+        self.damage.unreadable.enter(Thing::Document(leaf.key().1))?;
         match (leaf, content) {
             (Leaf::Tombstone(leaf), Content::Gone) => {
                 self.take_tombstone(db, leaf)?;
@@ -51,7 +51,7 @@ impl WriterState {
             }
             (Leaf::Tombstone(_), Content::Document { .. }) => Ok(None),
             (Leaf::Document(leaf), Content::Gone) => {
-                let found = locate(db, &leaf.object, &leaf.generation)?;
+                let found = locate(db, &leaf.object, (leaf.band, leaf.generation))?;
                 let is_buried = matches!(found, Found::Buried);
                 Ok(Some(if is_buried { Took::All } else { Took::Nothing }))
             }
@@ -69,6 +69,7 @@ impl WriterState {
             device: leaf.deleted.device,
             seq: leaf.deleted.seq,
             index: leaf.index,
+            band: leaf.band,
         };
         self.bury(db, &tombstone)
     }
@@ -83,7 +84,7 @@ impl WriterState {
         at: u64,
         came: &[ByteVec],
     ) -> Result<Option<Took>> {
-        let key: Key = (leaf.object, leaf.generation);
+        let key: Key = (leaf.band, leaf.object, leaf.generation);
         let (fetched, before) = match (pieces::find(db, snapshot, &key)?, came.split_first()) {
             (Some(fetched), _) => (fetched, fetched.pieces),
             (None, Some((value, changes))) if at == 0 => {
@@ -136,16 +137,17 @@ impl WriterState {
                 index: 0,
                 entry: leaf.generation,
                 clock: stamp.clock,
+                band: leaf.band,
             })
         };
         let mut new = None;
-        if matches!(locate(db, &leaf.object, &leaf.generation)?, Found::Unknown) {
+        if matches!(locate(db, &leaf.object, (leaf.band, leaf.generation))?, Found::Unknown) {
             let mut document = Document::flat(first.clone());
             if !document.take_history(changes, &heads) {
                 return Ok(false);
             }
             let created = origin(&leaf.created)?;
-            match self.make_room(db, leaf.object, &leaf.generation)? {
+            match self.make_room(db, leaf.object, (leaf.band, leaf.generation))? {
                 Room::At(at, path) => {
                     self.write_new(db, &created, &at, &path, &leaf.collection, first)?;
                 }
@@ -153,7 +155,9 @@ impl WriterState {
             }
             new = Some(document);
         }
-        let Found::At(row) = locate(db, &leaf.object, &leaf.generation)? else { return Ok(true) };
+        let Found::At(row) = locate(db, &leaf.object, (leaf.band, leaf.generation))? else {
+            return Ok(true);
+        };
         let row: documents::Document = *row;
         let is_new = new.is_some();
         let (mut stored, before) = if let Some(document) = new {

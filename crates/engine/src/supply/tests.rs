@@ -63,7 +63,7 @@ fn wanted(device: &Device, of: &Device) -> Option<Want> {
 
 /// Asks a peer for what is lacking, as a session does; whether anything came of it.
 fn ask(device: &mut Device, of: &Device, want: Want) -> bool {
-    let epochs = device.space.shared.published().unwrap().keyring.held();
+    let epochs = device.space.shared.published().unwrap().epochs_held();
     let request = Request::ReadSupply { want: Box::new(want), epochs };
     let me = device.profile.transport_id();
     let Answer::Reply(Reply::Supply { supply }) = of.space.answer(&me, request) else { panic!() };

@@ -140,7 +140,8 @@ impl Space {
         db: &Connection,
         receiving: Option<&Snapshot>,
     ) -> Result<Option<SnapshotAct>> {
-        let accepted = wider(db, accepted(db, &self.shared.published()?.roster)?)?;
+        let published = self.shared.published()?;
+        let accepted = wider(db, accepted(db, &published.roster, published.clearance)?)?;
         // What has begun goes on as long as it counts.
         let is_half = |act: &&SnapshotAct| receiving.is_some_and(|half| half.act == **act);
         let begun = accepted.iter().find(is_half).cloned();
@@ -160,7 +161,7 @@ fn lacking_leaves(db: &Connection, of: &Snapshot, after: Option<&Key>) -> Result
     for Kept { key, .. } in page {
         let fetched = pieces::find(db, of.snapshot, &key)?;
         let pieces = fetched.map_or(0, |fetched| fetched.pieces);
-        wanted.lacking.push((key.0, key.1, pieces));
+        wanted.lacking.push((key.0, key.1, key.2, pieces));
     }
     if wanted.lacking.len() == WANTED_MAX {
         next = Some(Lack::Leaves(Some(last)));

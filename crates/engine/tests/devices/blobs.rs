@@ -18,7 +18,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 fn named(name: &str) -> NewBlob {
-    NewBlob { media_type: "application/octet-stream".into(), name: Some(name.into()) }
+    NewBlob { media_type: "application/octet-stream".into(), name: Some(name.into()), band: None }
 }
 
 /// Stages a blob, and how many chunks of it were new.
@@ -85,7 +85,7 @@ fn a_blob_is_what_was_added_from_end_to_end_and_in_the_middle() {
     }
     let refused = a.space.read_blob(&BlobId::new([0; 32])).unwrap_err();
     assert!(matches!(refused, Error::NotFound(_)));
-    let no_type = NewBlob { media_type: String::new(), name: None };
+    let no_type = NewBlob { media_type: String::new(), name: None, band: None };
     assert!(matches!(a.space.add_blob(&b""[..], no_type), Err(Error::Invalid(_))));
 }
 

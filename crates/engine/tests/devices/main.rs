@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod bands;
 mod blobs;
 mod changes;
 mod copies;

@@ -30,6 +30,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The highest band that it may write to; none if it may not write.
+    pub fn writes_up_to(self) -> Option<Band> {
+        self.role.may_write().then_some(self.clearance)
+    }
+
     fn greater(self, other: Self) -> Self {
         Self { role: self.role.greater(other.role), clearance: self.clearance.max(other.clearance) }
     }

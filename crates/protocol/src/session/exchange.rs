@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use larder_log::ack::Ack;
+use larder_log::snapshot::LeafKey;
 use larder_log::{Batch, ProvenAct};
 use larder_types::limits::{
     BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HANDSHAKE_MS_MAX, PUSH_COALESCE_MS, SUPPLY_MS_MAX,
 };
-use larder_types::{BlobId, CloseCode, DeviceId, EntryHash, EpochId, ObjectId};
+use larder_types::{BlobId, CloseCode, DeviceId, EpochId};
 
 use super::QUEUED_MAX;
 use crate::{LogHead, Supply, Want};
@@ -86,7 +87,7 @@ pub struct Position(pub u64);
 pub enum Lack {
     /// Leaves of a snapshot that comes in; once all are here, those without their content, behind
     /// this one.
-    Leaves(Option<(ObjectId, EntryHash)>),
+    Leaves(Option<LeafKey>),
     /// Sections of entries, behind the one that storage gave this number.
     Sections(u64),
     /// Manifests of blobs, behind that of this one.

@@ -4,13 +4,14 @@
 //! chunks of a blob that are not held; `blob_names` says what `documents.json` says.
 
 use larder_crypto::Secret;
+use larder_log::Band;
 use larder_log::blob as log;
-use larder_types::{BlobId, Hash, Timestamp};
+use larder_types::{BlobId, Hash, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::{Part, StoreError};
 use crate::space::logs::LogId;
-use crate::sql::{Uint, all, cached, execute, first, one};
+use crate::sql::{Uint, all, cached, execute, first, one, parsed};
 
 const PART: &str = "blobs";
 const CHUNKS: &str = "chunks";
@@ -40,6 +41,8 @@ pub struct Blob {
     pub wanted: bool,
     /// Whether a live document names it.
     pub named: bool,
+    /// The lowest band that its manifest came in.
+    pub band: Band,
 }
 
 /// A blob to be written.
@@ -59,6 +62,8 @@ pub struct NewBlob<'a> {
     pub media_type: &'a str,
     /// What it was called.
     pub name: Option<&'a str>,
+    /// The band of its manifest.
+    pub band: Band,
 }
 
 /// A chunk's place in a blob.
@@ -82,7 +87,7 @@ pub struct At {
 }
 
 const COLUMNS: &str = "SELECT blob, id, log, seq, added_wall, size, media_type, name, missing,
-    wanted, EXISTS (SELECT 1 FROM blob_names n WHERE n.id = b.id) FROM blobs b";
+    wanted, EXISTS (SELECT 1 FROM blob_names n WHERE n.id = b.id), band FROM blobs b";
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Blob> {
     Ok(Blob {
@@ -97,6 +102,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Blob> {
         missing: row.get::<_, Uint>(8)?.0,
         wanted: row.get(9)?,
         named: row.get(10)?,
+        band: parsed(row, 11, Band::from_u8)?,
     })
 }
 
@@ -110,8 +116,8 @@ pub fn insert(
     chunks: &[log::Chunk],
 ) -> Result<bool, StoreError> {
     let sql = "INSERT OR IGNORE INTO blobs
-                   (id, log, seq, added_wall, size, media_type, name, missing)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+                   (id, log, seq, added_wall, size, media_type, name, missing, band)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)";
     let params = params![
         new.id.as_bytes(),
         new.log,
@@ -120,9 +126,12 @@ pub fn insert(
         Uint(new.size),
         new.media_type,
         new.name,
+        new.band as u8,
     ];
     if execute(conn, PART, sql, params)? == 0 {
-        return Ok(false);
+        let sql = "UPDATE blobs SET log = ?2, seq = ?3, band = ?4 WHERE id = ?1 AND band > ?4";
+        let params = params![new.id.as_bytes(), new.log, Uint(new.seq), new.band as u8];
+        return execute(conn, PART, sql, params).map(|_| false);
     }
     let blob = conn.last_insert_rowid();
     let mut start = 0;
@@ -239,17 +248,23 @@ fn remove_chunk(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
     execute(conn, CHUNKS, "DELETE FROM chunks WHERE chunk = ?1", [chunk]).map(drop)
 }
 
-/// Digest and key of a chunk that is held, with this content: one of a blob that is named, asked
-/// for or leased, so that no collection takes it before what is being added is whole.
+/// Digest and key of a chunk that is held, with this content: one of a blob of this band that is
+/// named, asked for or leased, so that no collection takes it before what is being added is whole.
+/// Bands share no chunk, since the key of one opens it for all who know the lower one.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `chunks`.
-pub fn known(conn: &Connection, opened: &Hash) -> Result<Option<(Hash, Secret<32>)>, StoreError> {
+pub fn known(
+    conn: &Connection,
+    opened: &Hash,
+    band: Band,
+) -> Result<Option<(Hash, Secret<32>)>, StoreError> {
     let sql = "SELECT digest, key FROM chunks c WHERE opened = ?1 AND held = 1
                AND EXISTS (SELECT 1 FROM blob_chunks p JOIN blobs b USING (blob)
-                   WHERE p.chunk = c.chunk AND (b.wanted = 1 OR b.leased_until IS NOT NULL
+                   WHERE p.chunk = c.chunk AND b.band = ?2 AND (b.wanted = 1
+                       OR b.leased_until IS NOT NULL
                        OR EXISTS (SELECT 1 FROM blob_names n WHERE n.id = b.id))) LIMIT 1";
-    first(conn, CHUNKS, sql, [opened.as_bytes()], |row| {
+    first(conn, CHUNKS, sql, params![opened.as_bytes(), band as u8], |row| {
         Ok((Hash::new(row.get(0)?), Secret::new(row.get(1)?)))
     })
 }
@@ -557,6 +572,22 @@ pub(crate) fn name(
     let sql = "UPDATE blobs SET leased_until = NULL WHERE leased_until IS NOT NULL
                    AND id IN (SELECT id FROM blob_names WHERE document = ?1)";
     execute(conn, PART, sql, [document]).map(drop)
+}
+
+/// A blob of another band than the live document that names it, if there is one: who may read the
+/// one may not read the other.
+///
+/// # Errors
+/// [`StoreError::Read`] of `blob_names`.
+pub fn of_other_band(
+    conn: &Connection,
+    object: &ObjectId,
+) -> Result<Option<(BlobId, Band)>, StoreError> {
+    let sql = "SELECT b.id, b.band FROM documents d JOIN blob_names n USING (document)
+               JOIN blobs b USING (id) WHERE d.object = ?1 AND b.band <> d.band LIMIT 1";
+    first(conn, PART, sql, [object.as_bytes()], |row| {
+        Ok((BlobId::new(row.get(0)?), parsed(row, 1, Band::from_u8)?))
+    })
 }
 
 /// A document is gone.

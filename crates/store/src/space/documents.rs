@@ -3,6 +3,7 @@
 //! Reading a document reads no history: that is in a table of its own, and in parts, so that an
 //! edit adds to it what is new and no more.
 
+use larder_log::Band;
 use larder_types::{Clock, CollectionName, EntryHash, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
@@ -45,6 +46,8 @@ pub struct Document {
     pub json: String,
     /// Since when it is in the trash, as who put it there claims; none if it is not.
     pub trashed: Option<Timestamp>,
+    /// How sensitive it is.
+    pub band: Band,
 }
 
 /// A document to be written.
@@ -66,6 +69,8 @@ pub struct NewDocument<'a> {
     pub json: &'a str,
     /// Since when it is in the trash; none if it is not.
     pub trashed: Option<Timestamp>,
+    /// How sensitive it is; kept from before if the document is there already.
+    pub band: Band,
     /// Its history.
     pub history: History<'a>,
 }
@@ -112,7 +117,8 @@ pub enum History<'a> {
 
 const COLUMNS: &str = "SELECT document, object, collection, generation,
     created_log, created_seq, created_wall, created_count,
-    updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed FROM documents";
+    updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed, band
+    FROM documents";
 
 fn stamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Stamp> {
     Ok(Stamp {
@@ -136,6 +142,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Document> {
         heads: row.get(12)?,
         json: row.get(13)?,
         trashed: row.get::<_, Option<Uint>>(14)?.map(|ms| Timestamp(ms.0)),
+        band: parsed(row, 15, Band::from_u8)?,
     })
 }
 
@@ -183,11 +190,13 @@ pub fn put(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> 
 pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreError> {
     let sql = "INSERT INTO documents (document, object, collection, generation,
                    created_log, created_seq, created_wall, created_count,
-                   updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed)
+                   updated_log, updated_seq, updated_wall, updated_count, heads, json, trashed,
+                   band)
                VALUES (
                    1 + max((SELECT coalesce(max(document), 0) FROM documents),
                            (SELECT coalesce(max(document), 0) FROM unindexed)),
-                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+                   ?15)";
     let params = params![
         new.object.as_bytes(),
         new.collection.as_str(),
@@ -203,6 +212,7 @@ pub fn insert(conn: &Connection, new: &NewDocument<'_>) -> Result<i64, StoreErro
         new.heads,
         new.json,
         new.trashed.map(|since| Uint(since.0)),
+        new.band as u8,
     ];
     execute(conn, PART, sql, params)?;
     let document = conn.last_insert_rowid();
@@ -275,6 +285,15 @@ pub fn rename(conn: &Connection, document: i64, object: &ObjectId) -> Result<(),
 /// [`StoreError::Read`] of `documents`.
 pub fn find(conn: &Connection, object: &ObjectId) -> Result<Option<Document>, StoreError> {
     first(conn, PART, &format!("{COLUMNS} WHERE object = ?1"), [object.as_bytes()], row)
+}
+
+/// Up to `limit` documents of the bands above one.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn above(conn: &Connection, band: Band, limit: u32) -> Result<Vec<Document>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE band > ?1 ORDER BY document LIMIT ?2");
+    all(conn, PART, &sql, params![band as u8, limit], row)
 }
 
 /// The document with this local number.

@@ -96,7 +96,7 @@ pub fn status(conn: &Connection) -> Result<Status, StoreError> {
         sections_waiting: count("sections", "SELECT count(*) FROM sections WHERE state = 1")?,
         sections_excused: count("sections", "SELECT count(*) FROM sections WHERE state = 4")?,
         documents: count("documents", "SELECT count(*) FROM documents")?,
-        tombstones: count("tombstones", "SELECT count(*) FROM tombstones")?,
+        tombstones: count("tombstones", "SELECT count(DISTINCT object) FROM tombstones")?,
         unindexed: unindexed::count(conn)?,
         database_bytes: pragma("page_count")?.saturating_mul(page_bytes),
         free_bytes: pragma("freelist_count")?.saturating_mul(page_bytes),

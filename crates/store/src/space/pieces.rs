@@ -4,6 +4,7 @@
 //! cannot make more of them than the document has; which comes next follows from the document
 //! alone.
 
+use larder_log::Band;
 use larder_types::{Hash, ObjectId};
 use rusqlite::{Connection, Row, params};
 
@@ -34,8 +35,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Fetched> {
 /// [`StoreError::Read`] of `fetched`.
 pub fn find(conn: &Connection, snapshot: i64, key: &Key) -> Result<Option<Fetched>, StoreError> {
     let sql = "SELECT fetched, pieces FROM fetched
-               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
-    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
+               WHERE snapshot = ?1 AND band = ?2 AND object = ?3 AND generation = ?4";
+    let params = params![snapshot, key.0 as u8, key.1.as_bytes(), key.2.as_bytes()];
     first(conn, PART, sql, params, row)
 }
 
@@ -52,8 +53,10 @@ pub fn begin(
     root: &Hash,
     heads: &[Hash],
 ) -> Result<Fetched, StoreError> {
-    let sql = "INSERT INTO fetched (snapshot, object, generation, pieces) VALUES (?1, ?2, ?3, 0)";
-    execute(conn, PART, sql, params![snapshot, key.0.as_bytes(), key.1.as_bytes()])?;
+    let sql = "INSERT INTO fetched (snapshot, band, object, generation, pieces)
+               VALUES (?1, ?2, ?3, ?4, 0)";
+    let params = params![snapshot, key.0 as u8, key.1.as_bytes(), key.2.as_bytes()];
+    execute(conn, PART, sql, params)?;
     let begun = Fetched { fetched: conn.last_insert_rowid(), pieces: 0 };
     keep(conn, begun, root, heads, value)
 }
@@ -126,11 +129,26 @@ pub fn remove_of(conn: &Connection, snapshot: i64) -> Result<(), StoreError> {
     all(conn, PART, sql, [snapshot], row)?.into_iter().try_for_each(|of| remove(conn, of))
 }
 
-/// Removes what is here of all documents that were created under an id.
+/// Removes what is here of all documents that were created under an id in a band.
 ///
 /// # Errors
 /// As [`remove`].
-pub fn remove_of_object(conn: &Connection, object: &ObjectId) -> Result<(), StoreError> {
-    let sql = "SELECT fetched, pieces FROM fetched WHERE object = ?1";
-    all(conn, PART, sql, [object.as_bytes()], row)?.into_iter().try_for_each(|of| remove(conn, of))
+pub fn remove_of_object(
+    conn: &Connection,
+    object: &ObjectId,
+    band: Band,
+) -> Result<(), StoreError> {
+    let sql = "SELECT fetched, pieces FROM fetched WHERE object = ?1 AND band = ?2";
+    let all = all(conn, PART, sql, params![object.as_bytes(), band as u8], row)?;
+    all.into_iter().try_for_each(|of| remove(conn, of))
+}
+
+/// Removes what is here of all documents of the bands above one.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_above(conn: &Connection, band: Band) -> Result<(), StoreError> {
+    let sql = "SELECT fetched, pieces FROM fetched WHERE band > ?1";
+    let all = all(conn, PART, sql, [band as u8], row)?;
+    all.into_iter().try_for_each(|of| remove(conn, of))
 }

@@ -45,16 +45,18 @@ pub enum State {
     Applied,
     /// It failed a rule, and never has an effect.
     Void,
-    /// Its bytes are not held and not wanted: pruned, or above this device's clearance.
+    /// Its bytes are not held and not wanted: pruned.
     Excused,
     /// Opened, of a kind that this version does not know.
     Kept,
     /// Its bytes are not held, and nobody may bring them back.
     Erased,
+    /// Its bytes are not held and not wanted: it is above this device's clearance.
+    Hidden,
 }
 
 impl State {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Missing,
         Self::Waiting,
         Self::Applied,
@@ -62,6 +64,7 @@ impl State {
         Self::Excused,
         Self::Kept,
         Self::Erased,
+        Self::Hidden,
     ];
 
     /// The state of a section that nobody tried to open.
@@ -81,6 +84,7 @@ impl State {
             Self::Excused => 4,
             Self::Kept => 5,
             Self::Erased => 6,
+            Self::Hidden => 7,
         }
     }
 
@@ -656,6 +660,16 @@ pub fn drop_bytes(
     sum.sections = dropped.len() as u64;
     sum.last_seq = dropped.last().map_or(0, |last| last.place.seq);
     Ok(sum)
+}
+
+/// Drops the bytes of a section above this device's clearance, and what is noted of it. The row is
+/// written again, as those of [`drop_bytes`] are.
+///
+/// # Errors
+/// [`StoreError::Write`] of `sections`.
+pub fn hide(conn: &Connection, section: &Section) -> Result<(), StoreError> {
+    remove_rows(conn, std::slice::from_ref(section))?;
+    insert_empty(conn, section, State::Hidden, None)
 }
 
 /// Erases the bytes of sections, each with what is noted of it from then on. The rows are written

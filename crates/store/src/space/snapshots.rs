@@ -4,7 +4,9 @@
 //! written apart, some at a time ([`State::Written`]); by one change of rows they come to lie over
 //! those of the held one ([`State::Over`]), and are moved among them, some at a time, after that.
 
+use larder_log::Band;
 use larder_log::merkle::Frontier;
+pub use larder_log::snapshot::LeafKey as Key;
 use larder_log::snapshot::{Leaf, SnapshotAct};
 use larder_log::stability::Named;
 use larder_types::limits::ACT_BYTES_MAX;
@@ -74,9 +76,6 @@ pub struct Snapshot {
     /// Of the held one: the local number of the leaves that lie over its own.
     pub over: Option<i64>,
 }
-
-/// What leaves are sorted by.
-pub type Key = (ObjectId, EntryHash);
 
 const COLUMNS: &str = "SELECT snapshot, id, state, act, received,
     CASE state WHEN 1 THEN (SELECT snapshot FROM snapshots WHERE state = 3) END FROM snapshots";
@@ -148,13 +147,14 @@ pub fn take_over(
 /// [`StoreError::Read`] and [`StoreError::Write`] of `leaves`.
 pub fn move_some(conn: &Connection, held: &Snapshot, limit: u32) -> Result<bool, StoreError> {
     let Some(over) = held.over else { return Ok(true) };
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 ORDER BY object, generation LIMIT ?2";
+    let sql = "SELECT band, object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 ORDER BY band, object, generation LIMIT ?2";
     let page = all(conn, LEAVES, sql, params![over, limit], kept)?;
     for Kept { key, leaf } in &page {
         put(conn, held.snapshot, key, leaf)?;
-        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND object = ?2 AND generation = ?3";
-        execute(conn, LEAVES, sql, params![over, key.0.as_bytes(), key.1.as_bytes()])?;
+        let sql = format!("DELETE FROM leaves WHERE snapshot = ?1 AND {AT}");
+        let (band, object, generation) = columns(key);
+        execute(conn, LEAVES, &sql, params![over, band, object, generation])?;
     }
     remove_some(conn, over, limit.saturating_sub(u32::try_from(page.len()).unwrap_or(limit)))
 }
@@ -164,8 +164,8 @@ pub fn move_some(conn: &Connection, held: &Snapshot, limit: u32) -> Result<bool,
 /// # Errors
 /// [`StoreError::Write`] of `snapshots` or `leaves`.
 pub fn remove_some(conn: &Connection, snapshot: i64, limit: u32) -> Result<bool, StoreError> {
-    let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND (object, generation) IN
-                   (SELECT object, generation FROM leaves WHERE snapshot = ?1 LIMIT ?2)";
+    let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND (band, object, generation) IN
+                   (SELECT band, object, generation FROM leaves WHERE snapshot = ?1 LIMIT ?2)";
     let removed = execute(conn, LEAVES, sql, params![snapshot, limit])?;
     let is_all = u32::try_from(removed).is_ok_and(|removed| removed < limit);
     if is_all {
@@ -175,15 +175,16 @@ pub fn remove_some(conn: &Connection, snapshot: i64, limit: u32) -> Result<bool,
 }
 
 /// Adds or replaces a leaf of a whole snapshot: a tombstone takes the place of all that was created
-/// under its id.
+/// under its id in its band.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `leaves`.
 pub fn put(conn: &Connection, snapshot: i64, key: &Key, leaf: &[u8]) -> Result<(), StoreError> {
-    if *key.1.as_bytes() == [0; 32] {
-        let sql = "DELETE FROM leaves
-                   WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
-        execute(conn, LEAVES, sql, params![snapshot, key.0.as_bytes()])?;
+    let (band, object, generation) = columns(key);
+    if *generation == [0; 32] {
+        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND band = ?2 AND object = ?3
+                       AND generation <> zeroblob(32)";
+        execute(conn, LEAVES, sql, params![snapshot, band, object])?;
     }
     put_leaf(conn, snapshot, key, leaf, true)
 }
@@ -239,14 +240,25 @@ impl Kept {
     }
 }
 
+/// A key as it is stored.
+fn columns((band, object, generation): &Key) -> (u8, &[u8; 16], &[u8; 32]) {
+    (*band as u8, object.as_bytes(), generation.as_bytes())
+}
+
+/// The leaf with the key in the parameters from the second on.
+const AT: &str = "band = ?2 AND object = ?3 AND generation = ?4";
+
 /// What a key is compared with; without one, what all keys are greater than.
-fn behind(after: Option<&Key>) -> (&[u8], &[u8]) {
-    after.map_or((&[], &[]), |(object, generation)| (object.as_bytes(), generation.as_bytes()))
+fn behind(after: Option<&Key>) -> (u8, &[u8], &[u8]) {
+    after.map(columns).map_or((0, &[], &[]), |(band, object, generation)| {
+        (band, object.as_slice(), generation.as_slice())
+    })
 }
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
-    let key = (ObjectId::new(row.get(0)?), EntryHash::new(row.get(1)?));
-    Ok(Kept { key, leaf: row.get(2)? })
+    let band = parsed(row, 0, Band::from_u8)?;
+    let key = (band, ObjectId::new(row.get(1)?), EntryHash::new(row.get(2)?));
+    Ok(Kept { key, leaf: row.get(3)? })
 }
 
 /// Adds or replaces a leaf.
@@ -260,11 +272,12 @@ pub fn put_leaf(
     leaf: &[u8],
     is_held: bool,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO leaves (snapshot, object, generation, is_held, leaf)
-               VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT (snapshot, object, generation) DO UPDATE SET
+    let sql = "INSERT INTO leaves (snapshot, band, object, generation, is_held, leaf)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT (snapshot, band, object, generation) DO UPDATE SET
                    is_held = excluded.is_held, leaf = excluded.leaf";
-    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes(), is_held, leaf];
+    let (band, object, generation) = columns(key);
+    let params = params![snapshot, band, object, generation, is_held, leaf];
     execute(conn, LEAVES, sql, params).map(drop)
 }
 
@@ -274,17 +287,20 @@ pub fn put_leaf(
 /// [`StoreError::Read`] of `leaves`.
 pub fn leaf(conn: &Connection, of: &Snapshot, key: &Key) -> Result<Option<Kept>, StoreError> {
     let sql = format!(
-        "SELECT object, generation, leaf FROM ({MERGED}) WHERE object = ?3 AND generation = ?4"
+        "SELECT band, object, generation, leaf FROM ({MERGED})
+         WHERE band = ?3 AND object = ?4 AND generation = ?5"
     );
-    let params = params![of.snapshot, of.over, key.0.as_bytes(), key.1.as_bytes()];
+    let (band, object, generation) = columns(key);
+    let params = params![of.snapshot, of.over, band, object, generation];
     first(conn, LEAVES, &sql, params, kept)
 }
 
 /// The leaves of a snapshot, ?1, with those that lie over them, ?2 (null if there are none).
-const MERGED: &str = "SELECT object, generation, leaf FROM leaves WHERE snapshot = ?2
+const MERGED: &str = "SELECT band, object, generation, leaf FROM leaves WHERE snapshot = ?2
     UNION ALL
-    SELECT object, generation, leaf FROM leaves AS below WHERE snapshot = ?1 AND NOT EXISTS (
-        SELECT 1 FROM leaves AS above WHERE above.snapshot = ?2 AND above.object = below.object
+    SELECT band, object, generation, leaf FROM leaves AS below WHERE snapshot = ?1 AND NOT EXISTS (
+        SELECT 1 FROM leaves AS above WHERE above.snapshot = ?2 AND above.band = below.band
+            AND above.object = below.object
             AND above.generation IN (below.generation, zeroblob(32)))";
 
 /// Whether the leaf is here with all that it stands for.
@@ -292,10 +308,10 @@ const MERGED: &str = "SELECT object, generation, leaf FROM leaves WHERE snapshot
 /// # Errors
 /// [`StoreError::Read`] of `leaves`.
 pub fn holds(conn: &Connection, snapshot: i64, key: &Key) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM leaves
-               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3 AND is_held = 1";
-    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
-    first(conn, LEAVES, sql, params, |_| Ok(())).map(|found| found.is_some())
+    let sql = format!("SELECT 1 FROM leaves WHERE snapshot = ?1 AND {AT} AND is_held = 1");
+    let (band, object, generation) = columns(key);
+    let params = params![snapshot, band, object, generation];
+    first(conn, LEAVES, &sql, params, |_| Ok(())).map(|found| found.is_some())
 }
 
 /// Whether a leaf is of what was created or deleted under `object`.
@@ -307,7 +323,8 @@ pub fn has_leaf_of(
     snapshot: i64,
     object: &ObjectId,
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM leaves WHERE snapshot = ?1 AND object = ?2 LIMIT 1";
+    let sql = "SELECT 1 FROM leaves
+               WHERE snapshot = ?1 AND band IN (0, 1, 2) AND object = ?2 LIMIT 1";
     first(conn, LEAVES, sql, params![snapshot, object.as_bytes()], |_| Ok(()))
         .map(|found| found.is_some())
 }
@@ -323,11 +340,13 @@ pub fn leaves(
     limit: u32,
 ) -> Result<Vec<Kept>, StoreError> {
     let sql = format!(
-        "SELECT object, generation, leaf FROM ({MERGED})
-         WHERE (object, generation) > (?3, ?4) ORDER BY object, generation LIMIT ?5"
+        "SELECT band, object, generation, leaf FROM ({MERGED})
+         WHERE (band, object, generation) > (?3, ?4, ?5)
+         ORDER BY band, object, generation LIMIT ?6"
     );
-    let (object, generation) = behind(after);
-    all(conn, LEAVES, &sql, params![of.snapshot, of.over, object, generation, limit], kept)
+    let (band, object, generation) = behind(after);
+    let params = params![of.snapshot, of.over, band, object, generation, limit];
+    all(conn, LEAVES, &sql, params, kept)
 }
 
 /// Calls `visit` with every leaf in order, one at a time.
@@ -339,8 +358,9 @@ pub fn each_leaf<E: From<StoreError>>(
     of: &Snapshot,
     mut visit: impl FnMut(Kept) -> Result<(), E>,
 ) -> Result<(), E> {
-    let sql =
-        format!("SELECT object, generation, leaf FROM ({MERGED}) ORDER BY object, generation");
+    let sql = format!(
+        "SELECT band, object, generation, leaf FROM ({MERGED}) ORDER BY band, object, generation"
+    );
     let mut statement = cached(conn, LEAVES, &sql)?;
     let mut rows = statement.query(params![of.snapshot, of.over]).reading(LEAVES)?;
     while let Some(next) = rows.next().reading(LEAVES)? {
@@ -354,8 +374,8 @@ pub fn each_leaf<E: From<StoreError>>(
 /// # Errors
 /// [`StoreError::Read`] of `leaves`.
 pub fn last_key(conn: &Connection, snapshot: i64) -> Result<Option<Key>, StoreError> {
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 ORDER BY object DESC, generation DESC LIMIT 1";
+    let sql = "SELECT band, object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 ORDER BY band DESC, object DESC, generation DESC LIMIT 1";
     first(conn, LEAVES, sql, [snapshot], kept).map(|last| last.map(|kept| kept.key))
 }
 
@@ -369,31 +389,45 @@ pub fn wanted(
     after: Option<&Key>,
     limit: u32,
 ) -> Result<Vec<Kept>, StoreError> {
-    let sql = "SELECT object, generation, leaf FROM leaves
-               WHERE snapshot = ?1 AND is_held = 0 AND (object, generation) > (?2, ?3)
-               ORDER BY object, generation LIMIT ?4";
-    let (object, generation) = behind(after);
-    all(conn, LEAVES, sql, params![snapshot, object, generation, limit], kept)
+    let sql = "SELECT band, object, generation, leaf FROM leaves
+               WHERE snapshot = ?1 AND is_held = 0 AND (band, object, generation) > (?2, ?3, ?4)
+               ORDER BY band, object, generation LIMIT ?5";
+    let (band, object, generation) = behind(after);
+    all(conn, LEAVES, sql, params![snapshot, band, object, generation, limit], kept)
 }
 
-/// Wants again what the leaves of an object's documents stand for, which has gone.
+/// Wants again what the leaves of an object's documents in a band stand for, which has gone.
 ///
 /// # Errors
 /// [`StoreError::Read`] and [`StoreError::Write`] of `leaves`.
-pub fn want_again(conn: &Connection, of: &Snapshot, object: &ObjectId) -> Result<(), StoreError> {
-    let object = object.as_bytes();
+pub fn want_again(
+    conn: &Connection,
+    of: &Snapshot,
+    object: &ObjectId,
+    band: Band,
+) -> Result<(), StoreError> {
+    let (object, band) = (object.as_bytes(), band as u8);
     if let Some(over) = of.over {
-        let sql = "SELECT object, generation, leaf FROM leaves
-                   WHERE snapshot = ?1 AND object = ?2 ORDER BY generation";
-        for Kept { key, leaf } in all(conn, LEAVES, sql, params![over, object], kept)? {
+        let sql = "SELECT band, object, generation, leaf FROM leaves
+                   WHERE snapshot = ?1 AND band = ?2 AND object = ?3 ORDER BY generation";
+        for Kept { key, leaf } in all(conn, LEAVES, sql, params![over, band, object], kept)? {
             put(conn, of.snapshot, &key, &leaf)?;
         }
-        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND object = ?2";
-        execute(conn, LEAVES, sql, params![over, object])?;
+        let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND band = ?2 AND object = ?3";
+        execute(conn, LEAVES, sql, params![over, band, object])?;
     }
     let sql = "UPDATE leaves SET is_held = 0
-               WHERE snapshot = ?1 AND object = ?2 AND generation <> zeroblob(32)";
-    execute(conn, LEAVES, sql, params![of.snapshot, object]).map(drop)
+               WHERE snapshot = ?1 AND band = ?2 AND object = ?3 AND generation <> zeroblob(32)";
+    execute(conn, LEAVES, sql, params![of.snapshot, band, object]).map(drop)
+}
+
+/// Removes the leaves of the bands above one.
+///
+/// # Errors
+/// [`StoreError::Write`] of `leaves`.
+pub fn remove_above(conn: &Connection, snapshot: i64, band: Band) -> Result<(), StoreError> {
+    let sql = "DELETE FROM leaves WHERE snapshot = ?1 AND band > ?2";
+    execute(conn, LEAVES, sql, params![snapshot, band as u8]).map(drop)
 }
 
 /// Whether the leaf is here and what it stands for is wanted.
@@ -401,10 +435,10 @@ pub fn want_again(conn: &Connection, of: &Snapshot, object: &ObjectId) -> Result
 /// # Errors
 /// [`StoreError::Read`] of `leaves`.
 pub fn wants(conn: &Connection, snapshot: i64, key: &Key) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM leaves
-               WHERE snapshot = ?1 AND object = ?2 AND generation = ?3 AND is_held = 0";
-    let params = params![snapshot, key.0.as_bytes(), key.1.as_bytes()];
-    first(conn, LEAVES, sql, params, |_| Ok(())).map(|found| found.is_some())
+    let sql = format!("SELECT 1 FROM leaves WHERE snapshot = ?1 AND {AT} AND is_held = 0");
+    let (band, object, generation) = columns(key);
+    let params = params![snapshot, band, object, generation];
+    first(conn, LEAVES, &sql, params, |_| Ok(())).map(|found| found.is_some())
 }
 
 /// How many leaves have their content wanted.

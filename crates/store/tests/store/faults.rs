@@ -5,7 +5,7 @@ use larder_crypto::Secret;
 use larder_log::security::{Kind, News, Scope};
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_log::stability::Named;
-use larder_log::{Payload, blob};
+use larder_log::{Band, Payload, blob};
 use larder_store::migrate::{PROFILE, Run};
 use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::security;
@@ -22,6 +22,45 @@ use larder_types::{
 use rusqlite::Connection;
 
 /// One unit of work that writes to every table of a space; `n` makes it differ from others.
+fn write_documents(
+    conn: &Connection,
+    n: u8,
+    stamp: documents::Stamp,
+    filler: &[u8],
+) -> Result<(), StoreError> {
+    let id = BlobId::new([n; 32]);
+    let text = "x".repeat(9000);
+    let json = format!(r#"{{"path":"{n}.md","photo":{{"$blob":"{id}"}},"text":"{text}"}}"#);
+    documents::put(
+        conn,
+        &documents::NewDocument {
+            object: &object(n),
+            collection: &"notes".parse().unwrap(),
+            generation: &EntryHash::new([n; 32]),
+            created: stamp,
+            updated: stamp,
+            heads: &[n],
+            json: &json,
+            trashed: None,
+            band: Band::Green,
+            history: documents::History::Whole(filler),
+        },
+    )?;
+    tombstones::put(
+        conn,
+        &tombstones::Tombstone {
+            object: object(n),
+            band: Band::Green,
+            collection: None,
+            clock: clock(1),
+            device: device(n),
+            seq: 1,
+            index: 0,
+        },
+    )?;
+    Ok(())
+}
+
 fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let filler = vec![n; 9000];
     space::set_value(conn, "name", &filler)?;
@@ -37,33 +76,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     sections::settle(conn, place, State::Applied, Some(&about))?;
     let stamp = documents::Stamp { log: log.log, seq: 1, clock: clock(1) };
     let id = BlobId::new([n; 32]);
-    let text = "x".repeat(9000);
-    let json = format!(r#"{{"path":"{n}.md","photo":{{"$blob":"{id}"}},"text":"{text}"}}"#);
-    documents::put(
-        conn,
-        &documents::NewDocument {
-            object: &object(n),
-            collection: &"notes".parse().unwrap(),
-            generation: &EntryHash::new([n; 32]),
-            created: stamp,
-            updated: stamp,
-            heads: &[n],
-            json: &json,
-            trashed: None,
-            history: documents::History::Whole(&filler),
-        },
-    )?;
-    tombstones::put(
-        conn,
-        &tombstones::Tombstone {
-            object: object(n),
-            collection: None,
-            clock: clock(1),
-            device: device(n),
-            seq: 1,
-            index: 0,
-        },
-    )?;
+    write_documents(conn, n, stamp, &filler)?;
     units::add(
         conn,
         &IdempotencyKey::new([n; 16]),
@@ -86,6 +99,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
         size: 9,
         media_type: "image/png",
         name: None,
+        band: Band::Green,
     };
     let key = Secret::new([n; 32]);
     let chunk = |n: u8| blob::Chunk { len: 9, digest: Hash::new([n; 32]), key: key.clone() };
@@ -105,7 +119,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     let end = LogEnd { device: device(n), size: 1, root: Hash::new([n; 32]) };
     let act = SnapshotAct { v: 0, frontier: vec![end], bands: Vec::new() };
     let snapshot = snapshots::add(conn, snapshots::State::Receiving, &act)?;
-    let key = (ObjectId::new([n; 16]), EntryHash::new([n; 32]));
+    let key = (Band::Green, ObjectId::new([n; 16]), EntryHash::new([n; 32]));
     snapshots::put_leaf(conn, snapshot, &key, &filler, true)?;
     let hash = Hash::new([n; 32]);
     pieces::begin(conn, snapshot, &key, &filler, &hash, &[hash])?;

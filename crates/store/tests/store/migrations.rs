@@ -112,7 +112,8 @@ fn a_document_keeps_its_history_on_the_way_down_and_up() {
     let mut conn = Connection::open_in_memory().unwrap();
     SPACE.migrate(&mut conn, Run::at(NOW)).unwrap();
     let document = "INSERT INTO documents VALUES
-        (?1, randomblob(16), 'notes', zeroblob(32), 1, 1, 1, 0, 1, 1, 1, 0, x'80', '{}', NULL)";
+        (?1, randomblob(16), 'notes', zeroblob(32), 1, 1, 1, 0, 1, 1, 1, 0, x'80', '{}', NULL,
+         0)";
     for number in 1..=3 {
         conn.execute(document, [number]).unwrap();
     }

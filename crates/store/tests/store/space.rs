@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 
 use crate::fixture::{append, batch, clock, device, object, space};
-use larder_log::Payload;
 use larder_log::merkle::{self, Frontier, Node, Nodes as _};
+use larder_log::{Band, Payload};
 use larder_store::space::documents::Which;
 use larder_store::space::entries::NewEntry;
 use larder_store::space::sections::{About, Place, State};
@@ -35,6 +35,7 @@ fn put_document(conn: &Connection, object: ObjectId, collection: &str, json: &st
         heads: &[0x80],
         json,
         trashed: None,
+        band: Band::Green,
         history: documents::History::None,
     };
     documents::put(conn, &new).unwrap()
@@ -215,6 +216,7 @@ fn documents_are_put_paged_and_removed() {
         heads: &[1, 2],
         json: r#"{"path":["not","text"]}"#,
         trashed: None,
+        band: Band::Green,
         history: documents::History::Whole(b"history"),
     };
     assert_eq!(documents::put(&conn, &edit).unwrap(), numbers[2]);
@@ -304,6 +306,7 @@ fn a_visitor_that_fails_ends_the_walk_with_its_error() {
 fn of_several_deletions_every_order_keeps_the_same_one() {
     let tombstone = |ms, author, seq| tombstones::Tombstone {
         object: object(1),
+        band: Band::Green,
         collection: Some(name("notes")),
         clock: clock(ms),
         device: device(author),
@@ -318,8 +321,8 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
             for n in [first, second].into_iter().chain(rest) {
                 tombstones::put(&conn, &all[n]).unwrap();
             }
-            assert_eq!(tombstones::find(&conn, &object(1)).unwrap(), Some(all[2].clone()));
-            assert!(!tombstones::is_erased(&conn, &object(1)).unwrap());
+            assert_eq!(tombstones::of_object(&conn, &object(1)).unwrap(), [all[2].clone()]);
+            assert_eq!(tombstones::erased_up_to(&conn, &object(1)).unwrap(), None);
         }
     }
     // Those that erase it come before all others, and among them the first counts.
@@ -330,8 +333,8 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
             let of = [all[0].clone(), erases(1), all[2].clone(), erases(3)];
             tombstones::put(&conn, &of[n]).unwrap();
         }
-        assert_eq!(tombstones::find(&conn, &object(1)).unwrap(), Some(erases(1)));
-        assert!(tombstones::is_erased(&conn, &object(1)).unwrap());
+        assert_eq!(tombstones::of_object(&conn, &object(1)).unwrap(), [erases(1)]);
+        assert_eq!(tombstones::erased_up_to(&conn, &object(1)).unwrap(), Some(Band::Green));
     }
     let conn = space();
     for n in [3, 1, 2] {
@@ -341,8 +344,17 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
     }
     assert!(tombstones::contains(&conn, &object(2)).unwrap());
     assert!(!tombstones::contains(&conn, &object(4)).unwrap());
+    // In another band it is another object.
+    let amber = tombstones::Tombstone { band: Band::Amber, ..tombstone(7, 1, 1) };
+    tombstones::put(&conn, &amber).unwrap();
+    assert!(tombstones::contains_in(&conn, &object(1), Band::Amber).unwrap());
+    assert!(!tombstones::contains_in(&conn, &object(2), Band::Amber).unwrap());
+    assert_eq!(tombstones::of_object(&conn, &object(1)).unwrap().len(), 2);
+    tombstones::forget_above(&conn, Band::Green).unwrap();
+    assert!(!tombstones::contains_in(&conn, &object(1), Band::Amber).unwrap());
     let page = |after: Option<u8>| -> Vec<ObjectId> {
-        let page = tombstones::page(&conn, after.map(object).as_ref(), 2).unwrap();
+        let after = after.map(|n| (object(n), Band::Green));
+        let page = tombstones::page(&conn, after, 2).unwrap();
         page.into_iter().map(|tombstone| tombstone.object).collect()
     };
     assert_eq!(page(None), [object(1), object(2)]);
@@ -486,7 +498,7 @@ fn what_has_a_key_is_found_by_an_index() {
         tables::retention::old(&conn, which, &name("notes"), until, 1).unwrap();
     }
     documents::remove(&conn, &object(1)).unwrap();
-    tombstones::page(&conn, Some(&object(1)), 1).unwrap();
+    tombstones::page(&conn, Some((object(1), Band::Green)), 1).unwrap();
     let (_, verified) = batch(&logs::by_number(&conn, log).unwrap(), &[]);
     logs::advance(&conn, log, &verified.after).unwrap();
     conn.trace_v2(TraceEventCodes::empty(), None::<fn(TraceEvent<'_>)>).unwrap();

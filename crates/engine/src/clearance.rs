@@ -1,0 +1,256 @@
+//! What this device is cleared for, and what becomes of what is here when that changes.
+//!
+//! Invariant: nothing of a band above [`State::clearance`] is here but headers, commitments and
+//! acts: no bytes of its sections, no document, tombstone, leaf or secret.
+
+use larder_log::blob::Manifest;
+use larder_log::merkle::Frontier;
+use larder_log::snapshot::{SnapshotAct, leaf_hash};
+use larder_log::{Band, Class, Payload, SectionCommitment, kind};
+use larder_store::space::sections::{self, Place, Section, State as Of};
+use larder_store::space::snapshots::{self, Snapshot, State as Stage};
+use larder_store::space::{
+    blobs, changes, control, copies, documents, entries, logs, pieces, tombstones, units,
+};
+use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
+use rusqlite::Connection;
+
+use crate::keyring::Opening;
+use crate::prune::accepted;
+use crate::rows::Origin;
+use crate::state::State;
+use crate::{Error, Result};
+
+impl State {
+    /// What the roster clears this device for; for everything before it is known there, and what it
+    /// had last if it was shut out.
+    pub(crate) fn own_clearance(&self) -> Band {
+        self.roster.known(&self.device()).map_or(Band::Red, |own| own.clearance)
+    }
+
+    /// Whether content of a band may be here.
+    ///
+    /// # Errors
+    /// [`Error::NotCleared`].
+    pub(crate) fn check_cleared(&self, band: Band) -> Result<()> {
+        let clearance = self.clearance;
+        if band <= clearance { Ok(()) } else { Err(Error::NotCleared { band, clearance }) }
+    }
+
+    /// Of which band documents are if nobody says.
+    pub(crate) fn default_band(&self) -> Band {
+        Band::Green.min(self.clearance)
+    }
+
+    /// The highest band that anything of an object is known here in; if nothing is, as documents
+    /// are if nobody says.
+    pub(crate) fn band_of_object(&self, db: &Connection, object: &ObjectId) -> Result<Band> {
+        let of_row = documents::find(db, object)?.map(|row| row.band);
+        let sections = sections::of_object(db, object)?;
+        let bands = sections.iter().filter_map(|section| self.keyring.band(&section.commitment));
+        Ok(bands.chain(of_row).max().unwrap_or_else(|| self.default_band()))
+    }
+
+    /// What a section is of which there are no bytes: wanted, unless it is not for this device, or
+    /// counts for nothing whatever it says.
+    pub(crate) fn without_bytes(
+        &self,
+        (place, device, entry): (Place, DeviceId, EntryHash),
+        commitment: &SectionCommitment,
+    ) -> Of {
+        let Place { log, seq, index } = place;
+        let counts = |band: &Band| {
+            let (clock, band) = (Clock::ZERO, *band);
+            self.counts_at(&Origin { log, device, seq, index, entry, clock, band })
+        };
+        match self.keyring.band(commitment) {
+            _ if !self.keyring.is_for(commitment, self.clearance) => Of::Hidden,
+            Some(band) if commitment.class == Class::Data as u8 && !counts(&band) => Of::Void,
+            _ => Of::Missing,
+        }
+    }
+
+    fn without_bytes_here(&self, db: &Connection, section: &Section) -> Result<Of> {
+        let place = section.place;
+        let device = logs::by_number(db, place.log)?.device;
+        let entry = entries::hash(db, place.log, place.seq)?;
+        let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
+        Ok(self.without_bytes((place, device, entry), &section.commitment))
+    }
+
+    /// Judges again a section of which there are no bytes, after its author's standing there has
+    /// changed.
+    pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<()> {
+        let is_open = matches!(section.state, Of::Missing | Of::Void) && section.about.is_none();
+        if is_open && sections::payload(db, section.place)? == Payload::Missing {
+            let now = self.without_bytes_here(db, section)?;
+            if now != section.state {
+                sections::settle(db, section.place, now, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// If the roster clears this device for another band than before: lets go of what is above it,
+    /// or wants what is not any more. Whether it did.
+    pub(crate) fn settle_clearance(&mut self, db: &Connection) -> Result<bool> {
+        let (old, new) = (self.clearance, self.own_clearance());
+        if old == new {
+            return Ok(false);
+        }
+        // What is durable is in the tables first, and in nothing else.
+        self.show(db)?;
+        self.clearance = new;
+        if new < old {
+            self.lower(db)?;
+        } else {
+            self.raise(db)?;
+        }
+        self.complete(db)?;
+        self.load_missing(db)?;
+        self.cache.clear();
+        self.choose_epoch();
+        self.unpublish();
+        Ok(true)
+    }
+
+    fn lower(&mut self, db: &Connection) -> Result<()> {
+        let clearance = self.clearance;
+        loop {
+            let page = documents::above(db, clearance, PAGE)?;
+            if page.is_empty() {
+                break;
+            }
+            for row in page {
+                self.remove_row(db, &row)?;
+                copies::set_path(db, &row.object, &[])?;
+                changes::add_late(db, &row.object, None)?;
+            }
+        }
+        tombstones::forget_above(db, clearance)?;
+        pieces::remove_above(db, clearance)?;
+        self.each_section(db, |state, section| {
+            let is_here = !matches!(section.state, Of::Hidden | Of::Erased);
+            if is_here && !state.keyring.is_for(&section.commitment, clearance) {
+                state.hide(db, section)?;
+            }
+            Ok(())
+        })?;
+        if let Some(written) = snapshots::in_state(db, Stage::Written)? {
+            snapshots::remove(db, &written)?;
+        }
+        for stage in [Stage::Held, Stage::Receiving] {
+            if let Some(of) = whole(db, stage)? {
+                self.cut(db, &of)?;
+            }
+        }
+        for epoch in self.keyring.forget_above(clearance) {
+            let secrets = self.keyring.secrets(&epoch);
+            let wrapped = secrets.and_then(|secrets| self.wrap(&epoch, secrets));
+            control::set_epoch_secrets(db, &epoch, wrapped.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Drops a section's bytes, and the blob that it describes.
+    fn hide(&mut self, db: &Connection, section: &Section) -> Result<()> {
+        if section.about.is_some_and(|about| about.kind == kind::BLOB)
+            && let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)?
+        {
+            let id = Manifest::id(&opened.body);
+            if blobs::find(db, &id)?.is_some_and(|blob| blob.band > self.clearance) {
+                blobs::remove(db, &id)?;
+            }
+        }
+        if section.place.log == self.log {
+            units::forget_content(db, section.place.seq)?;
+        }
+        Ok(sections::hide(db, section)?)
+    }
+
+    /// Cuts the leaves that are not for this device off a snapshot's end.
+    fn cut(&self, db: &Connection, of: &Snapshot) -> Result<()> {
+        snapshots::remove_above(db, of.snapshot, self.clearance)?;
+        let mut tree = Frontier::new();
+        snapshots::each_leaf(db, of, |kept| {
+            tree.append(leaf_hash(&kept.leaf), &mut |_| {});
+            Ok::<_, Error>(())
+        })?;
+        let act = of.act.up_to(self.clearance);
+        Ok(snapshots::set(db, of.snapshot, of.state, &act, &tree)?)
+    }
+
+    fn raise(&mut self, db: &Connection) -> Result<()> {
+        // What comes in next has leaves of more bands, behind those of one that has begun to.
+        if let Some(half) = snapshots::in_state(db, Stage::Receiving)? {
+            snapshots::remove(db, &half)?;
+        }
+        if let Some(written) = snapshots::in_state(db, Stage::Written)? {
+            snapshots::remove(db, &written)?;
+        }
+        let held = whole(db, Stage::Held)?;
+        // The held one goes on where its leaves end.
+        let mut longer = None;
+        if let Some(held) = &held {
+            let accepted = accepted(db, &self.roster, self.clearance)?;
+            let is_longer = |act: &SnapshotAct| {
+                let bands = held.act.bands.len();
+                act.id() == held.id && act.agrees(&held.act) && act.bands.len() > bands
+            };
+            longer = accepted.into_iter().find(is_longer);
+            if let Some(act) = &longer {
+                snapshots::set(db, held.snapshot, Stage::Receiving, act, &held.received)?;
+            }
+        }
+        // Of what nobody agreed on nobody has anything.
+        let gone = held.filter(|_| longer.is_none()).map(|held| held.act);
+        let clearance = self.clearance;
+        self.each_section(db, |state, section| {
+            let is_hidden = section.state == Of::Hidden;
+            if is_hidden && state.keyring.is_for(&section.commitment, clearance) {
+                let device = logs::by_number(db, section.place.log)?.device;
+                let is_gone =
+                    gone.as_ref().is_some_and(|act| section.place.seq <= act.size_of(&device));
+                let now = match state.without_bytes_here(db, section)? {
+                    Of::Missing if is_gone => Of::Excused,
+                    now => now,
+                };
+                sections::settle(db, section.place, now, None)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn each_section(
+        &mut self,
+        db: &Connection,
+        mut visit: impl FnMut(&mut Self, &Section) -> Result<()>,
+    ) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let page = sections::page(db, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.section;
+            for section in &page {
+                visit(self, section)?;
+            }
+        }
+    }
+}
+
+/// A snapshot with all of its leaves among each other.
+fn whole(db: &Connection, stage: Stage) -> Result<Option<Snapshot>> {
+    while let Some(of) = snapshots::in_state(db, stage)? {
+        if of.over.is_none() {
+            return Ok(Some(of));
+        }
+        snapshots::move_some(db, &of, PAGE)?;
+    }
+    Ok(None)
+}
+
+/// Rows that are in memory at once.
+const PAGE: u32 = 256;
+
+#[cfg(test)]
+mod tests;

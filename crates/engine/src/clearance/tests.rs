@@ -1,0 +1,88 @@
+//! Looks beneath: nothing of what is above a device's clearance is on its disk, in any form. What
+//! is searched for is found first on the devices that are cleared for it.
+
+use serde_json::json;
+
+use super::*;
+use crate::erase::canary_tests::{add_blob_in, count, image, index, profile};
+use crate::prune::tests::Device;
+use crate::{Role, Terms, UnitOfWork, Whose};
+
+const OBJECT: larder_types::ObjectId = larder_types::ObjectId::new([1; 16]);
+
+fn write(device: &mut Device, text: &str, blob: &larder_types::BlobId) {
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Amber);
+    let value = json!({"title": "Zqcanary", "body": text, "photo": {"$blob": blob.to_string()}});
+    unit.put("notes", OBJECT, &value).unwrap();
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+}
+
+/// What each table of a device that is cleared has of it, as it stands there.
+fn needles(device: &mut Device) -> Vec<(&'static str, Vec<u8>)> {
+    let mut needles = vec![("value", b"zqsecretword".to_vec()), ("word", b"secretword".to_vec())];
+    let sqls = [
+        ("sealed", "SELECT coalesce(sealed, opened) FROM sections WHERE object IS NOT NULL"),
+        ("manifest", "SELECT coalesce(sealed, opened) FROM sections WHERE kind = 4"),
+        ("history", "SELECT bytes FROM histories"),
+        ("key", "SELECT key FROM blob_chunks"),
+        ("name", "SELECT CAST(name AS BLOB) FROM blobs"),
+        ("object", "SELECT object FROM documents"),
+        ("chunk", "SELECT sealed FROM chunk_bytes"),
+    ];
+    let found = device.writer.transact(|tx, _| {
+        let mut found = Vec::new();
+        for (what, sql) in sqls {
+            let mut statement = tx.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+            for bytes in rows.map(|bytes| bytes.unwrap()) {
+                found.push((what, bytes.into_iter().take(40).collect()));
+            }
+        }
+        Ok(found)
+    });
+    needles.extend(found.unwrap());
+    needles
+}
+
+#[test]
+fn nothing_above_its_clearance_is_in_any_file_of_a_device() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let terms = |clearance| Terms { of: Whose::New, role: Role::Writer, clearance };
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let mut amber = a.invite_on(profile(dirs[1].path(), 2), terms(Band::Amber));
+    let mut green = a.invite_on(profile(dirs[2].path(), 3), terms(Band::Green));
+    a.put(9, &json!({"title": "For all", "body": "zqcommonword"}));
+    let blob = add_blob_in(&mut a, b"zqpicture of somebody", Some(Band::Amber));
+    for n in 0..4 {
+        write(&mut a, &format!("{}zqsecretword {n}\n", "some text\n".repeat(40)), &blob);
+        amber.pull(&a);
+        green.pull(&amber);
+        green.pull(&a);
+        green.put(8, &json!({"title": n, "body": "zqcommonword"}));
+        a.pull(&green);
+    }
+    for device in [&mut a, &mut amber, &mut green] {
+        index(device);
+    }
+    // The control: each of them is where it may be, as it stands there.
+    let (of_a, of_amber) = (needles(&mut a), needles(&mut amber));
+    for (device, dir, needles) in [(&a, &dirs[0], &of_a), (&amber, &dirs[1], &of_amber)] {
+        let kinds: std::collections::BTreeSet<_> = needles.iter().map(|(what, _)| *what).collect();
+        // Nobody has asked for the chunks.
+        assert!(kinds.len() >= 8, "{kinds:?}");
+        let image = image(dir.path(), device);
+        for (what, needle) in needles {
+            assert!(count(&image, needle) > 0, "{what}: the control is not found");
+        }
+    }
+    let image = image(dirs[2].path(), &green);
+    assert!(count(&image, b"zqcommonword") > 0, "the control is not found");
+    // What it has of its own document and of the one for all is not what is looked for.
+    let own: Vec<_> = needles(&mut green).into_iter().map(|(_, bytes)| bytes).collect();
+    let above = of_a.iter().chain(&of_amber).filter(|(_, needle)| {
+        !own.contains(needle) || needle.starts_with(b"zq") || needle.starts_with(b"secret")
+    });
+    let left: Vec<_> = above.filter(|(_, needle)| count(&image, needle) > 0).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,421 @@
+//! Documents above a device's clearance: it holds entries with them, and nothing of what they say.
+
+use larder_engine::{Checking, Mode, NewBlob, Whose};
+use larder_log::Band;
+use larder_log::act::Role;
+
+use super::prune::{meet, settle};
+use super::*;
+
+const CANARY: &str = "zqcanary";
+
+pub(super) fn cleared(clearance: Band) -> Terms {
+    Terms { of: Whose::New, role: Role::Writer, clearance }
+}
+
+/// A founder that is cleared for everything, and devices cleared up to these bands.
+fn household<const N: usize>(
+    dirs: &[tempfile::TempDir],
+    bands: [Band; N],
+) -> (Device, [Device; N]) {
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let mut at = 0;
+    let others = bands.map(|band| {
+        at += 1;
+        founder.invite_on(dirs[at].path(), at as u64 + 1, cleared(band))
+    });
+    (founder, others)
+}
+
+fn dirs(count: usize) -> Vec<tempfile::TempDir> {
+    (0..count).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+impl Device {
+    pub(super) fn put_in(&mut self, band: Band, object: ObjectId, value: &Value) -> Result<()> {
+        let mut unit = UnitOfWork::new();
+        unit.band(band);
+        unit.put("notes", object, value).unwrap();
+        self.commit(unit).map(drop)
+    }
+
+    fn has(&self, n: u8) -> bool {
+        self.space.document(&object(n)).unwrap().is_some()
+    }
+
+    fn sound(&mut self) {
+        let mut checking = Checking::new(false);
+        while !self.writer.check_step(&mut checking).unwrap() {}
+        assert_eq!(checking.into_report().findings, []);
+    }
+
+    /// Everything that its files hold, opened: each table of the space, word by word.
+    fn finds(&mut self, word: &str) -> bool {
+        let found = self.search(&Query::text(word));
+        let json = self.space.list(None, None, 1000).unwrap();
+        let listed = json
+            .documents
+            .iter()
+            .any(|document| Value::Object(document.value.clone()).to_string().contains(word));
+        !found.is_empty() || listed
+    }
+}
+
+#[test]
+fn a_device_shows_nothing_above_its_clearance_and_is_as_ready_as_any() {
+    let dirs = dirs(4);
+    let (mut founder, [mut amber, mut green]) = household(&dirs, [Band::Amber, Band::Green]);
+    founder.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+    founder.put_in(Band::Amber, object(2), &json!({"text": "for some"})).unwrap();
+    founder.put_in(Band::Red, object(3), &json!({"text": "for few"})).unwrap();
+    founder.put_in(Band::Amber, object(2), &json!({"text": "for some, edited"})).unwrap();
+    let refused = founder.put_in(Band::Red, object(2), &json!({})).unwrap_err();
+    assert!(matches!(&refused, Error::Invalid(why) if why.contains("AMBER")), "{refused}");
+    amber.pull(&founder);
+    // By way of one that is cleared for less, and then from who has it.
+    green.pull(&amber);
+    let seen = |device: &Device| [1, 2, 3].map(|n| device.has(n));
+    assert_eq!(seen(&founder), [true; 3]);
+    assert_eq!(seen(&amber), [true, true, false]);
+    assert_eq!(seen(&green), [true, false, false]);
+    assert_eq!(amber.value(object(2)), json!({"text": "for some, edited"}));
+    assert_eq!(amber.space.document(&object(2)).unwrap().unwrap().band, Band::Amber);
+    for device in [&mut founder, &mut amber, &mut green] {
+        let status = device.space.status().unwrap();
+        assert_eq!((status.waiting, status.lacking, status.pending), (0, 0, 0));
+        assert_eq!(device.wanted(), None, "nothing is asked for");
+        assert_eq!((status.state.mode, status.state.reasons), (Mode::Ready, vec![]));
+        device.sound();
+    }
+    // What it holds of the others' logs it acknowledges as they do.
+    let logs = founder.have();
+    assert_eq!(green.have(), logs);
+    founder.learn_acks(&green);
+    let of_founder = founder.space.status().unwrap();
+    let own = of_founder.logs.iter().find(|log| log.device == founder.space.device()).unwrap();
+    assert!(own.acknowledged.iter().any(|(_, size)| *size == own.size), "{own:?}");
+    // It edits and deletes what it may.
+    green.put_in(Band::Green, object(1), &json!({"text": "by the tablet"})).unwrap();
+    let refused = green.put_in(Band::Amber, object(4), &json!({})).unwrap_err();
+    assert!(matches!(refused, Error::NotCleared { band: Band::Amber, .. }), "{refused}");
+    founder.pull(&green);
+    assert_eq!(founder.value(object(1)), json!({"text": "by the tablet"}));
+}
+
+/// What a device with a lower clearance passes on lacks bytes: who is cleared for them asks whoever
+/// has them.
+#[test]
+fn what_came_by_a_device_with_a_lower_clearance_comes_from_another() {
+    let dirs = dirs(4);
+    let (mut founder, [mut red, mut green]) = household(&dirs, [Band::Red, Band::Green]);
+    founder.put_in(Band::Red, object(1), &json!({"text": "for few"})).unwrap();
+    green.pull(&founder);
+    red.pull(&green);
+    assert!(!red.has(1));
+    assert!(red.wanted().is_some());
+    let acked = |device: &Device| {
+        let Reply::Frontiers { acks, .. } = device.frontiers() else { unreachable!() };
+        let of = founder.space.device();
+        let own =
+            |ack: &&larder_log::ack::Ack| (ack.acker, ack.device) == (device.space.device(), of);
+        acks.iter().find(own).map_or(0, |ack| ack.size)
+    };
+    let whole = founder.have()[&founder.space.device()];
+    assert!(acked(&red) < whole && acked(&green) == whole);
+    red.fill(&founder);
+    assert!(red.has(1));
+    assert_eq!(acked(&red), whole);
+}
+
+/// Pruning goes on with a device that cannot read all: each agrees on what it can.
+#[test]
+fn what_all_agree_on_up_to_their_clearances_is_pruned() {
+    let dirs = dirs(6);
+    let (mut founder, [mut amber, mut green]) = household(&dirs, [Band::Amber, Band::Green]);
+    for n in 1..=4 {
+        for band in Band::SHARED {
+            let of = object(n * 10 + band as u8);
+            founder.put_in(band, of, &json!({"n": n, "title": "first"})).unwrap();
+            founder.put_in(band, of, &json!({"n": n, "title": "second"})).unwrap();
+        }
+    }
+    settle(&mut [&mut founder, &mut amber, &mut green]);
+    settle(&mut [&mut founder, &mut amber, &mut green]);
+    let pruned = [&founder, &amber, &green].map(Device::pruned);
+    assert!(pruned.iter().all(|pruned| *pruned > 0), "{pruned:?}");
+    assert_eq!(founder.value(object(12)), json!({"n": 1, "title": "second"}));
+    // Newcomers get of it what they are cleared for, from whoever has it.
+    let mut all = founder.invite_on(dirs[3].path(), 7, cleared(Band::Red));
+    let mut some = founder.invite_on(dirs[4].path(), 8, cleared(Band::Amber));
+    let mut few = founder.invite_on(dirs[5].path(), 9, cleared(Band::Green));
+    // Who is cleared for less has the beginning.
+    all.fill(&green);
+    assert!(!all.has(12));
+    all.fill(&founder);
+    some.fill(&founder);
+    few.fill(&founder);
+    let counts = [&all, &some, &few].map(|device| device.space.status().unwrap().documents);
+    assert_eq!(counts, [12, 8, 4]);
+    for device in [&all, &some, &few] {
+        assert_eq!(device.wanted(), None);
+    }
+    // And it goes on.
+    founder.put_in(Band::Amber, object(11), &json!({"n": 1, "title": "third"})).unwrap();
+    let before = founder.pruned();
+    let mut every = [&mut founder, &mut amber, &mut green, &mut all, &mut some, &mut few];
+    settle(&mut every);
+    settle(&mut every);
+    assert!(founder.pruned() > before, "{before}");
+    for device in [&mut founder, &mut amber, &mut green, &mut all, &mut some, &mut few] {
+        device.sound();
+    }
+}
+
+/// A device was cleared for more: all that it may read by now comes, of before and of what was
+/// pruned too. Then for less: it keeps nothing.
+#[test]
+fn a_raised_clearance_brings_what_it_gives_and_a_lowered_one_takes_it() {
+    for is_pruned in [false, true] {
+        let dirs = dirs(3);
+        let (mut founder, [mut tablet]) = household(&dirs, [Band::Green]);
+        founder.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+        for band in [Band::Amber, Band::Red] {
+            let of = object(band as u8 + 1);
+            founder.put_in(band, of, &json!({"text": format!("{CANARY} one")})).unwrap();
+            founder.put_in(band, of, &json!({"text": format!("{CANARY} two")})).unwrap();
+        }
+        tablet.pull(&founder);
+        if is_pruned {
+            settle(&mut [&mut founder, &mut tablet]);
+            settle(&mut [&mut founder, &mut tablet]);
+            assert!(founder.pruned() > 0 && tablet.pruned() > 0);
+        }
+        founder.put_in(Band::Amber, object(4), &json!({"text": "behind"})).unwrap();
+        tablet.pull(&founder);
+        assert!(!tablet.finds(CANARY));
+
+        let device = tablet.space.device();
+        founder.writer.change_role(device, Role::Writer, Band::Amber).unwrap();
+        founder.put_in(Band::Amber, object(5), &json!({"text": "since then"})).unwrap();
+        meet(&mut tablet, &mut founder);
+        meet(&mut tablet, &mut founder);
+        assert_eq!([2, 3, 4, 5].map(|n| tablet.has(n)), [true, false, true, true], "{is_pruned}");
+        assert_eq!(tablet.value(object(2)), json!({"text": format!("{CANARY} two")}));
+        assert!(tablet.finds(CANARY));
+        assert_eq!(tablet.wanted(), None);
+        tablet.put_in(Band::Amber, object(6), &json!({"text": "by the tablet"})).unwrap();
+        founder.pull(&tablet);
+        assert!(founder.has(6));
+        settle(&mut [&mut founder, &mut tablet]);
+        settle(&mut [&mut founder, &mut tablet]);
+        tablet.sound();
+
+        founder.writer.change_role(device, Role::Writer, Band::Green).unwrap();
+        // What it writes beside that counts nowhere.
+        tablet.put_in(Band::Amber, object(7), &json!({"text": "beside it"})).unwrap();
+        tablet.put_in(Band::Green, object(8), &json!({"text": "beside it"})).unwrap();
+        meet(&mut tablet, &mut founder);
+        assert_eq!([7, 8].map(|n| founder.has(n)), [false, true]);
+        for n in [2, 4, 5, 6, 7] {
+            assert!(!tablet.has(n), "{n}");
+        }
+        assert!(tablet.has(1) && tablet.has(8) && founder.has(2));
+        assert!(!tablet.finds(CANARY));
+        for device in [&founder, &tablet] {
+            assert_eq!(device.wanted(), None);
+            let status = device.space.status().unwrap();
+            assert_eq!((status.state.mode, status.state.reasons), (Mode::Ready, vec![]));
+        }
+        settle(&mut [&mut founder, &mut tablet]);
+        settle(&mut [&mut founder, &mut tablet]);
+        for device in [&mut founder, &mut tablet] {
+            device.sound();
+        }
+        // And for more again.
+        founder.writer.change_role(device, Role::Writer, Band::Red).unwrap();
+        meet(&mut tablet, &mut founder);
+        meet(&mut tablet, &mut founder);
+        assert_eq!(
+            [2, 3, 4, 5, 6, 7].map(|n| tablet.has(n)),
+            [true, true, true, true, true, false]
+        );
+        assert_eq!(tablet.wanted(), None);
+    }
+}
+
+/// A tablet was cleared for less while it was away, and wrote on. In whatever order the others hear
+/// of the one and the other, what it wrote above its clearance counts nowhere.
+#[test]
+fn what_is_written_above_a_clearance_is_void_in_any_order() {
+    for hears_first in [true, false] {
+        let dirs = dirs(4);
+        let (mut founder, [mut tablet, mut other]) = household(&dirs, [Band::Amber, Band::Red]);
+        tablet.pull(&founder);
+        tablet.put_in(Band::Amber, object(1), &json!({"text": "before"})).unwrap();
+        founder.pull(&tablet);
+        let device = tablet.space.device();
+        founder.writer.change_role(device, Role::Writer, Band::Green).unwrap();
+        tablet.put_in(Band::Amber, object(1), &json!({"text": "beside it"})).unwrap();
+        tablet.put_in(Band::Amber, object(2), &json!({"text": "beside it"})).unwrap();
+        tablet.put_in(Band::Green, object(3), &json!({"text": "for all"})).unwrap();
+        if hears_first {
+            other.pull(&founder);
+            other.writer.counted();
+            other.pull(&tablet);
+            let void = other.writer.counted().void;
+            assert_eq!(void.get(&larder_engine::VoidCause::Band), Some(&2), "{void:?}");
+        } else {
+            other.pull(&tablet);
+            assert!(other.has(2), "as far as it knew then");
+            other.pull(&founder);
+        }
+        founder.pull(&other);
+        for device in [&mut founder, &mut other] {
+            assert_eq!(device.value(object(1)), json!({"text": "before"}));
+            assert!(!device.has(2) && device.has(3));
+            device.sound();
+        }
+        assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
+    }
+}
+
+/// An app names its documents by what they are of, and so two devices create one under the same id,
+/// one of them for few. Whoever sees only the other must find it where all others do, and what is
+/// deleted of one is not deleted of the other.
+#[test]
+fn documents_of_two_bands_under_one_id_are_two() {
+    for deletes in [None, Some(Band::Green), Some(Band::Amber)] {
+        let dirs = dirs(4);
+        let (mut founder, [mut amber, mut green]) = household(&dirs, [Band::Amber, Band::Green]);
+        for device in [&mut founder, &mut amber, &mut green] {
+            assert_eq!(device.wanted(), None);
+        }
+        amber.put_in(Band::Amber, object(1), &json!({"text": "for some"})).unwrap();
+        green.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+        match deletes {
+            Some(Band::Amber) => amber.delete(object(1)),
+            Some(_) => green.delete(object(1)),
+            None => {}
+        }
+        founder.pull(&amber);
+        founder.pull(&green);
+        amber.pull(&founder);
+        green.pull(&founder);
+        let digest = founder.space.digest().unwrap();
+        assert_eq!(amber.space.digest().unwrap(), digest);
+        let count = |device: &Device| device.space.status().unwrap().documents;
+        match deletes {
+            None => {
+                assert_eq!([&founder, &amber, &green].map(count), [2, 2, 1]);
+                assert_eq!(founder.value(object(1)), json!({"text": "for all"}));
+                assert_eq!(green.value(object(1)), json!({"text": "for all"}));
+            }
+            Some(Band::Amber) => {
+                assert_eq!([&founder, &amber, &green].map(count), [1, 1, 1]);
+                assert_eq!(founder.value(object(1)), json!({"text": "for all"}));
+            }
+            Some(_) => {
+                assert_eq!([&founder, &amber, &green].map(count), [1, 1, 0]);
+                assert_eq!(founder.value(object(1)), json!({"text": "for some"}));
+            }
+        }
+        settle(&mut [&mut founder, &mut amber, &mut green]);
+        for device in [&mut founder, &mut amber, &mut green] {
+            device.sound();
+        }
+    }
+}
+
+/// Who erases an object erases of it what it is cleared for: an id that is known or guessed is no
+/// way to what one may not read.
+#[test]
+fn an_erasure_reaches_as_far_as_its_author_is_cleared() {
+    let dirs = dirs(4);
+    let (mut founder, [mut amber, mut green]) = household(&dirs, [Band::Amber, Band::Green]);
+    amber.put_in(Band::Amber, object(1), &json!({"text": "for some"})).unwrap();
+    green.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+    green.writer.erase(object(1)).unwrap();
+    founder.pull(&amber);
+    founder.pull(&green);
+    amber.pull(&founder);
+    green.pull(&founder);
+    assert!(!green.has(1));
+    for device in [&founder, &amber] {
+        assert_eq!(device.value(object(1)), json!({"text": "for some"}));
+    }
+    founder.writer.erase(object(1)).unwrap();
+    amber.pull(&founder);
+    green.pull(&founder);
+    for device in [&mut founder, &mut amber, &mut green] {
+        assert!(!device.has(1));
+        device.sound();
+    }
+    settle(&mut [&mut founder, &mut amber, &mut green]);
+}
+
+/// Whoever opens an epoch knows its secrets of every band. So nobody who is cleared for more writes
+/// to one that a device with a lower clearance has opened.
+#[test]
+fn nothing_is_sealed_to_an_epoch_of_a_device_that_is_cleared_for_less() {
+    let dirs = dirs(4);
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let terms = Terms { role: Role::Admin, ..cleared(Band::Green) };
+    let mut admin = founder.invite_on(dirs[1].path(), 2, terms);
+    let mut newcomer = admin.invite_on(dirs[2].path(), 3, cleared(Band::Green));
+    founder.pull(&admin);
+    let epochs = |device: &Device| device.epochs().len();
+    let before = epochs(&founder);
+    founder.put_in(Band::Red, object(1), &json!({"text": "for few"})).unwrap();
+    assert_eq!(epochs(&founder), before + 1, "it opened its own");
+    admin.pull(&founder);
+    newcomer.pull(&founder);
+    admin.put_in(Band::Green, object(2), &json!({"text": "for all"})).unwrap();
+    founder.pull(&admin);
+    founder.put_in(Band::Red, object(3), &json!({"text": "for few"})).unwrap();
+    assert_eq!(epochs(&founder), before + 1, "and all stay with it");
+    assert_eq!(founder.value(object(2)), json!({"text": "for all"}));
+}
+
+#[test]
+fn a_blob_follows_the_band_of_what_names_it() {
+    let dirs = dirs(3);
+    let (mut founder, [mut green]) = household(&dirs, [Band::Green]);
+    let content = blobs::noise(5, 200_000);
+    let mut add = |band: Option<Band>| {
+        let new = NewBlob { media_type: "image/png".into(), name: None, band };
+        let mut adding = founder.space.add_blob(&content[..], new).unwrap();
+        loop {
+            let part = adding.part().unwrap();
+            if part.is_empty() {
+                break;
+            }
+            founder.writer.stage(&part).unwrap();
+        }
+        founder.writer.commit_blob(&adding.finish().unwrap()).unwrap()
+    };
+    let (red, usual) = (add(Some(Band::Red)), add(None));
+    assert_ne!(red.id, usual.id, "no key of one opens the other");
+    assert_eq!((red.band, usual.band), (Band::Red, Band::Green));
+    let naming = |id: &larder_types::BlobId| json!({"photo": {"$blob": id.to_string()}});
+    for (band, id) in [(Band::Green, &red.id), (Band::Red, &usual.id)] {
+        let refused = founder.put_in(band, object(9), &naming(id)).unwrap_err();
+        assert!(matches!(&refused, Error::Invalid(why) if why.contains("blob")), "{refused}");
+    }
+    assert!(!founder.has(9), "nothing of the unit is left");
+    founder.put_in(Band::Red, object(1), &naming(&red.id)).unwrap();
+    founder.put_in(Band::Green, object(2), &naming(&usual.id)).unwrap();
+    green.pull(&founder);
+    assert!(green.space.blob(&red.id).unwrap().is_none());
+    assert!(blobs::fetch(&mut green, &founder) > 0);
+    assert_eq!(blobs::read(&green, &usual.id), content);
+
+    let device = green.space.device();
+    founder.writer.change_role(device, Role::Writer, Band::Red).unwrap();
+    meet(&mut green, &mut founder);
+    assert!(blobs::fetch(&mut green, &founder) > 0);
+    assert_eq!(blobs::read(&green, &red.id), content);
+    founder.writer.change_role(device, Role::Writer, Band::Green).unwrap();
+    meet(&mut green, &mut founder);
+    assert!(green.space.blob(&red.id).unwrap().is_none());
+    assert_eq!(blobs::read(&green, &usual.id), content);
+}
