@@ -244,4 +244,14 @@ fn only_owners_and_admins_set_it_and_what_they_set_beside_each_other_comes_to_th
     assert_eq!(a.device.space.retention().unwrap().of(&notes).age_ms, Some(3 * DAY));
     let refused = b.device.writer.set_retention(None, Retention::default());
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    // Shut out, what it set while nobody had heard of it counts for nothing.
+    let mut c = a.invite(3);
+    c.set(Some(DAY), None, 0);
+    a.device.writer.revoke(&[c.device.space.device()]).unwrap();
+    a.device.pull(&c.device);
+    meet(&mut a.device, &mut b.device);
+    for timed in [&mut a, &mut b] {
+        assert_eq!(timed.device.space.retention().unwrap().of(&notes).age_ms, Some(3 * DAY));
+        timed.device.is_whole();
+    }
 }

@@ -28,7 +28,7 @@ impl Device {
         (shown, self.space.list_trash(Some("notes"), None, 1000).unwrap().documents.len())
     }
 
-    fn is_whole(&mut self) {
+    pub(super) fn is_whole(&mut self) {
         let mut checking = Checking::new(false);
         while !self.writer.check_step(&mut checking).unwrap() {}
         assert!(checking.report().findings.is_empty(), "{:?}", checking.report().findings);
@@ -136,6 +136,25 @@ fn edits_and_deletions_beside_the_trash_come_to_the_same_everywhere() {
         assert_eq!(device.counted(), (2, 2));
         device.is_whole();
     }
+}
+
+#[test]
+fn what_is_in_the_trash_is_erased_like_anything_else() {
+    let (_dirs, mut a, mut b) = pair();
+    a.trash(object(1)).unwrap();
+    b.put(object(1), &json!({"title": "zqcanary", "path": "soup.md"}));
+    sync(&mut a, &mut b);
+    assert_eq!(b.search(&Query::text("zqcanary")).len(), 0);
+    a.writer.erase(object(1)).unwrap();
+    sync(&mut a, &mut b);
+    for device in [&mut a, &mut b] {
+        assert!(device.writer.finish_erasures().unwrap());
+        assert_eq!(device.counted(), (1, 0));
+        assert!(matches!(device.undo_trash(object(1)), Err(Error::Deleted(_))));
+        device.is_whole();
+    }
+    sync(&mut a, &mut b);
+    assert!(a.space.erasures().unwrap()[0].is_done());
 }
 
 #[test]
