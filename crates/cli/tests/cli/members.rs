@@ -211,3 +211,55 @@ fn what_happened_to_a_device_can_be_looked_at() {
     let verified = first.run(["audit", "verify", export.to_str().unwrap()]).code(0).out;
     assert!(verified.contains("security log of device"), "{verified}");
 }
+
+/// A kitchen tablet shows what is for all. Cleared for more it gets the rest when it syncs, and
+/// lets go of it when it is not any more.
+#[test]
+fn a_tablet_shows_what_it_is_cleared_for() {
+    let (first, tablet) = (Home::with_space("laptop"), Home::new("tablet"));
+    let terms = ["--new-member", "--role", "writer", "--clearance", "green"];
+    pair_as(&first, &tablet, &terms);
+    let put_in = |home: &Home, title: &str, band: &str| {
+        let value = format!("{{\"title\": \"{title}\"}}");
+        home.run_with(&value, ["put", SPACE, "notes", "--file", "-", "--band", band, "--json"])
+    };
+    put_in(&first, "Milk", "green").code(0);
+    put_in(&first, "Bloodpressure", "amber").code(0);
+    put_in(&first, "Testament", "red").code(0);
+    let (serving, address) = serve(&first);
+    let sync = || tablet.run(["sync", "--with", &address]).code(0);
+    let shows = || {
+        let listed = tablet.run(["list", SPACE, "--json", "--values"]).code(0).out;
+        ["Milk", "Bloodpressure", "Testament"].map(|title| {
+            let found = tablet.run(["search", SPACE, title, "--by", "words", "--json"]).code(0);
+            assert_eq!(found.out.contains(title), listed.contains(title), "{}", found.out);
+            listed.contains(title)
+        })
+    };
+    sync();
+    assert_eq!(shows(), [true, false, false]);
+    let status = tablet.run(["status", "--json"]).code(0);
+    assert!(status.out.contains("\"ready\""), "{}", status.out);
+    let refused = put_in(&tablet, "Above", "amber");
+    assert!(refused.code != 0 && refused.err.contains("AMBER"), "{}", refused.err);
+    let clear = |band: &str| {
+        let role = ["device", "role", SPACE, "tablet", "writer", "--clearance", band];
+        let said = first.run(role).code(0);
+        assert!(said.out.contains(&band.to_uppercase()), "{}", said.out);
+        sync();
+        sync();
+    };
+    clear("amber");
+    assert_eq!(shows(), [true, true, false]);
+    put_in(&tablet, "Pulse", "amber").code(0);
+    sync();
+    let listed = first.run(["list", SPACE, "--json"]).code(0);
+    assert!(listed.out.contains("Pulse"), "{}", listed.out);
+    clear("green");
+    assert_eq!(shows(), [true, false, false]);
+    clear("red");
+    assert_eq!(shows(), [true, true, true]);
+    stop(serving);
+    first.run(["check"]).code(0);
+    tablet.run(["check"]).code(0);
+}
