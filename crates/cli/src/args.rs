@@ -490,7 +490,7 @@ pub(crate) struct Invite {
     /// What the other device may do [default: what this one may]
     #[arg(long)]
     pub(crate) role: Option<RoleArg>,
-    /// The highest band of sensitivity that it may read [default: red, which is all]
+    /// The highest band of sensitivity that it may read [default: what this one may]
     #[arg(long, value_name = "BAND")]
     pub(crate) clearance: Option<BandArg>,
     /// It is somebody else's device, not another one of the same member

@@ -285,8 +285,7 @@ impl Profile {
     /// # Errors
     /// As [`Profile::invite_on`].
     pub fn invite(&self, space: &Space, addresses: Vec<SocketAddr>) -> Result<Invitation> {
-        let role = space.own_role()?;
-        self.invite_on(space, addresses, Terms { role, ..Terms::default() })
+        self.invite_on(space, addresses, Terms::usual(space)?)
     }
 
     /// The same on other terms.
@@ -318,7 +317,7 @@ impl Profile {
     pub fn invite_by_code(&self, space: &Space, terms: Option<Terms>) -> Result<CodeInvitation> {
         let terms = match terms {
             Some(terms) => terms,
-            None => Terms { role: space.own_role()?, ..Terms::default() },
+            None => Terms::usual(space)?,
         };
         let member = self.member_on(space, terms)?;
         let env = &self.inner.env;

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use larder::limits::INVITATION_TRIES_MAX;
 use larder::{
-    CheckCode, Error, Event, Invitation, Joined, Joining, PeerReport, Profile, Role, SpaceName,
-    SpaceReport, Terms, TransportId, Whose,
+    Band, CheckCode, Error, Event, Invitation, Joined, Joining, PeerReport, Profile, Role,
+    SpaceName, SpaceReport, Terms, TransportId, Whose,
 };
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -182,11 +182,12 @@ async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>
     let devices = profile.space(&args.space).await?.devices().await?;
     let own = devices.iter().find(|device| device.me);
     let own_role = own.map_or(Role::Owner, |own| own.role);
-    let usual = Terms::default();
+    // Nobody is cleared for more than the device that invites without saying so.
+    let own_clearance = own.map_or(Band::Green, |own| own.clearance);
     Ok(Some(Terms {
         of: if *new_member { Whose::New } else { Whose::Own },
         role: role.map_or(own_role, Role::from),
-        clearance: clearance.map_or(usual.clearance, Into::into),
+        clearance: clearance.map_or(own_clearance, Into::into),
     }))
 }
 

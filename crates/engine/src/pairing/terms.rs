@@ -2,6 +2,9 @@ use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::MemberId;
 
+use crate::Result;
+use crate::space::Space;
+
 /// As whose device, and as what, somebody is invited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -22,6 +25,18 @@ pub enum Whose {
     New,
     /// That of this member.
     Of(MemberId),
+}
+
+impl Terms {
+    /// Another device of the member who invites, which may do and read what this one may.
+    ///
+    /// # Errors
+    /// [`Error::NotYetEnrolled`](crate::Error::NotYetEnrolled),
+    /// [`Error::ShutOut`](crate::Error::ShutOut).
+    pub fn usual(space: &Space) -> Result<Self> {
+        let own = space.own_record()?;
+        Ok(Self { of: Whose::Own, role: own.role, clearance: own.clearance })
+    }
 }
 
 impl Default for Terms {

@@ -376,6 +376,21 @@ fn nothing_is_sealed_to_an_epoch_of_a_device_that_is_cleared_for_less() {
     assert_eq!(founder.value(object(2)), json!({"text": "for all"}));
 }
 
+/// A tablet is cleared for GREEN. Whoever picks it up invites another device by it, on the usual
+/// terms: that was cleared for everything where the tablet was an owner's.
+#[test]
+fn a_device_lets_in_none_that_is_cleared_for_more_unless_it_says_so() {
+    let dirs = dirs(4);
+    let mut founder = Device::found(dirs[0].path(), 1);
+    let terms = Terms { of: Whose::Own, role: Role::Owner, clearance: Band::Green };
+    let mut tablet = founder.invite_on(dirs[1].path(), 2, terms);
+    let newcomer = tablet.invite(dirs[2].path(), 3);
+    assert_eq!(newcomer.space.clearance().unwrap(), Band::Green);
+    let terms = Terms { clearance: Band::Amber, ..terms };
+    let other = tablet.invite_on(dirs[3].path(), 4, terms);
+    assert_eq!(other.space.clearance().unwrap(), Band::Amber);
+}
+
 #[test]
 fn a_blob_follows_the_band_of_what_names_it() {
     let dirs = dirs(3);
