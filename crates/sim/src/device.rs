@@ -58,6 +58,8 @@ pub(crate) struct Device {
     /// Faults that excuse failures of storage.
     pub(crate) is_full: bool,
     pub(crate) is_rotten: bool,
+    /// In a row.
+    pub(crate) starts_failed: u32,
 }
 
 /// How a device's profile is set up.
@@ -180,6 +182,7 @@ impl Device {
             buried: BTreeSet::new(),
             is_full: false,
             is_rotten: false,
+            starts_failed: 0,
         }
     }
 

@@ -411,6 +411,7 @@ impl World {
             Ok(()) => {
                 self.note(|| format!("{slot} starts"));
                 self.report.count("fault: starts");
+                self.devices[slot].starts_failed = 0;
                 self.check_started(slot);
                 self.check_asleep(slot);
                 self.index_later(slot);
@@ -418,6 +419,10 @@ impl World {
             Err(error) => {
                 self.note(|| format!("{slot} does not start: {error}"));
                 self.storage_failed(slot, &error.to_string());
+                let device = &mut self.devices[slot];
+                device.starts_failed += 1;
+                let tries = device.starts_failed;
+                assert!(tries < STARTS_FAILED_MAX, "{slot} does not start: {error}");
                 // A disk that was full may have room later.
                 self.later(1_000_000, Event::Start { slot });
             }
@@ -425,5 +430,7 @@ impl World {
     }
 }
 
+/// Starts in a row that fail before somebody should look why.
+const STARTS_FAILED_MAX: u32 = 1000;
 /// How long failures of a full disk may still be on their way.
 const RECOVERY_US: u64 = 20_000_000;

@@ -246,7 +246,10 @@ impl World {
                 let has_given_way = matches!(
                     error,
                     Error::Document(larder_document::DocumentError::UnknownHeads { .. })
-                ) && (self.is_of_shared(unit) || self.devices[slot].was_copied);
+                ) && (self.is_of_shared(unit)
+                    || self.devices[slot].was_copied
+                    // What it was to be an edit of counts for nothing by now.
+                    || !self.model.shut_out.is_empty());
                 let fate = if has_given_way {
                     Fate::Refused
                 } else {
