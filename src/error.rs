@@ -32,6 +32,8 @@ pub enum ErrorKind {
     RemovesMany,
     /// The document changed since it was read, or an idempotency key came back with other content.
     Conflict,
+    /// A contract of the app's refuses what is to be written.
+    Contract,
     /// The call or its input makes no sense.
     Invalid,
     /// The invitation cannot be used.
@@ -243,6 +245,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Trashed(_) => ErrorKind::Trashed,
         E::RemovesMany { .. } => ErrorKind::RemovesMany,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
+        E::Contract { .. } => ErrorKind::Contract,
         E::ReadOnly | E::RolledBack { .. } | E::OtherHistory | E::Recovering { .. } => {
             ErrorKind::ReadOnly
         }

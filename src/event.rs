@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
-use larder_types::{DeviceId, SpaceName, TransportId};
+use larder_engine::PersonalKind;
+use larder_types::{CollectionName, DeviceId, ObjectId, SpaceName, TransportId};
 
 use crate::Error;
 
@@ -122,6 +123,20 @@ pub enum Event {
         trashed: u64,
         /// How many were deleted for ever.
         deleted: u64,
+    },
+    /// Personal data were found in a document that was written, under a contract
+    /// ([`Options::contract`](crate::Options::contract)).
+    Personal {
+        /// The space.
+        space: SpaceName,
+        /// The document.
+        object: ObjectId,
+        /// Its collection.
+        collection: CollectionName,
+        /// What kinds were found.
+        kinds: Vec<PersonalKind>,
+        /// Those of them that were taken out before it was written.
+        redacted: Vec<PersonalKind>,
     },
     /// A space is under a new at-rest key, in a new file.
     Rekeyed {

@@ -106,15 +106,18 @@ pub use space::Space;
 pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
 
+#[cfg(feature = "classify")]
+pub use larder_classify::Patterns;
 pub use larder_engine::{
     Argon2Params, Author, Band, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change,
-    ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Collected, Conflict, Cursor,
-    DeviceInfo, DeviceProgress, Difference, Document, EmbedError, Embedder, ErasedBy, ErasureInfo,
-    ErasureStage, ExportSummary, Finding, Found, HashedNgrams, Heads, HistoryItem, LogStatus,
-    Message, Mode, NewBlob, Object, Outcome, Page, PruneStatus, Pruned, Purged, Query, Reason,
-    ReceiptInfo, RekeyStatus, Retained, Retention, RetentionDue, Retentions, Role, Secret,
-    SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState,
-    SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
+    ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier, Collected,
+    Conflict, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference, Document, EmbedError,
+    Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding, Found, HashedNgrams,
+    Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page, Personal,
+    PersonalKind, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Retained,
+    Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent, SecurityKind,
+    SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock,
+    Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

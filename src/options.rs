@@ -1,7 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_engine::{Argon2Params, Embedder, ProfileOptions, PrunePolicy};
+use larder_engine::{
+    Argon2Params, Classifier, ContractAction, Embedder, PersonalKind, ProfileOptions, PrunePolicy,
+};
+use larder_types::CollectionName;
 use larder_types::limits::{READERS_LIMIT, READERS_MIN};
 
 /// How a profile is made or opened. [`Options::default`] is right for most apps.
@@ -62,6 +65,29 @@ impl Options {
     /// devices have stated, the space is not pruned on any device then until that is called here.
     pub fn prune_by_hand(mut self) -> Self {
         self.0.prunes = PrunePolicy::ByHand;
+        self
+    }
+
+    /// What tells what in a text is personal, for [`Options::contract`]. With the feature
+    /// `classify` there is `Patterns`; without a classifier no contract does anything. It is called
+    /// for each text of a document that is written, on the thread that writes.
+    pub fn classifier(mut self, classifier: Arc<dyn Classifier>) -> Self {
+        self.0.contracts.set_classifier(classifier);
+        self
+    }
+
+    /// What becomes of personal data of a kind in documents of a collection, or, without one, of
+    /// all that have no contract of their own for it, when this profile writes them. Each write in
+    /// which some are found is told as [`Event::Personal`](crate::Event::Personal), and the
+    /// section's metadata say what kinds ([`Space::personal`](crate::Space::personal)), never
+    /// what. Blobs are not looked into, and what other devices write is not judged.
+    pub fn contract(
+        mut self,
+        collection: Option<CollectionName>,
+        kind: PersonalKind,
+        action: ContractAction,
+    ) -> Self {
+        self.0.contracts.add(collection, kind, action);
         self
     }
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use larder_engine::{
     Band, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
-    ErasureInfo, ExportSummary, Found, HistoryItem, Message, Object, Page, PruneStatus, Pruned,
-    Query, ReceiptInfo, Retained, Retention, RetentionDue, Retentions, Role, SpaceState,
-    SpaceStatus, SpaceWriter, Version,
+    ErasureInfo, ExportSummary, Found, HistoryItem, Message, Object, Page, PersonalKind,
+    PruneStatus, Pruned, Query, ReceiptInfo, Retained, Retention, RetentionDue, Retentions, Role,
+    SpaceState, SpaceStatus, SpaceWriter, Version,
 };
 use larder_types::{DeviceId, Hash, MemberId, ObjectId, SpaceId, SpaceName};
 use serde::Serialize;
@@ -646,6 +646,16 @@ impl Space {
         limit: usize,
     ) -> Result<Vec<ReceiptInfo>> {
         self.read(move |space| space.receipts(after, limit)).await
+    }
+
+    /// What kinds of personal data the author's app found in what it wrote with this entry, under a
+    /// contract ([`Options::contract`](crate::Options::contract)): it is in the metadata that the
+    /// receipt commits to. An export hides it.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn personal(&self, device: DeviceId, seq: u64) -> Result<Vec<PersonalKind>> {
+        self.read(move |space| space.personal(&device, seq)).await
     }
 
     /// Writes the receipts of all entries, with checkpoints and keys and without any content, into

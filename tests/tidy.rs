@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// An edge that is missing here is a decision to take, not a line to add: see `ARCHITECTURE.md`.
 const LAYERS: &[(&str, u8, &[&str])] = &[
     ("larder-types", 0, &[]),
+    ("larder-classify", 0, &[]),
     ("larder-crypto", 1, &["types"]),
     ("larder-pages", 2, &["types", "crypto"]),
     ("larder-log", 2, &["types", "crypto"]),
@@ -24,9 +25,12 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     (
         "larder-engine",
         5,
-        &["types", "crypto", "pages", "log", "document", "protocol", "audit", "store", "search"],
+        &[
+            "types", "classify", "crypto", "pages", "log", "document", "protocol", "audit",
+            "store", "search",
+        ],
     ),
-    ("larder", 6, &["types", "engine", "transport", "protocol"]),
+    ("larder", 6, &["types", "classify", "engine", "transport", "protocol"]),
     ("larder-sim", 6, &["types", "crypto", "pages", "log", "document", "protocol", "engine"]),
     ("larder-cli", 7, &["larder", "audit", "types"]),
 ];

@@ -194,6 +194,7 @@ fn opened(entropy: &mut Counting, kind: u16, body: Vec<u8>) -> Opened {
             actor: Some("Inês".to_owned()),
             correlation: None,
             clock: Clock { wall: Timestamp(1_700_000_000_000), count: 2 },
+            personal: Some(5),
         },
         body,
     }

@@ -6,7 +6,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use larder_engine::{
-    IndexMark, Pruned, Pruning, Receipt, Rekey, Retained, SpaceWriter, UnitOfWork,
+    IndexMark, Noticed, Pruned, Pruning, Receipt, Rekey, Retained, SpaceWriter, UnitOfWork,
 };
 use larder_types::limits::{
     INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS, WRITE_QUEUE_MAX,
@@ -214,6 +214,13 @@ impl Worker {
     fn committed(&mut self, begun: Instant, results: &[larder_engine::Result<Receipt>]) {
         metrics::committed(begun, results.len());
         metrics::counted(&self.writer.counted());
+        for noticed in self.writer.noticed() {
+            let Noticed { object, collection, kinds, redacted } = noticed;
+            let space = self.writer.space().name().clone();
+            let told = Event::Personal { space, object, collection, kinds, redacted };
+            // Fails only if nobody listens.
+            let _ = self.events.send(told);
+        }
         if results.iter().any(Result::is_ok) {
             self.changed.send_modify(|count| *count += 1);
         }

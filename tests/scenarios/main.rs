@@ -5,6 +5,7 @@ mod audit;
 mod blobs;
 mod blocking;
 mod common;
+mod contracts;
 mod cuts;
 mod full_disk;
 mod keys;

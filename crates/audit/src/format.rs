@@ -125,7 +125,7 @@ pub struct SectionLine {
     pub index: u32,
     /// The leaf of the entry's section tree.
     pub commitment: CommitmentLine,
-    /// The metadata fields, all eight in order; nothing at all if the exporter cannot open it.
+    /// The metadata fields, all nine in order; nothing at all if the exporter cannot open it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fields: Option<Vec<FieldLine>>,
     /// The body.
@@ -265,10 +265,10 @@ impl SectionLine {
         for (line, field) in lines.iter().zip(Field::ALL) {
             fields.push(line.read(field)?);
         }
-        let fields: [DisclosedField; 8] =
-            fields.try_into().map_err(|_| "not the eight fields".to_owned())?;
+        let fields: [DisclosedField; 9] =
+            fields.try_into().map_err(|_| "not the nine fields".to_owned())?;
         if lines.len() != fields.len() {
-            return Err("not the eight fields".to_owned());
+            return Err("not the nine fields".to_owned());
         }
         let body = self.body.as_ref().map(|body| {
             let salt = unhex(&body.salt).map_err(|e| format!("body salt: {e}"))?;

@@ -473,6 +473,7 @@ impl LogVerdict {
             (Field::Generation, shown.generation.is_some()),
             (Field::Actor, shown.actor.is_some()),
             (Field::Correlation, shown.correlation.is_some()),
+            (Field::Personal, shown.personal.is_some()),
             (Field::Clock, shown.clock.is_some()),
             (Field::BodyDigest, shown.body_digest.is_some()),
         ] {

@@ -15,6 +15,7 @@ use larder_types::{
 };
 use rusqlite::{Connection, Transaction};
 
+use crate::contract;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::tally::VoidCause;
@@ -33,6 +34,8 @@ pub(crate) struct Draft {
     pub(crate) generation: Option<EntryHash>,
     pub(crate) body: Vec<u8>,
     pub(crate) band: Band,
+    /// What kinds of personal data are in it, as [`Metadata::personal`] has it.
+    pub(crate) personal: Option<u8>,
 }
 
 /// An entry at the end of the own log, in a transaction that is still open.
@@ -81,6 +84,7 @@ impl SpaceWriter {
         let mut taken: Vec<UnitOfWork> = Vec::new();
         let outcome = loop {
             let done = self.transact(|tx, state| {
+                state.noticed.clear();
                 state.ensure_epoch(tx)?;
                 let at_once =
                     if taken.is_empty() { state.group(tx, units, &mut taken)? } else { None };
@@ -164,6 +168,7 @@ impl WriterState {
         taken: &mut Vec<UnitOfWork>,
     ) -> Result<Vec<Result<Done>>> {
         let mut group = Group::default();
+        self.noticed.clear();
         loop {
             let at = group.results.len();
             if at == taken.len() {
@@ -200,6 +205,7 @@ impl WriterState {
             self.operation(db, &mut touched, operation)?;
         }
         self.damage.unreadable.leave();
+        let noticed = std::mem::take(&mut touched.noticed);
         let parts = touched.into_parts();
         let drafts: Vec<Option<Draft>> =
             parts.iter().map(|(object, part)| draft(*object, part)).collect::<Result<_>>()?;
@@ -217,6 +223,7 @@ impl WriterState {
             let unit = larder_store::space::units::Unit { digest, seq: appended.seq };
             larder_store::space::units::add(db, &key, &unit)?;
         }
+        self.noticed.extend(noticed);
         Ok(Done::Appended(appended))
     }
 
@@ -231,13 +238,20 @@ impl WriterState {
             Operation::Put { collection, object, value, base, band } => {
                 check_base(db, object, base)?;
                 let (clearance, usual) = (self.clearance, self.default_band());
+                let contracts = &self.shared.profile.contracts;
+                let noticed = contracts.apply(*object, collection, value)?;
+                let value = noticed.as_ref().and_then(|(_, new)| new.as_ref()).unwrap_or(value);
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.put(*object, (collection, *band, usual), value, base, actor, now)?;
-                match part.band() {
-                    Some(band) if band > clearance => Err(Error::NotCleared { band, clearance }),
-                    _ => Ok(()),
+                if let Some(band) = part.band().filter(|band| *band > clearance) {
+                    return Err(Error::NotCleared { band, clearance });
                 }
+                if let Some((noticed, _)) = noticed {
+                    part.personal |= contract::bits(&noticed.kinds);
+                    touched.noticed.push(noticed);
+                }
+                Ok(())
             }
             Operation::Restore { collection, object, value, from } => {
                 let band = self.band_of_object(db, from)?;
@@ -338,6 +352,7 @@ impl Draft {
             generation: None,
             body: act.to_body(),
             band: Band::Green,
+            personal: None,
         }
     }
 
@@ -359,6 +374,7 @@ impl Draft {
             actor: actor.map(str::to_owned),
             correlation,
             clock,
+            personal: self.personal,
         };
         Opened { meta_salt, metadata, body: self.body.clone() }
     }
@@ -424,7 +440,8 @@ fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
     };
     let (class, collection) = (Class::Data, Some(collection.clone()));
     let band = part.band().unwrap_or(Band::Green);
-    Ok(Some(Draft { kind, class, collection, object: Some(object), generation, body, band }))
+    let (object, personal) = (Some(object), Some(part.personal).filter(|bits| *bits > 0));
+    Ok(Some(Draft { kind, class, collection, object, generation, body, band, personal }))
 }
 
 /// Of an id that was created more than once `flat` names no version: it may be that of the document

@@ -483,6 +483,7 @@ mod tests {
                     actor: None,
                     correlation: None,
                     clock: larder_types::Clock::ZERO,
+                    personal: None,
                 };
                 let opened = Opened { meta_salt: [7; 16], metadata, body: body.to_vec() };
                 let origin = Origin {

@@ -4,7 +4,7 @@ use larder_document::{DocumentError, Heads, Object};
 use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::limits::REMOVALS_UNASKED_MAX;
-use larder_types::{BlobId, CloseCode, ObjectId};
+use larder_types::{BlobId, CloseCode, CollectionName, ObjectId};
 
 /// Result of this crate's operations.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -174,6 +174,19 @@ pub enum Error {
     /// An idempotency key came back with other content.
     #[error("this idempotency key was used before for another unit: choose a fresh key")]
     IdempotencyKeyReused,
+    /// A contract of the app's refuses what a document holds.
+    #[error(
+        "the contract of collection '{collection}' refuses {kinds}, and document {object} holds \
+         some: take that out; nothing of the unit was written"
+    )]
+    Contract {
+        /// Which document.
+        object: ObjectId,
+        /// Its collection.
+        collection: CollectionName,
+        /// What kinds of personal data, by name.
+        kinds: String,
+    },
     /// The profile was opened for reading only.
     #[error("the profile was opened read-only: open it for writing to do this")]
     ReadOnly,

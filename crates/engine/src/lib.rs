@@ -15,6 +15,7 @@ mod blobs;
 mod changes;
 mod clearance;
 mod commit;
+mod contract;
 mod copies;
 mod dir;
 #[cfg(test)]
@@ -78,6 +79,7 @@ pub use blobs::{
     NewBlob, NewManifest,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
+pub use contract::{Classifier, ContractAction, Contracts, Noticed, Personal, PersonalKind};
 pub use embed::{Embedded, Unembedded};
 pub use environment::Environment;
 pub use erase::{ErasedBy, ErasureInfo, ErasureStage};

@@ -20,6 +20,7 @@ use larder_types::{MemberId, SpaceId, SpaceName, Timestamp, TransportId, hex};
 use rusqlite::Connection;
 
 use crate::blobs::ChunkBytes;
+use crate::contract::Contracts;
 use crate::dir::Dir;
 use crate::embed;
 use crate::files::{self, PARTIAL, SPACES};
@@ -55,6 +56,8 @@ pub struct ProfileOptions {
     pub part_bytes: PartBytes,
     /// How long the chunks are that blobs are cut into.
     pub chunk_bytes: ChunkBytes,
+    /// What the app wants of personal data in what it writes.
+    pub contracts: Contracts,
     /// Keeps everything in plain files: for the control run of a search for plaintext only.
     #[doc(hidden)]
     pub plain_control: bool,
@@ -111,6 +114,7 @@ pub(crate) struct Inner {
     pub(crate) prunes: PrunePolicy,
     pub(crate) part_bytes: PartBytes,
     pub(crate) chunk_bytes: ChunkBytes,
+    pub(crate) contracts: Contracts,
     db: Db,
     pub(crate) invitations: Invitations,
     /// For the security log.
@@ -266,6 +270,7 @@ impl Profile {
             prunes: options.prunes,
             part_bytes: options.part_bytes,
             chunk_bytes: options.chunk_bytes,
+            contracts: options.contracts,
             db: Arc::new(Mutex::new(Some(db))),
             invitations: Invitations::default(),
             counts: Counts::default(),

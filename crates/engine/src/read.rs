@@ -4,7 +4,7 @@ use larder_crypto::hash::sha256;
 use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::Frontier;
-use larder_log::{Band, Header, Opened, Payload, Receipt, kind};
+use larder_log::{Band, Class, Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
 use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log};
@@ -14,6 +14,7 @@ use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
 
+use crate::contract::{self, PersonalKind};
 use crate::keyring::Opening;
 use crate::model::{Cursor, Document, Found, Page, Query, ReceiptInfo};
 use crate::rows::{APP_VECTORS, text_of};
@@ -255,6 +256,25 @@ impl Space {
             }
         }
         Ok(receipts)
+    }
+
+    /// What kinds of personal data the author's app found in what it wrote with this entry, as far
+    /// as it looked and the entry can be opened here. Opens all of its sections.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn personal(&self, device: &DeviceId, seq: u64) -> Result<Vec<PersonalKind>> {
+        let db = self.shared.pool.reader()?;
+        let published = self.shared.published()?;
+        let Some(log) = logs::find(&db, device)? else { return Ok(Vec::new()) };
+        let mut found = 0;
+        for section in sections::of_entry(&db, log.log, seq)? {
+            if section.commitment.class == Class::Data as u8 {
+                let opened = opened(&db, &published, &section)?;
+                found |= opened.and_then(|opened| opened.metadata.personal).unwrap_or(0);
+            }
+        }
+        Ok(contract::kinds(found))
     }
 
     pub(crate) fn checkpoint(&self, device: DeviceId, frontier: &Frontier) -> Checkpoint {

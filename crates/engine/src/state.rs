@@ -24,6 +24,7 @@ use rusqlite::Connection;
 
 use crate::adoption::AllAdopted;
 use crate::commit::{Appended, Draft};
+use crate::contract::Noticed;
 use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
@@ -130,6 +131,8 @@ pub(crate) struct State {
     pub(crate) erasing: Erasing,
     /// Up to which band the tables have what there is.
     pub(crate) clearance: Band,
+    /// What contracts have to tell of the transaction's units.
+    pub(crate) noticed: Vec<Noticed>,
 }
 
 /// Entries of a log, from the first to the last.
@@ -199,6 +202,7 @@ impl State {
             adopted: AllAdopted::load(db)?,
             erasing: Erasing::load(db)?,
             clearance: kept.clearance.unwrap_or(Band::Red),
+            noticed: Vec::new(),
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
             steps: kept.steps.unwrap_or_default(),

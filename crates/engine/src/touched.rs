@@ -12,6 +12,7 @@ use larder_store::space::documents;
 use larder_types::{CollectionName, EntryHash, ObjectId, Timestamp, canonical};
 use rusqlite::Connection;
 
+use crate::contract::Noticed;
 use crate::copies::{is_deleted, root};
 use crate::unit::Base;
 use crate::{Error, Result};
@@ -46,6 +47,8 @@ pub(crate) struct Stored {
 pub(crate) struct Part {
     pub(crate) state: State,
     pub(crate) vector: Option<Vec<f32>>,
+    /// What kinds of personal data were found in what it is given.
+    pub(crate) personal: u8,
 }
 
 /// All parts, in the order in which they were first touched.
@@ -53,6 +56,8 @@ pub(crate) struct Part {
 pub(crate) struct Touched {
     order: Vec<ObjectId>,
     parts: HashMap<ObjectId, Part>,
+    /// What the app's contracts have to tell.
+    pub(crate) noticed: Vec<Noticed>,
 }
 
 impl Touched {
@@ -68,7 +73,7 @@ impl Touched {
             Entry::Vacant(vacant) => {
                 let state = read(db, cache, &object)?;
                 self.order.push(object);
-                Ok(vacant.insert(Part { state, vector: None }))
+                Ok(vacant.insert(Part { state, vector: None, personal: 0 }))
             }
         }
     }

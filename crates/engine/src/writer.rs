@@ -9,6 +9,7 @@ use larder_types::Hash;
 use larder_types::limits::BUSY_RETRIES_MAX;
 use rusqlite::{Connection, Transaction};
 
+use crate::contract::Noticed;
 use crate::heal;
 use crate::rekey::Renewal;
 use crate::space::{Frozen, Shared, Space};
@@ -97,6 +98,11 @@ impl SpaceWriter {
     pub fn counted(&mut self) -> Tally {
         let (cache_hits, cache_misses) = self.state.cache.uses();
         Tally { cache_hits, cache_misses, ..std::mem::take(&mut self.state.tally) }
+    }
+
+    /// What contracts have to tell of what was committed last, once.
+    pub fn noticed(&mut self) -> Vec<Noticed> {
+        std::mem::take(&mut self.state.noticed)
     }
 
     /// The reading side.

@@ -47,7 +47,7 @@ pub struct Listed {
     pub salt: [u8; 32],
     /// The commitments of the other fields, in order.
     #[n(5)]
-    pub others: [Hash; 7],
+    pub others: [Hash; 8],
 }
 
 /// What a section that is to go is shown to be.
@@ -89,7 +89,7 @@ impl Listed {
             None => return None,
         };
         let mut salt = None;
-        let mut others = Vec::with_capacity(7);
+        let mut others = Vec::with_capacity(8);
         for field in opened.disclose(&[shown.field()], false).fields {
             match field {
                 DisclosedField::Shown { salt: shown, .. } => salt = Some(shown),
@@ -185,7 +185,16 @@ mod tests {
     fn opened(kind: u16, object: Option<ObjectId>) -> Opened {
         let clock = Clock { wall: Timestamp(1), count: 0 };
         let (collection, generation, actor, correlation) = (None, None, None, None);
-        let metadata = Metadata { kind, collection, object, generation, actor, correlation, clock };
+        let metadata = Metadata {
+            kind,
+            collection,
+            object,
+            generation,
+            actor,
+            correlation,
+            clock,
+            personal: None,
+        };
         Opened { meta_salt: [7; 16], metadata, body: b"a letter".to_vec() }
     }
 

@@ -39,7 +39,9 @@ pub use error::{
 };
 pub use fork::{ForkProof, ProvenAct, ShownSection};
 pub use header::{Dep, Header, VERSION, entry_hash};
-pub use metadata::{DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind};
+pub use metadata::{
+    DisclosedField, DisclosedMetadata, Disclosure, Field, Metadata, Opened, kind, personal,
+};
 pub use receipt::{ObjectProof, Receipt};
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -73,6 +73,22 @@ pub struct Metadata {
     /// When, as the author's clock claimed.
     #[n(6)]
     pub clock: Clock,
+    /// What kinds of personal data its author's app found in the content, if it looked and found
+    /// some: a bit for each ([`personal`]). Never what it found.
+    #[n(7)]
+    pub personal: Option<u8>,
+}
+
+/// The bits of [`Metadata::personal`].
+pub mod personal {
+    /// A way to reach somebody.
+    pub const CONTACT: u8 = 1;
+    /// Accounts, income, debts.
+    pub const FINANCIAL: u8 = 2;
+    /// Illness and treatment.
+    pub const HEALTH: u8 = 4;
+    /// What opens something.
+    pub const CREDENTIALS: u8 = 8;
 }
 
 /// The fields that a section's metadata commitment is made of, in their order.
@@ -94,11 +110,13 @@ pub enum Field {
     Clock = 7,
     /// The salted digest of the body.
     BodyDigest = 8,
+    /// [`Metadata::personal`].
+    Personal = 9,
 }
 
 impl Field {
     /// All fields, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Kind,
         Self::Collection,
         Self::Object,
@@ -107,6 +125,7 @@ impl Field {
         Self::Correlation,
         Self::Clock,
         Self::BodyDigest,
+        Self::Personal,
     ];
 
     /// The name in exports.
@@ -120,6 +139,7 @@ impl Field {
             Self::Correlation => "correlation",
             Self::Clock => "clock",
             Self::BodyDigest => "body_digest",
+            Self::Personal => "personal",
         }
     }
 }
@@ -220,6 +240,7 @@ impl Opened {
             Field::Correlation => canonical::encode(&metadata.correlation),
             Field::Clock => canonical::encode(&metadata.clock),
             Field::BodyDigest => canonical::encode(&body_digest(&salts.body(), &self.body)),
+            Field::Personal => canonical::encode(&metadata.personal),
         }
     }
 }
@@ -243,7 +264,7 @@ pub enum DisclosedField {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disclosure {
     /// In the order of [`Field::ALL`].
-    pub fields: [DisclosedField; 8],
+    pub fields: [DisclosedField; 9],
     /// The body's salt, and the body.
     pub body: Option<([u8; 32], Vec<u8>)>,
 }
@@ -265,6 +286,8 @@ pub struct DisclosedMetadata {
     pub correlation: Option<Option<CorrelationId>>,
     /// [`Metadata::clock`]; a claim.
     pub clock: Option<Clock>,
+    /// [`Metadata::personal`].
+    pub personal: Option<Option<u8>>,
     /// The salted digest of the body.
     pub body_digest: Option<Hash>,
     /// The body.
@@ -287,7 +310,7 @@ impl Disclosure {
         if meta_commitment(&commitments) != commitment.meta {
             return Err(DisclosureError::Meta);
         }
-        let [kind, collection, object, generation, actor, correlation, clock, digest] =
+        let [kind, collection, object, generation, actor, correlation, clock, digest, personal] =
             &self.fields;
         let body_digest: Option<Hash> = read(digest, Field::BodyDigest)?;
         let body = match &self.body {
@@ -305,6 +328,7 @@ impl Disclosure {
             actor: read(actor, Field::Actor)?,
             correlation: read(correlation, Field::Correlation)?,
             clock: read(clock, Field::Clock)?,
+            personal: read(personal, Field::Personal)?,
             body_digest,
             body,
         })
@@ -344,7 +368,7 @@ fn field_commitment(salt: &[u8; 32], value: &[u8]) -> Hash {
     sha256(&[labels::FIELD, salt, value])
 }
 
-fn meta_commitment(fields: &[Hash; 8]) -> Hash {
+fn meta_commitment(fields: &[Hash; 9]) -> Hash {
     sha256(&[labels::META, &fields.each_ref().map(|hash| *hash.as_bytes()).concat()])
 }
 

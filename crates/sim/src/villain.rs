@@ -399,6 +399,7 @@ impl Villain {
             actor: None,
             correlation: None,
             clock,
+            personal: None,
         };
         let create = || body::Create::new(&document(&object)).expect("a document").encode();
         let made = dice.below(self.documents.len() as u64);

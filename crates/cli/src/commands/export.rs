@@ -4,15 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
-use larder::{BlobId, Cursor, ErrorKind, ObjectId, Space};
+use clap::Args;
+use larder::{BlobId, Cursor, ErrorKind, ObjectId, Space, SpaceName};
 use serde::Serialize;
 
-use crate::args::Export;
+use crate::args::Place;
 use crate::exit::Exit;
 use crate::files::{Outgoing, Paths, Reason, Skip, Target, Written, line_of, plan, sweep};
 use crate::home::Call;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, counted};
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The directory to write to; made if missing
+    pub(crate) dir: Place,
+    /// Overwrite existing files that differ
+    #[arg(long)]
+    pub(crate) force: bool,
+}
 
 const PAGE_DOCUMENTS: usize = 256;
 

@@ -3,6 +3,7 @@
 mod audit;
 mod blob;
 mod check;
+mod classify;
 mod device;
 mod documents;
 mod erase;
@@ -25,9 +26,11 @@ use crate::home::Call;
 use crate::output::{Output, printable};
 
 pub(crate) use blob::BlobCommand;
+pub(crate) use classify::Classify;
 pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures};
+pub(crate) use export::Export;
 pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
 pub(crate) use retention::RetentionArgs;
@@ -113,6 +116,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Diff(args) => versions::diff(call, args).await,
         Command::Conflicts(args) => versions::conflicts(call, args).await,
         Command::Search(args) => search::run(call, args).await,
+        Command::Classify(args) => classify::run(call, args).await,
         Command::Security(args) => security::run(call, args).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),

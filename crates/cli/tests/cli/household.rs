@@ -245,3 +245,31 @@ fn two_devices_prune_what_both_hold_and_a_third_joins_after() {
         home.run(["check"]).code(0);
     }
 }
+
+#[test]
+fn what_is_personal_is_told_by_kind_and_never_shown() {
+    let home = Home::with_space("laptop");
+    let secret = "Seeadler77";
+    for (name, text) in [
+        ("hut.md", format!("# Hut\n\nWLAN Passwort: {secret}, PIN 4826.\n")),
+        ("rent.md", "# Rent\n\nTo DE89 3704 0044 0532 0130 00, every month.\n".to_owned()),
+        ("soup.md", "# Soup\n\nLentils, 500 g.\n".to_owned()),
+    ] {
+        home.file(&format!("notes/{name}"), text);
+    }
+    let folder = home.path("notes");
+    home.run(["import", SPACE, folder.to_str().unwrap()]).code(0);
+    let ran = home.run(["classify", SPACE, "--json"]).code(0);
+    assert!(!ran.out.contains(secret) && !ran.out.contains("3704"), "{}", ran.out);
+    let lines = ran.lines();
+    let of = |path: &str| {
+        let line = lines.iter().find(|line| line["title"] == path);
+        line.map(|line| line["kinds"].clone()).unwrap_or_default()
+    };
+    assert_eq!(of("hut.md"), serde_json::json!({ "credentials": 2 }));
+    assert_eq!(of("rent.md"), serde_json::json!({ "financial": 1 }));
+    assert_eq!((of("soup.md"), &lines.last().unwrap()["with"]), (Value::Null, &2.into()));
+    let out = home.run(["classify", SPACE]).code(0).out;
+    assert!(out.contains("hut.md: credentials (2)") && !out.contains(secret), "{out}");
+    home.run(["classify", "shared:none"]).code(5);
+}

@@ -261,6 +261,7 @@ impl SpaceWriter {
             state.check_cleared(new.band)?;
             state.ensure_epoch(tx)?;
             let draft = Draft {
+                personal: None,
                 kind: kind::BLOB,
                 class: Class::Data,
                 collection: None,

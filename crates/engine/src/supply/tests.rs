@@ -28,6 +28,7 @@ fn garbage(by: &mut Device) -> Batch {
                 actor: None,
                 correlation: None,
                 clock: Clock::ZERO,
+                personal: None,
             };
             let opened = Opened { meta_salt: [1; 16], metadata, body: vec![1] };
             let mut entropy: Box<dyn Entropy> = shared.env.entropy();

@@ -26,6 +26,7 @@ fn opened(body: Vec<u8>) -> Opened {
             actor: None,
             correlation: None,
             clock: Clock { wall: Timestamp(1), count: 2 },
+            personal: None,
         },
         body,
     }

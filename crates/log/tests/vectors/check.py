@@ -121,7 +121,7 @@ fields = [b"\x01", b"\x65notes", b"\xf6", b"\xf6", b"\x67someone", b"\xf6", cloc
 digest = cbor_bytes(sha256(b"larder/body/v0", salt_of(b"body"), content))
 commitments = [
     sha256(b"larder/field/v0", salt_of(bytes([number])), field)
-    for number, field in enumerate([*fields, digest], start=1)
+    for number, field in enumerate([*fields, digest, b"\xf6"], start=1)
 ]
 assert salt_of(b"\x01") == raw("field_salt_1")
 assert sha256(b"larder/meta/v0", *commitments) == raw("meta_commitment")

@@ -53,6 +53,7 @@ fn records(count: u64, body_bytes: usize) -> Batch {
             actor: None,
             correlation: None,
             clock: Clock { wall: Timestamp(1_700_000_000_000 + seq), count: 1 },
+            personal: None,
         };
         let opened = Opened { meta_salt, metadata, body };
         let band = Band::Green;
