@@ -172,6 +172,13 @@ impl State {
         for snapshot in held.into_iter().chain(receiving) {
             snapshots::want_again(db, &snapshot, object, band)?;
         }
+        // What came after the snapshot is applied once the document is here again.
+        for edit in Edits::read(db, self, object)?.all {
+            let is_change = edit.creation.is_some() && edit.state == SectionState::Applied;
+            if is_change && edit.origin.band == band && self.counts_at(&edit.origin) {
+                sections::settle(db, edit.origin.place(), SectionState::Waiting, None)?;
+            }
+        }
         changes::add_late(db, object, None)?;
         Ok(())
     }

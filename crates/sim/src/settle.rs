@@ -134,13 +134,16 @@ impl World {
         }
     }
 
-    /// Those that run, were never copied and not shut out.
+    /// Those that run, were never copied and not shut out, nor let in by one that was and that the
+    /// others know to be.
     fn honest(&self) -> Vec<Slot> {
         let is_out =
             |device: &Device| device.id.is_some_and(|id| self.model.shut_out.contains(&id));
         let is_honest = |slot: &Slot| {
             let device = &self.devices[*slot];
-            device.is_honest() && !is_out(device)
+            let is_let_in =
+                |id| !self.is_doubtful(&id) || self.devices[0].is_up() && self.knows(0, *slot);
+            device.is_honest() && !is_out(device) && device.id.is_none_or(is_let_in)
         };
         self.up().into_iter().filter(is_honest).collect()
     }
