@@ -27,13 +27,13 @@ use crate::tally::VoidCause;
 /// What was adopted: by place, and for each by whom.
 #[derive(Debug)]
 pub(crate) struct AllAdopted {
-    all: BTreeMap<(DeviceId, u64, u32), Vec<By>>,
+    all: BTreeMap<(DeviceId, u64, u32), BTreeSet<By>>,
     /// Whether own edits may lack something that is not adopted yet.
     pub(crate) is_open: bool,
 }
 
 /// Who adopted which entry's section, in which entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct By {
     entry: EntryHash,
     device: DeviceId,
@@ -57,9 +57,7 @@ impl AllAdopted {
             let place = (adopted.device, adopted.seq, adopted.index);
             let by = By { entry: adopted.entry, device, seq };
             let all = self.all.entry(place).or_default();
-            if !all.contains(&by) {
-                all.push(by);
-            }
+            all.insert(by);
         }
     }
 
@@ -95,6 +93,13 @@ impl State {
         }
     }
 
+    /// Whether this device has adopted it, whatever that came to.
+    fn has_adopted(&self, origin: &Origin) -> bool {
+        let Origin { device, seq, index, entry, .. } = origin;
+        let mut adopted = self.adopted.all.get(&(*device, *seq, *index)).into_iter().flatten();
+        adopted.any(|by| by.entry == *entry && by.device == self.device())
+    }
+
     pub(crate) fn take_adoption(
         &mut self,
         db: &Connection,
@@ -102,8 +107,11 @@ impl State {
         act: &AdoptionAct,
     ) -> Result<()> {
         self.adopted.add(header.device, header.seq, act);
-        for adopted in &act.adopted {
-            self.note_rejudged_entry(db, &adopted.device, adopted.seq)?;
+        // Else it is looked at when its author may write there after all.
+        if self.may_write_at(&header.device, header.seq) {
+            for adopted in &act.adopted {
+                self.note_rejudged_entry(db, &adopted.device, adopted.seq)?;
+            }
         }
         Ok(())
     }
@@ -124,8 +132,8 @@ impl State {
     /// append now, it is done when it can.
     pub(crate) fn adopt(&mut self, db: &Connection) -> Result<()> {
         let objects = self.own_that_wait(db)?;
-        self.adopted.is_open = !objects.is_empty() && !self.shared.may_append();
-        if self.adopted.is_open || self.check_may_write().is_err() {
+        self.adopted.is_open = !objects.is_empty() && !self.may_adopt();
+        if self.adopted.is_open {
             return Ok(());
         }
         let mut adopted = BTreeSet::new();
@@ -141,6 +149,11 @@ impl State {
             self.append_act(db, &Act::Adoption(act))?;
         }
         self.sign(db)
+    }
+
+    /// Whether an act of this device's would count now.
+    pub(crate) fn may_adopt(&self) -> bool {
+        self.shared.may_append() && self.may_write_at(&self.device(), self.frontier.size() + 1)
     }
 
     /// Objects of which own sections wait that were applied once.
@@ -171,11 +184,11 @@ impl State {
         while let Some(at) = open.pop() {
             let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
             let Origin { device, seq, index, entry, .. } = edit.origin;
-            if !self.counts_at(&edit.origin) {
+            if !self.counts_at(&edit.origin) && !self.has_adopted(&edit.origin) {
                 found.push(Adopted { device, seq, index, entry });
             }
             open.extend(edit.creation.and_then(|creation| edits.creations.get(&creation)));
-            open.extend(edit.deps.iter().filter_map(|dep| edits.changes.get(dep)));
+            open.extend(edit.deps.iter().filter_map(|dep| edits.changes.get(dep)).flatten());
         }
         Ok(found)
     }
@@ -187,6 +200,8 @@ pub(crate) struct Edit {
     pub(crate) state: SectionState,
     /// The creation of what it changes.
     pub(crate) creation: Option<Creation>,
+    /// As what, if it is a creation.
+    pub(crate) creates: Option<Creation>,
     /// Its changes' hashes.
     pub(crate) changes: Vec<[u8; 32]>,
     deps: Vec<[u8; 32]>,
@@ -197,7 +212,8 @@ pub(crate) struct Edit {
 pub(crate) struct Edits {
     pub(crate) all: Vec<Edit>,
     creations: HashMap<Creation, usize>,
-    changes: HashMap<[u8; 32], usize>,
+    /// Whoever repeats a change elsewhere, to no effect, stands beside it here.
+    changes: HashMap<[u8; 32], Vec<usize>>,
 }
 
 impl Edits {
@@ -220,17 +236,19 @@ impl Edits {
         opened: &Opened,
     ) -> Result<()> {
         let at = self.all.len();
-        let (mut creation, mut changes, mut deps) = (None, Vec::new(), Vec::new());
+        let (mut creation, mut creates) = (None, None);
+        let (mut changes, mut deps) = (Vec::new(), Vec::new());
         match opened.metadata.kind {
             kind::DOCUMENT_CREATE => {
                 self.creations.entry((band, entry)).or_insert(at);
+                creates = Some((band, entry));
             }
             kind::DOCUMENT_CHANGE => {
                 creation = opened.metadata.generation.map(|generation| (band, generation));
                 let change = body::Change::decode(&opened.body).ok();
                 let all = change.as_ref().and_then(|change| change.changes().ok());
                 for link in all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok()) {
-                    self.changes.entry(link.hash).or_insert(at);
+                    self.changes.entry(link.hash).or_default().push(at);
                     changes.push(link.hash);
                     deps.extend(link.deps);
                 }
@@ -239,7 +257,7 @@ impl Edits {
         }
         let origin = Origin::of_stored(db, section.place, entry, (about(opened).clock, band))?;
         let state = section.state;
-        self.all.push(Edit { origin, state, creation, changes, deps });
+        self.all.push(Edit { origin, state, creation, creates, changes, deps });
         Ok(())
     }
 }

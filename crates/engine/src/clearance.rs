@@ -51,6 +51,22 @@ impl State {
         Ok(bands.chain(of_row).max().unwrap_or_else(|| self.default_band()))
     }
 
+    /// The highest band that anything of what is restored is known here in, or of what it was a
+    /// copy of.
+    pub(crate) fn band_of_restored(&self, db: &Connection, object: &ObjectId) -> Result<Band> {
+        let mut highest = None;
+        for id in copies::path(db, object)?.into_iter().chain([*object]) {
+            let is_known =
+                documents::find(db, &id)?.is_some() || !sections::of_object(db, &id)?.is_empty();
+            if is_known {
+                highest = highest.max(Some(self.band_of_object(db, &id)?));
+            }
+        }
+        highest.ok_or_else(|| {
+            Error::NotFound(format!("nothing is known of {object} that could be restored"))
+        })
+    }
+
     /// What a section is of which there are no bytes: wanted, unless it is not for this device, or
     /// counts for nothing whatever it says.
     pub(crate) fn without_bytes(

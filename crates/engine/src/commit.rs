@@ -254,7 +254,7 @@ impl WriterState {
                 Ok(())
             }
             Operation::Restore { collection, object, value, from } => {
-                let band = self.band_of_object(db, from)?;
+                let band = self.band_of_restored(db, from)?;
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.restore(*object, (collection, band), value, *from)
             }

@@ -312,8 +312,15 @@ pub(crate) fn mend(db: &Connection, state: &mut WriterState, object: ObjectId) -
     Ok(!checking.report.findings.is_empty())
 }
 
+/// The same. Whether all that it is made of was here to be looked at: else it is as it was.
+pub(crate) fn remake(db: &Connection, state: &mut WriterState, object: ObjectId) -> Result<bool> {
+    let mut checking = Checking::new(true);
+    documents::check_one(db, state, &mut checking, object)?;
+    Ok(checking.report.objects_not_judged == 0)
+}
+
 pub(crate) use self::documents::is_in_snapshot;
-pub(crate) use self::log::forget;
+pub(crate) use self::log::{forget, is_admitted};
 
 /// The kinds of sections that make documents.
 const DOCUMENTS: (u16, u16) = (kind::DOCUMENT_CREATE, kind::DOCUMENT_DELETE);

@@ -224,7 +224,8 @@ impl<'a> Purge<'a> {
         table::remove_setting(db, KEY_FILE)?;
         let now = self.inner.env.now();
         let news = News::new(SecurityKind::Rotated, None, "purge: every key at rest");
-        self.inner.append(db, &self.vault, Scope::Profile, &news, 1, now)?;
+        // A purge is done also where that cannot be noted.
+        let _ = self.inner.append(db, &self.vault, Scope::Profile, &news, 1, now);
         Ok(table::set_setting(db, KEY_CREATED, &now.0.to_be_bytes())?)
     }
 

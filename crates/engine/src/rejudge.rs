@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use larder_document::body;
 use larder_log::{Band, kind};
 use larder_store::space::documents::Document as Row;
-use larder_store::space::sections::{self, State as SectionState};
+use larder_store::space::sections::{self, Section, State as SectionState};
 use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, entries, snapshots};
 use larder_types::ObjectId;
@@ -15,6 +16,7 @@ use crate::Result;
 use crate::adoption::{Edit, Edits};
 use crate::copies::{Creation, Found, locate};
 use crate::heal;
+use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::show::DOCUMENT_KINDS;
 use crate::state::{Rejudged, State};
@@ -28,7 +30,7 @@ impl State {
         loop {
             if !self.rejudged.is_empty() {
                 self.rejudge_once(db)?;
-            } else if !self.adopted.is_open || !self.shared.may_append() {
+            } else if !self.adopted.is_open || !self.may_adopt() {
                 return Ok(());
             }
             self.adopt(db)?;
@@ -63,15 +65,16 @@ impl State {
     }
 
     fn rejudge_object(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
-        if heal::is_in_snapshot(db, object)? {
-            return self.rejudge_pruned(db, object);
+        if heal::is_in_snapshot(db, object)? || !heal::remake(db, self, object)? {
+            return self.rejudge_apart(db, object);
         }
-        heal::mend(db, self, object).map(drop)
+        Ok(())
     }
 
-    /// Of what a snapshot stands for not all sections are here to be applied anew: what counts no
-    /// more is taken out of the document, and what counts by now is tried again.
-    fn rejudge_pruned(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
+    /// Of what a snapshot stands for, or bytes are lost of, not all sections are here to be applied
+    /// anew: what counts no more is taken out of the document, and what counts by now is tried
+    /// again.
+    fn rejudge_apart(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
         for band in Band::SHARED {
             self.rejudge_deletions(db, &object, band)?;
         }
@@ -86,15 +89,31 @@ impl State {
             }
             let state = match edit.state {
                 SectionState::Applied | SectionState::Waiting if !counts => SectionState::Void,
-                SectionState::Void if counts => SectionState::Waiting,
+                // It may be void for something else.
+                SectionState::Void if counts && heal::is_admitted(db, self, &edit.origin)? => {
+                    SectionState::Waiting
+                }
                 _ => continue,
             };
             sections::settle(db, edit.origin.place(), state, None)?;
+            if let (false, Some(created)) = (counts, edit.creates) {
+                self.take_away(db, object, created)?;
+            }
         }
         for creation in creations {
             if let Found::At(row) = locate(db, &object, creation)? {
                 self.take_out(db, *row, object, &gone, &edits)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A document whose creation counts no more goes, and what had to give way to it comes back.
+    fn take_away(&mut self, db: &Connection, root: ObjectId, created: Creation) -> Result<()> {
+        if let Found::At(row) = locate(db, &root, created)? {
+            changes::add_late(db, &row.object, None)?;
+            self.remove_row(db, &row)?;
+            self.refill(db, row.object)?;
         }
         Ok(())
     }
@@ -132,7 +151,7 @@ impl State {
     fn rejudge_deletions(&mut self, db: &Connection, object: &ObjectId, band: Band) -> Result<()> {
         let of_band = |all: Vec<Tombstone>| all.into_iter().find(|found| found.band == band);
         let found = of_band(tombstones::of_object(db, object)?);
-        let mut deletion: Option<Tombstone> = None;
+        let mut deletion: Option<(Origin, Section)> = None;
         let mut is_void = false;
         for section in sections::of_object(db, object)? {
             let Some(about) = section.about.filter(|it| it.kind == kind::DOCUMENT_DELETE) else {
@@ -147,12 +166,18 @@ impl State {
             let origin = Origin::of_stored(db, section.place, entry, (about.clock, band))?;
             let counts = self.counts_at(&origin);
             let state = if counts { SectionState::Applied } else { SectionState::Void };
+            let is_judged = matches!(
+                section.state,
+                SectionState::Applied | SectionState::Void | SectionState::Waiting
+            );
+            if !is_judged {
+                continue;
+            }
             if state != section.state {
                 sections::settle(db, section.place, state, None)?;
             }
             if counts {
-                let collection = found.as_ref().and_then(|found| found.collection.clone());
-                deletion = deletion.or_else(|| Some(origin.tombstone(*object, collection)));
+                deletion = deletion.or(Some((origin, section)));
             } else {
                 let place = |found: &Tombstone| (found.device, found.seq, found.index);
                 is_void |= found
@@ -160,13 +185,23 @@ impl State {
                     .is_some_and(|found| place(found) == (origin.device, origin.seq, origin.index));
             }
         }
+        if found.is_some() && !is_void {
+            return Ok(());
+        }
+        if let Some((origin, section)) = deletion {
+            let Some((_, Opening::Opened(opened))) = self.open_stored(db, &section)? else {
+                return Ok(());
+            };
+            let Some(collection) = opened.metadata.collection else { return Ok(()) };
+            if body::Delete::decode(&opened.body).is_ok() {
+                tombstones::forget_in(db, object, band)?;
+                return self.bury(db, &origin.tombstone(*object, Some(collection)));
+            }
+        }
         if !is_void {
             return Ok(());
         }
         tombstones::forget_in(db, object, band)?;
-        if let Some(deletion) = deletion {
-            return self.bury(db, &deletion);
-        }
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
         for snapshot in held.into_iter().chain(receiving) {

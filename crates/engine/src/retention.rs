@@ -301,8 +301,9 @@ fn retentions(db: &Connection, published: &Published) -> Result<Retentions> {
     Ok(all)
 }
 
-/// The own clock, and the highest of other devices that does not lie further ahead of it than an
-/// honest one would. None: there is no other.
+/// The own clock, and the highest of other devices. None: there is no other, or one has told a time
+/// that lies further ahead of the own clock than an honest one would. Then either may be wrong, and
+/// what a third device told months ago is no witness.
 fn witnessed(
     db: &Connection,
     published: &Published,
@@ -314,10 +315,11 @@ fn witnessed(
         ack.acker != me && published.roster.device(&ack.acker).is_some_and(|d| d.role.may_read())
     };
     let acks = control::acks(db)?.into_iter().filter(is_other);
+    let other = acks.map(|ack| Timestamp(ack.time_s.saturating_mul(1000))).max();
     let ahead = own.0.saturating_add(CLOCK_AHEAD_MS_MAX);
-    let times = acks.map(|ack| ack.time_s.saturating_mul(1000)).filter(|time| *time <= ahead);
-    let other = times.max().map(Timestamp);
-    Ok(other.map(|other| Witnessed { low: own.min(other), high: own.max(other) }))
+    Ok(other
+        .filter(|other| other.0 <= ahead)
+        .map(|other| Witnessed { low: own.min(other), high: own.max(other) }))
 }
 
 /// What goes by now; of each kind and collection up to `limit`.

@@ -44,6 +44,14 @@ impl World {
         self.devices[slot].id.is_some_and(|id| self.is_doubtful(&id))
     }
 
+    /// Whether such a device erased something.
+    pub(crate) fn has_erased(&self, is_one: impl Fn(&DeviceId) -> bool) -> bool {
+        let mut units = self.model.units.iter();
+        units.any(|unit| {
+            matches!(unit.operations[..], [Operation::Erase { .. }]) && is_one(&unit.author)
+        })
+    }
+
     /// A deleted document never comes back.
     pub(crate) fn check_deleted(
         &mut self,
@@ -123,12 +131,7 @@ impl World {
     /// What is missing is not acknowledged, nor is anything after it.
     pub(crate) fn check_acks(&mut self, slot: Slot, reply: &Reply) {
         // What an erasure took that counts for nothing is wanted again, and was acknowledged.
-        let is_void = |unit: &Unit| {
-            let mut operations = unit.operations.iter();
-            operations.any(|operation| matches!(operation, Operation::Erase { .. }))
-                && self.is_doubtful(&unit.author)
-        };
-        if !self.model.shut_out.is_empty() && self.model.units.iter().any(is_void) {
+        if self.has_erased(|author| self.is_doubtful(author)) {
             return;
         }
         let (Reply::Applied { acks, .. } | Reply::Supplied { acks, .. }) = reply else { return };

@@ -312,7 +312,12 @@ impl World {
         for other in others {
             let theirs = self.frontier(*other);
             // What one of them has it gives to the others.
-            if let Some((log, seq)) = self.awaited(*other).symmetric_difference(&lacked).next() {
+            let mut awaited = self.awaited(*other);
+            // What a copy erased is gone where its history is held, and asked for elsewhere.
+            if self.has_erased(|author| self.is_copied(author)) {
+                awaited.clone_from(&lacked);
+            }
+            if let Some((log, seq)) = awaited.symmetric_difference(&lacked).next() {
                 return Some(format!("one of {first} and {other} asks for entry {seq} of {log}"));
             }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {

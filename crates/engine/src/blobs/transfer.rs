@@ -70,14 +70,27 @@ impl Space {
         }
     }
 
-    /// A chunk for a peer that is enrolled and may read. To any other this device holds nothing.
+    /// A chunk for a peer that is enrolled and may read, of a blob up to its clearance: one that
+    /// was lowered since may have kept the manifest. To any other this device holds nothing.
     fn chunk_for(&self, peer: &TransportId, digest: &Hash) -> Result<Option<Vec<u8>>> {
-        if self.may_read(peer)? { self.sealed_chunk(digest) } else { Ok(None) }
+        if self.may_have(peer, digest)? { self.sealed_chunk(digest) } else { Ok(None) }
+    }
+
+    fn may_have(&self, peer: &TransportId, digest: &Hash) -> Result<bool> {
+        let Some(peer) = self.reading_peer(peer, &[])? else { return Ok(false) };
+        let db = self.shared.pool.reader()?;
+        Ok(table::is_up_to(&db, digest, peer.clearance())?)
     }
 
     /// Which of these chunks are held, for such a peer: what is held shows who has which file.
     fn held_for(&self, peer: &TransportId, digests: &[Hash]) -> Result<Vec<Hash>> {
-        if self.may_read(peer)? { self.held_chunks(digests) } else { Ok(Vec::new()) }
+        let mut shown = Vec::new();
+        for digest in self.held_chunks(digests)? {
+            if self.may_have(peer, &digest)? {
+                shown.push(digest);
+            }
+        }
+        Ok(shown)
     }
 
     /// At most `limit` chunks that are wanted here and not held, from `from` on, each with where

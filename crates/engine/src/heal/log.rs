@@ -14,6 +14,7 @@ use super::{CheckedPart, Checking, Outcome, STEP, is_alive, is_document};
 use crate::Result;
 use crate::effects::about;
 use crate::keyring::Opening;
+use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::trouble::is_damage;
 
@@ -299,6 +300,12 @@ pub(crate) fn forget(db: &Connection, section: &Section) -> Result<()> {
     };
     sections::set_payload(db, place, &Payload::Missing)?;
     Ok(sections::settle(db, place, state, None)?)
+}
+
+/// The same for a section at a place.
+pub(crate) fn is_admitted(db: &Connection, state: &WriterState, origin: &Origin) -> Result<bool> {
+    let section = sections::find(db, origin.place())?;
+    section.map_or(Ok(false), |section| counts(db, state, &section))
 }
 
 /// Whether a section counts by the rules on its entry: the entry opens no epoch, and the bodies up

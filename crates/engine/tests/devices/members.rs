@@ -448,3 +448,34 @@ fn late_edits_of_what_was_pruned_go_as_well() {
     assert_eq!(text(&other, 3).as_ref(), Some(&third));
     assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
 }
+
+/// What the thief wrote in one document under very many creations of its id is more than can be
+/// made anew at once. It goes all the same.
+#[test]
+fn a_document_that_was_created_very_often_is_judged_too() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    // Each of these is a creation beside the others: the device knows of none of them.
+    let mut thieves: Vec<Device> = Vec::new();
+    let all: Vec<_> = (0..20).map(|_| tempfile::tempdir().unwrap()).collect();
+    for (seed, dir) in (10..).zip(&all) {
+        thieves.push(founder.invite_on(dir.path(), seed, WRITER));
+    }
+    put(&mut founder, 1, &json!({"text": "by the founder\n"})).unwrap();
+    for thief in &mut thieves {
+        put(thief, 1, &json!({"text": "beside it\n"})).unwrap();
+        founder.pull(thief);
+    }
+    lost.pull(&founder);
+    other.pull(&founder);
+    let shown = text(&other, 1).unwrap();
+    let mut late = shown.clone();
+    late["late"] = json!("by the thief");
+    put(&mut lost, 1, &late).unwrap();
+    other.pull(&lost);
+    assert_eq!(text(&other, 1), Some(late));
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+    other.pull(&founder);
+    assert_eq!(text(&other, 1), Some(shown));
+    assert_eq!(text(&founder, 1), text(&other, 1));
+}

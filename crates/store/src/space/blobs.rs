@@ -277,6 +277,17 @@ pub fn holds(conn: &Connection, digest: &Hash) -> Result<bool, StoreError> {
     Ok(chunk(conn, digest)?.is_some_and(|(_, held)| held))
 }
 
+/// Whether a chunk is part of a blob of which the manifest came in a band up to this one.
+///
+/// # Errors
+/// [`StoreError::Read`] of `chunks`.
+pub fn is_up_to(conn: &Connection, digest: &Hash, band: Band) -> Result<bool, StoreError> {
+    let Some((chunk, _)) = chunk(conn, digest)? else { return Ok(false) };
+    let sql = "SELECT 1 FROM blob_chunks JOIN blobs USING (blob)
+               WHERE blob_chunks.chunk = ?1 AND band <= ?2 LIMIT 1";
+    first(conn, PART, sql, params![chunk, band as u8], |_| Ok(())).map(|found| found.is_some())
+}
+
 /// How many chunks are held.
 ///
 /// # Errors
