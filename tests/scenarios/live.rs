@@ -97,13 +97,13 @@ async fn messages_reach_who_is_there_and_no_disk() {
     let ana = Device { dir: ana.0, profile: ana.1, space };
     ana.profile.listen(loopback()).await.unwrap();
     ana.create(note("Bread", "a canary that is stored: crumb")).await;
+    assert_eq!(ana.space.broadcast("nobody is there").await.unwrap(), 0);
     let ben = plain("Ben").await;
     let invitation = ana.profile.invite(&household()).await.unwrap().unattended();
     let space = soon("joining", ben.1.join(&invitation.text)).await.unwrap();
     let ben = Device { dir: ben.0, profile: ben.1, space };
     ben.sync().await;
     let (mut to_ana, mut to_ben) = (ana.space.messages(), ben.space.messages());
-    assert_eq!(ana.space.broadcast("nobody is there").await.unwrap(), 0);
 
     let mut events = ben.profile.events();
     let following = ben.profile.clone();

@@ -341,10 +341,11 @@ fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
     Ok(())
 }
 
-/// The indexes hold what the documents said before.
+/// The indexes hold what the documents said before. What they hold of one that is damaged nobody
+/// knows: a check compares them.
 fn index_anew(db: &Connection, state: &mut WriterState, before: &Rows, after: &Rows) -> Result<()> {
     for (id, old) in &before.documents {
-        let Some(old) = old else { continue };
+        let Some(old) = old.as_ref().filter(|old| old.is_sound) else { continue };
         match after.documents.get(id) {
             Some(Some(new)) if new.json == old.json => {}
             Some(_) => state.index_changed(db, old.document, &old.json)?,

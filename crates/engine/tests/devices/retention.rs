@@ -161,6 +161,30 @@ fn one_wrong_clock_deletes_nothing_whosever_it_is() {
     }
 }
 
+/// Found in reading: a clock some weeks back was confirmed by what a third device had said before it
+/// fell silent, what had been noted since was forgotten, and once the clock was right again all
+/// counted as old.
+#[test]
+fn who_has_long_been_silent_confirms_no_clock_that_is_behind() {
+    let mut a = Timed::found();
+    a.set(None, None, 20 * DAY);
+    a.device.put(object(1), &json!({}));
+    let (mut b, mut silent) = (a.invite(2), a.invite(3));
+    live(&mut [&mut a, &mut b, &mut silent], 2);
+    live(&mut [&mut a, &mut b], 28);
+    a.trash(1);
+    live(&mut [&mut a, &mut b], 1);
+    a.set_clock(START + 6 * DAY);
+    for _ in 0..3 {
+        assert_eq!(a.tend(), Retained::default());
+    }
+    a.set_clock(START + 32 * DAY);
+    b.set_clock(START + 32 * DAY);
+    assert_eq!(live(&mut [&mut a, &mut b], 3).deleted, 0);
+    assert!(a.is_trashed(1) && b.is_trashed(1));
+    assert_eq!(live(&mut [&mut a, &mut b], 20).deleted, 1, "it goes when its time has come");
+}
+
 #[test]
 fn a_device_alone_asks_and_does_it_when_a_person_says_so() {
     let mut a = Timed::found();
