@@ -161,8 +161,8 @@ fn one_wrong_clock_deletes_nothing_whosever_it_is() {
     }
 }
 
-/// Found in reading: a clock some weeks back was confirmed by what a third device had said before it
-/// fell silent, what had been noted since was forgotten, and once the clock was right again all
+/// Found in reading: a clock some weeks back was confirmed by what a third device had said before
+/// it fell silent, what had been noted since was forgotten, and once the clock was right again all
 /// counted as old.
 #[test]
 fn who_has_long_been_silent_confirms_no_clock_that_is_behind() {
