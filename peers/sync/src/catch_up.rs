@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use larder_engine::{
-    Access, Answer, Environment as _, Profile, ProfileOptions, Space, SpaceWriter,
-    UnitOfWork, Unlock,
+    Access, Answer, Environment as _, Profile, ProfileOptions, Space, SpaceWriter, UnitOfWork,
+    Unlock,
 };
 use larder_protocol::{Frame, Position, Reply, Request};
 use larder_types::limits::{BATCH_BYTES_TARGET, GATHERED_BYTES_MAX, INDEX_DOCUMENTS_MAX};
