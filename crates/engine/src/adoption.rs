@@ -61,6 +61,12 @@ impl AllAdopted {
         }
     }
 
+    /// Who adopted the section.
+    fn of<'a>(&'a self, origin: &'a Origin) -> impl Iterator<Item = &'a By> {
+        let all = self.all.get(&(origin.device, origin.seq, origin.index));
+        all.into_iter().flatten().filter(|by| by.entry == origin.entry)
+    }
+
     /// Where the sections stand that this device adopted in these entries of its log.
     pub(crate) fn by(&self, device: &DeviceId, from: u64, to: u64) -> Vec<(DeviceId, u64)> {
         let is_one = |by: &By| by.device == *device && (from..=to).contains(&by.seq);
@@ -78,16 +84,14 @@ impl State {
 
     /// Why it does not.
     pub(crate) fn why_not(&self, origin: &Origin) -> Option<VoidCause> {
-        let Origin { device, seq, index, entry, band, .. } = origin;
+        let Origin { device, seq, band, .. } = origin;
         let own = self.writes_up_to(device, *seq);
         if own >= Some(*band) {
             return None;
         }
-        let mut adopted = self.adopted.all.get(&(*device, *seq, *index)).into_iter().flatten();
-        let may =
-            |by: &By| by.entry == *entry && self.writes_up_to(&by.device, by.seq) >= Some(*band);
+        let may = |by: &By| self.writes_up_to(&by.device, by.seq) >= Some(*band);
         match own {
-            _ if adopted.any(may) => None,
+            _ if self.adopted.of(origin).any(may) => None,
             None => Some(VoidCause::Role),
             Some(_) => Some(VoidCause::Band),
         }
@@ -95,9 +99,7 @@ impl State {
 
     /// Whether this device has adopted it, whatever that came to.
     fn has_adopted(&self, origin: &Origin) -> bool {
-        let Origin { device, seq, index, entry, .. } = origin;
-        let mut adopted = self.adopted.all.get(&(*device, *seq, *index)).into_iter().flatten();
-        adopted.any(|by| by.entry == *entry && by.device == self.device())
+        self.adopted.of(origin).any(|by| by.device == self.device())
     }
 
     pub(crate) fn take_adoption(

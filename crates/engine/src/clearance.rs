@@ -42,25 +42,15 @@ impl State {
         Band::Green.min(self.clearance)
     }
 
-    /// The highest band that anything of an object is known here in; if nothing is, as documents
-    /// are if nobody says.
-    pub(crate) fn band_of_object(&self, db: &Connection, object: &ObjectId) -> Result<Band> {
-        let of_row = documents::find(db, object)?.map(|row| row.band);
-        let sections = sections::of_object(db, object)?;
-        let bands = sections.iter().filter_map(|section| self.keyring.band(&section.commitment));
-        Ok(bands.chain(of_row).max().unwrap_or_else(|| self.default_band()))
-    }
-
     /// The highest band that anything of what is restored is known here in, or of what it was a
     /// copy of.
     pub(crate) fn band_of_restored(&self, db: &Connection, object: &ObjectId) -> Result<Band> {
         let mut highest = None;
         for id in copies::path(db, object)?.into_iter().chain([*object]) {
-            let is_known =
-                documents::find(db, &id)?.is_some() || !sections::of_object(db, &id)?.is_empty();
-            if is_known {
-                highest = highest.max(Some(self.band_of_object(db, &id)?));
-            }
+            let of_row = documents::find(db, &id)?.map(|row| row.band);
+            let all = sections::of_object(db, &id)?;
+            let bands = all.iter().filter_map(|section| self.keyring.band(&section.commitment));
+            highest = bands.chain(of_row).max().max(highest);
         }
         highest.ok_or_else(|| {
             Error::NotFound(format!("nothing is known of {object} that could be restored"))

@@ -319,7 +319,6 @@ pub(crate) fn remake(db: &Connection, state: &mut WriterState, object: ObjectId)
     Ok(checking.report.objects_not_judged == 0)
 }
 
-pub(crate) use self::documents::is_in_snapshot;
 pub(crate) use self::log::{forget, is_admitted};
 
 /// The kinds of sections that make documents.

@@ -65,7 +65,7 @@ impl State {
     }
 
     fn rejudge_object(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
-        if heal::is_in_snapshot(db, object)? || !heal::remake(db, self, object)? {
+        if !heal::remake(db, self, object)? {
             return self.rejudge_apart(db, object);
         }
         Ok(())

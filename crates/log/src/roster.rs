@@ -289,15 +289,15 @@ impl Roster {
     pub fn is_authorised(&self, header: &Header) -> Result<(), VoidReason> {
         let is_founder =
             self.known(&header.device).is_some_and(|device| device.enrolled_by.is_empty());
-        let enrolled_by: Vec<Dep> = self.judge.enrolled_by(&header.device).map(dep).collect();
-        if enrolled_by.is_empty() && !is_founder {
+        if !self.may_have_log(&header.device) {
             return Err(VoidReason::NotEnrolled);
         }
-        let has_seen = |enrolment: &Dep| {
+        let has_seen = |enrolment: Dep| {
             header.dep_on(&enrolment.device).is_some_and(|dep| dep.seq >= enrolment.seq)
                 || (enrolment.device == header.device && enrolment.entry == header.hash())
         };
-        if header.seq > 1 || is_founder || enrolled_by.iter().any(has_seen) {
+        let mut enrolled_by = self.judge.enrolled_by(&header.device).map(dep);
+        if header.seq > 1 || is_founder || enrolled_by.any(has_seen) {
             Ok(())
         } else {
             Err(VoidReason::EnrolmentNotSeen)

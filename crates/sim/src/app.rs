@@ -10,7 +10,7 @@ use larder_types::{IdempotencyKey, ObjectId};
 use serde_json::{Value, json};
 
 use crate::device::{Job, Slot};
-use crate::model::{Fate, Operation, Unit};
+use crate::model::{Fate, Operation, Unit, is_erasure};
 use crate::world::{Event, World};
 
 /// Ids that several devices create documents under.
@@ -88,7 +88,7 @@ impl World {
         if operations.is_empty() || !self.devices[slot].is_up() {
             return;
         }
-        let has_key = !matches!(operations[..], [Operation::Erase { .. }]) && self.dice.chance(40);
+        let has_key = !is_erasure(&operations) && self.dice.chance(40);
         let key = has_key.then(|| IdempotencyKey::random(&mut self.dice));
         if let Some(key) = key {
             work.idempotency_key(key);
@@ -100,9 +100,9 @@ impl World {
             let shown = unit.operations.iter().map(ToString::to_string).collect::<Vec<_>>();
             format!("{slot} wants unit {}: {}", self.model.units.len(), shown.join(", "))
         });
-        let is_erasure = matches!(unit.operations[..], [Operation::Erase { .. }]);
+        let job = if is_erasure(&unit.operations) { Job::Erase } else { Job::Unit };
         let unit = self.model.add(unit);
-        self.enqueue(slot, if is_erasure { Job::Erase(unit) } else { Job::Unit(unit) });
+        self.enqueue(slot, job(unit));
     }
 
     /// Adds one operation to a unit, if there is anything to do on this device.

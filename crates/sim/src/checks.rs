@@ -10,7 +10,7 @@ use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::{Device, Running, Slot};
-use crate::model::{Operation, Unit};
+use crate::model::{Unit, is_erasure};
 use crate::network::End;
 use crate::world::World;
 
@@ -47,9 +47,7 @@ impl World {
     /// Whether such a device erased something.
     pub(crate) fn has_erased(&self, is_one: impl Fn(&DeviceId) -> bool) -> bool {
         let mut units = self.model.units.iter();
-        units.any(|unit| {
-            matches!(unit.operations[..], [Operation::Erase { .. }]) && is_one(&unit.author)
-        })
+        units.any(|unit| is_erasure(&unit.operations) && is_one(&unit.author))
     }
 
     /// A deleted document never comes back.

@@ -80,6 +80,11 @@ pub(crate) enum Operation {
     },
 }
 
+/// Whether these operations of a unit erase a document: then there is one.
+pub(crate) fn is_erasure(operations: &[Operation]) -> bool {
+    matches!(operations, [Operation::Erase { .. }])
+}
+
 impl Operation {
     pub(crate) const fn object(&self) -> ObjectId {
         match self {

@@ -312,12 +312,11 @@ impl World {
         for other in others {
             let theirs = self.frontier(*other);
             // What one of them has it gives to the others.
-            let mut awaited = self.awaited(*other);
             // What a copy erased is gone where its history is held, and asked for elsewhere.
-            if self.has_erased(|author| self.is_copied(author)) {
-                awaited.clone_from(&lacked);
-            }
-            if let Some((log, seq)) = awaited.symmetric_difference(&lacked).next() {
+            let is_disputed = self.has_erased(|author| self.is_copied(author));
+            if let Some((log, seq)) = self.awaited(*other).symmetric_difference(&lacked).next()
+                && !is_disputed
+            {
                 return Some(format!("one of {first} and {other} asks for entry {seq} of {log}"));
             }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {

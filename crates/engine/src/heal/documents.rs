@@ -198,17 +198,7 @@ fn check_object(
     Ok(())
 }
 
-/// Whether a snapshot stands for a part of what a document is made of.
-pub(crate) fn is_in_snapshot(db: &Connection, object: ObjectId) -> Result<bool> {
-    if !may_be_pruned(db)? {
-        return Ok(false);
-    }
-    match family(db, object)? {
-        Some((ids, _)) => has_leaf(db, &ids, &agreed(db)?),
-        None => Ok(false),
-    }
-}
-
+/// Whether a snapshot stands for a part of what documents are made of.
 fn has_leaf(db: &Connection, ids: &BTreeSet<ObjectId>, agreed: &[i64]) -> Result<bool> {
     for (snapshot, id) in agreed.iter().flat_map(|agreed| ids.iter().map(move |id| (agreed, id))) {
         if snapshots::has_leaf_of(db, *snapshot, id)? {

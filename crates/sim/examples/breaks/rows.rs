@@ -261,8 +261,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "logs refused whose devices were let in late",
         ROSTER,
-        "        if enrolled_by.is_empty() && !is_founder {",
-        "        if self.known(&header.device).is_none() && !is_founder {",
+        "        if !self.may_have_log(&header.device) {",
+        "        if self.known(&header.device).is_none() {",
     ),
     row(
         "erased and not said",
