@@ -20,6 +20,7 @@ use larder_store::space::{control, entries, snapshots, transactions};
 use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
+use crate::clearance::stands_for;
 use crate::effects::{Effects, about};
 use crate::keyring::{Keyring, Opening, Resealed};
 use crate::rows::Origin;
@@ -481,7 +482,11 @@ impl WriterState {
     fn miss(&mut self, db: &Connection, section: &Incoming<'_, '_>) -> Result<sections::State> {
         let Header { device, seq, .. } = section.verified.header;
         let held = snapshots::in_state(db, snapshots::State::Held)?;
-        if held.is_some_and(|held| seq <= held.act.size_of(&device)) {
+        let at = (&device, seq);
+        let covers = |held: snapshots::Snapshot| {
+            stands_for(&held.act, &self.keyring, at, section.commitment)
+        };
+        if held.is_some_and(covers) {
             return Ok(sections::State::Excused);
         }
         let place = Place { log: section.log, seq, index: section.index };

@@ -1,7 +1,8 @@
 //! What this device is cleared for, and what becomes of what is here when that changes.
 //!
-//! Invariant: nothing of a band above [`State::clearance`] is here but headers, commitments and
-//! acts: no bytes of its sections, no document, tombstone, leaf or secret.
+//! Invariants: nothing of a band above [`State::clearance`] is here but headers, commitments and
+//! acts: no bytes of its sections, no document, tombstone, leaf or secret. And no section is given
+//! up because of a snapshot that says nothing of its band.
 
 use larder_log::blob::Manifest;
 use larder_log::merkle::Frontier;
@@ -15,7 +16,7 @@ use larder_store::space::{
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
-use crate::keyring::Opening;
+use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
 use crate::rows::Origin;
 use crate::state::State;
@@ -147,7 +148,7 @@ impl State {
         }
         for stage in [Stage::Held, Stage::Receiving] {
             if let Some(of) = whole(db, stage)? {
-                self.cut(db, &of)?;
+                cut(db, &of, clearance)?;
             }
         }
         for epoch in self.keyring.forget_above(clearance) {
@@ -174,57 +175,98 @@ impl State {
         Ok(sections::hide(db, section)?)
     }
 
-    /// Cuts the leaves that are not for this device off a snapshot's end.
-    fn cut(&self, db: &Connection, of: &Snapshot) -> Result<()> {
-        snapshots::remove_above(db, of.snapshot, self.clearance)?;
-        let mut tree = Frontier::new();
-        snapshots::each_leaf(db, of, |kept| {
-            tree.append(leaf_hash(&kept.leaf), &mut |_| {});
-            Ok::<_, Error>(())
-        })?;
-        let act = of.act.up_to(self.clearance);
-        Ok(snapshots::set(db, of.snapshot, of.state, &act, &tree)?)
-    }
-
     fn raise(&mut self, db: &Connection) -> Result<()> {
-        // What comes in next has leaves of more bands, behind those of one that has begun to.
-        if let Some(half) = snapshots::in_state(db, Stage::Receiving)? {
-            snapshots::remove(db, &half)?;
-        }
+        // It has no leaves of the bands that are for this device by now.
         if let Some(written) = snapshots::in_state(db, Stage::Written)? {
             snapshots::remove(db, &written)?;
         }
-        let held = whole(db, Stage::Held)?;
-        // The held one goes on where its leaves end.
-        let mut longer = None;
-        if let Some(held) = &held {
-            let accepted = accepted(db, &self.roster, self.clearance)?;
-            let is_longer = |act: &SnapshotAct| {
-                let bands = held.act.bands.len();
-                act.id() == held.id && act.agrees(&held.act) && act.bands.len() > bands
-            };
-            longer = accepted.into_iter().find(is_longer);
-            if let Some(act) = &longer {
-                snapshots::set(db, held.snapshot, Stage::Receiving, act, &held.received)?;
-            }
-        }
-        // Of what nobody agreed on nobody has anything.
-        let gone = held.filter(|_| longer.is_none()).map(|held| held.act);
         let clearance = self.clearance;
         self.each_section(db, |state, section| {
             let is_hidden = section.state == Of::Hidden;
             if is_hidden && state.keyring.is_for(&section.commitment, clearance) {
-                let device = logs::by_number(db, section.place.log)?.device;
-                let is_gone =
-                    gone.as_ref().is_some_and(|act| section.place.seq <= act.size_of(&device));
-                let now = match state.without_bytes_here(db, section)? {
-                    Of::Missing if is_gone => Of::Excused,
-                    now => now,
-                };
+                let now = state.without_bytes_here(db, section)?;
                 sections::settle(db, section.place, now, None)?;
             }
             Ok(())
-        })
+        })?;
+        self.news.refits = true;
+        self.load_missing(db)
+    }
+
+    /// Whether a snapshot says nothing of some band that is for this device: its bytes have to be
+    /// here, or leaves of it to come.
+    pub(crate) fn is_narrow(&self, act: &SnapshotAct) -> bool {
+        act.whole().is_none_or(|tree| tree.band < self.clearance.min(Band::Red))
+    }
+
+    /// Puts the snapshot that comes in as it is agreed on now: of more bands if more was stated,
+    /// and of fewer if nobody is left who states them. And if one is held that says nothing of a
+    /// band of which bytes are missing below it, it goes on where its leaves end, once that band is
+    /// stated.
+    pub(crate) fn refit(&mut self, db: &Connection) -> Result<()> {
+        let half = snapshots::in_state(db, Stage::Receiving)?;
+        let is_due = match &half {
+            Some(_) => self.news.refits,
+            None => self.lacks(),
+        };
+        let of = match half {
+            _ if !is_due => None,
+            Some(half) => Some(half),
+            None => snapshots::in_state(db, Stage::Held)?.filter(|held| self.is_narrow(&held.act)),
+        };
+        let Some(of) = of else { return Ok(()) };
+        self.news.refits = false;
+        let agreed = accepted(db, &self.roster, self.clearance)?;
+        let Some(act) = agreed.into_iter().find(|act| act.id() == of.id) else { return Ok(()) };
+        let is_more = act.bands.len() > of.act.bands.len() && act.agrees(&of.act);
+        match of.state {
+            _ if is_more && (of.state == Stage::Receiving || self.lacks_below(db, &act)?) => {
+                if let Some(of) = whole(db, of.state)? {
+                    snapshots::set(db, of.snapshot, Stage::Receiving, &act, &of.received)?;
+                }
+            }
+            Stage::Receiving if act.bands.len() < of.act.bands.len() => {
+                if let Some(up_to) = act.whole() {
+                    cut(db, &of, up_to.band)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether bytes are missing of entries that a snapshot covers.
+    fn lacks_below(&self, db: &Connection, act: &SnapshotAct) -> Result<bool> {
+        for (log, seq) in &self.missing {
+            if *seq <= act.size_of(&logs::by_number(db, *log)?.device) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Wants no more the bytes that a snapshot stands for.
+    pub(crate) fn excuse(&self, db: &Connection, act: &SnapshotAct) -> Result<()> {
+        for end in &act.frontier {
+            let Some(log) = logs::find(db, &end.device)? else { continue };
+            if !self.is_narrow(act) {
+                sections::excuse(db, log.log, end.size)?;
+                continue;
+            }
+            let mut after = 0;
+            loop {
+                let page = sections::missing(db, log.log, end.size, after, PAGE)?;
+                let Some(last) = page.last() else { break };
+                after = last.section;
+                for section in &page {
+                    let at = (&end.device, section.place.seq);
+                    if stands_for(act, &self.keyring, at, &section.commitment) {
+                        sections::settle(db, section.place, Of::Excused, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn each_section(
@@ -242,6 +284,30 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a snapshot stands for a section: it covers its entry and says what its band came to.
+/// What has no band opens for nobody.
+pub(crate) fn stands_for(
+    act: &SnapshotAct,
+    keyring: &Keyring,
+    (device, seq): (&DeviceId, u64),
+    commitment: &SectionCommitment,
+) -> bool {
+    seq <= act.size_of(device)
+        && act.whole().is_some_and(|tree| keyring.is_for(commitment, tree.band))
+}
+
+/// Cuts the leaves above a band off a snapshot's end.
+fn cut(db: &Connection, of: &Snapshot, band: Band) -> Result<()> {
+    snapshots::remove_above(db, of.snapshot, band)?;
+    let mut tree = Frontier::new();
+    snapshots::each_leaf(db, of, |kept| {
+        tree.append(leaf_hash(&kept.leaf), &mut |_| {});
+        Ok::<_, Error>(())
+    })?;
+    let act = of.act.up_to(band);
+    Ok(snapshots::set(db, of.snapshot, of.state, &act, &tree)?)
 }
 
 /// A snapshot with all of its leaves among each other.

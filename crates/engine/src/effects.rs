@@ -321,7 +321,7 @@ impl WriterState {
         let opened = match opening {
             Opening::NoSecret => return Ok(()),
             // It opened before: it is not void, but damaged.
-            Opening::Void if section.about.is_some() => return heal::forget(db, section),
+            Opening::Void if section.about.is_some() => return heal::forget(db, self, section),
             Opening::Void => {
                 let author = logs::by_number(db, place.log)?.device;
                 let state = self.tally.void(VoidCause::Seal, author);

@@ -22,6 +22,7 @@ use larder_types::limits::ERASE_SECTIONS_MAX;
 use larder_types::{BlobId, Clock, ObjectId};
 use rusqlite::Connection;
 
+use crate::clearance::stands_for;
 use crate::copies::root;
 use crate::effects::about;
 use crate::heal;
@@ -519,10 +520,13 @@ impl WriterState {
             if let Some(section) = section.filter(|section| section.state == State::Erased) {
                 let is_for = self.keyring.is_for(&section.commitment, self.clearance);
                 let device = logs::by_number(db, place.log)?.device;
-                let covered = held.as_ref().map_or(0, |held| held.act.size_of(&device));
+                let at = (&device, place.seq);
+                let is_covered = held.as_ref().is_some_and(|held| {
+                    stands_for(&held.act, &self.keyring, at, &section.commitment)
+                });
                 // What is no part of a document was never dropped by anybody else.
                 let is_blob = section.about.is_some_and(|about| about.kind == kind::BLOB);
-                let is_pruned = place.seq <= covered && !is_blob;
+                let is_pruned = is_covered && !is_blob;
                 let state = match () {
                     () if !is_for => State::Hidden,
                     () if is_pruned => State::Excused,

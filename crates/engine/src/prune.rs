@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::Act;
 use larder_log::roster::Roster;
-use larder_log::snapshot::SnapshotAct;
+use larder_log::snapshot::{BandTree, SnapshotAct};
 use larder_log::stability::{Named, held_by_all, stable};
 use larder_log::{Band, Header, kind, merkle};
 use larder_store::space::logs::{self, Log, Tree};
@@ -64,7 +64,7 @@ impl Space {
         let published = self.shared.published()?;
         let roster = &published.roster;
         let held = snapshots::in_state(&db, snapshots::State::Held)?;
-        let statements = statements(&db)?;
+        let statements = statements(&db, roster)?;
         let of_own = |statement: &&Statement| statement.author == self.device();
         let newest = statements.iter().rev().find(of_own);
         let waits_for = newest.map_or_else(BTreeSet::new, |newest| {
@@ -100,31 +100,39 @@ pub(crate) struct Statement {
     pub(crate) act: SnapshotAct,
 }
 
-/// All statements, in the order in which they came.
-pub(crate) fn statements(db: &Connection) -> Result<Vec<Statement>> {
+/// All statements that count, in the order in which they came: of whoever might read there, and as
+/// far as it was cleared there. What it says of the bands above is not its to say.
+pub(crate) fn statements(db: &Connection, roster: &Roster) -> Result<Vec<Statement>> {
     let devices: BTreeMap<_, _> =
         logs::every(db)?.into_iter().map(|log| (log.log, log.device)).collect();
     let mut statements = Vec::new();
     for stored in control::acts_of_kind(db, kind::SNAPSHOT)? {
-        let author = devices.get(&stored.place.log).copied();
-        if let (Some(author), Ok(Some(Act::Snapshot(act)))) =
-            (author, Act::from_body(stored.kind, &stored.body))
-        {
-            statements.push(Statement { author, act });
+        let Some(author) = devices.get(&stored.place.log).copied() else { continue };
+        let standing = roster.known(&author).and_then(|it| it.standing_at(stored.place.seq));
+        let Some(standing) = standing.filter(|standing| standing.role.may_read()) else {
+            continue;
+        };
+        if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
+            statements.push(Statement { author, act: act.up_to(standing.clearance) });
         }
     }
     Ok(statements)
 }
 
+/// Whether the device belongs to the space and may read.
+fn reads(roster: &Roster, device: &DeviceId) -> bool {
+    roster.device(device).is_some_and(|device| device.role.may_read())
+}
+
 /// The snapshots that every device asked for has stated alike, and of which all entries are here,
-/// each up to the band that one is cleared for: of a band those agree that state something of it.
+/// each up to the band that one is cleared for, as far as it is agreed on ([`agreed`]).
 pub(crate) fn accepted(
     db: &Connection,
     roster: &Roster,
     clearance: Band,
 ) -> Result<Vec<SnapshotAct>> {
     let mut stated: BTreeMap<Hash, Vec<Statement>> = BTreeMap::new();
-    for statement in statements(db)? {
+    for statement in statements(db, roster)? {
         stated.entry(statement.act.id()).or_default().push(statement);
     }
     let mut accepted = Vec::new();
@@ -135,14 +143,51 @@ pub(crate) fn accepted(
         if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {
             continue;
         }
-        let of_asked = statements.iter().filter(|statement| asked.contains(&statement.author));
-        let acts: Vec<_> = of_asked.map(|statement| statement.act.up_to(clearance)).collect();
-        let Some(longest) = acts.iter().max_by_key(|act| act.bands.len()) else { continue };
-        if acts.iter().all(|act| act.agrees(longest)) {
-            accepted.push(longest.clone());
-        }
+        accepted.extend(agreed(&statements, roster, &asked, clearance));
     }
     Ok(accepted)
+}
+
+/// What the statements of one snapshot come to, band by band: what those devices say that are asked
+/// for it, and of a band that none of them states what the others say that belong to the space now,
+/// as they hold it. Of a band on which those differ nothing is agreed on, nor of the bands above.
+/// None: those that are asked for differ. The word of who was shut out counts for nothing: of what
+/// it alone knew nobody has anything to hand over.
+fn agreed(
+    statements: &[Statement],
+    roster: &Roster,
+    asked: &BTreeSet<DeviceId>,
+    clearance: Band,
+) -> Option<SnapshotAct> {
+    let (of_asked, others): (Vec<_>, Vec<_>) = statements
+        .iter()
+        .filter(|statement| reads(roster, &statement.author))
+        .partition(|statement| asked.contains(&statement.author));
+    let trees = |of: &[&Statement], band| {
+        let trees = of.iter().filter_map(|statement| statement.act.tree(band).copied());
+        trees.collect::<Vec<_>>()
+    };
+    let mut agreed = of_asked.first()?.act.up_to(Band::Green);
+    agreed.bands.clear();
+    let mut is_open = true;
+    for band in Band::SHARED.into_iter().filter(|band| *band <= clearance) {
+        let said = trees(&of_asked, band);
+        if said.iter().any(|tree| Some(tree) != said.first()) {
+            return None;
+        }
+        let said = if said.is_empty() { trees(&others, band) } else { said };
+        let is_one = said.iter().all(|tree| Some(tree) == said.first());
+        let goes_on = |tree: &&BandTree| {
+            agreed.whole().is_none_or(|below| {
+                tree.leaves > below.leaves || (tree.leaves, tree.root) == (below.leaves, below.root)
+            })
+        };
+        match said.first().filter(|_| is_open && is_one).filter(goes_on) {
+            Some(tree) => agreed.bands.push(*tree),
+            None => is_open = false,
+        }
+    }
+    Some(agreed)
 }
 
 /// Of accepted snapshots the one that includes the most.

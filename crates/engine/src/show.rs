@@ -350,7 +350,7 @@ impl WriterState {
     ) -> Result<Option<(Origin, Opened)>> {
         match self.open_again(db, section) {
             Err(error) if self.damage.is_careful && is_damage(&error) && !db.is_autocommit() => {
-                if let Err(error) = self.apart(db, |_| heal::forget(db, section))? {
+                if let Err(error) = self.apart(db, |state| heal::forget(db, state, section))? {
                     self.set_aside(section.about.and_then(|about| about.object), &error);
                 }
                 Ok(None)

@@ -110,7 +110,7 @@ impl Computing {
         }
         while let Some(end) = self.frontier.get(self.at) {
             let Some(log) = logs::find(db, &end.device)? else { return Ok(Step::NotNow) };
-            let from = base.map_or(0, |base| base.act.size_of(&end.device));
+            let from = base.map_or(0, |base| self.begins(base, &end.device));
             self.next = self.next.max(from.saturating_add(1));
             while self.next <= end.size {
                 if left == 0 {
@@ -129,10 +129,20 @@ impl Computing {
             (self.at, self.next) = (self.at + 1, 0);
         }
         let mut gathered = std::mem::take(&mut self.gathered);
+        if gathered.is_gone {
+            return Ok(Step::NotNow);
+        }
         gathered.take_erasures(db, base, &self.frontier, (erases, self.clearance))?;
         let Some(delta) = gathered.finish() else { return Ok(Step::NotNow) };
         self.counting = Some(Counting::new(delta));
         Ok(Step::Partly)
+    }
+
+    /// Behind which entry of a log there is something that the base does not say: of a band that it
+    /// says nothing of, from the beginning.
+    fn begins(&self, base: &Snapshot, device: &DeviceId) -> u64 {
+        let is_whole = base.act.tree(self.clearance.min(Band::Red)).is_some();
+        if is_whole { base.act.size_of(device) } else { 0 }
     }
 
     fn computed(&mut self, Counting { delta, tree, mut bands, .. }: Counting) -> Computed {
@@ -311,6 +321,8 @@ struct Gathered {
     /// Objects of which bytes are gone that were erased: it cannot be told what they came to before
     /// that.
     erased: BTreeSet<Placed>,
+    /// Bytes are gone that the base does not stand for.
+    is_gone: bool,
 }
 
 /// An object, in its band.
@@ -333,6 +345,13 @@ impl Gathering<'_> {
             seen += 1;
             let band = self.keyring.band(&section.commitment);
             let Some(band) = band.filter(|band| *band <= self.clearance) else { return Ok(()) };
+            if is_said(self.base, (&device, section.place.seq), band) {
+                return Ok(());
+            }
+            if section.state == sections::State::Excused {
+                self.gathered.is_gone = true;
+                return Ok(());
+            }
             if section.state == sections::State::Erased {
                 let object = section.about.and_then(|about| about.object);
                 self.gathered.erased.extend(object.map(|object| (band, object)));
@@ -498,10 +517,13 @@ impl Gathered {
         let bands = || Band::SHARED.into_iter().filter(|band| *band <= clearance);
         for end in frontier {
             let Some(log) = logs::find(db, &end.device)? else { continue };
-            let from = base.map_or(0, |base| base.act.size_of(&end.device));
+            let is_whole = |base: &&Snapshot| base.act.tree(clearance.min(Band::Red)).is_some();
+            let from = base.filter(is_whole).map_or(0, |base| base.act.size_of(&end.device));
             for act in erasures::of_entries(db, log.log, from.saturating_add(1), end.size)? {
                 let up_to = erases(&end.device, act.place.seq);
-                for band in bands().filter(|band| Some(*band) <= up_to) {
+                let place = (&end.device, act.place.seq);
+                let is_open = |band: &Band| Some(*band) <= up_to && !is_said(base, place, *band);
+                for band in bands().filter(is_open) {
                     let Tombstone { object, collection, clock, device, seq, index, .. } =
                         tombstone_of(db, &act, band)?;
                     let deleted = Stamp { device, seq, clock };
@@ -569,6 +591,11 @@ impl Gathered {
         }
         Some(Delta { leaves })
     }
+}
+
+/// Whether the base says what an entry did in a band.
+fn is_said(base: Option<&Snapshot>, (device, seq): (&DeviceId, u64), band: Band) -> bool {
+    base.is_some_and(|base| seq <= base.act.size_of(device) && base.act.tree(band).is_some())
 }
 
 fn known_tombstone(

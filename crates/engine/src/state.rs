@@ -475,7 +475,11 @@ impl State {
             return self.take_erasure(db, place, header, act);
         }
         self.is_published = false;
-        self.news.statement |= matches!(act, Act::Snapshot(_));
+        let is_membership = Act::MEMBERSHIP.contains(&act.kind());
+        let is_heard = is_membership || matches!(act, Act::Snapshot(_));
+        self.news.statement |= is_heard;
+        self.news.roster |= is_membership;
+        self.news.refits |= is_heard;
         let before = self.roster.writing();
         let applied = self.roster.apply(header, index, act);
         self.note_rejudged(db, &before)?;
@@ -498,6 +502,7 @@ impl State {
         self.announced = load_announced(db)?;
         self.adopted = AllAdopted::load(db)?;
         self.note_rejudged(db, &before)?;
+        self.news.refits = true;
         self.is_published = false;
         self.choose_epoch();
         Ok(())
@@ -515,6 +520,8 @@ impl State {
         let before = self.roster.writing();
         // Void now, it may take effect when what it names arrives.
         let _ = self.roster.apply(header, index, act);
+        let news = &mut self.news;
+        (news.statement, news.roster, news.refits) = (true, true, true);
         self.choose_epoch();
         self.note_rejudged(db, &before)
     }

@@ -10,7 +10,7 @@ use larder_log::ack::Ack;
 use larder_log::blob::Manifest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
-use larder_log::snapshot::{DocumentLeaf, Leaf, Part, SnapshotAct, leaf_hash};
+use larder_log::snapshot::{DocumentLeaf, Item, Leaf, Part, SnapshotAct, leaf_hash};
 use larder_log::{Header, Opened, Payload, kind};
 use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
@@ -275,6 +275,7 @@ impl WriterState {
     /// The snapshot that comes in, if it is one that all devices agreed on: the one that has begun
     /// to, one that includes it, or the first that stands for something missing.
     fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
+        self.refit(db)?;
         let half = snapshots::in_state(db, snapshots::State::Receiving)?;
         if half.as_ref().is_some_and(|half| half.id == *id) {
             return Ok(half);
@@ -311,14 +312,18 @@ impl WriterState {
             let message = format!("a part of the snapshot {}: {why}", part.snapshot);
             Err(Error::refused(CloseCode::BadBatch, message))
         };
+        // Its sender may know of a statement that is not here.
+        let of_band = |item: &Item| {
+            Leaf::decode(&item.leaf).is_ok_and(|leaf| half.act.tree(leaf.key().0).is_none())
+        };
+        if part.items.iter().any(of_band) {
+            return Ok(Took::Nothing);
+        }
         let mut tree = half.received.clone();
         let mut last = snapshots::last_key(db, half.snapshot)?;
         let mut took = Took::Nothing;
         for item in part.items {
             let Ok(leaf) = Leaf::decode(&item.leaf) else { return refused("no leaf") };
-            if half.act.tree(leaf.key().0).is_none() {
-                return refused("a leaf of another band");
-            }
             if !is_within(db, &half.act, &leaf)? {
                 return refused("a leaf of another entry than those that it covers");
             }
@@ -489,6 +494,7 @@ impl WriterState {
         if let Some((held, _)) = depleted(db)? {
             self.pass_over_buried(db, &held)?;
         }
+        self.refit(db)?;
         let half = snapshots::in_state(db, snapshots::State::Receiving)?;
         let Some(half) = half.filter(is_whole) else { return Ok(false) };
         self.pass_over_buried(db, &half)?;
@@ -500,11 +506,7 @@ impl WriterState {
         }
         let held = snapshots::State::Held;
         snapshots::set(db, half.snapshot, held, &half.act, &half.received)?;
-        for end in &half.act.frontier {
-            if let Some(log) = logs::find(db, &end.device)? {
-                sections::excuse(db, log.log, end.size)?;
-            }
-        }
+        self.excuse(db, &half.act)?;
         self.load_missing(db)?;
         Ok(true)
     }

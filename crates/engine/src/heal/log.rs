@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::{CheckedPart, Checking, Outcome, STEP, is_alive, is_document};
 use crate::Result;
+use crate::clearance::stands_for;
 use crate::effects::about;
 use crate::keyring::Opening;
 use crate::rows::Origin;
@@ -191,9 +192,9 @@ fn check_section(
         // What cannot be read for another reason than damage is not thrown away.
         Err(error) if !is_damage(&error) || db.is_autocommit() => return Err(error),
         Ok(Judged::Damaged) | Err(_) => {
-            let is_agreed = is_agreed(db, section, &device)?;
+            let is_agreed = is_agreed(db, state, section, &device)?;
             if checking.repair {
-                forget(db, section)?;
+                forget(db, state, section)?;
             }
             let repair = checking.repair;
             let what = format!("the bytes of section {} are damaged", place.index);
@@ -282,24 +283,31 @@ fn check_act(
 }
 
 /// Whether a snapshot stands for a section: who pruned it as well cannot supply it, nor need they.
-fn is_agreed(db: &Connection, section: &Section, device: &DeviceId) -> Result<bool> {
+fn is_agreed(
+    db: &Connection,
+    state: &WriterState,
+    section: &Section,
+    device: &DeviceId,
+) -> Result<bool> {
     let held = snapshots::in_state(db, snapshots::State::Held)?;
-    let is_covered = |held: snapshots::Snapshot| section.place.seq <= held.act.size_of(device);
+    let at = (device, section.place.seq);
+    let is_covered =
+        |held: snapshots::Snapshot| stands_for(&held.act, &state.keyring, at, &section.commitment);
     Ok(is_document(section) && held.is_some_and(is_covered))
 }
 
 /// Drops bytes that are damaged. They are wanted from other devices then, unless a snapshot stands
 /// for them.
-pub(crate) fn forget(db: &Connection, section: &Section) -> Result<()> {
+pub(crate) fn forget(db: &Connection, state: &WriterState, section: &Section) -> Result<()> {
     let place = section.place;
     let device = logs::by_number(db, place.log)?.device;
-    let state = if is_agreed(db, section, &device)? {
+    let now = if is_agreed(db, state, section, &device)? {
         sections::State::Excused
     } else {
         sections::State::Missing
     };
     sections::set_payload(db, place, &Payload::Missing)?;
-    Ok(sections::settle(db, place, state, None)?)
+    Ok(sections::settle(db, place, now, None)?)
 }
 
 /// The same for a section at a place.

@@ -14,7 +14,7 @@ use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_LEAVES, SNAPSHOT_ST
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{Statement, accepted, named_up_to, stable_ends, statements, sum};
+use super::{Statement, accepted, named_up_to, reads, stable_ends, statements, sum};
 use crate::Result;
 use crate::model::Pruned;
 use crate::snapshot::{Computed, Computing, Erases, Step};
@@ -45,6 +45,8 @@ enum Stage {
     TakeOver,
     /// What others stated and this device finds the same it states as well.
     Agree,
+    /// What this device holds of a band that no other one states any more it states.
+    Affirm,
     /// The bytes go.
     Drop,
     /// Secrets go under which nobody seals any more.
@@ -76,10 +78,10 @@ impl Pruning {
     /// Of what is agreed on goes first: what is gone is not to be gained by stating it once more.
     /// Then, with `proposes`, this device states what is here.
     pub fn new(proposes: bool) -> Self {
-        use Stage::{Agree, Drop, Forget, Propose, Shrink, TakeOver};
-        let mut stages = vec![TakeOver, Agree, TakeOver, Drop];
+        use Stage::{Affirm, Agree, Drop, Forget, Propose, Shrink, TakeOver};
+        let mut stages = vec![TakeOver, Agree, TakeOver, Affirm, Drop];
         if proposes {
-            stages.extend([Propose, TakeOver, Drop]);
+            stages.extend([Propose, TakeOver, Affirm, Drop]);
         }
         stages.extend([Forget, Shrink]);
         Self::of(stages)
@@ -93,6 +95,11 @@ impl Pruning {
     /// Only writes the leaves down of what all devices agree on. Nothing goes, and nothing is said.
     pub(super) fn writing_down() -> Self {
         Self::of(vec![Stage::TakeOver])
+    }
+
+    /// Only says what this device holds, where nobody else does any more.
+    pub(super) fn affirming() -> Self {
+        Self::of(vec![Stage::Affirm])
     }
 
     fn of(stages: Vec<Stage>) -> Self {
@@ -174,6 +181,7 @@ impl SpaceWriter {
                 self.shrink_step()?;
                 !self.wants_shrink()
             }
+            Stage::Affirm => self.transact(|tx, state| state.affirm(tx, pruning))?,
             Stage::Drop => self.transact(|tx, state| state.drop_some(tx, pruning))?,
             Stage::Forget => self.transact(|tx, state| {
                 pruning.appended += u64::from(state.say_for_forgetting(tx)?);
@@ -291,7 +299,7 @@ impl WriterState {
                     stated: None,
                 }));
             }
-            Stage::Drop | Stage::Forget | Stage::Shrink => None,
+            Stage::Affirm | Stage::Drop | Stage::Forget | Stage::Shrink => None,
         };
         Ok(stated.map(|act| {
             let computing = Computing::new(act.frontier.clone(), held, self.clearance);
@@ -323,7 +331,7 @@ impl WriterState {
     ) -> Result<Option<SnapshotAct>> {
         let me = self.device();
         let accepted = accepted(db, &self.roster, self.clearance)?;
-        let statements = statements(db)?;
+        let statements = statements(db, &self.roster)?;
         let own = statements.iter().filter(|statement| statement.author == me);
         let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
         let is_open = |act: &SnapshotAct| {
@@ -345,7 +353,7 @@ impl WriterState {
         let waits = |statement: &Statement| {
             statement.author == me && may_be_accepted(&statement.act, held, &accepted)
         };
-        if statements(db)?.iter().any(waits) {
+        if statements(db, &self.roster)?.iter().any(waits) {
             return Ok(None);
         }
         self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })
@@ -419,9 +427,44 @@ impl WriterState {
         may_write && self.shared.may_append() && !act.frontier.iter().all(is_named)
     }
 
+    /// Whether this device holds of its snapshot what no device of the space has stated: those that
+    /// did were shut out, or were never asked. Who comes later is given nothing on its word alone.
+    pub(super) fn must_affirm(&self, db: &Connection) -> Result<bool> {
+        if self.roster.device(&self.device()).is_none() || !self.shared.may_append() {
+            return Ok(false);
+        }
+        let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else {
+            return Ok(false);
+        };
+        Ok(!self.is_affirmed(db, &held)?)
+    }
+
+    fn is_affirmed(&self, db: &Connection, held: &Snapshot) -> Result<bool> {
+        let is_it = |statement: &Statement| {
+            let Statement { author, act } = statement;
+            act.bands.len() >= held.act.bands.len()
+                && act.agrees(&held.act)
+                && reads(&self.roster, author)
+        };
+        Ok(statements(db, &self.roster)?.iter().any(is_it))
+    }
+
+    /// States what is held here, if nobody else does. Without that nothing of it goes.
+    fn affirm(&mut self, db: &Connection, pruning: &mut Pruning) -> Result<bool> {
+        let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(true) };
+        if self.must_affirm(db)? {
+            self.state_it(db, held.act, pruning)?;
+        } else if !self.is_affirmed(db, &held)? {
+            pruning.stages.retain(|stage| *stage != Stage::Drop);
+        }
+        Ok(true)
+    }
+
     /// Drops the bytes of some sections that may go. Whether none are left.
     fn drop_some(&mut self, db: &Connection, pruning: &mut Pruning) -> Result<bool> {
-        let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(true) };
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        // It says nothing of the bands above its own, and those have bytes to lose.
+        let Some(held) = held.filter(|held| !self.is_narrow(&held.act)) else { return Ok(true) };
         let ends = stable_ends(db, &self.roster, self.device(), &mut |log, named| {
             Ok(snapshots::set_named(db, log.log, named)?)
         })?;

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 use crate::durability_tests::World;
 use crate::snapshot::{Computing, Step};
-use crate::{Answer, Profile, ProfileOptions, UnitOfWork};
+use crate::{Answer, Profile, ProfileOptions, Role, Terms, UnitOfWork, Whose};
 
 pub(crate) struct Device {
     pub(crate) profile: Profile,
@@ -131,7 +131,7 @@ impl Device {
                 all.push(kept);
                 Ok::<_, Error>(())
             })?;
-            let agreed = held.act.tree(larder_log::Band::Green).unwrap();
+            let agreed = held.act.whole().unwrap();
             assert_eq!((tree.size(), tree.root()), (agreed.leaves, agreed.root));
             let mut paged: Vec<snapshots::Kept> = Vec::new();
             loop {
@@ -165,10 +165,15 @@ impl Device {
 }
 
 fn profile(seed: u64) -> Profile {
+    profile_that(PrunePolicy::default(), seed)
+}
+
+fn profile_that(prunes: PrunePolicy, seed: u64) -> Profile {
     // Two of one seed in one process would be one profile.
     static MADE: AtomicU64 = AtomicU64::new(0);
     let seed = (MADE.fetch_add(1, Ordering::Relaxed) << 48) | (seed << 40);
-    let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
+    let label = Some("one".into());
+    let options = ProfileOptions { label, prunes, ..ProfileOptions::default() };
     Profile::in_memory(Arc::new(World(AtomicU64::new(seed))), options).unwrap()
 }
 
@@ -291,4 +296,153 @@ fn a_snapshot_takes_the_place_of_another_leaf_by_leaf_and_no_half_of_one_is_seen
         assert_eq!(left.unwrap(), (None, None));
     }
     assert_eq!(a.space.status().unwrap().pruned, 8 + 4 * 3);
+}
+
+const fn terms(role: Role, clearance: Band) -> Terms {
+    Terms { of: Whose::New, role, clearance }
+}
+
+impl Device {
+    fn put_amber(&mut self, n: u8, value: &serde_json::Value) {
+        let mut unit = UnitOfWork::new();
+        unit.band(Band::Amber);
+        unit.put("notes", ObjectId::new([n; 16]), value).unwrap();
+        self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    }
+
+    /// What it would state of all that is here, without stating it.
+    fn computes(&mut self) -> SnapshotAct {
+        let frontier = self.frontier();
+        let computed = self.writer.transact(|tx, state| {
+            let mut computing = Computing::new(frontier, None, state.clearance);
+            let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
+            let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
+            loop {
+                if let Step::Done(computed) = computing.step(tx, by, None, (u64::MAX, u32::MAX))? {
+                    return Ok(computed.act);
+                }
+            }
+        });
+        computed.unwrap()
+    }
+
+    fn accepts(&mut self) -> Vec<SnapshotAct> {
+        let up_to = Band::Red;
+        self.writer.transact(|tx, state| accepted(tx, &state.roster, up_to)).unwrap()
+    }
+
+    fn prune(&mut self, proposes: bool) {
+        self.writer.prune(proposes, &mut |_| {}).unwrap();
+    }
+}
+
+/// The same with another root of AMBER.
+fn lie(act: &SnapshotAct) -> SnapshotAct {
+    let mut lie = act.up_to(Band::Amber);
+    lie.bands[1].root = Hash::new([9; 32]);
+    lie.bands[1].leaves += 1;
+    lie
+}
+
+// A tablet that is cleared for GREEN stated the right root of GREEN, and one of AMBER that it had
+// made up: it contradicted all others in what it may not read, and nothing was pruned any more.
+#[test]
+fn nobody_states_anything_of_a_band_above_its_clearance() {
+    let mut a = Device::found(1);
+    let mut tablet = a.invite_on(profile(2), terms(Role::Writer, Band::Green));
+    a.put(1, &json!({"n": 1}));
+    a.put_amber(2, &json!({"n": 2}));
+    tablet.put(3, &json!({"n": 3}));
+    a.pull(&tablet);
+    let act = a.computes();
+    assert_eq!(act.bands[1].leaves, 3);
+    a.says(act.clone());
+    tablet.pull(&a);
+    tablet.says(lie(&act));
+    a.pull(&tablet);
+    assert_eq!(a.accepts(), std::slice::from_ref(&act));
+    a.prune(false);
+    assert_eq!(a.held(), Some(act.id()));
+    assert_eq!(tablet.accepts(), [act]);
+}
+
+// A phone and a laptop were asked for a snapshot, and somebody's who had made up a root. Once that
+// one was shut out, its word stood against the laptop's when the phone was lost too.
+#[test]
+fn the_word_of_who_was_shut_out_neither_counts_nor_stands_against_another() {
+    let mut phone = Device::found(1);
+    let mut liar = phone.invite_on(profile(2), terms(Role::Writer, Band::Amber));
+    let mut tablet = phone.invite_on(profile(3), terms(Role::Writer, Band::Green));
+    phone.put(1, &json!({"n": 1}));
+    phone.put_amber(2, &json!({"n": 2}));
+    for (device, n) in [(&mut liar, 3), (&mut tablet, 4)] {
+        device.put(n, &json!({"n": n}));
+        phone.pull(device);
+    }
+    let act = phone.computes();
+    assert_eq!(act.bands[1].leaves, 4);
+    phone.says(act.clone());
+    liar.pull(&phone);
+    liar.says(lie(&act));
+    tablet.pull(&liar);
+    tablet.pull(&phone);
+    tablet.prune(false);
+    phone.pull(&tablet);
+    phone.pull(&liar);
+    assert_eq!(phone.accepts(), [], "it is asked, and says otherwise");
+    phone.writer.revoke(&[liar.space.device()]).unwrap();
+    phone.prune(false);
+    assert_eq!(phone.held(), Some(act.id()));
+
+    let mut laptop = phone.invite_on(profile(4), terms(Role::Owner, Band::Amber));
+    laptop.pull(&tablet);
+    laptop.prune(false);
+    assert_eq!(laptop.held(), Some(act.id()));
+    laptop.writer.revoke(&[phone.space.device()]).unwrap();
+    assert_eq!(
+        laptop.accepts(),
+        [act.up_to(Band::Green)],
+        "two words against each other, and gone"
+    );
+    laptop.prune(false);
+    assert_eq!(laptop.accepts(), [act.up_to(Band::Amber)]);
+    tablet.pull(&laptop);
+    assert_eq!(tablet.accepts(), [act.up_to(Band::Amber)]);
+    // What one says that nobody asked stands against another's; what the first says is not
+    // believed.
+    let mut other = laptop.invite_on(profile(5), terms(Role::Writer, Band::Amber));
+    other.says(lie(&act));
+    tablet.pull(&other);
+    tablet.pull(&laptop);
+    assert_eq!(tablet.accepts(), [act.up_to(Band::Green)]);
+    laptop.pull(&other);
+    laptop.writer.revoke(&[other.space.device()]).unwrap();
+    tablet.pull(&laptop);
+    assert_eq!(tablet.accepts(), [act.up_to(Band::Amber)]);
+}
+
+// Somebody had stated what nobody finds the same, and was shut out for it. What it had said waited
+// for others for ever, so that no device proposed anything by itself any more.
+#[test]
+fn what_one_stated_who_was_shut_out_is_not_waited_for() {
+    let mut a = Device::found_by(profile_that(PrunePolicy::From { bytes: 1 }, 1));
+    let mut liar = a.invite_on(profile(2), terms(Role::Writer, Band::Red));
+    for n in 1..=8 {
+        a.put(n, &json!({"text": "long ".repeat(9_000)}));
+        a.put(n, &json!({"text": "short"}));
+    }
+    liar.pull(&a);
+    liar.put(9, &json!({"n": 9}));
+    let mut act = liar.computes();
+    act.bands[0].root = Hash::new([9; 32]);
+    liar.says(act);
+    a.pull(&liar);
+    a.writer.revoke(&[liar.space.device()]).unwrap();
+    let mut stated = 0;
+    while let Some(mut pruning) = a.writer.wants_pruning().unwrap() {
+        while !a.writer.prune_step(&mut pruning).unwrap() {}
+        stated += pruning.pruned().stated;
+    }
+    assert_eq!(stated, 1);
+    assert!(a.held().is_some());
 }

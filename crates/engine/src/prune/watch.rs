@@ -13,7 +13,7 @@ use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES
 use rusqlite::Connection;
 
 use super::steps::{has_gain, may_be_accepted};
-use super::{Pruning, Statement, accepted, stable_ends, statements};
+use super::{Pruning, Statement, accepted, reads, stable_ends, statements};
 use crate::Result;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -46,6 +46,10 @@ pub(crate) struct News {
     pub(crate) ack: bool,
     /// A peer asked for leaves of what was agreed on, which are not written down.
     pub(crate) is_asked: bool,
+    /// A device was shut out or has come: nobody may state any more what is held here.
+    pub(crate) roster: bool,
+    /// More or less of the snapshot that comes in may be agreed on by now.
+    pub(crate) refits: bool,
     /// Of secrets that may go.
     pub(crate) secrets: OfSecrets,
     /// Entries, own ones too, and what their bodies take.
@@ -81,6 +85,8 @@ impl Default for News {
             statement: true,
             ack: false,
             is_asked: false,
+            roster: true,
+            refits: true,
             secrets: OfSecrets { is_new: true, awaits_stable: false },
             entries: 0,
             bytes: 0,
@@ -116,14 +122,16 @@ impl SpaceWriter {
             PrunePolicy::ByHand => false,
             PrunePolicy::From { bytes } => news.is_due(bytes),
         };
-        self.shared.may_append() && (is_due || news.is_asked || news.is_of_secrets())
+        let is_due = is_due || news.is_asked || news.roster || news.is_of_secrets();
+        self.shared.may_append() && is_due
     }
 
     /// A pruning, if it is time for one. Where this space prunes by itself: if it has as much to
     /// gain as [`PrunePolicy`] says and no statement waits, if another device has stated what this
     /// one has not looked at, or if what was agreed on can go by now. Where it does not, one that
     /// writes down what was agreed on and drops nothing, if a peer has asked for it. Everywhere: if
-    /// secrets can go under which nobody seals any more, or that waits for this device.
+    /// secrets can go under which nobody seals any more, or that waits for this device; and if
+    /// nobody else states any more what this device holds.
     ///
     /// # Errors
     /// The storage's errors.
@@ -151,6 +159,12 @@ impl SpaceWriter {
             let news = &mut self.state_mut().news;
             (news.awaits_acks, news.drained) = (awaits_acks, drained);
             pruning = (proposes || settles).then(|| Pruning::new(proposes));
+        }
+        if std::mem::take(&mut self.state_mut().news.roster) && pruning.is_none() {
+            let db = self.connection()?;
+            let affirms = self.state().must_affirm(&db);
+            self.db = Some(db);
+            pruning = affirms?.then(Pruning::affirming);
         }
         if is_of_secrets {
             let db = self.connection()?;
@@ -198,8 +212,14 @@ impl WriterState {
         }
         // One at a time, whoever stated it.
         let accepted = accepted(db, &self.roster, self.clearance)?;
-        let waits = |statement: &Statement| may_be_accepted(&statement.act, held, &accepted);
-        if !look.settles && !look.awaits_acks && !statements(db)?.iter().any(waits) {
+        // What nobody else will state, or this device will not, would be waited for for ever.
+        let waits = |statement: &Statement| {
+            may_be_accepted(&statement.act, held, &accepted)
+                && reads(&self.roster, &statement.author)
+                && !self.news.differing.contains(&statement.act.id())
+        };
+        let statements = statements(db, &self.roster)?;
+        if !look.settles && !look.awaits_acks && !statements.iter().any(waits) {
             let much = Droppable { sections: u64::MAX, bytes: bytes_min };
             look.proposes = self.gains(db, held, PRUNE_LEAF_BYTES, much)?.is_some();
         }

@@ -143,10 +143,12 @@ impl Space {
             let Some(end) = page.last().map(|kept| kept.key) else { break };
             after = Some(end);
             for kept in page {
-                if items.len() == SNAPSHOT_PART_LEAVES_MAX || kept.key.0 > clearance {
+                let of = kept.key.0;
+                // Of each band by itself: the peer may not know of the next one's root.
+                let is_other = band.is_some_and(|band| band != of);
+                if items.len() == SNAPSHOT_PART_LEAVES_MAX || of > clearance || is_other {
                     break 'pages;
                 }
-                let of = kept.key.0;
                 let Some(item) = self.item(db, held, kept, 0, &mut room)? else { break 'pages };
                 items.push(item);
                 band = Some(of);

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 use super::{depleted, is_whole, limit, wider};
 use crate::Result;
+use crate::clearance::stands_for;
 use crate::prune::{accepted, widest};
 use crate::space::Space;
 
@@ -91,12 +92,11 @@ impl Space {
         if let (None, Some((held, _))) = (&receiving, depleted(db)?) {
             return lacking_leaves(db, &held, after.as_ref());
         }
-        let missing = if receiving.is_none() { lacking(db, &[], 0)?.missing } else { Vec::new() };
-        if receiving.is_none() && missing.is_empty() {
+        if receiving.is_none() && !sections::any_missing(db)? {
             return Ok(then);
         }
         let Some(act) = self.awaited(db, receiving.as_ref())? else { return Ok(then) };
-        if receiving.is_none() && !missing.iter().any(|run| is_below(&act, run)) {
+        if receiving.is_none() && !self.stands_for_missing(db, &act)? {
             return Ok(then);
         }
         let id = act.id();
@@ -117,19 +117,16 @@ impl Space {
     }
 
     fn wanted_sections(&self, db: &Connection, void: &[Run], after: u64) -> Result<Wanted> {
-        let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;
-        let mut next = next.map_or(Lack::Blobs(None), Lack::Sections);
-        if !missing.is_empty() {
-            let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
-            if let Some(act) = self.awaited(db, receiving.as_ref())? {
-                let before = missing.len();
-                missing.retain(|run| !is_below(&act, run));
-                if missing.len() < before {
-                    // What it stands for may be very much, and is not to be gone through.
-                    next = Lack::Blobs(None);
-                }
-            }
-        }
+        let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
+        let act =
+            if sections::any_missing(db)? { self.awaited(db, receiving.as_ref())? } else { None };
+        let Lacking { missing, sealed, is_below, next } =
+            self.lacking(db, void, act.as_ref(), after)?;
+        let next = match next {
+            // What it stands for may be very much, and is not to be gone through.
+            Some(next) if !is_below => Lack::Sections(next),
+            _ => Lack::Blobs(None),
+        };
         let want = Want { sections: missing, sealed, ..Want::default() };
         Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next: Some(next) })
     }
@@ -182,40 +179,66 @@ fn wanted_blobs(db: &Connection, after: Option<BlobId>) -> Result<Wanted> {
     Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next })
 }
 
-/// Whether a snapshot stands for these entries.
-fn is_below(act: &SnapshotAct, run: &Run) -> bool {
-    run.last <= act.size_of(&run.device)
-}
-
 /// Runs of entries with sections that are lacking.
 struct Lacking {
     missing: Vec<Run>,
     sealed: Vec<Run>,
+    /// Whether there are others, for which a snapshot stands that is to come in.
+    is_below: bool,
     /// Behind which section there may be more.
     next: Option<u64>,
 }
 
-fn lacking(db: &Connection, void: &[Run], after: u64) -> Result<Lacking> {
-    let (mut missing, mut sealed) = (Vec::new(), Vec::new());
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let page = sections::lacking(db, after, limit(WANTED_MAX))?;
-    let last = page.last().filter(|_| page.len() == WANTED_MAX);
-    let next = last.and_then(|last| u64::try_from(last.section).ok());
-    for section in page {
-        let is_missing = section.state == sections::State::Missing;
-        let device = logs::by_number(db, section.place.log)?.device;
-        let seq = section.place.seq;
-        let is_of = |run: &Run| run.device == device && (run.first..=run.last).contains(&seq);
-        if !is_missing && void.iter().any(is_of) {
-            continue;
-        }
-        let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
-        match runs.last_mut() {
-            Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
-                run.last = seq;
+impl Space {
+    /// Whether there is something missing that a snapshot stands for.
+    fn stands_for_missing(&self, db: &Connection, act: &SnapshotAct) -> Result<bool> {
+        let mut after = 0;
+        loop {
+            let Lacking { is_below, next, .. } = self.lacking(db, &[], Some(act), after)?;
+            match next {
+                Some(next) if !is_below => after = next,
+                _ => return Ok(is_below),
             }
-            _ => runs.push(Run { device, first: seq, last: seq }),
         }
     }
-    Ok(Lacking { missing, sealed, next })
+
+    /// A page of what is lacking behind a section, but for what `awaited` stands for.
+    fn lacking(
+        &self,
+        db: &Connection,
+        void: &[Run],
+        awaited: Option<&SnapshotAct>,
+        after: u64,
+    ) -> Result<Lacking> {
+        let published = self.shared.published()?;
+        let (mut missing, mut sealed, mut is_below) = (Vec::new(), Vec::new(), false);
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let page = sections::lacking(db, after, limit(WANTED_MAX))?;
+        let last = page.last().filter(|_| page.len() == WANTED_MAX);
+        let next = last.and_then(|last| u64::try_from(last.section).ok());
+        for section in page {
+            let is_missing = section.state == sections::State::Missing;
+            let device = logs::by_number(db, section.place.log)?.device;
+            let seq = section.place.seq;
+            let is_of = |run: &Run| run.device == device && (run.first..=run.last).contains(&seq);
+            let stands_for = |act: &SnapshotAct| {
+                stands_for(act, &published.keyring, (&device, seq), &section.commitment)
+            };
+            if is_missing && awaited.is_some_and(stands_for) {
+                is_below = true;
+                continue;
+            }
+            if !is_missing && void.iter().any(is_of) {
+                continue;
+            }
+            let runs: &mut Vec<Run> = if is_missing { &mut missing } else { &mut sealed };
+            match runs.last_mut() {
+                Some(run) if run.device == device && (run.last..=run.last + 1).contains(&seq) => {
+                    run.last = seq;
+                }
+                _ => runs.push(Run { device, first: seq, last: seq }),
+            }
+        }
+        Ok(Lacking { missing, sealed, is_below, next })
+    }
 }

@@ -43,7 +43,7 @@ impl Device {
         self.space.document(&object(n)).unwrap().is_some()
     }
 
-    fn sound(&mut self) {
+    pub(super) fn sound(&mut self) {
         let mut checking = Checking::new(false);
         while !self.writer.check_step(&mut checking).unwrap() {}
         assert_eq!(checking.into_report().findings, []);

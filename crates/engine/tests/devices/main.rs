@@ -20,6 +20,7 @@ mod large;
 mod members;
 #[cfg(target_os = "linux")]
 mod memory;
+mod narrow;
 mod peers;
 mod prune;
 mod recovery;

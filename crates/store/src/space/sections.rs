@@ -531,7 +531,7 @@ pub fn first_missing(conn: &Connection) -> Result<Vec<(LogId, u64)>, StoreError>
 }
 
 /// Calls `visit` with the sections of documents in entries `first_seq` to `last_seq`, applied,
-/// void or erased, and their bytes; in order, one at a time.
+/// void or erased, and their bytes, and with those that are excused; in order, one at a time.
 ///
 /// # Errors
 /// What `visit` returns, which ends the walk; [`StoreError::Read`] of `sections`.
@@ -545,7 +545,7 @@ pub fn each_document_section<E: From<StoreError>>(
     let sql = format!(
         "{COLUMNS}, s.sealed, s.opened FROM {OF_ENTRIES} e.seq BETWEEN ?2 AND ?3
              AND (s.state IN (2, 3) AND s.kind IN (1, 2, 3)
-                 OR s.state = 6 AND s.object IS NOT NULL) {BY_PLACE}"
+                 OR s.state = 6 AND s.object IS NOT NULL OR s.state = 4) {BY_PLACE}"
     );
     let mut statement = cached(conn, PART, &sql)?;
     let mut rows = statement.query(params![log, Uint(first_seq), Uint(last_seq)]).reading(PART)?;
@@ -711,6 +711,34 @@ pub fn excuse(conn: &Connection, log: LogId, last_seq: u64) -> Result<u64, Store
         "UPDATE sections SET state = 4 WHERE state = 0 AND {PENDING} AND log = ?2 AND seq <= ?3"
     );
     execute(conn, PART, &sql, params![0, log, Uint(last_seq)]).map(|changed| changed as u64)
+}
+
+/// Whether the bytes of any section are missing.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn any_missing(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = format!("SELECT 1 FROM sections WHERE state = 0 AND {PENDING} LIMIT 1");
+    first(conn, PART, &sql, [0], |_| Ok(())).map(|found| found.is_some())
+}
+
+/// Up to `limit` sections whose bytes are missing of entries up to `last_seq`, numbered above
+/// `after` (0 to begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn missing(
+    conn: &Connection,
+    log: LogId,
+    last_seq: u64,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Section>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} FROM sections s WHERE state = 0 AND {PENDING} AND log = ?2 AND seq <= ?3
+         ORDER BY section LIMIT ?4"
+    );
+    all(conn, PART, &sql, params![after, log, Uint(last_seq), limit], row)
 }
 
 /// The number of the last section; 0 if there is none.

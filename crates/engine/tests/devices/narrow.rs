@@ -1,0 +1,185 @@
+//! Snapshots that say nothing of a band which a device is cleared for by now.
+
+use larder_engine::Whose;
+use larder_log::Band;
+use larder_log::act::Role;
+
+use super::bands::cleared;
+use super::prune::{meet, settle};
+use super::*;
+
+const OWNER: Terms = Terms { of: Whose::New, role: Role::Owner, clearance: Band::Amber };
+
+fn dirs(count: usize) -> Vec<tempfile::TempDir> {
+    (0..count).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+/// Two edited documents of each band up to AMBER.
+fn write_edited(device: &mut Device) {
+    for (band, n) in [(Band::Green, 1), (Band::Green, 2), (Band::Amber, 11), (Band::Amber, 12)] {
+        for text in ["first", "second"] {
+            device.put_in(band, object(n), &json!({"n": n, "text": text})).unwrap();
+        }
+    }
+}
+
+fn texts(device: &Device) -> Vec<Option<Value>> {
+    let text = |n| Some(device.space.document(&object(n)).ok()??.value["text"].clone());
+    [1, 2, 11, 12].map(text).to_vec()
+}
+
+fn raise(by: &mut Device, device: &Device, clearance: Band) {
+    by.writer.change_role(device.space.device(), Role::Writer, clearance).unwrap();
+}
+
+/// All have the same four documents, nothing is wanted, and pruning goes on.
+fn go_on(devices: &mut [&mut Device]) {
+    let all = vec![Some(json!("second")); 4];
+    for device in devices.iter() {
+        assert_eq!(device.wanted(), None);
+        assert_eq!(texts(device), all);
+    }
+    let before: Vec<u64> = devices.iter().map(|device| device.pruned()).collect();
+    for n in [1, 11] {
+        devices[0].edit(object(n), |value| value["more"] = true.into());
+        devices[0].edit(object(n), |value| value["more"] = false.into());
+    }
+    settle(devices);
+    settle(devices);
+    for (device, before) in devices.iter_mut().zip(before) {
+        assert!(device.pruned() >= before + 4, "{} of {before}", device.pruned());
+        device.sound();
+    }
+}
+
+/// A household's first phone and its kitchen tablet had agreed on a snapshot, which the tablet
+/// states for GREEN alone, and pruned. A laptop came later and got the rest from the phone; then
+/// the phone was lost and shut out, and the tablet was cleared for AMBER. Nobody was left who had
+/// stated that band: the tablet gave its sections up, though the laptop had the documents, a
+/// newcomer refused the laptop's leaves, and nothing was agreed on any more.
+#[test]
+fn a_band_that_only_a_lost_device_had_stated_comes_from_who_holds_it() {
+    let dirs = dirs(4);
+    let mut phone = Device::found(dirs[0].path(), 1);
+    let mut tablet = phone.invite_on(dirs[1].path(), 2, cleared(Band::Green));
+    write_edited(&mut phone);
+    settle(&mut [&mut phone, &mut tablet]);
+    settle(&mut [&mut phone, &mut tablet]);
+    assert!(phone.pruned() >= 8 && tablet.pruned() >= 4);
+    let mut laptop = phone.invite_on(dirs[2].path(), 3, OWNER);
+    laptop.fill(&phone);
+    assert_eq!(laptop.wanted(), None);
+    meet(&mut laptop, &mut tablet);
+
+    laptop.writer.revoke(&[phone.space.device()]).unwrap();
+    raise(&mut laptop, &tablet, Band::Amber);
+    tablet.pull(&laptop);
+    tablet.fill(&laptop);
+    assert!(tablet.wanted().is_some(), "it is waited for, not given up");
+    // Once it has nothing else to do, the laptop says what it holds, also where it prunes by hand.
+    let mut stated = 0;
+    while let Some(mut pruning) = laptop.writer.wants_pruning().unwrap() {
+        while !laptop.writer.prune_step(&mut pruning).unwrap() {}
+        stated += pruning.pruned().stated;
+    }
+    assert_eq!(stated, 1);
+    meet(&mut tablet, &mut laptop);
+    let mut newcomer = laptop.invite_on(dirs[3].path(), 4, cleared(Band::Amber));
+    meet(&mut newcomer, &mut tablet);
+    go_on(&mut [&mut laptop, &mut tablet, &mut newcomer]);
+}
+
+/// The phone was lost before it had said anything. So the tablet's word was all that was asked for,
+/// and by it GREEN was pruned; of AMBER all bytes were on the laptop still, or its leaves if that
+/// pruned first. The tablet is cleared for AMBER then: it must not take the snapshot of GREEN for
+/// one of both, neither to drop by it nor to compute from it.
+#[test]
+fn a_snapshot_of_fewer_bands_is_neither_dropped_by_nor_computed_from() {
+    for prunes_first in [false, true] {
+        let dirs = dirs(4);
+        let mut phone = Device::found(dirs[0].path(), 1);
+        let mut tablet = phone.invite_on(dirs[1].path(), 2, cleared(Band::Green));
+        write_edited(&mut phone);
+        meet(&mut phone, &mut tablet);
+        assert_eq!(tablet.prune(true).stated, 1);
+        let mut laptop = phone.invite_on(dirs[2].path(), 3, OWNER);
+        meet(&mut laptop, &mut tablet);
+        laptop.writer.revoke(&[phone.space.device()]).unwrap();
+        for _ in 0..3 {
+            meet(&mut tablet, &mut laptop);
+            tablet.prune(false);
+            if prunes_first {
+                laptop.prune(false);
+            }
+        }
+        assert_eq!((tablet.pruned(), laptop.pruned()), (4, if prunes_first { 8 } else { 0 }));
+
+        raise(&mut laptop, &tablet, Band::Amber);
+        meet(&mut tablet, &mut laptop);
+        assert_eq!(texts(&tablet), vec![Some(json!("second")); 4]);
+        tablet.prune(false);
+        let bodies = tablet.space.history(&object(11)).unwrap();
+        assert_eq!(bodies.iter().all(|item| item.pruned), prunes_first, "{bodies:?}");
+        // It hands over what it has.
+        let mut newcomer = laptop.invite_on(dirs[3].path(), 4, cleared(Band::Amber));
+        meet(&mut newcomer, &mut tablet);
+        meet(&mut newcomer, &mut laptop);
+        go_on(&mut [&mut laptop, &mut tablet, &mut newcomer]);
+    }
+}
+
+/// A tablet was cleared for AMBER, and for RED before the leaves of AMBER had come. What it had
+/// held of GREEN went with the snapshot that had begun to come in, and it had to be given that
+/// again.
+#[test]
+fn a_second_raise_keeps_what_was_held() {
+    let dirs = dirs(3);
+    let mut phone = Device::found(dirs[0].path(), 1);
+    let mut tablet = phone.invite_on(dirs[1].path(), 2, cleared(Band::Green));
+    write_edited(&mut phone);
+    phone.put_in(Band::Red, object(21), &json!({"text": "first"})).unwrap();
+    phone.put_in(Band::Red, object(21), &json!({"text": "second"})).unwrap();
+    settle(&mut [&mut phone, &mut tablet]);
+    settle(&mut [&mut phone, &mut tablet]);
+    for band in [Band::Amber, Band::Red] {
+        raise(&mut phone, &tablet, band);
+        tablet.pull(&phone);
+    }
+    let wanted = tablet.wanted().unwrap().snapshot.unwrap();
+    assert_eq!(wanted.received, 2, "the two of GREEN are here");
+    // And lowered again before they came: it is whole as it is.
+    raise(&mut phone, &tablet, Band::Green);
+    tablet.pull(&phone);
+    assert_eq!(tablet.wanted(), None);
+    raise(&mut phone, &tablet, Band::Red);
+    meet(&mut tablet, &mut phone);
+    assert_eq!(tablet.value(object(21)), json!({"text": "second"}));
+    go_on(&mut [&mut phone, &mut tablet]);
+}
+
+/// A newcomer had begun to take a snapshot in when the only device that had stated its highest band
+/// was shut out. It waited for the rest of it, and showed nothing, for ever.
+#[test]
+fn what_comes_in_ends_where_nobody_states_it_any_more() {
+    let dirs = dirs(4);
+    let mut phone = Device::found(dirs[0].path(), 1);
+    let mut laptop = phone.invite_on(dirs[1].path(), 2, OWNER);
+    write_edited(&mut phone);
+    phone.put_in(Band::Red, object(21), &json!({"text": "for few"})).unwrap();
+    settle(&mut [&mut phone, &mut laptop]);
+    settle(&mut [&mut phone, &mut laptop]);
+    let mut newcomer = phone.invite_on(dirs[2].path(), 3, cleared(Band::Red));
+    let supply = newcomer.supply_of(&phone, &newcomer.wanted().unwrap());
+    assert!(newcomer.writer.take_supply(&supply).unwrap().progress);
+    assert_eq!(newcomer.wanted().unwrap().snapshot.unwrap().received, 2, "a band at a time");
+    laptop.pull(&phone);
+    laptop.writer.revoke(&[phone.space.device()]).unwrap();
+    meet(&mut newcomer, &mut laptop);
+    assert_eq!(texts(&newcomer), vec![Some(json!("second")); 4]);
+    assert!(newcomer.space.document(&object(21)).unwrap().is_none());
+    let want = newcomer.wanted().unwrap();
+    assert!(
+        want.snapshot.is_none() && !want.sections.is_empty(),
+        "its bytes, from whoever has them"
+    );
+}
