@@ -3,7 +3,7 @@ use std::fmt;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
-use hpke::kem::{Kem, X25519HkdfSha256};
+use hpke::kem::{Kem, XWing};
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable};
 use larder_types::{DeviceId, Entropy, TransportId};
 use minicbor::bytes::ByteArray;
@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 
 use crate::Secret;
 use crate::error::{BadKey, BadSignature, OpenError};
+use crate::hash::sha256;
 
-/// The suite that a format names where it carries keys: Ed25519, and HPKE with
-/// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM. Others leave room for ML-DSA and
-/// X-Wing.
-pub const SUITE: u16 = 1;
+/// The suite that a format names where it carries keys: Ed25519, and HPKE with X-Wing (ML-KEM-768
+/// and X25519), HKDF-SHA256 and AES-256-GCM. Others leave room for ML-DSA.
+pub const SUITE: u16 = 2;
 
 macro_rules! public_key {
     ($(#[$doc:meta])* $name:ident) => {
@@ -73,10 +73,6 @@ macro_rules! public_key {
 public_key!(
     /// The public half of an [`AckKey`].
     AckPublic
-);
-public_key!(
-    /// The public half of a [`SealingKey`].
-    SealingPublic
 );
 public_key!(
     /// The public half of a [`RecoveryKey`].
@@ -238,61 +234,68 @@ fn is_y_overlong(key: &[u8; 32]) -> bool {
     *low >= 0xed && middle.iter().all(|byte| *byte == 0xff) && high | 0x80 == 0xff
 }
 
-type HpkeKem = X25519HkdfSha256;
-
 /// A message sealed to a [`SealingPublic`] (RFC 9180, base mode, single shot).
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(array)]
 pub struct Envelope {
-    /// The encapsulated key.
+    /// The encapsulated key: 1,120 bytes.
     #[cbor(n(0), with = "minicbor::bytes")]
-    pub enc: [u8; 32],
+    pub enc: Vec<u8>,
     /// Ciphertext and tag.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub ciphertext: Vec<u8>,
 }
 
-/// A device's X25519 key in one space, to which secrets are sealed.
+/// A device's X-Wing key in one space, to which secrets are sealed: what is sealed stays so as long
+/// as one of ML-KEM-768 (FIPS 203) and X25519 (RFC 7748) holds
+/// (draft-connolly-cfrg-xwing-kem, draft-ietf-hpke-pq).
 #[derive(Clone)]
-pub struct SealingKey(Secret<32>);
+pub struct SealingKey {
+    seed: Secret<32>,
+    public: SealingPublic,
+}
 
 impl SealingKey {
     /// A fresh key.
     pub fn generate(entropy: &mut dyn Entropy) -> Self {
-        Self(Secret::random(entropy))
+        Self::from_secret(&Secret::random(entropy))
     }
 
-    /// The key with these bytes (RFC 7748; clamped where they are used).
-    pub fn from_secret(secret: &Secret<32>) -> Self {
-        Self(secret.clone())
+    /// The key with this seed, from which both of its parts are expanded where it is used.
+    pub fn from_secret(seed: &Secret<32>) -> Self {
+        let mut public = SealingPublic::new([0; SealingPublic::BYTES]);
+        // Any 32 bytes are a seed.
+        if let Ok(key) = <XWing as Kem>::PrivateKey::from_bytes(seed.expose()) {
+            XWing::sk_to_pk(&key).write_exact(&mut *public.0);
+        }
+        Self { seed: seed.clone(), public }
     }
 
-    /// The key's bytes, for storage under a wrapping key.
+    /// The key's seed, for storage under a wrapping key.
     pub fn to_secret(&self) -> Secret<32> {
-        self.0.clone()
+        self.seed.clone()
     }
 
     /// The public half.
     pub fn public(&self) -> SealingPublic {
-        let secret = x25519_dalek::StaticSecret::from(*self.0.expose());
-        SealingPublic(x25519_dalek::PublicKey::from(&secret).to_bytes())
+        self.public.clone()
     }
 
-    /// Opens an envelope that [`hpke_seal`] made for this key.
+    /// Opens what [`hpke_seal`] made for this key.
     ///
     /// # Errors
-    /// [`OpenError`], also for an encapsulated key of small order.
+    /// [`OpenError`].
     pub fn open(
         &self,
         info: &[u8],
         aad: &[u8],
-        enc: &[u8; 32],
+        enc: &[u8],
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let key = <HpkeKem as Kem>::PrivateKey::from_bytes(self.0.expose());
-        let enc = <HpkeKem as Kem>::EncappedKey::from_bytes(enc);
+        let key = <XWing as Kem>::PrivateKey::from_bytes(self.seed.expose());
+        let enc = <XWing as Kem>::EncappedKey::from_bytes(enc);
         let (Ok(key), Ok(enc)) = (key, enc) else { return Err(OpenError) };
-        hpke::single_shot_open::<AesGcm256, HkdfSha256, HpkeKem>(
+        hpke::single_shot_open::<AesGcm256, HkdfSha256, XWing>(
             &OpModeR::Base,
             &key,
             &enc,
@@ -307,27 +310,70 @@ impl SealingKey {
 
 impl fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealingKey({}, redacted)", self.public())
+        write!(f, "SealingKey({:?}, redacted)", self.public)
     }
 }
 
+/// The public half of a [`SealingKey`]: 1,184 bytes of ML-KEM-768, then 32 of X25519.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SealingPublic(Box<[u8; SealingPublic::BYTES]>);
+
 impl SealingPublic {
-    /// Refuses a point of small order, whose shared secret is zero for every key.
+    /// How long it is.
+    pub const BYTES: usize = 1216;
+
+    /// The key with these bytes, unchecked.
+    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// The key's bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// Refuses what is no encapsulation key of ML-KEM-768 (FIPS 203 §7.2), and an X25519 point of
+    /// small order, whose shared secret is zero for every key.
     ///
     /// # Errors
     /// [`BadKey`].
     pub fn check(&self) -> Result<(), BadKey> {
+        <XWing as Kem>::PublicKey::from_bytes(&*self.0).map_err(|_| BadKey)?;
+        let point = *self.0.last_chunk::<32>().ok_or(BadKey)?;
         // Clamped keys are multiples of the cofactor, so any one of them tells.
         let any = x25519_dalek::StaticSecret::from([1; 32]);
-        let shared = any.diffie_hellman(&x25519_dalek::PublicKey::from(self.0));
+        let shared = any.diffie_hellman(&x25519_dalek::PublicKey::from(point));
         if shared.was_contributory() { Ok(()) } else { Err(BadKey) }
+    }
+}
+
+impl fmt::Debug for SealingPublic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealingPublic(with digest {})", sha256(&[&*self.0]))
+    }
+}
+
+impl<C> minicbor::Encode<C> for SealingPublic {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&*self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for SealingPublic {
+    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes: ByteArray<{ Self::BYTES }> = minicbor::Decode::decode(d, ctx)?;
+        Ok(Self::new(*bytes))
     }
 }
 
 /// Seals `plain` to `recipient` in suite [`SUITE`].
 ///
 /// # Errors
-/// [`BadKey`] if the recipient's key is of small order.
+/// [`BadKey`] if the recipient's key is none.
 pub fn hpke_seal(
     entropy: &mut dyn Entropy,
     recipient: &SealingPublic,
@@ -335,8 +381,9 @@ pub fn hpke_seal(
     aad: &[u8],
     plain: &[u8],
 ) -> Result<Envelope, BadKey> {
-    let recipient = <HpkeKem as Kem>::PublicKey::from_bytes(&recipient.0).map_err(|_| BadKey)?;
-    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, HpkeKem>(
+    let recipient =
+        <XWing as Kem>::PublicKey::from_bytes(recipient.as_bytes()).map_err(|_| BadKey)?;
+    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
         &OpModeS::Base,
         &recipient,
         info,
@@ -345,7 +392,7 @@ pub fn hpke_seal(
         &mut EntropyRng(entropy),
     )
     .map_err(|_| BadKey)?;
-    Ok(Envelope { enc: enc.to_bytes().into(), ciphertext })
+    Ok(Envelope { enc: enc.to_bytes().to_vec(), ciphertext })
 }
 
 pub(crate) struct EntropyRng<'a>(pub(crate) &'a mut dyn Entropy);
@@ -451,16 +498,25 @@ mod tests {
         let mut flipped = sealed.clone();
         flipped.ciphertext[0] ^= 1;
         assert!(open(&key, b"info", b"aad", &flipped).is_err());
-        let zero = Envelope { enc: [0; 32], ..sealed };
-        assert!(open(&key, b"info", b"aad", &zero).is_err());
+        for enc in [vec![], vec![0; 32], vec![0; sealed.enc.len()], sealed.enc[1..].to_vec()] {
+            let other = Envelope { enc, ..sealed.clone() };
+            assert!(open(&key, b"info", b"aad", &other).is_err());
+        }
     }
 
     #[test]
-    fn nothing_is_sealed_to_a_key_of_small_order() {
-        let zero = SealingPublic::new([0; 32]);
-        assert_eq!(zero.check(), Err(BadKey));
-        assert_eq!(hpke_seal(&mut Fixed(9), &zero, b"", b"", b"plain"), Err(BadKey));
-        assert_eq!(SealingKey::generate(&mut Fixed(1)).public().check(), Ok(()));
+    fn a_sealing_key_has_two_parts_that_are_sound() {
+        let good = SealingKey::generate(&mut Fixed(1)).public();
+        assert_eq!(good.check(), Ok(()));
+        let mut small_order = *good.as_bytes();
+        small_order[SealingPublic::BYTES - 32..].fill(0);
+        assert_eq!(SealingPublic::new(small_order).check(), Err(BadKey));
+        // Coefficients that are not below the modulus.
+        let mut unreduced = *good.as_bytes();
+        unreduced[..3].fill(0xff);
+        let unreduced = SealingPublic::new(unreduced);
+        assert_eq!(unreduced.check(), Err(BadKey));
+        assert_eq!(hpke_seal(&mut Fixed(9), &unreduced, b"", b"", b"plain"), Err(BadKey));
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn genesis_acts(
 ) -> Result<[Act; 2]> {
     let mut nonce = [0; 16];
     entropy.fill(&mut nonce);
-    let recipients = [(keys.device(), founder.keys.sealing, founder.clearance)];
+    let recipients = [(keys.device(), founder.keys.sealing.clone(), founder.clearance)];
     let (epoch, _) = open_epoch_act(
         entropy,
         &NO_SPACE,

@@ -157,15 +157,15 @@ impl State {
 
     /// The key that secrets are sealed to for a device.
     pub(crate) fn sealing_key(&self, device: &DeviceId) -> Option<SealingPublic> {
-        let announced = self.announced.get(device).map(|announced| announced.key);
-        announced.or_else(|| Some(self.roster.device(device)?.keys.sealing))
+        let announced = self.announced.get(device).map(|announced| announced.key.clone());
+        announced.or_else(|| Some(self.roster.device(device)?.keys.sealing.clone()))
     }
 
     pub(crate) fn take_announced(&mut self, header: &Header, act: &SealingKeyAct) {
         let Header { device, seq, epoch, .. } = *header;
         let is_later = self.announced.get(&device).is_none_or(|before| before.seq < seq);
         if is_later {
-            self.announced.insert(device, Announced { key: act.sealing, seq, epoch });
+            self.announced.insert(device, Announced { key: act.sealing.clone(), seq, epoch });
             self.news.secrets.is_new = true;
         }
     }
@@ -267,7 +267,7 @@ pub(crate) fn unwrap(vault: &Vault, epoch: &EpochId, wrapped: &[u8]) -> Result<E
 }
 
 /// A sealing key that a device announced.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Announced {
     key: SealingPublic,
     /// The entry that says so, and the epoch that this was sealed in.
@@ -313,8 +313,8 @@ impl State {
     }
 
     fn is_unannounced(&self, keys: &[SealingKey]) -> bool {
-        let announced = self.announced.get(&self.device()).map(|own| own.key);
-        keys.len() == 1 || keys.last().map(SealingKey::public) != announced
+        let announced = self.announced.get(&self.device()).map(|own| &own.key);
+        keys.len() == 1 || keys.last().map(SealingKey::public).as_ref() != announced
     }
 
     /// Appends what forgetting waits for: another sealing key of this device's, or that it has

@@ -319,7 +319,7 @@ pub struct Envelope {
     pub band: Band,
     /// HPKE's encapsulated key.
     #[cbor(n(2), with = "minicbor::bytes")]
-    pub enc: [u8; 32],
+    pub enc: Vec<u8>,
     /// HPKE's ciphertext of the secret.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub ciphertext: Vec<u8>,

@@ -350,7 +350,7 @@ fn an_enrolment_with_a_weak_key_or_an_unknown_suite_is_void() {
         change(&mut enrolment);
         Act::from_body(kind::ENROLMENT, &enrols(enrolment).to_body()).unwrap_err()
     };
-    assert_eq!(check(|e| e.keys.suite = 2), VoidReason::Suite(2));
+    assert_eq!(check(|e| e.keys.suite = 1), VoidReason::Suite(1));
     assert_eq!(check(|e| e.keys.signing = DeviceId::new([0; 32])), VoidReason::WeakKey);
     let zero_ack = larder_crypto::AckPublic::new([0; 32]);
     let mut weak = good.clone();
@@ -358,7 +358,7 @@ fn an_enrolment_with_a_weak_key_or_an_unknown_suite_is_void() {
     let body = enrols(weak).to_body();
     assert_eq!(Act::from_body(kind::ENROLMENT, &body), Err(VoidReason::WeakKey));
     let mut weak = good.clone();
-    weak.keys.sealing = larder_crypto::SealingPublic::new([0; 32]);
+    weak.keys.sealing = larder_crypto::SealingPublic::new([0; 1216]);
     let body = enrols(weak).to_body();
     assert_eq!(Act::from_body(kind::ENROLMENT, &body), Err(VoidReason::WeakKey));
     assert!(matches!(check(|e| e.label = "x".repeat(129)), VoidReason::Malformed(_)));

@@ -8,7 +8,7 @@ use larder_types::{CloseCode, TransportId};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, EndpointConfig};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
@@ -233,10 +233,14 @@ struct Tls {
 
 impl Tls {
     fn new(key: &TransportKey) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(CryptoProvider {
+            // What is recorded today stays closed to whoever breaks X25519 one day.
+            kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768],
+            ..aws_lc_rs::default_provider()
+        });
         let der = key.to_pkcs8_der();
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice()));
-        let signer = rustls::crypto::ring::sign::any_supported_type(&private).map_err(tls)?;
+        let signer = aws_lc_rs::sign::any_supported_type(&private).map_err(tls)?;
         let key = Arc::new(CertifiedKey::new(vec![spki_of(&key.public())], signer));
         Ok(Self { provider, key })
     }

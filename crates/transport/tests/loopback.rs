@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{
-    Pair, any_port, endpoint, impostor, key, knows, pair, raw_client, raw_connect, raw_server,
+    Pair, any_port, endpoint, impostor, key, knows, pair, raw_client, raw_client_with, raw_connect,
+    raw_server,
 };
 use larder_transport::{Connection, Endpoint, Error, FrameStream, Purpose};
 use larder_types::limits::CONNECTIONS_MAX;
 use larder_types::{CloseCode, TransportId};
+use rustls::crypto::aws_lc_rs::kx_group;
 
 /// A stream that `first` opened and `second` accepted. A stream is only seen with its first
 /// bytes, so a frame goes first.
@@ -147,6 +149,22 @@ async fn a_peer_that_speaks_another_protocol_is_incompatible() {
     let client = raw_client(&key(2), b"larder/9");
     let addr = one.local_addr().unwrap();
     assert!(client.connect(addr, "anyone").unwrap().await.is_err());
+}
+
+/// What is recorded today must stay closed to whoever breaks X25519 in twenty years.
+#[tokio::test]
+async fn a_key_exchange_without_ml_kem_is_none() {
+    let one = endpoint(1, &[2]).await;
+    let addr = one.local_addr().unwrap();
+    let accepting = tokio::spawn(async move { one.accept().await.map(|peer| (one, peer)) });
+    let connect = async |group| {
+        let client = raw_client_with(&key(2), Purpose::Sync.alpn(), vec![group]);
+        let connection = client.connect(addr, "anyone").unwrap().await.ok()?;
+        Some((client, connection))
+    };
+    assert!(connect(kx_group::X25519).await.is_none());
+    let _connected = connect(kx_group::X25519MLKEM768).await.unwrap();
+    accepting.await.unwrap().unwrap();
 }
 
 #[tokio::test]

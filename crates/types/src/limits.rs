@@ -58,7 +58,7 @@ limits! {
     ERASE_SECTIONS_MAX: usize = 704, "sections", true, "Sections that one act of erasure lists.";
     ERASED_ACTS_MAX: usize = 4096, "acts", true, "Acts of erasure that one device reports at once.";
     ADOPTED_SECTIONS_MAX: usize = 2048, "sections", true, "Sections that one act of adoption takes over.";
-    ACT_BYTES_MAX: usize = 256 << 10, "bytes", true, "One membership or epoch act.";
+    ACT_BYTES_MAX: usize = 1 << 20, "bytes", true, "One membership or epoch act.";
     TRANSACTION_BYTES_TARGET: usize = 1 << 20, "bytes", false, "Sealed bytes after which a group of units is committed; one larger unit goes alone.";
     TRANSACTION_UNITS_MAX: usize = 256, "units", false, "Units committed in one transaction.";
     WRITE_QUEUE_MAX: usize = 256, "units", false, "Units waiting for a space's writer.";

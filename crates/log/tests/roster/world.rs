@@ -41,7 +41,7 @@ pub(crate) fn enrolment(n: u8, of: u8, role: Role, clearance: Band) -> Enrolment
             suite: SUITE,
             signing: device(n),
             ack: AckPublic::new([n + 1; 32]),
-            sealing: SealingPublic::new([n + 1; 32]),
+            sealing: SealingPublic::new([n + 1; SealingPublic::BYTES]),
             transport: TransportId::new([n + 1; 32]),
         },
     }

@@ -342,11 +342,11 @@ fn keys_that_cannot_be_enrolled_are_refused() {
     };
     assert_eq!(verify(&|_| ()), Ok(()));
     for change in [
-        &(|keys: &mut DeviceKeys| keys.suite = 2) as &dyn Fn(&mut DeviceKeys),
+        &(|keys: &mut DeviceKeys| keys.suite = 1) as &dyn Fn(&mut DeviceKeys),
         &|keys| keys.transport = joiner(2).keys.transport,
         &|keys| keys.signing = DeviceId::new([0; 32]),
         &|keys| keys.ack = AckPublic::new([0; 32]),
-        &|keys| keys.sealing = SealingPublic::new([0; 32]),
+        &|keys| keys.sealing = SealingPublic::new([0; SealingPublic::BYTES]),
     ] {
         assert!(matches!(verify(change), Err(PairingError::BadKeys(_))));
     }

@@ -10,6 +10,7 @@ use larder_types::TransportId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -58,15 +59,23 @@ fn shown(key: &TransportKey, signing: &TransportKey) -> Arc<CertifiedKey> {
     let signer = |key: &TransportKey| {
         let der = key.to_pkcs8_der();
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.as_slice()));
-        rustls::crypto::ring::sign::any_supported_type(&private).unwrap()
+        aws_lc_rs::sign::any_supported_type(&private).unwrap()
     };
     let spki = CertificateDer::from(signer(key).public_key().unwrap().to_vec());
     Arc::new(CertifiedKey::new(vec![spki], signer(signing)))
 }
 
 pub(crate) fn raw_client(me: &TransportKey, alpn: &[u8]) -> quinn::Endpoint {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    raw_client_with(me, alpn, aws_lc_rs::default_provider().kx_groups)
+}
+
+pub(crate) fn raw_client_with(
+    me: &TransportKey,
+    alpn: &[u8],
+    kx_groups: Vec<&'static dyn SupportedKxGroup>,
+) -> quinn::Endpoint {
+    let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
@@ -97,7 +106,7 @@ pub(crate) fn impostor(of: &TransportKey, me: &TransportKey, alpn: &[u8]) -> qui
 }
 
 fn serving(key: Arc<CertifiedKey>, alpn: &[u8]) -> quinn::Endpoint {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
