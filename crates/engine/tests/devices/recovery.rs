@@ -505,6 +505,6 @@ fn what_no_other_device_has_opens_again_though_the_keys_of_its_time_are_gone() {
             opened += u32::from(device.space.document(&object(30)).unwrap().is_some());
         }
     }
-    // But where it is the page with its own bytes, or with the secret.
-    assert!(opened > 5 && opened + 2 >= whole, "{opened} of {whole} files of {pages} pages");
+    // But where it is the page with its own bytes, with the secret, or with the act of its epoch.
+    assert!(opened > 5 && opened + 3 >= whole, "{opened} of {whole} files of {pages} pages");
 }
