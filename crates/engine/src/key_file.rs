@@ -129,8 +129,8 @@ pub(crate) fn open(dir: &Dir, unlock: &Unlock) -> Result<ProfileKey> {
         canonical::decode(&bytes, FILE_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
     if file.v != 0 || file.suite != larder_crypto::SUITE {
         return Err(Error::Invalid(format!(
-            "{FILE} is of version {} and suite {}, which this release does not know: open it with the \
-             release that made it, or update this one",
+            "{FILE} is of version {} and suite {}, which this release does not know: open it with \
+             the release that made it, or update this one",
             file.v, file.suite
         )));
     }
