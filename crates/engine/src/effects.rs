@@ -362,6 +362,9 @@ impl WriterState {
         };
         if state != sections::State::Waiting {
             sections::settle_late(db, section, state, &about)?;
+        } else if section.about.is_none() {
+            // It has opened: nobody needs to be asked for it any more.
+            sections::settle(db, place, state, Some(&about))?;
         }
         Ok(())
     }

@@ -190,6 +190,9 @@ impl World {
             villain.grow(&mut self.dice, space, Section::LostChange(at), other);
         }
         self.report.count(name);
+        self.note(|| {
+            format!("the villain writes {section:?}: entry {}", villain.entries.len() + 1)
+        });
         villain.grow(&mut self.dice, space, section, other);
     }
 

@@ -14,6 +14,17 @@ use crate::prune::tests::Device;
 
 /// An entry of a device's with a section that is sealed under no secret of any epoch.
 fn garbage(by: &mut Device) -> Batch {
+    let of = |_: &WriterState| larder_crypto::Secret::new([3; 32]);
+    entry_of(by, of, kind::DOCUMENT_CREATE, vec![1])
+}
+
+/// An entry of a device's that names nothing, with one section, sealed under this secret.
+fn entry_of(
+    by: &mut Device,
+    secret: impl Fn(&WriterState) -> larder_crypto::Secret<32>,
+    kind: u16,
+    body: Vec<u8>,
+) -> Batch {
     let shared = Arc::clone(&by.space.shared);
     by.writer
         .transact(|tx, state| {
@@ -21,22 +32,22 @@ fn garbage(by: &mut Device) -> Batch {
             let (device, epoch) = (keys.device(), state.epoch.unwrap());
             let mut builder = EntryBuilder::new(shared.id, device, size + 1, epoch, 0);
             let metadata = Metadata {
-                kind: kind::DOCUMENT_CREATE,
-                collection: None,
+                kind,
+                collection: Some("notes".parse().unwrap()),
                 object: Some(larder_types::ObjectId::new([9; 16])),
-                generation: None,
+                generation: Some(larder_types::EntryHash::new([9; 32])),
                 actor: None,
                 correlation: None,
                 clock: Clock::ZERO,
                 personal: None,
             };
-            let opened = Opened { meta_salt: [1; 16], metadata, body: vec![1] };
+            let opened = Opened { meta_salt: [1; 16], metadata, body: body.clone() };
             let mut entropy: Box<dyn Entropy> = shared.env.entropy();
-            let (control, wrong) = (state.keyring.control(), larder_crypto::Secret::new([3; 32]));
+            let (control, secret) = (state.keyring.control(), secret(state));
             let address = builder.address(Band::Green).unwrap();
             let (class, sealed) = (Class::Data, &mut *entropy);
             let (commitment, sealed) =
-                larder_log::seal_section(sealed, &address, &wrong, class, control, &opened)
+                larder_log::seal_section(sealed, &address, &secret, class, control, &opened)
                     .unwrap();
             builder.push(commitment, sealed);
             let entry = builder.finish().unwrap();
@@ -111,4 +122,35 @@ fn what_opens_for_nobody_is_asked_of_each_device_once() {
     let want = wanted(&late, &later).unwrap();
     assert!(!ask(&mut late, &later, want));
     assert_eq!(sealed(wanted(&late, &later)), Some(vec![run]));
+}
+
+/// A member wrote in an epoch that another device had not heard of yet, and did not name the entry
+/// that opens it: an edit of a document that nobody has. When the secret came, the edit was opened
+/// and went on waiting, and still counted as one to be opened: the device asked for it for ever
+/// (simulated devices, seeds 140,070, 81,539 and 60,441).
+#[test]
+fn what_opens_late_and_waits_is_not_asked_for_again() {
+    let mut a = Device::found(1);
+    let mut author = a.invite(2);
+    author.put(8, &serde_json::json!({"n": 8}));
+    a.pull(&author);
+    let mut b = a.invite(3);
+    drop(a.invite(4));
+    author.pull(&a);
+    let of_epoch = |state: &WriterState| {
+        let secrets = state.keyring.secrets(&state.epoch.unwrap()).unwrap();
+        secrets.at(Band::Green, 0).unwrap().secret().clone()
+    };
+    let edit = larder_document::body::Change::new(vec![vec![1]]).encode();
+    let batch = entry_of(&mut author, of_epoch, kind::DOCUMENT_CHANGE, edit);
+    for device in [&mut a, &mut b] {
+        device.writer.apply(batch.clone()).unwrap();
+    }
+    let run = Run { device: batch.device, first: batch.first_seq, last: batch.first_seq };
+    assert_eq!(wanted(&b, &author).map(|want| want.sealed), Some(vec![run]));
+    b.pull(&a);
+    for device in [&a, &b] {
+        assert_eq!(device.space.status().unwrap().waiting, 1);
+        assert_eq!(wanted(device, &author), None);
+    }
 }
