@@ -11,7 +11,7 @@ use larder_log::{Band, Class, Payload, SectionCommitment, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::snapshots::{self, Snapshot, State as Stage};
 use larder_store::space::{
-    blobs, changes, control, copies, documents, entries, logs, pieces, tombstones, units,
+    blobs, changes, copies, documents, entries, logs, pieces, tombstones, units,
 };
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
@@ -151,12 +151,7 @@ impl State {
                 cut(db, &of, clearance)?;
             }
         }
-        for epoch in self.keyring.forget_above(clearance) {
-            let secrets = self.keyring.secrets(&epoch);
-            let wrapped = secrets.and_then(|secrets| self.wrap(&epoch, secrets));
-            control::set_epoch_secrets(db, &epoch, wrapped.as_deref())?;
-        }
-        Ok(())
+        self.forget_above(db)
     }
 
     /// Drops a section's bytes, and the blob that it describes.

@@ -205,6 +205,18 @@ impl State {
         }
     }
 
+    /// Lets go of secrets above the clearance: who opens an epoch may not have heard yet that it
+    /// was lowered. Only once it is settled, as what raises it may come with the epoch.
+    pub(crate) fn forget_above(&mut self, db: &Connection) -> Result<()> {
+        for epoch in self.keyring.forget_above(self.clearance) {
+            let secrets = self.keyring.secrets(&epoch);
+            let wrapped = secrets.and_then(|secrets| self.wrap(&epoch, secrets));
+            control::set_epoch_secrets(db, &epoch, wrapped.as_deref())?;
+            self.unpublish();
+        }
+        Ok(())
+    }
+
     /// Takes an epoch's secrets over from a file of the space that was set aside.
     pub(crate) fn salvage_secrets(
         &mut self,

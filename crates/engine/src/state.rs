@@ -589,7 +589,10 @@ impl State {
 
     pub(crate) fn choose_epoch(&mut self) {
         let (keyring, own) = (&self.keyring, self.own_clearance());
-        self.epoch = self.roster.epoch_for_writing(own, &|epoch| keyring.holds(epoch));
+        self.epoch = self.roster.epoch_for_writing(own, &|epoch| {
+            // Of one that was opened when this device was cleared for less there may be a part.
+            keyring.secrets(epoch).is_some_and(|secrets| secrets.highest() >= Some(own))
+        });
     }
 
     /// Opens an epoch for exactly the devices that are cleared now, if there is none.

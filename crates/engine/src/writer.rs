@@ -316,6 +316,7 @@ fn attempt<T>(
     let done = work(&mut tx, state)?;
     state.rejudge(&tx)?;
     state.settle_clearance(&tx)?;
+    state.forget_above(&tx)?;
     state.settle_erasures(&tx)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;

@@ -86,3 +86,52 @@ fn nothing_above_its_clearance_is_in_any_file_of_a_device() {
     let left: Vec<_> = above.filter(|(_, needle)| count(&image, needle) > 0).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// A phone was cleared for less while another device was away. That one let somebody in meanwhile,
+/// and sealed its new epoch's secrets for the phone as before: the phone kept them, of every band.
+#[test]
+fn secrets_of_who_has_not_heard_of_a_lower_clearance_are_not_kept() {
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let terms = |role| Terms { of: Whose::New, role, clearance: Band::Red };
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let mut away = a.invite_on(profile(dirs[1].path(), 2), terms(Role::Admin));
+    let mut phone = a.invite_on(profile(dirs[2].path(), 3), terms(Role::Writer));
+    away.pull(&a);
+    let me = phone.space.device();
+    let highest = |device: &mut Device| {
+        let known = device.writer.transact(|tx, state| {
+            let stored = crate::state::load_keyring(tx, &state.shared.home().vault)?;
+            let highest = |keyring: &crate::keyring::Keyring| {
+                let of = |(epoch, _)| keyring.secrets(&epoch).and_then(|of| of.highest());
+                keyring.first_steps().map(of).collect::<Vec<_>>()
+            };
+            assert_eq!(highest(&stored), highest(&state.keyring));
+            Ok(highest(&stored))
+        });
+        known.unwrap()
+    };
+    assert!(highest(&mut phone).contains(&Some(Band::Red)), "the control");
+    // What raises it comes in one transaction with the epoch that it opens.
+    for band in [Band::Green, Band::Red, Band::Green] {
+        a.writer.change_role(me, Role::Writer, band).unwrap();
+        phone.pull(&a);
+        assert_eq!(highest(&mut phone).into_iter().max(), Some(Some(band)));
+    }
+    let before = highest(&mut phone);
+    drop(away.invite_on(profile(dirs[3].path(), 4), terms(Role::Writer)));
+    phone.pull(&away);
+    let after = highest(&mut phone);
+    assert!(after.len() > before.len(), "the epoch has come");
+    assert!(after.iter().all(|band| *band == Some(Band::Green)), "{after:?}");
+    // Cleared for more again, it is among the recipients of that epoch as it should be, and cannot
+    // write to it.
+    a.pull(&away);
+    a.writer.change_role(me, Role::Writer, Band::Red).unwrap();
+    phone.pull(&a);
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Red);
+    unit.put("notes", OBJECT, &json!({"title": "For few"})).unwrap();
+    phone.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    a.pull(&phone);
+    assert!(a.space.document(&OBJECT).unwrap().is_some());
+}
