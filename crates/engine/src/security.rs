@@ -5,18 +5,19 @@
 //! when its count doubles, so that nobody fills the log; nothing fails because it cannot be noted;
 //! no event holds content or a name that a person gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use larder_audit::format::SecurityLine;
 use larder_crypto::hash::sha256;
 use larder_crypto::{DeviceSigningKey, Secret};
+use larder_log::roster::Roster;
 pub use larder_log::security::Kind as SecurityKind;
-use larder_log::security::{BadEvent, Chain, Event, News, Scope};
+use larder_log::security::{BadEvent, Chain, Event, Link, News, Scope};
 use larder_store::migrate::Schema;
 use larder_store::profile::{self as profile_table, Membership};
 use larder_store::security as table;
-use larder_types::limits::{SECURITY_COUNTS_MAX, SECURITY_EVENTS_MAX};
+use larder_types::limits::{SECURITY_BRANCH_MAX, SECURITY_COUNTS_MAX, SECURITY_EVENTS_MAX};
 use larder_types::{DeviceId, SpaceName, Timestamp, TransportId};
 use rusqlite::Connection;
 use serde::Serialize;
@@ -161,18 +162,10 @@ fn rest_of(news: &News) -> News {
 impl Inner {
     /// Writes an event down. What cannot be written is not: nothing fails because of it.
     pub(crate) fn note(&self, scope: Scope, news: &News) {
-        self.note_all(scope, std::slice::from_ref(news));
-    }
-
-    /// The same for several, in one transaction.
-    pub(crate) fn note_all(&self, scope: Scope, news: &[News]) {
-        if news.is_empty() || self.is_read_only() {
-            return;
+        if !self.is_read_only() {
+            let now = self.env.now();
+            let _ = self.write_db(|db| self.append(db, &self.vault, scope, news, 1, now));
         }
-        let now = self.env.now();
-        let _ = self.write_db(|db| {
-            news.iter().try_for_each(|news| self.append(db, &self.vault, scope, news, 1, now))
-        });
     }
 
     /// Takes down that a database, which was there before, came to a newer schema.
@@ -252,18 +245,40 @@ impl Inner {
         now: Timestamp,
     ) -> Result<()> {
         let key = self.log_key(db, vault, scope)?;
-        let last = table::last(db, scope)?;
-        let read = |last: table::SignedEvent| {
-            let mut chain = Chain::new(scope, key.device_id());
-            chain.read(&last.event, &last.signature).map_err(|e| damaged(&e))?;
-            Ok::<_, Error>(chain.end())
-        };
-        let before = last.map(read).transpose()?.flatten();
-        let event = Event::next(before.as_ref(), news, count, now);
-        let signature = event.sign(scope, &key);
-        let signed = table::SignedEvent { event: event.encode(), signature };
-        table::add(db, scope, event.seq, &signed)?;
+        let mut before = end_of(db, scope, &key)?;
+        if before.lost {
+            let lost = News::new(SecurityKind::Repaired, None, "the event that was here");
+            before.link = Some(add(db, scope, &key, &Event::next(before.link(), &lost, 1, now))?);
+        }
+        add(db, scope, &key, &Event::next(before.link(), news, count, now))?;
         Ok(table::trim(db, scope, SECURITY_EVENTS_MAX)?)
+    }
+
+    /// Takes down news of devices, each thing that is told apart now and whenever its count doubles.
+    /// Of what is about the devices of one branch no more is told apart than is left for others.
+    fn note_devices(&self, scope: Scope, news: Vec<News>, roster: &Roster) -> Result<()> {
+        let known = self.with_db(|db| Ok(table::counts(db, scope)?))?;
+        let mut apart: BTreeSet<News> = known.into_iter().map(|count| count.news).collect();
+        for news in news {
+            let Some(device) = news.device.filter(|_| !apart.contains(&news)) else {
+                self.count(scope, news, 1);
+                continue;
+            };
+            let branch = roster.branch_of(&device);
+            let is_alike = |other: &&News| {
+                let of = other.device.map(|device| roster.branch_of(&device));
+                other.kind == news.kind && of == Some(branch)
+            };
+            let is_full = apart.iter().filter(is_alike).count() >= SECURITY_BRANCH_MAX;
+            let news = match is_full {
+                true => News::new(news.kind, Some(branch), "and others that it let in"),
+                false => news,
+            };
+            self.count(scope, news.clone(), 1);
+            apart.insert(news);
+        }
+        self.write_counts(false);
+        Ok(())
     }
 
     /// The key that signs a chain: this device's in the space, or one for the profile's own.
@@ -504,19 +519,62 @@ impl Shared {
         for (id, _) in before.roster.devices().filter(|(id, _)| now.roster.device(id).is_none()) {
             news.push(News::new(SecurityKind::Revoked, Some(*id), ""));
         }
-        for (id, epoch) in now.roster.epochs().filter(|(id, _)| before.roster.epoch(id).is_none()) {
-            let detail = format!("content secrets, epoch {}", short(id.as_bytes()));
-            news.push(News::new(SecurityKind::Rotated, Some(epoch.opened_by.device), &detail));
+        for (_, epoch) in now.roster.epochs().filter(|(id, _)| before.roster.epoch(id).is_none()) {
+            let opener = Some(epoch.opened_by.device);
+            news.push(News::new(SecurityKind::Rotated, opener, "content secrets"));
         }
         for device in now.stopped.difference(&before.stopped) {
             news.push(News::new(SecurityKind::Forked, Some(*device), ""));
         }
-        self.profile.note_all(Scope::Space(self.id), &news);
+        if !news.is_empty() && !self.profile.is_read_only() {
+            // Nothing fails because it cannot be noted.
+            let _ = self.profile.note_devices(Scope::Space(self.id), news, &now.roster);
+        }
     }
 }
 
-fn short(id: &[u8]) -> String {
-    larder_types::hex(id).chars().take(12).collect()
+/// Where a chain ends.
+struct End {
+    link: Option<Link>,
+    /// An event behind that was damaged, and is gone now.
+    lost: bool,
+}
+
+impl End {
+    const fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+}
+
+/// Where a chain goes on. If its last event is damaged, and the one before it is not, that goes:
+/// else nothing could ever be noted again.
+fn end_of(db: &Connection, scope: Scope, key: &DeviceSigningKey) -> Result<End> {
+    let mut newest = table::newest(db, scope, 2)?.into_iter();
+    let read = |(seq, event): (u64, table::SignedEvent)| {
+        let mut chain = Chain::new(scope, key.device_id());
+        let read = chain.read(&event.event, &event.signature);
+        let read =
+            read.and_then(|of| if of.seq == seq { Ok(of) } else { Err(BadEvent::NotNext(seq)) });
+        read.map(|_| chain.end()).map_err(|e| damaged(&e))
+    };
+    let Some(last) = newest.next() else { return Ok(End { link: None, lost: false }) };
+    let seq = last.0;
+    match (read(last), newest.next()) {
+        (Ok(link), _) => Ok(End { link, lost: false }),
+        (Err(_), Some(before)) => {
+            let link = read(before)?;
+            table::remove(db, scope, seq)?;
+            Ok(End { link, lost: true })
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Signs an event and adds it to its chain.
+fn add(db: &Connection, scope: Scope, key: &DeviceSigningKey, event: &Event) -> Result<Link> {
+    let signed = table::SignedEvent { event: event.encode(), signature: event.sign(scope, key) };
+    table::add(db, scope, event.seq, &signed)?;
+    Ok(event.link(scope))
 }
 
 /// As people see it; none for an event of a newer version.
@@ -602,6 +660,45 @@ mod tests {
             let summary = profile.security_summary(9).unwrap();
             assert!(summary.damaged.is_some() && summary.latest.is_empty(), "{change}");
         }
+    }
+
+    /// One bad byte in the last event, and nothing was noted any more in that chain, by no word of
+    /// anybody. What is damaged further back stays as it is, and is told of.
+    #[test]
+    fn a_damaged_last_event_does_not_keep_others_out() {
+        let change = [
+            "UPDATE security SET event = x'00' WHERE seq = 3",
+            "UPDATE security SET signature = zeroblob(64) WHERE seq = 3",
+            "UPDATE security SET event = (SELECT event FROM security WHERE seq = 1),
+             signature = (SELECT signature FROM security WHERE seq = 1) WHERE seq = 3",
+        ];
+        let note = |profile: &Profile, what| {
+            profile.inner.note(Scope::Profile, &News::new(SecurityKind::Exported, None, what));
+        };
+        let damage = |profile: &Profile, change: &str| {
+            let changed = profile.inner.with_db(|db| Ok(db.execute(change, []).unwrap()));
+            assert_eq!(changed.unwrap(), 1, "{change}");
+            assert!(matches!(profile.check(), Err(Error::Corrupt(_))), "{change}");
+        };
+        for change in change {
+            let dir = tempfile::tempdir().unwrap();
+            let profile = create(dir.path());
+            ["1", "2", "3"].iter().for_each(|what| note(&profile, what));
+            damage(&profile, change);
+            note(&profile, "4");
+            profile.check().unwrap();
+            let exported = |what: &str| (SecurityKind::Exported, what.to_owned());
+            let lost = (SecurityKind::Repaired, "the event that was here".to_owned());
+            let expected = [exported("1"), exported("2"), lost, exported("4")];
+            assert_eq!(kinds(&profile), expected, "{change}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let profile = create(dir.path());
+        ["1", "2", "3", "4"].iter().for_each(|what| note(&profile, what));
+        damage(&profile, "UPDATE security SET signature = zeroblob(64) WHERE seq > 3");
+        damage(&profile, "UPDATE security SET signature = zeroblob(64) WHERE seq = 3");
+        note(&profile, "5");
+        assert!(matches!(profile.security(), Err(Error::Corrupt(_))));
     }
 
     /// The power failed between the change of the key file and its note.

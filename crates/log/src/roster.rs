@@ -260,6 +260,22 @@ impl Roster {
         self.known(id).is_some() || self.judge.enrolled_by(id).next().is_some()
     }
 
+    /// By whom a device came in: of those that the founder let in, the one that let this one in, or
+    /// let in one that did, and so on; the founder, for those that it let in itself. So whatever
+    /// one device lets in, by however many others, is one branch.
+    pub fn branch_of(&self, id: &DeviceId) -> DeviceId {
+        let by = |of: &DeviceId| {
+            let known = self.known(of).and_then(|device| device.enrolled_by.first());
+            known.map(|by| by.device).or_else(|| Some(self.judge.enrolled_by(of).min()?.0))
+        };
+        let (mut root, mut below, mut seen) = (*id, None, BTreeSet::from([*id]));
+        while let Some(next) = by(&root).filter(|next| seen.insert(*next)) {
+            below = (root != *id).then_some(root);
+            root = next;
+        }
+        below.unwrap_or(root)
+    }
+
     /// The device that uses this transport key, if enrolled.
     pub fn by_transport(&self, transport: &TransportId) -> Option<(&DeviceId, &Device)> {
         self.devices.iter().find(|(_, device)| device.keys.transport == *transport)

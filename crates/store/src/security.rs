@@ -56,13 +56,29 @@ pub fn trim(conn: &Connection, scope: Scope, keeps: u64) -> Result<(), StoreErro
     execute(conn, "security", sql, params![scope.to_bytes(), Uint(keeps)]).map(drop)
 }
 
-/// The last event of a chain.
+/// The last events of a chain with their numbers, the newest first.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `security`.
-pub fn last(conn: &Connection, scope: Scope) -> Result<Option<SignedEvent>, StoreError> {
-    let sql = "SELECT event, signature FROM security WHERE scope = ?1 ORDER BY seq DESC LIMIT 1";
-    first(conn, "security", sql, [scope.to_bytes()], signed)
+pub fn newest(
+    conn: &Connection,
+    scope: Scope,
+    limit: u32,
+) -> Result<Vec<(u64, SignedEvent)>, StoreError> {
+    let sql = "SELECT event, signature, seq FROM security WHERE scope = ?1
+               ORDER BY seq DESC LIMIT ?2";
+    all(conn, "security", sql, params![scope.to_bytes(), limit], |row| {
+        Ok((row.get::<_, Uint>(2)?.0, signed(row)?))
+    })
+}
+
+/// Drops the event with this number.
+///
+/// # Errors
+/// [`StoreError::Write`] of `security`.
+pub fn remove(conn: &Connection, scope: Scope, seq: u64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM security WHERE scope = ?1 AND seq = ?2";
+    execute(conn, "security", sql, params![scope.to_bytes(), Uint(seq)]).map(drop)
 }
 
 /// A whole chain, the oldest event first.

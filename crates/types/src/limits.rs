@@ -155,6 +155,7 @@ limits! {
     PRUNE_LEAF_BYTES: u64 = 256, "bytes", false, "Of each body, what does not count there: a leaf takes about as much in its place.";
     PRUNE_LOOK_ENTRIES: u64 = 256, "entries", false, "Entries after which it is looked whether as much could go.";
     SECURITY_EVENTS_MAX: u64 = 4096, "events", false, "Events kept of a space's security log, and of the profile's; of more the oldest go.";
+    SECURITY_BRANCH_MAX: usize = 32, "things", false, "Things of one kind that a security log tells apart about the devices that one device let in, by others too; what is beyond is counted as one.";
     SECURITY_COUNTS_MAX: u64 = 1024, "counts", false, "Repeated events that are told apart in a profile; what is beyond is counted as one for each kind.";
     SECURITY_DETAIL_BYTES_MAX: usize = 128, "bytes", true, "What an event of a security log says in words.";
     SECURITY_EVENT_BYTES_MAX: usize = 512, "bytes", true, "One event of a security log.";
