@@ -254,7 +254,7 @@ impl Inner {
         Ok(table::trim(db, scope, SECURITY_EVENTS_MAX)?)
     }
 
-    /// Takes down news of devices, each thing that is told apart now and whenever its count doubles.
+    /// Takes down news of devices, each that is told apart now and whenever its count doubles.
     /// Of what is about the devices of one branch no more is told apart than is left for others.
     fn note_devices(&self, scope: Scope, news: Vec<News>, roster: &Roster) -> Result<()> {
         let known = self.with_db(|db| Ok(table::counts(db, scope)?))?;
@@ -270,9 +270,10 @@ impl Inner {
                 other.kind == news.kind && of == Some(branch)
             };
             let is_full = apart.iter().filter(is_alike).count() >= SECURITY_BRANCH_MAX;
-            let news = match is_full {
-                true => News::new(news.kind, Some(branch), "and others that it let in"),
-                false => news,
+            let news = if is_full {
+                News::new(news.kind, Some(branch), "and others that it let in")
+            } else {
+                news
             };
             self.count(scope, news.clone(), 1);
             apart.insert(news);
@@ -683,7 +684,9 @@ mod tests {
         for change in change {
             let dir = tempfile::tempdir().unwrap();
             let profile = create(dir.path());
-            ["1", "2", "3"].iter().for_each(|what| note(&profile, what));
+            note(&profile, "1");
+            note(&profile, "2");
+            note(&profile, "3");
             damage(&profile, change);
             note(&profile, "4");
             profile.check().unwrap();
@@ -694,7 +697,10 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let profile = create(dir.path());
-        ["1", "2", "3", "4"].iter().for_each(|what| note(&profile, what));
+        note(&profile, "1");
+        note(&profile, "2");
+        note(&profile, "3");
+        note(&profile, "4");
         damage(&profile, "UPDATE security SET signature = zeroblob(64) WHERE seq > 3");
         damage(&profile, "UPDATE security SET signature = zeroblob(64) WHERE seq = 3");
         note(&profile, "5");

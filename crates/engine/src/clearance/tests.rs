@@ -102,7 +102,9 @@ fn secrets_of_who_has_not_heard_of_a_lower_clearance_are_not_kept() {
         let known = device.writer.transact(|tx, state| {
             let stored = crate::state::load_keyring(tx, &state.shared.home().vault)?;
             let highest = |keyring: &crate::keyring::Keyring| {
-                let of = |(epoch, _)| keyring.secrets(&epoch).and_then(|of| of.highest());
+                let of = |(epoch, _)| {
+                    keyring.secrets(&epoch).and_then(larder_log::epoch::EpochSecrets::highest)
+                };
                 keyring.first_steps().map(of).collect::<Vec<_>>()
             };
             assert_eq!(highest(&stored), highest(&state.keyring));

@@ -15,7 +15,7 @@ use crate::prune::tests::Device;
 /// An entry of a device's with a section that is sealed under no secret of any epoch.
 fn garbage(by: &mut Device) -> Batch {
     let of = |_: &WriterState| larder_crypto::Secret::new([3; 32]);
-    entry_of(by, of, kind::DOCUMENT_CREATE, vec![1])
+    entry_of(by, of, kind::DOCUMENT_CREATE, &[1])
 }
 
 /// An entry of a device's that names nothing, with one section, sealed under this secret.
@@ -23,7 +23,7 @@ fn entry_of(
     by: &mut Device,
     secret: impl Fn(&WriterState) -> larder_crypto::Secret<32>,
     kind: u16,
-    body: Vec<u8>,
+    body: &[u8],
 ) -> Batch {
     let shared = Arc::clone(&by.space.shared);
     by.writer
@@ -41,7 +41,7 @@ fn entry_of(
                 clock: Clock::ZERO,
                 personal: None,
             };
-            let opened = Opened { meta_salt: [1; 16], metadata, body: body.clone() };
+            let opened = Opened { meta_salt: [1; 16], metadata, body: body.to_vec() };
             let mut entropy: Box<dyn Entropy> = shared.env.entropy();
             let (control, secret) = (state.keyring.control(), secret(state));
             let address = builder.address(Band::Green).unwrap();
@@ -142,7 +142,7 @@ fn what_opens_late_and_waits_is_not_asked_for_again() {
         secrets.at(Band::Green, 0).unwrap().secret().clone()
     };
     let edit = larder_document::body::Change::new(vec![vec![1]]).encode();
-    let batch = entry_of(&mut author, of_epoch, kind::DOCUMENT_CHANGE, edit);
+    let batch = entry_of(&mut author, of_epoch, kind::DOCUMENT_CHANGE, &edit);
     for device in [&mut a, &mut b] {
         device.writer.apply(batch.clone()).unwrap();
     }

@@ -150,7 +150,7 @@ fn of_too_many_events_the_oldest_go_and_the_rest_still_verifies() {
     founder.profile.check().unwrap();
 }
 
-/// An admin's device, which somebody else holds by now, shuts the founder's phone out and then opens
+/// An admin's device that somebody else holds by now shuts the founder's phone out and then opens
 /// epochs, lets puppets in and gives them roles by the hundreds: that the phone was shut out was
 /// gone from the bounded log of everybody else, behind what that device did.
 #[test]
