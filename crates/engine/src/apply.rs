@@ -17,6 +17,7 @@ use larder_protocol::Fork;
 use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection, Place};
 use larder_store::space::{control, entries, snapshots, transactions};
+use larder_types::limits::{LOGS_BRANCH_MAX, LOGS_MAX};
 use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
@@ -31,6 +32,8 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 mod ahead;
+#[cfg(test)]
+mod room_tests;
 
 use ahead::Ahead;
 
@@ -310,9 +313,12 @@ impl WriterState {
         effects: &mut Effects,
     ) -> Result<()> {
         let header = &verified.header;
-        check_deps(db, header)?;
+        self.check_deps(db, header)?;
         if !header.is_genesis() {
             self.check_author(header)?;
+            if header.seq == 1 {
+                self.check_room(db, &header.device)?;
+            }
         }
         let count = entry.commitments.len();
         let mut taken: Vec<Option<Taken<'_>>> =
@@ -372,6 +378,43 @@ impl WriterState {
         entries::insert(db, log, &new)?;
         self.note_step(header);
         Ok(())
+    }
+
+    fn check_deps(&self, db: &Connection, header: &Header) -> Result<()> {
+        check_deps(db, header, |named| {
+            let [by, of] = [&header.device, named].map(|device| self.roster.branch_of(device));
+            let may = by != of || self.is_founder(&by);
+            let mut vouched = self.shared.vouched();
+            if may && self.roster.standing_at(header).is_some() && vouched.len() < LOGS_MAX {
+                vouched.insert(*named);
+            }
+        })
+    }
+
+    fn is_founder(&self, device: &DeviceId) -> bool {
+        self.roster.known(device).is_some_and(|device| device.enrolled_by.is_empty())
+    }
+
+    /// Whether there is room for the log of a device of which nothing is here. Whoever may let
+    /// devices in could fill all of it with puppets, and nothing would be synced any more: so of
+    /// one branch there is a bounded number, and beyond it what entries of others name. Whom the
+    /// founder let in is bounded once that counts no more.
+    fn check_room(&self, db: &Connection, new: &DeviceId) -> Result<()> {
+        let branch = self.roster.branch_of(new);
+        let of_founder = self.is_founder(&branch);
+        let is_bounded = |device: &DeviceId| !of_founder || self.roster.known(device).is_none();
+        let mut held = logs::every(db)?;
+        held.retain(|log| log.frontier.size() > 0);
+        let is_alike =
+            |log: &&Log| is_bounded(&log.device) && self.roster.branch_of(&log.device) == branch;
+        let is_room = !is_bounded(new)
+            || held.iter().filter(is_alike).count() < LOGS_BRANCH_MAX
+            || self.shared.vouched().contains(new);
+        if is_room && held.len() < LOGS_MAX {
+            return Ok(());
+        }
+        let message = format!("the log of {new}: too many were let in by {branch}, and by those");
+        Err(Error::refused(CloseCode::Gap, message))
     }
 
     fn check_author(&self, header: &Header) -> Result<()> {
@@ -579,7 +622,7 @@ const MISSING: &str = "the bytes of an act are missing";
 
 /// Every entry is applied after those that it names. What it names of a log with two histories
 /// counts as met: its author may hold the other one, and does not lie for that.
-fn check_deps(db: &Connection, header: &Header) -> Result<()> {
+fn check_deps(db: &Connection, header: &Header, vouch: impl Fn(&DeviceId)) -> Result<()> {
     for dep in &header.deps {
         let held = match logs::find(db, &dep.device)? {
             Some(log) if log.stopped.is_some() => continue,
@@ -597,6 +640,7 @@ fn check_deps(db: &Connection, header: &Header) -> Result<()> {
                 return Err(Error::refused(CloseCode::Gap, message));
             }
             None => {
+                vouch(&dep.device);
                 let message = format!(
                     "entry {} of {} builds on entry {} of {}, which is not here",
                     header.seq, header.device, dep.seq, dep.device

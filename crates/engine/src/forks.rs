@@ -45,12 +45,29 @@ impl Published {
 }
 
 impl Space {
+    /// Of more proofs than one frontier has room for, the next time others are told.
     pub(crate) fn read_frontiers(&self, peer: &TransportId) -> Result<Reply> {
+        let before = self.shared.forks_told().get(peer).copied();
+        let (reply, last) = self.frontiers(peer, before)?;
+        let mut told = self.shared.forks_told();
+        match last.filter(|_| self.may_read(peer).unwrap_or(false)) {
+            Some(last) => drop(told.insert(*peer, last)),
+            None => drop(told.remove(peer)),
+        }
+        Ok(reply)
+    }
+
+    /// What is held, and of proofs of two histories those behind `before`'s in a circle, as far as
+    /// there is room; if there is not for all, up to whose.
+    pub(crate) fn frontiers(
+        &self,
+        peer: &TransportId,
+        before: Option<DeviceId>,
+    ) -> Result<(Reply, Option<DeviceId>)> {
         let db = self.shared.pool.reader()?;
         // A commit in between would give a head without its signature.
         let db = snapshot(&db)?;
-        let (mut heads, mut forks) = (Vec::new(), Vec::new());
-        let mut room = FORK_ACTS_BYTES_MAX;
+        let (mut heads, mut stopped) = (Vec::new(), Vec::new());
         for log in logs::every(&db)? {
             let last = transactions::last_of(&db, log.log)?;
             if let Some(last) = &last {
@@ -62,20 +79,35 @@ impl Space {
                     signature: last.signature,
                 });
             }
-            if let Some(evidence) = log.stopped.clone()
-                && forks.len() < FORKS_PER_FRAME_MAX
-            {
-                let mut acts = Vec::new();
-                if let Some(last) = last {
-                    self.own_acts(&db, &log, last.signature, peer, &mut room, &mut acts)?;
-                }
-                stray_acts(&db, &log, &mut room, &mut acts)?;
-                forks.push(Fork { device: log.device, evidence, acts });
+            if let Some(evidence) = log.stopped.clone() {
+                stopped.push((log, last, evidence));
             }
+        }
+        stopped.sort_unstable_by_key(|(log, ..)| (Some(log.device) <= before, log.device));
+        let (mut forks, mut last_told) = (Vec::new(), None);
+        let (mut room, mut is_whole) = (FORK_ACTS_BYTES_MAX, true);
+        for (log, last, evidence) in stopped {
+            if forks.len() == FORKS_PER_FRAME_MAX {
+                is_whole = false;
+                break;
+            }
+            let mut acts = Vec::new();
+            let mut fits = true;
+            if let Some(last) = last {
+                fits = self.own_acts(&db, &log, last.signature, peer, &mut room, &mut acts)?;
+            }
+            fits &= stray_acts(&db, &log, &mut room, &mut acts)?;
+            is_whole &= fits;
+            // The first has had all the room there is.
+            if is_whole || forks.is_empty() {
+                last_told = Some(log.device);
+            }
+            forks.push(Fork { device: log.device, evidence, acts });
         }
         let acks = control::acks(&db)?.into_iter().map(|ack| self.ack_of(&ack)).collect();
         let epochs_held = self.shared.published()?.epochs_held();
-        Ok(Reply::Frontiers { logs: heads, epochs_held, acks, forks })
+        let reply = Reply::Frontiers { logs: heads, epochs_held, acks, forks };
+        Ok((reply, last_told.filter(|_| !is_whole)))
     }
 
     /// Whether this peer may add to this log here. To one with two histories only those add who
@@ -96,6 +128,7 @@ impl Space {
     }
 
     /// The acts of membership in a log of which the peer may hold another history, newest first.
+    /// Whether there is room for all.
     fn own_acts(
         &self,
         db: &Connection,
@@ -104,7 +137,7 @@ impl Space {
         peer: &TransportId,
         room: &mut usize,
         acts: &mut Vec<ProvenAct>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let held_by_peer = self.held_by(db, log, peer)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
         let all = control::acts_but(db, [kind::ERASE, kind::ERASED])?.into_iter().rev();
@@ -121,11 +154,11 @@ impl Space {
             receipt.object = ObjectProof::new(&commitments, index);
             let Some(act) = ProvenAct::new(receipt, sealed) else { continue };
             if !take_room(room, act.encode().len()) {
-                break;
+                return Ok(false);
             }
             acts.push(act);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// How much of the history held here the peer is known to hold.
@@ -212,22 +245,22 @@ impl Space {
     }
 }
 
-/// Enrolments that others have shown, newest first.
+/// Enrolments that others have shown, newest first. Whether there is room for all.
 fn stray_acts(
     db: &Connection,
     log: &Log,
     room: &mut usize,
     acts: &mut Vec<ProvenAct>,
-) -> Result<()> {
+) -> Result<bool> {
     for stray in control::stray_acts_of(db, log.log)?.into_iter().rev() {
         // A check says of one that cannot be read.
         let Some(act) = ProvenAct::decode(&stray.proof) else { continue };
         if !take_room(room, stray.proof.len()) {
-            break;
+            return Ok(false);
         }
         acts.push(act);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether it is proven that a log's histories differ earlier than is known here.

@@ -1,6 +1,6 @@
 //! One space of one device: its database, its keys, and what both its writer and its readers know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use larder_log::Band;
@@ -46,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) queue: PublishedQueue,
     handing: Mutex<Handing>,
     void_told: Mutex<VoidTold>,
+    /// By peer: up to whose the proofs of two histories are that it was told last.
+    forks_told: Mutex<BTreeMap<TransportId, DeviceId>>,
+    /// Devices of which entries of others name some that are not here.
+    vouched: Mutex<BTreeSet<DeviceId>>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
@@ -106,6 +110,8 @@ impl Shared {
             queue: PublishedQueue::default(),
             handing: Mutex::default(),
             void_told: Mutex::default(),
+            forks_told: Mutex::default(),
+            vouched: Mutex::default(),
             frozen: OnceLock::new(),
             trouble: Trouble::default(),
             messages: Ledger::default(),
@@ -121,6 +127,14 @@ impl Shared {
 
     pub(crate) fn void_told(&self) -> MutexGuard<'_, VoidTold> {
         self.void_told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forks_told(&self) -> MutexGuard<'_, BTreeMap<TransportId, DeviceId>> {
+        self.forks_told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn vouched(&self) -> MutexGuard<'_, BTreeSet<DeviceId>> {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of a space that is being made anew.

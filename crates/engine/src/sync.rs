@@ -23,7 +23,7 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn held_digest(&self, peer: &TransportId) -> Result<Hash> {
-        let Reply::Frontiers { logs, acks, .. } = self.read_frontiers(peer)? else {
+        let Reply::Frontiers { logs, acks, .. } = self.frontiers(peer, None)?.0 else {
             return Err(Error::Internal("frontiers are answered by frontiers".into()));
         };
         Ok(larder_protocol::held_digest(&logs, &acks))

@@ -76,6 +76,7 @@ limits! {
     BATCH_OPENED_BYTES_MAX: usize = 320 << 20, "bytes", true, "All sections of one batch, opened: `section_ratio_max` times their sealed bytes.";
     BATCH_ENTRIES_MAX: usize = 4096, "entries", true, "Entries under one checkpoint, and so in one batch.";
     LOGS_MAX: usize = 512, "logs", false, "Logs that one frontier names.";
+    LOGS_BRANCH_MAX: usize = 64, "logs", false, "Logs of devices that came in by one which the founder let in; beyond them those are taken in that entries of others name.";
     SPACES_PER_CONNECTION_MAX: usize = 64, "spaces", false, "Spaces offered on one connection.";
     BATCHES_IN_FLIGHT_MAX: usize = 3, "batches", false, "Batches received and not yet durable, per session.";
     SESSION_BYTES_MAX: usize = 256 << 20, "bytes", false, "Kept in memory by a session for its peer, whatever that sends or does not read.";

@@ -164,7 +164,7 @@ impl Device {
     }
 }
 
-fn profile(seed: u64) -> Profile {
+pub(crate) fn profile(seed: u64) -> Profile {
     profile_that(PrunePolicy::default(), seed)
 }
 
