@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::{Document, Query, Space};
-use larder_protocol::LogHead;
+use larder_engine::{Answer, Document, Query, Space};
+use larder_log::{Band, Class, Payload, entry_hash};
+use larder_protocol::{LogHead, Position, Reply, Request};
 use larder_types::limits::CLOCK_AHEAD_MS_MAX;
 use larder_types::{Clock, DeviceId, EntryHash, Hash, ObjectId};
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub(crate) struct Content {
     entries: BTreeMap<(DeviceId, u64), Listed>,
     digest: Hash,
     adoptions: u64,
+    pub(crate) clearance: Band,
     space: Space,
 }
 
@@ -68,7 +70,8 @@ impl Content {
             }));
         }
         let digest = space.digest().expect("a digest");
-        let content = Self { documents, entries, digest, adoptions, space: space.clone() };
+        let (clearance, space) = (clearance_in(space), space.clone());
+        let content = Self { documents, entries, digest, adoptions, clearance, space };
         content.check_search();
         content
     }
@@ -90,6 +93,20 @@ impl Content {
         };
         assert_eq!(hashes(self), hashes(other), "{slot} has other entries");
         assert_eq!(self.digest, other.digest, "{slot} has other documents or tombstones");
+    }
+
+    /// The same of what both are cleared for.
+    pub(crate) fn compare_up_to(&self, clearance: Band, other: &Self, slot: Slot) {
+        let both = clearance.min(self.clearance);
+        let of = |content: &Self| -> Vec<_> {
+            let documents = content.documents.iter().filter(|(_, it)| it.band <= both);
+            let shown = |(object, it): (&ObjectId, &Document)| {
+                let json = serde_json::to_string(&it.value).expect("JSON");
+                (*object, it.collection.clone(), json, it.heads.clone())
+            };
+            documents.map(shown).collect()
+        };
+        assert_eq!(of(self), of(other), "{slot} shows other documents up to {both:?}");
     }
 
     /// Each document is found by its words, once, and nothing else is.
@@ -140,7 +157,56 @@ impl Content {
     }
 }
 
+/// Which band the device is cleared for, as far as it knows.
+fn clearance_in(space: &Space) -> Band {
+    let devices = space.devices().unwrap_or_default();
+    devices.into_iter().find(|device| device.me).map_or(Band::Red, |own| own.clearance)
+}
+
 impl World {
+    pub(crate) fn clearance(&self, slot: Slot) -> Band {
+        self.devices[slot].space().map_or(Band::Red, clearance_in)
+    }
+
+    /// What a device with a lower clearance could give to anybody has no byte above it.
+    pub(crate) fn check_clearance(&mut self, slot: Slot) {
+        let clearance = self.clearance(slot);
+        if clearance == Band::Red {
+            return;
+        }
+        let band = |operation: &Operation| self.model.documents[&operation.object()].band;
+        let below =
+            |unit: &Unit| unit.operations.iter().filter(|it| band(it) <= Some(clearance)).count();
+        let units = self.model.committed_units();
+        let units = units.filter(|(unit, _)| below(unit) < unit.operations.len());
+        let units = units.map(|(unit, one)| ((unit.author, one.entry), below(unit)));
+        let units: BTreeMap<_, usize> = units.collect();
+        let space = self.devices[slot].space().expect("it is up").clone();
+        let (mut after, mut have, mut seen) = (Position::default(), BTreeMap::new(), 0);
+        loop {
+            let (epochs, bytes_target) = (Vec::new(), 1 << 20);
+            let request = Request::ReadBatch { after, have: have.clone(), epochs, bytes_target };
+            let answer = space.answer(&self.devices[slot].transport, request);
+            let Answer::Reply(Reply::Batch { position, batch }) = answer else {
+                panic!("{slot} does not hand on what it holds: {answer:?}")
+            };
+            let Some(batch) = batch else { break };
+            (after, _) = (position, have.insert(batch.device, batch.size()));
+            for entry in &batch.entries {
+                let of = (batch.device, entry_hash(&entry.header));
+                let Some(below) = units.get(&of) else { continue };
+                let all = entry.commitments.iter().zip(&entry.payloads);
+                let here = all.filter(|(commitment, payload)| {
+                    commitment.class == Class::Data as u8 && **payload != Payload::Missing
+                });
+                let here = here.count();
+                assert!(here <= *below, "{slot} has bytes of {of:?} above {clearance:?}");
+                seen += 1;
+            }
+        }
+        self.report.add("check: entries above a clearance", seen);
+    }
+
     /// Logs and documents, as one device shows them, beside the model.
     pub(crate) fn check_entries(
         &mut self,
@@ -211,6 +277,17 @@ impl World {
         content: &Content,
         (members, places): (&BTreeSet<DeviceId>, &Places<'_>),
     ) {
+        if known.band.is_some_and(|band| band > content.clearance) {
+            let of = |unit: &usize| &self.model.units[*unit].operations;
+            let operations = known.units.iter().flat_map(of).filter(|it| it.object() == object);
+            for token in operations.filter_map(Operation::token) {
+                assert!(!places.contains_key(token), "{token} is above a clearance");
+                let found = content.space.search(&Query::text(token)).expect("a search");
+                assert!(found.is_empty(), "{token} is above a clearance, and found");
+            }
+            assert!(!content.documents.contains_key(&object), "{object} is above a clearance");
+            return;
+        }
         let expected = self.expected(object, known, content, members);
         let Expected { deleted, creations, is_disputed, is_certain, .. } = expected;
         let shown = content.documents.get(&object);

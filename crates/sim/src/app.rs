@@ -5,6 +5,7 @@
 //! edits merge.
 
 use larder_engine::{Base, Heads, Object, UnitOfWork};
+use larder_log::Band;
 use larder_types::limits::WRITE_QUEUE_MAX;
 use larder_types::{IdempotencyKey, ObjectId};
 use serde_json::{Value, json};
@@ -142,6 +143,7 @@ impl World {
         }
         let token = self.model.token();
         let edited = self.edited(slot, &value, &token);
+        self.keep_band(work, object);
         let (base, operation) = match choice {
             86..88 => (Base::Latest, Operation::Overwrite { object }),
             88..94 => {
@@ -165,6 +167,7 @@ impl World {
         is_shared: bool,
     ) -> Operation {
         let token = self.model.token();
+        self.choose_band(slot, work, object, is_shared);
         let value = json!({
             "title": format!("{COMMON} {token}"),
             "text": format!("The first line.\n{token}\nThe last line.\n"),
@@ -174,6 +177,35 @@ impl World {
         value.extend(self.photo(slot));
         work.put(COLLECTION, object, &value).expect("an object");
         Operation::Create { object, token, value, is_shared }
+    }
+
+    /// Of which band a document is to be. Those of which each device may make one are for all.
+    fn choose_band(
+        &mut self,
+        slot: Slot,
+        work: &mut UnitOfWork,
+        object: ObjectId,
+        is_shared: bool,
+    ) {
+        let band = if self.plan.has_bands && !is_shared {
+            let up_to = self.clearance(slot);
+            Band::SHARED[self.below(3)].min(up_to)
+        } else {
+            Band::Green
+        };
+        self.report.count(match band {
+            Band::Green => "app: documents for all",
+            _ => "app: documents for some",
+        });
+        self.model.documents.entry(object).or_default().band = Some(band);
+        self.keep_band(work, object);
+    }
+
+    fn keep_band(&self, work: &mut UnitOfWork, object: ObjectId) {
+        let known = self.model.documents.get(&object).and_then(|known| known.band);
+        if let Some(band) = known.filter(|_| self.plan.has_bands) {
+            work.band(band);
+        }
     }
 
     /// The value with one line more, and one more edit counted.

@@ -8,6 +8,7 @@ use larder_engine::{
     Access, ChunkBytes, Embedded, Environment, Error, NewChunk, PartBytes, Profile, ProfileOptions,
     PrunePolicy, Pruning, Result, Secret, Space, SpaceWriter, Task, Unlock,
 };
+use larder_log::Band;
 use larder_pages::testing::{Loss, Snapshot};
 use larder_types::{BlobId, DeviceId, SpaceName, TransportId};
 
@@ -70,6 +71,8 @@ pub(crate) struct Likes {
     pub(crate) chunk_bytes: ChunkBytes,
     /// Of the blobs that it fetches by itself.
     pub(crate) blob_bytes_max: u64,
+    /// The most that it is to be cleared for.
+    pub(crate) clearance: Band,
 }
 
 impl Likes {

@@ -1,6 +1,6 @@
 //! Devices come into the space by an invitation, a request and a welcome, as people pair them.
 
-use larder_engine::{Admission as Admitted, Error, Joining};
+use larder_engine::{Admission as Admitted, Error, Joining, Terms};
 use larder_protocol::Invitation;
 use larder_protocol::pairing::{Agreed, PairReply};
 use larder_types::Entropy;
@@ -69,7 +69,11 @@ impl World {
         self.devices[slot].inviter = Some(inviter);
         let space = self.devices[inviter].space().expect("it is up").clone();
         let inviting = &self.devices[inviter].running.as_ref().expect("it is up").profile;
-        let invitation = inviting.invite(&space, Vec::new()).expect("it may write");
+        let usual = Terms::usual(&space).expect("it is enrolled");
+        // Nobody but the founder gives more than it has.
+        let clearance = usual.clearance.min(self.devices[slot].likes.clearance);
+        let terms = Terms { clearance, ..usual };
+        let invitation = inviting.invite_on(&space, Vec::new(), terms).expect("it may write");
         // It goes from one to the other as a text.
         let invitation: Invitation = invitation.to_string().parse().expect("what was shown");
         let mut exporter = [0; 32];

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use larder_engine::{Object, Receipt, UnitOfWork};
+use larder_log::Band;
 use larder_types::{DeviceId, EntryHash, IdempotencyKey, ObjectId};
 
 use crate::device::Slot;
@@ -121,6 +122,8 @@ impl fmt::Display for Operation {
 /// What is known of one document's id.
 #[derive(Default)]
 pub(crate) struct Known {
+    /// The band of the documents that were made under it.
+    pub(crate) band: Option<Band>,
     /// Indexes of the units that touch it.
     pub(crate) units: Vec<usize>,
     /// Its value, as long as one device alone wrote it, one unit after the other.

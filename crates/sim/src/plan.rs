@@ -59,6 +59,8 @@ pub struct Plan {
     pub rekeys: u64,
     /// Documents erased rather than deleted, in percent of those.
     pub erased_percent: u64,
+    /// Whether devices are cleared for different bands, and apps write in all of them.
+    pub has_bands: bool,
     /// Whether apps add blobs.
     pub has_blobs: bool,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
@@ -91,7 +93,7 @@ impl Plan {
         let (prunes, rekeys) = (some(60), some(15));
         let mut itself = Dice::new(seed ^ 0x7072_756e);
         let prunes_from = itself.chance(50).then(|| 512 << itself.below(5));
-        Self {
+        let plan = Self {
             devices: 4 + usize::try_from(dice.below(2)).unwrap_or(0),
             revocations: [0, 0, 1, 2][seed_below(seed, 0x7265_766f, 4)],
             joins: usize::try_from(dice.below(3)).unwrap_or(0),
@@ -118,12 +120,22 @@ impl Plan {
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
             erased_percent: [0, 30, 80][seed_below(seed, 0x6572_6173, 3)],
+            has_bands: Dice::new(seed ^ 0x6261_6e64).chance(25),
             has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
             villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),
             villain_rules: Dice::new(seed ^ 0x7275_6c65).chance(40),
-        }
+        };
+        if plan.has_bands { plan.with_bands() } else { plan }
+    }
+
+    /// Of what is lost with a device the others that are cleared for it may have nothing but the
+    /// headers: in such a run none is.
+    fn with_bands(mut self) -> Self {
+        (self.rots, self.rollbacks, self.copies, self.revocations) = (0, 0, 0, 0);
+        self.has_blobs = false;
+        self
     }
 
     /// A run in which nothing goes wrong.

@@ -308,16 +308,19 @@ impl World {
     fn differences(&self, members: &[Slot]) -> Option<String> {
         let (first, others) = members.split_first()?;
         let known = self.frontier(*first);
-        let lacked = self.awaited(*first);
         for other in others {
             let theirs = self.frontier(*other);
+            // Who is cleared for less wants less.
+            let is_alike = |one: &&Slot| self.clearance(**one) == self.clearance(*other);
+            let alike = members.iter().find(is_alike).unwrap_or(other);
+            let lacked = self.awaited(*alike);
             // What one of them has it gives to the others.
             // What a copy erased is gone where its history is held, and asked for elsewhere.
             let is_disputed = self.has_erased(|author| self.is_copied(author));
             if let Some((log, seq)) = self.awaited(*other).symmetric_difference(&lacked).next()
                 && !is_disputed
             {
-                return Some(format!("one of {first} and {other} asks for entry {seq} of {log}"));
+                return Some(format!("one of {alike} and {other} asks for entry {seq} of {log}"));
             }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
                 let end = |heads: &BTreeMap<DeviceId, LogHead>| {
@@ -348,16 +351,24 @@ impl World {
             self.check_acks_kept(*slot, &held);
             let frontier = self.frontier(*slot);
             let content = Content::read(self.devices[*slot].space().expect("it is up"));
-            let known = groups.iter().find(|(heads, _)| ends(heads) == ends(&frontier));
-            if let Some((_, known)) = known {
+            let alike = |(heads, _): &&(_, Content)| ends(heads) == ends(&frontier);
+            let mut known = groups.iter().filter(alike).map(|(_, known)| known);
+            if let Some(known) = known.find(|known| known.clearance == content.clearance) {
                 known.compare(&content, *slot);
                 self.report.count("check: contents compared");
-            } else {
-                groups.push((frontier, content));
+                continue;
             }
+            for (_, known) in groups.iter().filter(alike) {
+                known.compare_up_to(content.clearance, &content, *slot);
+                self.report.count("check: contents compared up to a clearance");
+            }
+            groups.push((frontier, content));
         }
         for (frontier, content) in &groups {
             self.check_entries(members, frontier, content);
+        }
+        for slot in members {
+            self.check_clearance(*slot);
         }
         // As much as all of the above, for each.
         if let Some(slot) = self.pick(members) {

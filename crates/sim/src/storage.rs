@@ -284,6 +284,8 @@ impl World {
             | Error::Deleted(_)
             | Error::NotFound(_)
             | Error::NotYetEnrolled => Fate::Refused,
+            // It may not have known of its own enrolment when its app chose a band.
+            Error::NotCleared { .. } if self.plan.has_bands => Fate::Refused,
             Error::ShutOut => {
                 let id = self.devices[slot].id.expect("it has written");
                 assert!(self.model.shut_out.contains(&id), "nobody has shut {slot} out");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_engine::{PartBytes, PrunePolicy};
+use larder_log::Band;
 use larder_pages::testing::Dice;
 use larder_protocol::{Reply, Request};
 
@@ -168,7 +169,13 @@ impl World {
             _ => u64::MAX,
         };
         let part_bytes = PartBytes(self.plan.part_bytes);
-        let likes = Likes { prunes, part_bytes, chunk_bytes: CUT, blob_bytes_max };
+        // The founder is cleared for everything.
+        let clearance = if self.plan.has_bands && slot > 0 {
+            [Band::Red, Band::Red, Band::Amber, Band::Green][self.below(4)]
+        } else {
+            Band::Red
+        };
+        let likes = Likes { prunes, part_bytes, chunk_bytes: CUT, blob_bytes_max, clearance };
         self.devices.push(Device::new(slot, &self.clock, seed, likes));
         slot
     }

@@ -67,14 +67,14 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "a second genesis",
         ROSTER,
-        "if !at_the_beginning || genesis.founder.keys.signing != author {",
-        "if !at_the_beginning && genesis.founder.keys.signing == author {",
+        "if !is_at_the_beginning || genesis.founder.keys.signing != author {",
+        "if !is_at_the_beginning && genesis.founder.keys.signing == author {",
     ),
     row(
         "anybody lets devices in",
-        ROSTER,
-        ".is_some_and(|author| author.role.may_enrol(enrolment.act.role))",
-        ".is_some_and(|author| author.role.may_enrol(enrolment.act.role) || true)",
+        "log/src/roster/judge.rs",
+        "may_read && (own.role.rules(new.role) || is_own && own.role <= new.role)",
+        "may_read || own.role.rules(new.role) || is_own || true",
     ),
     row(
         "acknowledgements by anybody",
@@ -144,9 +144,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "what is missing is not asked for",
         "engine/src/supply/wants.rs",
-        "let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;",
-        "let Lacking { mut missing, sealed, next } = lacking(db, void, after)?;
-        missing.clear();",
+        "let want = Want { sections: missing, sealed, ..Want::default() };",
+        "let want = Want { sections: missing[..0].to_vec(), sealed, ..Want::default() };",
     ),
     row(
         "what came sealed is not asked for",
@@ -192,17 +191,14 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "an edit beats a tombstone",
         COPIES,
-        "        if tombstones::contains(db, &at)? {\n",
-        "        if false && tombstones::contains(db, &at)? {\n",
+        "        if tombstones::contains_in(db, &at, of.0)? {\n",
+        "        if false && tombstones::contains_in(db, &at, of.0)? {\n",
     ),
     row(
         "a tombstone removes nothing",
         COPIES,
-        "        if let Some(row) = documents::find(db, object)? {
-            self.remove_row(db, &row)?;
-        }
-        for copy",
-        "        for copy",
+        "documents::find(db, object)?.filter(|row| row.band == band)",
+        "documents::find(db, object)?.filter(|row| row.band < band)",
     ),
     // Crashes.
     row(
@@ -235,8 +231,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "secrets gone before it is opened",
         "engine/src/secrets.rs",
-        "            sections::set_payload(db, place, &Payload::Opened(carried))?;",
-        "            drop(carried);",
+        "        sections::set_payload(db, place, &Payload::Opened(carried))?;",
+        "        drop(carried);",
     ),
     // What an app relies on.
     // Who belongs to the space, and what is to be gone.
