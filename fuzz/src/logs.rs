@@ -125,6 +125,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Lack(_)
             | Act::Adoption(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));

@@ -501,6 +501,7 @@ fn kind_name(kind: u16) -> String {
         kind::SEALING_KEY => "sealing key announced".to_owned(),
         kind::ADOPTION => "late edits adopted".to_owned(),
         kind::RETENTION => "retention set".to_owned(),
+        kind::LACK => "bytes said to be lacking".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -97,6 +97,21 @@ impl State {
         }
     }
 
+    /// The same of a section of some kind. A manifest counts whoever wrote it: documents name it by
+    /// its hash, and who names it has vouched for it.
+    pub(crate) fn why_not_of(&self, origin: &Origin, of: u16) -> Option<VoidCause> {
+        if of == kind::BLOB { None } else { self.why_not(origin) }
+    }
+
+    /// Whether a device of the space has adopted it that might.
+    pub(crate) fn is_adopted_here(&self, origin: &Origin) -> bool {
+        let may = |by: &By| {
+            self.roster.device(&by.device).is_some()
+                && self.writes_up_to(&by.device, by.seq) >= Some(origin.band)
+        };
+        self.adopted.of(origin).any(may)
+    }
+
     /// Whether this device has adopted it, whatever that came to.
     fn has_adopted(&self, origin: &Origin) -> bool {
         self.adopted.of(origin).any(|by| by.device == self.device())

@@ -141,6 +141,9 @@ impl SpaceWriter {
                 }
             }
             state.news.ack |= !new.is_empty();
+            if !new.is_empty() {
+                state.release(tx)?;
+            }
             Ok(new)
         })
     }
@@ -506,7 +509,7 @@ impl WriterState {
             self.tally.void(VoidCause::Form, device)
         } else if !is_content {
             sections::State::Kept
-        } else if let Some(why) = self.why_not(&origin) {
+        } else if let Some(why) = self.why_not_of(&origin, about.kind) {
             self.tally.void(why, device)
         } else if effects.admits((log, seq, band), &opened.body) {
             if DOCUMENT_KINDS.contains(&about.kind) {

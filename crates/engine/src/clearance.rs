@@ -1,8 +1,11 @@
 //! What this device is cleared for, and what becomes of what is here when that changes.
 //!
 //! Invariants: nothing of a band above [`State::clearance`] is here but headers, commitments and
-//! acts: no bytes of its sections, no document, tombstone, leaf or secret. And no section is given
-//! up because of a snapshot that says nothing of its band.
+//! acts: no document, tombstone, leaf or secret, and no bytes of its sections but such as were here
+//! when it was lowered and nobody else is known to have, as they were sealed. And no section is
+//! given up because of a snapshot that says nothing of its band.
+
+use std::collections::BTreeMap;
 
 use larder_log::blob::Manifest;
 use larder_log::merkle::Frontier;
@@ -11,7 +14,7 @@ use larder_log::{Band, Class, Payload, SectionCommitment, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::snapshots::{self, Snapshot, State as Stage};
 use larder_store::space::{
-    blobs, changes, copies, documents, entries, logs, pieces, tombstones, units,
+    blobs, changes, control, copies, documents, entries, logs, pieces, tombstones, units,
 };
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
@@ -58,8 +61,8 @@ impl State {
         })
     }
 
-    /// What a section is of which there are no bytes: wanted, unless it is not for this device, or
-    /// counts for nothing whatever it says.
+    /// What a section is of which there are no bytes: wanted, unless it is not for this device,
+    /// counts for nothing whatever it says, or nobody has it.
     pub(crate) fn without_bytes(
         &self,
         (place, device, entry): (Place, DeviceId, EntryHash),
@@ -68,7 +71,8 @@ impl State {
         let Place { log, seq, index } = place;
         let counts = |band: &Band| {
             let (clock, band) = (Clock::ZERO, *band);
-            self.counts_at(&Origin { log, device, seq, index, entry, clock, band })
+            let of = Origin { log, device, seq, index, entry, clock, band };
+            self.counts_at(&of) && !self.is_lost(&of)
         };
         match self.keyring.band(commitment) {
             _ if !self.keyring.is_for(commitment, self.clearance) => Of::Hidden,
@@ -86,16 +90,17 @@ impl State {
     }
 
     /// Judges again a section of which there are no bytes, after its author's standing there has
-    /// changed.
-    pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<()> {
+    /// changed, or what others have. Whether it is another now.
+    pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<bool> {
         let is_open = matches!(section.state, Of::Missing | Of::Void) && section.about.is_none();
         if is_open && sections::payload(db, section.place)? == Payload::Missing {
             let now = self.without_bytes_here(db, section)?;
             if now != section.state {
                 sections::settle(db, section.place, now, None)?;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// If the roster clears this device for another band than before: lets go of what is above it,
@@ -134,12 +139,14 @@ impl State {
                 changes::add_late(db, &row.object, None)?;
             }
         }
+        self.index_gone(db)?;
         tombstones::forget_above(db, clearance)?;
         pieces::remove_above(db, clearance)?;
+        let elsewhere = self.elsewhere(db)?;
         self.each_section(db, |state, section| {
             let is_here = !matches!(section.state, Of::Hidden | Of::Erased);
             if is_here && !state.keyring.is_for(&section.commitment, clearance) {
-                state.hide(db, section)?;
+                state.hide(db, section, &elsewhere)?;
             }
             Ok(())
         })?;
@@ -154,8 +161,64 @@ impl State {
         self.forget_above(db)
     }
 
-    /// Drops a section's bytes, and the blob that it describes.
-    fn hide(&mut self, db: &Connection, section: &Section) -> Result<()> {
+    /// How far other devices that may have what is of a band are known to have it, of each log.
+    fn elsewhere(&self, db: &Connection) -> Result<Elsewhere> {
+        let mut all = Elsewhere::new();
+        let me = self.device();
+        let mut note = |log: DeviceId, up_to: Band, size: u64| {
+            for band in Band::SHARED.into_iter().filter(|band| *band <= up_to) {
+                let known = all.entry((log, band)).or_insert(0);
+                *known = size.max(*known);
+            }
+        };
+        for (id, device) in self.roster.devices().filter(|(id, _)| **id != me) {
+            // Whoever wrote a log holds it.
+            note(*id, device.always_cleared(), u64::MAX);
+        }
+        for ack in control::acks(db)?.iter().filter(|ack| ack.acker != me) {
+            let acker = self.roster.device(&ack.acker).filter(|acker| acker.role.may_read());
+            if let Some(acker) = acker {
+                note(ack.device, acker.always_cleared(), ack.size);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether nobody else is known to have a section's bytes that may have them, and it counts.
+    fn is_alone(&self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<bool> {
+        let Place { log, seq, .. } = section.place;
+        let device = logs::by_number(db, log)?.device;
+        let Some(band) = self.keyring.band(&section.commitment) else { return Ok(false) };
+        if elsewhere.get(&(device, band)).is_some_and(|size| *size >= seq) {
+            return Ok(false);
+        }
+        let entry = entries::hash(db, log, seq)?;
+        let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
+        Ok(self.counts_at(&Origin::of_stored(db, section.place, entry, (Clock::ZERO, band))?))
+    }
+
+    /// Drops what was kept of sections above the clearance, once somebody else has it.
+    pub(crate) fn release(&mut self, db: &Connection) -> Result<()> {
+        let (mut elsewhere, mut after) = (None, 0);
+        loop {
+            let page = sections::hidden_with_bytes(db, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.section;
+            let elsewhere = match &mut elsewhere {
+                Some(known) => known,
+                unknown => unknown.insert(self.elsewhere(db)?),
+            };
+            for section in &page {
+                if !self.is_alone(db, section, elsewhere)? {
+                    sections::hide(db, section, &Payload::Missing)?;
+                }
+            }
+        }
+    }
+
+    /// Drops a section's bytes, and the blob that it describes. What nobody else is known to have
+    /// stays as it was sealed: the secret goes.
+    fn hide(&mut self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<()> {
         if section.about.is_some_and(|about| about.kind == kind::BLOB)
             && let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)?
         {
@@ -167,7 +230,11 @@ impl State {
         if section.place.log == self.log {
             units::forget_content(db, section.place.seq)?;
         }
-        Ok(sections::hide(db, section)?)
+        let payload = match sections::payload(db, section.place)? {
+            sealed @ Payload::Sealed(_) if self.is_alone(db, section, elsewhere)? => sealed,
+            _ => Payload::Missing,
+        };
+        Ok(sections::hide(db, section, &payload)?)
     }
 
     fn raise(&mut self, db: &Connection) -> Result<()> {
@@ -179,11 +246,16 @@ impl State {
         self.each_section(db, |state, section| {
             let is_hidden = section.state == Of::Hidden;
             if is_hidden && state.keyring.is_for(&section.commitment, clearance) {
-                let now = state.without_bytes_here(db, section)?;
+                let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
+                let now = match state.without_bytes_here(db, section)? {
+                    Of::Missing if has_bytes => Of::Waiting,
+                    now => now,
+                };
                 sections::settle(db, section.place, now, None)?;
             }
             Ok(())
         })?;
+        self.pending.retries = true;
         self.news.refits = true;
         self.load_missing(db)
     }
@@ -280,6 +352,9 @@ impl State {
         }
     }
 }
+
+/// Up to which entry somebody else has what is of a band, by log.
+type Elsewhere = BTreeMap<(DeviceId, Band), u64>;
 
 /// Whether a snapshot stands for a section: it covers its entry and says what its band came to.
 /// What has no band opens for nobody.

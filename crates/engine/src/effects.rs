@@ -344,7 +344,7 @@ impl WriterState {
             Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form, origin.device),
             Ok(None) if !is_content => sections::State::Kept,
-            Ok(None) if let Some(why) = self.why_not(&origin) => {
+            Ok(None) if let Some(why) = self.why_not_of(&origin, about.kind) => {
                 self.tally.void(why, origin.device)
             }
             Ok(None)

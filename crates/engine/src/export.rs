@@ -60,8 +60,7 @@ impl Space {
             self.shared.is_shown(&db, log)?;
             let checkpoint = self.checkpoint(log.device, &log.frontier);
             for seq in 1..=log.frontier.size() {
-                let receipt =
-                    crate::state::receipt(&db, &checkpoint, log.log, seq, last.signature)?;
+                let receipt = crate::read::receipt(&db, &checkpoint, log.log, seq, last.signature)?;
                 let lines = section_lines(&db, &published, log, seq)?;
                 log_writer.entry(&receipt, &lines).map_err(io)?;
                 done += 1;

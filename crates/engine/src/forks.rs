@@ -21,9 +21,9 @@ use rusqlite::Connection;
 
 use crate::Result;
 use crate::keyring::Opening;
-use crate::read::snapshot;
+use crate::read::{receipt, snapshot};
 use crate::space::{Frozen, Published, Space};
-use crate::state::{State, receipt};
+use crate::state::State;
 use crate::writer::SpaceWriter;
 
 /// What the peer's frontiers say of logs with two histories.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use larder_search::SearchError;
 use larder_store::ErrorKind;
 use larder_store::space::unindexed::{self, Content, Unindexed};
-use larder_types::limits::INDEX_BYTES_TARGET;
+use larder_types::limits::{INDEX_BYTES_TARGET, INDEX_DOCUMENTS_MAX};
 use rusqlite::Connection;
 
 use crate::model::Query;
@@ -377,6 +377,12 @@ impl WriterState {
         self.queue.done = unindexed::ends(db)?.map_or(end, |(first, _)| first - 1);
         self.queue.indexed = above;
         Ok(dealt)
+    }
+
+    /// Takes out of the indexes at once what is gone: it waits beside what it said.
+    pub(crate) fn index_gone(&mut self, db: &Connection) -> Result<()> {
+        while self.queue.done < self.queue.end && self.index(db, INDEX_DOCUMENTS_MAX)? > 0 {}
+        Ok(())
     }
 
     pub(crate) fn reindex(&mut self, db: &Connection) -> Result<()> {

@@ -35,6 +35,7 @@ mod home;
 mod index;
 mod key_file;
 mod keyring;
+mod lost;
 mod members;
 mod messages;
 mod mirror;

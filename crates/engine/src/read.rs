@@ -3,11 +3,11 @@
 use larder_crypto::hash::sha256;
 use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
-use larder_log::merkle::Frontier;
+use larder_log::merkle::{self, Frontier};
 use larder_log::{Band, Class, Header, Opened, Payload, Receipt, kind};
 use larder_search::Hit;
 use larder_store::space::documents::Which;
-use larder_store::space::logs::{self, Log};
+use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections;
 use larder_store::space::{copies, documents, entries, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
@@ -222,7 +222,7 @@ impl Space {
         let last = transactions::last_of(&db, log.log)?.ok_or_else(missing)?;
         self.shared.is_shown(&db, &log)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
-        crate::state::receipt(&db, &checkpoint, log.log, seq, last.signature)
+        receipt(&db, &checkpoint, log.log, seq, last.signature)
     }
 
     /// Up to `limit` entries (1,000 at most) in short, those of each log in order, from behind
@@ -379,6 +379,24 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::SEALING_KEY => "key",
         kind::ADOPTION => "adoption",
         kind::RETENTION => "retention",
+        kind::LACK => "lack",
         _ => "other",
     }
+}
+
+/// The receipt of entry `seq` of a log, against a checkpoint of it.
+pub(crate) fn receipt(
+    db: &Connection,
+    checkpoint: &Checkpoint,
+    log: LogId,
+    seq: u64,
+    signature: [u8; 64],
+) -> Result<Receipt> {
+    let entry = entries::find(db, log, seq)?.ok_or_else(|| {
+        Error::NotFound(format!("there is no entry {seq} in the log of {}", checkpoint.device))
+    })?;
+    let index = seq - 1;
+    let proof = merkle::inclusion_proof(&Tree::new(db, log), index, checkpoint.size)?;
+    let header = entry.header;
+    Ok(Receipt { header, index, proof, checkpoint: *checkpoint, signature, object: None })
 }

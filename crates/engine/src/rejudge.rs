@@ -40,12 +40,13 @@ impl State {
     fn rejudge_once(&mut self, db: &Connection) -> Result<()> {
         self.show(db)?;
         let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
+        let mut is_other = false;
         for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
             self.rejudge_erasures(db, (log, from_seq, to_seq))?;
             for seq in from_seq..=to_seq {
                 let all = sections::of_entry(db, log, seq)?;
                 for section in &all {
-                    self.rejudge_missing(db, section)?;
+                    is_other |= self.rejudge_missing(db, section)?;
                 }
                 let about = all.iter().filter_map(|section| section.about);
                 let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));
@@ -53,6 +54,9 @@ impl State {
             }
         }
         self.load_missing(db)?;
+        if is_other {
+            self.acknowledge(db)?;
+        }
         for object in objects {
             // It is made anew once it can be.
             let mended =

@@ -28,7 +28,9 @@ use crate::contract::Noticed;
 use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
+use crate::lost::AllLacked;
 use crate::prune::News;
+use crate::read::receipt;
 use crate::secrets::{Announced, Forgetting, Steps, load_announced, unwrap};
 use crate::show::Pending;
 use crate::space::Shared;
@@ -128,6 +130,7 @@ pub(crate) struct State {
     /// Entries held here whose authors by now may write in them, or may no longer.
     pub(crate) rejudged: Vec<Rejudged>,
     pub(crate) adopted: AllAdopted,
+    pub(crate) lacked: AllLacked,
     pub(crate) erasing: Erasing,
     /// Up to which band the tables have what there is.
     pub(crate) clearance: Band,
@@ -200,6 +203,7 @@ impl State {
             tally: Tally::default(),
             rejudged: Vec::new(),
             adopted: AllAdopted::load(db)?,
+            lacked: AllLacked::load(db)?,
             erasing: Erasing::load(db)?,
             clearance: kept.clearance.unwrap_or(Band::Red),
             noticed: Vec::new(),
@@ -489,6 +493,8 @@ impl State {
             Act::Epoch(epoch) => self.take_epoch(db, header, epoch)?,
             Act::SealingKey(act) => self.take_announced(header, act),
             Act::Adoption(act) => self.take_adoption(db, header, act)?,
+            Act::Lack(act) => self.take_lack(db, header.device, act)?,
+            _ if is_membership => self.note_lacked(db)?,
             _ => {}
         }
         self.choose_epoch();
@@ -501,6 +507,7 @@ impl State {
         self.roster = load_roster(db, &self.shared)?;
         self.announced = load_announced(db)?;
         self.adopted = AllAdopted::load(db)?;
+        self.lacked = AllLacked::load(db)?;
         self.note_rejudged(db, &before)?;
         self.news.refits = true;
         self.is_published = false;
@@ -717,23 +724,6 @@ impl Nodes for RecentNodes<'_> {
             None => self.tree.node(level, index),
         }
     }
-}
-
-/// The receipt of entry `seq` of a log, against a checkpoint of it.
-pub(crate) fn receipt(
-    db: &Connection,
-    checkpoint: &Checkpoint,
-    log: LogId,
-    seq: u64,
-    signature: [u8; 64],
-) -> Result<Receipt> {
-    let entry = entries::find(db, log, seq)?.ok_or_else(|| {
-        Error::NotFound(format!("there is no entry {seq} in the log of {}", checkpoint.device))
-    })?;
-    let index = seq - 1;
-    let proof = merkle::inclusion_proof(&Tree::new(db, log), index, checkpoint.size)?;
-    let header = entry.header;
-    Ok(Receipt { header, index, proof, checkpoint: *checkpoint, signature, object: None })
 }
 
 /// The last section whose effect is in the documents.

@@ -1,17 +1,18 @@
 //! What a space holds, how far its devices are known to be, and whether it can be written.
 //!
 //! Invariant: a device is said to have everything only if it signed that it holds every entry that
-//! is held here of every log but its own.
+//! is held here of every log but its own, and might have the bytes of whatever this one might.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use larder_log::Band;
 use larder_store::space::logs::{self, Log};
 use larder_store::space::{self as table, control, sections};
 use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
-use crate::model::{DeviceInfo, LogStatus, SpaceStatus, as_optional_text, as_text};
+use crate::model::{DeviceInfo, LogStatus, SpaceStatus, as_band, as_optional_text, as_text};
 use crate::read::snapshot;
 use crate::recovery::Progress;
 use crate::space::{Frozen, Space};
@@ -27,6 +28,10 @@ pub struct DeviceProgress {
     pub label: String,
     /// How far it is.
     pub standing: Standing,
+    /// Up to which band it is known to hold documents, and not headers alone: it has been cleared
+    /// for that one ever since it belongs to the space.
+    #[serde(serialize_with = "as_band")]
+    pub up_to: Band,
     /// Entries held here, of all logs, that it is known to hold: it signed so, or wrote them.
     pub holds: u64,
     /// Entries held here that it is not known to hold, and so are still to be sent to it.
@@ -47,8 +52,11 @@ pub struct DeviceProgress {
 pub enum Standing {
     /// It is this device.
     Here,
-    /// It signed that it holds all that is held here.
+    /// It signed that it holds all that is held here, and may read as much as this device.
     Everything,
+    /// It signed the same, and of what is above [`DeviceProgress::up_to`] that means headers: there
+    /// it is no copy of what is here.
+    UpToABand,
     /// Some of what is held here it has not signed for. It may have it all the same.
     Behind,
     /// It has not signed for anything yet: nothing is known.
@@ -344,6 +352,7 @@ impl Space {
         acks: &[control::Ack],
     ) -> Result<Vec<DeviceProgress>> {
         let seen = self.shared.profile.last_seen()?;
+        let published = self.shared.published()?;
         let progress = |device: &DeviceInfo| {
             let mine: Vec<&control::Ack> =
                 acks.iter().filter(|ack| ack.acker == device.device).collect();
@@ -357,9 +366,13 @@ impl Space {
                 pending += size - has;
             }
             let ahead = lacking(held, mine.iter().copied()).values().sum();
+            let known = published.roster.device(&device.device);
+            let always = known.map_or(Band::Green, larder_log::roster::Device::always_cleared);
+            let up_to = if device.me { published.clearance } else { always };
             let standing = match (device.me, mine.is_empty(), pending) {
                 (true, ..) => Standing::Here,
                 (_, true, _) => Standing::Unknown,
+                (_, _, 0) if up_to < published.clearance => Standing::UpToABand,
                 (_, _, 0) => Standing::Everything,
                 _ => Standing::Behind,
             };
@@ -367,6 +380,7 @@ impl Space {
                 device: device.device,
                 label: device.label.clone(),
                 standing,
+                up_to,
                 holds,
                 pending,
                 ahead: if device.me { 0 } else { ahead },

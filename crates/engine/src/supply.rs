@@ -257,11 +257,11 @@ impl WriterState {
                 .map_err(|e| Error::refused(CloseCode::Malformed, e.to_string()))?;
             took = self.take_part(db, part)?;
         }
-        let mut is_more = false;
+        let mut found = Vec::new();
         for fill in &supply.sections {
-            is_more |= self.fill(db, fill)?;
+            found.extend(self.fill(db, fill)?);
         }
-        is_more |= self.complete(db)?;
+        let is_more = self.complete(db)? || !found.is_empty();
         let mut acks = Vec::new();
         // Nothing waits for a piece of a document.
         if is_more || took == Took::All {
@@ -269,6 +269,7 @@ impl WriterState {
             self.load_missing(db)?;
             acks = self.acknowledge(db)?;
         }
+        self.note_found(db, &found)?;
         Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
     }
 
@@ -380,17 +381,17 @@ impl WriterState {
         Ok(took)
     }
 
-    /// Fills in bytes that were missing.
-    fn fill(&mut self, db: &Connection, fill: &Fill) -> Result<bool> {
-        let Some(log) = logs::find(db, &fill.device)? else { return Ok(false) };
-        let Some(entry) = entries::find(db, log.log, fill.seq)? else { return Ok(false) };
+    /// Fills in bytes that were missing: of which sections.
+    fn fill(&mut self, db: &Connection, fill: &Fill) -> Result<Vec<Section>> {
+        let Some(log) = logs::find(db, &fill.device)? else { return Ok(Vec::new()) };
+        let Some(entry) = entries::find(db, log.log, fill.seq)? else { return Ok(Vec::new()) };
         // An honest peer may hold the log's other history.
         if entry.hash != fill.entry {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let header = Header::decode(&entry.header)
             .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", fill.seq)))?;
-        let mut progress = false;
+        let mut filled = Vec::new();
         let all = sections::of_entry(db, log.log, fill.seq)?;
         for (section, payload) in all.into_iter().zip(&fill.payloads) {
             let place = section.place;
@@ -407,7 +408,8 @@ impl WriterState {
                 sections::State::Excused => {
                     section.about.is_none() && self.is_lasting(&header, &section, &payload)
                 }
-                sections::State::Erased => {
+                // What an author might not write there is void, unless it turns out to be such.
+                sections::State::Erased | sections::State::Void => {
                     self.is_named_manifest(db, &header, &section, &payload)?
                 }
                 _ => false,
@@ -416,10 +418,10 @@ impl WriterState {
                 sections::set_payload(db, place, &payload)?;
                 self.note_filled(&section);
                 sections::settle(db, place, sections::State::Waiting, None)?;
-                progress = true;
+                filled.push(section);
             }
         }
-        Ok(progress)
+        Ok(filled)
     }
 
     /// Bytes of a section, if they are what its author committed to. None: there are none, or it
@@ -459,7 +461,8 @@ impl WriterState {
         opened.is_some_and(|opened| !DOCUMENT_KINDS.contains(&opened.metadata.kind))
     }
 
-    /// Whether a section that was erased is the manifest of a blob that a live document names.
+    /// Whether a section that was erased, or is void, is the manifest of a blob that a live
+    /// document names.
     fn is_named_manifest(
         &self,
         db: &Connection,

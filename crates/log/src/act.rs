@@ -9,7 +9,7 @@ use larder_types::{
     DeviceId, EntryHash, EpochId, Hash, MemberId, SpaceId, SpaceName, TransportId, canonical,
 };
 
-use crate::adoption::AdoptionAct;
+use crate::adoption::{AdoptionAct, LackAct};
 use crate::erasure::{EraseAct, ErasedAct};
 use crate::error::VoidReason;
 use crate::header::VERSION;
@@ -368,6 +368,8 @@ pub enum Act {
     Adoption(AdoptionAct),
     /// Sets how long documents are kept.
     Retention(RetentionAct),
+    /// Says of what its author has no bytes.
+    Lack(LackAct),
 }
 
 impl Act {
@@ -390,6 +392,7 @@ impl Act {
             Self::Erased(_) => kind::ERASED,
             Self::SealingKey(_) => kind::SEALING_KEY,
             Self::Adoption(_) => kind::ADOPTION,
+            Self::Lack(_) => kind::LACK,
             Self::Retention(_) => kind::RETENTION,
         }
     }
@@ -408,6 +411,7 @@ impl Act {
             Self::Erased(act) => canonical::encode(act),
             Self::SealingKey(act) => canonical::encode(act),
             Self::Adoption(act) => canonical::encode(act),
+            Self::Lack(act) => canonical::encode(act),
             Self::Retention(act) => canonical::encode(act),
         }
     }
@@ -446,6 +450,7 @@ impl Act {
             kind::SEALING_KEY => Self::SealingKey(read(body)?),
             kind::ADOPTION => Self::Adoption(read(body)?),
             kind::RETENTION => Self::Retention(read(body)?),
+            kind::LACK => Self::Lack(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -484,6 +489,7 @@ impl Act {
             Self::Erase(act) => act.check(),
             Self::Erased(act) => act.check(),
             Self::Adoption(act) => act.check(),
+            Self::Lack(act) => act.check(),
             Self::Retention(act) => act.check(),
             Self::SealingKey(act) => {
                 check_versions(act.v, act.suite)?;

@@ -1,5 +1,5 @@
-//! Acts of adoption: who may write takes over what another device wrote where that device might
-//! not, because own edits build on it.
+//! Acts about single sections of others. Of adoption: who may write takes over what another device
+//! wrote where that device might not, because own edits build on it. And of what nobody has.
 
 use larder_types::limits::ADOPTED_SECTIONS_MAX;
 use larder_types::{DeviceId, EntryHash};
@@ -19,7 +19,7 @@ pub struct AdoptionAct {
     pub adopted: Vec<Adopted>,
 }
 
-/// A section that is adopted.
+/// A section that is adopted, or lacked.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode,
 )]
@@ -39,18 +39,41 @@ pub struct Adopted {
     pub entry: EntryHash,
 }
 
+/// Says of sections of others' entries, which its author holds, that it has no bytes of them, nor a
+/// snapshot's leaf: what nobody has who might is waited for no more.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct LackAct {
+    /// [`crate::VERSION`].
+    #[n(0)]
+    pub v: u8,
+    /// In order, each once; at most [`ADOPTED_SECTIONS_MAX`].
+    #[n(1)]
+    pub lacked: Vec<Adopted>,
+}
+
 impl AdoptionAct {
     pub(crate) fn check(&self) -> Result<(), VoidReason> {
-        check_version(self.v)?;
-        if self.adopted.len() > ADOPTED_SECTIONS_MAX {
-            return Err(VoidReason::Malformed(format!("it adopts {}", self.adopted.len())));
-        }
-        if !self.adopted.is_sorted_by(|a, b| a < b) {
-            let message = "what it adopts is not in order, each once".to_owned();
-            return Err(VoidReason::Malformed(message));
-        }
-        Ok(())
+        check(self.v, &self.adopted)
     }
+}
+
+impl LackAct {
+    pub(crate) fn check(&self) -> Result<(), VoidReason> {
+        check(self.v, &self.lacked)
+    }
+}
+
+fn check(v: u8, named: &[Adopted]) -> Result<(), VoidReason> {
+    check_version(v)?;
+    if named.len() > ADOPTED_SECTIONS_MAX {
+        return Err(VoidReason::Malformed(format!("it names {} sections", named.len())));
+    }
+    if !named.is_sorted_by(|a, b| a < b) {
+        let message = "the sections that it names are not in order, each once".to_owned();
+        return Err(VoidReason::Malformed(message));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

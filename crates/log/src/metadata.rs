@@ -41,6 +41,8 @@ pub mod kind {
     pub const ADOPTION: u16 = 40;
     /// [`crate::retention::RetentionAct`].
     pub const RETENTION: u16 = 26;
+    /// [`crate::adoption::LackAct`].
+    pub const LACK: u16 = 27;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

@@ -45,6 +45,20 @@ pub struct Device {
 }
 
 impl Device {
+    /// The highest band that it has been cleared for ever since it was enrolled: what it said
+    /// before it was cleared for more says nothing of that.
+    pub fn always_cleared(&self) -> Band {
+        let all = self.standings.iter();
+        let all = all.map(|(_, standing)| standing.map_or(Band::Green, |own| own.clearance));
+        all.min().unwrap_or(Band::Green)
+    }
+
+    /// Whether it ever might have what is of a band.
+    pub fn ever_read(&self, band: Band) -> bool {
+        let standings = self.standings.iter().filter_map(|(_, standing)| *standing);
+        standings.into_iter().any(|own| own.role.may_read() && own.clearance >= band)
+    }
+
     /// What it may do at `seq` of its log.
     pub fn standing_at(&self, seq: u64) -> Option<Standing> {
         let at = self.standings.partition_point(|(from_seq, _)| *from_seq <= seq);
@@ -188,7 +202,9 @@ impl Roster {
         match act {
             Act::Genesis(_) => Ok(()),
             Act::Epoch(_) | Act::Erase(_) | Act::Adoption(_) if self.writes_at(header) => Ok(()),
-            Act::Snapshot(_) | Act::Erased(_) | Act::SealingKey(_) if self.reads_at(header) => {
+            Act::Snapshot(_) | Act::Erased(_) | Act::SealingKey(_) | Act::Lack(_)
+                if self.reads_at(header) =>
+            {
                 Ok(())
             }
             Act::Retention(_) if self.administers_at(header) => Ok(()),
@@ -198,6 +214,7 @@ impl Roster {
             | Act::Erase(_)
             | Act::Erased(_)
             | Act::SealingKey(_)
+            | Act::Lack(_)
             | Act::Adoption(_) => Err(self.why_nothing(header)),
             _ if self.counting.contains(&entry) => Ok(()),
             _ if self.waiting.contains_key(&entry) => Err(VoidReason::Unjudged),
@@ -393,6 +410,7 @@ impl Roster {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Lack(_)
             | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };

@@ -101,6 +101,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 20, "retention"),
         migration!("space", "00", 21, "trash_by_collection"),
         migration!("space", "00", 22, "bands"),
+        migration!("space", "00", 23, "hidden_with_bytes"),
     ],
 };
 

@@ -172,6 +172,7 @@ fn holds(device: &DeviceProgress) -> String {
         Standing::Here => return "this device".to_owned(),
         Standing::Unknown => "not known".to_owned(),
         Standing::Everything => format!("all {}", count(device.holds)),
+        Standing::UpToABand => format!("all {} up to {}", count(device.holds), device.up_to),
         Standing::Behind => {
             format!("{} of {}", count(device.holds), count(device.holds + device.pending))
         }

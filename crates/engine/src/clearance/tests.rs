@@ -137,3 +137,31 @@ fn secrets_of_who_has_not_heard_of_a_lower_clearance_are_not_kept() {
     a.pull(&phone);
     assert!(a.space.document(&OBJECT).unwrap().is_some());
 }
+
+// A document was edited after its words were indexed, so that the words before the edit waited
+// beside it to be taken out of the index. Then the device's clearance was lowered, and the whole
+// old text lay in that queue until somebody searched.
+#[test]
+fn what_waits_to_be_indexed_goes_with_a_clearance_too() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let terms = Terms { of: Whose::New, role: Role::Writer, clearance: Band::Amber };
+    let mut tablet = a.invite_on(profile(dirs[1].path(), 2), terms);
+    let blob = add_blob_in(&mut a, b"zqpicture of somebody", Some(Band::Amber));
+    write(&mut a, "zqsecretword", &blob);
+    tablet.pull(&a);
+    index(&mut tablet);
+    write(&mut a, "zqsecretword edited", &blob);
+    tablet.pull(&a);
+    let waiting = |device: &mut Device| {
+        let sql = "SELECT count(*) FROM unindexed WHERE instr(indexed, 'zqsecretword') > 0";
+        let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        device.writer.transact(|tx, _| Ok(tx.query_row(sql, [], count).unwrap())).unwrap()
+    };
+    assert_eq!(waiting(&mut tablet), 1, "the control is not found");
+    let device = tablet.space.device();
+    a.writer.change_role(device, Role::Writer, Band::Green).unwrap();
+    tablet.pull(&a);
+    assert_eq!(waiting(&mut tablet), 0);
+    assert_eq!(tablet.writer.unindexed(), 0);
+}

@@ -301,7 +301,9 @@ fn is_agreed(
 pub(crate) fn forget(db: &Connection, state: &WriterState, section: &Section) -> Result<()> {
     let place = section.place;
     let device = logs::by_number(db, place.log)?.device;
-    let now = if is_agreed(db, state, section, &device)? {
+    let now = if !state.keyring.is_for(&section.commitment, state.clearance) {
+        sections::State::Hidden
+    } else if is_agreed(db, state, section, &device)? {
         sections::State::Excused
     } else {
         sections::State::Missing

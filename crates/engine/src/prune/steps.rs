@@ -51,6 +51,8 @@ enum Stage {
     Drop,
     /// Secrets go under which nobody seals any more.
     Forget,
+    /// What nobody can hand over any more this device says that it lacks.
+    Lack,
     /// A snapshot of all that is here.
     Propose,
     /// What became free in the file is given back to the disk.
@@ -78,10 +80,10 @@ impl Pruning {
     /// Of what is agreed on goes first: what is gone is not to be gained by stating it once more.
     /// Then, with `proposes`, this device states what is here.
     pub fn new(proposes: bool) -> Self {
-        use Stage::{Affirm, Agree, Drop, Forget, Propose, Shrink, TakeOver};
+        use Stage::{Affirm, Agree, Drop, Forget, Lack, Propose, Shrink, TakeOver};
         let mut stages = vec![TakeOver, Agree, TakeOver, Affirm, Drop];
         if proposes {
-            stages.extend([Propose, TakeOver, Affirm, Drop]);
+            stages.extend([Lack, Propose, TakeOver, Affirm, Drop]);
         }
         stages.extend([Forget, Shrink]);
         Self::of(stages)
@@ -182,6 +184,11 @@ impl SpaceWriter {
                 !self.wants_shrink()
             }
             Stage::Affirm => self.transact(|tx, state| state.affirm(tx, pruning))?,
+            Stage::Lack => self.transact(|tx, state| {
+                let has_said = state.say_lacking(tx)?;
+                pruning.appended += u64::from(has_said);
+                Ok(!has_said)
+            })?,
             Stage::Drop => self.transact(|tx, state| state.drop_some(tx, pruning))?,
             Stage::Forget => self.transact(|tx, state| {
                 pruning.appended += u64::from(state.say_for_forgetting(tx)?);
@@ -299,7 +306,7 @@ impl WriterState {
                     stated: None,
                 }));
             }
-            Stage::Affirm | Stage::Drop | Stage::Forget | Stage::Shrink => None,
+            Stage::Affirm | Stage::Drop | Stage::Lack | Stage::Forget | Stage::Shrink => None,
         };
         Ok(stated.map(|act| {
             let computing = Computing::new(act.frontier.clone(), held, self.clearance);

@@ -77,7 +77,7 @@ impl Space {
             let page = match from {
                 Lack::Leaves(after) => self.wanted_leaves(&db, after)?,
                 Lack::Sections(after) => self.wanted_sections(&db, void, after)?,
-                Lack::Blobs(after) => wanted_blobs(&db, after)?,
+                Lack::Blobs(after) => self.wanted_blobs(&db, after)?,
             };
             match page.next {
                 Some(next) if page.want.is_none() => from = next,
@@ -131,6 +131,26 @@ impl Space {
         Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next: Some(next) })
     }
 
+    /// What a snapshot stands for was dropped by all who agreed, but for manifests; a manifest may
+    /// have been erased before a document came that names its blob; and what is missing of who was
+    /// shut out, or cleared for less, is not wanted, though it may be one.
+    fn wanted_blobs(&self, db: &Connection, after: Option<BlobId>) -> Result<Wanted> {
+        let published = self.shared.published()?;
+        let has_changed = published.roster.revoked().next().is_some()
+            || published.roster.devices().any(|(_, device)| device.standings.len() > 1);
+        if !has_changed
+            && snapshots::in_state(db, snapshots::State::Held)?.is_none()
+            && !erasures::any(db)?
+        {
+            return Ok(Wanted::default());
+        }
+        let blobs = larder_store::space::blobs::unknown(db, after.as_ref(), limit(WANTED_MAX))?;
+        let last = blobs.last().filter(|_| blobs.len() == WANTED_MAX);
+        let next = last.map(|last| Lack::Blobs(Some(*last)));
+        let want = Want { blobs, ..Want::default() };
+        Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next })
+    }
+
     /// The snapshot that is to come in, if there is one that all devices agree on.
     fn awaited(
         &self,
@@ -164,19 +184,6 @@ fn lacking_leaves(db: &Connection, of: &Snapshot, after: Option<&Key>) -> Result
         next = Some(Lack::Leaves(Some(last)));
     }
     Ok(Wanted { want: Some(Want { snapshot: Some(wanted), ..Want::default() }), next })
-}
-
-/// What a snapshot stands for was dropped by all who agreed, but for manifests; and a manifest may
-/// have been erased before a document came that names its blob.
-fn wanted_blobs(db: &Connection, after: Option<BlobId>) -> Result<Wanted> {
-    if snapshots::in_state(db, snapshots::State::Held)?.is_none() && !erasures::any(db)? {
-        return Ok(Wanted::default());
-    }
-    let blobs = larder_store::space::blobs::unknown(db, after.as_ref(), limit(WANTED_MAX))?;
-    let last = blobs.last().filter(|_| blobs.len() == WANTED_MAX);
-    let next = last.map(|last| Lack::Blobs(Some(*last)));
-    let want = Want { blobs, ..Want::default() };
-    Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next })
 }
 
 /// Runs of entries with sections that are lacking.

@@ -1,6 +1,6 @@
 //! Documents above a device's clearance: it holds entries with them, and nothing of what they say.
 
-use larder_engine::{Checking, Mode, NewBlob, Whose};
+use larder_engine::{Checking, Mode, NewBlob, Standing, Whose};
 use larder_log::Band;
 use larder_log::act::Role;
 
@@ -240,6 +240,123 @@ fn a_raised_clearance_brings_what_it_gives_and_a_lowered_one_takes_it() {
             [true, true, true, true, true, false]
         );
         assert_eq!(tablet.wanted(), None);
+    }
+}
+
+/// What a phone had written was known to the others by way of the tablet alone, which may not read
+/// it. Then the phone was cleared for less, heard of that by the tablet too, and dropped the only
+/// copy that there was; the others waited for it for ever. `status` had said that the tablet held
+/// all.
+#[test]
+fn what_nobody_else_has_a_lowered_device_keeps_as_it_was_sealed() {
+    for is_raised_again in [false, true] {
+        let dirs = dirs(4);
+        let bands = [Band::Amber, Band::Green, Band::Red];
+        let (mut founder, [mut phone, mut tablet, mut other]) = household(&dirs, bands);
+        phone.pull(&founder);
+        tablet.pull(&founder);
+        phone.put_in(Band::Amber, object(1), &json!({"text": CANARY})).unwrap();
+        let device = phone.space.device();
+        tablet.pull(&phone);
+        founder.pull(&tablet);
+        other.pull(&tablet);
+        phone.learn_acks(&tablet);
+        phone.pull(&tablet);
+        let status = phone.space.status().unwrap();
+        let of_tablet = status.progress.iter().find(|of| of.device == tablet.space.device());
+        let of_tablet = of_tablet.unwrap();
+        assert_eq!((of_tablet.standing, of_tablet.pending), (Standing::UpToABand, 0));
+        assert_eq!(of_tablet.up_to, Band::Green);
+
+        founder.writer.change_role(device, Role::Writer, Band::Green).unwrap();
+        tablet.pull(&founder);
+        phone.pull(&tablet);
+        phone.learn_acks(&tablet);
+        assert_eq!(phone.space.clearance().unwrap(), Band::Green);
+        assert!(!phone.has(1) && !phone.finds(CANARY));
+        phone.sound();
+        if is_raised_again {
+            founder.writer.change_role(device, Role::Writer, Band::Amber).unwrap();
+            tablet.pull(&founder);
+            phone.pull(&tablet);
+        }
+        founder.fill(&phone);
+        assert_eq!(founder.value(object(1)), json!({"text": CANARY}));
+        let want = other.wanted().unwrap();
+        let hands_over = |phone: &Device| !other.supply_of(phone, &want).sections.is_empty();
+        assert!(hands_over(&phone));
+        phone.learn_acks(&founder);
+        if is_raised_again {
+            phone.fill(&founder);
+            assert!(phone.has(1) && hands_over(&phone));
+        } else {
+            assert!(!hands_over(&phone), "it is gone, once another has it");
+        }
+        other.fill(&founder);
+        settle(&mut [&mut founder, &mut phone, &mut tablet, &mut other]);
+        for device in [&mut founder, &mut phone, &mut tablet, &mut other] {
+            assert_eq!(device.wanted(), None);
+            device.sound();
+        }
+    }
+}
+
+/// What a phone had written for some was known to the others by way of the kitchen tablet, and then
+/// the phone fell into a lake and was shut out. All waited for bytes that nobody had: nothing was
+/// pruned any more. But a laptop that was away may have met the phone: nothing is given up before
+/// it has said that it lacks them too.
+#[test]
+fn what_nobody_has_of_a_lost_device_is_not_waited_for() {
+    for met in [false, true] {
+        let dirs = dirs(5);
+        let bands = [Band::Amber, Band::Green, Band::Red];
+        let (mut founder, [mut phone, mut tablet, mut laptop]) = household(&dirs, bands);
+        for device in [&mut phone, &mut tablet, &mut laptop] {
+            device.pull(&founder);
+        }
+        for text in ["first", "second"] {
+            phone.put_in(Band::Amber, object(1), &json!({"text": text})).unwrap();
+            phone.put_in(Band::Green, object(2), &json!({"text": text})).unwrap();
+        }
+        tablet.pull(&phone);
+        if met {
+            laptop.pull(&phone);
+        }
+        founder.pull(&tablet);
+        founder.writer.revoke(&[phone.space.device()]).unwrap();
+        drop(phone);
+        for _ in 0..2 {
+            founder.prune(true);
+            meet(&mut founder, &mut tablet);
+        }
+        assert_eq!((founder.has(1), founder.has(2)), (false, true));
+        assert!(founder.wanted().is_some(), "the laptop may have it");
+        meet(&mut founder, &mut laptop);
+        assert_eq!(founder.has(1), met);
+        let mut all = [&mut founder, &mut tablet, &mut laptop];
+        for _ in 0..3 {
+            all[2].prune(true);
+            settle(&mut all);
+        }
+        for device in &all {
+            assert_eq!(device.wanted(), None);
+            assert!(device.pruned() >= 2, "{met}");
+        }
+        if met {
+            // What the founder had said is taken back: it has the only copy then.
+            founder.writer.revoke(&[laptop.space.device()]).unwrap();
+        }
+        let mut newcomer = founder.invite_on(dirs[4].path(), 9, cleared(Band::Red));
+        newcomer.fill(&founder);
+        for device in [&mut founder, &mut newcomer] {
+            assert_eq!((device.has(1), device.has(2)), (met, true));
+            device.sound();
+        }
+        for _ in 0..2 {
+            newcomer.prune(true);
+            settle(&mut [&mut founder, &mut tablet, &mut newcomer]);
+        }
+        assert_eq!(newcomer.wanted(), None);
     }
 }
 

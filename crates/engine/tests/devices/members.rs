@@ -370,6 +370,51 @@ fn what_was_written_on_late_edits_is_kept_with_them() {
     assert_eq!(founder.space.digest().unwrap(), newcomer.space.digest().unwrap());
 }
 
+/// A lost phone had brought a document with a picture, late, and Cleo, who had not heard, wrote on
+/// in it. Whoever heard of that before the picture's manifest came took the manifest for void: the
+/// document was adopted, and showed no picture for ever.
+#[test]
+fn what_was_written_on_keeps_its_picture() {
+    let dirs = dirs();
+    let [mut founder, mut lost, mut other] = family(&dirs);
+    let content = blobs::noise(7, 100_000);
+    let (info, _) = blobs::add(&mut lost, &content, "late.png");
+    let (unnamed, _) = blobs::add(&mut lost, &blobs::noise(8, 1000), "unnamed.png");
+    let photo = json!({"$blob": info.id.to_string()});
+    put(&mut lost, 1, &json!({"text": "new\n", "photo": photo})).unwrap();
+    other.pull(&lost);
+    assert!(blobs::fetch(&mut other, &lost) > 0);
+    put(&mut other, 1, &json!({"text": "new\nand more\n", "photo": photo})).unwrap();
+    founder.writer.revoke(&[lost.space.device()]).unwrap();
+    // It comes late to one with its bytes, and to another without.
+    founder.pull(&other);
+    other.pull(&founder);
+    founder.pull(&other);
+    let mut newcomer = founder.admit_in(dirs[3].path(), world(4));
+    let me = newcomer.profile.transport_id();
+    for mut batch in super::peers::batches(&founder, me, &[]) {
+        for entry in &mut batch.entries {
+            for (section, payload) in entry.commitments.iter().zip(&mut entry.payloads) {
+                if batch.device == lost.space.device() && section.class == 0 {
+                    *payload = larder_log::Payload::Missing;
+                }
+            }
+        }
+        newcomer.writer.apply(batch).unwrap();
+    }
+    newcomer.fill(&founder);
+    for device in [&mut founder, &mut newcomer] {
+        assert_eq!(text(device, 1).unwrap()["text"], "new\nand more\n");
+        assert!(device.space.blob(&info.id).unwrap().is_some());
+        assert!(blobs::fetch(device, &other) > 0);
+        assert_eq!(blobs::read(device, &info.id), content);
+        assert_eq!(device.wanted(), None);
+        device.sound();
+    }
+    // What nobody names is never fetched.
+    assert!(founder.space.blob(&unnamed.id).unwrap().is_some_and(|blob| blob.missing > 0));
+}
+
 /// The lost phone was an owner's: the thief let a device of his in, late, and Cleo, who had not
 /// heard, took in what it wrote and wrote on. That device is nobody's peer, and what it wrote by
 /// itself counts for nothing; nothing of Cleo's is lost for it.

@@ -102,6 +102,7 @@ impl Placed {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Lack(_)
             | Act::Adoption(_) => None,
         }
     }

@@ -51,7 +51,8 @@ pub enum State {
     Kept,
     /// Its bytes are not held, and nobody may bring them back.
     Erased,
-    /// Its bytes are not held and not wanted: it is above this device's clearance.
+    /// It is above this device's clearance: its bytes are not wanted, and not held but as they were
+    /// sealed, while nobody else is known to have them.
     Hidden,
 }
 
@@ -662,14 +663,33 @@ pub fn drop_bytes(
     Ok(sum)
 }
 
-/// Drops the bytes of a section above this device's clearance, and what is noted of it. The row is
-/// written again, as those of [`drop_bytes`] are.
+/// Drops what is noted of a section above this device's clearance, and its bytes but for `payload`.
+/// The row is written again, as those of [`drop_bytes`] are.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `sections`.
-pub fn hide(conn: &Connection, section: &Section) -> Result<(), StoreError> {
+pub fn hide(conn: &Connection, section: &Section, payload: &Payload) -> Result<(), StoreError> {
     remove_rows(conn, std::slice::from_ref(section))?;
-    insert_empty(conn, section, State::Hidden, None)
+    let Section { section, place, commitment, .. } = section;
+    let (state, about) = (State::Hidden, None);
+    insert(conn, *section, *place, &NewSection { commitment, payload, state, about })
+}
+
+/// Up to `limit` hidden sections that have their bytes all the same, numbered above `after` (0 to
+/// begin with).
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn hidden_with_bytes(
+    conn: &Connection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Section>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} FROM sections s WHERE state = 7 AND sealed IS NOT NULL AND section > ?1
+         ORDER BY section LIMIT ?2"
+    );
+    all(conn, PART, &sql, params![after, limit], row)
 }
 
 /// Erases the bytes of sections, each with what is noted of it from then on. The rows are written
