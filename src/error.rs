@@ -42,6 +42,10 @@ pub enum ErrorKind {
     Unreachable,
     /// The other device, or what it may do, stands against it.
     Refused,
+    /// This device may not: by its role or clearance in the space, because it was shut out of it,
+    /// or because its enrolment has not arrived yet. Its status says which, and its error what to
+    /// do.
+    NotAllowed,
     /// What is stored is damaged.
     Corrupt,
     /// No space left.
@@ -237,7 +241,9 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::WrongPassphrase => ErrorKind::WrongPassphrase,
         E::Invitation(_) => ErrorKind::Invitation,
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
-        E::NotCleared { .. } => ErrorKind::ReadOnly,
+        E::NotCleared { .. } | E::MayNotWrite(_) | E::ShutOut | E::NotYetEnrolled => {
+            ErrorKind::NotAllowed
+        }
         E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,
         E::BlobNotHere { .. } => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,

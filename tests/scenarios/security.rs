@@ -3,7 +3,10 @@
 use std::fs;
 
 use larder::SecurityKind::{Enrolled, Exported, Revoked, Rotated, UnlockChanged};
-use larder::{ErrorKind, Options, Profile, Secret, SecurityEvent, SecurityKind, Unlock};
+use larder::{
+    Band, ErrorKind, Options, Profile, Role, Secret, SecurityEvent, SecurityKind, UnitOfWork,
+    Unlock,
+};
 
 use crate::common::{Device, files, household, key, kind, new_profile, note, soon};
 
@@ -147,4 +150,21 @@ async fn a_profile_that_is_only_read_notes_nothing() {
     let memory = Profile::in_memory(Options::default()).await.unwrap();
     memory.create_space(&household()).await.unwrap().note_export("documents").await.unwrap();
     assert_eq!(memory.security_log().await.unwrap().events.len(), 1);
+}
+
+/// Whoever may only read was told of an internal error, and to report it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_may_not_do_is_no_fault_of_the_program() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let device = ben.space.device();
+    ana.space.change_role(device, Role::Reader, Band::Green).await.unwrap();
+    ana.sync().await;
+    assert_eq!(kind(ben.space.create("notes", &note("a", "b")).await), ErrorKind::NotAllowed);
+    ana.space.change_role(device, Role::Writer, Band::Green).await.unwrap();
+    ana.sync().await;
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Amber);
+    unit.create("notes", &note("a", "b")).unwrap();
+    assert_eq!(kind(ben.space.commit(unit).await), ErrorKind::NotAllowed);
 }
