@@ -86,6 +86,7 @@ mod options;
 mod profile;
 mod receipt;
 mod recovery_kit;
+mod redaction;
 mod security;
 mod space;
 mod status;
@@ -102,6 +103,7 @@ pub use options::Options;
 pub use profile::Profile;
 pub use receipt::Receipt;
 pub use recovery_kit::RecoveryKit;
+pub use redaction::Redaction;
 pub use space::Space;
 pub use status::{Checked, PeerStatus, Status};
 pub use unit::UnitOfWork;
@@ -113,11 +115,11 @@ pub use larder_engine::{
     ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier, Collected,
     Conflict, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference, Document, EmbedError,
     Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding, Found, HashedNgrams,
-    Heads, HistoryItem, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page, Personal,
-    PersonalKind, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Retained,
-    Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent, SecurityKind,
-    SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock,
-    Version, Whose, changed_lines,
+    Heads, HistoryItem, LateEdits, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page,
+    Personal, PersonalKind, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus,
+    Retained, Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent,
+    SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms,
+    Unlock, Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

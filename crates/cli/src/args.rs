@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::commands::{BlobCommand, DeviceCommand};
-use crate::commands::{Classify, Export, Passphrase, Prune, Purge, Rekey, Security};
+use crate::commands::{Classify, Export, Passphrase, Prune, Purge, Redact, Rekey, Security};
 use crate::commands::{Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Trash};
 use clap::{Args, Parser, Subcommand};
 
@@ -197,6 +197,16 @@ Example:
   larder erase shared:household letters/bank.md --for-ever"
     )]
     Erase(Erase),
+    /// Take parts out of a document: out of every version of it, on every device
+    #[command(after_help = "What is left becomes a new document without a history, and the old
+one is erased: `larder erasures` tells who has done it. Nobody can bring the parts back; backups and
+exports that somebody made have them still, and other documents are not looked at. What another
+device edits beside that goes into the new document when it hears of it, but for the parts that are
+gone.
+
+Example:
+  larder redact shared:household people/ella.json diagnosis /school/marks/2 --for-ever")]
+    Redact(Redact),
     /// List what was erased, and which devices have done it
     #[command(after_help = "A device is done when nothing of the document is on its disk any more.
 

@@ -5,7 +5,7 @@ use larder_types::{ObjectId, canonical};
 use minicbor::{Decode, Encode};
 
 use crate::derive::DERIVATION;
-use crate::{DocumentError, Object, json};
+use crate::{DocumentError, Heads, Object, json};
 
 /// The format of all three bodies.
 pub const VERSION: u8 = 0;
@@ -23,9 +23,38 @@ pub struct Create {
     /// The value, as [`crate::canonical`] JSON.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub json: Vec<u8>,
-    /// The object that it was restored from, if it was.
+    /// The object that it was restored from, or is a redaction of.
     #[n(3)]
     pub from: Option<ObjectId>,
+    /// What was redacted, if it was.
+    #[n(4)]
+    pub redacted: Option<Redacted>,
+}
+
+/// What a redacted document stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct Redacted {
+    /// The objects that it, or one that it stands for, was made from, the last one first; at most
+    /// [`REDACTED_OBJECTS_MAX`](larder_types::limits::REDACTED_OBJECTS_MAX).
+    #[n(0)]
+    pub of: Vec<Stood>,
+    /// The parts that were taken out of these, each by the names of members from the root on, up to
+    /// the first list; at most [`REDACTED_PATHS_MAX`](larder_types::limits::REDACTED_PATHS_MAX).
+    #[n(1)]
+    pub paths: Vec<Vec<String>>,
+}
+
+/// An object as it was when it was redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Stood {
+    /// The object.
+    #[n(0)]
+    pub object: ObjectId,
+    /// The version that was redacted: what the object has beside it is not in the new one.
+    #[n(1)]
+    pub heads: Heads,
 }
 
 /// Edits of a document.
@@ -58,7 +87,13 @@ impl Create {
     /// # Errors
     /// [`DocumentError::TooLarge`], [`DocumentError::TooDeep`], [`DocumentError::Reserved`].
     pub fn new(value: &Object) -> Result<Self, DocumentError> {
-        Ok(Self { v: VERSION, derivation: DERIVATION, json: json::check(value)?, from: None })
+        Ok(Self {
+            v: VERSION,
+            derivation: DERIVATION,
+            json: json::check(value)?,
+            from: None,
+            redacted: None,
+        })
     }
 
     /// The value.
@@ -152,6 +187,12 @@ mod tests {
         let restored = Create { from: Some(ObjectId::new([7; 16])), ..create };
         assert_eq!(restored.encode()[..3], [0x84, 0, 0]);
         assert_eq!(Create::decode(&restored.encode()).unwrap(), restored);
+        let redacted = Redacted {
+            of: vec![Stood { object: ObjectId::new([7; 16]), heads: Heads::FLAT }],
+            paths: vec![vec!["a".to_owned(), "b".to_owned()]],
+        };
+        let redacted = Create { redacted: Some(redacted), ..restored };
+        assert_eq!(Create::decode(&redacted.encode()).unwrap(), redacted);
         let change = Change::new(vec![vec![1, 2], vec![]]);
         assert_eq!(change.encode(), [0x83, 0, 0, 0x82, 0x42, 1, 2, 0x40]);
         assert_eq!(Change::decode(&change.encode()).unwrap(), change);
@@ -166,11 +207,12 @@ mod tests {
             assert!(matches!(newer.value(), Err(DocumentError::Newer { .. })));
         }
         for bad in ["[]", "", "{}x", "{\"a\":NaN}", "\"{}\"", "\u{feff}{}"] {
-            let create = Create { v: 0, derivation: 0, json: bad.into(), from: None };
+            let create =
+                Create { v: 0, derivation: 0, json: bad.into(), from: None, redacted: None };
             assert!(matches!(create.value(), Err(DocumentError::NotAnObject(_))), "{bad}");
         }
         let json = br#"{"$trash":1}"#.to_vec();
-        let create = Create { v: 0, derivation: 0, json, from: None };
+        let create = Create { v: 0, derivation: 0, json, from: None, redacted: None };
         assert_eq!(create.value(), Err(DocumentError::Reserved));
         assert!(Change { v: 0, derivation: 7, changes: vec![] }.changes().is_err());
     }

@@ -14,6 +14,7 @@ use crate::history::history_in_order;
 use crate::json::{canonical, check, same_object};
 use crate::put::Writer;
 use crate::read::Reader;
+use crate::redact::Linked;
 use crate::{Actor, Conflict, DocumentError, Heads, Object, Outcome};
 
 /// What an operation takes in the columns of a saved history, its value aside; its author, time
@@ -335,6 +336,15 @@ impl Document {
         let mut changes: HashMap<ChangeHash, Change> =
             changes.map(|change| (change.hash(), change)).collect();
         order.into_iter().map(|hash| Some(changes.remove(&hash)?.raw_bytes().to_vec())).collect()
+    }
+
+    /// All changes, each behind those that it builds on; the derived one first, if there is any.
+    pub(crate) fn changes_in_order(&self) -> Vec<Linked> {
+        let State::Grown(grown) = &self.0 else { return Vec::new() };
+        let changes = grown.doc.get_changes_meta(&[]).into_iter();
+        changes
+            .map(|meta| Linked { hash: meta.hash, actor: meta.actor.into_owned(), deps: meta.deps })
+            .collect()
     }
 
     /// Takes in a whole history with these heads, in any order and whoever wrote its changes: that

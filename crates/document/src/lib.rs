@@ -31,6 +31,7 @@ mod history;
 mod json;
 mod put;
 mod read;
+mod redact;
 mod tree;
 
 pub use apply::{Outcome, VoidReason, trash_of};
@@ -43,3 +44,4 @@ pub use heads::{Actor, Heads};
 pub use history::{HeadsFold, Link};
 pub use json::{Object, canonical, check, parse};
 pub use read::Conflict;
+pub use redact::{carry_over, take_out_part, up_to_list};

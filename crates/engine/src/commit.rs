@@ -206,6 +206,23 @@ impl WriterState {
         }
         self.damage.unreadable.leave();
         let noticed = std::mem::take(&mut touched.noticed);
+        let appended = self.finish(db, touched, unit.actor.as_deref(), unit.correlation)?;
+        if let Some((key, digest)) = key {
+            let unit = larder_store::space::units::Unit { digest, seq: appended.seq };
+            larder_store::space::units::add(db, &key, &unit)?;
+        }
+        self.noticed.extend(noticed);
+        Ok(Done::Appended(appended))
+    }
+
+    /// Appends the entry that these parts come to, and writes them.
+    pub(crate) fn finish(
+        &mut self,
+        db: &Connection,
+        touched: Touched,
+        actor: Option<&str>,
+        correlation: Option<CorrelationId>,
+    ) -> Result<Appended> {
         let parts = touched.into_parts();
         let drafts: Vec<Option<Draft>> =
             parts.iter().map(|(object, part)| draft(*object, part)).collect::<Result<_>>()?;
@@ -217,14 +234,9 @@ impl WriterState {
                  split it"
             )));
         }
-        let appended = self.append(db, &sections, unit.actor.as_deref(), unit.correlation)?;
+        let appended = self.append(db, &sections, actor, correlation)?;
         self.write(db, &appended, parts, &drafts)?;
-        if let Some((key, digest)) = key {
-            let unit = larder_store::space::units::Unit { digest, seq: appended.seq };
-            larder_store::space::units::add(db, &key, &unit)?;
-        }
-        self.noticed.extend(noticed);
-        Ok(Done::Appended(appended))
+        Ok(appended)
     }
 
     fn operation(
@@ -423,8 +435,9 @@ fn check(unit: &UnitOfWork) -> Result<()> {
 /// The section that logs what a unit did to one document; none if it came to nothing.
 fn draft(object: ObjectId, part: &Part) -> Result<Option<Draft>> {
     let (kind, object, collection, generation, body) = match &part.state {
-        State::New { collection, value, from, .. } => {
-            let body = body::Create { from: *from, ..body::Create::new(value)? }.encode();
+        State::New { collection, value, from, redacted, .. } => {
+            let (from, redacted) = (*from, redacted.as_deref().cloned());
+            let body = body::Create { from, redacted, ..body::Create::new(value)? }.encode();
             (kind::DOCUMENT_CREATE, object, collection, None, body)
         }
         State::Stored(stored) if !stored.changes.is_empty() => {

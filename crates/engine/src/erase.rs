@@ -41,10 +41,10 @@ mod check;
 mod disk;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use self::check::{check_acts, check_object};
-pub use self::status::{ErasedBy, ErasureInfo, ErasureStage};
+pub use self::status::{ErasedBy, ErasureInfo, ErasureStage, LateEdits};
 
 /// What a writer knows of erasures without asking.
 #[derive(Debug, Default)]
@@ -89,14 +89,14 @@ impl SpaceWriter {
             }
             let up_to = state.clearance;
             let listed = state.to_list(tx, &object, up_to)?;
-            let seq = state.append_erasure(tx, object, listed)?;
+            let seq = state.append_erasure(tx, object, listed, None)?;
             state.receipt(tx, seq)
         })
     }
 }
 
 impl WriterState {
-    fn check_known(db: &Connection, object: &ObjectId) -> Result<()> {
+    pub(crate) fn check_known(db: &Connection, object: &ObjectId) -> Result<()> {
         let root = root(db, object)?;
         if root != *object {
             return Err(Error::Invalid(format!(
@@ -114,11 +114,12 @@ impl WriterState {
     }
 
     /// Appends acts that erase an object, as many as it takes to list all of it. The last's entry.
-    fn append_erasure(
+    pub(crate) fn append_erasure(
         &mut self,
         db: &Connection,
         object: ObjectId,
         mut listed: Vec<Listed>,
+        instead: Option<ObjectId>,
     ) -> Result<u64> {
         listed.sort_unstable_by_key(|listed| (listed.device, listed.seq, listed.index));
         listed.dedup_by_key(|listed| (listed.device, listed.seq, listed.index));
@@ -126,7 +127,7 @@ impl WriterState {
         let mut rest = listed.as_slice();
         loop {
             let (lot, more) = rest.split_at(rest.len().min(ERASE_SECTIONS_MAX));
-            let act = EraseAct { v: VERSION, object, listed: lot.to_vec() };
+            let act = EraseAct { v: VERSION, object, listed: lot.to_vec(), instead };
             seq = self.append_act(db, &Act::Erase(act))?.seq.max(seq);
             rest = more;
             if rest.is_empty() {
@@ -307,7 +308,7 @@ impl WriterState {
             log.is_none_or(|log| !listed.places.contains_key(&place(log)))
         });
         if !unlisted.is_empty() {
-            self.append_erasure(db, object, unlisted)?;
+            self.append_erasure(db, object, unlisted, None)?;
             // What it lists has gone.
             self.erasing.objects.remove(&object);
             self.erasing.is_open = true;
@@ -353,6 +354,7 @@ impl WriterState {
         acts: &[Erasure],
         up_to: Band,
     ) -> Result<bool> {
+        self.settle_redactions(db, object, acts)?;
         let listed = self.all_listed(db, &object, acts)?;
         let mut going = Going { places: listed.places.clone() };
         let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
@@ -405,7 +407,12 @@ impl WriterState {
 
     /// All that this device can show to be of an object, with the manifests of blobs that only it
     /// names.
-    fn to_list(&self, db: &Connection, object: &ObjectId, up_to: Band) -> Result<Vec<Listed>> {
+    pub(crate) fn to_list(
+        &self,
+        db: &Connection,
+        object: &ObjectId,
+        up_to: Band,
+    ) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         let mut named = BTreeSet::new();
         for section in sections::of_object(db, object)? {
@@ -583,7 +590,7 @@ impl Going {
     }
 }
 
-fn read_act(db: &Connection, erasure: &Erasure) -> Result<Option<EraseAct>> {
+pub(crate) fn read_act(db: &Connection, erasure: &Erasure) -> Result<Option<EraseAct>> {
     let stored = control::act(db, erasure.place)?;
     Ok(stored.as_ref().and_then(body_of))
 }

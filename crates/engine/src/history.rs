@@ -335,10 +335,12 @@ fn restored_from(event: &Event) -> Option<ObjectId> {
 
 /// The word for what only its body tells.
 fn word_of_event(event: &Event) -> Option<&'static str> {
-    if restored_from(event).is_some() {
-        return Some("restore");
-    }
     let opened = event.opened.as_ref()?;
+    if opened.metadata.kind == kind::DOCUMENT_CREATE {
+        let create = body::Create::decode(&opened.body).ok()?;
+        let is_redacted = create.redacted.is_some();
+        return create.from.map(|_| if is_redacted { "redact" } else { "restore" });
+    }
     if opened.metadata.kind != kind::DOCUMENT_CHANGE {
         return None;
     }

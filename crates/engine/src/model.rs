@@ -176,7 +176,7 @@ pub struct HistoryItem {
     pub clock: Clock,
     /// Whether that claim lies further in the future than an honest clock would.
     pub clock_ahead: bool,
-    /// `create`, `restore`, `change`, `trash`, `untrash` or `delete`.
+    /// `create`, `restore`, `redact`, `change`, `trash`, `untrash` or `delete`.
     pub kind: &'static str,
     /// Who did it within the app, if it said.
     pub actor: Option<String>,
@@ -184,7 +184,7 @@ pub struct HistoryItem {
     /// is no longer here.
     #[serde(serialize_with = "as_optional_text")]
     pub version: Option<Heads>,
-    /// The document that it was restored from.
+    /// The document that it was restored from, or is a redaction of.
     #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<ObjectId>,
     /// Whether its content was pruned, and who did it within the app with that.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use larder_document::body::Redacted;
 use larder_document::{Actor, Cache, Document, Heads, Object};
 use larder_log::Band;
 use larder_store::space::documents;
@@ -24,7 +25,13 @@ pub(crate) enum State {
     /// Deleted before.
     Deleted,
     /// Created here.
-    New { collection: CollectionName, value: Object, from: Option<ObjectId>, band: Band },
+    New {
+        collection: CollectionName,
+        value: Object,
+        from: Option<ObjectId>,
+        redacted: Option<Box<Redacted>>,
+        band: Band,
+    },
     /// Stored before.
     Stored(Box<Stored>),
     /// Deleted here; the row is the one to remove.
@@ -153,7 +160,7 @@ impl Part {
                 }
                 let (collection, value) = (collection.clone(), value.clone());
                 let band = band.unwrap_or(usual);
-                self.state = State::New { collection, value, from: None, band };
+                self.state = State::New { collection, value, from: None, redacted: None, band };
             }
             State::New { collection: known, value: pending, .. } => {
                 same_collection(object, known, collection)?;
@@ -184,7 +191,7 @@ impl Part {
             )));
         }
         let (collection, value) = (collection.clone(), value.clone());
-        self.state = State::New { collection, value, from: Some(from), band };
+        self.state = State::New { collection, value, from: Some(from), redacted: None, band };
         Ok(())
     }
 

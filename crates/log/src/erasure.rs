@@ -23,6 +23,9 @@ pub struct EraseAct {
     /// In order of device, entry and index, each once; at most [`ERASE_SECTIONS_MAX`].
     #[n(2)]
     pub listed: Vec<Listed>,
+    /// The object that has what is left of it, if it was redacted.
+    #[n(3)]
+    pub instead: Option<ObjectId>,
 }
 
 /// A section that is to go, with what shows to everybody that it is of the object, or a manifest:
@@ -125,6 +128,9 @@ impl EraseAct {
         check_version(self.v)?;
         if self.listed.len() > ERASE_SECTIONS_MAX {
             return Err(VoidReason::Malformed(format!("it lists {} sections", self.listed.len())));
+        }
+        if self.instead == Some(self.object) {
+            return Err(VoidReason::Malformed("it is said to be its own successor".to_owned()));
         }
         in_order(self.listed.is_sorted_by(|a, b| a.place() < b.place()))
     }
@@ -251,21 +257,25 @@ mod tests {
         let object = ObjectId::new([3; 16]);
         let of_object = opened(kind::DOCUMENT_CREATE, Some(object));
         let listed = |seq| Listed::new(DEVICE, seq, 0, &of_object).unwrap();
-        let act = |listed| EraseAct { v: 0, object, listed };
+        let act = |listed| EraseAct { v: 0, object, listed, instead: None };
         let read = |act: EraseAct| Act::from_body(kind::ERASE, &canonical::encode(&act));
         let whole = act(vec![listed(1), listed(2)]);
         assert_eq!(read(whole.clone()), Ok(Some(Act::Erase(whole.clone()))));
         assert!(read(act(Vec::new())).is_ok());
         assert!(read(act(vec![listed(2), listed(1)])).is_err());
         assert!(read(act(vec![listed(1), listed(1)])).is_err());
-        assert!(read(EraseAct { v: 1, ..whole }).is_err());
+        assert!(read(EraseAct { v: 1, ..whole.clone() }).is_err());
+        let instead = Some(ObjectId::new([4; 16]));
+        let redaction = EraseAct { instead, ..whole.clone() };
+        assert_eq!(read(redaction.clone()), Ok(Some(Act::Erase(redaction))));
+        assert!(read(EraseAct { instead: Some(object), ..whole }).is_err());
         // As many as may be are no larger than an act, at the largest numbers.
         let last = |n: usize| {
             let seq = u64::MAX - u64::try_from(ERASE_SECTIONS_MAX - n).unwrap();
             Listed { index: u32::MAX, ..listed(seq) }
         };
         let most: Vec<_> = (0..ERASE_SECTIONS_MAX).map(last).collect();
-        assert!(read(act(most.clone())).is_ok());
+        assert!(read(EraseAct { instead, ..act(most.clone()) }).is_ok());
         let more = [vec![listed(1)], most].concat();
         assert!(read(act(more)).is_err());
 

@@ -90,7 +90,9 @@ pub(super) async fn pick(space: &Space, pick: &Pick) -> anyhow::Result<Document>
         if let Some(document) = space.document(object).await? {
             return Ok(document);
         }
-        let message = if space.is_deleted(object).await? {
+        let message = if let Some(new) = space.redacted_as(object).await? {
+            format!("the document {named} was redacted: what is left of it is {new}")
+        } else if space.is_deleted(object).await? {
             format!("the document {named} was deleted, which is for ever")
         } else {
             format!("there is no document {named} in {}: see `larder list {0}`", pick.space)

@@ -3,13 +3,13 @@
 use anyhow::Context;
 use clap::Args;
 use larder::{ErasureInfo, ErasureStage, ObjectId};
-use larder_types::SpaceName;
+use larder_types::{CollectionName, SpaceName};
 use serde_json::json;
 
-use crate::args::Pick;
+use crate::args::{Pick, collection};
 use crate::exit::Exit;
 use crate::home::Call;
-use crate::output::{Table, printable};
+use crate::output::{Table, counted, printable};
 
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
@@ -18,6 +18,37 @@ pub(crate) struct Erase {
     /// You are sure: nobody can bring it back
     #[arg(long, required = true)]
     pub(crate) for_ever: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redact {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The document's id, or the path it was imported from
+    #[arg(value_name = "ID-OR-PATH")]
+    pub(crate) document: String,
+    /// What is to go: the name of a field, or a JSON pointer such as /health/diagnosis or /lines/2
+    #[arg(value_name = "PART", required = true, value_parser = part)]
+    pub(crate) parts: Vec<Part>,
+    /// The collection whose `path` fields are looked through
+    #[arg(long, default_value = "files", value_parser = collection)]
+    pub(crate) collection: CollectionName,
+    /// You are sure: nobody can bring it back
+    #[arg(long, required = true)]
+    pub(crate) for_ever: bool,
+}
+
+/// A part of a document: the names of members that lead there.
+#[derive(Debug, Clone)]
+pub(crate) struct Part(Vec<String>);
+
+fn part(text: &str) -> Result<Part, String> {
+    let unescaped = |name: &str| name.replace("~1", "/").replace("~0", "~");
+    match text.strip_prefix('/') {
+        Some(pointer) => Ok(Part(pointer.split('/').map(unescaped).collect())),
+        None if text.is_empty() => Err("name a field".to_owned()),
+        None => Ok(Part(vec![text.to_owned()])),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +87,42 @@ pub(crate) async fn erase(call: &Call<'_>, args: &Erase) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
+pub(crate) async fn redact(call: &Call<'_>, args: &Redact) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let named = Pick {
+        space: args.space.clone(),
+        document: args.document.clone(),
+        collection: args.collection.clone(),
+    };
+    let object = super::documents::pick(&space, &named).await?.object;
+    let paths: Vec<_> = args.parts.iter().map(|part| part.0.clone()).collect();
+    let done = space.redact(object, paths).await.context("nothing was redacted")?;
+    let info = space.erasures().await?.into_iter().find(|info| info.object == object);
+    let waits = info.as_ref().map_or(0, |info| waiting(info).count());
+    out.json(&json!({
+        "event": "redacted",
+        "id": done.object.to_string(),
+        "from": object.to_string(),
+        "created": { "seq": done.created.seq, "entry": done.created.entry.to_string() },
+        "erased": { "seq": done.erased.seq, "entry": done.erased.entry.to_string() },
+        "erasure": info,
+    }))?;
+    out.line(&format!(
+        "redacted {object}: what is left is the new document {}, entry {} of this device",
+        done.object, done.created.seq
+    ))?;
+    if waits > 0 {
+        out.note(&format!(
+            "{waits} of the devices have yet to do it, when they sync next: larder erasures {}",
+            args.space
+        ));
+    }
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
 fn waiting(info: &ErasureInfo) -> impl Iterator<Item = &larder::ErasedBy> {
     info.devices.iter().filter(|by| by.stage != ErasureStage::Done)
 }
@@ -83,6 +150,25 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
         out.line(&format!("Nothing was erased in {}.", args.space))?;
     } else {
         out.line(table.render().trim_end())?;
+    }
+    for info in &all {
+        if let [one, other, ..] = &info.redacted_as[..] {
+            out.note(&format!(
+                "{} was redacted by devices that did not know of each other, into {one} and \
+                 {other}: each takes out what the other did when it hears of it; erase the one you \
+                 do not want",
+                info.object
+            ));
+        }
+        for late in &info.late {
+            out.note(&format!(
+                "{} of {} by {} came beside its redaction: that device makes them again in the new \
+                 document when it hears of it, as far as they fit there (larder history)",
+                counted(late.edits, "edit", "edits"),
+                info.object,
+                late.label.as_deref().map_or_else(|| late.device.to_string(), printable),
+            ));
+        }
     }
     let open = all.iter().filter(|info| !info.is_done()).count();
     if open > 0 {

@@ -29,7 +29,7 @@ pub(crate) use blob::BlobCommand;
 pub(crate) use classify::Classify;
 pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
-pub(crate) use erase::{Erase, Erasures};
+pub(crate) use erase::{Erase, Erasures, Redact};
 pub(crate) use export::Export;
 pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
@@ -110,6 +110,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Restore(args) => trash::restore(call, args).await,
         Command::Retention(args) => retention::run(call, args).await,
         Command::Erase(args) => erase::erase(call, args).await,
+        Command::Redact(args) => erase::redact(call, args).await,
         Command::Erasures(args) => erase::erasures(call, args).await,
         Command::History(args) => versions::history(call, args).await,
         Command::Show(args) => versions::show(call, args).await,

@@ -41,6 +41,42 @@ fn what_is_deleted_goes_to_the_trash_and_comes_back_by_its_path() {
 }
 
 #[test]
+fn parts_of_a_document_are_redacted_and_its_old_id_tells_where_the_rest_is() {
+    let home = Home::with_space("laptop");
+    let value = r#"{"path": "ella.json", "diagnosis": "asthma", "marks": [1, 2, 3], "a/b": 1}"#;
+    let put = |id: &[&str], value: &str| {
+        let args = ["put", SPACE, "files"].iter().chain(id).chain(&["--file", "-", "--json"]);
+        home.run_with(value, args).code(0).event("put")["id"].as_str().unwrap().to_owned()
+    };
+    let id = put(&[], value);
+    put(&[&id], &value.replace("asthma", "hay fever"));
+    home.run(["redact", SPACE, "ella.json", "diagnosis"]).code(2);
+    home.run(["redact", SPACE, "ella.json", "diagnoses", "--for-ever"])
+        .code(5)
+        .says("no version of document");
+    let parts = ["diagnosis", "/marks/1", "/a~1b"];
+    let line = ["redact", SPACE, "ella.json"].into_iter().chain(parts);
+    let done = home.run(line.chain(["--for-ever", "--json"])).code(0).event("redacted");
+    let new = done["id"].as_str().unwrap();
+    assert_eq!(
+        (done["from"].as_str(), &done["erasure"]["redacted_as"][0]),
+        (Some(&*id), &done["id"])
+    );
+    let left = home.run(["get", SPACE, "ella.json", "--json"]).code(0).lines().remove(0);
+    assert_eq!(left, serde_json::json!({"path": "ella.json", "marks": [1, 3]}));
+    home.run(["get", SPACE, &id]).code(5).says(new);
+    assert!(
+        home.run(["history", SPACE, new]).code(0).out.contains(&format!("redact of {}", &id[..8]))
+    );
+    assert_eq!(
+        home.run(["search", SPACE, "fever", "--by", "words", "--json"]).code(0).lines().len(),
+        0
+    );
+    assert!(home.run(["erasures", SPACE]).code(0).out.contains("yes"));
+    home.run(["check"]).code(0);
+}
+
+#[test]
 fn many_documents_go_only_with_yes() {
     let home = Home::with_space("laptop");
     let lines = (0..60).map(|n| format!("{{\"n\": {n}}}")).collect::<Vec<_>>().join("\n");

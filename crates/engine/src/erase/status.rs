@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_log::act::Act;
 use larder_log::erasure::Erasure as ActName;
 use larder_log::kind;
+use larder_log::roster::Roster;
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::{self, LogId};
-use larder_store::space::{control, sections};
+use larder_store::space::sections::Place;
+use larder_store::space::{control, sections, snapshots};
 use larder_types::{DeviceId, ObjectId, Timestamp};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::{UNKNOWN_KIND, read_act};
 use crate::Result;
 use crate::model::as_text;
 use crate::read::snapshot;
@@ -31,6 +34,14 @@ pub struct ErasureInfo {
     pub at: Timestamp,
     /// Acts of erasure: one, and one for each lot of sections that was met later.
     pub acts: u64,
+    /// Where what is left of it is, if it was redacted: several if devices did so that did not know
+    /// of each other.
+    #[serde(serialize_with = "as_texts")]
+    pub redacted_as: Vec<ObjectId>,
+    /// Edits that whoever redacted it did not know. Who made them makes them again in what is left
+    /// as soon as it hears of that, as far as they fit there; from a device that never hears they
+    /// are lost.
+    pub late: Vec<LateEdits>,
     /// The devices that may read, by id.
     pub devices: Vec<ErasedBy>,
 }
@@ -40,6 +51,18 @@ impl ErasureInfo {
     pub fn is_done(&self) -> bool {
         self.devices.iter().all(|device| device.stage == ErasureStage::Done)
     }
+}
+
+/// Edits made in a document while another device redacted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LateEdits {
+    /// Whose.
+    #[serde(serialize_with = "as_text")]
+    pub device: DeviceId,
+    /// What its owner calls it; none if it is not known any more.
+    pub label: Option<String>,
+    /// How many.
+    pub edits: u64,
 }
 
 /// How far a device is with an erasure.
@@ -94,10 +117,59 @@ impl Space {
                 })
                 .collect();
             let at = about.map_or(Timestamp(0), |about| about.clock.wall);
-            infos.push(ErasureInfo { object, by, at, acts: acts.len() as u64, devices });
+            let (redacted_as, late) = redaction(&db, &published.roster, &object, &acts)?;
+            let acts = acts.len() as u64;
+            infos.push(ErasureInfo { object, by, at, acts, redacted_as, late, devices });
         }
         Ok(infos)
     }
+}
+
+/// What a redacted object became, and what was edited beside that.
+fn redaction(
+    db: &Connection,
+    roster: &Roster,
+    object: &ObjectId,
+    acts: &[Erasure],
+) -> Result<(Vec<ObjectId>, Vec<LateEdits>)> {
+    let (mut redacted_as, mut listed) = (BTreeSet::new(), BTreeSet::new());
+    for act in acts {
+        let Some(act) = read_act(db, act)? else { continue };
+        if let Some(instead) = act.instead {
+            redacted_as.insert(instead);
+            listed.extend(act.listed.iter().map(|one| (one.device, one.seq, one.index)));
+        }
+    }
+    if redacted_as.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    // What all had agreed on before was known, and could not be listed if its bytes were gone.
+    let held = snapshots::in_state(db, snapshots::State::Held)?;
+    let mut late: BTreeMap<DeviceId, u64> = BTreeMap::new();
+    for section in sections::of_object(db, object)? {
+        let Place { log, seq, index } = section.place;
+        let device = logs::by_number(db, log)?.device;
+        let is_known = listed.contains(&(device, seq, index))
+            || held.as_ref().is_some_and(|held| seq <= held.act.size_of(&device));
+        // What was gone before it came is of no kind that is known here.
+        let is_edit = |kind| matches!(kind, kind::DOCUMENT_CHANGE | UNKNOWN_KIND);
+        let is_edit = section.about.is_some_and(|about| is_edit(about.kind));
+        if is_edit && !is_known {
+            *late.entry(device).or_default() += 1;
+        }
+    }
+    let late = late.into_iter().map(|(device, edits)| {
+        let label = roster.known(&device).map(|known| known.label.clone());
+        LateEdits { device, label, edits }
+    });
+    Ok((redacted_as.into_iter().collect(), late.collect()))
+}
+
+fn as_texts<S: serde::Serializer>(
+    objects: &[ObjectId],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(objects.iter().map(ToString::to_string))
 }
 
 type ActsByObject = BTreeMap<ObjectId, Vec<Erasure>>;

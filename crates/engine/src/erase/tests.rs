@@ -17,7 +17,7 @@ fn canary(n: u32) -> Value {
 }
 
 /// Everybody pulls from everybody, until nothing comes of it.
-pub(super) fn sync(devices: &mut [Device]) {
+pub(crate) fn sync(devices: &mut [Device]) {
     loop {
         let before: Vec<_> = devices.iter().map(|d| d.space.status().unwrap().entries).collect();
         for to in 0..devices.len() {
@@ -63,7 +63,7 @@ fn household() -> Vec<Device> {
     devices
 }
 
-pub(super) fn finish(devices: &mut [Device]) {
+pub(crate) fn finish(devices: &mut [Device]) {
     for device in devices.iter_mut() {
         assert!(device.writer.finish_erasures().unwrap());
     }
@@ -232,7 +232,7 @@ fn a_list_that_shows_nothing_keeps_nobody_from_listing() {
     }
     devices[1]
         .writer
-        .transact(|tx, state| state.append_erasure(tx, OBJECT, listed).map(drop))
+        .transact(|tx, state| state.append_erasure(tx, OBJECT, listed, None).map(drop))
         .unwrap();
     sync(&mut devices);
     let late = devices[0].invite(9);
@@ -289,7 +289,7 @@ fn a_list_takes_nothing_but_what_is_of_its_object() {
         .transact(|tx, state| {
             let listed = state.to_list(tx, &other, Band::Red)?;
             assert_eq!(listed.len(), 1);
-            state.append_erasure(tx, OBJECT, listed).map(drop)
+            state.append_erasure(tx, OBJECT, listed, None).map(drop)
         })
         .unwrap();
     sync(&mut devices);

@@ -1,0 +1,241 @@
+//! What is redacted is nowhere, and nothing else is lost.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::durability_tests::World;
+use crate::erase::canary_tests::{count, image, index, profile};
+use crate::erase::tests::{finish, sync};
+use crate::prune::tests::{Device, add_blob};
+use crate::steps::{Step, hooked};
+use crate::{ErasureInfo, UnitOfWork, Version};
+
+const OBJECT: ObjectId = ObjectId::new([1; 16]);
+
+fn path(text: &str) -> Vec<String> {
+    text.split('/').map(str::to_owned).collect()
+}
+
+fn put(device: &mut Device, object: ObjectId, value: &Value) {
+    let mut unit = UnitOfWork::new();
+    unit.put("notes", object, value).unwrap();
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+}
+
+fn value(device: &Device, object: ObjectId) -> Value {
+    Value::Object(device.space.document(&object).unwrap().expect("a document").value)
+}
+
+fn digests_agree(devices: &[Device]) {
+    let digests: Vec<_> = devices.iter().map(|device| device.space.digest().unwrap()).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+fn all_receipts(device: &Device) -> usize {
+    let all = device.space.receipts(None, 1000).unwrap();
+    for info in &all {
+        device.space.receipt(&info.device, info.seq).unwrap().verify().unwrap();
+    }
+    all.len()
+}
+
+/// Ana takes the diagnosis out of Ella's note while Ben is away and edits the note, the diagnosis
+/// too. Nothing of it is left on any disk, and Ben's other edit is in what is left.
+#[test]
+fn what_was_redacted_is_nowhere_and_an_edit_made_beside_it_is_not_lost() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let (b, c) = (a.invite_as(profile(dirs[1].path(), 2)), a.invite_as(profile(dirs[2].path(), 3)));
+    let mut devices = vec![a, b, c];
+    sync(&mut devices);
+    let secret = "zqsecretword, and more of it\n".repeat(20);
+    let body = "A first line.\nA second line.\nA third line.\n";
+    let (gone, stays) = (add_blob(&mut devices[0], b"zqscan"), add_blob(&mut devices[0], b"photo"));
+    let mut note = json!({
+        "name": "Ella", "body": body, "photo": {"$blob": stays.to_string()},
+        "health": {"diagnosis": secret, "scan": {"$blob": gone.to_string()}, "doctor": "Weiss"},
+    });
+    put(&mut devices[0], OBJECT, &note);
+    sync(&mut devices);
+    for (n, device) in devices.iter_mut().enumerate() {
+        note["health"]["diagnosis"] = json!(format!("{secret}zqsecretword {n}"));
+        put(device, OBJECT, &note);
+        index(device);
+    }
+    sync(&mut devices);
+    // Beside the redaction, not sent.
+    let mut late = value(&devices[1], OBJECT);
+    late["body"] = json!(body.replace("second line.", "second line, and Ben's."));
+    late["health"]["doctor"] = json!("Schwarz");
+    late["health"]["diagnosis"] = json!(format!("{secret}zqsecretword of Ben's"));
+    put(&mut devices[1], OBJECT, &late);
+    for (device, dir) in devices.iter_mut().zip(&dirs) {
+        index(device);
+        assert!(count(&image(dir.path(), device), b"zqsecretword") > 0, "the control is lost");
+    }
+
+    let paths = [path("health/diagnosis"), path("health/scan")];
+    let done = devices[0].writer.redact(OBJECT, &paths).unwrap();
+    done.created.verify().unwrap();
+    done.erased.verify().unwrap();
+    let new = done.object;
+    let edited = {
+        let mut edited = value(&devices[0], new);
+        assert_eq!(edited["health"], json!({"doctor": "Weiss"}));
+        edited["body"] = json!(body.replace("third", "3rd"));
+        edited
+    };
+    put(&mut devices[0], new, &edited);
+    sync(&mut devices);
+    finish(&mut devices);
+
+    let merged = body.replace("second line.", "second line, and Ben's.").replace("third", "3rd");
+    for (device, dir) in devices.iter().zip(&dirs) {
+        let found = value(device, new);
+        assert_eq!(
+            (&found["body"], &found["health"]),
+            (&json!(merged), &json!({"doctor": "Schwarz"}))
+        );
+        let image = image(dir.path(), device);
+        assert_eq!(count(&image, b"zqsecretword"), 0, "{:?}", dir.path());
+        assert_eq!(count(&image, b"secretword"), 0, "{:?}", dir.path());
+        assert_eq!(device.space.redacted_as(&OBJECT).unwrap(), Some(new));
+        let [info] = &device.space.erasures().unwrap()[..] else { panic!() };
+        assert!(info.is_done() && info.redacted_as == [new], "{info:?}");
+        let [late] = &info.late[..] else { panic!("{info:?}") };
+        assert_eq!((late.device, late.edits), (devices[1].space.device(), 1));
+        let history = device.space.history(&new).unwrap();
+        assert_eq!((history[0].kind, history[0].restored_from), ("redact", Some(OBJECT)));
+        let first = device.space.value_at(&new, &Version::Heads(larder_document::Heads::FLAT));
+        assert!(!format!("{first:?}").contains("secretword"));
+        assert!(all_receipts(device) > 6);
+    }
+    let blobs =
+        |device: &Device| (device.space.blob(&gone).unwrap(), device.space.blob(&stays).unwrap());
+    let (scan, photo) = blobs(&devices[0]);
+    assert!(scan.is_none() && photo.is_some());
+    digests_agree(&devices);
+}
+
+/// The power fails before the end of the transaction, or behind it.
+#[test]
+fn a_cut_leaves_a_redaction_whole_or_none() {
+    for cut in [None, Some(Step::Erasing)] {
+        let (dir, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut device = Device::found_by(profile(dir.path(), 1));
+        put(&mut device, OBJECT, &json!({"a": "zqsecretword", "b": 1}));
+        let fails = move |step| {
+            if Some(step) == cut { Err(std::io::Error::other("no power")) } else { Ok(()) }
+        };
+        let (device, done) = hooked(fails, move || {
+            let done = device.writer.redact(OBJECT, &[path("a")]);
+            (device, done)
+        });
+        assert_eq!(done.is_ok(), cut.is_none());
+        crate::durability_tests::copy(dir.path(), left.path());
+        drop(device);
+        let env = std::sync::Arc::new(World(std::sync::atomic::AtomicU64::new(9 << 40)));
+        let unlock = crate::Unlock::Key(crate::Secret::new([7; 32]));
+        let options = crate::ProfileOptions::default();
+        let access = crate::Access::ReadWrite;
+        let profile = crate::Profile::open(env, left.path(), &unlock, access, options).unwrap();
+        let (space, _writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
+        let all = space.list(None, None, 10).unwrap().documents;
+        let [only] = &all[..] else { panic!("{all:?}") };
+        assert_eq!(only.object == OBJECT, cut.is_some());
+        let expected =
+            if cut.is_some() { json!({"a": "zqsecretword", "b": 1}) } else { json!({"b": 1}) };
+        assert_eq!(Value::Object(only.value.clone()), expected);
+        assert_eq!(space.erasures().unwrap().is_empty(), cut.is_some());
+    }
+}
+
+/// Two devices take different parts out of one document while apart. In what the one left stood
+/// what the other had taken out.
+#[test]
+fn what_either_of_two_took_out_is_in_neither_document() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let b = a.invite_as(profile(dirs[1].path(), 2));
+    let mut devices = vec![a, b];
+    sync(&mut devices);
+    put(&mut devices[0], OBJECT, &json!({"x": "zqonesecret", "y": "zqothersecret", "z": 1}));
+    sync(&mut devices);
+    let one = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    let other = devices[1].writer.redact(OBJECT, &[path("y")]).unwrap().object;
+    for (device, needle) in devices.iter().zip([&b"zqothersecret"[..], b"zqonesecret"]) {
+        let at = dirs[usize::from(needle == b"zqonesecret")].path();
+        assert!(count(&image(at, device), needle) > 0, "the control is lost");
+    }
+    sync(&mut devices);
+    finish(&mut devices);
+    for (device, dir) in devices.iter().zip(&dirs) {
+        let all = device.space.list(None, None, 10).unwrap().documents;
+        let values: Vec<_> =
+            all.iter().map(|document| Value::Object(document.value.clone())).collect();
+        assert_eq!(values, [json!({"z": 1}), json!({"z": 1})], "both are there: no edit is lost");
+        for needle in [&b"zqonesecret"[..], b"zqothersecret", b"onesecret", b"othersecret"] {
+            assert_eq!(count(&image(dir.path(), device), needle), 0);
+        }
+        let erased = device.space.erasures().unwrap();
+        assert!(erased.iter().all(ErasureInfo::is_done));
+        let first = erased.iter().find(|info| info.object == OBJECT).unwrap();
+        let mut both = vec![one, other];
+        both.sort();
+        assert_eq!(first.redacted_as, both);
+    }
+    digests_agree(&devices);
+}
+
+/// A phone was away while a document was redacted twice: what it wrote meanwhile finds its way.
+#[test]
+fn an_edit_finds_its_way_over_several_redactions() {
+    let mut a = Device::found(1);
+    let b = a.invite(2);
+    let mut devices = vec![a, b];
+    sync(&mut devices);
+    put(&mut devices[0], OBJECT, &json!({"x": "one", "y": ["two", "three"], "z": 1}));
+    sync(&mut devices);
+    put(&mut devices[1], OBJECT, &json!({"x": "one!", "y": ["two", "three", "four"], "z": 2}));
+    let first = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    let paths = [path("y/0")];
+    let second = devices[0].writer.redact(first, &paths).unwrap().object;
+    assert_eq!(value(&devices[0], second), json!({"y": ["three"], "z": 1}));
+    sync(&mut devices);
+    // What stands where in a list is another thing in another version: the list stays as it is.
+    for device in &devices {
+        assert_eq!(value(device, second), json!({"y": ["three"], "z": 2}));
+        assert_eq!(device.space.redacted_as(&OBJECT).unwrap(), Some(second));
+    }
+    digests_agree(&devices);
+}
+
+#[test]
+fn only_what_is_or_was_there_is_redacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::found_by(profile(dir.path(), 1));
+    put(&mut device, OBJECT, &json!({"a": "one", "b": {"c": [1, 2, 3]}}));
+    put(&mut device, OBJECT, &json!({"b": {"c": [1, 2, 3]}}));
+    let error =
+        |device: &mut Device, at: &str| device.writer.redact(OBJECT, &[path(at)]).unwrap_err();
+    for unknown in ["x", "b/c/3", "b/x"] {
+        let error = error(&mut device, unknown);
+        assert!(matches!(error, Error::NotFound(_)), "{unknown}: {error}");
+    }
+    assert!(matches!(device.writer.redact(OBJECT, &[]), Err(Error::Invalid(_))));
+    let none = device.writer.redact(ObjectId::new([9; 16]), &[path("a")]);
+    assert!(matches!(none, Err(Error::NotFound(_))));
+    let mut unit = UnitOfWork::new();
+    unit.trash(OBJECT);
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    assert!(matches!(error(&mut device, "b"), Error::Trashed(_)));
+    let mut unit = UnitOfWork::new();
+    unit.undo_trash(OBJECT);
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+    // A part that only an earlier version has, and several of one list.
+    let paths = [path("a"), path("b/c/0"), path("b/c/2")];
+    let done = device.writer.redact(OBJECT, &paths).unwrap();
+    assert_eq!(value(&device, done.object), json!({"b": {"c": [2]}}));
+    assert!(matches!(error(&mut device, "b"), Error::Deleted(_)));
+    assert!(device.space.redacted_as(&done.object).unwrap().is_none());
+}

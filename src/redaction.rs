@@ -1,0 +1,60 @@
+use larder_engine::SpaceWriter;
+use larder_types::ObjectId;
+
+use crate::{Receipt, Result, Space};
+
+/// What came of [`Space::redact`].
+#[derive(Debug, Clone)]
+pub struct Redaction {
+    /// The id under which what is left is.
+    pub object: ObjectId,
+    /// That it was created.
+    pub created: Receipt,
+    /// That the old document was erased.
+    pub erased: Receipt,
+}
+
+impl Space {
+    /// Takes parts out of a document: out of every version of it, on every device. What is left is
+    /// a document with an id of its own and without a history; the old one is erased
+    /// ([`Space::erase`]), with the blobs that only it names. Both happen, or nothing. Each path
+    /// names a part by the members that lead there from the root; in a list, by its place there
+    /// now. A part that only earlier versions have goes too.
+    ///
+    /// What another device edits beside that it makes again in the new document when it hears of
+    /// it, but for the parts that are gone: [`ErasureInfo::late`](crate::ErasureInfo) lists it.
+    /// What such an edit wrote elsewhere is not looked at, nor are other documents. Ids and vectors that
+    /// an app keeps are its own to renew: [`Space::redacted_as`] leads from the old id to the new.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such document, or no
+    /// version of it has such a part; [`ErrorKind::Deleted`](crate::ErrorKind::Deleted);
+    /// [`ErrorKind::Trashed`](crate::ErrorKind::Trashed);
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for no path, too many, or one of several
+    /// documents that were created under one id;
+    /// [`ErrorKind::NotAllowed`](crate::ErrorKind::NotAllowed); the storage's.
+    pub async fn redact(
+        &self,
+        object: ObjectId,
+        paths: impl Into<Vec<Vec<String>>>,
+    ) -> Result<Redaction> {
+        let paths = paths.into();
+        let work = move |writer: &mut SpaceWriter| {
+            let done = writer.redact(object, &paths)?;
+            // What cannot be done now is done as soon as it can.
+            let _ = writer.finish_erasures();
+            Ok(done)
+        };
+        let done = self.open().await?.writer()?.run(true, work).await?;
+        let (created, erased) = (done.created.try_into()?, done.erased.try_into()?);
+        Ok(Redaction { object: done.object, created, erased })
+    }
+
+    /// Under which id what is left of a redacted document is; `None` if it was not redacted.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn redacted_as(&self, object: ObjectId) -> Result<Option<ObjectId>> {
+        self.read(move |space| space.redacted_as(&object)).await
+    }
+}
