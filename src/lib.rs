@@ -83,6 +83,7 @@ mod invitation;
 mod metrics;
 mod node;
 mod options;
+mod policy;
 mod profile;
 mod receipt;
 mod recovery_kit;
@@ -115,11 +116,11 @@ pub use larder_engine::{
     ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier, Collected,
     Conflict, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference, Document, EmbedError,
     Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding, Found, HashedNgrams,
-    Heads, HistoryItem, LateEdits, LogStatus, Message, Mode, NewBlob, Object, Outcome, Page,
-    Personal, PersonalKind, PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus,
-    Retained, Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent,
-    SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms,
-    Unlock, Version, Whose, changed_lines,
+    Heads, HistoryItem, LateEdits, LogStatus, Message, Mode, NewBlob, Object, Outcome, POLICIES,
+    Page, Personal, PersonalKind, Policy, PolicyChange, PruneStatus, Pruned, Purged, Query, Reason,
+    ReceiptInfo, RekeyStatus, Retained, Retention, RetentionDue, Retentions, Role, Secret,
+    SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState,
+    SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

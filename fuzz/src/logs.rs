@@ -126,6 +126,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             | Act::SealingKey(_)
             | Act::Retention(_)
             | Act::Lack(_)
+            | Act::Policy(_)
             | Act::Adoption(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));

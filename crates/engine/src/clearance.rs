@@ -43,7 +43,7 @@ impl State {
 
     /// Of which band documents are if nobody says.
     pub(crate) fn default_band(&self) -> Band {
-        Band::Green.min(self.clearance)
+        self.policy.band.min(self.clearance)
     }
 
     /// The highest band that anything of what is restored is known here in, or of what it was a

@@ -41,6 +41,7 @@ mod messages;
 mod mirror;
 mod model;
 mod pairing;
+mod policy;
 mod profile;
 mod prune;
 mod purge;
@@ -113,6 +114,7 @@ pub use pairing::{
     Admission, Candidate, CodeGuess, CodeInvitation, CodeJudgement, Joining, Judgement, Next,
     Terms, Ticket, Whose,
 };
+pub use policy::{POLICIES, Policy, PolicyChange};
 pub use profile::{Access, Peer, Profile, ProfileOptions};
 pub use prune::{PrunePolicy, Pruning};
 pub use purge::{PurgeProgress, Purged};

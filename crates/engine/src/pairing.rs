@@ -364,6 +364,7 @@ impl Profile {
         }
         let env = &self.inner.env;
         let own = space.own_record()?;
+        terms.check_policy(space, (own.role, own.member))?;
         let member = match terms.of {
             Whose::Own => own.member,
             Whose::New => MemberId::random(&mut *env.entropy()),

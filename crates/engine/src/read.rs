@@ -380,6 +380,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::ADOPTION => "adoption",
         kind::RETENTION => "retention",
         kind::LACK => "lack",
+        kind::POLICY => "policy",
         _ => "other",
     }
 }

@@ -287,7 +287,7 @@ impl SpaceWriter {
 
 /// The acts that count, taken together.
 fn retentions(db: &Connection, published: &Published) -> Result<Retentions> {
-    let mut all = Retentions::default();
+    let mut all = Retentions::with_usual(published.policy.kept);
     for stored in control::acts_of_kind(db, kind::RETENTION)? {
         let header = entries::find(db, stored.place.log, stored.place.seq)?
             .and_then(|entry| Header::decode(&entry.header).ok())

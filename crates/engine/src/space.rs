@@ -19,6 +19,7 @@ use crate::keyring::{Keyring, SpaceKeys};
 use crate::messages::Ledger;
 use crate::mirror::Mirror;
 use crate::model::{DeviceInfo, RekeyStatus};
+use crate::policy::Policy;
 use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
@@ -73,12 +74,13 @@ pub(crate) struct Published {
     pub(crate) stopped: BTreeSet<DeviceId>,
     /// The highest band that this device may read.
     pub(crate) clearance: Band,
+    pub(crate) policy: Policy,
 }
 
 impl Published {
     /// Of which band documents are if nobody says.
     pub(crate) fn default_band(&self) -> Band {
-        Band::Green.min(self.clearance)
+        self.policy.band.min(self.clearance)
     }
 
     /// The epochs of which this device has all secrets that it may have.
@@ -215,10 +217,16 @@ impl Shared {
         self.mirror.write(&self.id, size, &log.frontier.root())
     }
 
-    pub(crate) fn publish(&self, roster: &Roster, keyring: &Keyring, stopped: &BTreeSet<DeviceId>) {
+    pub(crate) fn publish(
+        &self,
+        roster: &Roster,
+        keyring: &Keyring,
+        stopped: &BTreeSet<DeviceId>,
+        policy: Policy,
+    ) {
         let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
         let clearance = roster.known(&self.keys.device()).map_or(Band::Red, |own| own.clearance);
-        let published = Published { roster, keyring, stopped, clearance };
+        let published = Published { roster, keyring, stopped, clearance, policy };
         let published = Arc::new(published);
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let before = place.replace(Arc::clone(&published));

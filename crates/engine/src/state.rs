@@ -29,6 +29,7 @@ use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::lost::AllLacked;
+use crate::policy::Policy;
 use crate::prune::News;
 use crate::read::receipt;
 use crate::secrets::{Announced, Forgetting, Steps, load_announced, unwrap};
@@ -119,8 +120,9 @@ pub(crate) struct State {
     recent: Recent,
     /// Rows that the connection had changed when the transaction began.
     changes_before: u64,
-    /// Whether readers know of this roster and keyring.
-    is_published: bool,
+    /// Whether readers know of this roster, keyring and policy.
+    pub(crate) is_published: bool,
+    pub(crate) policy: Policy,
     /// Whether this transaction ends the space's being made anew.
     pub(crate) has_recovered: bool,
     /// What may have made something prunable.
@@ -184,7 +186,9 @@ impl State {
                 others.insert(log.device, (size, hash));
             }
         }
+        let roster = load_roster(db, shared)?;
         let mut state = Self {
+            policy: crate::policy::load(db, &roster, shared.name.kind())?,
             shared: Arc::clone(shared),
             log: own.log,
             signed: own.frontier.size(),
@@ -196,7 +200,7 @@ impl State {
             news_before: News::default(),
             frontier: own.frontier,
             clock: kept.clock.unwrap_or(Clock::ZERO),
-            roster: load_roster(db, shared)?,
+            roster,
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
@@ -278,7 +282,7 @@ impl State {
     /// Tells readers of the roster and the keyring, if they changed.
     pub(crate) fn publish(&mut self) {
         if !self.is_published {
-            self.shared.publish(&self.roster, &self.keyring, &self.stopped);
+            self.shared.publish(&self.roster, &self.keyring, &self.stopped, self.policy);
             self.is_published = true;
         }
     }
@@ -738,7 +742,8 @@ pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
     let every = logs::every(db)?.into_iter();
     let stopped = every.filter(|log| log.stopped.is_some()).map(|log| log.device).collect();
     let (roster, keyring) = (load_roster(db, shared)?, load_keyring(db, &shared.home().vault)?);
-    shared.publish(&roster, &keyring, &stopped);
+    let policy = crate::policy::load(db, &roster, shared.name.kind())?;
+    shared.publish(&roster, &keyring, &stopped, policy);
     Ok(())
 }
 

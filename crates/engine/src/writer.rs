@@ -318,6 +318,7 @@ fn attempt<T>(
     state.settle_clearance(&tx)?;
     state.forget_above(&tx)?;
     state.settle_erasures(&tx)?;
+    state.settle_policy(&tx)?;
     state.save(&tx)?;
     larder_store::commit(tx)?;
     Ok(done)

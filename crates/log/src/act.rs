@@ -15,6 +15,7 @@ use crate::error::VoidReason;
 use crate::header::VERSION;
 use crate::labels;
 use crate::metadata::{Opened, kind};
+use crate::policy::PolicyAct;
 use crate::retention::RetentionAct;
 use crate::section::{Band, Class};
 use crate::snapshot::SnapshotAct;
@@ -370,6 +371,8 @@ pub enum Act {
     Retention(RetentionAct),
     /// Says of what its author has no bytes.
     Lack(LackAct),
+    /// Sets what devices do where nobody says otherwise.
+    Policy(PolicyAct),
 }
 
 impl Act {
@@ -394,6 +397,7 @@ impl Act {
             Self::Adoption(_) => kind::ADOPTION,
             Self::Lack(_) => kind::LACK,
             Self::Retention(_) => kind::RETENTION,
+            Self::Policy(_) => kind::POLICY,
         }
     }
 
@@ -413,6 +417,7 @@ impl Act {
             Self::Adoption(act) => canonical::encode(act),
             Self::Lack(act) => canonical::encode(act),
             Self::Retention(act) => canonical::encode(act),
+            Self::Policy(act) => canonical::encode(act),
         }
     }
 
@@ -451,6 +456,7 @@ impl Act {
             kind::ADOPTION => Self::Adoption(read(body)?),
             kind::RETENTION => Self::Retention(read(body)?),
             kind::LACK => Self::Lack(read(body)?),
+            kind::POLICY => Self::Policy(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -491,6 +497,7 @@ impl Act {
             Self::Adoption(act) => act.check(),
             Self::Lack(act) => act.check(),
             Self::Retention(act) => act.check(),
+            Self::Policy(act) => act.check(),
             Self::SealingKey(act) => {
                 check_versions(act.v, act.suite)?;
                 act.sealing.check().map_err(|_| VoidReason::WeakKey)

@@ -23,6 +23,7 @@ pub mod merkle;
 pub mod message;
 mod metadata;
 mod note;
+pub mod policy;
 mod receipt;
 pub mod retention;
 pub mod roster;

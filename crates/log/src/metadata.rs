@@ -43,6 +43,8 @@ pub mod kind {
     pub const RETENTION: u16 = 26;
     /// [`crate::adoption::LackAct`].
     pub const LACK: u16 = 27;
+    /// [`crate::policy::PolicyAct`].
+    pub const POLICY: u16 = 33;
 
     /// Whether sections of this kind are acts, and so CONTROL.
     pub const fn is_control(kind: u16) -> bool {

@@ -91,13 +91,21 @@ impl RetentionAct {
 
 /// What a set of acts comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Retentions(BTreeMap<Option<CollectionName>, (u64, Retention)>);
+pub struct Retentions {
+    set: BTreeMap<Option<CollectionName>, (u64, Retention)>,
+    usual: Retention,
+}
 
 impl Retentions {
+    /// Where nobody has set anything, this counts.
+    pub fn with_usual(usual: Retention) -> Self {
+        Self { set: BTreeMap::new(), usual }
+    }
+
     /// Takes in an act that counts, in any order.
     pub fn take(&mut self, act: &RetentionAct) {
         let new = (act.revision, act.retention);
-        let known = self.0.entry(act.collection.clone()).or_insert(new);
+        let known = self.set.entry(act.collection.clone()).or_insert(new);
         match act.revision.cmp(&known.0) {
             std::cmp::Ordering::Greater => *known = new,
             std::cmp::Ordering::Equal => known.1 = known.1.longer(act.retention),
@@ -107,18 +115,18 @@ impl Retentions {
 
     /// The revision of the next act for a collection.
     pub fn next_revision(&self, collection: Option<&CollectionName>) -> u64 {
-        self.0.get(&collection.cloned()).map_or(0, |(revision, _)| *revision).saturating_add(1)
+        self.set.get(&collection.cloned()).map_or(0, |(revision, _)| *revision).saturating_add(1)
     }
 
     /// How long documents of this collection are kept.
     pub fn of(&self, collection: &CollectionName) -> Retention {
-        let set = self.0.get(&Some(collection.clone())).or_else(|| self.0.get(&None));
-        set.map_or_else(Retention::default, |(_, retention)| *retention)
+        let set = self.set.get(&Some(collection.clone())).or_else(|| self.set.get(&None));
+        set.map_or(self.usual, |(_, retention)| *retention)
     }
 
     /// How long documents of collections are kept that nothing is set for.
     pub fn of_others(&self) -> Retention {
-        self.0.get(&None).map_or_else(Retention::default, |(_, retention)| *retention)
+        self.set.get(&None).map_or(self.usual, |(_, retention)| *retention)
     }
 
     /// What is set for single collections.
@@ -126,7 +134,7 @@ impl Retentions {
         let set = |(collection, (_, retention)): (_, &(u64, Retention))| {
             Option::as_ref(collection).map(|collection| (collection, *retention))
         };
-        self.0.iter().filter_map(set)
+        self.set.iter().filter_map(set)
     }
 }
 

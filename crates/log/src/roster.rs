@@ -208,8 +208,10 @@ impl Roster {
                 Ok(())
             }
             Act::Retention(_) if self.administers_at(header) => Ok(()),
+            Act::Policy(_) if self.owns_at(header) => Ok(()),
             Act::Epoch(_)
             | Act::Retention(_)
+            | Act::Policy(_)
             | Act::Snapshot(_)
             | Act::Erase(_)
             | Act::Erased(_)
@@ -386,6 +388,11 @@ impl Roster {
         self.standing_at(header).is_some_and(may)
     }
 
+    /// Whether the entry's author might do there what owners do.
+    pub fn owns_at(&self, header: &Header) -> bool {
+        self.standing_at(header).is_some_and(|own| own.role == Role::Owner)
+    }
+
     fn reads_at(&self, header: &Header) -> bool {
         self.standing_at(header).is_some_and(|own| own.role.may_read())
     }
@@ -411,6 +418,7 @@ impl Roster {
             | Act::SealingKey(_)
             | Act::Retention(_)
             | Act::Lack(_)
+            | Act::Policy(_)
             | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };

@@ -19,7 +19,8 @@ pub(crate) struct Invite {
     /// What the other device may do [default: what this one may]
     #[arg(long)]
     pub(crate) role: Option<RoleArg>,
-    /// The highest band of sensitivity that it may read [default: what this one may]
+    /// The highest band of sensitivity that it may read [default: what this one may; for a new
+    /// member no more than the space's policy says]
     #[arg(long, value_name = "BAND")]
     pub(crate) clearance: Option<BandArg>,
     /// It is somebody else's device, not another one of the same member

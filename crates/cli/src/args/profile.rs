@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use larder_types::SpaceName;
 
 use super::Place;
+use crate::commands::PolicyArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
@@ -69,6 +70,18 @@ Example:
         /// The space
         space: SpaceName,
     },
+    /// Show or set what devices do in a space where nobody says otherwise
+    #[command(
+        after_help = "Who may invite other members, how sensitive new documents are, what a new
+member's device may read, how long documents are kept. Each kind of space (personal:, selective:,
+shared:, extended:) has its own; an owner sets others, for every device. It is what devices go by:
+a device that does not hold to it is not refused.
+
+Example:
+  larder space policy shared:household
+  larder space policy shared:household --set clearance=green --set trash=60"
+    )]
+    Policy(PolicyArgs),
     /// List the spaces of this profile
     #[command(after_help = "Example:
   larder space list")]

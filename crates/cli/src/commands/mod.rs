@@ -11,6 +11,7 @@ mod export;
 mod import;
 mod keys;
 mod pair;
+mod policy;
 mod profile;
 mod recovery;
 mod retention;
@@ -33,6 +34,7 @@ pub(crate) use erase::{Erase, Erasures, Redact};
 pub(crate) use export::Export;
 pub(crate) use import::{Gone, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
+pub(crate) use policy::PolicyArgs;
 pub(crate) use retention::RetentionArgs;
 pub(crate) use security::Security;
 pub(crate) use trash::{Delete, Restore, Trash};
@@ -91,6 +93,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Space(SpaceCommand::BeginAnew { space, .. }) => {
             profile::begin_anew(call, space).await
         }
+        Command::Space(SpaceCommand::Policy(args)) => policy::run(call, args).await,
         Command::Space(SpaceCommand::List) => profile::list(call).await,
         Command::Status(args) => profile::status(call, args).await,
         Command::Blob(command) => blob::run(call, command).await,

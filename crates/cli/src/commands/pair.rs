@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use larder::limits::INVITATION_TRIES_MAX;
 use larder::{
-    Band, CheckCode, Error, Event, Invitation, Joined, Joining, PeerReport, Profile, Role,
-    SpaceName, SpaceReport, Terms, TransportId, Whose,
+    CheckCode, Error, Event, Invitation, Joined, Joining, PeerReport, Profile, Role, SpaceName,
+    SpaceReport, Terms, TransportId, Whose,
 };
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -179,15 +179,12 @@ async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>
     if role.is_none() && clearance.is_none() && !new_member {
         return Ok(None);
     }
-    let devices = profile.space(&args.space).await?.devices().await?;
-    let own = devices.iter().find(|device| device.me);
-    let own_role = own.map_or(Role::Owner, |own| own.role);
-    // Nobody is cleared for more than the device that invites without saying so.
-    let own_clearance = own.map_or(Band::Green, |own| own.clearance);
+    let of = if *new_member { Whose::New } else { Whose::Own };
+    let usual = profile.space(&args.space).await?.usual_terms(of).await?;
     Ok(Some(Terms {
-        of: if *new_member { Whose::New } else { Whose::Own },
-        role: role.map_or(own_role, Role::from),
-        clearance: clearance.map_or(own_clearance, Into::into),
+        of,
+        role: role.map_or(usual.role, Role::from),
+        clearance: clearance.map_or(usual.clearance, Into::into),
     }))
 }
 

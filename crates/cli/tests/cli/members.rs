@@ -263,3 +263,39 @@ fn a_tablet_shows_what_it_is_cleared_for() {
     first.run(["check"]).code(0);
     tablet.run(["check"]).code(0);
 }
+
+/// An owner sets what a new member's device may read, and its documents' band.
+#[test]
+fn a_policy_is_shown_set_and_gone_by() {
+    let (first, tablet) = (Home::with_space("laptop"), Home::new("tablet"));
+    let shown = |home: &Home| -> Vec<(String, String)> {
+        let lines = home.run(["space", "policy", SPACE, "--json"]).code(0).lines();
+        let text = |line: &serde_json::Value, key| line[key].as_str().unwrap().to_owned();
+        lines.iter().map(|line| (text(line, "key"), text(line, "value"))).collect()
+    };
+    let of = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert!(shown(&first).contains(&of("clearance", "amber")));
+    let set = ["invite=owners", "clearance=green", "band=amber", "trash=60"];
+    let line = set.into_iter().flat_map(|set| ["--set", set]);
+    first.run(["space", "policy", SPACE].into_iter().chain(line)).code(0);
+    let all = shown(&first);
+    for expected in [of("invite", "owners"), of("clearance", "green"), of("band", "amber")] {
+        assert!(all.contains(&expected), "{all:?}");
+    }
+    assert!(all.contains(&of("trash", "60")), "{all:?}");
+    first.run_with("{}", ["put", SPACE, "notes", "--file", "-"]).code(0);
+    assert_eq!(first.run(["list", SPACE, "--json"]).code(0).lines()[0]["band"], "amber");
+    pair_as(&first, &tablet, &["--new-member", "--role", "admin"]);
+    let device = tablet.run(["device", "list", SPACE, "--json"]).code(0).out;
+    assert!(device.contains("GREEN") || device.contains("green"), "{device}");
+    assert_eq!(shown(&tablet), all);
+    tablet.run(["invite", SPACE, "--new-member", "--role", "writer"]).code(1).says("owner");
+    tablet
+        .run(["space", "policy", SPACE, "--set", "invite=owners-and-admins"])
+        .code(1)
+        .says("owner");
+    let personal = "personal:diary";
+    first.run(["space", "create", personal]).code(0);
+    first.run_with("{}", ["put", personal, "pages", "--file", "-"]).code(0);
+    assert_eq!(first.run(["list", personal, "--json"]).code(0).lines()[0]["band"], "amber");
+}

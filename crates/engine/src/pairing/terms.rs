@@ -34,8 +34,37 @@ impl Terms {
     /// [`Error::NotYetEnrolled`](crate::Error::NotYetEnrolled),
     /// [`Error::ShutOut`](crate::Error::ShutOut).
     pub fn usual(space: &Space) -> Result<Self> {
+        Self::usual_for(space, Whose::Own)
+    }
+
+    /// A device that may do what this one may, and read that too; for somebody else, no more than
+    /// the space's policy says.
+    ///
+    /// # Errors
+    /// As [`Terms::usual`].
+    pub fn usual_for(space: &Space, of: Whose) -> Result<Self> {
         let own = space.own_record()?;
-        Ok(Self { of: Whose::Own, role: own.role, clearance: own.clearance })
+        let is_own = of == Whose::Own || of == Whose::Of(own.member);
+        let up_to = if is_own { own.clearance } else { space.policy()?.clearance };
+        Ok(Self { of, role: own.role, clearance: own.clearance.min(up_to) })
+    }
+
+    /// Whether the space's policy lets a device of this role invite on these terms.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) if it does not.
+    pub(crate) fn check_policy(&self, space: &Space, own: (Role, MemberId)) -> Result<()> {
+        let invites = space.policy()?.invite;
+        let is_own = matches!(self.of, Whose::Own) || self.of == Whose::Of(own.1);
+        if is_own || own.0 <= invites {
+            return Ok(());
+        }
+        Err(crate::Error::Invalid(format!(
+            "this device is {} in {}, where only an owner invites other members: ask one, or have \
+             them change that (larder space policy {1} --set invite=owners-and-admins)",
+            own.0,
+            space.name()
+        )))
     }
 }
 

@@ -22,6 +22,7 @@ mod members;
 mod memory;
 mod narrow;
 mod peers;
+mod policy;
 mod prune;
 mod recovery;
 mod retention;

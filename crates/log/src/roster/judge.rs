@@ -103,6 +103,7 @@ impl Placed {
             | Act::SealingKey(_)
             | Act::Retention(_)
             | Act::Lack(_)
+            | Act::Policy(_)
             | Act::Adoption(_) => None,
         }
     }

@@ -1,0 +1,39 @@
+use larder_engine::{Policy, PolicyChange, SpaceWriter, Terms, Whose};
+
+use crate::error::blocking;
+use crate::{Receipt, Result, Space};
+
+impl Space {
+    /// What devices do in this space where nobody says otherwise: by its kind
+    /// ([`POLICIES`](crate::POLICIES)), and by what its owners have set. How long documents are
+    /// kept is [`Space::retention`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed); the storage's.
+    pub async fn policy(&self) -> Result<Policy> {
+        let reader = self.open().await?.reader.clone();
+        blocking(move || reader.policy()).await
+    }
+
+    /// Sets some of the space's policy, for every device that hears of it. What is set by two
+    /// owners at once is what gives least away. It is what devices go by, and no right: a device
+    /// that does not hold to it is not refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it makes no sense, or this device is no
+    /// owner's; the storage's.
+    pub async fn set_policy(&self, change: PolicyChange) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.set_policy(change);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// On which terms a device is invited if nobody says otherwise: it may do what this one may,
+    /// and read that too; somebody else's, no more than the policy says.
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed); the storage's.
+    pub async fn usual_terms(&self, of: Whose) -> Result<Terms> {
+        let reader = self.open().await?.reader.clone();
+        blocking(move || Terms::usual_for(&reader, of)).await
+    }
+}
