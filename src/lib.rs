@@ -92,6 +92,7 @@ mod security;
 mod space;
 mod status;
 mod system;
+mod transfer;
 mod unit;
 mod writer;
 
@@ -107,6 +108,7 @@ pub use recovery_kit::RecoveryKit;
 pub use redaction::Redaction;
 pub use space::Space;
 pub use status::{Checked, PeerStatus, Status};
+pub use transfer::Transferred;
 pub use unit::UnitOfWork;
 
 #[cfg(feature = "classify")]

@@ -18,5 +18,6 @@ mod profiles;
 mod prune;
 mod security;
 mod sync;
+mod transfer;
 mod twins;
 mod units;

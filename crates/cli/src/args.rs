@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::commands::{BlobCommand, DeviceCommand};
 use crate::commands::{Classify, Export, Passphrase, Prune, Purge, Redact, Rekey, Security};
-use crate::commands::{Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Trash};
+use crate::commands::{
+    Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Transfer, Trash,
+};
 use clap::{Args, Parser, Subcommand};
 
 mod documents;
@@ -158,6 +160,24 @@ Example:
   echo '{\"title\": \"Milk\"}' | larder put shared:household shopping --file -"
     )]
     Put(Put),
+    /// Copy a document into another space of this profile
+    #[command(
+        after_help = "With the files that it names, under that space's keys, without its history.
+Again: the same copy, brought up to date as long as nobody has edited it.
+
+Example:
+  larder copy recipes/soup.md --from shared:household --to personal:ana"
+    )]
+    Copy(Transfer),
+    /// Move a document into another space of this profile
+    #[command(
+        after_help = "Copied there, and then put into the trash here. If it is cut in between, the
+document is in both: the same command again completes it. Receipts of both say the same correlation.
+
+Example:
+  larder move diary/sunday.md --from personal:ana --to shared:household"
+    )]
+    Move(Transfer),
     /// Put documents into the trash, or delete them for ever
     #[command(after_help = "On every device. What is in the trash is neither listed nor found, and
 kept until its time is over. --for-ever deletes at once, and wins over any edit made elsewhere.

@@ -4,8 +4,8 @@ use larder_document::{Heads, Object};
 use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::{
-    Clock, CollectionName, DeviceId, EntryHash, MemberId, ObjectId, SpaceId, SpaceName, Timestamp,
-    TransportId,
+    Clock, CollectionName, CorrelationId, DeviceId, EntryHash, MemberId, ObjectId, SpaceId,
+    SpaceName, Timestamp, TransportId,
 };
 use serde::{Serialize, Serializer};
 
@@ -180,6 +180,9 @@ pub struct HistoryItem {
     pub kind: &'static str,
     /// Who did it within the app, if it said.
     pub actor: Option<String>,
+    /// What ties it to others, if it said: what became of a document that was moved here, say.
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<CorrelationId>,
     /// What the document was for its author then; none for a deletion, and if the entry's content
     /// is no longer here.
     #[serde(serialize_with = "as_optional_text")]

@@ -17,6 +17,7 @@ mod recovery;
 mod retention;
 mod search;
 mod security;
+mod transfer;
 mod trash;
 mod versions;
 
@@ -37,6 +38,7 @@ pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
 pub(crate) use policy::PolicyArgs;
 pub(crate) use retention::RetentionArgs;
 pub(crate) use security::Security;
+pub(crate) use transfer::Transfer;
 pub(crate) use trash::{Delete, Restore, Trash};
 pub(crate) use versions::{Diff, Show};
 
@@ -108,6 +110,8 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::List(args) => documents::list(call, args).await,
         Command::Get(args) => documents::get(call, args).await,
         Command::Put(args) => documents::put(call, args).await,
+        Command::Copy(args) => transfer::run(call, args, false).await,
+        Command::Move(args) => transfer::run(call, args, true).await,
         Command::Delete(args) => trash::delete(call, args).await,
         Command::Trash(args) => trash::list(call, args).await,
         Command::Restore(args) => trash::restore(call, args).await,

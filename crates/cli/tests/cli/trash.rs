@@ -152,3 +152,35 @@ fn how_long_documents_are_kept_is_set_shown_and_applied_when_a_person_says_so() 
     home.run(["retention", SPACE, "notes", "--count", "5"]).code(1).says("--yes");
     home.run(["retention", SPACE, "notes", "--count", "5", "--yes"]).code(0);
 }
+
+#[test]
+fn a_document_moves_to_another_space_and_both_tell_of_it() {
+    let home = Home::with_space("laptop");
+    home.run(["space", "create", "personal:diary"]).code(0);
+    let value = r#"{"path": "sunday.md", "text": "rain"}"#;
+    home.run_with(value, ["put", "personal:diary", "files", "--file", "-"]).code(0);
+    let transfer = |what, more: &[&str]| {
+        let line = [what, "sunday.md", "--from", "personal:diary", "--to", SPACE, "--json"];
+        home.run(line.iter().chain(more))
+    };
+    let copied = transfer("copy", &[]).code(0).event("copied");
+    assert_eq!(
+        (&copied["trashed"], &copied["was_there"]),
+        (&serde_json::Value::Null, &false.into())
+    );
+    let moved = transfer("move", &[]).code(0).event("moved");
+    assert_eq!((&moved["id"], &moved["was_there"]), (&copied["id"], &true.into()));
+    assert_eq!(home.run(["get", SPACE, "sunday.md", "--text"]).code(0).out, "rain");
+    home.run(["get", "personal:diary", "sunday.md"]).code(5);
+    let trash = home.run(["trash", "personal:diary", "--json"]).code(0).lines();
+    let old = trash[0]["id"].as_str().unwrap();
+    let tie = &moved["correlation"];
+    for (space, id) in [("personal:diary", old), (SPACE, moved["id"].as_str().unwrap())] {
+        let history = home.run(["history", space, id, "--json"]).code(0).lines();
+        assert!(history.iter().any(|item| &item["correlation"] == tie), "{history:?}");
+    }
+    let again = ["move", old, "--from", "personal:diary", "--to", SPACE, "--json"];
+    assert_eq!(home.run(again).code(0).event("moved")["id"], moved["id"]);
+    transfer("move", &[]).code(5);
+    home.run(["check"]).code(0);
+}

@@ -1,0 +1,280 @@
+//! Copying and moving documents from one space to another: nothing of the one's keys is used in the
+//! other. What is cut in between leaves the document in both, never in none, and the same call
+//! again completes it.
+
+use std::collections::BTreeMap;
+
+use larder_engine::{Band, Base, Document, HistoryItem, NewBlob, Object, Version, copy_id};
+use larder_types::limits::DOCUMENT_DEPTH_MAX;
+use larder_types::{BlobId, CorrelationId, ObjectId};
+use serde_json::Value;
+
+use crate::{Error, Receipt, Result, Space, UnitOfWork};
+
+/// What came of [`Space::copy_to`] and [`Space::move_to`].
+#[derive(Debug, Clone)]
+pub struct Transferred {
+    /// The document's id in the other space.
+    pub object: ObjectId,
+    /// That it was created there.
+    pub created: Receipt,
+    /// That the one here is in the trash, if it was moved.
+    pub trashed: Option<Receipt>,
+    /// What both entries have as their correlation, sealed: it ties the receipts to each other.
+    pub correlation: CorrelationId,
+    /// Whether it had been there before, by an earlier call.
+    pub was_there: bool,
+}
+
+impl Space {
+    /// Copies a document into another space of this profile, with the blobs that it names: as a new
+    /// document there, sealed under that space's keys, with its present value and no history. Called
+    /// again, it is the same copy: as long as nobody has edited that, it gets this one's value of
+    /// then. `band` is that of the copy; `None`: as sensitive as this one, or as that space's new
+    /// documents are if that is more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound);
+    /// [`ErrorKind::Deleted`](crate::ErrorKind::Deleted);
+    /// [`ErrorKind::Trashed`](crate::ErrorKind::Trashed);
+    /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if content of a blob has to be fetched
+    /// first; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) within one space, and if both the
+    /// document and its copy were edited since;
+    /// [`ErrorKind::NotAllowed`](crate::ErrorKind::NotAllowed) where this device may not write; the
+    /// storage's.
+    pub async fn copy_to(
+        &self,
+        object: ObjectId,
+        target: &Self,
+        band: Option<Band>,
+    ) -> Result<Transferred> {
+        self.transfer(object, target, band, false).await
+    }
+
+    /// The same, and then puts the document into the trash here, if it is what was copied: only
+    /// once the copy is durable. If it is cut in between, the document is in both spaces; the same
+    /// call again completes it.
+    ///
+    /// # Errors
+    /// As [`Space::copy_to`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the document
+    /// was edited meanwhile: it stays here then, and the same call again takes that over.
+    pub async fn move_to(
+        &self,
+        object: ObjectId,
+        target: &Self,
+        band: Option<Band>,
+    ) -> Result<Transferred> {
+        self.transfer(object, target, band, true).await
+    }
+
+    async fn transfer(
+        &self,
+        object: ObjectId,
+        target: &Self,
+        band: Option<Band>,
+        moves: bool,
+    ) -> Result<Transferred> {
+        if self.id() == target.id() {
+            return Err(invalid("a document is copied to another space than its own".to_owned()));
+        }
+        let Some(document) = self.document(object).await? else {
+            return Err(if self.is_deleted(object).await? {
+                larder_engine::Error::Deleted(object).into()
+            } else {
+                not_found(format!("there is no document {object} in {}", self.name()))
+            });
+        };
+        let (copy, correlation, there) = self.copy_of(object, target).await?;
+        if document.trashed.is_some() {
+            // Moved before: told once more.
+            let trashed = self.trashed_by(object).await?.filter(|_| moves && there.is_some());
+            let Some(trashed) = trashed else {
+                return Err(larder_engine::Error::Trashed(object).into());
+            };
+            let created = target.created_by(copy).await?;
+            let (trashed, was_there) = (Some(trashed), true);
+            return Ok(Transferred { object: copy, created, trashed, correlation, was_there });
+        }
+        let usual = target.policy().await?.band.min(target.clearance().await?);
+        let band = there.as_ref().map(|there| there.band).or(band);
+        let band = band.unwrap_or(document.band.max(usual));
+        let mut value = document.value.clone();
+        let mut renamed = BTreeMap::new();
+        for id in blobs_in(&value) {
+            if let Some(new) = self.copy_blob(id, target, band).await? {
+                renamed.insert(id.to_string(), new.to_string());
+            }
+        }
+        rename(&mut value, &renamed, DOCUMENT_DEPTH_MAX);
+        let collection = document.collection.as_str();
+        let was_there = there.is_some();
+        let unit = match there {
+            None => {
+                let mut unit = UnitOfWork::new();
+                unit.band(band);
+                unit.put_json(collection, copy, value)?;
+                Some(unit)
+            }
+            Some(there) => target.renewal(object, &there, value, correlation).await?,
+        };
+        if let Some(mut unit) = unit {
+            unit.correlation(correlation);
+            unit.actor(if moves { "move" } else { "copy" });
+            target.commit(unit).await?;
+        }
+        let created = target.created_by(copy).await?;
+        let mut trashed = None;
+        if moves {
+            let mut unit = UnitOfWork::new();
+            // Nothing is written by it: it fails if this is not what was copied any more.
+            let base = Base::Exactly(document.heads.clone());
+            unit.put_at(collection, object, &document.value, base)?;
+            unit.trash(object);
+            unit.correlation(correlation);
+            unit.actor("move");
+            trashed = Some(self.commit(unit).await?);
+        }
+        Ok(Transferred { object: copy, created, trashed, correlation, was_there })
+    }
+
+    /// What brings a copy that is there up to date; none: it is, or only it was edited since.
+    async fn renewal(
+        &self,
+        object: ObjectId,
+        there: &Document,
+        value: Object,
+        correlation: CorrelationId,
+    ) -> Result<Option<UnitOfWork>> {
+        if there.value == value {
+            return Ok(None);
+        }
+        let history = self.history(there.object).await?;
+        let is_copied = |item: &HistoryItem| item.correlation == Some(correlation);
+        if history.iter().all(is_copied) {
+            let mut unit = UnitOfWork::new();
+            let base = Base::Exactly(there.heads.clone());
+            unit.put_at(there.collection.as_str(), there.object, &value, base)?;
+            return Ok(Some(unit));
+        }
+        let last = history.into_iter().rev().find(is_copied).and_then(|item| item.version);
+        if let Some(last) = last
+            && self.value_at(there.object, Version::Heads(last)).await?.as_ref() == Some(&value)
+        {
+            return Ok(None);
+        }
+        Err(invalid(format!(
+            "document {} was copied to {} as {} before, and both were edited since: bring the copy \
+             up to date by hand, or delete it and copy anew",
+            object,
+            self.name(),
+            there.object
+        )))
+    }
+
+    /// The id of a document's copy in another space, and the copy if it is there.
+    async fn copy_of(
+        &self,
+        object: ObjectId,
+        target: &Self,
+    ) -> Result<(ObjectId, CorrelationId, Option<Document>)> {
+        let mut n = 0;
+        loop {
+            let (copy, correlation) = copy_id((&self.id(), &object), &target.id(), n);
+            match target.document(copy).await? {
+                None if !target.is_deleted(copy).await? => return Ok((copy, correlation, None)),
+                Some(there) if there.trashed.is_none() => {
+                    return Ok((copy, correlation, Some(there)));
+                }
+                // Somebody did not want that one.
+                _ => n += 1,
+            }
+        }
+    }
+
+    async fn copy_blob(&self, id: BlobId, target: &Self, band: Band) -> Result<Option<BlobId>> {
+        let blob = match self.blob(id).await {
+            Ok(blob) => blob,
+            Err(error) if error.kind() == crate::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let about = NewBlob {
+            media_type: blob.info().media_type.clone(),
+            name: blob.info().name.clone(),
+            band: Some(band),
+        };
+        Ok(Some(target.add_blob(blob.reader().await?, about).await?.id))
+    }
+
+    /// The receipt of a document's creation.
+    async fn created_by(&self, object: ObjectId) -> Result<Receipt> {
+        let history = self.history(object).await?;
+        let first = history.first();
+        let first = first.ok_or_else(|| not_found(format!("there is no document {object}")))?;
+        self.receipt(first.device, first.seq).await
+    }
+
+    /// The receipt of what put a document into the trash last.
+    async fn trashed_by(&self, object: ObjectId) -> Result<Option<Receipt>> {
+        let history = self.history(object).await?;
+        match history.iter().rev().find(|item| item.kind == "trash") {
+            Some(item) => self.receipt(item.device, item.seq).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+fn invalid(message: String) -> Error {
+    larder_engine::Error::Invalid(message).into()
+}
+
+fn not_found(message: String) -> Error {
+    larder_engine::Error::NotFound(message).into()
+}
+
+const BLOB: &str = "$blob";
+
+/// The blobs that a value names.
+fn blobs_in(value: &Object) -> Vec<BlobId> {
+    let (mut found, mut open): (Vec<BlobId>, Vec<&Object>) = (Vec::new(), vec![value]);
+    let mut lists: Vec<&Vec<Value>> = Vec::new();
+    loop {
+        let values: Vec<(Option<&String>, &Value)> = match (open.pop(), lists.pop()) {
+            (None, None) => return found,
+            (members, items) => {
+                let members = members.into_iter().flatten().map(|(name, v)| (Some(name), v));
+                members.chain(items.into_iter().flatten().map(|v| (None, v))).collect()
+            }
+        };
+        for (name, value) in values {
+            match value {
+                Value::Object(members) => open.push(members),
+                Value::Array(items) => lists.push(items),
+                Value::String(text) if name.is_some_and(|name| name == BLOB) => {
+                    found.extend(text.parse::<BlobId>());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn rename(value: &mut Object, renamed: &BTreeMap<String, String>, levels: usize) {
+    for (name, value) in value.iter_mut() {
+        if let (BLOB, Value::String(text)) = (name.as_str(), &mut *value)
+            && let Some(new) = renamed.get(text)
+        {
+            text.clone_from(new);
+        }
+        rename_in(value, renamed, levels);
+    }
+}
+
+fn rename_in(value: &mut Value, renamed: &BTreeMap<String, String>, levels: usize) {
+    // No stored document is nested deeper.
+    let Some(levels) = levels.checked_sub(1) else { return };
+    match value {
+        Value::Object(members) => rename(members, renamed, levels),
+        Value::Array(items) => items.iter_mut().for_each(|it| rename_in(it, renamed, levels)),
+        _ => {}
+    }
+}
