@@ -23,8 +23,9 @@ impl Space {
     ///
     /// What another device edits beside that it makes again in the new document when it hears of
     /// it, but for the parts that are gone: [`ErasureInfo::late`](crate::ErasureInfo) lists it.
-    /// What such an edit wrote elsewhere is not looked at, nor are other documents. Ids and vectors that
-    /// an app keeps are its own to renew: [`Space::redacted_as`] leads from the old id to the new.
+    /// What such an edit wrote elsewhere is not looked at, nor are other documents. Ids and vectors
+    /// that an app keeps are its own to renew: [`Space::redacted_as`] leads from the old id to the
+    /// new.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such document, or no

@@ -470,7 +470,7 @@ mod tests {
         let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
         let profile =
             Profile::in_memory(Arc::new(World(AtomicU64::new(1 << 63))), options).unwrap();
-        let (_, mut writer) = profile.create_space(&"personal:me".parse().unwrap()).unwrap();
+        let (_, mut writer) = profile.create_space(&"shared:us".parse().unwrap()).unwrap();
         let object = ObjectId::new([1; 16]);
         let mut unit = UnitOfWork::new();
         unit.put("notes", object, &json!({"title": "Letter"})).unwrap();

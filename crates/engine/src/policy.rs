@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::model::as_text;
-use crate::space::Space;
+use crate::space::{Shared, Space};
 use crate::state::State;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
@@ -71,8 +71,8 @@ impl Policy {
     }
 }
 
-/// What an owner sets of a [`Policy`]; the rest stays. How long documents are kept is set for itself
-/// ([`SpaceWriter::set_retention`]).
+/// What an owner sets of a [`Policy`]; the rest stays. How long documents are kept is set for
+/// itself ([`SpaceWriter::set_retention`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicyChange {
     /// [`Policy::invite`]: owner or admin.
@@ -123,15 +123,15 @@ impl State {
     /// At the end of a transaction: what acts that came, or count no more, make of the policy.
     pub(crate) fn settle_policy(&mut self, db: &Connection) -> Result<()> {
         if !self.is_published {
-            self.policy = load(db, &self.roster, self.shared.name.kind())?;
+            self.policy = of(db, &self.roster, &self.shared)?;
         }
         Ok(())
     }
 }
 
 /// What holds in a space by the acts that are here.
-pub(crate) fn load(db: &Connection, roster: &Roster, kind: SpaceKind) -> Result<Policy> {
-    Ok(Policy::of_kind(kind).with(policies(db, roster)?))
+pub(crate) fn of(db: &Connection, roster: &Roster, shared: &Shared) -> Result<Policy> {
+    Ok(Policy::of_kind(shared.name.kind()).with(policies(db, roster)?))
 }
 
 /// The acts that count, taken together: those of owners.

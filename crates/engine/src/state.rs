@@ -29,7 +29,7 @@ use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::lost::AllLacked;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::prune::News;
 use crate::read::receipt;
 use crate::secrets::{Announced, Forgetting, Steps, load_announced, unwrap};
@@ -188,7 +188,7 @@ impl State {
         }
         let roster = load_roster(db, shared)?;
         let mut state = Self {
-            policy: crate::policy::load(db, &roster, shared.name.kind())?,
+            policy: policy::of(db, &roster, shared)?,
             shared: Arc::clone(shared),
             log: own.log,
             signed: own.frontier.size(),
@@ -742,8 +742,7 @@ pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
     let every = logs::every(db)?.into_iter();
     let stopped = every.filter(|log| log.stopped.is_some()).map(|log| log.device).collect();
     let (roster, keyring) = (load_roster(db, shared)?, load_keyring(db, &shared.home().vault)?);
-    let policy = crate::policy::load(db, &roster, shared.name.kind())?;
-    shared.publish(&roster, &keyring, &stopped, policy);
+    shared.publish(&roster, &keyring, &stopped, policy::of(db, &roster, shared)?);
     Ok(())
 }
 

@@ -37,7 +37,7 @@ fn each_kind_has_its_own_and_gives_no_more_than_those_for_fewer_people() {
     }
 }
 
-/// Two owners set it while apart, and an admin and a removed owner too. All devices come to the same.
+/// Three owners set it while apart, one of them as its role is taken: all devices come to the same.
 #[test]
 fn what_owners_set_holds_on_all_devices_in_any_order() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
