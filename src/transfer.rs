@@ -30,8 +30,8 @@ impl Space {
     /// Copies a document into another space of this profile, with the blobs that it names: as a new
     /// document there, sealed under that space's keys, with its present value and no history.
     /// Called again, it is the same copy: as long as nobody has edited that, it gets this one's
-    /// value of then. `band` is that of the copy; `None`: as sensitive as this one, or as that space's new
-    /// documents are if that is more.
+    /// value of then. `band` is that of the copy; `None`: as sensitive as this one, or as that
+    /// space's new documents are if that is more.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound);

@@ -20,8 +20,9 @@ use larder_types::{Entropy, SpaceId};
 use rusqlite::Connection;
 
 use crate::home::Home;
+use crate::secrets::epoch_purpose;
 use crate::security::SecurityKind;
-use crate::state::{epoch_purpose, load_keyring};
+use crate::state::load_keyring;
 use crate::steps::{self, Step};
 use crate::storage::Storage;
 use crate::vault::{self, Vault};

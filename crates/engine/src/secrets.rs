@@ -23,7 +23,7 @@ use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
 use crate::prune::stable_ends;
-use crate::state::{State, epoch_purpose};
+use crate::state::State;
 use crate::vault::Vault;
 use crate::{Error, Result};
 
@@ -262,6 +262,10 @@ impl State {
 
 /// A band, a step, and that step's secrets of the bands up to that one, the lowest first.
 const WRAPPED_BYTES: usize = 1 + 4 + 3 * 32;
+
+pub(crate) fn epoch_purpose(epoch: &EpochId) -> String {
+    format!("epoch/{epoch}")
+}
 
 /// Opens what [`State::wrap`] sealed.
 pub(crate) fn unwrap(vault: &Vault, epoch: &EpochId, wrapped: &[u8]) -> Result<EpochSecrets> {

@@ -786,7 +786,3 @@ pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {
 }
 
 pub(crate) const CONTROL: &str = "control";
-
-pub(crate) fn epoch_purpose(epoch: &EpochId) -> String {
-    format!("epoch/{epoch}")
-}
