@@ -45,6 +45,10 @@ pub(crate) async fn run(call: &Call<'_>, args: &Security) -> anyhow::Result<Exit
     let mut counts = Table::new(&["what", "space", "device", "", "times so far", "last"]);
     for counted in &log.counts {
         out.json(&with_label("count", serde_json::to_value(counted)?, counted.device, &labels))?;
+        // What happened once is among the events.
+        if counted.count < 2 {
+            continue;
+        }
         counts.row([
             counted.kind.to_string(),
             place(counted.space.as_ref()),
@@ -63,7 +67,7 @@ pub(crate) async fn run(call: &Call<'_>, args: &Security) -> anyhow::Result<Exit
     } else {
         out.line(events.render().trim_end())?;
     }
-    if !log.counts.is_empty() {
+    if log.counts.iter().any(|counted| counted.count > 1) {
         out.line("\nWhat may happen often is listed when its count doubles:")?;
         out.line(counts.render().trim_end())?;
     }
