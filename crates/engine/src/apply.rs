@@ -274,6 +274,12 @@ impl WriterState {
             Ok::<_, Error>(())
         })?;
         logs::advance(db, log, &verified.after)?;
+        if batch.first_seq == 1 {
+            // There is room for another that the same devices name.
+            for named in self.shared.vouched().values_mut() {
+                named.remove(&batch.device);
+            }
+        }
         let last = verified.after.size();
         transactions::append(db, log, batch.first_seq, last, &batch.signature)?;
         let is_own = batch.device == self.device();
@@ -385,17 +391,20 @@ impl WriterState {
 
     fn check_deps(&self, db: &Connection, header: &Header) -> Result<()> {
         check_deps(db, header, |named| {
-            let [by, of] = [&header.device, named].map(|device| self.roster.branch_of(device));
-            let may = by != of || self.is_founder(&by);
+            let (roster, author) = (&self.roster, header.device);
+            let branch = roster.branch_of(&author);
+            // Whom the founder let in speaks for itself, and not for what it let in.
+            let by = if roster.is_founder(&branch) { author } else { branch };
+            let may_vouch = roster.standing_at(header).is_some() && roster.branch_of(named) != by;
+            if !may_vouch || !roster.may_have_log(named) {
+                return;
+            }
             let mut vouched = self.shared.vouched();
-            if may && self.roster.standing_at(header).is_some() && vouched.len() < LOGS_MAX {
-                vouched.insert(*named);
+            let of_branch = vouched.entry(by).or_default();
+            if of_branch.len() < LOGS_BRANCH_MAX {
+                of_branch.insert(*named);
             }
         })
-    }
-
-    fn is_founder(&self, device: &DeviceId) -> bool {
-        self.roster.known(device).is_some_and(|device| device.enrolled_by.is_empty())
     }
 
     /// Whether there is room for the log of a device of which nothing is here. Whoever may let
@@ -404,7 +413,7 @@ impl WriterState {
     /// founder let in is bounded once that counts no more.
     fn check_room(&self, db: &Connection, new: &DeviceId) -> Result<()> {
         let branch = self.roster.branch_of(new);
-        let of_founder = self.is_founder(&branch);
+        let of_founder = self.roster.is_founder(&branch);
         let is_bounded = |device: &DeviceId| !of_founder || self.roster.known(device).is_none();
         let mut held = logs::every(db)?;
         held.retain(|log| log.frontier.size() > 0);
@@ -412,7 +421,7 @@ impl WriterState {
             |log: &&Log| is_bounded(&log.device) && self.roster.branch_of(&log.device) == branch;
         let is_room = !is_bounded(new)
             || held.iter().filter(is_alike).count() < LOGS_BRANCH_MAX
-            || self.shared.vouched().contains(new);
+            || self.shared.vouched().values().any(|named| named.contains(new));
         if is_room && held.len() < LOGS_MAX {
             return Ok(());
         }

@@ -28,6 +28,9 @@ use crate::trouble::Trouble;
 use crate::writer::goes_through;
 use crate::{Environment, Error, Result};
 
+/// Of whom a log is taken in although many others came in the same way.
+pub(crate) type Vouched = BTreeMap<DeviceId, BTreeSet<DeviceId>>;
+
 /// What a space's writer and its readers share.
 pub(crate) struct Shared {
     pub(crate) id: SpaceId,
@@ -49,8 +52,8 @@ pub(crate) struct Shared {
     void_told: Mutex<VoidTold>,
     /// By peer: up to whose the proofs of two histories are that it was told last.
     forks_told: Mutex<BTreeMap<TransportId, DeviceId>>,
-    /// Devices of which entries of others name some that are not here.
-    vouched: Mutex<BTreeSet<DeviceId>>,
+    /// By branch: devices of which its entries name some that are not here.
+    vouched: Mutex<Vouched>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
@@ -135,7 +138,7 @@ impl Shared {
         self.forks_told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn vouched(&self) -> MutexGuard<'_, BTreeSet<DeviceId>> {
+    pub(crate) fn vouched(&self) -> MutexGuard<'_, Vouched> {
         self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

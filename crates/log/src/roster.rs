@@ -279,11 +279,21 @@ impl Roster {
         self.known(id).is_some() || self.judge.enrolled_by(id).next().is_some()
     }
 
-    /// By whom a device came in: of those that the founder let in, the one that let this one in, or
+    /// Whether nobody let the device in: it founded the space, or recovered it, whoever else
+    /// carries the act by which it did.
+    pub fn is_founder(&self, id: &DeviceId) -> bool {
+        let is_own = |by: &[Dep]| by.is_empty() || by.iter().any(|by| by.device == *id);
+        self.known(id).is_some_and(|device| is_own(&device.enrolled_by))
+    }
+
+    /// By whom a device came in: of those that a founder let in, the one that let this one in, or
     /// let in one that did, and so on; the founder, for those that it let in itself. So whatever
     /// one device lets in, by however many others, is one branch.
     pub fn branch_of(&self, id: &DeviceId) -> DeviceId {
         let by = |of: &DeviceId| {
+            if self.is_founder(of) {
+                return None;
+            }
             let known = self.known(of).and_then(|device| device.enrolled_by.first());
             known.map(|by| by.device).or_else(|| Some(self.judge.enrolled_by(of).min()?.0))
         };

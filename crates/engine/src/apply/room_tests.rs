@@ -1,12 +1,14 @@
 //! Puppets: devices that somebody lets in to be many.
 
+use std::collections::BTreeSet;
+
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
 use larder_log::act::{DeviceKeys, Enrolment, Role};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::{Band, Dep, EntryBuilder, ForkProof, merkle};
 use larder_protocol::{Fork, Position, Reply, Request};
 use larder_types::limits::{BATCH_BYTES_TARGET, FORKS_PER_FRAME_MAX};
-use larder_types::{Hash, MemberId, canonical};
+use larder_types::{EntryHash, Hash, MemberId, canonical};
 use serde_json::json;
 
 use super::*;
@@ -45,9 +47,16 @@ impl Puppet {
 
     /// Its first entry, of nothing.
     fn batch(&self, of: &Device) -> Batch {
+        self.batch_naming(of, None)
+    }
+
+    /// The same, which names one more log.
+    fn batch_naming(&self, of: &Device, named: Option<DeviceId>) -> Batch {
         let (space, device) = (of.space.id(), self.signing.device_id());
         let epoch = larder_types::EpochId::new([0; 32]);
-        let builder = EntryBuilder::new(space, device, 1, epoch, 0).deps(vec![self.enrolled_by]);
+        let named = named.map(|device| Dep { device, seq: 1, entry: EntryHash::new([1; 32]) });
+        let deps = named.into_iter().chain([self.enrolled_by]).collect();
+        let builder = EntryBuilder::new(space, device, 1, epoch, 0).deps(deps);
         let entry = builder.finish().unwrap();
         let mut after = merkle::Frontier::new();
         after.append(entry.hash.into(), &mut |_| {});
@@ -89,9 +98,37 @@ fn last_of(of: &Device, peer: &Device) -> Batch {
     *batch
 }
 
+/// Whether there is no room for the log of a puppet.
+fn is_refused(device: &mut Device, puppet: &Puppet) -> bool {
+    let batch = puppet.batch(device);
+    match device.writer.apply(batch) {
+        Ok(_) => false,
+        Err(Error::Refused { code: CloseCode::Gap, message }) => {
+            assert!(message.contains("too many"), "{message}");
+            true
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Takes in what `of` has written last, which names what is not here.
+fn hear_of(device: &mut Device, of: &Device) -> Batch {
+    let named = last_of(of, device);
+    is_gap(device, named.clone());
+    named
+}
+
+fn is_gap(device: &mut Device, batch: Batch) {
+    let gap = device.writer.apply(batch).unwrap_err();
+    let Error::Refused { code: CloseCode::Gap, message } = gap else { panic!("{gap}") };
+    assert!(message.contains("is not here"), "{message}");
+}
+
 /// An admin's stolen device lets puppets in, as many as a frontier may name logs. Who had not heard
 /// that it is stolen took all of their logs in, and after that its frontiers were refused by
-/// everybody: that was the end of all sync.
+/// everybody: that was the end of all sync. Then there was a bound, and the thief's own entries
+/// named the puppets beyond it, as if another had vouched for them; or hundreds of devices that
+/// there are not, after which nobody else's word was remembered.
 #[test]
 fn of_whom_one_device_lets_in_a_bounded_number_has_logs_unless_others_name_them() {
     let mut a = Device::found(1);
@@ -100,22 +137,30 @@ fn of_whom_one_device_lets_in_a_bounded_number_has_logs_unless_others_name_them(
     let puppets: Vec<_> = (0..LOGS_BRANCH_MAX + 2).map(|_| Puppet::let_in_by(&mut thief)).collect();
     a.pull(&thief);
     b.pull(&a);
-    let is_refused = |device: &mut Device, puppet: &Puppet| {
-        let batch = puppet.batch(device);
-        match device.writer.apply(batch) {
-            Ok(_) => false,
-            Err(Error::Refused { code: CloseCode::Gap, message }) => {
-                assert!(message.contains("too many"), "{message}");
-                true
-            }
-            Err(other) => panic!("{other}"),
-        }
-    };
     let (last, others) = puppets.split_last().unwrap();
     let refused: Vec<_> = others.iter().map(|puppet| is_refused(&mut a, puppet)).collect();
     let first = refused.iter().position(|is_refused| *is_refused);
     assert_eq!(first, Some(LOGS_BRANCH_MAX));
     assert!(is_refused(&mut a, last));
+    // The thief's own word gives none of them room, nor a puppet's for another.
+    assert!(!is_refused(&mut thief, last));
+    thief.put(3, &json!({"n": 3}));
+    hear_of(&mut a, &thief);
+    assert!(is_refused(&mut a, last));
+    let puppet = &others[LOGS_BRANCH_MAX];
+    let by_puppet = puppet.batch_naming(&a, Some(last.signing.device_id()));
+    is_gap(&mut a, by_puppet);
+    assert!(is_refused(&mut a, last));
+    let made_up = |n: u16| {
+        let mut id = [7; 32];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        DeviceId::new(id)
+    };
+    for n in 0..u16::try_from(LOGS_BRANCH_MAX).unwrap() {
+        let batch = last.batch_naming(&a, Some(made_up(n)));
+        is_gap(&mut a, batch);
+    }
+    assert_eq!(a.space.shared.vouched().values().map(BTreeSet::len).sum::<usize>(), 0);
     // Whom others let in has room, and so has what another device took in before it could know.
     let mut c = b.invite(4);
     c.put(1, &json!({"n": 1}));
@@ -123,10 +168,10 @@ fn of_whom_one_device_lets_in_a_bounded_number_has_logs_unless_others_name_them(
     a.pull(&b);
     assert!(!is_refused(&mut b, last));
     b.put(2, &json!({"n": 2}));
-    let named = last_of(&b, &a);
-    let gap = a.writer.apply(named.clone()).unwrap_err();
-    assert!(matches!(gap, Error::Refused { code: CloseCode::Gap, .. }), "{gap}");
+    let named = hear_of(&mut a, &b);
+    assert_eq!(a.space.shared.vouched().values().map(BTreeSet::len).sum::<usize>(), 1);
     assert!(!is_refused(&mut a, last));
+    assert!(a.space.shared.vouched().values().all(BTreeSet::is_empty), "it is in");
     a.writer.apply(named).unwrap();
     // The same once all of it is void.
     a.writer.revoke(&[thief.space.device()]).unwrap();
@@ -155,7 +200,7 @@ fn all_proofs_of_two_histories_are_told_in_the_end() {
     };
     let (first, second) = (told(&b), told(&b));
     assert_eq!(first.len(), FORKS_PER_FRAME_MAX);
-    let all: std::collections::BTreeSet<_> = first.iter().chain(&second).collect();
+    let all: BTreeSet<_> = first.iter().chain(&second).collect();
     assert_eq!(all.len(), puppets.len());
     assert_eq!(told(&a), first, "each peer for itself");
 }

@@ -165,6 +165,26 @@ fn the_recovery_key_gives_the_space_back() {
     assert_eq!((role(&world, 7), role(&world, 4)), (Some(Role::Owner), Some(Role::Writer)));
 }
 
+/// A device that recovered the space was taken for one of those that had let it in, or of the thief
+/// that carried its act once more: whom it let in had as little room as the thief's puppets.
+#[test]
+fn whom_a_recovered_owner_lets_in_came_in_by_it_alone() {
+    let (mut world, newest) = family([Role::Admin, Role::Writer, Role::Writer]);
+    let enrolled = world.enrol(1, &[newest], enrolment(4, 4, Role::Writer, Band::Red));
+    let new = enrolment(4, 4, Role::Owner, Band::Red);
+    let recovered = world.recover(4, &[enrolled], new, &[], true);
+    world.enrol(4, &[recovered], enrolment(5, 5, Role::Admin, Band::Red));
+    let by = world.enrol(4, &[recovered], enrolment(6, 6, Role::Admin, Band::Red));
+    world.enrol(6, &[by], enrolment(7, 7, Role::Writer, Band::Red));
+    assert!(world.replays(1));
+    let roster = world.roster();
+    let branches = |all: [u8; 4]| all.map(|n| roster.branch_of(&device(n)));
+    assert_eq!(branches([4, 5, 6, 7]), [4, 4, 4, 6].map(device));
+    assert_eq!(branches([0, 1, 2, 3]), [device(0); 4]);
+    assert!([0, 4].iter().all(|n| roster.is_founder(&device(*n))));
+    assert!(![1, 5, 6, 7].iter().any(|n| roster.is_founder(&device(*n))));
+}
+
 /// The key signs what it gives, and not who carries it: a device that was recovered and then shut
 /// out, or stripped of its role, carried the same act in another entry, which nobody could have
 /// known of, and was an owner again.
