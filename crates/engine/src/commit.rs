@@ -7,7 +7,7 @@ use larder_log::act::Act;
 use larder_log::{Band, Class, Metadata, Opened, Receipt, kind};
 use larder_store::space::{blobs, copies};
 use larder_types::limits::{
-    ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
+    ACT_BYTES_MAX, ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
     TRANSACTION_BYTES_TARGET, TRANSACTION_UNITS_MAX,
 };
 use larder_types::{
@@ -354,18 +354,38 @@ impl WriterState {
 }
 
 impl Draft {
-    /// The section that holds a membership act.
-    pub(crate) fn of_act(act: &Act) -> Self {
-        Self {
+    /// The section that holds an act.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], if nobody would read an act of that size.
+    pub(crate) fn of_act(act: &Act) -> Result<Self> {
+        let body = act.to_body();
+        if body.len() > ACT_BYTES_MAX {
+            let len = body.len();
+            let message = match act {
+                Act::Epoch(act) => format!(
+                    "the secrets would be sealed to {} devices, which takes {len} bytes where the \
+                     other devices read {ACT_BYTES_MAX}: shut out the devices that are not used \
+                     any more (larder device list names them), all of them at once",
+                    act.envelopes.len()
+                ),
+                _ => format!(
+                    "this takes {len} bytes at once where the other devices read {ACT_BYTES_MAX}: \
+                     do it in several parts"
+                ),
+            };
+            return Err(Error::Invalid(message));
+        }
+        Ok(Self {
             kind: act.kind(),
             class: Class::Control,
             collection: None,
             object: None,
             generation: None,
-            body: act.to_body(),
+            body,
             band: Band::Green,
             personal: None,
-        }
+        })
     }
 
     /// The section as it is sealed.

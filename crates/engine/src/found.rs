@@ -47,7 +47,7 @@ impl Profile {
         let clock = Clock::ZERO.tick(self.inner.env.now());
         let founder = self.enrolment(keys.public(self.transport_id()), self.label());
         let acts = genesis_acts(&mut *entropy, name, &keys, founder, &control, kit)?;
-        let drafts: Vec<Draft> = acts.iter().map(Draft::of_act).collect();
+        let drafts: Vec<Draft> = acts.iter().map(Draft::of_act).collect::<Result<_>>()?;
         let entry = genesis_entry(&mut *entropy, &keys, &control, &drafts, clock)?;
         let id = SpaceId::from(entry.hash);
 

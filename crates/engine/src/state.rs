@@ -456,7 +456,7 @@ impl State {
 
     /// Appends an act of this device's to its log, and takes it in.
     pub(crate) fn append_act(&mut self, db: &Connection, act: &Act) -> Result<Appended> {
-        let draft = Draft::of_act(act);
+        let draft = Draft::of_act(act)?;
         let appended = self.append(db, &[&draft], None, None)?;
         let header = entries::find(db, self.log, appended.seq)?
             .and_then(|entry| Header::decode(&entry.header).ok())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
-use larder_log::act::{DeviceKeys, Enrolment, Role};
+use larder_log::act::{Act, DeviceKeys, Enrolment, EpochReason, Role};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::{Band, Dep, EntryBuilder, ForkProof, merkle};
 use larder_protocol::{Fork, Position, Reply, Request};
@@ -179,6 +179,35 @@ fn of_whom_one_device_lets_in_a_bounded_number_has_logs_unless_others_name_them(
     a.pull(&thief);
     assert!(a.space.devices().unwrap().iter().all(|it| it.device != late.signing.device_id()));
     assert!(is_refused(&mut a, &late));
+}
+
+/// An epoch's secrets are sealed to every device in one act. Of more than a mebibyte it was read by
+/// nobody but who wrote it, and went on under secrets that no other device had.
+#[test]
+fn an_act_that_nobody_else_would_read_is_not_written() {
+    let mut a = Device::found(1);
+    let act = {
+        let mut entropy = a.space.shared.env.entropy();
+        let entropy = &mut *entropy;
+        let key = SealingKey::generate(entropy).public();
+        let mut new = || DeviceSigningKey::generate(entropy).device_id();
+        let recipients: Vec<_> = (0..900).map(|_| (new(), key.clone(), Band::Green)).collect();
+        let (space, me, reason) = (a.space.id(), a.space.device(), EpochReason::Enrolment);
+        let opened =
+            larder_log::epoch::open_epoch_act(entropy, &space, me, &recipients, reason, Vec::new());
+        Act::Epoch(opened.unwrap().0)
+    };
+    assert!(Act::from_body(act.kind(), &act.to_body()).is_err());
+    let refused = a.writer.transact(|tx, state| {
+        let before = state.frontier.size();
+        let refused = state.append_act(tx, &act).unwrap_err();
+        assert_eq!(state.frontier.size(), before, "nothing was signed");
+        Ok(refused)
+    });
+    let message = refused.unwrap().to_string();
+    assert!(message.contains("sealed to 900 devices"), "{message}");
+    assert!(message.contains("shut out the devices that are not used"), "{message}");
+    a.put(1, &json!({"n": 1}));
 }
 
 /// Seventeen logs with two histories, and a frontier has room for sixteen proofs: the last was
