@@ -91,6 +91,7 @@ mod redaction;
 mod security;
 mod space;
 mod status;
+mod subject;
 mod system;
 mod transfer;
 mod unit;
@@ -120,9 +121,10 @@ pub use larder_engine::{
     Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding, Found, HashedNgrams,
     Heads, HistoryItem, LateEdits, LogStatus, Message, Mode, NewBlob, Object, Outcome, POLICIES,
     Page, Personal, PersonalKind, Policy, PolicyChange, PruneStatus, Pruned, Purged, Query, Reason,
-    ReceiptInfo, RekeyStatus, Retained, Retention, RetentionDue, Retentions, Role, Secret,
-    SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState,
-    SpaceStatus, Standing, Terms, Unlock, Version, Whose, changed_lines,
+    ReceiptInfo, RekeyStatus, Restorable, Retained, Retention, RetentionDue, Retentions, Role,
+    Secret, SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside,
+    SpaceState, SpaceStatus, Standing, Terms, Unlock, Version, Whose, WrittenBy, WrittenDocument,
+    changed_lines,
 };
 pub use zeroize::Zeroizing;
 

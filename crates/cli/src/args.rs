@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::commands::{BlobCommand, DeviceCommand};
+use crate::commands::{BlobCommand, DeviceCommand, SubjectCommand};
 use crate::commands::{Classify, Export, Passphrase, Prune, Purge, Redact, Rekey, Security};
 use crate::commands::{
     Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Transfer, Trash,
@@ -296,6 +296,13 @@ Example:
   larder check --repair"
     )]
     Check(Check),
+    /// Hand over what a member has written, and what there is about it, or erase it
+    #[command(
+        subcommand,
+        after_help = "Example:
+  larder subject export --member \"Ben's phone\" --out ./ben"
+    )]
+    Subject(SubjectCommand),
     /// List the receipts of a space, or export them for an outsider to check
     #[command(after_help = "An export holds headers, proofs and checkpoints, and no content.
 

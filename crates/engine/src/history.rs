@@ -257,7 +257,7 @@ fn value_at(
 }
 
 /// The leaf of a document in the snapshot that stands for what was pruned, if it has one.
-fn leaf(db: &Connection, row: &documents::Document) -> Result<Option<DocumentLeaf>> {
+pub(crate) fn leaf(db: &Connection, row: &documents::Document) -> Result<Option<DocumentLeaf>> {
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(None) };
     let key = (row.band, root(db, &row.object)?, row.generation);
     let kept = snapshots::leaf(db, &held, &key)?;

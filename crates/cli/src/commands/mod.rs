@@ -17,6 +17,7 @@ mod recovery;
 mod retention;
 mod search;
 mod security;
+mod subject;
 mod transfer;
 mod trash;
 mod versions;
@@ -38,6 +39,7 @@ pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
 pub(crate) use policy::PolicyArgs;
 pub(crate) use retention::RetentionArgs;
 pub(crate) use security::Security;
+pub(crate) use subject::SubjectCommand;
 pub(crate) use transfer::Transfer;
 pub(crate) use trash::{Delete, Restore, Trash};
 pub(crate) use versions::{Diff, Show};
@@ -126,6 +128,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Search(args) => search::run(call, args).await,
         Command::Classify(args) => classify::run(call, args).await,
         Command::Security(args) => security::run(call, args).await,
+        Command::Subject(command) => subject::run(call, command).await,
         Command::Receipts(args) => audit::receipts(call, args).await,
         Command::Audit(AuditCommand::Verify { dir }) => audit::verify(&call.path(dir), call.out),
         Command::Prune(args) => keys::prune(call, args).await,

@@ -19,4 +19,5 @@ mod pairing;
 mod refusals;
 #[cfg(unix)]
 mod served;
+mod subject;
 mod trash;

@@ -4,7 +4,7 @@ use crate::home::{Home, SPACE};
 use crate::household::{serve, stop};
 
 /// Invites with these further arguments, and joins.
-fn pair_as(first: &Home, second: &Home, more: &[&str]) {
+pub(crate) fn pair_as(first: &Home, second: &Home, more: &[&str]) {
     let all: Vec<&str> = ["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]
         .into_iter()
         .chain(more.iter().copied())
