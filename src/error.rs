@@ -19,7 +19,7 @@ pub enum ErrorKind {
     InUse,
     /// There is no such profile, space, document or receipt.
     NotFound,
-    /// The content of a blob is not on this device, or not all of it.
+    /// The content of a blob is not on this device, or not all of it, or nothing is known of it.
     NotHere,
     /// There is one already.
     AlreadyExists,
@@ -245,7 +245,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
             ErrorKind::NotAllowed
         }
         E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,
-        E::BlobNotHere { .. } => ErrorKind::NotHere,
+        E::BlobNotHere { .. } | E::BlobNotKnown(_) => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,
         E::Deleted(_) => ErrorKind::Deleted,
         E::Trashed(_) => ErrorKind::Trashed,

@@ -428,6 +428,15 @@ impl Space {
         self.read(move |space| space.is_deleted(&object)).await
     }
 
+    /// Whether a document was erased ([`Space::erase`]), or redacted ([`Space::redact`]), here or
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn is_erased(&self, object: ObjectId) -> Result<bool> {
+        self.read(move |space| space.is_erased(&object)).await
+    }
+
     /// The best results of a search, best first, among all that was committed before it was called.
     /// What is committed is indexed a little later, and the search waits for that.
     ///

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use larder_engine::{Band, Base, Document, HistoryItem, NewBlob, Object, Version, copy_id};
+use larder_engine::{
+    Band, Base, COPIED, Document, HistoryItem, MOVED, NewBlob, Object, SpaceWriter, Version,
+    copy_id,
+};
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
 use larder_types::{BlobId, CorrelationId, ObjectId};
 use serde_json::Value;
@@ -24,6 +27,9 @@ pub struct Transferred {
     pub correlation: CorrelationId,
     /// Whether it had been there before, by an earlier call.
     pub was_there: bool,
+    /// Blobs that it names of which nothing is known on this device, so they were not copied. Never
+    /// any of a move.
+    pub lacking: Vec<BlobId>,
 }
 
 impl Space {
@@ -31,15 +37,20 @@ impl Space {
     /// document there, sealed under that space's keys, with its present value and no history.
     /// Called again, it is the same copy: as long as nobody has edited that, it gets this one's
     /// value of then. `band` is that of the copy; `None`: as sensitive as this one, or as that
-    /// space's new documents are if that is more.
+    /// space's new documents are if that is more; its blobs are as it is.
+    ///
+    /// Of a blob that this device does not know (it has not arrived, or is above its clearance) the
+    /// id alone is copied: [`Transferred::lacking`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound);
     /// [`ErrorKind::Deleted`](crate::ErrorKind::Deleted);
     /// [`ErrorKind::Trashed`](crate::ErrorKind::Trashed);
     /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if content of a blob has to be fetched
-    /// first; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) within one space, and if both the
-    /// document and its copy were edited since;
+    /// first, or if such a blob stands against bringing an earlier copy up to date;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) within one space, if both the document and
+    /// its copy were edited since, if an earlier copy was redacted or erased, for another band than
+    /// an earlier copy has, and for a lower one than that of a blob which is above the document;
     /// [`ErrorKind::NotAllowed`](crate::ErrorKind::NotAllowed) where this device may not write; the
     /// storage's.
     pub async fn copy_to(
@@ -56,8 +67,9 @@ impl Space {
     /// call again completes it.
     ///
     /// # Errors
-    /// As [`Space::copy_to`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the document
-    /// was edited meanwhile: it stays here then, and the same call again takes that over.
+    /// As [`Space::copy_to`]; [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) for any blob that
+    /// this device does not know; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the
+    /// document was edited meanwhile: it stays here then, and the same call again takes that over.
     pub async fn move_to(
         &self,
         object: ObjectId,
@@ -87,25 +99,30 @@ impl Space {
         let (copy, correlation, there) = self.copy_of(object, target).await?;
         if document.trashed.is_some() {
             // Moved before: told once more.
-            let trashed = self.trashed_by(object).await?.filter(|_| moves && there.is_some());
+            let trashed = match there {
+                Some(_) if moves => self.trashed_with(object, correlation).await?,
+                _ => None,
+            };
             let Some(trashed) = trashed else {
                 return Err(larder_engine::Error::Trashed(object).into());
             };
             let created = target.created_by(copy).await?;
-            let (trashed, was_there) = (Some(trashed), true);
-            return Ok(Transferred { object: copy, created, trashed, correlation, was_there });
+            let (trashed, was_there, lacking) = (Some(trashed), true, Vec::new());
+            let object = copy;
+            return Ok(Transferred { object, created, trashed, correlation, was_there, lacking });
         }
-        let usual = target.policy().await?.band.min(target.clearance().await?);
-        let band = there.as_ref().map(|there| there.band).or(band);
-        let band = band.unwrap_or(document.band.max(usual));
-        let mut value = document.value.clone();
-        let mut renamed = BTreeMap::new();
-        for id in blobs_in(&value) {
-            if let Some(new) = self.copy_blob(id, target, band).await? {
-                renamed.insert(id.to_string(), new.to_string());
-            }
+        if moves {
+            // Else the copy would be left behind on every try.
+            let check = |writer: &mut SpaceWriter| writer.check_may_write();
+            self.open().await?.writer()?.with(check).await?;
         }
-        rename(&mut value, &renamed, DOCUMENT_DEPTH_MAX);
+        let band = target.band_of_copy(&document, there.as_ref(), band).await?;
+        let (value, lacking) = self.value_there(&document, target, band).await?;
+        if let Some(id) = lacking.first()
+            && (moves || there.as_ref().is_some_and(|there| there.value != value))
+        {
+            return Err(larder_engine::Error::BlobNotKnown(*id).into());
+        }
         let collection = document.collection.as_str();
         let was_there = there.is_some();
         let unit = match there {
@@ -119,7 +136,7 @@ impl Space {
         };
         if let Some(mut unit) = unit {
             unit.correlation(correlation);
-            unit.actor(if moves { "move" } else { "copy" });
+            unit.actor(if moves { MOVED } else { COPIED });
             target.commit(unit).await?;
         }
         let created = target.created_by(copy).await?;
@@ -131,10 +148,53 @@ impl Space {
             unit.put_at(collection, object, &document.value, base)?;
             unit.trash(object);
             unit.correlation(correlation);
-            unit.actor("move");
+            unit.actor(MOVED);
             trashed = Some(self.commit(unit).await?);
         }
-        Ok(Transferred { object: copy, created, trashed, correlation, was_there })
+        Ok(Transferred { object: copy, created, trashed, correlation, was_there, lacking })
+    }
+
+    /// How sensitive a copy of a document is here.
+    async fn band_of_copy(
+        &self,
+        document: &Document,
+        there: Option<&Document>,
+        asked: Option<Band>,
+    ) -> Result<Band> {
+        if let Some(there) = there {
+            if let Some(asked) = asked.filter(|asked| *asked != there.band) {
+                return Err(invalid(format!(
+                    "its copy in {} is there already, as {}: {}. A document keeps its band, so it \
+                     cannot be {asked} as well",
+                    self.name(),
+                    there.object,
+                    there.band
+                )));
+            }
+            return Ok(there.band);
+        }
+        let usual = self.policy().await?.band.min(self.clearance().await?);
+        Ok(asked.unwrap_or(document.band.max(usual)))
+    }
+
+    /// What a document's copy is there, with its blobs, which are there then; and those of which
+    /// nothing is known here.
+    async fn value_there(
+        &self,
+        document: &Document,
+        target: &Self,
+        band: Band,
+    ) -> Result<(Object, Vec<BlobId>)> {
+        let mut value = document.value.clone();
+        let (mut renamed, mut lacking) = (BTreeMap::new(), Vec::new());
+        for id in blobs_in(&value) {
+            match self.copy_blob(id, target, document.band, band).await? {
+                Some(new) => drop(renamed.insert(id.to_string(), new.to_string())),
+                None => lacking.push(id),
+            }
+        }
+        rename(&mut value, &renamed, DOCUMENT_DEPTH_MAX);
+        Ok((value, lacking))
     }
 
     /// What brings a copy that is there up to date; none: it is, or only it was edited since.
@@ -180,6 +240,9 @@ impl Space {
         let mut n = 0;
         loop {
             let (copy, correlation) = copy_id((&self.id(), &object), &target.id(), n);
+            if target.is_erased(copy).await? {
+                return Err(target.erased(object, copy).await?);
+            }
             match target.document(copy).await? {
                 None if !target.is_deleted(copy).await? => return Ok((copy, correlation, None)),
                 Some(there) if there.trashed.is_none() => {
@@ -191,12 +254,42 @@ impl Space {
         }
     }
 
-    async fn copy_blob(&self, id: BlobId, target: &Self, band: Band) -> Result<Option<BlobId>> {
+    /// Why a document is not copied anew whose copy here somebody took something out of, or erased:
+    /// that would bring it back.
+    async fn erased(&self, object: ObjectId, copy: ObjectId) -> Result<Error> {
+        let what = match self.redacted_as(copy).await? {
+            Some(left) => format!("parts were taken out of that since, and what is left is {left}"),
+            None => "that was erased since".to_owned(),
+        };
+        Ok(invalid(format!(
+            "document {object} was copied to {} as {copy} before, and {what}. To copy it again would \
+             bring back what somebody wanted gone",
+            self.name()
+        )))
+    }
+
+    /// `from`: the band of the document that names it.
+    async fn copy_blob(
+        &self,
+        id: BlobId,
+        target: &Self,
+        from: Band,
+        band: Band,
+    ) -> Result<Option<BlobId>> {
         let blob = match self.blob(id).await {
             Ok(blob) => blob,
             Err(error) if error.kind() == crate::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        // Somebody who did not know the blob named it in a document that is less sensitive.
+        let of = blob.info().band;
+        if of > from && of > band {
+            return Err(invalid(format!(
+                "blob {id}, which the document names, is {of}, and the document is {from}: as {band} \
+                 more devices would get the blob than may read it here. Copy or move it as {of}, or \
+                 take the blob out of it first"
+            )));
+        }
         let about = NewBlob {
             media_type: blob.info().media_type.clone(),
             name: blob.info().name.clone(),
@@ -213,10 +306,15 @@ impl Space {
         self.receipt(first.device, first.seq).await
     }
 
-    /// The receipt of what put a document into the trash last.
-    async fn trashed_by(&self, object: ObjectId) -> Result<Option<Receipt>> {
+    /// The receipt of what put a document into the trash last, if that was this move.
+    async fn trashed_with(
+        &self,
+        object: ObjectId,
+        correlation: CorrelationId,
+    ) -> Result<Option<Receipt>> {
         let history = self.history(object).await?;
-        match history.iter().rev().find(|item| item.kind == "trash") {
+        let last = history.iter().rev().find(|item| item.kind == "trash");
+        match last.filter(|item| item.correlation == Some(correlation)) {
             Some(item) => self.receipt(item.device, item.seq).await.map(Some),
             None => Ok(None),
         }

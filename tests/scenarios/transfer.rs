@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use larder::{Band, ErrorKind, NewBlob, ObjectId, Space, SpaceName, UnitOfWork};
+use larder::{Band, ErrorKind, NewBlob, ObjectId, Role, Space, SpaceName, UnitOfWork};
 use serde_json::{Value, json};
 
 use crate::common::{Device, kind, note, soon};
@@ -159,4 +159,101 @@ async fn an_edit_between_the_copy_and_the_trash_is_taken_over_by_the_next_call()
     let moved = diary.move_to(object, &ana.space, None).await.unwrap();
     assert_eq!(moved.object, copy.object);
     assert_eq!(values(&ana.space).await, [note("two", "body")]);
+}
+
+/// A move went on without a blob that this device knew nothing of, and without a word: the copy named
+/// what is not there, and the file went with the trash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_with_a_blob_that_is_not_known_here_is_not_moved() {
+    let (ana, diary) = with_diary().await;
+    // As if it had not arrived yet.
+    let unknown = "5c".repeat(32);
+    let value = json!({"title": "Sunday", "scan": {"$blob": unknown}});
+    let (object, _) = diary.create("pages", &value).await.unwrap();
+    assert_eq!(kind(diary.move_to(object, &ana.space, None).await), ErrorKind::NotHere);
+    assert_eq!(values(&ana.space).await, Vec::<Value>::new());
+    assert_eq!(values(&diary).await, [value.clone()], "it stays");
+    let copy = diary.copy_to(object, &ana.space, None).await.unwrap();
+    assert_eq!(copy.lacking.iter().map(ToString::to_string).collect::<Vec<_>>(), [unknown]);
+    assert!(diary.copy_to(object, &ana.space, None).await.unwrap().was_there);
+    assert_eq!(kind(diary.move_to(object, &ana.space, None).await), ErrorKind::NotHere);
+    assert_eq!(values(&diary).await, [value], "it stays");
+}
+
+/// Somebody who is not cleared for a RED scan named it in a GREEN note. Moved by who is cleared, the
+/// scan was as sensitive as the note where it came to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_above_its_document_is_not_lowered_and_a_copy_keeps_its_band() {
+    let (ana, diary) = with_diary().await;
+    let scan = add_photo(&ana.space, b"a scan", Some(Band::Red)).await;
+    let ben = ana.invite("Ben").await;
+    let device = ben.space.devices().await.unwrap().into_iter().find(|it| it.me).unwrap();
+    ana.space.change_role(device.device, Role::Writer, Band::Green).await.unwrap();
+    ben.sync().await;
+    let object = ben.create(json!({"title": "x-ray", "scan": {"$blob": scan}})).await;
+    ben.sync().await;
+    ana.sees(|space| async move { space.document(object).await.unwrap().is_some() }).await;
+    for band in [None, Some(Band::Green)] {
+        let lowered = ana.space.copy_to(object, &diary, band).await;
+        assert_eq!(kind(lowered), ErrorKind::Invalid, "{band:?}");
+    }
+    assert!(diary.blobs().await.unwrap().is_empty());
+    let copy = ana.space.copy_to(object, &diary, Some(Band::Red)).await.unwrap();
+    let there = diary.document(copy.object).await.unwrap().unwrap();
+    let band = diary.blobs().await.unwrap()[0].band;
+    assert_eq!((there.band, band), (Band::Red, Band::Red));
+    // Another band was taken as said, and not given.
+    let other = ana.space.copy_to(object, &diary, Some(Band::Amber)).await;
+    assert_eq!(kind(other), ErrorKind::Invalid);
+    assert!(ana.space.copy_to(object, &diary, Some(Band::Red)).await.unwrap().was_there);
+}
+
+/// The same call again made another copy, whole, where somebody had redacted or erased the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_redacted_or_erased_of_a_copy_does_not_come_back_by_copying_again() {
+    let (ana, diary) = with_diary().await;
+    let (object, _) = diary.create("pages", &note("one", "asthma")).await.unwrap();
+    let copy = diary.copy_to(object, &ana.space, None).await.unwrap();
+    let left = ana.space.redact(copy.object, [vec!["body".to_owned()]]).await.unwrap();
+    let again = diary.copy_to(object, &ana.space, None).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Invalid);
+    assert!(again.to_string().contains(&left.object.to_string()), "{again}");
+    assert_eq!(kind(diary.move_to(object, &ana.space, None).await), ErrorKind::Invalid);
+    let there = values(&ana.space).await;
+    assert!(there.len() == 1 && there[0].get("body").is_none(), "{there:?}");
+
+    let (object, _) = diary.create("pages", &note("two", "secret")).await.unwrap();
+    let copy = diary.copy_to(object, &ana.space, None).await.unwrap();
+    ana.space.erase(copy.object).await.unwrap();
+    assert_eq!(kind(diary.copy_to(object, &ana.space, None).await), ErrorKind::Invalid);
+    assert_eq!(values(&ana.space).await, there);
+}
+
+/// Somebody copied a document, edited it and put it into the trash. Moving it was told as done, with
+/// the old copy: the edit was in none, and gone with the trash.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_into_the_trash_by_hand_was_not_moved() {
+    let (ana, diary) = with_diary().await;
+    let (object, _) = diary.create("pages", &note("one", "body")).await.unwrap();
+    diary.copy_to(object, &ana.space, None).await.unwrap();
+    diary.put("pages", object, &note("two", "body")).await.unwrap();
+    let mut unit = UnitOfWork::new();
+    unit.trash(object);
+    diary.commit(unit).await.unwrap();
+    assert_eq!(kind(diary.move_to(object, &ana.space, None).await), ErrorKind::Trashed);
+}
+
+/// Each try left one more copy of what this device may not put into the trash.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_only_read_a_document_moves_nothing() {
+    let ana = Device::found("Ana").await;
+    let object = ana.create(note("one", "body")).await;
+    let ben = ana.invite("Ben").await;
+    let device = ben.space.devices().await.unwrap().into_iter().find(|it| it.me).unwrap();
+    ana.space.change_role(device.device, Role::Reader, Band::Amber).await.unwrap();
+    ben.sync().await;
+    let diary = ben.profile.create_space(&diary()).await.unwrap();
+    assert_eq!(kind(ben.space.move_to(object, &diary, None).await), ErrorKind::NotAllowed);
+    assert_eq!(values(&diary).await, Vec::<Value>::new());
+    ben.space.copy_to(object, &diary, None).await.unwrap();
 }

@@ -135,6 +135,12 @@ pub enum Error {
         /// How many of its chunks are missing.
         missing: u64,
     },
+    /// Nothing is known of a blob that a document names.
+    #[error(
+        "nothing is known on this device of blob {0}, which the document names: it has not arrived \
+         yet, or is above this device's clearance. Sync first, or do it on a device that has it"
+    )]
+    BlobNotKnown(BlobId),
     /// There is one already.
     #[error("{0}")]
     AlreadyExists(String),

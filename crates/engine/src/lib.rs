@@ -130,6 +130,6 @@ pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};
 pub use subject::{WrittenBy, WrittenDocument};
 pub use supply::{PartBytes, Supplied, Wanted};
 pub use tally::{Tally, VoidCause};
-pub use transfer::copy_id;
+pub use transfer::{COPIED, MOVED, copy_id};
 pub use unit::{Base, UnitOfWork};
 pub use writer::SpaceWriter;

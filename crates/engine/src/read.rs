@@ -9,7 +9,7 @@ use larder_search::Hit;
 use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections;
-use larder_store::space::{copies, documents, entries, tombstones, transactions};
+use larder_store::space::{copies, documents, entries, erasures, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
@@ -63,6 +63,18 @@ impl Space {
     /// The storage's errors.
     pub fn is_deleted(&self, object: &ObjectId) -> Result<bool> {
         crate::copies::is_deleted(&*self.shared.pool.reader()?, object)
+    }
+
+    /// Whether a document was erased here or elsewhere, be it because it was redacted.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn is_erased(&self, object: &ObjectId) -> Result<bool> {
+        let db = self.shared.pool.reader()?;
+        let db = snapshot(&db)?;
+        let acts = erasures::of_object(&db, object)?;
+        Ok(tombstones::erased_up_to(&db, object)?.is_some()
+            || acts.iter().any(|act| act.stage != erasures::State::Void))
     }
 
     /// The documents of a collection whose top-level field `path` is this text, but those in the

@@ -6,6 +6,12 @@ use larder_types::{CorrelationId, ObjectId, SpaceId};
 
 const LABEL: &[u8] = b"larder/transfer/v0";
 
+/// Whose doing the creation of a copy is, and what brings it up to date.
+pub const COPIED: &str = "copy";
+
+/// The same of a document that was moved.
+pub const MOVED: &str = "move";
+
 /// The id of the n-th copy of a document in another space, and what ties its creation to what
 /// becomes of the document: who does not know the document's space cannot tell that it is one.
 pub fn copy_id(

@@ -110,6 +110,15 @@ impl SpaceWriter {
         Space { shared: Arc::clone(&self.shared) }
     }
 
+    /// Whether this device may write content now.
+    ///
+    /// # Errors
+    /// What any writing would fail with: [`Error::MayNotWrite`], [`Error::ShutOut`],
+    /// [`Error::NotYetEnrolled`], or why nothing is signed.
+    pub fn check_may_write(&mut self) -> Result<()> {
+        self.transact(|_, state| state.check_may_write())
+    }
+
     /// Does `work` in one transaction: all of it is durable when this returns, or nothing is left.
     /// It sees the effects of everything that is durable: an entry names only those.
     pub(crate) fn transact<T>(

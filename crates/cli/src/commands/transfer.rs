@@ -60,6 +60,7 @@ pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow
         "trashed": done.trashed.as_ref().map(receipt),
         "correlation": done.correlation.to_string(),
         "was_there": done.was_there,
+        "lacking": done.lacking.iter().map(ToString::to_string).collect::<Vec<_>>(),
     }))?;
     out.line(&format!(
         "{event} {object} to {} as {}, entry {} there{}",
@@ -70,6 +71,12 @@ pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow
             format!("; here it is in the trash, entry {}", trashed.seq)
         })
     ))?;
+    for id in &done.lacking {
+        out.note(&format!(
+            "blob {id} was not copied: nothing is known of it on this device. It has not arrived yet, \
+             or is above this device's clearance: sync and copy again, or copy on a device that has it"
+        ));
+    }
     profile.close().await?;
     Ok(Exit::Done)
 }
