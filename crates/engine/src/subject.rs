@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use larder_document::body;
 use larder_log::kind;
 use larder_store::space::sections::{self, Section, State};
 use larder_store::space::{documents, logs, tombstones};
@@ -12,8 +13,9 @@ use serde::Serialize;
 use crate::copies::is_deleted;
 use crate::history::leaf;
 use crate::model::{as_optional_text, as_text};
-use crate::read::snapshot;
-use crate::space::Space;
+use crate::read::{opened, snapshot};
+use crate::space::{Published, Space};
+use crate::transfer::{COPIED, MOVED};
 use crate::{Band, Result};
 
 /// What a member's devices have written in a space, as far as it is known here.
@@ -45,8 +47,9 @@ pub struct WrittenDocument {
     /// How many of those of others, by device.
     #[serde(serialize_with = "as_map")]
     pub others: BTreeMap<DeviceId, u64>,
-    /// Whether that is all: of what was pruned before this device came only the creation and the
-    /// last change are known.
+    /// Whether that is all, for sure. Of what was pruned only the creation and the last change may
+    /// be known; and what was restored, redacted, copied or moved may be in others' words, whoever
+    /// did that.
     pub all_known: bool,
 }
 
@@ -91,7 +94,7 @@ impl Space {
         let mut documents = Vec::new();
         for object in objects {
             if tombstones::erased_up_to(&db, &object)?.is_none() {
-                documents.push(written(&db, object, &devices, &of_member)?);
+                documents.push(written(&db, &published, object, &devices, &of_member)?);
             }
         }
         Ok(WrittenBy { documents, closed })
@@ -100,18 +103,21 @@ impl Space {
 
 fn written(
     db: &Connection,
+    published: &Published,
     object: ObjectId,
     devices: &BTreeMap<logs::LogId, DeviceId>,
     of_member: &impl Fn(&DeviceId) -> bool,
 ) -> Result<WrittenDocument> {
     let (mut edits, mut others) = (0, BTreeMap::new());
     let all = sections::of_object(db, &object)?;
-    let counts = |section: &&Section| {
-        section.about.is_some_and(|about| is_writing(about.kind))
-            && matches!(section.state, State::Applied | State::Excused)
-    };
-    let mut known = BTreeSet::new();
-    for section in all.iter().filter(counts) {
+    let (mut known, mut is_created, mut all_known) = (BTreeSet::new(), false, true);
+    for section in all.iter().filter(|section| section.state != State::Void) {
+        // What waits for something else, or to be mended, was written all the same.
+        let Some(about) = section.about.filter(|about| is_writing(about.kind)) else { continue };
+        if about.kind == kind::DOCUMENT_CREATE {
+            is_created = true;
+            all_known &= is_own(db, published, section)?;
+        }
         let Some(device) = devices.get(&section.place.log) else { continue };
         known.insert((*device, section.place.seq));
         if of_member(device) {
@@ -120,8 +126,8 @@ fn written(
             *others.entry(*device).or_insert(0) += 1;
         }
     }
+    all_known &= is_created;
     let row = documents::find(db, &object)?;
-    let mut all_known = true;
     if let Some(leaf) = row.as_ref().map(|row| leaf(db, row)).transpose()?.flatten() {
         for stamp in [leaf.created, leaf.updated] {
             if known.insert((stamp.device, stamp.seq)) {
@@ -135,6 +141,14 @@ fn written(
     let deleted = row.is_none() && is_deleted(db, &object)?;
     let (collection, band) = row.map(|row| (row.collection, row.band)).unzip();
     Ok(WrittenDocument { object, collection, band, deleted, edits, others, all_known })
+}
+
+/// Whether what a document was created with is its author's own, for sure.
+fn is_own(db: &Connection, published: &Published, creation: &Section) -> Result<bool> {
+    let Some(opened) = opened(db, published, creation)? else { return Ok(false) };
+    let is_new = |create: body::Create| create.from.is_none() && create.redacted.is_none();
+    let is_new = body::Create::decode(&opened.body).is_ok_and(is_new);
+    Ok(is_new && !matches!(opened.metadata.actor.as_deref(), Some(COPIED | MOVED)))
 }
 
 const fn is_writing(of: u16) -> bool {

@@ -2,6 +2,8 @@
 //! be handed over, or erased.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -25,7 +27,8 @@ pub(crate) enum SubjectCommand {
     #[command(
         after_help = "Of each space: the documents that the member's devices wrote in with their
 present value, their history and their blobs, the receipts, what is known of the devices, and other
-documents that have the member's name. `index.json` lists it all. The files are not encrypted.
+documents that have the member's name and that it may read. `index.json` lists it all. The files are
+not encrypted; only you can read them.
 
 Example:
   larder subject export --member \"Ben's phone\" --out ./ben"
@@ -33,9 +36,10 @@ Example:
     Export(SubjectExport),
     /// Erase what a member alone has written, on every device, and report it
     #[command(after_help = "Without --for-ever it is only said what would be done. Documents that
-others wrote in as well are listed, and erased with --include-shared. Documents that only have the
-member's name are listed, and never erased by this. Names of devices, acts of membership and
-receipts stay.
+others wrote in as well, or may have, are listed, and erased with --include-shared: so are those
+that the member restored, redacted, copied or moved, for they may be in others' words. Documents
+that only have the member's name are listed, and never erased by this. Names of devices, acts of
+membership and receipts stay.
 
 Example:
   larder subject erase --member \"Ben's phone\"
@@ -48,7 +52,7 @@ pub(crate) struct Who {
     /// Whose: the label of one of its devices, or the beginning of the member's id or a device's
     #[arg(long, value_name = "NAME")]
     pub(crate) member: String,
-    /// Only in this space; may be repeated [default: all of this profile]
+    /// Only in this space; may be repeated [default: the one that has such a member]
     #[arg(long, value_name = "SPACE")]
     pub(crate) space: Vec<SpaceName>,
 }
@@ -90,8 +94,10 @@ struct Subject {
     devices: Vec<DeviceInfo>,
     documents: Vec<WrittenDocument>,
     closed: u64,
-    /// Documents of others that have the member's name, with their titles.
+    /// Documents of others that have the member's name, with their titles: of what it may read.
     mentions: Vec<(ObjectId, String)>,
+    /// How many more there are that it may not read.
+    mentions_above: u64,
     labels: BTreeMap<DeviceId, String>,
 }
 
@@ -108,6 +114,17 @@ async fn subjects(profile: &Profile, who: &Who) -> anyhow::Result<Vec<Subject>> 
             printable(&who.member)
         );
         return Err(Failure::error(Exit::NotFound, message));
+    }
+    if who.space.is_empty() && found.len() > 1 {
+        let names: Vec<_> = found.iter().map(|subject| subject.space.name().to_string()).collect();
+        let message = format!(
+            "{} have each a member's device called {}, which may be different people: name those \
+             spaces that are meant, as in --space {}",
+            names.join(", "),
+            printable(&who.member),
+            names.join(" --space ")
+        );
+        return Err(Failure::error(Exit::Failed, message));
     }
     Ok(found)
 }
@@ -139,18 +156,26 @@ async fn subject(space: Space, name: &str) -> anyhow::Result<Option<Subject>> {
     let written = space.written_by(member).await?;
     let known: BTreeSet<ObjectId> =
         written.documents.iter().map(|document| document.object).collect();
-    let mut mentions = BTreeMap::new();
+    let cleared = devices.iter().map(|device| device.clearance).max();
+    let (mut mentions, mut above) = (BTreeMap::new(), BTreeSet::new());
     let names: BTreeSet<&str> = devices.iter().map(|device| &*device.label).chain([name]).collect();
     for name in names {
         for hit in space.search(Query::text(name).limit(MENTIONS_MAX)).await? {
-            if !known.contains(&hit.document.object) {
-                mentions.insert(hit.document.object, title(&hit.document.value));
+            let (object, band) = (hit.document.object, hit.document.band);
+            if known.contains(&object) {
+                continue;
+            }
+            if Some(band) > cleared {
+                above.insert(object);
+            } else {
+                mentions.insert(object, title(&hit.document.value));
             }
         }
     }
     let mentions = mentions.into_iter().collect();
     let (documents, closed) = (written.documents, written.closed);
-    Ok(Some(Subject { space, devices, documents, closed, mentions, labels }))
+    let mentions_above = above.len() as u64;
+    Ok(Some(Subject { space, devices, documents, closed, mentions, mentions_above, labels }))
 }
 
 async fn export(call: &Call<'_>, args: &SubjectExport) -> anyhow::Result<Exit> {
@@ -184,6 +209,7 @@ async fn export(call: &Call<'_>, args: &SubjectExport) -> anyhow::Result<Exit> {
             printable(&args.who.member),
             count(subject.mentions.len() as u64)
         ))?;
+        tell_above(out, subject);
         let line = summary(subject, &documents);
         out.json(&json!({ "event": "subject", "space": &line }))?;
         spaces.push(line);
@@ -286,8 +312,7 @@ async fn write_blob(space: &Space, id: BlobId, folder: &Path) -> anyhow::Result<
     let path = folder.join(&file);
     if !path.exists() {
         make_parent(&path)?;
-        let out = std::fs::File::create(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let out = new_file(&path)?;
         match blob.write_to(out, |_, _| ()).await {
             Ok(out) => out.sync_all().with_context(|| format!("cannot write {file}"))?,
             // Its content has to be fetched first: the index says so.
@@ -392,6 +417,7 @@ fn tell(
     if !out.is_json() {
         out.write(table.render().as_bytes())?;
     }
+    tell_above(out, subject);
     if subject.closed > 0 {
         out.note(&format!(
             "{} of theirs are above this device's clearance: do it again on a device that is \
@@ -402,23 +428,50 @@ fn tell(
     Ok(())
 }
 
+fn tell_above(out: Output<'_>, subject: &Subject) {
+    if subject.mentions_above > 0 {
+        out.note(&format!(
+            "{} more may be about it and are above its clearance: not listed (larder search)",
+            count(subject.mentions_above)
+        ));
+    }
+}
+
 fn new_dir(dir: &Path) -> anyhow::Result<PathBuf> {
     let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
     anyhow::ensure!(is_empty, "{} is there, and not empty: name a new directory", dir.display());
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    make_dir(dir)?;
     Ok(dir.to_owned())
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {
-    let dir = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
+    make_dir(path.parent().unwrap_or(path))
+}
+
+/// A directory that only its owner enters, if it is not there.
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).with_context(|| format!("cannot make {}", dir.display()))
+}
+
+/// A new file that only its owner reads.
+fn new_file(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
     make_parent(path)?;
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    let written = new_file(path)?.write_all(text.as_bytes());
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A collection's name as a directory's.
