@@ -22,7 +22,8 @@ impl Space {
     /// now. A part that only earlier versions have goes too.
     ///
     /// What another device edits beside that it makes again in the new document when it hears of
-    /// it, but for the parts that are gone: [`ErasureInfo::late`](crate::ErasureInfo) lists it.
+    /// it, as far as it fits there: nothing of the parts that are gone, nor of a list that one was
+    /// taken out of. [`ErasureInfo::late`](crate::ErasureInfo) lists all such edits.
     /// What such an edit wrote elsewhere is not looked at, nor are other documents. Ids and vectors
     /// that an app keeps are its own to renew: [`Space::redacted_as`] leads from the old id to the
     /// new.

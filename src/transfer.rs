@@ -262,8 +262,8 @@ impl Space {
             None => "that was erased since".to_owned(),
         };
         Ok(invalid(format!(
-            "document {object} was copied to {} as {copy} before, and {what}. To copy it again would \
-             bring back what somebody wanted gone",
+            "document {object} was copied to {} as {copy} before, and {what}. To copy it again \
+             would bring back what somebody wanted gone",
             self.name()
         )))
     }
@@ -285,9 +285,9 @@ impl Space {
         let of = blob.info().band;
         if of > from && of > band {
             return Err(invalid(format!(
-                "blob {id}, which the document names, is {of}, and the document is {from}: as {band} \
-                 more devices would get the blob than may read it here. Copy or move it as {of}, or \
-                 take the blob out of it first"
+                "blob {id}, which the document names, is {of}, and the document is {from}: as \
+                 {band} more devices would get the blob than may read it here. Copy or move it as \
+                 {of}, or take the blob out of it first"
             )));
         }
         let about = NewBlob {

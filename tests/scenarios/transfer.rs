@@ -161,8 +161,8 @@ async fn an_edit_between_the_copy_and_the_trash_is_taken_over_by_the_next_call()
     assert_eq!(values(&ana.space).await, [note("two", "body")]);
 }
 
-/// A move went on without a blob that this device knew nothing of, and without a word: the copy named
-/// what is not there, and the file went with the trash.
+/// A move went on without a blob that this device knew nothing of, and without a word: the copy
+/// named what is not there, and the file went with the trash.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_with_a_blob_that_is_not_known_here_is_not_moved() {
     let (ana, diary) = with_diary().await;
@@ -172,7 +172,7 @@ async fn a_document_with_a_blob_that_is_not_known_here_is_not_moved() {
     let (object, _) = diary.create("pages", &value).await.unwrap();
     assert_eq!(kind(diary.move_to(object, &ana.space, None).await), ErrorKind::NotHere);
     assert_eq!(values(&ana.space).await, Vec::<Value>::new());
-    assert_eq!(values(&diary).await, [value.clone()], "it stays");
+    assert_eq!(values(&diary).await, std::slice::from_ref(&value), "it stays");
     let copy = diary.copy_to(object, &ana.space, None).await.unwrap();
     assert_eq!(copy.lacking.iter().map(ToString::to_string).collect::<Vec<_>>(), [unknown]);
     assert!(diary.copy_to(object, &ana.space, None).await.unwrap().was_there);
@@ -180,8 +180,8 @@ async fn a_document_with_a_blob_that_is_not_known_here_is_not_moved() {
     assert_eq!(values(&diary).await, [value], "it stays");
 }
 
-/// Somebody who is not cleared for a RED scan named it in a GREEN note. Moved by who is cleared, the
-/// scan was as sensitive as the note where it came to.
+/// Somebody who is not cleared for a RED scan named it in a GREEN note. Moved by who is cleared, it
+/// was as sensitive as the note where it came to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blob_above_its_document_is_not_lowered_and_a_copy_keeps_its_band() {
     let (ana, diary) = with_diary().await;
@@ -229,8 +229,8 @@ async fn what_was_redacted_or_erased_of_a_copy_does_not_come_back_by_copying_aga
     assert_eq!(values(&ana.space).await, there);
 }
 
-/// Somebody copied a document, edited it and put it into the trash. Moving it was told as done, with
-/// the old copy: the edit was in none, and gone with the trash.
+/// Somebody copied a document, edited it and put it into the trash. Moving it was told as done,
+/// with the old copy: the edit was in none, and gone with the trash.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_put_into_the_trash_by_hand_was_not_moved() {
     let (ana, diary) = with_diary().await;

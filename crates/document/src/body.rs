@@ -1,6 +1,6 @@
 //! What the sections of a document's life hold (`docs/format/documents.md`).
 
-use larder_types::limits::SECTION_BYTES_MAX;
+use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_MAX, SECTION_BYTES_MAX};
 use larder_types::{ObjectId, canonical};
 use minicbor::{Decode, Encode};
 
@@ -140,7 +140,7 @@ impl Default for Delete {
 }
 
 macro_rules! bytes {
-    ($name:ident) => {
+    ($name:ident, $fits:expr) => {
         impl $name {
             /// The body's bytes.
             pub fn encode(&self) -> Vec<u8> {
@@ -150,16 +150,27 @@ macro_rules! bytes {
             /// Reads a body.
             ///
             /// # Errors
-            /// As [`canonical::decode`].
+            /// As [`canonical::decode`], and for more in a list than the format allows.
             pub fn decode(bytes: &[u8]) -> Result<Self, canonical::DecodeError> {
-                canonical::decode(bytes, SECTION_BYTES_MAX)
+                let fits: fn(&Self) -> bool = $fits;
+                let body = canonical::decode(bytes, SECTION_BYTES_MAX)?;
+                if !fits(&body) {
+                    return Err(canonical::DecodeError::Malformed("too many in a list".into()));
+                }
+                Ok(body)
             }
         }
     };
 }
-bytes!(Create);
-bytes!(Change);
-bytes!(Delete);
+bytes!(Create, |create: &Self| create.redacted.as_ref().is_none_or(Redacted::fits));
+bytes!(Change, |_| true);
+bytes!(Delete, |_| true);
+
+impl Redacted {
+    fn fits(&self) -> bool {
+        self.of.len() <= REDACTED_OBJECTS_MAX && self.paths.len() <= REDACTED_PATHS_MAX
+    }
+}
 
 fn version(version: u8, derivation: u16) -> Result<(), DocumentError> {
     if version == VERSION && derivation == DERIVATION {
@@ -193,6 +204,15 @@ mod tests {
         };
         let redacted = Create { redacted: Some(redacted), ..restored };
         assert_eq!(Create::decode(&redacted.encode()).unwrap(), redacted);
+        let with = |objects, paths| {
+            let stood = Stood { object: ObjectId::new([7; 16]), heads: Heads::FLAT };
+            let paths = vec![vec!["a".to_owned()]; paths];
+            let lists = Some(Redacted { of: vec![stood; objects], paths });
+            Create::decode(&Create { redacted: lists, ..redacted.clone() }.encode())
+        };
+        assert!(with(REDACTED_OBJECTS_MAX, REDACTED_PATHS_MAX).is_ok());
+        assert!(with(REDACTED_OBJECTS_MAX + 1, 1).is_err());
+        assert!(with(1, REDACTED_PATHS_MAX + 1).is_err());
         let change = Change::new(vec![vec![1, 2], vec![]]);
         assert_eq!(change.encode(), [0x83, 0, 0, 0x82, 0x42, 1, 2, 0x40]);
         assert_eq!(Change::decode(&change.encode()).unwrap(), change);

@@ -18,7 +18,7 @@ pub struct PolicyAct {
     /// One more than the highest that its author knew; the first is 1.
     #[n(1)]
     pub revision: u64,
-    /// The least that somebody has to be to invite others: owner, admin or writer.
+    /// The least that somebody has to be to invite others: owner or admin.
     #[n(2)]
     pub invite: Option<Role>,
     /// The band of new documents.

@@ -69,14 +69,23 @@ pub(crate) async fn erase(call: &Call<'_>, args: &Erase) -> anyhow::Result<Exit>
     let receipt = space.erase(object).await.context("nothing was erased")?;
     let info = space.erasures().await?.into_iter().find(|info| info.object == object);
     let waits = info.as_ref().map_or(0, |info| waiting(info).count());
+    let left = space.redacted_as(object).await?;
     out.json(&json!({
         "event": "erased",
         "id": object.to_string(),
+        "redacted_as": left.map(|left| left.to_string()),
         "seq": receipt.seq,
         "entry": receipt.entry.to_string(),
         "erasure": info,
     }))?;
     out.line(&format!("erased {object}, entry {} of this device", receipt.seq))?;
+    if let Some(left) = left {
+        out.note(&format!(
+            "{object} was redacted before, and what was left of it is still there, as {left}. To \
+             erase that too: larder erase {} {left} --for-ever",
+            args.pick.space
+        ));
+    }
     if waits > 0 {
         out.note(&format!(
             "{waits} of the devices have yet to do it, when they sync next: larder erasures {}",
@@ -162,8 +171,9 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
         }
         for late in &info.late {
             out.note(&format!(
-                "{} of {} by {} came beside its redaction: that device makes them again in the new \
-                 document when it hears of it, as far as they fit there (larder history)",
+                "{} of {} by {} came beside its redaction. That device makes again what fits, once \
+                 it hears of it: nothing in a list that was redacted in, nothing if the new \
+                 document is in the trash or not there yet. Whether it did: larder history",
                 counted(late.edits, "edit", "edits"),
                 info.object,
                 late.label.as_deref().map_or_else(|| late.device.to_string(), printable),

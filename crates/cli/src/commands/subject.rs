@@ -345,13 +345,8 @@ async fn erase(call: &Call<'_>, args: &SubjectErase) -> anyhow::Result<Exit> {
                     "what was erased until now stays so; the same command again goes on",
                 )?;
                 let entry = receipt.entry.to_string();
-                set(
-                    &mut line,
-                    "erased",
-                    json!({
-                                        "device": receipt.device.to_string(), "seq": receipt.seq, "entry": entry,
-                    }),
-                );
+                let (device, seq) = (receipt.device.to_string(), receipt.seq);
+                set(&mut line, "erased", json!({ "device": device, "seq": seq, "entry": entry }));
             }
             erased += u64::from(goes);
             left += u64::from(!goes);

@@ -73,8 +73,9 @@ pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow
     ))?;
     for id in &done.lacking {
         out.note(&format!(
-            "blob {id} was not copied: nothing is known of it on this device. It has not arrived yet, \
-             or is above this device's clearance: sync and copy again, or copy on a device that has it"
+            "blob {id} was not copied: nothing is known of it on this device. It has not arrived \
+             yet, or is above this device's clearance: sync and copy again, or copy on a device \
+             that has it"
         ));
     }
     profile.close().await?;

@@ -73,6 +73,9 @@ fn parts_of_a_document_are_redacted_and_its_old_id_tells_where_the_rest_is() {
         0
     );
     assert!(home.run(["erasures", SPACE]).code(0).out.contains("yes"));
+    // Erased by its old id, the rest of it is still there, and that is said.
+    let erased = home.run(["erase", SPACE, &id, "--for-ever", "--json"]).code(0).event("erased");
+    assert_eq!(erased["redacted_as"], new);
     home.run(["check"]).code(0);
 }
 
