@@ -16,12 +16,11 @@ use larder_log::{
 use larder_protocol::Fork;
 use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections::{self, About, NewSection, Place};
-use larder_store::space::{control, entries, snapshots, transactions};
+use larder_store::space::{control, entries, transactions};
 use larder_types::limits::{LOGS_BRANCH_MAX, LOGS_MAX};
 use larder_types::{CloseCode, DeviceId};
 use rusqlite::Connection;
 
-use crate::clearance::stands_for;
 use crate::effects::{Effects, about};
 use crate::keyring::{Keyring, Opening, Resealed};
 use crate::rows::Origin;
@@ -536,19 +535,12 @@ impl WriterState {
     /// A section without its bytes: wanted, unless the snapshot that is held here stands for it.
     fn miss(&mut self, db: &Connection, section: &Incoming<'_, '_>) -> Result<sections::State> {
         let Header { device, seq, .. } = section.verified.header;
-        let held = snapshots::in_state(db, snapshots::State::Held)?;
-        let at = (&device, seq);
-        let covers = |held: snapshots::Snapshot| {
-            stands_for(&held.act, &self.keyring, at, section.commitment)
-        };
-        if held.is_some_and(covers) {
-            return Ok(sections::State::Excused);
-        }
         let place = Place { log: section.log, seq, index: section.index };
-        let entry = section.verified.hash;
-        let state = self.without_bytes((place, device, entry), section.commitment);
+        let at = (place, device, section.verified.hash);
+        let state = self.wanted_or_not(db, at, section.commitment)?;
         if state == sections::State::Missing {
             self.missing.entry(section.log).or_insert(seq);
+            self.news.lacks |= !self.has_its_author(&device, section.commitment);
         }
         Ok(state)
     }

@@ -86,21 +86,51 @@ impl State {
         let device = logs::by_number(db, place.log)?.device;
         let entry = entries::hash(db, place.log, place.seq)?;
         let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-        Ok(self.without_bytes((place, device, entry), &section.commitment))
+        self.wanted_or_not(db, (place, device, entry), &section.commitment)
     }
 
-    /// Judges again a section of which there are no bytes, after its author's standing there has
-    /// changed, or what others have. Whether it is another now.
+    /// The same, but that nothing is wanted that the snapshot stands for that is held here.
+    pub(crate) fn wanted_or_not(
+        &self,
+        db: &Connection,
+        (place, device, entry): (Place, DeviceId, EntryHash),
+        commitment: &SectionCommitment,
+    ) -> Result<Of> {
+        let state = self.without_bytes((place, device, entry), commitment);
+        if state != Of::Missing {
+            return Ok(state);
+        }
+        let at = (&device, place.seq);
+        let held = snapshots::in_state(db, Stage::Held)?;
+        let is_said = held.is_some_and(|held| stands_for(&held.act, &self.keyring, at, commitment));
+        Ok(if is_said { Of::Excused } else { Of::Missing })
+    }
+
+    /// Judges again a section of which there are no bytes, or that was void unread, after its
+    /// author's standing there has changed, or what others have. Whether it is another now.
     pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<bool> {
         let is_open = matches!(section.state, Of::Missing | Of::Void) && section.about.is_none();
-        if is_open && sections::payload(db, section.place)? == Payload::Missing {
-            let now = self.without_bytes_here(db, section)?;
+        if is_open {
+            let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
+            // An act is judged with the roster.
+            if has_bytes && section.commitment.class != Class::Data as u8 {
+                return Ok(false);
+            }
+            let now = self.unread_here(db, section, has_bytes)?;
             if now != section.state {
                 sections::settle(db, section.place, now, None)?;
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// What a section is that this device has not read.
+    fn unread_here(&self, db: &Connection, section: &Section, has_bytes: bool) -> Result<Of> {
+        Ok(match self.without_bytes_here(db, section)? {
+            Of::Missing | Of::Excused if has_bytes => Of::Waiting,
+            now => now,
+        })
     }
 
     /// If the roster clears this device for another band than before: lets go of what is above it,
@@ -184,17 +214,19 @@ impl State {
         Ok(all)
     }
 
-    /// Whether nobody else is known to have a section's bytes that may have them, and it counts.
+    /// Whether nobody else is known to have a section's bytes that may have them. Of what is void
+    /// now nobody is: who acknowledges it need not have them, and another act may make it count.
     fn is_alone(&self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<bool> {
         let Place { log, seq, .. } = section.place;
         let device = logs::by_number(db, log)?.device;
         let Some(band) = self.keyring.band(&section.commitment) else { return Ok(false) };
-        if elsewhere.get(&(device, band)).is_some_and(|size| *size >= seq) {
-            return Ok(false);
+        if elsewhere.get(&(device, band)).is_none_or(|size| *size < seq) {
+            return Ok(true);
         }
         let entry = entries::hash(db, log, seq)?;
         let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-        Ok(self.counts_at(&Origin::of_stored(db, section.place, entry, (Clock::ZERO, band))?))
+        let of = Origin::of_stored(db, section.place, entry, (Clock::ZERO, band))?;
+        Ok(!self.counts_at(&of))
     }
 
     /// Drops what was kept of sections above the clearance, once somebody else has it.
@@ -247,10 +279,7 @@ impl State {
             let is_hidden = section.state == Of::Hidden;
             if is_hidden && state.keyring.is_for(&section.commitment, clearance) {
                 let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
-                let now = match state.without_bytes_here(db, section)? {
-                    Of::Missing if has_bytes => Of::Waiting,
-                    now => now,
-                };
+                let now = state.unread_here(db, section, has_bytes)?;
                 sections::settle(db, section.place, now, None)?;
             }
             Ok(())

@@ -11,7 +11,7 @@ use larder_log::act::Act;
 use larder_log::adoption::{Adopted, AdoptionAct, LackAct};
 use larder_log::roster::Device;
 use larder_log::snapshot::SnapshotAct;
-use larder_log::{Payload, VERSION, kind};
+use larder_log::{Payload, SectionCommitment, VERSION, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::{control, entries, logs, snapshots};
 use larder_types::limits::ADOPTED_SECTIONS_MAX;
@@ -52,6 +52,14 @@ impl AllLacked {
     }
 }
 
+/// What a device has to say of bytes.
+#[derive(Default)]
+struct Unsaid {
+    lacked: BTreeSet<Adopted>,
+    /// Which it has said to lack.
+    found: Vec<Section>,
+}
+
 impl State {
     /// Whether all devices of the space that ever might have a section's bytes have said that they
     /// lack them; its author too, whatever it may read. What one of them has adopted is not lost.
@@ -85,23 +93,59 @@ impl State {
     }
 
     /// Says what this device lacks and has not said: of what its author cannot be asked for, and of
-    /// what another has said so. Whether there was any.
+    /// what another has said so. And takes back what could not be when bytes came. Whether there
+    /// was any.
     pub(crate) fn say_lacking(&mut self, db: &Connection) -> Result<bool> {
-        let mut found = self.not_to_come(db)?;
-        for (device, seq, index) in self.lacked.0.keys() {
-            let Some(log) = logs::find(db, device)? else { continue };
-            let place = Place { log: log.log, seq: *seq, index: *index };
-            if let Some(section) = sections::find(db, place)? {
-                found.extend(self.unsaid(db, &section)?);
-            }
-        }
-        let lacked: Vec<Adopted> = found.into_iter().take(ADOPTED_SECTIONS_MAX).collect();
-        if lacked.is_empty() || !self.shared.may_append() {
-            return Ok(false);
+        let Unsaid { lacked, found } = self.to_say(db)?;
+        self.note_found(db, &found)?;
+        let lacked: Vec<Adopted> = lacked.into_iter().take(ADOPTED_SECTIONS_MAX).collect();
+        if lacked.is_empty() {
+            return Ok(!found.is_empty());
         }
         self.append_act(db, &Act::Lack(LackAct { v: VERSION, lacked }))?;
         self.sign(db)?;
         Ok(true)
+    }
+
+    /// Whether there is anything of that to say.
+    pub(crate) fn must_say_lacking(&self, db: &Connection) -> Result<bool> {
+        let Unsaid { lacked, found } = self.to_say(db)?;
+        Ok(!lacked.is_empty() || !found.is_empty())
+    }
+
+    /// Nothing for who could not take it back: that waits, and nothing is given up.
+    fn to_say(&self, db: &Connection) -> Result<Unsaid> {
+        let mut all = Unsaid::default();
+        if !self.may_adopt() || self.roster.device(&self.device()).is_none() {
+            return Ok(all);
+        }
+        all.lacked = self.not_to_come(db)?;
+        for (device, seq, index) in self.lacked.0.keys() {
+            let Some(log) = logs::find(db, device)? else { continue };
+            let place = Place { log: log.log, seq: *seq, index: *index };
+            if let Some(section) = sections::find(db, place)? {
+                all.lacked.extend(self.unsaid(db, &section)?);
+                if self.is_found(db, &section)? {
+                    all.found.push(section);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether this device has bytes that it has said to lack, and has not taken that back.
+    fn is_found(&self, db: &Connection, section: &Section) -> Result<bool> {
+        let Some(of) = self.origin_of(db, section)? else { return Ok(false) };
+        let is_open = self.lacked.is_said(&of, self.device()) && !self.is_adopted_here(&of);
+        // Only what might be of its author's band is: else this would be said for ever.
+        let may = self.writes_up_to(&self.device(), self.frontier.size() + 1) >= Some(of.band);
+        Ok(is_open && may && sections::payload(db, section.place)? != Payload::Missing)
+    }
+
+    /// Whether the author of a section belongs to the space and has it for certain.
+    pub(crate) fn has_its_author(&self, device: &DeviceId, of: &SectionCommitment) -> bool {
+        let always = self.roster.device(device).map(Device::always_cleared);
+        always.is_some() && always >= self.keyring.band(of)
     }
 
     /// What is missing here that its author does not hold for certain and no snapshot stands for;
@@ -113,8 +157,6 @@ impl State {
         }
         let coming = self.coming(db)?;
         for log in logs::every(db)?.iter().filter(|log| self.missing.contains_key(&log.log)) {
-            let author = self.roster.device(&log.device).filter(|_| log.log != self.log);
-            let always = author.map(Device::always_cleared);
             let mut after = 0;
             while found.len() < ADOPTED_SECTIONS_MAX {
                 let page = sections::missing(db, log.log, log.frontier.size(), after, PAGE)?;
@@ -124,7 +166,7 @@ impl State {
                     let at = (&log.device, section.place.seq);
                     let of = &section.commitment;
                     let comes = |act| stands_for(act, &self.keyring, at, of);
-                    let is_held = always.is_some() && always >= self.keyring.band(of);
+                    let is_held = log.log != self.log && self.has_its_author(&log.device, of);
                     if !is_held && !coming.iter().any(comes) {
                         found.extend(self.unsaid(db, &section)?);
                     }

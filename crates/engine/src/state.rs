@@ -484,9 +484,11 @@ impl State {
         }
         self.is_published = false;
         let is_membership = Act::MEMBERSHIP.contains(&act.kind());
-        let is_heard = is_membership || matches!(act, Act::Snapshot(_));
+        let is_lack = matches!(act, Act::Lack(_));
+        let is_heard = is_membership || is_lack || matches!(act, Act::Snapshot(_));
         self.news.statement |= is_heard;
         self.news.roster |= is_membership;
+        self.news.lacks |= is_membership || is_lack;
         self.news.refits |= is_heard;
         let before = self.roster.writing();
         let applied = self.roster.apply(header, index, act);
@@ -512,6 +514,7 @@ impl State {
         self.announced = load_announced(db)?;
         self.adopted = AllAdopted::load(db)?;
         self.lacked = AllLacked::load(db)?;
+        self.note_lacked(db)?;
         self.note_rejudged(db, &before)?;
         self.news.refits = true;
         self.is_published = false;
@@ -532,8 +535,9 @@ impl State {
         // Void now, it may take effect when what it names arrives.
         let _ = self.roster.apply(header, index, act);
         let news = &mut self.news;
-        (news.statement, news.roster, news.refits) = (true, true, true);
+        (news.statement, news.roster, news.refits, news.lacks) = (true, true, true, true);
         self.choose_epoch();
+        self.note_lacked(db)?;
         self.note_rejudged(db, &before)
     }
 

@@ -81,9 +81,9 @@ impl Pruning {
     /// Then, with `proposes`, this device states what is here.
     pub fn new(proposes: bool) -> Self {
         use Stage::{Affirm, Agree, Drop, Forget, Lack, Propose, Shrink, TakeOver};
-        let mut stages = vec![TakeOver, Agree, TakeOver, Affirm, Drop];
+        let mut stages = vec![TakeOver, Lack, Agree, TakeOver, Affirm, Drop];
         if proposes {
-            stages.extend([Lack, Propose, TakeOver, Affirm, Drop]);
+            stages.extend([Propose, TakeOver, Affirm, Drop]);
         }
         stages.extend([Forget, Shrink]);
         Self::of(stages)
@@ -102,6 +102,11 @@ impl Pruning {
     /// Only says what this device holds, where nobody else does any more.
     pub(super) fn affirming() -> Self {
         Self::of(vec![Stage::Affirm])
+    }
+
+    /// Only says what nobody can hand over any more.
+    pub(super) fn saying_lacking() -> Self {
+        Self::of(vec![Stage::Lack])
     }
 
     fn of(stages: Vec<Stage>) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_log::act::{Act, EnrolmentAct};
+use larder_log::adoption::{Adopted, LackAct};
 use larder_log::roster::Roster;
 use larder_log::snapshot::{LogEnd, leaf_hash};
 use larder_protocol::{Position, Reply, Request};
@@ -254,7 +255,19 @@ fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
     };
     let parents = state.parents();
     let act = EnrolmentAct { parents, enrolment: admission.enrolment };
-    a.writer.transact(|tx, state| state.take_shown(tx, &header, 0, &Act::Enrolment(act))).unwrap();
+    let looks_again = a.writer.transact(|tx, state| {
+        // Who is shown might have what others said to lack; so might whoever is read again.
+        let (device, entry) = (state.device(), entries::hash(tx, state.log, 1)?.unwrap());
+        let lacked = vec![Adopted { device, seq: 1, index: 0, entry }];
+        state.append_act(tx, &Act::Lack(LackAct { v: larder_log::VERSION, lacked }))?;
+        state.sign(tx)?;
+        state.rejudged.clear();
+        state.reload_roster(tx)?;
+        let when_read = !std::mem::take(&mut state.rejudged).is_empty();
+        state.take_shown(tx, &header, 0, &Act::Enrolment(act))?;
+        Ok((when_read, !state.rejudged.is_empty()))
+    });
+    assert_eq!(looks_again.unwrap(), (true, true));
     assert_eq!(a.frontier(), []);
 }
 

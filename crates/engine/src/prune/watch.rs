@@ -48,6 +48,8 @@ pub(crate) struct News {
     pub(crate) is_asked: bool,
     /// A device was shut out or has come: nobody may state any more what is held here.
     pub(crate) roster: bool,
+    /// Something may be missing that nobody can hand over: it is to be said.
+    pub(crate) lacks: bool,
     /// More or less of the snapshot that comes in may be agreed on by now.
     pub(crate) refits: bool,
     /// Of secrets that may go.
@@ -86,6 +88,7 @@ impl Default for News {
             ack: false,
             is_asked: false,
             roster: true,
+            lacks: true,
             refits: true,
             secrets: OfSecrets { is_new: true, awaits_stable: false },
             entries: 0,
@@ -122,7 +125,8 @@ impl SpaceWriter {
             PrunePolicy::ByHand => false,
             PrunePolicy::From { bytes } => news.is_due(bytes),
         };
-        let is_due = is_due || news.is_asked || news.roster || news.is_of_secrets();
+        let of_others = news.is_asked || news.roster || news.lacks;
+        let is_due = is_due || of_others || news.is_of_secrets();
         self.shared.may_append() && is_due
     }
 
@@ -130,8 +134,9 @@ impl SpaceWriter {
     /// gain as [`PrunePolicy`] says and no statement waits, if another device has stated what this
     /// one has not looked at, or if what was agreed on can go by now. Where it does not, one that
     /// writes down what was agreed on and drops nothing, if a peer has asked for it. Everywhere: if
-    /// secrets can go under which nobody seals any more, or that waits for this device; and if
-    /// nobody else states any more what this device holds.
+    /// secrets can go under which nobody seals any more, or that waits for this device; if nobody
+    /// else states any more what this device holds; and if something is missing that nobody can
+    /// hand over, and this device has not said so.
     ///
     /// # Errors
     /// The storage's errors.
@@ -165,6 +170,12 @@ impl SpaceWriter {
             let affirms = self.state().must_affirm(&db);
             self.db = Some(db);
             pruning = affirms?.then(Pruning::affirming);
+        }
+        if pruning.is_none() && std::mem::take(&mut self.state_mut().news.lacks) {
+            let db = self.connection()?;
+            let lacks = self.state().must_say_lacking(&db);
+            self.db = Some(db);
+            pruning = lacks?.then(Pruning::saying_lacking);
         }
         if is_of_secrets {
             let db = self.connection()?;
