@@ -1,7 +1,7 @@
 use larder_engine::SpaceWriter;
 use larder_types::ObjectId;
 
-use crate::{Receipt, Result, Space};
+use crate::{Heads, Receipt, Result, Space};
 
 /// What came of [`Space::redact`].
 #[derive(Debug, Clone)]
@@ -40,9 +40,36 @@ impl Space {
         object: ObjectId,
         paths: impl Into<Vec<Vec<String>>>,
     ) -> Result<Redaction> {
-        let paths = paths.into();
+        self.redact_of(object, None, paths.into()).await
+    }
+
+    /// The same of the version that somebody has read, as [`Document::heads`](crate::Document) of
+    /// it says: an edit that came since may have moved the places in a list, and then it would be
+    /// another element that goes for ever.
+    ///
+    /// # Errors
+    /// As [`Space::redact`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if it is not the
+    /// current version any more.
+    pub async fn redact_exactly(
+        &self,
+        object: ObjectId,
+        heads: Heads,
+        paths: impl Into<Vec<Vec<String>>>,
+    ) -> Result<Redaction> {
+        self.redact_of(object, Some(heads), paths.into()).await
+    }
+
+    async fn redact_of(
+        &self,
+        object: ObjectId,
+        heads: Option<Heads>,
+        paths: Vec<Vec<String>>,
+    ) -> Result<Redaction> {
         let work = move |writer: &mut SpaceWriter| {
-            let done = writer.redact(object, &paths)?;
+            let done = match &heads {
+                Some(heads) => writer.redact_exactly(object, heads, &paths)?,
+                None => writer.redact(object, &paths)?,
+            };
             // What cannot be done now is done as soon as it can.
             let _ = writer.finish_erasures();
             Ok(done)

@@ -44,4 +44,4 @@ pub use heads::{Actor, Heads};
 pub use history::{HeadsFold, Link};
 pub use json::{Object, canonical, check, parse};
 pub use read::Conflict;
-pub use redact::{carry_over, take_out_part, up_to_list};
+pub use redact::{carry_over, leads_to_list, resolved, take_out_part, up_to_list};

@@ -39,6 +39,33 @@ pub fn take_out_part(value: &mut Object, path: &[String]) -> bool {
     }
 }
 
+/// The same path with each place in a list as the number is written.
+pub fn resolved(value: &Object, path: &[String]) -> Vec<String> {
+    let mut names = path.iter();
+    let mut resolved: Vec<String> = names.next().cloned().into_iter().collect();
+    let mut at = resolved.first().and_then(|first| value.get(first));
+    for name in names {
+        let (next, name) = match at {
+            Some(Value::Array(items)) => match name.parse::<usize>() {
+                Ok(place) => (items.get(place), place.to_string()),
+                Err(_) => (None, name.clone()),
+            },
+            Some(Value::Object(members)) => (members.get(name), name.clone()),
+            _ => (None, name.clone()),
+        };
+        at = next;
+        resolved.push(name);
+    }
+    resolved
+}
+
+/// Whether a path leads to a list, through objects.
+pub fn leads_to_list(value: &Object, path: &[String]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return false };
+    let found = rest.iter().try_fold(value.get(first), |at, name| Some(at?.as_object()?.get(name)));
+    matches!(found, Some(Some(Value::Array(_))))
+}
+
 /// The same path as far as it leads through objects: what stands where in a list is another thing
 /// in another version.
 pub fn up_to_list(value: &Object, path: &[String]) -> Vec<String> {
@@ -204,6 +231,12 @@ mod tests {
         }
         assert!(!take_out_part(&mut whole.clone(), &[]));
         assert_eq!(up_to_list(&whole, &path("a/b/0/c")), path("a/b"));
+        for (named, place) in [("a/b/00/c", "a/b/0/c"), ("a/b/+1", "a/b/1"), ("a/b/07", "a/b/7")] {
+            assert_eq!(resolved(&whole, &path(named)), path(place));
+        }
+        assert_eq!(resolved(&whole, &path("a/01/02")), path("a/01/02"));
+        assert!(leads_to_list(&whole, &path("a/b")) && !leads_to_list(&whole, &path("a")));
+        assert!(!leads_to_list(&whole, &path("a/b/0")) && !leads_to_list(&whole, &path("x/y")));
         assert_eq!(up_to_list(&whole, &path("a/x/y")), path("a/x/y"));
         assert_eq!(up_to_list(&whole, &path("d")), path("d"));
     }

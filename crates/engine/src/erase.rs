@@ -27,6 +27,7 @@ use crate::copies::root;
 use crate::effects::about;
 use crate::heal;
 use crate::keyring::Opening;
+use crate::redact;
 use crate::rekey::step;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
@@ -57,12 +58,22 @@ pub(crate) struct Erasing {
     objects: BTreeSet<ObjectId>,
     /// Sections of erased objects that came in this transaction, and were not kept.
     met: BTreeMap<ObjectId, Vec<Listed>>,
+    /// Redacted objects of which what is left is not here yet, and whether this device keeps the
+    /// old one until then.
+    awaited: BTreeMap<ObjectId, bool>,
 }
 
 impl Erasing {
     pub(crate) fn load(db: &Connection) -> Result<Self> {
         let (any, is_open) = (erasures::any(db)?, erasures::any_open(db)?);
-        Ok(Self { any, is_open, ..Self::default() })
+        let awaited = if any { redact::awaited(db)? } else { BTreeMap::new() };
+        Ok(Self { any, is_open, awaited, ..Self::default() })
+    }
+
+    /// Whether something of an erased object is kept, because this device has yet to make its own
+    /// edits again in what is left of it.
+    pub(crate) fn keeps(&self, object: &ObjectId) -> bool {
+        self.awaited.get(object) == Some(&true)
     }
 }
 
@@ -123,6 +134,13 @@ impl WriterState {
     ) -> Result<u64> {
         listed.sort_unstable_by_key(|listed| (listed.device, listed.seq, listed.index));
         listed.dedup_by_key(|listed| (listed.device, listed.seq, listed.index));
+        // Who names no object did not know that it was redacted: what is left goes too then.
+        let instead = match instead {
+            None => redact::of_redactions(db, &valid_acts(db, &object)?)?
+                .into_iter()
+                .find_map(|(_, act)| act.instead),
+            instead => instead,
+        };
         let mut seq = 0;
         let mut rest = listed.as_slice();
         loop {
@@ -249,7 +267,39 @@ impl WriterState {
     /// missing are not wanted any more.
     pub(crate) fn settle_erasures(&mut self, db: &Connection) -> Result<bool> {
         let mut is_settled = false;
+        self.look_for_rest(db)?;
         let has_any = !self.erasing.objects.is_empty();
+        while !self.erasing.objects.is_empty() || !self.erasing.met.is_empty() {
+            is_settled |= self.settle_objects(db)?;
+            self.settle_met(db)?;
+        }
+        if is_settled {
+            self.load_missing(db)?;
+        }
+        if has_any {
+            step(Step::Erasing)?;
+        }
+        Ok(is_settled)
+    }
+
+    /// What is left of redacted objects may have come, on which these wait.
+    fn look_for_rest(&mut self, db: &Connection) -> Result<()> {
+        for (object, was_kept) in std::mem::take(&mut self.erasing.awaited) {
+            let acts = valid_acts(db, &object)?;
+            match self.awaits_rest(db, &object, &acts)? {
+                Some(is_kept) if is_kept == was_kept => {
+                    self.erasing.awaited.insert(object, is_kept);
+                }
+                _ => {
+                    self.erasing.objects.insert(object);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_objects(&mut self, db: &Connection) -> Result<bool> {
+        let mut is_settled = false;
         while let Some(object) = self.erasing.objects.pop_first() {
             // What is durable and of the object is in the tables first, and in nothing else.
             self.show(db)?;
@@ -262,26 +312,36 @@ impl WriterState {
                 self.bring_back(db, object, all(), up_to)?;
             }
             if let Some(up_to) = up_to {
-                is_settled |= self.erase_now(db, object, &valid, up_to)?;
                 self.erasing.is_open = true;
+                if let Some(is_kept) = self.awaits_rest(db, &object, &valid)? {
+                    self.erasing.awaited.insert(object, is_kept);
+                    if is_kept {
+                        // Nothing of it is said to be gone.
+                        erasures::reopen(db, &object)?;
+                        continue;
+                    }
+                }
+                is_settled |= self.erase_now(db, object, &valid, up_to)?;
             }
         }
+        Ok(is_settled)
+    }
+
+    /// What came of erased objects is listed, but for those whose acts are settled anyhow.
+    fn settle_met(&mut self, db: &Connection) -> Result<()> {
         while let Some((object, met)) = self.erasing.met.pop_first() {
-            let mut acts = erasures::of_object(db, &object)?;
-            acts.retain(|act| act.stage != Stage::Void);
+            let acts = valid_acts(db, &object)?;
             // Else it is erased no more.
             if !acts.is_empty() {
                 let listed = self.all_listed(db, &object, &acts)?;
                 self.list_further(db, object, met, &listed)?;
+                // It may have been deleted beside a redaction.
+                if !self.erasing.keeps(&object) {
+                    self.settle_redactions(db, object, &acts)?;
+                }
             }
         }
-        if is_settled {
-            self.load_missing(db)?;
-        }
-        if has_any {
-            step(Step::Erasing)?;
-        }
-        Ok(is_settled)
+        Ok(())
     }
 
     /// Writes a further act, if this device may, of what no act lists that is known.
@@ -317,7 +377,7 @@ impl WriterState {
     }
 
     /// Up to which band these acts erase, if they do.
-    fn erased_by(&self, db: &Connection, acts: &[Erasure]) -> Result<Option<Band>> {
+    pub(crate) fn erased_by(&self, db: &Connection, acts: &[Erasure]) -> Result<Option<Band>> {
         let mut most = None;
         for act in acts {
             let device = logs::by_number(db, act.place.log)?.device;
@@ -354,7 +414,10 @@ impl WriterState {
         acts: &[Erasure],
         up_to: Band,
     ) -> Result<bool> {
-        self.settle_redactions(db, object, acts)?;
+        if !self.settle_redactions(db, object, acts)? {
+            self.erasing.awaited.insert(object, true);
+            return Ok(false);
+        }
         let listed = self.all_listed(db, &object, acts)?;
         let mut going = Going { places: listed.places.clone() };
         let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
@@ -588,6 +651,13 @@ impl Going {
         }
         Ok(())
     }
+}
+
+/// The acts that erase an object and are not void, in order.
+pub(crate) fn valid_acts(db: &Connection, object: &ObjectId) -> Result<Vec<Erasure>> {
+    let mut acts = erasures::of_object(db, object)?;
+    acts.retain(|act| act.stage != Stage::Void);
+    Ok(acts)
 }
 
 pub(crate) fn read_act(db: &Connection, erasure: &Erasure) -> Result<Option<EraseAct>> {

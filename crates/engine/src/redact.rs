@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use larder_document::body::{Create, Redacted, Stood};
-use larder_document::{Actor, Document, carry_over, take_out_part, up_to_list};
+use larder_document::{Document, Heads, resolved, take_out_part, up_to_list};
 use larder_log::{Receipt, kind};
 use larder_store::space::documents::{self, Document as Row};
-use larder_store::space::erasures::{self, Erasure, State as Stage};
+use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::{copies, sections};
+use larder_types::ObjectId;
 use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_MAX};
-use larder_types::{DeviceId, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::is_deleted;
@@ -23,12 +23,14 @@ use crate::read::snapshot;
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::touched::{State, Touched, load};
-use crate::unit::Base;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+mod settle;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::settle::{awaited, of_redactions};
 
 /// A document that parts were taken out of.
 #[derive(Debug, Clone)]
@@ -68,6 +70,29 @@ impl SpaceWriter {
     /// created under its id, or too many parts were taken out; [`Error::MayNotWrite`]; the
     /// storage's errors. Nothing is done then.
     pub fn redact(&mut self, object: ObjectId, paths: &[Vec<String>]) -> Result<Redaction> {
+        self.redact_of(object, paths, None)
+    }
+
+    /// The same of the version that somebody has read: what came since may have moved the places
+    /// in a list, and another element would go for ever.
+    ///
+    /// # Errors
+    /// As [`SpaceWriter::redact`]; [`Error::Conflict`] if it is not the current version any more.
+    pub fn redact_exactly(
+        &mut self,
+        object: ObjectId,
+        heads: &Heads,
+        paths: &[Vec<String>],
+    ) -> Result<Redaction> {
+        self.redact_of(object, paths, Some(heads))
+    }
+
+    fn redact_of(
+        &mut self,
+        object: ObjectId,
+        paths: &[Vec<String>],
+        read: Option<&Heads>,
+    ) -> Result<Redaction> {
         if paths.is_empty() || paths.iter().any(Vec::is_empty) {
             return Err(Error::Invalid("name the parts that are to go".into()));
         }
@@ -91,7 +116,17 @@ impl SpaceWriter {
             if document.trashed()?.is_some() {
                 return Err(Error::Trashed(object));
             }
-            for path in paths {
+            let (value, heads) = (document.value()?, document.heads());
+            if let Some(read) = read {
+                let is_created = heads.is_flat() && *read == document.created()?;
+                if *read != heads && !is_created {
+                    return Err(Error::Conflict { object, heads, current: Box::new(value) });
+                }
+            }
+            // Named twice, another element of a list would go too.
+            let paths: BTreeSet<_> = paths.iter().map(|path| resolved(&value, path)).collect();
+            let paths: Vec<_> = paths.into_iter().collect();
+            for path in &paths {
                 if !document.ever_had(path)? {
                     let path = path.join("/");
                     let message = format!("no version of document {object} has a part {path}");
@@ -99,7 +134,7 @@ impl SpaceWriter {
                 }
             }
             state.ensure_epoch(tx)?;
-            let (new, created, erased) = state.redact_now(tx, &row, &document, paths)?;
+            let (new, created, erased) = state.redact_now(tx, &row, &document, &paths)?;
             let (created, erased) = (state.receipt(tx, created)?, state.receipt(tx, erased)?);
             Ok(Redaction { object: new, created, erased })
         })
@@ -166,7 +201,7 @@ impl WriterState {
     }
 
     /// How an object was created, if that is here and opens.
-    fn created(&self, db: &Connection, object: &ObjectId) -> Result<Option<Create>> {
+    pub(crate) fn created(&self, db: &Connection, object: &ObjectId) -> Result<Option<Create>> {
         for section in sections::of_object(db, object)? {
             if section.about.is_none_or(|about| about.kind != kind::DOCUMENT_CREATE) {
                 continue;
@@ -177,105 +212,10 @@ impl WriterState {
         }
         Ok(None)
     }
-
-    /// Before an object goes: own edits that whoever redacted it did not know are made again in
-    /// what is left of it. Who redacted it too takes out of its own what the other has.
-    pub(crate) fn settle_redactions(
-        &mut self,
-        db: &Connection,
-        object: ObjectId,
-        acts: &[Erasure],
-    ) -> Result<()> {
-        let me = self.device();
-        let may = self.shared.may_append()
-            && self.check_may_write().is_ok()
-            && !self.stopped.contains(&me);
-        if !may {
-            return Ok(());
-        }
-        let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
-        for act in acts {
-            let instead = read_act(db, act)?.and_then(|act| act.instead);
-            let into = if act.place.log == self.log { &mut own } else { &mut others };
-            into.extend(instead);
-        }
-        if let Some(first) = others.first() {
-            self.carry_over(db, object, follow(db, first)?, me)?;
-        }
-        for own in own {
-            for other in others.iter().filter(|other| **other != own) {
-                self.take_out_others(db, &own, other)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes own edits of `object` again in `new`.
-    fn carry_over(
-        &mut self,
-        db: &Connection,
-        object: ObjectId,
-        new: ObjectId,
-        me: DeviceId,
-    ) -> Result<()> {
-        let (Some(old), Some(row)) = (documents::find(db, &object)?, documents::find(db, &new)?)
-        else {
-            return Ok(());
-        };
-        let redacted = self.created(db, &new)?.and_then(|create| create.redacted);
-        let Some(redacted) = redacted.filter(|_| old.band == row.band) else { return Ok(()) };
-        let Some(known) = redacted.of.iter().find(|stood| stood.object == object) else {
-            return Ok(());
-        };
-        let own = Actor::of(&me, &object, &old.generation);
-        let Some((before, after)) = load(db, &old)?.edits_beside(&known.heads, own)? else {
-            return Ok(());
-        };
-        let theirs = load(db, &row)?.value()?;
-        // What there is no room for is lost, as the list of erasures says.
-        let Ok(Some(value)) = carry_over(before, after, &theirs, &redacted.paths) else {
-            return Ok(());
-        };
-        self.ensure_epoch(db)?;
-        let now = self.shared.env.now();
-        let mut touched = Touched::default();
-        let part = touched.part(db, &mut self.cache, new)?;
-        let of = (&row.collection, None, row.band);
-        let actor = |root: &ObjectId, generation: &_| Actor::of(&me, root, generation);
-        match part.put(new, of, &value, &Base::Latest, actor, now) {
-            Ok(()) => {}
-            Err(Error::Document(_) | Error::Trashed(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        self.finish(db, touched, Some(ACTOR), None)?;
-        self.sign(db)
-    }
-
-    /// Two devices have redacted one document without knowing of each other: out of what this one
-    /// left goes what the other took out too.
-    fn take_out_others(&mut self, db: &Connection, own: &ObjectId, other: &ObjectId) -> Result<()> {
-        let (own, other) = (follow(db, own)?, follow(db, other)?);
-        let Some(row) = documents::find(db, &own)? else { return Ok(()) };
-        let redacted = |id| Ok::<_, Error>(self.created(db, id)?.and_then(|c| c.redacted));
-        let (Some(mine), Some(theirs)) = (redacted(&own)?, redacted(&other)?) else {
-            return Ok(());
-        };
-        let mut paths = theirs.paths;
-        paths.retain(|path| !mine.paths.contains(path));
-        if own == other || paths.is_empty() {
-            return Ok(());
-        }
-        let document = load(db, &row)?;
-        self.ensure_epoch(db)?;
-        match self.redact_now(db, &row, &document, &paths) {
-            Ok(_) | Err(Error::Invalid(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Where what is left of an object is, as far as acts of redaction lead; else the object itself.
-fn follow(db: &Connection, object: &ObjectId) -> Result<ObjectId> {
+pub(crate) fn follow(db: &Connection, object: &ObjectId) -> Result<ObjectId> {
     let (mut at, mut seen) = (*object, BTreeSet::from([*object]));
     loop {
         let mut next: Option<ObjectId> = None;

@@ -374,7 +374,7 @@ impl WriterState {
 
 /// Whether an error says that something stored is damaged, as far as it can be told from one of the
 /// database as a whole.
-fn is_bad(error: &Error) -> bool {
+pub(crate) fn is_bad(error: &Error) -> bool {
     is_damage(error) || matches!(error, Error::Document(_))
 }
 

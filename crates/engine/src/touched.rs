@@ -177,6 +177,20 @@ impl Part {
         Ok(())
     }
 
+    /// Gives a stored document a value, in the trash too, where it stays.
+    pub(crate) fn carry(
+        &mut self,
+        object: ObjectId,
+        value: &Object,
+        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
+        now: Timestamp,
+    ) -> Result<()> {
+        match &mut self.state {
+            State::Stored(stored) => stored.put(object, value, &Base::Latest, actor, now),
+            _ => Err(Error::NotFound(format!("there is no document {object}"))),
+        }
+    }
+
     /// Creates the document, which is restored from another, as a local unit asks.
     pub(crate) fn restore(
         &mut self,

@@ -66,6 +66,9 @@ pub(crate) fn check_object(
     checking: &mut Checking,
     object: ObjectId,
 ) -> Result<()> {
+    if state.erasing.keeps(&object) {
+        return Ok(());
+    }
     let up_to = tombstones::erased_up_to(db, &object)?;
     let mut has_bytes = false;
     for section in sections::of_object(db, &object)? {

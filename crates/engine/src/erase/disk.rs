@@ -50,8 +50,12 @@ impl SpaceWriter {
         let open = erasures::open(&db, u32::try_from(ERASED_ACTS_MAX).unwrap_or(u32::MAX));
         let emptied = larder_store::empty_wal(&db);
         self.db = Some(db);
-        let open = open?;
+        let mut open = open?;
         if !emptied? {
+            return Ok(false);
+        }
+        open.retain(|erasure| !self.state().erasing.keeps(&erasure.object));
+        if open.is_empty() {
             return Ok(false);
         }
         step(Step::ErasedFromDisk)?;

@@ -14,10 +14,11 @@ use larder_types::{DeviceId, ObjectId, Timestamp};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::{UNKNOWN_KIND, read_act};
+use super::UNKNOWN_KIND;
 use crate::Result;
 use crate::model::as_text;
 use crate::read::snapshot;
+use crate::redact::of_redactions;
 use crate::space::Space;
 
 /// An object that was erased, and which devices have done it.
@@ -38,9 +39,10 @@ pub struct ErasureInfo {
     /// of each other.
     #[serde(serialize_with = "as_texts")]
     pub redacted_as: Vec<ObjectId>,
-    /// Edits that whoever redacted it did not know. Who made them makes them again in what is left
-    /// as soon as it hears of that, as far as they fit there; from a device that never hears they
-    /// are lost.
+    /// Edits, and creations under its id, that whoever redacted it did not know. Who made them
+    /// makes them again in what is left as soon as it hears of that, as far as they fit there and
+    /// are of no list that something was taken out of; from a device that never hears they are
+    /// lost.
     pub late: Vec<LateEdits>,
     /// The devices that may read, by id.
     pub devices: Vec<ErasedBy>,
@@ -133,12 +135,9 @@ fn redaction(
     acts: &[Erasure],
 ) -> Result<(Vec<ObjectId>, Vec<LateEdits>)> {
     let (mut redacted_as, mut listed) = (BTreeSet::new(), BTreeSet::new());
-    for act in acts {
-        let Some(act) = read_act(db, act)? else { continue };
-        if let Some(instead) = act.instead {
-            redacted_as.insert(instead);
-            listed.extend(act.listed.iter().map(|one| (one.device, one.seq, one.index)));
-        }
+    for (_, act) in of_redactions(db, acts)? {
+        redacted_as.extend(act.instead);
+        listed.extend(act.listed.iter().map(|one| (one.device, one.seq, one.index)));
     }
     if redacted_as.is_empty() {
         return Ok((Vec::new(), Vec::new()));
@@ -152,7 +151,8 @@ fn redaction(
         let is_known = listed.contains(&(device, seq, index))
             || held.as_ref().is_some_and(|held| seq <= held.act.size_of(&device));
         // What was gone before it came is of no kind that is known here.
-        let is_edit = |kind| matches!(kind, kind::DOCUMENT_CHANGE | UNKNOWN_KIND);
+        let is_edit =
+            |kind| matches!(kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE | UNKNOWN_KIND);
         let is_edit = section.about.is_some_and(|about| is_edit(about.kind));
         if is_edit && !is_known {
             *late.entry(device).or_default() += 1;

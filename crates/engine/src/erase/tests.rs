@@ -41,7 +41,7 @@ pub(crate) fn sync(devices: &mut [Device]) {
 }
 
 /// What is lacking is asked for once.
-pub(super) fn supply(to: &mut Device, from: &Device) {
+pub(crate) fn supply(to: &mut Device, from: &Device) {
     use larder_protocol::Lack;
     let mut at = Lack::Leaves(None);
     loop {

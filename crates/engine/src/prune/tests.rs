@@ -78,6 +78,11 @@ impl Device {
     }
 
     pub(crate) fn pull(&mut self, other: &Self) {
+        self.pull_as(other, |_| {});
+    }
+
+    /// The same, with what somebody between them does to each batch.
+    pub(crate) fn pull_as(&mut self, other: &Self, mut change: impl FnMut(&mut larder_log::Batch)) {
         let (me, mut after) = (self.profile.transport_id(), Position::default());
         loop {
             let answer = self.space.answer(&me, Request::ReadFrontiers);
@@ -89,7 +94,8 @@ impl Device {
             let request = Request::ReadBatch { after, have, epochs, bytes_target };
             let answer = other.space.answer(&me, request);
             let Answer::Reply(Reply::Batch { position, batch }) = answer else { panic!() };
-            let Some(batch) = batch else { return };
+            let Some(mut batch) = batch else { return };
+            change(&mut batch);
             self.writer.apply(*batch).unwrap();
             after = position;
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::durability_tests::World;
 use crate::erase::canary_tests::{count, image, index, profile};
-use crate::erase::tests::{finish, sync};
+use crate::erase::tests::{finish, supply, sync};
 use crate::prune::tests::{Device, add_blob};
 use crate::steps::{Step, hooked};
 use crate::{ErasureInfo, UnitOfWork, Version};
@@ -238,4 +238,232 @@ fn only_what_is_or_was_there_is_redacted() {
     assert_eq!(value(&device, done.object), json!({"b": {"c": [2]}}));
     assert!(matches!(error(&mut device, "b"), Error::Deleted(_)));
     assert!(device.space.redacted_as(&done.object).unwrap().is_none());
+}
+
+fn two() -> Vec<Device> {
+    let mut a = Device::found(1);
+    let b = a.invite(2);
+    let mut devices = vec![a, b];
+    sync(&mut devices);
+    devices
+}
+
+fn shared(value: &Value) -> Vec<Device> {
+    let mut devices = two();
+    put(&mut devices[0], OBJECT, value);
+    sync(&mut devices);
+    devices
+}
+
+fn commit(device: &mut Device, fill: impl FnOnce(&mut UnitOfWork)) {
+    let mut unit = UnitOfWork::new();
+    fill(&mut unit);
+    device.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
+}
+
+fn all(device: &Device) -> Vec<Value> {
+    let all = device.space.list(None, None, 10).unwrap().documents;
+    all.iter().map(|document| Value::Object(document.value.clone())).collect()
+}
+
+/// Ana took one field out of a letter; Ben, who had not heard of it, erased the letter, or deleted
+/// it, or put it in the trash. The rest of it lived on, on every device.
+#[test]
+fn what_was_erased_deleted_or_trashed_beside_a_redaction_does_not_live_on() {
+    for how in ["erase", "delete", "trash"] {
+        let mut devices = shared(&json!({"x": "one", "y": 1}));
+        let new = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+        let ben = &mut devices[1];
+        match how {
+            "erase" => drop(ben.writer.erase(OBJECT).unwrap()),
+            "delete" => commit(ben, |unit| unit.delete(OBJECT)),
+            _ => commit(ben, |unit| unit.trash(OBJECT)),
+        }
+        sync(&mut devices);
+        finish(&mut devices);
+        for device in &devices {
+            assert!(all(device).is_empty(), "{how}");
+            let erased = device.space.erasures().unwrap();
+            assert_eq!(erased.iter().any(|info| info.object == new), how == "erase");
+            assert!(erased.iter().all(ErasureInfo::is_done), "{how}: {erased:?}");
+        }
+        digests_agree(&devices);
+    }
+}
+
+/// Ben erased a letter that he knew to be redacted, by its old id. That is no wish about the rest.
+#[test]
+fn who_erases_what_is_known_to_be_redacted_leaves_the_rest() {
+    let mut devices = shared(&json!({"x": "one", "y": 1}));
+    devices[0].writer.redact(OBJECT, &[path("x")]).unwrap();
+    sync(&mut devices);
+    devices[1].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    finish(&mut devices);
+    assert!(devices.iter().all(|device| all(device) == [json!({"y": 1})]));
+}
+
+/// A hub that may not read a letter hands on the act that redacts it and not what is left of it.
+/// Ben's device erased the letter at once, and what he had written in it was nowhere.
+#[test]
+fn an_edit_waits_for_what_is_left_of_its_document() {
+    let mut devices = shared(&json!({"x": "one", "y": 1}));
+    put(&mut devices[1], OBJECT, &json!({"x": "one", "y": 2}));
+    let done = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap();
+    let [ana, ben] = &mut devices[..] else { panic!() };
+    let (author, seq) = (ana.space.device(), done.created.index + 1);
+    ben.pull_as(ana, |batch| {
+        let first = batch.first_seq;
+        for (seq_of, entry) in (first..).zip(&mut batch.entries) {
+            if batch.device == author && seq_of == seq {
+                entry.payloads.fill(larder_log::Payload::Missing);
+            }
+        }
+    });
+    assert_eq!(value(ben, OBJECT), json!({"x": "one", "y": 2}), "it is kept");
+    assert!(!ben.writer.finish_erasures().unwrap());
+    let [info] = &ben.space.erasures().unwrap()[..] else { panic!() };
+    assert!(!info.is_done(), "and nobody is told that it went: {info:?}");
+    supply(ben, ana);
+    assert!(ben.space.document(&OBJECT).unwrap().is_none());
+    assert_eq!(value(ben, done.object), json!({"y": 2}));
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        assert_eq!(all(device), [json!({"y": 2})]);
+        assert!(device.space.erasures().unwrap().iter().all(ErasureInfo::is_done));
+    }
+    digests_agree(&devices);
+}
+
+/// Ana took one element out of a list while Ben took out another field, and had new elements in
+/// that list. All of the list went out of his document, and with it what only he had.
+#[test]
+fn a_list_that_another_took_an_element_of_stays_where_it_is() {
+    let mut devices = shared(&json!({"lines": ["a", "b", "c"], "x": "one", "z": 1}));
+    put(&mut devices[1], OBJECT, &json!({"lines": ["a", "b", "c", "d"], "x": "one", "z": 1}));
+    let ben = devices[1].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    let ana = devices[0].writer.redact(OBJECT, &[path("lines/1"), path("z")]).unwrap().object;
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        let values = all(device);
+        assert!(values.contains(&json!({"lines": ["a", "b", "c", "d"]})), "{values:?}");
+        assert!(values.contains(&json!({"lines": ["a", "c"]})), "{values:?}");
+        let erased = device.space.erasures().unwrap();
+        let first = erased.iter().find(|info| info.object == OBJECT).unwrap();
+        assert!(first.redacted_as.contains(&ana) && first.redacted_as.contains(&ben));
+    }
+    // A list that went as a whole goes.
+    let mut devices = shared(&json!({"lines": ["a"], "x": "one", "z": 1}));
+    devices[0].writer.redact(OBJECT, &[path("lines")]).unwrap();
+    devices[1].writer.redact(OBJECT, &[path("x")]).unwrap();
+    sync(&mut devices);
+    assert_eq!(all(&devices[0]), [json!({"z": 1}), json!({"z": 1})]);
+}
+
+/// Ben redacted twice, Ana once. She heard of the first of his in one batch and of the second in
+/// another, and what the second took out stayed in hers.
+#[test]
+fn a_second_redaction_is_heard_of_in_whatever_batch_it_comes() {
+    let mut devices = shared(&json!({"p": "one", "q": "two", "r": "three", "s": 1}));
+    devices[0].writer.redact(OBJECT, &[path("r")]).unwrap();
+    let [ana, ben] = &mut devices[..] else { panic!() };
+    let first = ben.writer.redact(OBJECT, &[path("p")]).unwrap().object;
+    ana.pull(ben);
+    ben.writer.redact(first, &[path("q")]).unwrap();
+    ana.pull(ben);
+    assert!(all(ana).contains(&json!({"s": 1})), "{:?}", all(ana));
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        assert_eq!(all(device), [json!({"s": 1}), json!({"s": 1})]);
+    }
+    digests_agree(&devices);
+}
+
+/// Two imports made documents of one id, and Ana redacted hers before she had Ben's. His went with
+/// it, and nothing told of it.
+#[test]
+fn a_document_that_another_made_under_the_same_id_is_written_anew() {
+    let mut devices = two();
+    put(&mut devices[0], OBJECT, &json!({"x": "one", "y": 1}));
+    put(&mut devices[1], OBJECT, &json!({"of": "Ben"}));
+    put(&mut devices[1], OBJECT, &json!({"of": "Ben", "more": 2}));
+    devices[0].writer.redact(OBJECT, &[path("x")]).unwrap();
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        let values = all(device);
+        assert_eq!(values.len(), 2, "{values:?}");
+        assert!(values.contains(&json!({"of": "Ben", "more": 2})), "{values:?}");
+        assert!(values.contains(&json!({"y": 1})), "{values:?}");
+        let erased = device.space.erasures().unwrap();
+        let first = erased.iter().find(|info| info.object == OBJECT).unwrap();
+        assert_eq!(first.late[0].edits, 2, "its creation counts: {first:?}");
+    }
+    digests_agree(&devices);
+}
+
+/// What was left lay in the trash when Ben's late edit came: it was lost, and taken out of the
+/// trash the document lacked it. And a redaction in the trash that the other's had to be taken out
+/// of came back from there by itself.
+#[test]
+fn the_trash_holds_what_comes_to_a_document_in_it() {
+    let mut devices = shared(&json!({"x": "one", "y": 1}));
+    put(&mut devices[1], OBJECT, &json!({"x": "one", "y": 2}));
+    let new = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    commit(&mut devices[0], |unit| unit.trash(new));
+    sync(&mut devices);
+    assert!(devices.iter().all(|device| all(device).is_empty()));
+    commit(&mut devices[0], |unit| unit.undo_trash(new));
+    sync(&mut devices);
+    assert!(devices.iter().all(|device| all(device) == [json!({"y": 2})]));
+
+    let mut devices = shared(&json!({"x": "one", "y": "two", "z": 1}));
+    let new = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    commit(&mut devices[0], |unit| unit.trash(new));
+    devices[1].writer.redact(OBJECT, &[path("y")]).unwrap();
+    sync(&mut devices);
+    for device in &devices {
+        assert_eq!(all(device), [json!({"z": 1})], "Ben's alone is out of the trash");
+    }
+    digests_agree(&devices);
+}
+
+/// One element of a list was named twice, or with a zero before its place: the next one went too,
+/// for ever. So did another if one came before it between reading and redacting.
+#[test]
+fn one_element_of_a_list_goes_for_one_that_is_named() {
+    let mut devices = shared(&json!({"lines": [0, 1, 2, 3, 4]}));
+    let read = devices[0].space.document(&OBJECT).unwrap().unwrap().heads;
+    let paths = [path("lines/2"), path("lines/02"), path("lines/2")];
+    put(&mut devices[1], OBJECT, &json!({"lines": [9, 0, 1, 2, 3, 4]}));
+    sync(&mut devices);
+    let refused = devices[0].writer.redact_exactly(OBJECT, &read, &paths);
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    let now = devices[0].space.document(&OBJECT).unwrap().unwrap().heads;
+    let done = devices[0].writer.redact_exactly(OBJECT, &now, &paths).unwrap();
+    assert_eq!(value(&devices[0], done.object), json!({"lines": [9, 0, 2, 3, 4]}));
+}
+
+/// Ben's copy of a letter was damaged when the act came that redacts it: what came with the act
+/// failed, each time anew, and no other document got to his device.
+#[test]
+fn a_damaged_document_stays_and_holds_up_no_other() {
+    let mut devices = shared(&json!({"x": "one", "y": 1}));
+    put(&mut devices[1], OBJECT, &json!({"x": "one", "y": 2}));
+    let damage = |tx: &mut rusqlite::Transaction<'_>, _: &mut WriterState| {
+        assert_eq!(tx.execute("UPDATE histories SET bytes = zeroblob(100)", []).unwrap(), 1);
+        Ok(())
+    };
+    devices[1].writer.transact(damage).unwrap();
+    devices[0].writer.redact(OBJECT, &[path("x")]).unwrap();
+    let other = ObjectId::new([2; 16]);
+    put(&mut devices[0], other, &json!({"n": 1}));
+    let [ana, ben] = &mut devices[..] else { panic!() };
+    ben.pull(ana);
+    assert_eq!(value(ben, other), json!({"n": 1}));
+    assert_eq!(value(ben, OBJECT), json!({"x": "one", "y": 2}), "what he wrote is not lost");
+    assert!(!ben.writer.finish_erasures().unwrap() && ben.writer.has_set_aside());
 }

@@ -1,0 +1,431 @@
+//! What a device does when it hears that a document was redacted, before the old one goes there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
+
+use larder_document::{Actor, carry_over, leads_to_list};
+use larder_log::act::Act;
+use larder_log::erasure::EraseAct;
+use larder_log::{Band, kind};
+use larder_store::space::documents::{self, Document as Row};
+use larder_store::space::erasures::{self, Erasure, State as Stage};
+use larder_store::space::logs::LogId;
+use larder_store::space::sections::{self, Section, State as Standing};
+use larder_store::space::{control, copies, entries};
+use larder_types::ObjectId;
+use larder_types::limits::ERASE_SECTIONS_MAX;
+use rusqlite::Connection;
+
+use super::{ACTOR, follow};
+use crate::copies::is_deleted;
+use crate::erase::{read_act, valid_acts};
+use crate::keyring::Opening;
+use crate::show::is_bad;
+use crate::state::State as WriterState;
+use crate::touched::{State, Touched, load};
+use crate::unreadable::Thing;
+use crate::{Error, Result};
+
+/// Of acts of erasure, in order, those that redactions consist of. Who lists more sections later,
+/// or erases what it knows to be redacted, names what is left too.
+pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<(Erasure, EraseAct)>> {
+    // By what is left: whose they are, and whether there are more.
+    let mut known: BTreeMap<ObjectId, (LogId, bool)> = BTreeMap::new();
+    let mut found = Vec::new();
+    for erasure in acts {
+        let Some(act) = read_act(db, erasure)? else { continue };
+        let Some(instead) = act.instead else { continue };
+        let (log, is_full) = (erasure.place.log, act.listed.len() >= ERASE_SECTIONS_MAX);
+        let is_of = known.get(&instead).is_none_or(|(of, has_more)| *of == log && *has_more);
+        if is_of {
+            known.insert(instead, (log, is_full));
+            found.push((*erasure, act));
+        }
+    }
+    Ok(found)
+}
+
+/// As a writer begins: erased objects of which something may be kept, or what is left is not here.
+pub(crate) fn awaited(db: &Connection) -> Result<BTreeMap<ObjectId, bool>> {
+    let mut awaited = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let page = erasures::page(db, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(awaited) };
+        after = last.erasure;
+        for erasure in page.into_iter().filter(|act| act.stage != Stage::Void) {
+            let has_row = documents::find(db, &erasure.object)?.is_some();
+            let is_kept = has_row && erasure.stage == Stage::Open;
+            let instead = read_act(db, &erasure)?.and_then(|act| act.instead);
+            let lacks = instead.map(|instead| is_lacking(db, &instead)).transpose()?;
+            if is_kept || lacks == Some(true) {
+                awaited.insert(erasure.object, is_kept);
+            }
+        }
+    }
+}
+
+/// Whether what is left of a redacted object is not here yet.
+fn is_lacking(db: &Connection, instead: &ObjectId) -> Result<bool> {
+    let at = follow(db, instead)?;
+    Ok(documents::find(db, &at)?.is_none() && !is_deleted(db, &at)?)
+}
+
+impl WriterState {
+    /// Whether what is left of a redacted object is awaited, and whether the old one has to be kept
+    /// until then. An act comes whole; the content may come later.
+    pub(crate) fn awaits_rest(
+        &self,
+        db: &Connection,
+        object: &ObjectId,
+        acts: &[Erasure],
+    ) -> Result<Option<bool>> {
+        let redactions = of_redactions(db, acts)?;
+        let mut lacks = false;
+        for (_, act) in &redactions {
+            if let Some(instead) = act.instead {
+                lacks |= is_lacking(db, &instead)?;
+            }
+        }
+        if !lacks {
+            return Ok(None);
+        }
+        let has_redacted = redactions.iter().any(|(act, _)| act.place.log == self.log);
+        let is_kept = self.may_settle()
+            && (has_redacted || !self.late_of_own(db, object, &redactions)?.is_empty());
+        // Who is not cleared for it waits for nothing.
+        Ok((is_kept || self.lacks()).then_some(is_kept))
+    }
+
+    fn may_settle(&self) -> bool {
+        self.shared.may_append()
+            && self.check_may_write().is_ok()
+            && !self.stopped.contains(&self.device())
+    }
+
+    /// Own creations and edits of an object that who redacted it did not know.
+    fn late_of_own(
+        &self,
+        db: &Connection,
+        object: &ObjectId,
+        redactions: &[(Erasure, EraseAct)],
+    ) -> Result<Vec<Section>> {
+        let me = self.device();
+        let mut known = 0;
+        // What went for a snapshot could not be listed, and was known.
+        for stored in control::acts_of_kind(db, kind::SNAPSHOT)? {
+            if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
+                known = known.max(act.size_of(&me));
+            }
+        }
+        let listed: BTreeSet<_> = redactions
+            .iter()
+            .flat_map(|(_, act)| &act.listed)
+            .filter(|listed| listed.device == me)
+            .map(|listed| (listed.seq, listed.index))
+            .collect();
+        let mut late = Vec::new();
+        for section in sections::of_object(db, object)? {
+            let place = section.place;
+            let is_content = |kind| matches!(kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE);
+            if place.log != self.log
+                || place.seq <= known
+                || listed.contains(&(place.seq, place.index))
+                || !section.about.is_some_and(|about| is_content(about.kind))
+            {
+                continue;
+            }
+            if let Some((_, Opening::Opened(_))) = self.open_stored(db, &section)? {
+                late.push(section);
+            }
+        }
+        Ok(late)
+    }
+
+    /// Before an object goes: own edits that whoever redacted it did not know are made again in
+    /// what is left of it. Who redacted it too takes out of its own what the other has. False: a
+    /// document is damaged, and the old one stays until that is mended.
+    pub(crate) fn settle_redactions(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        acts: &[Erasure],
+    ) -> Result<bool> {
+        let redactions = of_redactions(db, acts)?;
+        if redactions.is_empty() || !self.may_settle() {
+            return Ok(true);
+        }
+        match self.read_all(db, &object, &redactions) {
+            Err(error) if is_bad(&error) && !db.is_autocommit() => {
+                self.damage.unreadable.leave();
+                self.set_aside(Some(object), &error);
+                return Ok(false);
+            }
+            read => read?,
+        }
+        self.damage.unreadable.leave();
+        self.settle_sound(db, object, acts, &redactions)?;
+        Ok(true)
+    }
+
+    /// Reads all documents that it may come to: damage to one holds up no other.
+    fn read_all(
+        &mut self,
+        db: &Connection,
+        object: &ObjectId,
+        redactions: &[(Erasure, EraseAct)],
+    ) -> Result<()> {
+        let mut objects = BTreeSet::from([*object]);
+        objects.extend(copies::through(db, object)?);
+        for (erasure, act) in redactions {
+            let Some(instead) = act.instead else { continue };
+            objects.insert(follow(db, &instead)?);
+            if erasure.place.log != self.log {
+                for own in self.own_beside(db, &BTreeSet::new(), &instead)? {
+                    objects.insert(follow(db, &own)?);
+                }
+            }
+        }
+        for object in objects {
+            self.damage.unreadable.enter(Thing::Document(object))?;
+            if let Some(row) = documents::find(db, &object)? {
+                load(db, &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_sound(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        acts: &[Erasure],
+        redactions: &[(Erasure, EraseAct)],
+    ) -> Result<()> {
+        let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for (erasure, act) in redactions {
+            let into = if erasure.place.log == self.log { &mut own } else { &mut others };
+            into.extend(act.instead);
+        }
+        if self.end_rest(db, &object, acts, (&own, &others))? {
+            return Ok(());
+        }
+        if let Some(first) = others.first() {
+            let new = follow(db, first)?;
+            let late = self.late_of_own(db, &object, redactions)?;
+            let mut rows: Vec<Row> = documents::find(db, &object)?.into_iter().collect();
+            for copy in copies::through(db, &object)? {
+                rows.extend(documents::find(db, &copy)?);
+            }
+            for row in rows {
+                if is_created_by(db, &row, &late)? {
+                    self.write_anew(db, &row)?;
+                } else {
+                    self.carry_over(db, object, &row, new)?;
+                }
+            }
+        }
+        for other in &others {
+            for own in self.own_beside(db, &own, other)? {
+                self.take_out_others(db, &own, other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What this device left of objects that another stands for.
+    fn own_beside(
+        &self,
+        db: &Connection,
+        own: &BTreeSet<ObjectId>,
+        other: &ObjectId,
+    ) -> Result<BTreeSet<ObjectId>> {
+        let mut beside = own.clone();
+        let created = self.created(db, &follow(db, other)?)?.and_then(|create| create.redacted);
+        for stood in created.into_iter().flat_map(|redacted| redacted.of) {
+            for (erasure, act) in of_redactions(db, &valid_acts(db, &stood.object)?)? {
+                if erasure.place.log == self.log {
+                    beside.extend(act.instead);
+                }
+            }
+        }
+        beside.remove(other);
+        Ok(beside)
+    }
+
+    /// Somebody erased or deleted an object that another redacted, and they did not know of each
+    /// other: nothing of it is wanted. Each of the two does the same to what is left. Whether it is
+    /// so.
+    fn end_rest(
+        &mut self,
+        db: &Connection,
+        object: &ObjectId,
+        acts: &[Erasure],
+        (own, others): (&BTreeSet<ObjectId>, &BTreeSet<ObjectId>),
+    ) -> Result<bool> {
+        let mut is_ended = false;
+        for instead in own.iter().chain(others) {
+            let new = follow(db, instead)?;
+            let Some(row) = documents::find(db, &new)? else { continue };
+            let erased = self.erased_whole_by(db, acts, row.band)?;
+            let deleted = self.deleted_by(db, object, row.band)?;
+            is_ended |= !erased.is_empty() || !deleted.is_empty();
+            let is_mine = |by: &[LogId]| by.contains(&self.log) || own.contains(instead);
+            if !erased.is_empty() && is_mine(&erased) {
+                self.ensure_epoch(db)?;
+                let listed = self.to_list(db, &new, self.clearance)?;
+                self.append_erasure(db, new, listed, None)?;
+            } else if erased.is_empty() && !deleted.is_empty() && is_mine(&deleted) {
+                self.ensure_epoch(db)?;
+                let mut touched = Touched::default();
+                touched.part(db, &mut self.cache, new)?.delete(new)?;
+                self.finish(db, touched, Some(ACTOR), None)?;
+                self.sign(db)?;
+            }
+        }
+        Ok(is_ended)
+    }
+
+    /// Who erased an object and did not know of a redaction.
+    fn erased_whole_by(&self, db: &Connection, acts: &[Erasure], band: Band) -> Result<Vec<LogId>> {
+        let mut by = Vec::new();
+        for act in acts {
+            let is_whole = read_act(db, act)?.is_some_and(|act| act.instead.is_none());
+            if is_whole && self.erased_by(db, slice::from_ref(act))? >= Some(band) {
+                by.push(act.place.log);
+            }
+        }
+        Ok(by)
+    }
+
+    fn deleted_by(&self, db: &Connection, object: &ObjectId, band: Band) -> Result<Vec<LogId>> {
+        let mut by = Vec::new();
+        for section in sections::of_object(db, object)? {
+            let is_delete = section.about.is_some_and(|about| about.kind == kind::DOCUMENT_DELETE);
+            let is_of = self.keyring.band(&section.commitment) == Some(band);
+            if is_delete && is_of && section.state != Standing::Void {
+                by.push(section.place.log);
+            }
+        }
+        Ok(by)
+    }
+
+    /// Another document was created under the same id and redacted, and this one would go with it.
+    fn write_anew(&mut self, db: &Connection, row: &Row) -> Result<()> {
+        let document = load(db, row)?;
+        let object = ObjectId::random(&mut *self.shared.env.entropy());
+        self.ensure_epoch(db)?;
+        let mut touched = Touched::default();
+        touched.part(db, &mut self.cache, object)?.state = State::New {
+            collection: row.collection.clone(),
+            value: document.value()?,
+            from: Some(row.object),
+            redacted: None,
+            band: row.band,
+        };
+        self.finish(db, touched, Some(ACTOR), None)?;
+        if document.trashed()?.is_some() {
+            self.put_in_trash(db, object)?;
+        }
+        self.sign(db)
+    }
+
+    fn put_in_trash(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
+        let (me, now) = (self.device(), self.shared.env.now());
+        let mut touched = Touched::default();
+        let actor = |root: &ObjectId, generation: &_| Actor::of(&me, root, generation);
+        touched.part(db, &mut self.cache, object)?.trash(object, true, actor, now)?;
+        self.finish(db, touched, Some(ACTOR), None)?;
+        Ok(())
+    }
+
+    /// Makes own edits of `object` again in `new`.
+    fn carry_over(
+        &mut self,
+        db: &Connection,
+        object: ObjectId,
+        old: &Row,
+        new: ObjectId,
+    ) -> Result<()> {
+        let Some(row) = documents::find(db, &new)? else { return Ok(()) };
+        let redacted = self.created(db, &new)?.and_then(|create| create.redacted);
+        let Some(redacted) = redacted.filter(|_| old.band == row.band) else { return Ok(()) };
+        let Some(known) = redacted.of.iter().find(|stood| stood.object == object) else {
+            return Ok(());
+        };
+        let me = self.device();
+        let document = load(db, old)?;
+        let own = Actor::of(&me, &object, &old.generation);
+        let Some((before, after)) = document.edits_beside(&known.heads, own)? else {
+            return Ok(());
+        };
+        let theirs = load(db, &row)?;
+        let trashes = document.trashed()?.is_some() && theirs.trashed()?.is_none();
+        // What there is no room for is lost, as the list of erasures says.
+        let value = carry_over(before, after, &theirs.value()?, &redacted.paths).ok().flatten();
+        if value.is_none() && !trashes {
+            return Ok(());
+        }
+        self.ensure_epoch(db)?;
+        let now = self.shared.env.now();
+        if let Some(value) = value {
+            let mut touched = Touched::default();
+            let part = touched.part(db, &mut self.cache, new)?;
+            let actor = |root: &ObjectId, generation: &_| Actor::of(&me, root, generation);
+            match part.carry(new, &value, actor, now) {
+                Ok(()) => {
+                    self.finish(db, touched, Some(ACTOR), None)?;
+                }
+                Err(Error::Document(_)) => self.cache.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+        if trashes {
+            self.put_in_trash(db, new)?;
+        }
+        self.sign(db)
+    }
+
+    /// Two devices have redacted one document without knowing of each other: out of what this one
+    /// left goes what the other took out too. Where the other took out of a list, the list stays as
+    /// it is: which of its elements that was is not known here, and others may be of this one only.
+    fn take_out_others(&mut self, db: &Connection, own: &ObjectId, other: &ObjectId) -> Result<()> {
+        let (own, other) = (follow(db, own)?, follow(db, other)?);
+        let Some(row) = documents::find(db, &own)? else { return Ok(()) };
+        if own == other || !copies::through(db, &own)?.is_empty() {
+            return Ok(());
+        }
+        let mine = self.created(db, &own)?.and_then(|create| create.redacted);
+        let theirs = self.created(db, &other)?;
+        let (Some(mine), Some(theirs)) = (mine, theirs) else { return Ok(()) };
+        let left = theirs.value()?;
+        let mut paths = theirs.redacted.unwrap_or_default().paths;
+        paths.retain(|path| !mine.paths.contains(path) && !leads_to_list(&left, path));
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let document = load(db, &row)?;
+        self.ensure_epoch(db)?;
+        match self.redact_now(db, &row, &document, &paths) {
+            Ok((new, ..)) if document.trashed()?.is_some() => {
+                self.put_in_trash(db, new)?;
+                self.sign(db)
+            }
+            Ok(_) | Err(Error::Invalid(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_created_by(db: &Connection, row: &Row, late: &[Section]) -> Result<bool> {
+    for section in late {
+        if section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
+            && entries::hash(db, section.place.log, section.place.seq)? == Some(row.generation)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+const PAGE: u32 = 1024;
