@@ -36,11 +36,11 @@ pub struct Create {
 #[cbor(array)]
 pub struct Redacted {
     /// The objects that it, or one that it stands for, was made from, the last one first; at most
-    /// [`REDACTED_OBJECTS_MAX`](larder_types::limits::REDACTED_OBJECTS_MAX).
+    /// [`REDACTED_OBJECTS_MAX`].
     #[n(0)]
     pub of: Vec<Stood>,
     /// The parts that were taken out of these, each by the names of members from the root on, up to
-    /// the first list; at most [`REDACTED_PATHS_MAX`](larder_types::limits::REDACTED_PATHS_MAX).
+    /// the first list; at most [`REDACTED_PATHS_MAX`].
     #[n(1)]
     pub paths: Vec<Vec<String>>,
 }
