@@ -124,7 +124,7 @@ pub use larder_engine::{
     ReceiptInfo, RekeyStatus, Restorable, Retained, Retention, RetentionDue, Retentions, Role,
     Secret, SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary, SetAside,
     SpaceState, SpaceStatus, Standing, Terms, Unlock, Version, Whose, WrittenBy, WrittenDocument,
-    changed_lines,
+    blobs_in, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use larder_engine::{
     Band, Base, COPIED, Document, HistoryItem, MOVED, NewBlob, Object, SpaceWriter, Version,
-    copy_id,
+    blobs_in, copy_id,
 };
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
 use larder_types::{BlobId, CorrelationId, ObjectId};
@@ -330,31 +330,6 @@ fn not_found(message: String) -> Error {
 }
 
 const BLOB: &str = "$blob";
-
-/// The blobs that a value names.
-fn blobs_in(value: &Object) -> Vec<BlobId> {
-    let (mut found, mut open): (Vec<BlobId>, Vec<&Object>) = (Vec::new(), vec![value]);
-    let mut lists: Vec<&Vec<Value>> = Vec::new();
-    loop {
-        let values: Vec<(Option<&String>, &Value)> = match (open.pop(), lists.pop()) {
-            (None, None) => return found,
-            (members, items) => {
-                let members = members.into_iter().flatten().map(|(name, v)| (Some(name), v));
-                members.chain(items.into_iter().flatten().map(|v| (None, v))).collect()
-            }
-        };
-        for (name, value) in values {
-            match value {
-                Value::Object(members) => open.push(members),
-                Value::Array(items) => lists.push(items),
-                Value::String(text) if name.is_some_and(|name| name == BLOB) => {
-                    found.extend(text.parse::<BlobId>());
-                }
-                _ => {}
-            }
-        }
-    }
-}
 
 fn rename(value: &mut Object, renamed: &BTreeMap<String, String>, levels: usize) {
     for (name, value) in value.iter_mut() {

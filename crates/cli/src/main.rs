@@ -10,6 +10,7 @@ mod home;
 mod interrupt;
 mod metrics;
 mod output;
+mod private;
 mod qr;
 #[cfg(unix)]
 mod socket;

@@ -1,6 +1,5 @@
 //! QR codes: on the terminal, and as an image in a file.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -10,6 +9,8 @@ use flate2::{Compression, Crc};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::types::Color;
 use qrcode::{EcLevel, QrCode};
+
+use crate::private::new_file;
 
 /// Light modules around a code, without which it is not found (ISO/IEC 18004).
 const QUIET: usize = 4;
@@ -33,16 +34,8 @@ pub(crate) fn for_terminal(text: &str) -> anyhow::Result<String> {
 /// Writes a PNG (W3C, third edition) of one bit per pixel to a new file that only its owner reads.
 pub(crate) fn write_png(path: &Path, text: &str) -> anyhow::Result<()> {
     let image = png(&code_of(text)?)?;
-    let written = create(path).and_then(|mut file| file.write_all(&image));
+    let written = new_file(path).and_then(|mut file| file.write_all(&image));
     written.with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn png(code: &QrCode) -> io::Result<Vec<u8>> {

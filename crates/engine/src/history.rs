@@ -138,7 +138,7 @@ impl Space {
     }
 }
 
-fn live(db: &Connection, object: &ObjectId) -> Result<documents::Document> {
+pub(crate) fn live(db: &Connection, object: &ObjectId) -> Result<documents::Document> {
     match documents::find(db, object)? {
         Some(row) => Ok(row),
         None if is_deleted(db, object)? => Err(Error::Deleted(*object)),

@@ -81,7 +81,7 @@ pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
 pub use blobs::{
     BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, ChunkBytes, Collected,
-    NewBlob, NewManifest,
+    NewBlob, NewManifest, blobs_in,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use contract::{Classifier, ContractAction, Contracts, Noticed, Personal, PersonalKind};

@@ -9,20 +9,20 @@ use std::collections::BTreeSet;
 use larder_document::body::{Create, Redacted, Stood};
 use larder_document::{Document, Heads, resolved, take_out_part, up_to_list};
 use larder_log::{Receipt, kind};
-use larder_store::space::documents::{self, Document as Row};
+use larder_store::space::documents::Document as Row;
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::{copies, sections};
 use larder_types::ObjectId;
 use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_MAX};
 use rusqlite::Connection;
 
-use crate::copies::is_deleted;
 use crate::erase::read_act;
+use crate::history::live;
 use crate::keyring::Opening;
 use crate::read::snapshot;
 use crate::space::Space;
 use crate::state::State as WriterState;
-use crate::touched::{State, Touched, load};
+use crate::touched::{State, Touched, check_current, load};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -98,12 +98,7 @@ impl SpaceWriter {
         }
         self.transact(|tx, state| {
             state.check_may_write()?;
-            let Some(row) = documents::find(tx, &object)? else {
-                if is_deleted(tx, &object)? {
-                    return Err(Error::Deleted(object));
-                }
-                return Err(Error::NotFound(format!("there is no document {object}")));
-            };
+            let row = live(tx, &object)?;
             state.check_cleared(row.band)?;
             WriterState::check_known(tx, &object)?;
             if !copies::through(tx, &object)?.is_empty() {
@@ -116,13 +111,10 @@ impl SpaceWriter {
             if document.trashed()?.is_some() {
                 return Err(Error::Trashed(object));
             }
-            let (value, heads) = (document.value()?, document.heads());
             if let Some(read) = read {
-                let is_created = heads.is_flat() && *read == document.created()?;
-                if *read != heads && !is_created {
-                    return Err(Error::Conflict { object, heads, current: Box::new(value) });
-                }
+                check_current(object, &document, read)?;
             }
+            let value = document.value()?;
             // Named twice, another element of a list would go too.
             let paths: BTreeSet<_> = paths.iter().map(|path| resolved(&value, path)).collect();
             let paths: Vec<_> = paths.into_iter().collect();

@@ -12,7 +12,9 @@ use larder_store::space::{self as table, control, sections};
 use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
-use crate::model::{DeviceInfo, LogStatus, SpaceStatus, as_band, as_optional_text, as_text};
+use crate::model::{
+    DeviceInfo, LogStatus, SpaceStatus, as_band, as_optional_text, as_text, as_texts,
+};
 use crate::read::snapshot;
 use crate::recovery::Progress;
 use crate::space::{Frozen, Space};
@@ -409,8 +411,4 @@ fn lacking<'a>(
         *most = beyond.max(*most);
     }
     lacking
-}
-
-fn as_texts<S: serde::Serializer>(ids: &[DeviceId], s: S) -> std::result::Result<S::Ok, S::Error> {
-    s.collect_seq(ids.iter().map(ToString::to_string))
 }

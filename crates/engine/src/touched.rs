@@ -277,12 +277,7 @@ impl Stored {
             Base::Latest => None,
             Base::Merge(heads) => Some(heads),
             Base::Exactly(heads) => {
-                let current = self.document.heads();
-                let is_created = current.is_flat() && *heads == self.document.created()?;
-                if *heads != current && !is_created {
-                    let current_value = Box::new(self.document.value()?);
-                    return Err(Error::Conflict { object, heads: current, current: current_value });
-                }
+                check_current(object, &self.document, heads)?;
                 None
             }
         };
@@ -294,6 +289,19 @@ impl Stored {
         }
         Ok(())
     }
+}
+
+/// Whether these heads, which somebody has read, are a document's current version.
+///
+/// # Errors
+/// [`Error::Conflict`].
+pub(crate) fn check_current(object: ObjectId, document: &Document, read: &Heads) -> Result<()> {
+    let heads = document.heads();
+    let is_created = heads.is_flat() && *read == document.created()?;
+    if *read == heads || is_created {
+        return Ok(());
+    }
+    Err(Error::Conflict { object, heads, current: Box::new(document.value()?) })
 }
 
 /// Whether a member of a value has one called `$blob`, or is it.

@@ -2,7 +2,6 @@
 //! be handed over, or erased.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use crate::args::Place;
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
 use crate::output::{Output, Table, count, counted, printable};
+use crate::private::{make_dir, new_file};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubjectCommand {
@@ -269,7 +269,7 @@ async fn write_documents(subject: &Subject, folder: &Path) -> anyhow::Result<Vec
             let file = format!("documents/{}/{object}.json", safe(last.collection.as_str()));
             write_json(&folder.join(&file), &Value::Object(last.value.clone()))?;
             let mut blobs = Vec::new();
-            for id in blobs_in(&Value::Object(last.value.clone())) {
+            for id in larder::blobs_in(&last.value) {
                 blobs.extend(write_blob(space, id, folder).await?);
             }
             set(&mut line, "title", title(&last.value));
@@ -312,7 +312,7 @@ async fn write_blob(space: &Space, id: BlobId, folder: &Path) -> anyhow::Result<
     let path = folder.join(&file);
     if !path.exists() {
         make_parent(&path)?;
-        let out = new_file(&path)?;
+        let out = new_file(&path).with_context(|| format!("cannot write {}", path.display()))?;
         match blob.write_to(out, |_, _| ()).await {
             Ok(out) => out.sync_all().with_context(|| format!("cannot write {file}"))?,
             // Its content has to be fetched first: the index says so.
@@ -435,37 +435,20 @@ fn tell_above(out: Output<'_>, subject: &Subject) {
 fn new_dir(dir: &Path) -> anyhow::Result<PathBuf> {
     let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
     anyhow::ensure!(is_empty, "{} is there, and not empty: name a new directory", dir.display());
-    make_dir(dir)?;
+    make_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     Ok(dir.to_owned())
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {
-    make_dir(path.parent().unwrap_or(path))
-}
-
-/// A directory that only its owner enters, if it is not there.
-fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).with_context(|| format!("cannot make {}", dir.display()))
-}
-
-/// A new file that only its owner reads.
-fn new_file(path: &Path) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).with_context(|| format!("cannot write {}", path.display()))
+    let dir = path.parent().unwrap_or(path);
+    make_dir(dir).with_context(|| format!("cannot make {}", dir.display()))
 }
 
 fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
     make_parent(path)?;
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    let written = new_file(path)?.write_all(text.as_bytes());
+    let written = new_file(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -473,23 +456,6 @@ fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
 fn safe(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' };
     name.chars().map(plain).collect()
-}
-
-/// The blobs that a value names.
-fn blobs_in(value: &Value) -> BTreeSet<BlobId> {
-    let (mut found, mut open) = (BTreeSet::new(), vec![value]);
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Object(members) => {
-                let named = members.get("$blob").and_then(Value::as_str);
-                found.extend(named.and_then(|id| id.parse::<BlobId>().ok()));
-                open.extend(members.values());
-            }
-            Value::Array(items) => open.extend(items),
-            _ => {}
-        }
-    }
-    found
 }
 
 const ID_CHARS_MIN: usize = 8;

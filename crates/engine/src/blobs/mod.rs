@@ -9,12 +9,16 @@ mod read;
 mod tend;
 mod transfer;
 
+use std::collections::BTreeSet;
+
+use larder_document::Object;
 use larder_log::blob::Manifest;
 use larder_log::{Band, BlobError, kind};
 use larder_store::space::{blobs as table, logs, sections};
 use larder_types::{BlobId, DeviceId, Timestamp};
 use rusqlite::Connection;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 pub use self::add::{BlobAdding, ChunkBytes, NewBlob, NewManifest};
 pub use self::read::BlobReader;
@@ -25,6 +29,24 @@ use crate::rows::Origin;
 use crate::space::Space;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
+
+/// The blobs that a document's value names, each as `{"$blob": "<id>"}`.
+pub fn blobs_in(value: &Object) -> BTreeSet<BlobId> {
+    let (mut found, mut objects) = (BTreeSet::new(), vec![value]);
+    while let Some(members) = objects.pop() {
+        let named = members.get("$blob").and_then(Value::as_str);
+        found.extend(named.and_then(|id| id.parse::<BlobId>().ok()));
+        let mut values: Vec<&Value> = members.values().collect();
+        while let Some(value) = values.pop() {
+            match value {
+                Value::Object(members) => objects.push(members),
+                Value::Array(items) => values.extend(items),
+                _ => {}
+            }
+        }
+    }
+    found
+}
 
 /// A blob, as this device knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::UNKNOWN_KIND;
 use crate::Result;
-use crate::model::as_text;
+use crate::model::{as_text, as_texts};
 use crate::read::snapshot;
 use crate::redact::of_redactions;
 use crate::space::Space;
@@ -163,13 +163,6 @@ fn redaction(
         LateEdits { device, label, edits }
     });
     Ok((redacted_as.into_iter().collect(), late.collect()))
-}
-
-fn as_texts<S: serde::Serializer>(
-    objects: &[ObjectId],
-    serializer: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_seq(objects.iter().map(ToString::to_string))
 }
 
 type ActsByObject = BTreeMap<ObjectId, Vec<Erasure>>;
