@@ -13,7 +13,7 @@ use larder_store::space::documents::Document as Row;
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::{copies, sections};
 use larder_types::ObjectId;
-use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_MAX};
+use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_ASKED_MAX};
 use rusqlite::Connection;
 
 use crate::erase::read_act;
@@ -126,7 +126,8 @@ impl SpaceWriter {
                 }
             }
             state.ensure_epoch(tx)?;
-            let (new, created, erased) = state.redact_now(tx, &row, &document, &paths)?;
+            let redacted = state.redacted(tx, &row, &document, &paths, REDACTED_PATHS_ASKED_MAX)?;
+            let (new, created, erased) = state.redact_now(tx, &row, &document, &paths, redacted)?;
             let (created, erased) = (state.receipt(tx, created)?, state.receipt(tx, erased)?);
             Ok(Redaction { object: new, created, erased })
         })
@@ -141,9 +142,9 @@ impl WriterState {
         row: &Row,
         document: &Document,
         paths: &[Vec<String>],
+        redacted: Redacted,
     ) -> Result<(ObjectId, u64, u64)> {
         let mut value = document.value()?;
-        let redacted = self.redacted(db, row, document, paths)?;
         // From the back: each place in a list is that of now.
         let mut in_order = paths.to_vec();
         let key = |path: &Vec<String>| path.iter().map(|name| place_last(name)).collect::<Vec<_>>();
@@ -167,12 +168,15 @@ impl WriterState {
         Ok((object, created, erased))
     }
 
+    /// What a document stands for once these parts are taken out of it, if they come to no more
+    /// than so many with those of before.
     fn redacted(
         &self,
         db: &Connection,
         row: &Row,
         document: &Document,
         paths: &[Vec<String>],
+        paths_max: usize,
     ) -> Result<Redacted> {
         let before = self.created(db, &row.object)?.and_then(|create| create.redacted);
         let before = before.unwrap_or_default();
@@ -182,14 +186,21 @@ impl WriterState {
         let value = document.value()?;
         let mut all: BTreeSet<Vec<String>> = before.paths.into_iter().collect();
         all.extend(paths.iter().map(|path| up_to_list(&value, path)));
-        if all.len() > REDACTED_PATHS_MAX {
+        // In this order, what a part stands in comes right before it.
+        let mut paths: Vec<Vec<String>> = Vec::new();
+        for path in all {
+            if !paths.last().is_some_and(|last| path.starts_with(last)) {
+                paths.push(path);
+            }
+        }
+        if paths.len() > paths_max {
             return Err(Error::Invalid(format!(
-                "{} parts of this document would have been redacted, and {REDACTED_PATHS_MAX} may \
-                 be: redact what they stand in",
-                all.len()
+                "{} parts of this document would have been redacted, and {paths_max} may be: \
+                 redact what they stand in",
+                paths.len()
             )));
         }
-        Ok(Redacted { of, paths: all.into_iter().collect() })
+        Ok(Redacted { of, paths })
     }
 
     /// How an object was created, if that is here and opens.

@@ -57,7 +57,8 @@ limits! {
     ACT_PARENTS_MAX: usize = 64, "acts", true, "Acts of membership that one names as known.";
     ERASE_SECTIONS_MAX: usize = 704, "sections", true, "Sections that one act of erasure lists.";
     ERASED_ACTS_MAX: usize = 4096, "acts", true, "Acts of erasure that one device reports at once.";
-    REDACTED_PATHS_MAX: usize = 256, "paths", true, "Parts that were taken out of a document, over all its redactions.";
+    REDACTED_PATHS_MAX: usize = 1024, "paths", true, "Parts that were taken out of a document, over all its redactions.";
+    REDACTED_PATHS_ASKED_MAX: usize = 256, "paths", false, "The same as far as somebody asks for them; the rest is for what others took out meanwhile.";
     REDACTED_OBJECTS_MAX: usize = 64, "objects", true, "Objects that a redacted document says it stands for.";
     ADOPTED_SECTIONS_MAX: usize = 2048, "sections", true, "Sections that one act of adoption takes over.";
     ACT_BYTES_MAX: usize = 1 << 20, "bytes", true, "One membership or epoch act.";

@@ -105,9 +105,11 @@ pub(crate) async fn redact(call: &Call<'_>, args: &Redact) -> anyhow::Result<Exi
         document: args.document.clone(),
         collection: args.collection.clone(),
     };
-    let object = super::documents::pick(&space, &named).await?.object;
+    let document = super::documents::pick(&space, &named).await?;
+    let object = document.object;
     let paths: Vec<_> = args.parts.iter().map(|part| part.0.clone()).collect();
-    let done = space.redact(object, paths).await.context("nothing was redacted")?;
+    let done = space.redact_exactly(object, document.heads, paths).await;
+    let done = done.context("nothing was redacted")?;
     let info = space.erasures().await?.into_iter().find(|info| info.object == object);
     let waits = info.as_ref().map_or(0, |info| waiting(info).count());
     out.json(&json!({

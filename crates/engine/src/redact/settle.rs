@@ -13,7 +13,7 @@ use larder_store::space::logs::LogId;
 use larder_store::space::sections::{self, Section, State as Standing};
 use larder_store::space::{control, copies, entries};
 use larder_types::ObjectId;
-use larder_types::limits::ERASE_SECTIONS_MAX;
+use larder_types::limits::{ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
 use rusqlite::Connection;
 
 use super::{ACTOR, follow};
@@ -406,7 +406,9 @@ impl WriterState {
         }
         let document = load(db, &row)?;
         self.ensure_epoch(db)?;
-        match self.redact_now(db, &row, &document, &paths) {
+        let redacted = self.redacted(db, &row, &document, &paths, REDACTED_PATHS_MAX);
+        let done = redacted.and_then(|all| self.redact_now(db, &row, &document, &paths, all));
+        match done {
             Ok((new, ..)) if document.trashed()?.is_some() => {
                 self.put_in_trash(db, new)?;
                 self.sign(db)

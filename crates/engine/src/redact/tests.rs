@@ -187,6 +187,48 @@ fn what_either_of_two_took_out_is_in_neither_document() {
     digests_agree(&devices);
 }
 
+/// Two devices each took some two hundred parts out of one document while apart. Together that was
+/// more than a document could stand for, so what the other had taken out stayed in both, and
+/// nothing said so.
+#[test]
+fn many_parts_that_two_took_out_are_in_neither_document() {
+    let whole: serde_json::Map<_, _> = (0..410).map(|n| (format!("part {n}"), json!(n))).collect();
+    let mut devices = shared(&Value::Object(whole));
+    let parts = |of: std::ops::Range<u32>| of.map(|n| path(&format!("part {n}"))).collect();
+    let (one, other): (Vec<_>, Vec<_>) = (parts(0..200), parts(200..400));
+    devices[0].writer.redact(OBJECT, &one).unwrap();
+    let done = devices[1].writer.redact(OBJECT, &other).unwrap();
+    let more = devices[1].writer.redact(done.object, &one[..100]);
+    assert!(matches!(more, Err(Error::Invalid(_))), "there is room for what others take out");
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        let left = all(device);
+        assert_eq!(left.len(), 2);
+        for left in left {
+            let names: Vec<_> = left.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(names, (400..410).map(|n| format!("part {n}")).collect::<Vec<_>>());
+        }
+    }
+    digests_agree(&devices);
+}
+
+/// What a part stands in counts in its stead, so that there is always a way to take out more.
+#[test]
+fn parts_within_one_that_goes_count_as_that_one() {
+    let members: serde_json::Map<_, _> = (0..250).map(|n| (n.to_string(), json!(n))).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::found_by(profile(dir.path(), 1));
+    put(&mut device, OBJECT, &json!({"a": members, "a b": 1, "b": members}));
+    let parts = |of: &str| (0..250).map(|n| path(&format!("{of}/{n}"))).collect::<Vec<_>>();
+    let done = device.writer.redact(OBJECT, &parts("a")).unwrap();
+    let full = device.writer.redact(done.object, &parts("b"));
+    assert!(matches!(full, Err(Error::Invalid(_))));
+    let done = device.writer.redact(done.object, &[path("a")]).unwrap();
+    let done = device.writer.redact(done.object, &parts("b")).unwrap();
+    assert_eq!(value(&device, done.object), json!({"a b": 1, "b": {}}));
+}
+
 /// A phone was away while a document was redacted twice: what it wrote meanwhile finds its way.
 #[test]
 fn an_edit_finds_its_way_over_several_redactions() {
