@@ -251,7 +251,9 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Trashed(_) => ErrorKind::Trashed,
         E::RemovesMany { .. } => ErrorKind::RemovesMany,
         E::Conflict { .. } | E::IdempotencyKeyReused => ErrorKind::Conflict,
-        E::Contract { .. } => ErrorKind::Contract,
+        E::Contract { .. } | E::ContractBand { .. } | E::ContractAbove { .. } => {
+            ErrorKind::Contract
+        }
         E::ReadOnly | E::RolledBack { .. } | E::OtherHistory | E::Recovering { .. } => {
             ErrorKind::ReadOnly
         }

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use larder_engine::PersonalKind;
+use larder_engine::{Band, PersonalKind};
 use larder_types::{CollectionName, DeviceId, ObjectId, SpaceName, TransportId};
 
 use crate::Error;
@@ -137,6 +137,8 @@ pub enum Event {
         kinds: Vec<PersonalKind>,
         /// Those of them that were taken out before it was written.
         redacted: Vec<PersonalKind>,
+        /// The band that the document is of at least because of them, if a contract says so.
+        raised: Option<Band>,
     },
     /// A space is under a new at-rest key, in a new file.
     Rekeyed {

@@ -215,9 +215,9 @@ impl Worker {
         metrics::committed(begun, results.len());
         metrics::counted(&self.writer.counted());
         for noticed in self.writer.noticed() {
-            let Noticed { object, collection, kinds, redacted } = noticed;
+            let Noticed { object, collection, kinds, redacted, raised } = noticed;
             let space = self.writer.space().name().clone();
-            let told = Event::Personal { space, object, collection, kinds, redacted };
+            let told = Event::Personal { space, object, collection, kinds, redacted, raised };
             // Fails only if nobody listens.
             let _ = self.events.send(told);
         }

@@ -80,9 +80,14 @@ impl Device {
     }
 
     pub(crate) async fn admit_with(&self, label: &str, options: Options) -> Self {
-        let (dir, profile) = profile_with(label, options).await;
         let invitation = self.profile.invite(&household()).await.unwrap().unattended();
-        let space = soon("joining", profile.join(&invitation.text)).await.unwrap();
+        Self::join(label, options, &invitation.text).await
+    }
+
+    /// A device that was invited, which has not synced yet.
+    pub(crate) async fn join(label: &str, options: Options, invitation: &str) -> Self {
+        let (dir, profile) = profile_with(label, options).await;
+        let space = soon("joining", profile.join(invitation)).await.unwrap();
         Self { dir, profile, space }
     }
 

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use larder::ContractAction::{Redact, Refuse, Warn};
+use larder::ContractAction::{Raise, Redact, Refuse, Warn};
 use larder::PersonalKind::{Contact, Credentials, Financial, Health};
-use larder::{ErrorKind, Event, Options, Patterns, Query, UnitOfWork};
+use larder::{
+    Band, ErrorKind, Event, Options, Patterns, Profile, Query, Role, Terms, UnitOfWork, Whose,
+};
 use serde_json::json;
 
-use crate::common::{Device, digests_equal, event, files, kind, note};
+use crate::common::{Device, digests_equal, event, files, household, key, kind, note};
 
 fn options() -> Options {
     Options::default()
@@ -102,4 +104,115 @@ async fn a_contract_warns_takes_out_or_refuses_and_the_receipt_says_what_kind() 
         assert!(!text.contains("health") && !text.contains(secret), "{}", path.display());
     }
     assert_eq!(kind(ana.space.create("notes", &json!({ "pin": 4826 })).await), ErrorKind::Contract);
+}
+
+fn raising() -> Options {
+    Options::default()
+        .classifier(Arc::new(Patterns::new()))
+        .contract(None, Health, Raise(Band::Amber))
+        .contract(None, Financial, Raise(Band::Red))
+        .contract(None, Contact, Warn)
+}
+
+/// A diagnosis in the shopping list's space is for the parents' phones, and not for the tablet in
+/// the kitchen. A document keeps its band, so one that is GREEN already cannot take it in: what has
+/// reached the tablet once would have gone there, and an edit would follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_contract_raises_never_reaches_who_is_cleared_for_less() {
+    let ana = Device::found_with("Ana", raising()).await;
+    let terms = Terms { of: Whose::New, role: Role::Writer, clearance: Band::Green };
+    let invitation = ana.profile.invite_on(&household(), terms).await.unwrap().unattended();
+    let tablet = Device::join("tablet", raising(), &invitation.text).await;
+    tablet.sync().await;
+    let band = async |object| {
+        ana.space.document(object).await.unwrap().map(|document| document.band).unwrap()
+    };
+
+    let mut events = ana.profile.events();
+    let told = |wanted: &Event| matches!(wanted, Event::Personal { .. });
+    let ill = note("Ella", "has tonsillitis again");
+    let (plain, _) = ana.space.create("notes", &note("Milk", "two litres")).await.unwrap();
+    let (health, receipt) = ana.space.create("notes", &ill).await.unwrap();
+    let Event::Personal { object: about, kinds, raised, .. } = event(&mut events, told).await
+    else {
+        panic!()
+    };
+    assert_eq!((about, kinds, raised), (health, vec![Health], Some(Band::Amber)));
+    assert_eq!(ana.space.personal(receipt.device, receipt.seq).await.unwrap(), [Health]);
+    let iban = "DE89 3704 0044 0532 0130 00";
+    // Whatever the app asked for; several kinds go by the highest.
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Green);
+    let both = unit.create("notes", &note("tonsillitis", iban)).unwrap();
+    // Twice in one unit: plain first, and then not, and the other way round.
+    let later = unit.create("notes", &note("Later", "")).unwrap();
+    unit.put("notes", later, &ill).unwrap();
+    unit.put("notes", both, &note("nothing", "any more")).unwrap();
+    unit.band(Band::Red);
+    let asked = unit.create("notes", &ill).unwrap();
+    ana.space.commit(unit).await.unwrap();
+    let mut bands = Vec::new();
+    for object in [plain, health, both, later, asked] {
+        bands.push(band(object).await);
+    }
+    assert_eq!(bands, [Band::Green, Band::Amber, Band::Red, Band::Amber, Band::Red]);
+
+    // It is edited in its band, also by who asks for GREEN while it is what the contract wants.
+    ana.space.put("notes", health, &note("Ella", "tonsillitis, better")).await.unwrap();
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Green);
+    unit.put("notes", health, &note("Ella", "no tonsillitis")).unwrap();
+    ana.space.commit(unit).await.unwrap();
+
+    // A GREEN one stays what it is, with all of its unit.
+    let mut unit = UnitOfWork::new();
+    unit.put("notes", plain, &note("Milk", "for the tonsillitis")).unwrap();
+    let beside = unit.create("notes", &note("Beside", "")).unwrap();
+    let error = ana.space.commit(unit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Contract);
+    let message = error.to_string();
+    for part in ["health", "AMBER", "GREEN", "another id"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("tonsillitis"), "{message}");
+    assert_eq!(ana.value(plain).await, Some(note("Milk", "two litres")));
+    assert_eq!(ana.value(beside).await, None);
+
+    // Nothing of it comes to the tablet, which may write none either.
+    tablet.sync().await;
+    let listed = tablet.space.list(None, None, 100).await.unwrap().documents;
+    assert_eq!(listed.iter().map(|document| document.object).collect::<Vec<_>>(), [plain]);
+    assert!(tablet.space.search(Query::text("tonsillitis")).await.unwrap().is_empty());
+    let error = tablet.space.create("notes", &ill).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Contract);
+    let message = error.to_string();
+    assert!(message.contains("AMBER") && message.contains("cleared for GREEN"), "{message}");
+}
+
+/// A contract came after the note: what is there in a band that is too low now can be moved to
+/// where it belongs, and a write that changes nothing is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_its_contract_can_still_be_moved_away() {
+    let ana = Device::found("Ana").await;
+    let ill = note("Ella", "has tonsillitis again");
+    let (object, _) = ana.space.create("notes", &ill).await.unwrap();
+    let secret = json!({ "password": "tr0ub4dor&3" });
+    let (refused, _) = ana.space.create("notes", &secret).await.unwrap();
+    ana.profile.close().await.unwrap();
+    let dir = ana.dir;
+    let options = raising().contract(None, Credentials, Refuse);
+    let profile = Profile::open(dir.path(), key(), options).await.unwrap();
+    let space = profile.space(&household()).await.unwrap();
+    let health = profile.create_space(&"personal:health".parse().unwrap()).await.unwrap();
+    space.put("notes", object, &ill).await.unwrap();
+    space.put("notes", refused, &secret).await.unwrap();
+    assert_eq!(
+        kind(space.put("notes", object, &note("Ella", "has tonsillitis")).await),
+        ErrorKind::Contract
+    );
+    let moved = space.move_to(object, &health, None).await.unwrap();
+    let there = health.document(moved.object).await.unwrap().unwrap();
+    assert_eq!((there.band, &there.value["body"]), (Band::Amber, &ill["body"]));
+    assert!(space.document(object).await.unwrap().unwrap().trashed.is_some());
+    profile.close().await.unwrap();
 }

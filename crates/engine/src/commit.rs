@@ -19,7 +19,7 @@ use crate::contract;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
 use crate::tally::VoidCause;
-use crate::touched::{Part, State, Touched};
+use crate::touched::{Filed, Part, State, Touched};
 use crate::unit::Operation;
 use crate::unreadable::Thing;
 use crate::writer::SpaceWriter;
@@ -251,14 +251,17 @@ impl WriterState {
                 check_base(db, object, base)?;
                 let (clearance, usual) = (self.clearance, self.default_band());
                 let contracts = &self.shared.profile.contracts;
-                let noticed = contracts.apply(*object, collection, value)?;
+                let found = contracts.apply(*object, collection, value);
+                let part = touched.part(db, &mut self.cache, *object)?;
+                // What is there already is not written.
+                let may_be = !matches!(found, Ok(None)) && !matches!(base, Base::Merge(_));
+                let is_new = !(may_be && part.is(value)?);
+                let noticed = if is_new { found? } else { None };
                 let value = noticed.as_ref().and_then(|(_, new)| new.as_ref()).unwrap_or(value);
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
-                let part = touched.part(db, &mut self.cache, *object)?;
-                part.put(*object, (collection, *band, usual), value, base, actor, now)?;
-                if let Some(band) = part.band().filter(|band| *band > clearance) {
-                    return Err(Error::NotCleared { band, clearance });
-                }
+                let (asked, found) = (*band, noticed.as_ref().map(|(noticed, _)| noticed));
+                let filed = Filed { collection, asked, usual, clearance, noticed: found };
+                part.put(*object, &filed, value, base, actor, now)?;
                 if let Some((noticed, _)) = noticed {
                     part.personal |= contract::bits(&noticed.kinds);
                     touched.noticed.push(noticed);

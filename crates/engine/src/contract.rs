@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use larder_classify::{Classifier, Found as Personal, Kind as PersonalKind};
 use larder_document::Object;
-use larder_log::personal;
+use larder_log::{Band, personal};
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
 use larder_types::{CollectionName, ObjectId};
 use serde_json::Value;
@@ -24,6 +24,9 @@ use crate::{Error, Result};
 pub enum ContractAction {
     /// It is written, and told.
     Warn,
+    /// It is made in this band, or the one that was asked for if that is higher, and that is told.
+    /// A document that is there in a lower one is not edited: [`Error::ContractBand`].
+    Raise(Band),
     /// What was found is taken out before it is written, and that is told.
     Redact,
     /// Nothing of its unit is written: [`Error::Contract`].
@@ -41,6 +44,19 @@ pub struct Noticed {
     pub kinds: Vec<PersonalKind>,
     /// Those of them that were taken out.
     pub redacted: Vec<PersonalKind>,
+    /// The band that the document is of at least because of them, if a contract says so.
+    pub raised: Option<Band>,
+}
+
+impl Noticed {
+    /// The kinds by name, for people.
+    pub(crate) fn names(&self) -> String {
+        names(&self.kinds)
+    }
+}
+
+fn names(kinds: &[PersonalKind]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// The contracts of a profile.
@@ -105,16 +121,22 @@ impl Contracts {
         };
         let refused = of(ContractAction::Refuse);
         if !refused.is_empty() {
-            let kinds = refused.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-            return Err(Error::Contract { object, collection: collection.clone(), kinds });
+            let (kinds, collection) = (names(&refused), collection.clone());
+            return Err(Error::Contract { object, collection, kinds });
         }
         if noted.is_empty() {
             return Ok(None);
         }
         let redacted = of(ContractAction::Redact);
         let new = (!redacted.is_empty()).then_some(value);
+        let bands = noted.iter().filter_map(|(_, action)| match action {
+            ContractAction::Raise(band) => Some(*band),
+            _ => None,
+        });
+        let raised = bands.max();
         let kinds = noted.iter().map(|(kind, _)| *kind).collect();
-        Ok(Some((Noticed { object, collection: collection.clone(), kinds, redacted }, new)))
+        let collection = collection.clone();
+        Ok(Some((Noticed { object, collection, kinds, redacted, raised }, new)))
     }
 }
 

@@ -193,6 +193,42 @@ pub enum Error {
         /// What kinds of personal data, by name.
         kinds: String,
     },
+    /// A contract has what a document would hold in documents of a higher band alone.
+    #[error(
+        "the contract of collection '{collection}' has {kinds} in documents of {band} or above, \
+         and document {object} is {known}, which it stays: write it anew under another id, and \
+         erase this one if it holds some; nothing of the unit was written"
+    )]
+    ContractBand {
+        /// Which document.
+        object: ObjectId,
+        /// Its collection.
+        collection: CollectionName,
+        /// What kinds of personal data, by name.
+        kinds: String,
+        /// The document's band.
+        known: Band,
+        /// The lowest that the contract allows.
+        band: Band,
+    },
+    /// A contract makes a document one of a band that this device is not cleared for.
+    #[error(
+        "the contract of collection '{collection}' has {kinds} in documents of {band} or above, \
+         and here one is cleared for {clearance} at most: take that out, or write it on a device \
+         that is cleared for it; nothing of the unit was written"
+    )]
+    ContractAbove {
+        /// Which document.
+        object: ObjectId,
+        /// Its collection.
+        collection: CollectionName,
+        /// What kinds of personal data, by name.
+        kinds: String,
+        /// The lowest band that the contract allows.
+        band: Band,
+        /// What the device is cleared for.
+        clearance: Band,
+    },
     /// The profile was opened for reading only.
     #[error("the profile was opened read-only: open it for writing to do this")]
     ReadOnly,

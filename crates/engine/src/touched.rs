@@ -56,6 +56,20 @@ pub(crate) struct Part {
     pub(crate) vector: Option<Vec<f32>>,
     /// What kinds of personal data were found in what it is given.
     pub(crate) personal: u8,
+    /// The lowest band that contracts allow for that.
+    pub(crate) raised: Option<Band>,
+}
+
+/// Where a document is to be: its collection and its band.
+pub(crate) struct Filed<'a> {
+    pub(crate) collection: &'a CollectionName,
+    /// What the app says, if it does.
+    pub(crate) asked: Option<Band>,
+    /// What a new one is of if it does not.
+    pub(crate) usual: Band,
+    pub(crate) clearance: Band,
+    /// What contracts found in its value.
+    pub(crate) noticed: Option<&'a Noticed>,
 }
 
 /// All parts, in the order in which they were first touched.
@@ -80,7 +94,7 @@ impl Touched {
             Entry::Vacant(vacant) => {
                 let state = read(db, cache, &object)?;
                 self.order.push(object);
-                Ok(vacant.insert(Part { state, vector: None, personal: 0 }))
+                Ok(vacant.insert(Part { state, vector: None, personal: 0, raised: None }))
             }
         }
     }
@@ -134,24 +148,24 @@ impl Part {
         }
     }
 
+    /// Whether it has this value already.
+    pub(crate) fn is(&self, value: &Object) -> Result<bool> {
+        Ok(matches!(&self.state, State::Stored(stored) if stored.document.value()? == *value))
+    }
+
     /// Gives the document a value, as a local unit asks.
     pub(crate) fn put(
         &mut self,
         object: ObjectId,
-        (collection, band, usual): (&CollectionName, Option<Band>, Band),
+        filed: &Filed<'_>,
         value: &Object,
         base: &Base,
         actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
         now: Timestamp,
     ) -> Result<()> {
-        if let (Some(known), Some(band)) = (self.band(), band)
-            && known != band
-        {
-            return Err(Error::Invalid(format!(
-                "document {object} is {known}, and a document keeps its band: write it anew under \
-                 another id to make it {band}"
-            )));
-        }
+        let collection = filed.collection;
+        let raised = filed.noticed.and_then(|noticed| noticed.raised);
+        self.check_band(object, filed.asked, raised)?;
         match &mut self.state {
             State::Deleted | State::Removed { .. } => return Err(Error::Deleted(object)),
             State::Absent => {
@@ -159,7 +173,7 @@ impl Part {
                     return Err(Error::NotFound(format!("there is no document {object} to edit")));
                 }
                 let (collection, value) = (collection.clone(), value.clone());
-                let band = band.unwrap_or(usual);
+                let band = filed.asked.unwrap_or(filed.usual);
                 self.state = State::New { collection, value, from: None, redacted: None, band };
             }
             State::New { collection: known, value: pending, .. } => {
@@ -174,7 +188,49 @@ impl Part {
                 stored.put(object, value, base, actor, now)?;
             }
         }
-        Ok(())
+        self.raise(object, filed)
+    }
+
+    /// A document keeps its band, and what a contract makes higher was asked for all the same.
+    fn check_band(
+        &self,
+        object: ObjectId,
+        asked: Option<Band>,
+        raised: Option<Band>,
+    ) -> Result<()> {
+        let (Some(known), Some(band)) = (self.band(), asked) else { return Ok(()) };
+        let is_that = |raised: Option<Band>| raised.map_or(band, |least| band.max(least)) == known;
+        if is_that(raised) || is_that(self.raised) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "document {object} is {known}, and a document keeps its band: write it anew under \
+             another id to make it {band}"
+        )))
+    }
+
+    /// Has a new document in the band that contracts want for what it holds.
+    fn raise(&mut self, object: ObjectId, filed: &Filed<'_>) -> Result<()> {
+        let clearance = filed.clearance;
+        if let Some((noticed, least)) = filed.noticed.and_then(|it| Some((it, it.raised?))) {
+            let (collection, kinds) = (filed.collection.clone(), noticed.names());
+            match &mut self.state {
+                State::New { band, .. } => *band = least.max(*band),
+                State::Stored(stored) if stored.edited && stored.row.band < least => {
+                    let (known, band) = (stored.row.band, least);
+                    return Err(Error::ContractBand { object, collection, kinds, known, band });
+                }
+                _ => {}
+            }
+            self.raised = self.raised.max(Some(least));
+            if let Some(band) = self.band().filter(|band| *band > clearance) {
+                return Err(Error::ContractAbove { object, collection, kinds, band, clearance });
+            }
+        }
+        match self.band().filter(|band| *band > clearance) {
+            Some(band) => Err(Error::NotCleared { band, clearance }),
+            None => Ok(()),
+        }
     }
 
     /// Gives a stored document a value, in the trash too, where it stays.
