@@ -1,4 +1,6 @@
 use std::sync::Arc;
+#[cfg(feature = "classify")]
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use larder_engine::{
@@ -68,9 +70,11 @@ impl Options {
         self
     }
 
-    /// What tells what in a text is personal, for [`Options::contract`]. With the feature
-    /// `classify` there is `Patterns`; without a classifier no contract does anything. It is called
-    /// for each text of a document that is written, on the thread that writes.
+    /// What tells what in a text is personal, for [`Options::contract`] and
+    /// [`Space::set_contract`](crate::Space::set_contract). Unless told, it is `Patterns` with the
+    /// feature `classify`, and nothing without: then no contract does anything, the space's neither.
+    /// It is called for each text of a document that is written, on the thread that writes, if
+    /// there is a contract for it.
     pub fn classifier(mut self, classifier: Arc<dyn Classifier>) -> Self {
         self.0.contracts.set_classifier(classifier);
         self
@@ -100,7 +104,24 @@ impl Options {
     }
 
     pub(crate) fn into_engine(self) -> ProfileOptions {
+        #[cfg(feature = "classify")]
+        if !self.0.contracts.has_classifier() {
+            return self.classifier(Arc::new(Usual)).0;
+        }
         self.0
+    }
+}
+
+/// [`Patterns`](larder_classify::Patterns), made when the first text is looked at.
+#[cfg(feature = "classify")]
+struct Usual;
+
+#[cfg(feature = "classify")]
+impl Classifier for Usual {
+    fn classify(&self, text: &str) -> Vec<larder_engine::Personal> {
+        static PATTERNS: LazyLock<larder_classify::Patterns> =
+            LazyLock::new(larder_classify::Patterns::new);
+        PATTERNS.classify(text)
     }
 }
 

@@ -1,4 +1,6 @@
-use larder_engine::{Policy, PolicyChange, SpaceWriter, Terms, Whose};
+use larder_engine::{
+    Contract, ContractAction, PersonalKind, Policy, PolicyChange, SpaceWriter, Terms, Whose,
+};
 
 use crate::error::blocking;
 use crate::{Receipt, Result, Space};
@@ -24,6 +26,38 @@ impl Space {
     /// owner's; the storage's.
     pub async fn set_policy(&self, change: PolicyChange) -> Result<Receipt> {
         let work = move |writer: &mut SpaceWriter| writer.set_policy(change);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// What the space's owners want of personal data in what is written in it, on every device,
+    /// beside what the app wants ([`Options::contract`](crate::Options::contract)).
+    ///
+    /// # Errors
+    /// [`Error::Closed`](crate::Error::Closed); the storage's.
+    pub async fn contracts(&self) -> Result<Vec<Contract>> {
+        self.read(larder_engine::Space::contracts).await
+    }
+
+    /// Sets what becomes of personal data of a kind in documents of a collection, or, without one,
+    /// of all that have no contract of their own for it; `None`: nothing any more. It holds on
+    /// every device that hears of it and has a
+    /// [classifier](crate::Options::classifier), for what is written there from then on. Of the
+    /// space's contract and the app's the stricter counts, and so of what two owners set at once.
+    /// It is what devices go by, and no right: a device that does not hold to it is not refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it makes no sense, or this device is no
+    /// owner's; the storage's.
+    pub async fn set_contract(
+        &self,
+        collection: Option<&str>,
+        kind: PersonalKind,
+        action: Option<ContractAction>,
+    ) -> Result<Receipt> {
+        let collection = collection.map(str::to_owned);
+        let work = move |writer: &mut SpaceWriter| {
+            writer.set_contract(collection.as_deref(), kind, action)
+        };
         self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 

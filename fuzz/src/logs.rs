@@ -127,6 +127,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             | Act::Retention(_)
             | Act::Lack(_)
             | Act::Policy(_)
+            | Act::Contract(_)
             | Act::Adoption(_) => 15,
         };
         seeds.push(tagged(tag, act.to_body()));

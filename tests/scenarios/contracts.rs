@@ -216,3 +216,41 @@ async fn what_was_there_before_its_contract_can_still_be_moved_away() {
     assert!(space.document(object).await.unwrap().unwrap().trashed.is_some());
     profile.close().await.unwrap();
 }
+
+/// A household's rule would hold on one phone alone if it stood in that phone's app: what an owner
+/// sets in the space is what the other device goes by, beside its own app's contracts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_sets_is_what_the_other_devices_go_by() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.admit_with("Ben", Options::default().contract(None, Contact, Refuse)).await;
+    ben.sync().await;
+    let ill = note("Ella", "has tonsillitis again");
+    ana.space.set_contract(None, Health, Some(Raise(Band::Amber))).await.unwrap();
+    ana.space.set_contract(None, Contact, Some(Warn)).await.unwrap();
+    ana.space.set_contract(Some("vault"), Health, Some(Refuse)).await.unwrap();
+    let band = async |device: &Device, object| {
+        device.space.document(object).await.unwrap().map(|document| document.band).unwrap()
+    };
+    let (object, _) = ana.space.create("notes", &ill).await.unwrap();
+    assert_eq!(band(&ana, object).await, Band::Amber);
+
+    let (before, _) = ben.space.create("notes", &ill).await.unwrap();
+    assert_eq!(band(&ben, before).await, Band::Green, "it has not heard of it");
+    ben.sync().await;
+    let (object, receipt) = ben.space.create("notes", &ill).await.unwrap();
+    assert_eq!(band(&ben, object).await, Band::Amber);
+    assert_eq!(ben.space.personal(receipt.device, receipt.seq).await.unwrap(), [Health]);
+    assert_eq!(kind(ben.space.create("vault", &ill).await), ErrorKind::Contract);
+    // Its own app is stricter, and stays so.
+    let letter = json!({ "to": "ana@home.example" });
+    assert_eq!(kind(ben.space.create("notes", &letter).await), ErrorKind::Contract);
+    ana.space.create("notes", &letter).await.unwrap();
+
+    // Another opening of the space goes by it too, until it is removed.
+    let ben = ben.restart().await;
+    assert_eq!(ben.space.contracts().await.unwrap().len(), 3);
+    assert_eq!(kind(ben.space.create("vault", &ill).await), ErrorKind::Contract);
+    ben.space.set_contract(Some("vault"), Health, None).await.unwrap();
+    let (object, _) = ben.space.create("vault", &ill).await.unwrap();
+    assert_eq!(band(&ben, object).await, Band::Amber, "what is set for all");
+}

@@ -503,6 +503,7 @@ fn kind_name(kind: u16) -> String {
         kind::RETENTION => "retention set".to_owned(),
         kind::LACK => "bytes said to be lacking".to_owned(),
         kind::POLICY => "policy set".to_owned(),
+        kind::CONTRACT => "contract set".to_owned(),
         other => format!("kind {other}"),
     }
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::commands::{BlobCommand, DeviceCommand, SubjectCommand};
-use crate::commands::{Classify, Export, Passphrase, Prune, Purge, Redact, Rekey, Security};
+use crate::commands::{
+    Classify, ContractArgs, Export, Passphrase, Prune, Purge, Redact, Rekey, Security,
+};
 use crate::commands::{
     Delete, Diff, Erase, Erasures, Restore, RetentionArgs, Show, Transfer, Trash,
 };
@@ -88,6 +90,8 @@ pub(crate) enum Command {
 as what they hold, images and PDFs by the name of a blob. Each line of a .jsonl file
 becomes one, too. Files that went from the folder stay in the space, unless --prune puts their
 documents into the trash.
+A document keeps its band: with --band, a file that was imported before into a lower one is reported
+and left as it is there. So is what a contract of the space refuses (larder contract).
 Exit code 6: done, except for the files it reported (unreadable, too large, binary, malformed …).
 Ctrl-C finishes the unit at hand; the same command again completes the work.
 
@@ -272,6 +276,19 @@ Example:
   larder classify shared:household"
     )]
     Classify(Classify),
+    /// Show or set what becomes of personal data in what is written in a space
+    #[command(after_help = "An owner sets it, for every device that hears of it, by kind: contact,
+financial, health or credentials. What is found is told (warn), makes its document one of that band
+(amber, red), is taken out before it is written (redact), or nothing is written (refuse). A document
+that is there already keeps its band: what would raise it is refused. `larder classify` tells what
+is found in what was written before.
+
+Example:
+  larder contract shared:household
+  larder contract shared:household --set health=amber --set credentials=refuse
+  larder contract shared:household --collection vault --set credentials=red
+  larder contract shared:household --remove health")]
+    Contract(ContractArgs),
     /// Show what happened to this device that its people ought to know of
     #[command(
         after_help = "Writings and sessions that were refused, devices that came, went or got

@@ -251,7 +251,7 @@ impl WriterState {
                 check_base(db, object, base)?;
                 let (clearance, usual) = (self.clearance, self.default_band());
                 let contracts = &self.shared.profile.contracts;
-                let found = contracts.apply(*object, collection, value);
+                let found = contracts.apply(&self.contracts, (*object, collection), value);
                 let part = touched.part(db, &mut self.cache, *object)?;
                 // What is there already is not written.
                 let may_be = !matches!(found, Ok(None)) && !matches!(base, Base::Merge(_));

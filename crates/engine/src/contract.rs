@@ -1,8 +1,8 @@
-//! What an app wants of personal data in its collections: that it is told, that they are taken out,
-//! or that they are not written at all.
+//! What an app and a space's owners want of personal data in its collections: that it is told, that
+//! the document is more sensitive, that they are taken out, or that they are not written at all.
 //!
-//! Invariants: a contract is this device's app's, looked at before it writes, and says nothing
-//! about what other devices have written; what the classifier found is kept as kinds, never as
+//! Invariants: a contract is looked at before this device writes, and says nothing about what other
+//! devices have written; of the app's and the space's the stricter counts; what the classifier found is kept as kinds, never as
 //! text.
 
 use std::ops::Range;
@@ -11,27 +11,22 @@ use std::sync::Arc;
 
 pub use larder_classify::{Classifier, Found as Personal, Kind as PersonalKind};
 use larder_document::Object;
-use larder_log::{Band, personal};
+use larder_log::act::{Act, Role};
+pub use larder_log::contract::ContractAction;
+use larder_log::contract::{ContractAct, SpaceContracts};
+use larder_log::roster::Roster;
+use larder_log::{Band, Header, Receipt, VERSION, kind, personal};
+use larder_store::space::{control, entries};
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
 use larder_types::{CollectionName, ObjectId};
+use rusqlite::Connection;
 use serde_json::Value;
 
+use crate::read::snapshot;
+use crate::space::Space;
+use crate::unit::parse_collection;
+use crate::writer::SpaceWriter;
 use crate::{Error, Result};
-
-/// What becomes of a document in which personal data of a kind are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum ContractAction {
-    /// It is written, and told.
-    Warn,
-    /// It is made in this band, or the one that was asked for if that is higher, and that is told.
-    /// A document that is there in a lower one is not edited: [`Error::ContractBand`].
-    Raise(Band),
-    /// What was found is taken out before it is written, and that is told.
-    Redact,
-    /// Nothing of its unit is written: [`Error::Contract`].
-    Refuse,
-}
 
 /// What a write came to in which personal data were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +54,84 @@ fn names(kinds: &[PersonalKind]) -> String {
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
 }
 
+/// What a space's owners set of one kind of personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contract {
+    /// The collection; none: all that have no contract of their own for the kind.
+    pub collection: Option<CollectionName>,
+    /// The kind.
+    pub kind: PersonalKind,
+    /// What becomes of it.
+    pub action: ContractAction,
+}
+
+impl Space {
+    /// The contracts that the space's owners have set, for every device.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn contracts(&self) -> Result<Vec<Contract>> {
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let set = of_space(&*snapshot(&db)?, &published.roster)?;
+        let contract = |(collection, bits, action): (Option<&CollectionName>, u8, _)| {
+            let collection = collection.cloned();
+            kinds(bits).pop().map(|kind| Contract { collection, kind, action })
+        };
+        Ok(set.set().filter_map(contract).collect())
+    }
+}
+
+impl SpaceWriter {
+    /// Sets what becomes of personal data of a kind in a collection, or in all that have no contract
+    /// of their own for it, on every device; `None`: nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad collection name, for what makes no sense, and if this device is
+    /// no owner's; [`Error::MayNotWrite`]; the storage's errors.
+    pub fn set_contract(
+        &mut self,
+        collection: Option<&str>,
+        kind: PersonalKind,
+        action: Option<ContractAction>,
+    ) -> Result<Receipt> {
+        let collection = collection.map(parse_collection).transpose()?;
+        let personal = bits(&[kind]);
+        self.transact(|tx, state| {
+            state.check_may_write()?;
+            let own = state.roster.device(&state.device()).map(|device| device.role);
+            if own != Some(Role::Owner) {
+                return Err(Error::Invalid("only an owner sets a space's contracts".into()));
+            }
+            let known = of_space(tx, &state.roster)?;
+            let revision = known.next_revision(collection.as_ref(), personal);
+            let act = ContractAct { v: VERSION, revision, collection, personal, action };
+            if let Some(why) = act.wrong() {
+                return Err(Error::Invalid(format!("this cannot be set: {why}")));
+            }
+            state.append_act(tx, &Act::Contract(act))?;
+            state.sign(tx)?;
+            state.receipt(tx, state.frontier.size())
+        })
+    }
+}
+
+/// The acts that count, taken together: those of owners.
+pub(crate) fn of_space(db: &Connection, roster: &Roster) -> Result<SpaceContracts> {
+    let mut all = SpaceContracts::default();
+    for stored in control::acts_of_kind(db, kind::CONTRACT)? {
+        let header = entries::find(db, stored.place.log, stored.place.seq)?
+            .and_then(|entry| Header::decode(&entry.header).ok())
+            .ok_or_else(|| Error::Corrupt("an act's entry is missing".into()))?;
+        if let Ok(Some(Act::Contract(act))) = Act::from_body(stored.kind, &stored.body)
+            && roster.owns_at(&header)
+        {
+            all.take(&act);
+        }
+    }
+    Ok(all)
+}
+
 /// The contracts of a profile.
 #[derive(Clone, Default)]
 pub struct Contracts {
@@ -67,6 +140,11 @@ pub struct Contracts {
 }
 
 impl Contracts {
+    /// Whether something tells what is personal.
+    pub fn has_classifier(&self) -> bool {
+        self.classifier.is_some()
+    }
+
     /// What tells what is personal.
     pub fn set_classifier(&mut self, classifier: Arc<dyn Classifier>) {
         self.classifier = Some(classifier);
@@ -96,16 +174,21 @@ impl Contracts {
     /// nothing was found.
     pub(crate) fn apply(
         &self,
-        object: ObjectId,
-        collection: &CollectionName,
+        of_space: &SpaceContracts,
+        (object, collection): (ObjectId, &CollectionName),
         value: &Object,
     ) -> Result<Option<(Noticed, Option<Object>)>> {
         let Some(classifier) = &self.classifier else { return Ok(None) };
-        let wants = |kind: &&PersonalKind| self.action(collection, **kind).is_some();
-        if !PersonalKind::ALL.iter().any(|kind| wants(&kind)) {
+        let actions = PersonalKind::ALL.into_iter().filter_map(|kind| {
+            let of_app = self.action(collection, kind);
+            let action = of_app.max(of_space.action(collection, bits(&[kind])));
+            action.map(|action| (kind, action))
+        });
+        let actions: Vec<_> = actions.collect();
+        if actions.is_empty() {
             return Ok(None);
         }
-        let mut look = Look { contracts: self, collection, classifier, noted: Vec::new() };
+        let mut look = Look { actions, classifier, noted: Vec::new() };
         let mut value = value.clone();
         let looked = catch_unwind(AssertUnwindSafe(|| look.object(&mut value, 0)));
         looked.map_err(|_| {
@@ -161,8 +244,7 @@ pub(crate) fn kinds(bits: u8) -> Vec<PersonalKind> {
 
 /// One document looked through.
 struct Look<'a> {
-    contracts: &'a Contracts,
-    collection: &'a CollectionName,
+    actions: Vec<(PersonalKind, ContractAction)>,
     classifier: &'a Arc<dyn Classifier>,
     noted: Vec<(PersonalKind, ContractAction)>,
 }
@@ -212,7 +294,8 @@ impl Look<'_> {
         }));
         let mut cuts: Vec<(Range<usize>, PersonalKind)> = Vec::new();
         for Personal { kind, at } in found {
-            let Some(action) = self.contracts.action(self.collection, kind) else { continue };
+            let action = self.actions.iter().find(|(of, _)| *of == kind).map(|(_, action)| *action);
+            let Some(action) = action else { continue };
             if at.is_empty() || text.get(at.clone()).is_none() {
                 continue;
             }
@@ -285,7 +368,8 @@ mod tests {
 
     fn apply(contracts: &Contracts, value: Value) -> Result<Option<(Noticed, Option<Object>)>> {
         let Value::Object(value) = value else { panic!() };
-        contracts.apply(ObjectId::new([1; 16]), &"notes".parse().unwrap(), &value)
+        let (object, notes) = (ObjectId::new([1; 16]), "notes".parse().unwrap());
+        contracts.apply(&SpaceContracts::default(), (object, &notes), &value)
     }
 
     #[test]

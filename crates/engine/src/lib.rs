@@ -84,7 +84,9 @@ pub use blobs::{
     NewBlob, NewManifest, blobs_in,
 };
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
-pub use contract::{Classifier, ContractAction, Contracts, Noticed, Personal, PersonalKind};
+pub use contract::{
+    Classifier, Contract, ContractAction, Contracts, Noticed, Personal, PersonalKind,
+};
 pub use embed::{Embedded, Unembedded};
 pub use environment::Environment;
 pub use erase::{ErasedBy, ErasureInfo, ErasureStage, LateEdits};

@@ -15,6 +15,7 @@ use larder_types::limits::TRASH_MS;
 use rusqlite::Connection;
 use serde::Serialize;
 
+use crate::contract;
 use crate::model::as_text;
 use crate::space::{Shared, Space};
 use crate::state::State;
@@ -120,10 +121,12 @@ impl SpaceWriter {
 }
 
 impl State {
-    /// At the end of a transaction: what acts that came, or count no more, make of the policy.
+    /// At the end of a transaction: what acts that came, or count no more, make of the policy and
+    /// of contracts.
     pub(crate) fn settle_policy(&mut self, db: &Connection) -> Result<()> {
         if !self.is_published {
             self.policy = of(db, &self.roster, &self.shared)?;
+            self.contracts = contract::of_space(db, &self.roster)?;
         }
         Ok(())
     }

@@ -393,6 +393,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::RETENTION => "retention",
         kind::LACK => "lack",
         kind::POLICY => "policy",
+        kind::CONTRACT => "contract",
         _ => "other",
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use larder_document::Cache;
 use larder_log::act::{Act, EpochReason};
 use larder_log::checkpoint::Checkpoint;
+use larder_log::contract::SpaceContracts;
 use larder_log::epoch::open_epoch_act;
 use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::{self, Roster, Standing, Writing};
@@ -24,7 +25,7 @@ use rusqlite::Connection;
 
 use crate::adoption::AllAdopted;
 use crate::commit::{Appended, Draft};
-use crate::contract::Noticed;
+use crate::contract::{self, Noticed};
 use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
@@ -123,6 +124,7 @@ pub(crate) struct State {
     /// Whether readers know of this roster, keyring and policy.
     pub(crate) is_published: bool,
     pub(crate) policy: Policy,
+    pub(crate) contracts: SpaceContracts,
     /// Whether this transaction ends the space's being made anew.
     pub(crate) has_recovered: bool,
     /// What may have made something prunable.
@@ -189,6 +191,7 @@ impl State {
         let roster = load_roster(db, shared)?;
         let mut state = Self {
             policy: policy::of(db, &roster, shared)?,
+            contracts: contract::of_space(db, &roster)?,
             shared: Arc::clone(shared),
             log: own.log,
             signed: own.frontier.size(),

@@ -10,6 +10,7 @@ use larder_types::{
 };
 
 use crate::adoption::{AdoptionAct, LackAct};
+use crate::contract::ContractAct;
 use crate::erasure::{EraseAct, ErasedAct};
 use crate::error::VoidReason;
 use crate::header::VERSION;
@@ -373,6 +374,8 @@ pub enum Act {
     Lack(LackAct),
     /// Sets what devices do where nobody says otherwise.
     Policy(PolicyAct),
+    /// Sets what becomes of personal data.
+    Contract(ContractAct),
 }
 
 impl Act {
@@ -398,6 +401,7 @@ impl Act {
             Self::Lack(_) => kind::LACK,
             Self::Retention(_) => kind::RETENTION,
             Self::Policy(_) => kind::POLICY,
+            Self::Contract(_) => kind::CONTRACT,
         }
     }
 
@@ -418,6 +422,7 @@ impl Act {
             Self::Lack(act) => canonical::encode(act),
             Self::Retention(act) => canonical::encode(act),
             Self::Policy(act) => canonical::encode(act),
+            Self::Contract(act) => canonical::encode(act),
         }
     }
 
@@ -457,6 +462,7 @@ impl Act {
             kind::RETENTION => Self::Retention(read(body)?),
             kind::LACK => Self::Lack(read(body)?),
             kind::POLICY => Self::Policy(read(body)?),
+            kind::CONTRACT => Self::Contract(read(body)?),
             _ => return Ok(None),
         };
         act.check()?;
@@ -498,6 +504,7 @@ impl Act {
             Self::Lack(act) => act.check(),
             Self::Retention(act) => act.check(),
             Self::Policy(act) => act.check(),
+            Self::Contract(act) => act.check(),
             Self::SealingKey(act) => {
                 check_versions(act.v, act.suite)?;
                 act.sealing.check().map_err(|_| VoidReason::WeakKey)

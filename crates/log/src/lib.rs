@@ -12,6 +12,7 @@ pub mod adoption;
 mod batch;
 pub mod blob;
 pub mod checkpoint;
+pub mod contract;
 mod entry;
 pub mod epoch;
 pub mod erasure;

@@ -43,6 +43,8 @@ pub mod kind {
     pub const RETENTION: u16 = 26;
     /// [`crate::adoption::LackAct`].
     pub const LACK: u16 = 27;
+    /// [`crate::contract::ContractAct`].
+    pub const CONTRACT: u16 = 28;
     /// [`crate::policy::PolicyAct`].
     pub const POLICY: u16 = 33;
 
@@ -93,6 +95,8 @@ pub mod personal {
     pub const HEALTH: u8 = 4;
     /// What opens something.
     pub const CREDENTIALS: u8 = 8;
+    /// Each of them.
+    pub const ALL: [u8; 4] = [CONTACT, FINANCIAL, HEALTH, CREDENTIALS];
 }
 
 /// The fields that a section's metadata commitment is made of, in their order.

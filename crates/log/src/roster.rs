@@ -208,10 +208,11 @@ impl Roster {
                 Ok(())
             }
             Act::Retention(_) if self.administers_at(header) => Ok(()),
-            Act::Policy(_) if self.owns_at(header) => Ok(()),
+            Act::Policy(_) | Act::Contract(_) if self.owns_at(header) => Ok(()),
             Act::Epoch(_)
             | Act::Retention(_)
             | Act::Policy(_)
+            | Act::Contract(_)
             | Act::Snapshot(_)
             | Act::Erase(_)
             | Act::Erased(_)
@@ -429,6 +430,7 @@ impl Roster {
             | Act::Retention(_)
             | Act::Lack(_)
             | Act::Policy(_)
+            | Act::Contract(_)
             | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };

@@ -18,6 +18,10 @@ pub(crate) struct Import {
     /// You are sure, however many they are
     #[arg(long, requires = "prune")]
     pub(crate) yes: bool,
+    /// How sensitive the new documents and their files are: only devices cleared for it get them
+    /// [default: as the space's new documents are]
+    #[arg(long, value_name = "BAND")]
+    pub(crate) band: Option<BandArg>,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use larder::{Cursor, ErrorKind, ObjectId, Receipt, Space, UnitOfWork};
+use larder::{
+    Band, Contract, ContractAction, Cursor, Document, ErrorKind, ObjectId, Receipt, Space,
+    UnitOfWork,
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -98,7 +101,7 @@ pub(crate) async fn run(call: &Call<'_>, args: &Import) -> anyhow::Result<Exit> 
             }
         }
     };
-    let imported = import(&space, &folder, args.prune(), stop, &mut on).await;
+    let imported = import(&space, &folder, args.how(), stop, &mut on).await;
     bar.finish_and_clear();
     if shown > SKIPS_SHOWN_MAX {
         out.note(&format!("… and {} more (--json names all)", shown - SKIPS_SHOWN_MAX));
@@ -176,9 +179,10 @@ fn summary(imported: &Imported, begun: Instant) -> String {
 }
 
 /// What becomes of documents whose file is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Gone {
     /// They stay.
+    #[default]
     No,
     /// They go into the trash, unless they are many.
     Few,
@@ -186,13 +190,22 @@ pub(crate) enum Gone {
     Many,
 }
 
+/// How a folder is imported.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct How {
+    gone: Gone,
+    /// Of which band new documents are; none: as the space's are.
+    band: Option<Band>,
+}
+
 impl Import {
-    const fn prune(&self) -> Gone {
-        match (self.prune, self.yes) {
+    fn how(&self) -> How {
+        let gone = match (self.prune, self.yes) {
             (false, _) => Gone::No,
             (true, false) => Gone::Few,
             (true, true) => Gone::Many,
-        }
+        };
+        How { gone, band: self.band.map(Band::from) }
     }
 }
 
@@ -203,11 +216,11 @@ impl Import {
 pub(crate) async fn import(
     space: &Space,
     folder: &Path,
-    prune: Gone,
+    how: How,
     stop: &Interrupt,
     on: &mut Tell<'_>,
 ) -> anyhow::Result<Imported> {
-    let mut importer = Importer::new(space, prune != Gone::No).await?;
+    let mut importer = Importer::new(space, how).await?;
     let mut steps = read_ahead(folder.to_owned());
     while let Some(step) = steps.recv().await {
         match step? {
@@ -224,8 +237,8 @@ pub(crate) async fn import(
             break;
         }
     }
-    if prune != Gone::No && !importer.done.interrupted {
-        importer.prune(folder, prune == Gone::Many, on).await?;
+    if how.gone != Gone::No && !importer.done.interrupted {
+        importer.prune(folder, how.gone == Gone::Many, on).await?;
     }
     importer.finish(on).await
 }
@@ -252,6 +265,7 @@ pub(crate) fn read_ahead(folder: PathBuf) -> mpsc::Receiver<std::io::Result<Step
 struct Committing {
     task: JoinHandle<larder::Result<Receipt>>,
     counts: Counts,
+    last: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -264,6 +278,11 @@ struct Counts {
 
 struct Importer<'a> {
     space: &'a Space,
+    band: Option<Band>,
+    /// How many documents a unit has: one, where a contract may refuse it.
+    unit_documents_max: usize,
+    /// The document that the unit took in last.
+    last: Option<String>,
     /// No file was imported yet, so no document needs to be looked for.
     is_first: bool,
     unit: UnitOfWork,
@@ -277,16 +296,23 @@ struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    async fn new(space: &'a Space, prune: bool) -> anyhow::Result<Self> {
+    async fn new(space: &'a Space, how: How) -> anyhow::Result<Self> {
         let page = space.list(Some(COLLECTION), None, 1).await?;
+        let refuses = |contract: &Contract| {
+            !matches!(contract.action, ContractAction::Warn | ContractAction::Redact)
+        };
+        let alone = space.contracts().await?.iter().any(refuses);
         Ok(Self {
             space,
+            band: how.band,
+            unit_documents_max: if alone { 1 } else { UNIT_DOCUMENTS_MAX },
+            last: None,
             is_first: page.documents.is_empty(),
             unit: UnitOfWork::new(),
             counts: Counts::default(),
             committing: None,
             done: Imported::default(),
-            seen: prune.then(HashSet::new),
+            seen: (how.gone != Gone::No).then(HashSet::new),
             is_partial: false,
         })
     }
@@ -295,7 +321,11 @@ impl<'a> Importer<'a> {
     async fn attach(&mut self, file: &Attachment, on: &mut Tell<'_>) -> anyhow::Result<()> {
         // A file that was imported before is as sensitive as its document.
         let there = self.space.find(COLLECTION, &file.path).await?;
-        let band = there.first().map(|document| document.band);
+        if let Some(skip) = self.is_lower(&file.path, there.first()) {
+            self.skip(&skip, on);
+            return Ok(());
+        }
+        let band = there.first().map(|document| document.band).or(self.band);
         let added = match add_file(self.space, file, band, &ProgressBar::hidden()).await {
             Ok(added) => added,
             Err(error) => {
@@ -324,10 +354,17 @@ impl<'a> Importer<'a> {
         } else {
             self.space.find(COLLECTION, &item.path).await?
         };
+        if let Some(skip) = self.is_lower(&item.path, there.first()) {
+            self.skip(&skip, on);
+            return Ok(());
+        }
         if there.iter().any(|document| document.value == item.value) {
             self.done.unchanged += 1;
             self.done.bytes += item.bytes;
             return Ok(());
+        }
+        if let Some(band) = self.band {
+            self.unit.band(there.first().map_or(band, |document| document.band));
         }
         let queued = match there.first() {
             Some(document) => self.unit.put(COLLECTION, document.object, &item.value),
@@ -348,7 +385,19 @@ impl<'a> Importer<'a> {
             self.counts.changed += 1;
         }
         self.counts.bytes += item.bytes;
+        self.last = Some(item.path.clone());
         self.commit_if_full(on).await
+    }
+
+    /// A document that was imported before keeps its band, which may not be as high as is asked.
+    fn is_lower(&self, path: &str, there: Option<&Document>) -> Option<Skip> {
+        let (band, known) = (self.band?, there?.band);
+        let why = format!(
+            "was imported before as {known}, and a document keeps its band: to have it {band} \
+             alone, erase that one and import the file anew"
+        );
+        let path = path.to_owned();
+        (known < band).then(|| Skip { path, line: None, reason: Reason::Refused(why) })
     }
 
     fn skip(&mut self, skip: &Skip, on: &mut Tell<'_>) {
@@ -368,7 +417,7 @@ impl<'a> Importer<'a> {
     }
 
     async fn commit_if_full(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
-        if self.unit.len() >= UNIT_DOCUMENTS_MAX || self.counts.bytes >= UNIT_BYTES_TARGET {
+        if self.unit.len() >= self.unit_documents_max || self.counts.bytes >= UNIT_BYTES_TARGET {
             self.commit(on).await?;
         }
         Ok(())
@@ -384,13 +433,24 @@ impl<'a> Importer<'a> {
         let counts = std::mem::take(&mut self.counts);
         let space = self.space.clone();
         let task = tokio::spawn(async move { space.commit(unit).await });
-        self.committing = Some(Committing { task, counts });
+        let last = self.last.take();
+        self.committing = Some(Committing { task, counts, last });
         Ok(())
     }
 
     async fn settle(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
-        let Some(Committing { task, counts }) = self.committing.take() else { return Ok(()) };
-        let receipt = task.await.context("the writer ended")?.with_context(|| {
+        let Some(Committing { task, counts, last }) = self.committing.take() else {
+            return Ok(());
+        };
+        let committed = task.await.context("the writer ended")?;
+        if let (Err(error), Some(path), 1) = (&committed, &last, self.unit_documents_max)
+            && matches!(error.kind(), ErrorKind::Contract | ErrorKind::Invalid)
+        {
+            let reason = Reason::Refused(error.to_string());
+            self.skip(&Skip { path: path.clone(), line: None, reason }, on);
+            return Ok(());
+        }
+        let receipt = committed.with_context(|| {
             let safe = self.done.created + self.done.changed;
             format!(
                 "a unit was not committed; {} before it are safe",

@@ -4,6 +4,7 @@ mod audit;
 mod blob;
 mod check;
 mod classify;
+mod contract;
 mod device;
 mod documents;
 mod erase;
@@ -30,11 +31,12 @@ use crate::output::{Output, printable};
 
 pub(crate) use blob::BlobCommand;
 pub(crate) use classify::Classify;
+pub(crate) use contract::ContractArgs;
 pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures, Redact};
 pub(crate) use export::Export;
-pub(crate) use import::{Gone, Notice, import, read_ahead};
+pub(crate) use import::{How, Notice, import, read_ahead};
 pub(crate) use keys::{Passphrase, Prune, Purge, Rekey};
 pub(crate) use policy::PolicyArgs;
 pub(crate) use retention::RetentionArgs;
@@ -127,6 +129,7 @@ async fn dispatch(command: &Command, call: &Call<'_>) -> anyhow::Result<Exit> {
         Command::Conflicts(args) => versions::conflicts(call, args).await,
         Command::Search(args) => search::run(call, args).await,
         Command::Classify(args) => classify::run(call, args).await,
+        Command::Contract(args) => contract::run(call, args).await,
         Command::Security(args) => security::run(call, args).await,
         Command::Subject(command) => subject::run(call, command).await,
         Command::Receipts(args) => audit::receipts(call, args).await,

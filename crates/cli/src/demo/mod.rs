@@ -123,7 +123,7 @@ async fn import_all(
     let imported = crate::commands::import(
         &devices.first.space,
         folder,
-        crate::commands::Gone::No,
+        crate::commands::How::default(),
         stop,
         &mut on,
     )

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::canary::{Canaries, Sampler, Sighting};
 use super::devices::{Devices, Stage, space_name};
 use super::report::Report;
-use crate::commands::{Gone, Notice, import};
+use crate::commands::{How, Notice, import};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, bytes, count, counted};
 
@@ -34,7 +34,7 @@ pub(crate) async fn control(
             bar.inc(1);
         }
     };
-    let imported = import(&space, folder, Gone::No, stop, &mut on).await;
+    let imported = import(&space, folder, How::default(), stop, &mut on).await;
     bar.finish_and_clear();
     imported?;
     profile.close().await?;

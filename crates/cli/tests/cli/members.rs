@@ -301,3 +301,97 @@ fn a_policy_is_shown_set_and_gone_by() {
     first.run_with("{}", ["put", personal, "pages", "--file", "-"]).code(0);
     assert_eq!(first.run(["list", personal, "--json"]).code(0).lines()[0]["band"], "amber");
 }
+
+/// What an owner sets of personal data holds on the tablet as well, and an import tells what it
+/// leaves out instead of ending at it.
+#[test]
+fn a_contract_is_shown_set_and_gone_by() {
+    let (first, tablet) = (Home::with_space("laptop"), Home::new("tablet"));
+    let shown = |home: &Home| -> Vec<String> {
+        let lines = home.run(["contract", SPACE, "--json"]).code(0).lines();
+        lines.iter().map(|line| format!("{}={}", line["kind"], line["action"])).collect()
+    };
+    first.run(["contract", SPACE]).code(0).says("Nothing is set");
+    let set = ["--set", "health=amber", "--set", "credentials=refuse", "--set", "contact=warn"];
+    first.run(["contract", SPACE].into_iter().chain(set)).code(0);
+    first.run(["contract", SPACE, "--collection", "vault", "--set", "credentials=red"]).code(0);
+    first.run(["contract", SPACE, "--remove", "contact"]).code(0);
+    let expected = [r#""health"="amber""#, r#""credentials"="refuse""#, r#""credentials"="red""#];
+    assert_eq!(shown(&first), expected);
+    let table = first.run(["contract", SPACE]).code(0).out;
+    assert!(table.contains("(all others)") && table.contains("vault"), "{table}");
+    for wrong in ["health=black", "health", "age=warn", "health="] {
+        first.run(["contract", SPACE, "--set", wrong]).code(2);
+    }
+
+    pair_as(&first, &tablet, &["--new-member", "--role", "writer", "--clearance", "green"]);
+    assert_eq!(shown(&tablet), expected);
+    tablet.run(["contract", SPACE, "--remove", "health"]).code(1).says("owner");
+    let ill = r#"{"title": "Ella", "body": "has tonsillitis again"}"#;
+    let put = ["put", SPACE, "notes", "--file", "-"];
+    tablet.run_with(ill, put).code(1).says("AMBER");
+    first.run_with(ill, put).code(0);
+    assert_eq!(first.run(["list", SPACE, "--json"]).code(0).lines()[0]["band"], "amber");
+
+    let folder = first.path("notes");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, text) in [
+        ("a.md", "Milk\n"),
+        ("b.md", "password: tr0ub4dor&3\n"),
+        ("c.md", "Ella has tonsillitis\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let import = ["import", SPACE, folder.to_str().unwrap(), "--json"];
+    let ran = first.run(import).code(6);
+    let lines = ran.lines();
+    let skipped: Vec<_> = lines.iter().filter(|line| line["event"] == "skipped").collect();
+    assert_eq!((skipped.len(), &skipped[0]["path"]), (1, &"b.md".into()), "{skipped:?}");
+    assert!(!ran.out.contains("tr0ub4dor"), "{}", ran.out);
+    assert_eq!(
+        (&ran.event("imported")["created"], ran.event("imported")["skipped"].as_u64()),
+        (&2.into(), Some(1))
+    );
+}
+
+/// Files that are imported as AMBER come to no device that is cleared for GREEN: nor do those that
+/// were imported before as GREEN get what stands in them now.
+#[test]
+fn a_folder_is_imported_into_a_band() {
+    let home = Home::with_space("laptop");
+    let folder = home.path("notes");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("a.md"), "Milk\n").unwrap();
+    let import = |more: &[&str]| {
+        home.run(["import", SPACE, folder.to_str().unwrap(), "--json"].iter().chain(more))
+    };
+    import(&[]).code(0);
+    std::fs::write(folder.join("a.md"), "Milk, and a secret\n").unwrap();
+    std::fs::write(folder.join("b.md"), "Pulse\n").unwrap();
+    std::fs::write(folder.join("c.png"), "a picture").unwrap();
+    let done = import(&["--band", "amber"]).code(6);
+    let skipped = done.event("skipped");
+    assert_eq!(skipped["path"], "a.md");
+    assert!(skipped["message"].as_str().unwrap().contains("GREEN"), "{skipped}");
+    assert_eq!(done.event("imported")["created"], 2);
+    let bands = || -> Vec<String> {
+        let listed = home.run(["list", SPACE, "--json", "--values"]).code(0).lines();
+        let band = |line: &serde_json::Value| {
+            format!("{} {}", line["value"]["path"], line["band"]).replace('"', "")
+        };
+        listed.iter().map(band).collect()
+    };
+    assert_eq!(bands(), ["a.md green", "b.md amber", "c.png amber"]);
+    let listed = home.run(["list", SPACE, "--json", "--values"]).code(0).out;
+    assert!(!listed.contains("a secret"), "{listed}");
+    let blobs = home.run(["blob", "list", SPACE, "--json"]).code(0).out;
+    assert!(blobs.contains("amber"), "{blobs}");
+    // What is in a higher band stays there, edited.
+    std::fs::write(folder.join("b.md"), "Pulse 70\n").unwrap();
+    let done = import(&["--band", "green"]).code(0).event("imported");
+    assert_eq!((&done["changed"], &done["unchanged"]), (&2.into(), &1.into()), "{done}");
+    assert_eq!(bands(), ["a.md green", "b.md amber", "c.png amber"]);
+    // As ever without it.
+    let done = import(&[]).code(0).event("imported");
+    assert_eq!(done["unchanged"], 3);
+}

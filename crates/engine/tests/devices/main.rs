@@ -11,6 +11,7 @@
 mod bands;
 mod blobs;
 mod changes;
+mod contract;
 mod copies;
 mod disk;
 mod erase;

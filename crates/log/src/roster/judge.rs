@@ -104,6 +104,7 @@ impl Placed {
             | Act::Retention(_)
             | Act::Lack(_)
             | Act::Policy(_)
+            | Act::Contract(_)
             | Act::Adoption(_) => None,
         }
     }
