@@ -72,9 +72,9 @@ impl Options {
 
     /// What tells what in a text is personal, for [`Options::contract`] and
     /// [`Space::set_contract`](crate::Space::set_contract). Unless told, it is `Patterns` with the
-    /// feature `classify`, and nothing without: then no contract does anything, the space's neither.
-    /// It is called for each text of a document that is written, on the thread that writes, if
-    /// there is a contract for it.
+    /// feature `classify`, and nothing without: then no contract does anything, the space's
+    /// neither. It is called for each text of a document that is written, on the thread that
+    /// writes, if there is a contract for it.
     pub fn classifier(mut self, classifier: Arc<dyn Classifier>) -> Self {
         self.0.contracts.set_classifier(classifier);
         self

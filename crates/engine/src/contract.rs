@@ -2,8 +2,8 @@
 //! the document is more sensitive, that they are taken out, or that they are not written at all.
 //!
 //! Invariants: a contract is looked at before this device writes, and says nothing about what other
-//! devices have written; of the app's and the space's the stricter counts; what the classifier found is kept as kinds, never as
-//! text.
+//! devices have written; of the app's and the space's the stricter counts; what the classifier
+//! found is kept as kinds, never as text.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,8 +83,8 @@ impl Space {
 }
 
 impl SpaceWriter {
-    /// Sets what becomes of personal data of a kind in a collection, or in all that have no contract
-    /// of their own for it, on every device; `None`: nothing any more.
+    /// Sets what becomes of personal data of a kind in a collection, or in all that have no
+    /// contract of their own for it, on every device; `None`: nothing any more.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad collection name, for what makes no sense, and if this device is

@@ -392,12 +392,15 @@ impl<'a> Importer<'a> {
     /// A document that was imported before keeps its band, which may not be as high as is asked.
     fn is_lower(&self, path: &str, there: Option<&Document>) -> Option<Skip> {
         let (band, known) = (self.band?, there?.band);
+        if known >= band {
+            return None;
+        }
         let why = format!(
             "was imported before as {known}, and a document keeps its band: to have it {band} \
              alone, erase that one and import the file anew"
         );
         let path = path.to_owned();
-        (known < band).then(|| Skip { path, line: None, reason: Reason::Refused(why) })
+        Some(Skip { path, line: None, reason: Reason::Refused(why) })
     }
 
     fn skip(&mut self, skip: &Skip, on: &mut Tell<'_>) {
