@@ -447,7 +447,20 @@ impl Act {
     /// # Errors
     /// [`VoidReason`].
     pub fn from_body(kind: u16, body: &[u8]) -> Result<Option<Self>, VoidReason> {
-        let act = match kind {
+        let act = Self::from_body_unchecked(kind, body)?;
+        if let Some(act) = &act {
+            act.check()?;
+        }
+        Ok(act)
+    }
+
+    /// The same of what [`Act::from_body`] has read before, and so kept: its keys are not checked
+    /// again, which takes most of the time of reading it.
+    ///
+    /// # Errors
+    /// [`VoidReason`], if the bytes are no act.
+    pub fn from_body_unchecked(kind: u16, body: &[u8]) -> Result<Option<Self>, VoidReason> {
+        Ok(Some(match kind {
             kind::GENESIS => Self::Genesis(read(body)?),
             kind::ENROLMENT => Self::Enrolment(read(body)?),
             kind::CHANGE => Self::Change(read(body)?),
@@ -464,9 +477,7 @@ impl Act {
             kind::POLICY => Self::Policy(read(body)?),
             kind::CONTRACT => Self::Contract(read(body)?),
             _ => return Ok(None),
-        };
-        act.check()?;
-        Ok(Some(act))
+        }))
     }
 
     fn check(&self) -> Result<(), VoidReason> {

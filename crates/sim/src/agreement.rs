@@ -219,7 +219,6 @@ impl World {
         let mut receipts = 0;
         for (unit, committed) in self.model.committed_units() {
             receipts += 1;
-            committed.receipt.verify().expect("a receipt that verifies for ever");
             if is_honest(&unit.author) {
                 assert_eq!(
                     content.holds(unit),

@@ -128,6 +128,10 @@ impl World {
 
     /// What is missing is not acknowledged, nor is anything after it.
     pub(crate) fn check_acks(&mut self, slot: Slot, reply: &Reply) {
+        // Each time it takes as long as what is looked at.
+        if !self.dice.chance(25) {
+            return;
+        }
         // What an erasure took that counts for nothing is wanted again, and was acknowledged.
         if self.has_erased(|author| self.is_doubtful(author)) {
             return;
@@ -174,11 +178,17 @@ impl World {
 
     /// What an entry builds on is here before it.
     pub(crate) fn check_deps(&mut self, slot: Slot, new: Range<u64>, deps: &[(u64, Dep)]) {
-        if deps.is_empty() || self.devices[slot].is_rotten {
+        let device = &self.devices[slot];
+        if deps.is_empty() || device.is_rotten {
             return;
         }
-        let Some(heads) = self.frontier_now(slot) else { return };
-        for (seq, dep) in deps.iter().filter(|(seq, _)| new.contains(&seq.saturating_sub(1))) {
+        // Most are known by what it answered; its storage is asked for the others.
+        let said = |dep: &Dep| device.held.get(&dep.device).is_some_and(|size| *size >= dep.seq);
+        let is_due = |(seq, dep): &&(u64, Dep)| new.contains(&seq.saturating_sub(1)) && !said(dep);
+        let due: Vec<_> = deps.iter().filter(is_due).collect();
+        let held = if due.is_empty() { None } else { self.frontier_now(slot) };
+        for (seq, dep) in due {
+            let Some(heads) = &held else { return };
             // Of a log with two histories either may be meant.
             let here = heads.get(&dep.device).map_or(0, |head| head.size);
             let is_met = here >= dep.seq || self.is_copied(&dep.device);

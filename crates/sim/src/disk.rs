@@ -61,8 +61,7 @@ impl Fused {
 
     /// Bytes of all files.
     pub(crate) fn used(&self) -> u64 {
-        let bytes = |path: &PathBuf| self.disk.bytes(path).map_or(0, |bytes| bytes.len() as u64);
-        self.disk.paths().iter().map(bytes).sum()
+        self.disk.used()
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Villain {
     knows: Vec<EntryHash>,
     /// By entry: its section under the same metadata, with another document.
     pub(crate) falsified: BTreeMap<u64, Vec<u8>>,
+    /// How much of each log it has looked through for acts.
+    have_read: BTreeMap<DeviceId, u64>,
 }
 
 /// What a section of its log is.
@@ -165,6 +167,7 @@ impl World {
             void: Vec::new(),
             knows: space.membership().expect("a roster"),
             falsified: BTreeMap::new(),
+            have_read: BTreeMap::new(),
         };
         villain.learn_epochs(space);
         assert!(villain.epoch.is_some(), "an epoch is opened for who is let in");
@@ -255,21 +258,17 @@ const ROBBER: &str = "a robber";
 impl Villain {
     /// Reads the acts of the space, for the newest epoch that it has the secrets of.
     fn learn_epochs(&mut self, space: &Space) {
-        let (mut after, mut have) = (Position::default(), BTreeMap::new());
+        let mut after = Position::default();
         loop {
-            let request = Request::ReadBatch {
-                after,
-                have: have.clone(),
-                epochs: Vec::new(),
-                bytes_target: 1 << 20,
-            };
+            let (have, epochs) = (self.have_read.clone(), Vec::new());
+            let request = Request::ReadBatch { after, have, epochs, bytes_target: 1 << 20 };
             let Answer::Reply(Reply::Batch { position, batch: Some(batch) }) =
                 space.answer(&self.transport, request)
             else {
                 return;
             };
             after = position;
-            have.insert(batch.device, batch.size());
+            self.have_read.insert(batch.device, batch.size());
             for entry in &batch.entries {
                 self.read_acts(entry);
             }
@@ -281,6 +280,9 @@ impl Villain {
         for ((commitment, payload), index) in entry.commitments.iter().zip(&entry.payloads).zip(0..)
         {
             let Payload::Sealed(sealed) = payload else { continue };
+            if commitment.class != Class::Control as u8 {
+                continue;
+            }
             let Header { space, device, seq, epoch, step, .. } = header;
             let band = Band::Green;
             let address = Address { space, device, seq, index, epoch, step, band };

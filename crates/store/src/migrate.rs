@@ -170,12 +170,13 @@ impl Schema {
         self.migrations.last().map_or(0, |migration| migration.number)
     }
 
-    /// Brings a new or older database to this schema. Returns how many steps that took.
+    /// Brings a new or older database to this schema. Returns how many steps that took. On a new
+    /// one they are one transaction, and wait once for the disk.
     ///
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Newer`], [`StoreError::Edited`], [`StoreError::Gap`],
     /// [`StoreError::Backup`]: nothing was changed. [`StoreError::Migration`]: the steps before the
-    /// failed one stay, the failed one left nothing. [`StoreError::Read`].
+    /// failed one stay, but on a new database; the failed one left nothing. [`StoreError::Read`].
     pub fn migrate(&self, conn: &mut Connection, mut run: Run<'_>) -> Result<u32, StoreError> {
         let applied = self.check(conn)?;
         let done = applied.last().map_or(0, |last| last.number);
@@ -186,16 +187,13 @@ impl Schema {
             back_up(conn)
                 .map_err(|source| StoreError::Backup { database: self.database, source })?;
         }
-        let mut steps = 0;
-        for migration in self.migrations.iter().filter(|migration| migration.number > done) {
-            self.step_up(conn, migration, &run).map_err(|source| StoreError::Migration {
-                database: self.database,
-                number: migration.number,
-                source,
-            })?;
-            steps += 1;
+        let due = self.migrations.iter().filter(|migration| migration.number > done);
+        let due: Vec<&Migration> = due.collect();
+        let together = if done == 0 { due.len().max(1) } else { 1 };
+        for steps in due.chunks(together) {
+            self.step_up(conn, steps, &run)?;
         }
-        Ok(steps)
+        Ok(u32::try_from(due.len()).unwrap_or(u32::MAX))
     }
 
     /// Checks that a database has exactly this schema; for connections that only read.
@@ -263,32 +261,44 @@ impl Schema {
         Ok(())
     }
 
+    /// Applies these as one.
     fn step_up(
         &self,
         conn: &mut Connection,
-        migration: &Migration,
+        steps: &[&Migration],
         run: &Run<'_>,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), StoreError> {
+        let of = |number| {
+            let database = self.database;
+            move |source| StoreError::Migration { database, number, source }
+        };
+        let first = steps.first().map_or(0, |step| step.number);
+        let tx = Transaction::new(conn, TransactionBehavior::Immediate).map_err(of(first))?;
+        for step in steps {
+            self.apply(&tx, step, run).map_err(of(step.number))?;
+        }
+        tx.commit().map_err(of(first))
+    }
+
+    fn apply(&self, tx: &Connection, step: &Migration, run: &Run<'_>) -> rusqlite::Result<()> {
         let started = (run.stopwatch_us)();
-        let tx = Transaction::new(conn, TransactionBehavior::Immediate)?;
-        if !has_history(&tx)? {
+        if !has_history(tx)? {
             tx.execute_batch(HISTORY)?;
             tx.pragma_update(None, "application_id", self.application_id)?;
         }
-        tx.execute_batch(migration.up)?;
+        tx.execute_batch(step.up)?;
         let duration_us = (run.stopwatch_us)().saturating_sub(started);
-        tx.execute(
-            "INSERT INTO migrations (number, name, sha256, applied_at, duration_us)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                migration.number,
-                migration.name,
-                migration.sha256(),
-                Uint(run.now.0),
-                Uint(duration_us)
-            ],
-        )?;
-        tx.commit()
+        let sql = "INSERT INTO migrations (number, name, sha256, applied_at, duration_us)
+             VALUES (?1, ?2, ?3, ?4, ?5)";
+        let (now, duration) = (Uint(run.now.0), Uint(duration_us));
+        tx.prepare_cached(sql)?.execute(params![
+            step.number,
+            step.name,
+            step.sha256(),
+            now,
+            duration
+        ])?;
+        Ok(())
     }
 }
 

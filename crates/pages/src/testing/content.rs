@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const BLOCK: usize = 4096;
 
 type Block = [u8; BLOCK];
+
+/// Zeros, in all that was never written.
+static HOLE: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
 
 /// The bytes of a file in blocks that copies of it share until one of them changes.
 #[derive(Clone, Default)]
@@ -55,17 +58,16 @@ impl Content {
     /// Cuts the end off, or adds zeros.
     pub(super) fn resize(&mut self, length: u64) {
         let blocks = usize::try_from(length.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX);
-        self.blocks.resize_with(blocks, {
-            let hole = Arc::new([0; BLOCK]);
-            move || Arc::clone(&hole)
-        });
+        self.blocks.resize_with(blocks, || Arc::clone(&HOLE));
         self.length = length;
         // What was cut off must not come back when the file grows again.
         let tail = usize::try_from(length % BLOCK as u64).unwrap_or(0);
         if let (true, Some(last)) = (tail > 0, self.blocks.last_mut())
-            && last.iter().skip(tail).any(|byte| *byte != 0)
+            && let Some(cut) = last.get(tail..)
+            && HOLE.get(tail..) != Some(cut)
+            && let Some(cut) = Arc::make_mut(last).get_mut(tail..)
         {
-            Arc::make_mut(last).iter_mut().skip(tail).for_each(|byte| *byte = 0);
+            cut.fill(0);
         }
     }
 

@@ -184,6 +184,11 @@ impl Disk {
         state.media.content(file).map(super::content::Content::to_vec)
     }
 
+    /// Bytes in all files.
+    pub fn used(&self) -> u64 {
+        locked(&self.0.state).media.used()
+    }
+
     /// Puts a file there, in place of one that the path led to. It is durable at once.
     pub fn put(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         locked(&self.0.state).media.put(path.as_ref(), bytes);

@@ -280,12 +280,37 @@ fn an_older_one_is_backed_up_first_and_a_new_one_is_not() {
 
 #[test]
 fn a_step_that_fails_leaves_nothing_and_the_steps_before_it_stay() {
+    const BROKEN: [Migration; 3] = [
+        STEPS[0],
+        STEPS[1],
+        Migration { up: "CREATE TABLE three (x TEXT); SELECT nonsense", ..STEPS[2] },
+    ];
+    let mut conn = Connection::open_in_memory().unwrap();
+    V1.migrate(&mut conn, Run::at(NOW)).unwrap();
+    let error = schema(&BROKEN).migrate(&mut conn, Run::at(NOW)).unwrap_err();
+    assert!(matches!(error, StoreError::Migration { number: 3, .. }), "{error}");
+    assert_eq!(history(&conn).unwrap().len(), 2);
+    assert!(!objects(&conn).iter().any(|(name, _)| name == "three"));
+    V3.migrate(&mut conn, Run::at(NOW)).unwrap();
+}
+
+/// Founding a space waited for the disk once for each migration there ever was. Now they are one
+/// transaction, and a power failure leaves all of them or none.
+#[test]
+fn a_new_database_gets_all_steps_or_none() {
     const BROKEN: [Migration; 2] =
         [STEPS[0], Migration { up: "CREATE TABLE two (x TEXT); SELECT nonsense", ..STEPS[1] }];
     let mut conn = Connection::open_in_memory().unwrap();
     let error = schema(&BROKEN).migrate(&mut conn, Run::at(NOW)).unwrap_err();
     assert!(matches!(error, StoreError::Migration { number: 2, .. }), "{error}");
-    assert_eq!(history(&conn).unwrap().len(), 1);
-    assert!(!objects(&conn).iter().any(|(name, _)| name == "two"));
-    V3.migrate(&mut conn, Run::at(NOW)).unwrap();
+    assert_eq!(objects(&conn), []);
+    let commits = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&commits);
+    let count = move || {
+        counts.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    conn.commit_hook(Some(count)).unwrap();
+    assert_eq!(V3.migrate(&mut conn, Run::at(NOW)).unwrap(), 3);
+    assert_eq!(commits.load(Ordering::Relaxed), 1);
 }
