@@ -19,6 +19,7 @@ use larder_store::space::{
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
+use crate::erase::UNKNOWN_KIND;
 use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
 use crate::rows::Origin;
@@ -81,7 +82,7 @@ impl State {
         }
     }
 
-    fn without_bytes_here(&self, db: &Connection, section: &Section) -> Result<Of> {
+    pub(crate) fn without_bytes_here(&self, db: &Connection, section: &Section) -> Result<Of> {
         let place = section.place;
         let device = logs::by_number(db, place.log)?.device;
         let entry = entries::hash(db, place.log, place.seq)?;
@@ -109,7 +110,8 @@ impl State {
     /// Judges again a section of which there are no bytes, or that was void unread, after its
     /// author's standing there has changed, or what others have. Whether it is another now.
     pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<bool> {
-        let is_open = matches!(section.state, Of::Missing | Of::Void) && section.about.is_none();
+        let is_unread = section.about.is_none_or(|about| about.kind == UNKNOWN_KIND);
+        let is_open = matches!(section.state, Of::Missing | Of::Void) && is_unread;
         if is_open {
             let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
             // An act is judged with the roster.

@@ -22,7 +22,6 @@ use larder_types::limits::ERASE_SECTIONS_MAX;
 use larder_types::{BlobId, Clock, ObjectId};
 use rusqlite::Connection;
 
-use crate::clearance::stands_for;
 use crate::copies::root;
 use crate::effects::about;
 use crate::heal;
@@ -174,7 +173,13 @@ impl WriterState {
         let stage = if up_to.is_some() { Stage::Open } else { Stage::Void };
         erasures::add(db, place, &header.hash(), &act.object, stage)?;
         self.erasing.any = true;
-        let Some(up_to) = up_to else { return Ok(Err(VoidReason::Role)) };
+        let Some(up_to) = up_to else {
+            // What it lists of an object that others erase is known by it.
+            if !valid_acts(db, &act.object)?.is_empty() {
+                self.erasing.objects.insert(act.object);
+            }
+            return Ok(Err(VoidReason::Role));
+        };
         // At once: what comes behind it in this transaction is of an erased object.
         for band in bands_up_to(up_to) {
             let tombstone = Origin {
@@ -332,8 +337,8 @@ impl WriterState {
         while let Some((object, met)) = self.erasing.met.pop_first() {
             let acts = valid_acts(db, &object)?;
             // Else it is erased no more.
-            if !acts.is_empty() {
-                let listed = self.all_listed(db, &object, &acts)?;
+            if let Some(up_to) = self.erased_by(db, &acts)? {
+                let listed = self.all_listed(db, &object, &acts, up_to)?;
                 self.list_further(db, object, met, &listed)?;
                 // It may have been deleted beside a redaction.
                 if !self.erasing.keeps(&object) {
@@ -386,8 +391,15 @@ impl WriterState {
         Ok(most)
     }
 
-    /// What these acts list and may erase.
-    fn all_listed(&self, db: &Connection, object: &ObjectId, acts: &[Erasure]) -> Result<Going> {
+    /// What these acts list and may erase, and what void ones show to be of the object: their
+    /// authors may have been obeyed before, by devices that have erased it for others since.
+    fn all_listed(
+        &self,
+        db: &Connection,
+        object: &ObjectId,
+        acts: &[Erasure],
+        up_to: Band,
+    ) -> Result<Going> {
         let mut going = Going::default();
         for act in acts {
             let Some(up_to) = self.erased_by(db, std::slice::from_ref(act))? else { continue };
@@ -396,6 +408,13 @@ impl WriterState {
                 if self.is_up_to(db, place.0, up_to)? {
                     going.places.extend([place]);
                 }
+            }
+        }
+        let all = erasures::of_object(db, object)?;
+        let void = all.iter().filter(|act| act.stage == Stage::Void);
+        for (place, shown) in Going::listed(db, object, void)?.places {
+            if shown == Shown::Object && self.is_up_to(db, place, up_to)? {
+                going.places.entry(place).or_insert(shown);
             }
         }
         Ok(going)
@@ -418,7 +437,7 @@ impl WriterState {
             self.erasing.awaited.insert(object, true);
             return Ok(false);
         }
-        let listed = self.all_listed(db, &object, acts)?;
+        let listed = self.all_listed(db, &object, acts, up_to)?;
         let mut going = Going { places: listed.places.clone() };
         let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
         unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());
@@ -588,21 +607,14 @@ impl WriterState {
                 continue;
             }
             if let Some(section) = section.filter(|section| section.state == State::Erased) {
-                let is_for = self.keyring.is_for(&section.commitment, self.clearance);
-                let device = logs::by_number(db, place.log)?.device;
-                let at = (&device, place.seq);
-                let is_covered = held.as_ref().is_some_and(|held| {
-                    stands_for(&held.act, &self.keyring, at, &section.commitment)
-                });
                 // What is no part of a document was never dropped by anybody else.
                 let is_blob = section.about.is_some_and(|about| about.kind == kind::BLOB);
-                let is_pruned = is_covered && !is_blob;
-                let state = match () {
-                    () if !is_for => State::Hidden,
-                    () if is_pruned => State::Excused,
-                    () => State::Missing,
+                let state = match self.without_bytes_here(db, &section)? {
+                    State::Excused if is_blob => State::Missing,
+                    state => state,
                 };
-                sections::settle(db, place, state, None)?;
+                let unread = About { kind: UNKNOWN_KIND, object: Some(object), clock: Clock::ZERO };
+                sections::settle(db, place, state, (!is_blob).then_some(&unread))?;
             }
         }
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
@@ -711,5 +723,5 @@ fn blobs_in(text: &[u8]) -> impl Iterator<Item = BlobId> + '_ {
 const ID_DIGITS: usize = 64;
 /// Of a longer run of digits: what stands before an id in a change is a length or another number.
 const WINDOWS_MAX: usize = 64;
-/// Of a section that was erased before it could be opened.
-const UNKNOWN_KIND: u16 = 0;
+/// Of a section that was erased before it could be opened, or is wanted again.
+pub(crate) const UNKNOWN_KIND: u16 = 0;

@@ -412,6 +412,60 @@ fn what_a_stolen_phone_erased_comes_back_from_who_still_has_it() {
     }
 }
 
+/// A stolen phone erased a letter, and listed an edit of it that the owner had not got yet; then
+/// Ben erased the letter as well. The phone's act became void, and Ben's listed nothing, since
+/// nothing was left there: the owner asked for that edit for ever.
+#[test]
+fn what_a_void_act_shows_of_an_object_that_others_erase_is_asked_of_nobody() {
+    let mut devices = household();
+    let tablet = devices[0].invite(8);
+    devices.push(tablet);
+    devices[0].put(1, &canary(1));
+    sync(&mut devices);
+    devices[3].put(1, &canary(2));
+    sync(&mut devices[1..]);
+    devices[2].writer.erase(OBJECT).unwrap();
+    sync(&mut devices[1..]);
+    devices[1].writer.erase(OBJECT).unwrap();
+    let phone = devices[2].space.device();
+    devices[0].writer.revoke(&[phone]).unwrap();
+    devices.remove(2);
+    sync(&mut devices);
+    for device in &mut devices {
+        assert_gone(device);
+        let pending = device.writer.transact(|tx, _| Ok(sections::pending(tx)?));
+        assert_eq!(pending.unwrap(), (0, 0), "bytes that nobody has are asked for");
+        assert!(check(device, false).findings.is_empty());
+    }
+    finish(&mut devices);
+    assert!(devices.iter().all(is_done));
+}
+
+/// A stolen phone edited a letter and erased it, and Ben's device obeyed. When the owner shut the
+/// phone out Ben's device wanted all back that the act had listed, the phone's edit too, which
+/// counts for nobody: it asked for that for ever.
+#[test]
+fn what_comes_back_is_what_counts() {
+    let mut devices = household();
+    devices[0].put(1, &canary(1));
+    sync(&mut devices);
+    devices[2].put(1, &canary(3));
+    devices[2].writer.erase(OBJECT).unwrap();
+    let phone = devices[2].space.device();
+    let [a, b, c] = devices.get_disjoint_mut([0, 1, 2]).unwrap();
+    b.pull(c);
+    assert_gone(b);
+    a.writer.revoke(&[phone]).unwrap();
+    devices.truncate(2);
+    sync(&mut devices);
+    for device in &mut devices {
+        assert_eq!(value(device), Some(canary(1)));
+        let pending = device.writer.transact(|tx, _| Ok(sections::pending(tx)?));
+        assert_eq!(pending.unwrap(), (0, 0), "what counts for nobody is asked for");
+        assert!(check(device, false).findings.is_empty());
+    }
+}
+
 #[test]
 fn what_was_pruned_is_erased_and_a_newcomer_gets_none_of_it() {
     let mut devices = household();
