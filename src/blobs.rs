@@ -43,13 +43,13 @@ impl Space {
         reader: impl Read + Send + 'static,
         about: NewBlob,
     ) -> Result<BlobInfo> {
-        let space = self.open().await?;
+        let (space, seen) = (self.open_seen().await?, self.seen().await?);
         let writer = space.writer()?.clone();
         let runtime = tokio::runtime::Handle::current();
         let asked = Asked(Arc::default());
         let given_up = Arc::clone(&asked.0);
         let added = tokio::task::spawn_blocking(move || {
-            let mut adding = space.reader.add_blob(reader, about)?;
+            let mut adding = seen.add_blob(reader, about)?;
             let result = loop {
                 if given_up.load(Ordering::Relaxed) {
                     break Err(Error::Closed);
@@ -91,7 +91,7 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none, or its manifest has
     /// not arrived; the storage's.
     pub async fn blob(&self, id: BlobId) -> Result<Blob> {
-        let info = self.read(move |space| {
+        let info = self.read_seen(move |space| {
             space.blob(&id)?.ok_or_else(|| {
                 larder_engine::Error::NotFound(format!("there is no blob {id} here"))
             })
@@ -104,7 +104,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn blobs(&self) -> Result<Vec<BlobInfo>> {
-        self.read(larder_engine::Space::blobs).await
+        self.read_seen(larder_engine::Space::blobs).await
     }
 
     /// Which blobs this device fetches by itself: all that a document names, unless told.
@@ -153,7 +153,7 @@ impl Blob {
     /// [`ErrorKind::NotHere`](crate::ErrorKind::NotHere) if no device that is connected has it, or
     /// none is connected; the storage's.
     pub async fn fetch(&mut self, mut progress: impl FnMut(u64, u64) + Send) -> Result<()> {
-        let (id, open) = (self.info.id, self.space.open().await?);
+        let (id, open) = (self.info.id, self.space.open_seen().await?);
         let mut arrivals = open.blobs.arrivals.subscribe();
         let mut resting = open.blobs.resting.subscribe();
         let missing = self.space.blob(id).await?.info.missing;
@@ -197,7 +197,7 @@ impl Blob {
         mut out: W,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<W> {
-        let (reader, id) = (self.space.open().await?.reader.clone(), self.info.id);
+        let (reader, id) = (self.space.seen().await?, self.info.id);
         let (telling, tells) = watch::channel((0, 0));
         let written = blocking(move || {
             let mut blob = reader.read_blob(&id)?;
@@ -244,7 +244,7 @@ impl Blob {
             }
             Ok(content)
         };
-        self.space.read(read).await
+        self.space.read_seen(read).await
     }
 
     /// A reader of its content, for threads that may block.
@@ -254,7 +254,7 @@ impl Blob {
     /// storage's.
     pub async fn reader(&self) -> Result<BlobReader> {
         let id = self.info.id;
-        self.space.read(move |space| space.read_blob(&id)).await
+        self.space.read_seen(move |space| space.read_blob(&id)).await
     }
 }
 

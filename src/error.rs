@@ -241,9 +241,11 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::WrongPassphrase => ErrorKind::WrongPassphrase,
         E::Invitation(_) => ErrorKind::Invitation,
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
-        E::NotCleared { .. } | E::MayNotWrite(_) | E::ShutOut | E::NotYetEnrolled => {
-            ErrorKind::NotAllowed
-        }
+        E::NotCleared { .. }
+        | E::Lowered { .. }
+        | E::MayNotWrite(_)
+        | E::ShutOut
+        | E::NotYetEnrolled => ErrorKind::NotAllowed,
         E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,
         E::BlobNotHere { .. } | E::BlobNotKnown(_) => ErrorKind::NotHere,
         E::AlreadyExists(_) => ErrorKind::AlreadyExists,

@@ -76,6 +76,7 @@ struct Readme;
 
 mod blobs;
 mod changes;
+mod clearance;
 mod connections;
 mod error;
 mod event;

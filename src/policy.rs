@@ -13,7 +13,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed); the storage's.
     pub async fn policy(&self) -> Result<Policy> {
-        let reader = self.open().await?.reader.clone();
+        let reader = self.seen().await?;
         blocking(move || reader.policy()).await
     }
 
@@ -35,7 +35,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed); the storage's.
     pub async fn contracts(&self) -> Result<Vec<Contract>> {
-        self.read(larder_engine::Space::contracts).await
+        self.read_seen(larder_engine::Space::contracts).await
     }
 
     /// Sets what becomes of personal data of a kind in documents of a collection, or, without one,
@@ -67,7 +67,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed); the storage's.
     pub async fn usual_terms(&self, of: Whose) -> Result<Terms> {
-        let reader = self.open().await?.reader.clone();
+        let reader = self.seen().await?;
         blocking(move || Terms::usual_for(&reader, of)).await
     }
 }

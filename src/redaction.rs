@@ -84,6 +84,6 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn redacted_as(&self, object: ObjectId) -> Result<Option<ObjectId>> {
-        self.read(move |space| space.redacted_as(&object)).await
+        self.read_seen(move |space| space.redacted_as(&object)).await
     }
 }

@@ -49,7 +49,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`](crate::Error::Closed).
     pub async fn note_export(&self, what: &str) -> Result<()> {
-        let (reader, what) = (self.open().await?.reader.clone(), what.to_owned());
+        let (reader, what) = (self.seen().await?, what.to_owned());
         blocking(move || {
             reader.note_export(&what);
             Ok(())

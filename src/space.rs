@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
 use crate::error::{blocking, told};
-use crate::metrics::Reading;
 use crate::node::OpenSpace;
 use crate::profile::Handles;
 use crate::{Changes, Error, Receipt, RecoveryKit, Result, UnitOfWork};
@@ -32,6 +31,8 @@ pub struct Space {
     changed: watch::Sender<u64>,
     heard: broadcast::Sender<Message>,
     pub(crate) handles: Arc<Handles>,
+    /// What it was opened for, if that is less than the device is cleared for.
+    pub(crate) clearance: Option<Band>,
 }
 
 impl std::fmt::Debug for Space {
@@ -45,7 +46,7 @@ impl Space {
         let (name, id) = (space.reader.name().clone(), space.reader.id());
         let (device, changed) = (space.reader.device(), space.changed.clone());
         let heard = space.heard.clone();
-        Self { name, id, device, changed, heard, handles }
+        Self { name, id, device, changed, heard, handles, clearance: None }
     }
 
     /// Its name.
@@ -80,7 +81,7 @@ impl Space {
     /// [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX), and before the first sync after
     /// joining.
     pub async fn broadcast(&self, message: impl Into<Vec<u8>>) -> Result<usize> {
-        let space = self.open().await?;
+        let space = self.open_seen().await?;
         let sealed = space.reader.seal_message(message.into())?;
         // Fails only if there is no connection.
         Ok(space.said.send(Arc::new(sealed)).unwrap_or(0))
@@ -105,7 +106,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn changes_end(&self) -> Result<ChangesCursor> {
-        self.read(larder_engine::Space::changes_end).await
+        self.read_seen(larder_engine::Space::changes_end).await
     }
 
     pub(crate) async fn changes_page(
@@ -113,7 +114,7 @@ impl Space {
         from: ChangesCursor,
         limit: usize,
     ) -> Result<larder_engine::Changes> {
-        self.read(move |space| space.changes(&from, limit)).await
+        self.read_seen(move |space| space.changes(&from, limit)).await
     }
 
     /// Waits for a tick.
@@ -131,21 +132,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn state(&self) -> Result<SpaceState> {
-        self.read(larder_engine::Space::state).await
-    }
-
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&larder_engine::Space) -> larder_engine::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let reader = self.open().await?.reader.clone();
-        let _reading = Reading::begin();
-        blocking(move || work(&reader).inspect_err(|error| reader.note_failure(error))).await
-    }
-
-    /// What is open of it now: another one after the profile was opened anew.
-    pub(crate) async fn open(&self) -> Result<Arc<OpenSpace>> {
-        self.handles.node()?.space(&self.name).await
+        self.read_seen(larder_engine::Space::state).await
     }
 }
 
@@ -211,7 +198,7 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there never was such a document, it
     /// was erased, or what it was is not on this device any more; as [`Space::create`].
     pub async fn restore(&self, from: ObjectId, version: Version) -> Result<(ObjectId, Receipt)> {
-        let found = self.read(move |space| space.restorable(&from, &version)).await?;
+        let found = self.read_seen(move |space| space.restorable(&from, &version)).await?;
         let mut unit = UnitOfWork::new();
         let object = unit.restore(from, found.collection.as_str(), found.value)?;
         Ok((object, self.commit(unit).await?))
@@ -258,19 +245,20 @@ impl Space {
         self.read(larder_engine::Space::erasures).await
     }
 
-    /// How long documents are kept: what is set for single collections, and what counts for all
-    /// others.
+    /// How long documents are kept: what is set for single collections or bands, and what counts
+    /// for all others.
     ///
     /// # Errors
     /// The storage's.
     pub async fn retention(&self) -> Result<Retentions> {
-        self.read(larder_engine::Space::retention).await
+        self.read_seen(larder_engine::Space::retention).await
     }
 
-    /// Sets how long documents of a collection are kept, or of all that nothing is set for: on
-    /// every device, whoever wrote them. What is over its time goes by itself, into the trash
-    /// first where there is one, once the clocks of two devices say so; a device that hears of no
-    /// other asks ([`Space::retention_due`]).
+    /// Sets how long documents of a collection, of a band, or of a band in a collection are kept,
+    /// or of all that nothing is set for: on every device, whoever wrote them. What is set for both
+    /// counts first, then what is for the collection, then what is for the band. What is over its
+    /// time goes by itself, into the trash first where there is one, once the clocks of two devices
+    /// say so; a device that hears of no other asks ([`Space::retention_due`]).
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it makes no sense, or this device is
@@ -278,11 +266,13 @@ impl Space {
     pub async fn set_retention(
         &self,
         collection: Option<&str>,
+        band: Option<Band>,
         retention: Retention,
     ) -> Result<Receipt> {
         let collection = collection.map(str::to_owned);
-        let work =
-            move |writer: &mut SpaceWriter| writer.set_retention(collection.as_deref(), retention);
+        let work = move |writer: &mut SpaceWriter| {
+            writer.set_retention(collection.as_deref(), band, retention)
+        };
         self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 
@@ -293,13 +283,13 @@ impl Space {
     /// As [`Space::set_retention`].
     pub async fn retention_due(
         &self,
-        new: Option<(Option<&str>, Retention)>,
+        new: Option<(Option<&str>, Option<Band>, Retention)>,
     ) -> Result<RetentionDue> {
-        let new = new.map(|(collection, retention)| (collection.map(str::to_owned), retention));
+        let new = new.map(|(of, band, retention)| (of.map(str::to_owned), band, retention));
         self.read(move |space| {
-            let new = new.as_ref().map(|(collection, retention)| {
+            let new = new.as_ref().map(|(collection, band, retention)| {
                 let collection: Option<&str> = collection.as_deref();
-                (collection, *retention)
+                (collection, *band, *retention)
             });
             space.retention_due(new)
         })
@@ -333,7 +323,7 @@ impl Space {
     /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly), and the storage's. Nothing of the unit
     /// remains then.
     pub async fn commit(&self, unit: UnitOfWork) -> Result<Receipt> {
-        self.open().await?.writer()?.commit(unit.into_engine()).await?.try_into()
+        self.open_seen().await?.writer()?.commit(self.unit_seen(unit)).await?.try_into()
     }
 
     /// [`Space::commit`] for apps that are not async. While nothing else writes in the space, the
@@ -345,7 +335,7 @@ impl Space {
     /// As [`Space::commit`].
     pub fn commit_blocking(&self, unit: UnitOfWork) -> Result<Receipt> {
         let space = self.handles.node()?.space_blocking(&self.name)?;
-        space.writer()?.commit_blocking(unit.into_engine())?.try_into()
+        space.writer()?.commit_blocking(self.unit_seen(unit))?.try_into()
     }
 
     /// Fills a unit and commits it.
@@ -379,7 +369,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn document(&self, object: ObjectId) -> Result<Option<Document>> {
-        self.read(move |space| space.document(&object)).await
+        self.read_seen(move |space| space.document(&object)).await
     }
 
     /// The documents of a collection whose field `path` is this text; through an index.
@@ -388,7 +378,7 @@ impl Space {
     /// The storage's.
     pub async fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
         let (collection, path) = (collection.to_owned(), path.to_owned());
-        self.read(move |space| space.find(&collection, &path)).await
+        self.read_seen(move |space| space.find(&collection, &path)).await
     }
 
     /// At most `limit` documents, of one collection or all, from `after` on: the first page
@@ -403,7 +393,7 @@ impl Space {
         limit: usize,
     ) -> Result<Page> {
         let collection = collection.map(str::to_owned);
-        self.read(move |space| space.list(collection.as_deref(), after, limit)).await
+        self.read_seen(move |space| space.list(collection.as_deref(), after, limit)).await
     }
 
     /// [`Space::list`] of the documents that are in the trash.
@@ -417,7 +407,7 @@ impl Space {
         limit: usize,
     ) -> Result<Page> {
         let collection = collection.map(str::to_owned);
-        self.read(move |space| space.list_trash(collection.as_deref(), after, limit)).await
+        self.read_seen(move |space| space.list_trash(collection.as_deref(), after, limit)).await
     }
 
     /// Whether there was a document of this id that was deleted.
@@ -425,7 +415,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn is_deleted(&self, object: ObjectId) -> Result<bool> {
-        self.read(move |space| space.is_deleted(&object)).await
+        self.read_seen(move |space| space.is_deleted(&object)).await
     }
 
     /// Whether a document was erased ([`Space::erase`]), or redacted ([`Space::redact`]), here or
@@ -434,7 +424,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn is_erased(&self, object: ObjectId) -> Result<bool> {
-        self.read(move |space| space.is_erased(&object)).await
+        self.read_seen(move |space| space.is_erased(&object)).await
     }
 
     /// The best results of a search, best first, among all that was committed before it was called.
@@ -444,12 +434,12 @@ impl Space {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vector of another size than those
     /// of the space; the embedder's and the storage's.
     pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
-        let space = self.open().await?;
+        let space = self.open_seen().await?;
         let mark = space.reader.awaits_index(&query);
         if let (Some(mark), Ok(writer)) = (mark, space.writer()) {
             writer.index(mark).await?;
         }
-        self.read(move |space| space.search(&query)).await
+        self.read_seen(move |space| space.search(&query)).await
     }
 
     /// Fields that devices gave different values while apart: which one is shown, and which others
@@ -458,7 +448,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn conflicts(&self, object: ObjectId) -> Result<Vec<Conflict>> {
-        self.read(move |space| space.conflicts(&object)).await
+        self.read_seen(move |space| space.conflicts(&object)).await
     }
 
     /// What happened to a document, in the order in which this device learned of it: who did it,
@@ -467,7 +457,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn history(&self, object: ObjectId) -> Result<Vec<HistoryItem>> {
-        self.read(move |space| space.history(&object)).await
+        self.read_seen(move |space| space.history(&object)).await
     }
 
     /// What a document was: at its heads ([`Document::heads`], [`HistoryItem::version`]), or at a
@@ -479,7 +469,7 @@ impl Space {
     /// read; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for heads it never had here; the
     /// storage's.
     pub async fn value_at(&self, object: ObjectId, version: Version) -> Result<Option<Object>> {
-        self.read(move |space| space.value_at(&object, &version)).await
+        self.read_seen(move |space| space.value_at(&object, &version)).await
     }
 
     /// The places at which two versions of a document differ. Before its creation it counts as
@@ -493,7 +483,7 @@ impl Space {
         from: Version,
         to: Version,
     ) -> Result<Vec<Difference>> {
-        self.read(move |space| space.diff(&object, &from, &to)).await
+        self.read_seen(move |space| space.diff(&object, &from, &to)).await
     }
 
     /// A digest over all documents and tombstones: two devices with the same content have the
@@ -502,7 +492,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn digest(&self) -> Result<Hash> {
-        self.read(larder_engine::Space::digest).await
+        self.read_seen(larder_engine::Space::digest).await
     }
 
     /// Reads the space's whole file and checks it: every page authenticates, tables and indexes
@@ -536,7 +526,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn devices(&self) -> Result<Vec<DeviceInfo>> {
-        self.read(larder_engine::Space::devices).await
+        self.read_seen(larder_engine::Space::devices).await
     }
 
     /// The devices that were shut out of the space, as far as known here.
@@ -544,7 +534,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn former_devices(&self) -> Result<Vec<DeviceInfo>> {
-        self.read(larder_engine::Space::former_devices).await
+        self.read_seen(larder_engine::Space::former_devices).await
     }
 
     /// Shuts devices out of the space, for good: whoever comes back is invited again, under new
@@ -597,7 +587,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`]; the storage's.
     pub async fn fingerprint(&self) -> Result<String> {
-        let reader = self.open().await?.reader.clone();
+        let reader = self.seen().await?;
         blocking(move || reader.fingerprint()).await
     }
 
@@ -606,7 +596,7 @@ impl Space {
     /// # Errors
     /// [`Error::Closed`]; the storage's.
     pub async fn clearance(&self) -> Result<Band> {
-        let reader = self.open().await?.reader.clone();
+        let reader = self.seen().await?;
         blocking(move || reader.clearance()).await
     }
 
@@ -631,7 +621,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn status(&self) -> Result<SpaceStatus> {
-        self.read(larder_engine::Space::status).await
+        self.read_seen(larder_engine::Space::status).await
     }
 }
 
@@ -642,7 +632,7 @@ impl Space {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not held here; the storage's.
     pub async fn receipt(&self, device: DeviceId, seq: u64) -> Result<Receipt> {
-        self.read(move |space| space.receipt(&device, seq)).await?.try_into()
+        self.read_seen(move |space| space.receipt(&device, seq)).await?.try_into()
     }
 
     /// At most `limit` entries of all logs in short, from behind the one named on.
@@ -654,7 +644,7 @@ impl Space {
         after: Option<(DeviceId, u64)>,
         limit: usize,
     ) -> Result<Vec<ReceiptInfo>> {
-        self.read(move |space| space.receipts(after, limit)).await
+        self.read_seen(move |space| space.receipts(after, limit)).await
     }
 
     /// What kinds of personal data the author's app found in what it wrote with this entry, under a
@@ -664,7 +654,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn personal(&self, device: DeviceId, seq: u64) -> Result<Vec<PersonalKind>> {
-        self.read(move |space| space.personal(&device, seq)).await
+        self.read_seen(move |space| space.personal(&device, seq)).await
     }
 
     /// Writes the receipts of all entries, with checkpoints and keys and without any content, into

@@ -20,6 +20,6 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there never was such a document, it
     /// was erased, or what it was is not on this device any more; the storage's.
     pub async fn restorable(&self, object: ObjectId, version: Version) -> Result<Restorable> {
-        self.read(move |space| space.restorable(&object, &version)).await
+        self.read_seen(move |space| space.restorable(&object, &version)).await
     }
 }

@@ -114,7 +114,7 @@ impl Space {
         if moves {
             // Else the copy would be left behind on every try.
             let check = |writer: &mut SpaceWriter| writer.check_may_write();
-            self.open().await?.writer()?.with(check).await?;
+            self.open_seen().await?.writer()?.with(check).await?;
         }
         let band = target.band_of_copy(&document, there.as_ref(), band).await?;
         let (value, lacking) = self.value_there(&document, target, band).await?;

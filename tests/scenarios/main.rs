@@ -4,6 +4,7 @@
 mod audit;
 mod blobs;
 mod blocking;
+mod clearance;
 mod common;
 mod contracts;
 mod cuts;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::commands::{BlobCommand, DeviceCommand, SubjectCommand};
+use crate::commands::{BandArg, BlobCommand, DeviceCommand, SubjectCommand};
 use crate::commands::{
     Classify, ContractArgs, Export, Passphrase, Prune, Purge, Redact, Rekey, Security,
 };
@@ -69,6 +69,10 @@ pub(crate) struct Global {
     /// Read the passphrase from the first line of an open file descriptor
     #[arg(long, global = true, value_name = "N")]
     pub(crate) passphrase_fd: Option<u32>,
+    /// Work with documents as a device does that is cleared for this band alone; with `serve`, have
+    /// every command do so that runs through it
+    #[arg(long, global = true, value_name = "BAND")]
+    pub(crate) show_up_to: Option<BandArg>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -207,7 +211,8 @@ by itself once two devices' clocks say so; a device alone asks for --apply.
 
 Example:
   larder retention shared:household
-  larder retention shared:household shopping --age 90 --trash-days 30"
+  larder retention shared:household shopping --age 90 --trash-days 30
+  larder retention shared:household --band red --age 365"
     )]
     Retention(RetentionArgs),
     /// Erase a document from every device, with all that was ever written of it
@@ -407,6 +412,32 @@ impl Command {
     pub(crate) const fn runs_where_served(&self) -> bool {
         !self.needs_profile_alone()
             && !matches!(self, Self::Init(_) | Self::Audit(_) | Self::Demo(_))
+    }
+
+    /// Whether it is about documents of one space, and so can show less than there is.
+    pub(crate) const fn works_below_clearance(&self) -> bool {
+        matches!(
+            self,
+            Self::List(_)
+                | Self::Get(_)
+                | Self::Put(_)
+                | Self::Copy(_)
+                | Self::Move(_)
+                | Self::Delete(_)
+                | Self::Trash(_)
+                | Self::Restore(_)
+                | Self::History(_)
+                | Self::Show(_)
+                | Self::Diff(_)
+                | Self::Conflicts(_)
+                | Self::Search(_)
+                | Self::Classify(_)
+                | Self::Import(_)
+                | Self::Export(_)
+                | Self::Blob(_)
+                | Self::Receipts(_)
+                | Self::Serve(_)
+        )
     }
 
     /// Whether it cannot run while anybody has the profile open.

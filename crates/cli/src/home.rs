@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder::{Options, Profile, Purged, Unlock};
+use larder::{Band, Options, Profile, Purged, Space, SpaceName, Unlock};
 use zeroize::Zeroizing;
 
 use crate::args::{Cost, Global, Place};
@@ -52,6 +52,8 @@ pub(crate) struct Call<'a> {
     console: &'a Console,
     /// What is open here already, and the current directory of whoever asks.
     served: Option<(Profile, &'a Path)>,
+    /// What documents are shown up to, if that is less than the device is cleared for.
+    pub(crate) clearance: Option<Band>,
     pub(crate) stop: Interrupt,
     pub(crate) out: Output<'a>,
 }
@@ -60,7 +62,9 @@ impl<'a> Call<'a> {
     /// This process's own command.
     pub(crate) fn own(global: &'a Global) -> Self {
         let (console, stop) = (&Console::Own, Interrupt::default());
-        Self { global, console, served: None, stop, out: Output::new(global.json, console) }
+        let (served, clearance) = (None, global.show_up_to.map(Band::from));
+        let out = Output::new(global.json, console);
+        Self { global, console, served, clearance, stop, out }
     }
 
     /// The command of another process, on a profile that is open here.
@@ -69,11 +73,13 @@ impl<'a> Call<'a> {
         global: &'a Global,
         console: &'a Console,
         stop: Interrupt,
-        profile: Profile,
+        Served { profile, clearance }: Served,
         dir: &'a Path,
     ) -> Self {
         let served = Some((profile, dir));
-        Self { global, console, served, stop, out: Output::new(global.json, console) }
+        let asked = global.show_up_to.map(Band::from);
+        let clearance = asked.into_iter().chain(clearance).min();
+        Self { global, console, served, clearance, stop, out: Output::new(global.json, console) }
     }
 
     /// Where a path leads that somebody wrote.
@@ -116,12 +122,13 @@ impl<'a> Call<'a> {
     /// Opens the profile, or says what to do.
     pub(crate) async fn open(&self) -> anyhow::Result<Opened> {
         if let Some((profile, _)) = &self.served {
-            return Ok(Opened { profile: profile.clone(), is_own: false });
+            let (profile, clearance) = (profile.clone(), self.clearance);
+            return Ok(Opened { profile, is_own: false, clearance });
         }
         let dir = self.existing()?;
         let unlock = self.unlock(false)?;
         let profile = Profile::open(&dir, unlock, Options::default()).await?;
-        Ok(Opened { profile, is_own: true })
+        Ok(Opened { profile, is_own: true, clearance: self.clearance })
     }
 
     /// Purges the profile; whether it has a new passphrase is told as well.
@@ -203,9 +210,27 @@ impl<'a> Call<'a> {
 pub(crate) struct Opened {
     profile: Profile,
     is_own: bool,
+    clearance: Option<Band>,
+}
+
+/// A profile that is open in this process for the commands of others, and up to which band.
+#[cfg(unix)]
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) profile: Profile,
+    pub(crate) clearance: Option<Band>,
 }
 
 impl Opened {
+    /// A space, up to the band that the command is for.
+    pub(crate) async fn space(&self, name: &SpaceName) -> larder::Result<Space> {
+        let space = self.profile.space(name).await?;
+        Ok(match self.clearance {
+            Some(band) => space.at_clearance(band),
+            None => space,
+        })
+    }
+
     /// Closes it, unless it is another command's.
     pub(crate) async fn close(&self) -> larder::Result<()> {
         if self.is_own { self.profile.close().await } else { Ok(()) }

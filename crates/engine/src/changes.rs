@@ -167,11 +167,39 @@ impl Space {
         let seen = rows.last().filter(|_| more).map_or(end, |last| last.seen);
         let mut telling = Telling::new(&db, &published, self.device())?;
         let mut changes = Vec::new();
-        for row in rows {
+        for mut row in rows {
+            if !self.tells(&db, &published, &mut row)? {
+                continue;
+            }
             let cursor = cursor(row.seen);
             changes.extend(telling.tell(row, cursor)?);
         }
         Ok(Changes { changes, cursor: cursor(seen), more, lost: false })
+    }
+
+    /// Whether this handle tells of a change; what it does not see is taken out of it.
+    fn tells(
+        &self,
+        db: &Connection,
+        published: &Published,
+        row: &mut table::Change,
+    ) -> Result<bool> {
+        if self.sight.is_whole() {
+            return Ok(true);
+        }
+        let object = row.object;
+        let is_seen = match &row.section {
+            Some(source) => sections::find(db, source.place)?
+                .is_some_and(|section| self.sight.sees_section(published, &section)),
+            None => self.sight.knows(db, published, &object)?,
+        };
+        let lives = self.sight.row(db, &object)?;
+        row.is_deleted = self.sight.is_deleted(db, &object)?;
+        row.is_trashed = lives.as_ref().is_some_and(|row| row.trashed.is_some());
+        if lives.is_none() && !row.is_deleted {
+            row.collection = None;
+        }
+        Ok(is_seen)
     }
 
     /// The place behind all that happened so far.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use larder_log::blob::Manifest;
 use larder_log::merkle::Frontier;
+use larder_log::roster::Roster;
 use larder_log::snapshot::{SnapshotAct, leaf_hash};
 use larder_log::{Band, Class, Payload, SectionCommitment, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
@@ -26,11 +27,16 @@ use crate::rows::Origin;
 use crate::state::State;
 use crate::{Error, Result};
 
+/// What the roster clears a device for. Whatever it says, there is no more to read than RED.
+pub(crate) fn cleared_for(roster: &Roster, device: &DeviceId) -> Band {
+    roster.known(device).map_or(Band::Red, |known| known.clearance.min(Band::Red))
+}
+
 impl State {
     /// What the roster clears this device for; for everything before it is known there, and what it
     /// had last if it was shut out.
     pub(crate) fn own_clearance(&self) -> Band {
-        self.roster.known(&self.device()).map_or(Band::Red, |own| own.clearance)
+        cleared_for(&self.roster, &self.device())
     }
 
     /// Whether content of a band may be here.
@@ -57,9 +63,11 @@ impl State {
             let bands = all.iter().filter_map(|section| self.keyring.band(&section.commitment));
             highest = bands.chain(of_row).max().max(highest);
         }
-        highest.ok_or_else(|| {
-            Error::NotFound(format!("nothing is known of {object} that could be restored"))
-        })
+        highest.ok_or_else(|| Self::nothing_to_restore(object))
+    }
+
+    pub(crate) fn nothing_to_restore(object: &ObjectId) -> Error {
+        Error::NotFound(format!("nothing is known of {object} that could be restored"))
     }
 
     /// What a section is of which there are no bytes: wanted, unless it is not for this device,

@@ -199,7 +199,7 @@ impl WriterState {
             },
         };
         self.check_may_write()?;
-        let mut touched = Touched::default();
+        let mut touched = Touched::seeing(unit.sight);
         for operation in &unit.operations {
             self.damage.unreadable.enter(Thing::Document(operation.object()))?;
             self.operation(db, &mut touched, operation)?;
@@ -249,7 +249,8 @@ impl WriterState {
         match operation {
             Operation::Put { collection, object, value, base, band } => {
                 check_base(db, object, base)?;
-                let (clearance, usual) = (self.clearance, self.default_band());
+                let most = touched.sight.up_to();
+                let (clearance, usual) = (self.clearance.min(most), self.default_band().min(most));
                 let contracts = &self.shared.profile.contracts;
                 let found = contracts.apply(&self.contracts, (*object, collection), value);
                 let part = touched.part(db, &mut self.cache, *object)?;
@@ -270,6 +271,9 @@ impl WriterState {
             }
             Operation::Restore { collection, object, value, from } => {
                 let band = self.band_of_restored(db, from)?;
+                if !touched.sight.sees(band) {
+                    return Err(Self::nothing_to_restore(from));
+                }
                 let part = touched.part(db, &mut self.cache, *object)?;
                 part.restore(*object, (collection, band), value, *from)
             }

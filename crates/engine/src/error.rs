@@ -78,6 +78,15 @@ pub enum Error {
         /// What the device, or the space as it was opened, is cleared for.
         clearance: Band,
     },
+    /// The space was opened at a lower clearance, and this would show or do more.
+    #[error(
+        "the space was opened for {clearance} here, and this is not only about that: do it where \
+         the space is opened without such a limit"
+    )]
+    Lowered {
+        /// What it was opened for.
+        clearance: Band,
+    },
     /// An invitation cannot be used.
     #[error("{0}")]
     Invitation(String),

@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use crate::copies::{is_deleted, next_id, root};
 use crate::model::{HistoryItem, Restorable, Version};
 use crate::read::{opened, snapshot, word_of};
+use crate::sight::Sight;
 use crate::space::{Published, Space};
 use crate::touched::load;
 use crate::{Error, Result};
@@ -34,7 +35,7 @@ impl Space {
     /// [`Error::NotFound`], [`Error::Deleted`]; the storage's errors.
     pub fn conflicts(&self, object: &ObjectId) -> Result<Vec<Conflict>> {
         let db = self.shared.pool.reader()?;
-        Ok(load(&db, &live(&db, object)?)?.conflicts()?)
+        Ok(load(&db, &self.live(&db, object)?)?.conflicts()?)
     }
 
     /// What happened to a document, in the order in which this device learned of it. Of a deleted
@@ -49,7 +50,7 @@ impl Space {
         let db = snapshot(&db)?;
         let now = self.shared.env.now();
         let mut history = Vec::new();
-        for event in life(&db, &published, object)? {
+        for event in life(&db, (&published, self.sight), object)? {
             history.extend(item(&db, &published, event, now)?);
         }
         let known = |stamp: &Stamp| {
@@ -57,7 +58,8 @@ impl Space {
         };
         // What a newcomer knows of the time before it was handed the document.
         let mut handed: Vec<HistoryItem> = Vec::new();
-        if let Some(leaf) = documents::find(&db, object)?.map(|row| leaf(&db, &row)).transpose()? {
+        let row = self.sight.row(&db, object)?;
+        if let Some(leaf) = row.map(|row| leaf(&db, &row)).transpose()? {
             for (stamp, kind) in leaf.iter().flat_map(|leaf| {
                 let updated = Some(leaf.updated).filter(|updated| *updated != leaf.created);
                 let created = (leaf.created, kind::DOCUMENT_CREATE);
@@ -84,7 +86,7 @@ impl Space {
     pub fn value_at(&self, object: &ObjectId, version: &Version) -> Result<Option<Object>> {
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
-        value_at(&*snapshot(&db)?, &published, object, version)
+        self.value_then(&*snapshot(&db)?, &published, object, version)
     }
 
     /// What a document was, to be made again under an id of its own ([`UnitOfWork::restore`]). Of a
@@ -102,8 +104,9 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let not_then = || Error::NotFound(format!("{object} had not been created then"));
-        if let Some(row) = documents::find(&db, object)? {
-            let value = value_at(&db, &published, object, version)?.ok_or_else(not_then)?;
+        if let Some(row) = self.sight.row(&db, object)? {
+            let value = self.value_then(&db, &published, object, version)?;
+            let value = value.ok_or_else(not_then)?;
             return Ok(Restorable { collection: row.collection, value });
         }
         let mut ids = copies::path(&db, object)?;
@@ -113,10 +116,10 @@ impl Space {
                 return Err(Error::NotFound(format!("{object} was erased: nothing is left of it")));
             }
         }
-        if !is_deleted(&db, object)? {
+        if !self.sight.is_deleted(&db, object)? {
             return Err(Error::NotFound(format!("there is no document {object}")));
         }
-        let events = life(&db, &published, object)?;
+        let events = life(&db, (&published, self.sight), object)?;
         let root = ids.first().copied().unwrap_or(*object);
         let (collection, document, events) = deleted(&db, root, *object, events)?;
         let value = value_of(&document, events, version)?.ok_or_else(not_then)?;
@@ -132,9 +135,44 @@ impl Space {
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
-        let value = |version| value_at(&db, &published, object, version);
+        let value = |version| self.value_then(&db, &published, object, version);
         let (before, after) = (value(from)?.unwrap_or_default(), value(to)?.unwrap_or_default());
         Ok(differences(&before, &after)?)
+    }
+
+    fn live(&self, db: &Connection, object: &ObjectId) -> Result<documents::Document> {
+        match self.sight.row(db, object)? {
+            Some(row) => Ok(row),
+            None if self.sight.is_deleted(db, object)? => Err(Error::Deleted(*object)),
+            None => Err(Error::NotFound(format!("there is no document {object}"))),
+        }
+    }
+
+    fn value_then(
+        &self,
+        db: &Connection,
+        published: &Published,
+        object: &ObjectId,
+        version: &Version,
+    ) -> Result<Option<Object>> {
+        let document = load(db, &self.live(db, object)?)?;
+        match version {
+            Version::Now => Ok(Some(document.value()?)),
+            Version::Heads(heads) => Ok(Some(document.value_at(heads)?)),
+            Version::Time(time) => {
+                let events = life(db, (published, self.sight), object)?;
+                let is_pruned = |event: &Event| event.section.state == State::Excused;
+                let creates = |event: &Event| {
+                    event.section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
+                };
+                let heads = if events.iter().any(is_pruned) || !events.iter().any(creates) {
+                    pruned_heads(db, object, *time)?
+                } else {
+                    None
+                };
+                version_until(&document, events, heads, *time)
+            }
+        }
     }
 }
 
@@ -228,32 +266,6 @@ fn version_until(
     }
     let Some(heads) = heads else { return Ok(None) };
     Ok(Some(document.value_at(&document.without_covered(&heads)?)?))
-}
-
-fn value_at(
-    db: &Connection,
-    published: &Published,
-    object: &ObjectId,
-    version: &Version,
-) -> Result<Option<Object>> {
-    let document = load(db, &live(db, object)?)?;
-    match version {
-        Version::Now => Ok(Some(document.value()?)),
-        Version::Heads(heads) => Ok(Some(document.value_at(heads)?)),
-        Version::Time(time) => {
-            let events = life(db, published, object)?;
-            let is_pruned = |event: &Event| event.section.state == State::Excused;
-            let creates = |event: &Event| {
-                event.section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
-            };
-            let heads = if events.iter().any(is_pruned) || !events.iter().any(creates) {
-                pruned_heads(db, object, *time)?
-            } else {
-                None
-            };
-            version_until(&document, events, heads, *time)
-        }
-    }
 }
 
 /// The leaf of a document in the snapshot that stands for what was pruned, if it has one.
@@ -366,17 +378,24 @@ fn version_of(event: &Event) -> Option<Heads> {
 }
 
 /// The applied sections of one document, in the order in which they came to be known here.
-fn life(db: &Connection, published: &Published, object: &ObjectId) -> Result<Vec<Event>> {
+fn life(
+    db: &Connection,
+    (published, sight): (&Published, Sight),
+    object: &ObjectId,
+) -> Result<Vec<Event>> {
     let path = copies::path(db, object)?;
     let root = path.first().copied().unwrap_or(*object);
     let applied = |id: &ObjectId| -> Result<Vec<Section>> {
         let mut sections = sections::of_object(db, id)?;
-        sections.retain(|section| matches!(section.state, State::Applied | State::Excused));
+        sections.retain(|section| {
+            matches!(section.state, State::Applied | State::Excused)
+                && sight.sees_section(published, section)
+        });
         Ok(sections)
     };
     let of_root = applied(&root)?;
     let creations = creations(db, &of_root)?;
-    let generation = match documents::find(db, object)? {
+    let generation = match sight.row(db, object)? {
         Some(row) => Some(row.generation),
         // What it passed last and the entry that created it give its id.
         None => path.last().and_then(|last| {

@@ -429,6 +429,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use larder_search::{Among, query_text};
     use larder_types::ObjectId;
     use proptest::prelude::*;
     use serde_json::json;
@@ -539,7 +540,7 @@ mod tests {
             prop_assert_eq!(space.status().unwrap().unindexed, 0);
             for (n, word) in WORDS.iter().enumerate() {
                 let db = space.shared.pool.reader().unwrap();
-                let hits = larder_search::query_text(&db, word, None, 100).unwrap();
+                let hits = query_text(&db, word, &Among::default(), 100).unwrap();
                 prop_assert_eq!(hits.len(), now.values().filter(|(_, last)| *last == n).count());
                 let found = space.search(&Query::similar(*word)).unwrap();
                 prop_assert_eq!(found.len(), now.len());

@@ -58,6 +58,7 @@ mod secrets;
 mod security;
 mod show;
 mod shrink;
+mod sight;
 mod snapshot;
 mod space;
 mod state;

@@ -32,6 +32,7 @@ use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
 use crate::security::Counts;
+use crate::sight::Sight;
 use crate::space::Shared;
 use crate::storage::Storage;
 use crate::supply::PartBytes;
@@ -357,7 +358,7 @@ impl Profile {
             SPACE.verify(&*shared.pool.reader()?)?;
             let reader = shared.pool.reader()?;
             crate::state::publish(&reader, &shared)?;
-            return Ok((Space { shared: Arc::clone(&shared) }, None));
+            return Ok((Space { shared: Arc::clone(&shared), sight: Sight::default() }, None));
         }
         let steps = SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
         self.inner.note_migration(Scope::Space(row.space), &SPACE, steps);

@@ -5,7 +5,7 @@ use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::{self, Frontier};
 use larder_log::{Band, Class, Header, Opened, Payload, Receipt, kind};
-use larder_search::Hit;
+use larder_search::{Among, Hit};
 use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections;
@@ -54,7 +54,7 @@ impl Space {
     /// The storage's errors.
     pub fn document(&self, object: &ObjectId) -> Result<Option<Document>> {
         let db = self.shared.pool.reader()?;
-        documents::find(&db, object)?.map(|row| document_of(&db, row)).transpose()
+        self.sight.row(&db, object)?.map(|row| document_of(&db, row)).transpose()
     }
 
     /// Whether a document was deleted here or elsewhere.
@@ -62,7 +62,7 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn is_deleted(&self, object: &ObjectId) -> Result<bool> {
-        crate::copies::is_deleted(&*self.shared.pool.reader()?, object)
+        self.sight.is_deleted(&*self.shared.pool.reader()?, object)
     }
 
     /// Whether a document was erased here or elsewhere, be it because it was redacted.
@@ -85,8 +85,8 @@ impl Space {
     pub fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
         let collection = parse_collection(collection)?;
         let db = self.shared.pool.reader()?;
-        let rows = documents::by_path(&db, &collection, path)?;
-        rows.into_iter().map(|row| document_of(&db, row)).collect()
+        let rows = documents::by_path(&db, &collection, path)?.into_iter();
+        rows.filter(|row| self.sight.sees(row.band)).map(|row| document_of(&db, row)).collect()
     }
 
     /// Up to `limit` documents (1,000 at most) of one collection or all, from `after` on; none of
@@ -127,7 +127,12 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let limit = limit.clamp(1, PAGE_MAX);
         let after = after.map_or(0, |cursor| cursor.0);
-        let rows = documents::page(&db, (which, collection.as_ref()), after, limit_of(limit))?;
+        let rows = documents::page(
+            &db,
+            (which, collection.as_ref(), self.sight.up_to()),
+            after,
+            limit_of(limit),
+        )?;
         let full = rows.len() == limit;
         let next = rows.last().filter(|_| full).map(|row| Cursor(row.document));
         let documents =
@@ -146,10 +151,13 @@ impl Space {
         // The indexes hold what is in the trash: as much more is looked for.
         let trashed = usize::try_from(documents::count_trashed(&db)?).unwrap_or(usize::MAX);
         let limit = wanted + trashed.min(SEARCH_RESULTS_MAX);
-        let collection = query.collection.as_deref();
+        // Those above a clearance would take the place of others, and that would show.
+        let up_to = (!self.sight.is_whole()).then(|| self.sight.up_to());
+        let seen = up_to.map(|band| documents::shown_up_to(&db, band)).transpose()?;
+        let among = Among { collection: query.collection.as_deref(), documents: seen.as_deref() };
         let mut lists: Vec<Vec<Hit>> = Vec::new();
         if let Some(text) = &query.text {
-            lists.push(larder_search::query_text(&db, text, collection, limit)?);
+            lists.push(larder_search::query_text(&db, text, &among, limit)?);
         }
         if let Some(text) = &query.similar {
             let embedder = &self.shared.embedder;
@@ -158,13 +166,15 @@ impl Space {
                 .map_err(|e| Error::Invalid(format!("the embedder failed on this query: {e}")))?;
             if let Some(vector) = vectors.first() {
                 let id = embedder.id();
-                lists.push(larder_search::query_vector(&db, id, vector, collection, limit)?);
+                lists.push(larder_search::query_vector(&db, id, vector, &among, limit)?);
             }
         }
         if let Some(vector) = &query.vector {
-            lists.push(larder_search::query_vector(&db, APP_VECTORS, vector, collection, limit)?);
+            lists.push(larder_search::query_vector(&db, APP_VECTORS, vector, &among, limit)?);
         }
         let hits = match (lists.pop(), lists.is_empty()) {
+            // How rare a word is in all documents shows in what it weighs.
+            (Some(only), true) if !self.sight.is_whole() => larder_search::fuse(&[only]),
             (Some(only), true) => only,
             (Some(last), false) => {
                 lists.push(last);
@@ -183,7 +193,7 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn digest(&self) -> Result<Hash> {
-        self.digest_up_to(Band::Red)
+        self.digest_up_to(Band::Black)
     }
 
     /// The same up to a band: the same on all devices that are cleared for it.
@@ -192,6 +202,7 @@ impl Space {
     /// As [`Space::digest`].
     pub fn digest_up_to(&self, band: Band) -> Result<Hash> {
         let db = self.shared.pool.reader()?;
+        let band = band.min(self.sight.up_to());
         // One leaf of 48 bytes for each object, in order of id, so that the order of arrival is no
         // matter.
         let mut leaves: Vec<(ObjectId, Hash)> = Vec::new();
@@ -249,6 +260,7 @@ impl Space {
     ) -> Result<Vec<ReceiptInfo>> {
         let db = self.shared.pool.reader()?;
         let limit = limit.clamp(1, PAGE_MAX);
+        let published = self.shared.published()?;
         let mut logs = logs::every(&db)?;
         logs.sort_by_key(|log| log.device);
         let mut receipts = Vec::new();
@@ -261,7 +273,7 @@ impl Space {
             let wanted = (limit - receipts.len()) as u64;
             let last = log.frontier.size().min((first - 1).saturating_add(wanted));
             for entry in entries::range(&db, log.log, first, last)? {
-                receipts.push(receipt_info(&db, &log, &entry)?);
+                receipts.push(self.receipt_info(&db, &published, &log, &entry)?);
             }
             if receipts.len() >= limit {
                 break;
@@ -281,12 +293,40 @@ impl Space {
         let Some(log) = logs::find(&db, device)? else { return Ok(Vec::new()) };
         let mut found = 0;
         for section in sections::of_entry(&db, log.log, seq)? {
-            if section.commitment.class == Class::Data as u8 {
+            let is_data = section.commitment.class == Class::Data as u8;
+            if is_data && self.sight.sees_section(&published, &section) {
                 let opened = opened(&db, &published, &section)?;
                 found |= opened.and_then(|opened| opened.metadata.personal).unwrap_or(0);
             }
         }
         Ok(contract::kinds(found))
+    }
+
+    fn receipt_info(
+        &self,
+        db: &Connection,
+        published: &Published,
+        log: &Log,
+        entry: &entries::Entry,
+    ) -> Result<ReceiptInfo> {
+        let mut sections = sections::of_entry(db, log.log, entry.seq)?;
+        sections.retain(|section| {
+            section.commitment.class == Class::Control as u8
+                || self.sight.sees_section(published, section)
+        });
+        let about = || sections.iter().filter_map(|section| section.about);
+        let mut kinds: Vec<&'static str> = about().map(|about| word_of(about.kind)).collect();
+        kinds.dedup();
+        let header = Header::decode(&entry.header)
+            .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
+        Ok(ReceiptInfo {
+            device: log.device,
+            seq: entry.seq,
+            entry: entry.hash,
+            sections: header.n,
+            clock: about().next().map(|about| about.clock),
+            kinds,
+        })
     }
 
     pub(crate) fn checkpoint(&self, device: DeviceId, frontier: &Frontier) -> Checkpoint {
@@ -323,23 +363,6 @@ fn found(db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
     let document = document_of(db, row)?;
     let snippet = larder_search::snippet(&text_of(&document.value), words);
     Ok(Some(Found { document, score: hit.score, snippet }))
-}
-
-fn receipt_info(db: &Connection, log: &Log, entry: &entries::Entry) -> Result<ReceiptInfo> {
-    let sections = sections::of_entry(db, log.log, entry.seq)?;
-    let about = || sections.iter().filter_map(|section| section.about);
-    let mut kinds: Vec<&'static str> = about().map(|about| word_of(about.kind)).collect();
-    kinds.dedup();
-    let header = Header::decode(&entry.header)
-        .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
-    Ok(ReceiptInfo {
-        device: log.device,
-        seq: entry.seq,
-        entry: entry.hash,
-        sections: header.n,
-        clock: about().next().map(|about| about.clock),
-        kinds,
-    })
 }
 
 /// A stored section opened, if its bytes and its secret are here.

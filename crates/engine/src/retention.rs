@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use larder_log::act::{Act, Role};
 use larder_log::retention::{Retention, RetentionAct, Retentions};
-use larder_log::{Header, Receipt, VERSION, kind};
+use larder_log::{Band, Header, Receipt, VERSION, kind};
 use larder_store::space::documents::Which;
 use larder_store::space::retention::{self as table, Until};
 use larder_store::space::{control, entries};
@@ -109,8 +109,8 @@ struct Due {
 }
 
 impl Space {
-    /// How long documents are kept: what is set for single collections, and what counts for all
-    /// others.
+    /// How long documents are kept: what is set for single collections or bands, and what counts
+    /// for all others.
     ///
     /// # Errors
     /// The storage's errors.
@@ -120,19 +120,22 @@ impl Space {
     }
 
     /// Which documents are over their time by what clocks claim; with `new`, as if that were set
-    /// for this collection, or for all others.
+    /// for this collection and band, or for all others.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad collection name; the storage's errors.
-    pub fn retention_due(&self, new: Option<(Option<&str>, Retention)>) -> Result<RetentionDue> {
+    pub fn retention_due(
+        &self,
+        new: Option<(Option<&str>, Option<Band>, Retention)>,
+    ) -> Result<RetentionDue> {
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let mut all = retentions(&db, &published)?;
-        if let Some((collection, retention)) = new {
+        if let Some((collection, band, retention)) = new {
             let collection = collection.map(parse_collection).transpose()?;
-            let revision = all.next_revision(collection.as_ref());
-            all.take(&RetentionAct { v: VERSION, revision, collection, retention });
+            let revision = all.next_revision(collection.as_ref(), band);
+            all.take(&RetentionAct { v: VERSION, revision, collection, retention, band });
         }
         let now = self.shared.env.now();
         let due = due(&db, &all, Basis::Person(now), usize::MAX)?;
@@ -159,7 +162,8 @@ impl Space {
 }
 
 impl SpaceWriter {
-    /// Sets how long documents of a collection are kept, or of all that nothing is set for.
+    /// Sets how long documents of a collection, of a band, or of a band in a collection are kept;
+    /// without either, of all that nothing is set for.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad collection name, for what makes no sense, and if this device is
@@ -167,9 +171,15 @@ impl SpaceWriter {
     pub fn set_retention(
         &mut self,
         collection: Option<&str>,
+        band: Option<Band>,
         retention: Retention,
     ) -> Result<Receipt> {
         let collection = collection.map(parse_collection).transpose()?;
+        if band == Some(Band::Black) {
+            return Err(Error::Invalid(
+                "this cannot be set: what is BLACK leaves no device".into(),
+            ));
+        }
         if let Some(why) = retention.wrong() {
             return Err(Error::Invalid(format!("this cannot be set: {why}")));
         }
@@ -181,8 +191,8 @@ impl SpaceWriter {
                 let message = "only an owner or an admin sets how long documents are kept";
                 return Err(Error::Invalid(message.into()));
             }
-            let revision = retentions(tx, &published)?.next_revision(collection.as_ref());
-            let act = RetentionAct { v: VERSION, revision, collection, retention };
+            let revision = retentions(tx, &published)?.next_revision(collection.as_ref(), band);
+            let act = RetentionAct { v: VERSION, revision, collection, retention, band };
             state.append_act(tx, &Act::Retention(act))?;
             state.sign(tx)?;
             state.receipt(tx, state.frontier.size())
@@ -322,28 +332,34 @@ fn witnessed(
         .map(|other| Witnessed { low: own.min(other), high: own.max(other) }))
 }
 
-/// What goes by now; of each kind and collection up to `limit`.
+/// What goes by now; of each kind, collection and band up to `limit`.
 fn due(db: &Connection, all: &Retentions, basis: Basis, limit: usize) -> Result<Due> {
     let mut found = Due::default();
     for collection in table::collections(db, Which::Trashed)? {
-        let trash_ms = all.of(&collection).trash_ms;
-        if let Some(until) = basis.until(db, trash_ms)? {
-            found.to_delete.extend(table::old(db, Which::Trashed, &collection, until, limit)?);
+        for band in Band::SHARED {
+            let trash_ms = all.of(Some(&collection), Some(band)).trash_ms;
+            if let Some(until) = basis.until(db, trash_ms)? {
+                let of = (&collection, band);
+                found.to_delete.extend(table::old(db, Which::Trashed, of, until, limit)?);
+            }
         }
     }
     let keeps_all = |retention: Retention| retention.age_ms.is_none() && retention.count.is_none();
-    if keeps_all(all.of_others()) && all.set().all(|(_, retention)| keeps_all(retention)) {
+    if keeps_all(all.of_others()) && all.set().all(|(.., retention)| keeps_all(retention)) {
         return Ok(found);
     }
     for collection in table::collections(db, Which::Shown)? {
-        due_of(db, &collection, all.of(&collection), (basis, limit), &mut found)?;
+        for band in Band::SHARED {
+            let retention = all.of(Some(&collection), Some(band));
+            due_of(db, (&collection, band), retention, (basis, limit), &mut found)?;
+        }
     }
     Ok(found)
 }
 
 fn due_of(
     db: &Connection,
-    collection: &CollectionName,
+    of: (&CollectionName, Band),
     retention: Retention,
     (basis, limit): (Basis, usize),
     found: &mut Due,
@@ -351,20 +367,23 @@ fn due_of(
     if let Some(age_ms) = retention.age_ms
         && let Some(until) = basis.until(db, age_ms)?
     {
-        let old = table::old(db, Which::Shown, collection, until, limit)?;
+        let old = table::old(db, Which::Shown, of, until, limit)?;
         let into = if retention.trash_ms == 0 { &mut found.to_delete } else { &mut found.to_trash };
         into.extend(old);
     }
     let Some(count) = retention.count else { return Ok(()) };
     let ahead = Timestamp(basis.now().0.saturating_add(CLOCK_AHEAD_MS_MAX));
-    if table::is_ahead(db, collection, ahead)? {
-        found.clock_ahead.push(collection.to_string());
+    if table::is_ahead(db, of, ahead)? {
+        let name = of.0.to_string();
+        if !found.clock_ahead.contains(&name) {
+            found.clock_ahead.push(name);
+        }
         return Ok(());
     }
     // What came just now may be followed by what is to push it out.
     let grace_ms = if let Basis::Witnessed(..) = basis { RETENTION_MARK_MS } else { 0 };
     if let Some(until) = basis.until(db, grace_ms)? {
-        found.to_trash.extend(table::beyond(db, collection, count, until, limit)?);
+        found.to_trash.extend(table::beyond(db, of, count, until, limit)?);
     }
     Ok(())
 }

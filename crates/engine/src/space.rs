@@ -13,6 +13,7 @@ use larder_store::space::logs::Log;
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
+use crate::clearance::cleared_for;
 use crate::home::Home;
 use crate::index::PublishedQueue;
 use crate::keyring::{Keyring, SpaceKeys};
@@ -23,6 +24,7 @@ use crate::policy::Policy;
 use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
+use crate::sight::Sight;
 use crate::supply::{Handing, VoidTold};
 use crate::trouble::Trouble;
 use crate::writer::goes_through;
@@ -228,7 +230,7 @@ impl Shared {
         policy: Policy,
     ) {
         let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
-        let clearance = roster.known(&self.keys.device()).map_or(Band::Red, |own| own.clearance);
+        let clearance = cleared_for(&roster, &self.keys.device());
         let published = Published { roster, keyring, stopped, clearance, policy };
         let published = Arc::new(published);
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
@@ -250,6 +252,8 @@ impl Shared {
 #[derive(Clone)]
 pub struct Space {
     pub(crate) shared: Arc<Shared>,
+    /// What of it this handle shows.
+    pub(crate) sight: Sight,
 }
 
 impl std::fmt::Debug for Space {
@@ -322,12 +326,12 @@ impl Space {
         Ok(self.own_record()?.role)
     }
 
-    /// The highest band that this device may read.
+    /// The highest band that this device may read, and that this handle shows.
     ///
     /// # Errors
     /// The storage's, if what it last wrote cannot be known.
     pub fn clearance(&self) -> Result<Band> {
-        Ok(self.shared.published()?.clearance)
+        Ok(self.shared.published()?.clearance.min(self.sight.up_to()))
     }
 
     /// The roster's [fingerprint](larder_log::roster::Roster::fingerprint).

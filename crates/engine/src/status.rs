@@ -298,6 +298,8 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let counts = table::status(&db)?;
+        let seen = table::counts_up_to(&db, self.sight.up_to())?;
+        let is_whole = self.sight.is_whole();
         let devices = self.devices()?;
         let label = |id: &DeviceId| match devices.iter().find(|device| device.device == *id) {
             Some(device) => device.label.clone(),
@@ -325,15 +327,15 @@ impl Space {
             id: self.id(),
             device: self.device(),
             state,
-            documents: counts.documents,
-            trashed: table::documents::count_trashed(&db)?,
-            retention: self.retention_asked()?,
-            tombstones: counts.tombstones,
+            documents: seen.documents,
+            trashed: seen.trashed,
+            retention: if is_whole { self.retention_asked()? } else { None },
+            tombstones: seen.tombstones,
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),
             waiting: counts.sections_waiting + counts.sections_missing,
             pending: sections::count_after(&db, crate::state::shown(&db, &self.device())?)?,
-            unindexed: counts.unindexed,
+            unindexed: if is_whole { counts.unindexed } else { 0 },
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,
             file_bytes,

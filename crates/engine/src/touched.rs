@@ -15,6 +15,7 @@ use rusqlite::Connection;
 
 use crate::contract::Noticed;
 use crate::copies::{is_deleted, root};
+use crate::sight::Sight;
 use crate::unit::Base;
 use crate::{Error, Result};
 
@@ -58,6 +59,8 @@ pub(crate) struct Part {
     pub(crate) personal: u8,
     /// The lowest band that contracts allow for that.
     pub(crate) raised: Option<Band>,
+    /// Whether something has the id that is not there for the unit.
+    is_hidden: bool,
 }
 
 /// Where a document is to be: its collection and its band.
@@ -79,9 +82,16 @@ pub(crate) struct Touched {
     parts: HashMap<ObjectId, Part>,
     /// What the app's contracts have to tell.
     pub(crate) noticed: Vec<Noticed>,
+    /// What is there for the unit.
+    pub(crate) sight: Sight,
 }
 
 impl Touched {
+    /// Of a unit for which no more is there than this.
+    pub(crate) fn seeing(sight: Sight) -> Self {
+        Self { sight, ..Self::default() }
+    }
+
     /// The part of `object`, read from the database at its first touch.
     pub(crate) fn part(
         &mut self,
@@ -92,9 +102,11 @@ impl Touched {
         match self.parts.entry(object) {
             Entry::Occupied(part) => Ok(part.into_mut()),
             Entry::Vacant(vacant) => {
-                let state = read(db, cache, &object)?;
+                let is_hidden = self.sight.hides(db, &object)?;
+                let state = if is_hidden { State::Absent } else { read(db, cache, &object)? };
                 self.order.push(object);
-                Ok(vacant.insert(Part { state, vector: None, personal: 0, raised: None }))
+                let (vector, personal, raised) = (None, 0, None);
+                Ok(vacant.insert(Part { state, vector, personal, raised, is_hidden }))
             }
         }
     }
@@ -171,6 +183,11 @@ impl Part {
             State::Absent => {
                 if *base != Base::Latest {
                     return Err(Error::NotFound(format!("there is no document {object} to edit")));
+                }
+                if self.is_hidden {
+                    return Err(Error::Invalid(format!(
+                        "the id {object} cannot be used here: write the document under a fresh one"
+                    )));
                 }
                 let (collection, value) = (collection.clone(), value.clone());
                 let band = filed.asked.unwrap_or(filed.usual);

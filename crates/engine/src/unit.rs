@@ -7,6 +7,7 @@ use larder_types::{
 };
 use serde::Serialize;
 
+use crate::sight::Sight;
 use crate::{Error, Result};
 
 /// Which value a `put` was made from.
@@ -79,6 +80,8 @@ pub struct UnitOfWork {
     pub(crate) actor: Option<String>,
     pub(crate) correlation: Option<CorrelationId>,
     pub(crate) may_remove_many: bool,
+    /// What is there for it.
+    pub(crate) sight: Sight,
     band: Option<Band>,
 }
 

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction};
 use crate::contract::Noticed;
 use crate::heal;
 use crate::rekey::Renewal;
+use crate::sight::Sight;
 use crate::space::{Frozen, Shared, Space};
 use crate::state::State;
 use crate::tally::Tally;
@@ -107,7 +108,7 @@ impl SpaceWriter {
 
     /// The reading side.
     pub fn space(&self) -> Space {
-        Space { shared: Arc::clone(&self.shared) }
+        Space { shared: Arc::clone(&self.shared), sight: Sight::default() }
     }
 
     /// Whether this device may write content now.

@@ -7,6 +7,7 @@ use larder_types::limits::{RETENTION_MS_MAX, TRASH_MS};
 
 use crate::act::check_version;
 use crate::error::VoidReason;
+use crate::section::Band;
 
 /// How long documents of a collection are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -16,7 +17,7 @@ pub struct Retention {
     /// to [`RETENTION_MS_MAX`].
     #[n(0)]
     pub age_ms: Option<u64>,
-    /// How many documents stay, those that were changed last; none: all.
+    /// How many documents stay, those that were changed last, of each band by itself; none: all.
     #[n(1)]
     pub count: Option<u64>,
     /// Milliseconds from when a document comes into the trash until it is deleted. 0: there is no
@@ -60,15 +61,15 @@ impl Retention {
     }
 }
 
-/// Sets how long documents are kept. Of several for one collection that of the highest revision
-/// counts, whatever anybody's clock says; of several of that, what keeps most.
+/// Sets how long documents are kept. Of several for one collection and band that of the highest
+/// revision counts, whatever anybody's clock says; of several of that, what keeps most.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(array)]
 pub struct RetentionAct {
     /// [`crate::VERSION`].
     #[n(0)]
     pub v: u8,
-    /// One more than the highest that its author knew for this collection; the first is 1.
+    /// One more than the highest that its author knew for this collection and band; the first is 1.
     #[n(1)]
     pub revision: u64,
     /// Which collection; none: all that nothing is set for.
@@ -77,11 +78,17 @@ pub struct RetentionAct {
     /// How long.
     #[n(3)]
     pub retention: Retention,
+    /// Which band; none: all that nothing is set for in the collection.
+    #[n(4)]
+    pub band: Option<Band>,
 }
 
 impl RetentionAct {
     pub(crate) fn check(&self) -> Result<(), VoidReason> {
         check_version(self.v)?;
+        if self.band == Some(Band::Black) {
+            return Err(VoidReason::Malformed("what is BLACK leaves no device".to_owned()));
+        }
         match self.retention.wrong() {
             None => Ok(()),
             Some(why) => Err(VoidReason::Malformed(why.to_owned())),
@@ -92,7 +99,7 @@ impl RetentionAct {
 /// What a set of acts comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retentions {
-    set: BTreeMap<Option<CollectionName>, (u64, Retention)>,
+    set: BTreeMap<(Option<CollectionName>, Option<Band>), (u64, Retention)>,
     usual: Retention,
 }
 
@@ -105,7 +112,7 @@ impl Retentions {
     /// Takes in an act that counts, in any order.
     pub fn take(&mut self, act: &RetentionAct) {
         let new = (act.revision, act.retention);
-        let known = self.set.entry(act.collection.clone()).or_insert(new);
+        let known = self.set.entry((act.collection.clone(), act.band)).or_insert(new);
         match act.revision.cmp(&known.0) {
             std::cmp::Ordering::Greater => *known = new,
             std::cmp::Ordering::Equal => known.1 = known.1.longer(act.retention),
@@ -113,28 +120,31 @@ impl Retentions {
         }
     }
 
-    /// The revision of the next act for a collection.
-    pub fn next_revision(&self, collection: Option<&CollectionName>) -> u64 {
-        self.set.get(&collection.cloned()).map_or(0, |(revision, _)| *revision).saturating_add(1)
+    /// The revision of the next act for a collection and band.
+    pub fn next_revision(&self, collection: Option<&CollectionName>, band: Option<Band>) -> u64 {
+        let known = self.set.get(&(collection.cloned(), band));
+        known.map_or(0, |(revision, _)| *revision).saturating_add(1)
     }
 
-    /// How long documents of this collection are kept.
-    pub fn of(&self, collection: &CollectionName) -> Retention {
-        let set = self.set.get(&Some(collection.clone())).or_else(|| self.set.get(&None));
-        set.map_or(self.usual, |(_, retention)| *retention)
-    }
-
-    /// How long documents of collections are kept that nothing is set for.
-    pub fn of_others(&self) -> Retention {
-        self.set.get(&None).map_or(self.usual, |(_, retention)| *retention)
-    }
-
-    /// What is set for single collections.
-    pub fn set(&self) -> impl Iterator<Item = (&CollectionName, Retention)> {
-        let set = |(collection, (_, retention)): (_, &(u64, Retention))| {
-            Option::as_ref(collection).map(|collection| (collection, *retention))
+    /// How long documents of this collection and band are kept: what is set for both; else for the
+    /// collection; else for the band; else for all. None stands for those that nothing is set for.
+    pub fn of(&self, collection: Option<&CollectionName>, band: Option<Band>) -> Retention {
+        let set = |collection: Option<&CollectionName>, band| {
+            self.set.get(&(collection.cloned(), band)).map(|(_, retention)| *retention)
         };
-        self.set.iter().filter_map(set)
+        let of_collection = set(collection, band).or_else(|| set(collection, None));
+        of_collection.or_else(|| set(None, band)).or_else(|| set(None, None)).unwrap_or(self.usual)
+    }
+
+    /// How long documents are kept that nothing is set for.
+    pub fn of_others(&self) -> Retention {
+        self.of(None, None)
+    }
+
+    /// What is set for single collections or bands.
+    pub fn set(&self) -> impl Iterator<Item = (Option<&CollectionName>, Option<Band>, Retention)> {
+        let set = self.set.iter().filter(|(of, _)| **of != (None, None));
+        set.map(|((collection, band), (_, kept))| (collection.as_ref(), *band, *kept))
     }
 }
 
@@ -144,7 +154,8 @@ mod tests {
 
     fn act(revision: u64, age_ms: Option<u64>, trash_ms: u64) -> RetentionAct {
         let retention = Retention { age_ms, count: None, trash_ms };
-        RetentionAct { v: 0, revision, collection: Some("notes".parse().unwrap()), retention }
+        let collection = Some("notes".parse().unwrap());
+        RetentionAct { v: 0, revision, collection, retention, band: None }
     }
 
     #[test]
@@ -156,10 +167,34 @@ mod tests {
                 all.take(&acts[n]);
             }
             let notes = "notes".parse().unwrap();
-            assert_eq!(all.of(&notes), Retention { age_ms: None, count: None, trash_ms: 3 });
-            assert_eq!(all.next_revision(Some(&notes)), 3);
-            assert_eq!(all.of(&"lists".parse().unwrap()), Retention::default());
+            assert_eq!(
+                all.of(Some(&notes), Some(Band::Red)),
+                Retention { age_ms: None, count: None, trash_ms: 3 }
+            );
+            assert_eq!(all.next_revision(Some(&notes), None), 3);
+            let lists = "lists".parse().unwrap();
+            assert_eq!(all.of(Some(&lists), Some(Band::Green)), Retention::default());
         }
+    }
+
+    #[test]
+    fn what_is_set_for_less_counts_before_what_is_set_for_more() {
+        let (notes, lists) = ("notes".parse().unwrap(), "lists".parse().unwrap());
+        let mut all = Retentions::default();
+        let mut set = |collection: Option<&CollectionName>, band, age| {
+            let revision = all.next_revision(collection, band);
+            let collection = collection.cloned();
+            all.take(&RetentionAct { collection, band, ..act(revision, Some(age), 1) });
+            let age = |collection, band| all.of(Some(collection), Some(band)).age_ms;
+            let ages = [&notes, &lists].map(|it| [Band::Green, Band::Red].map(|b| age(it, b)));
+            (ages.as_flattened().to_vec(), all.of_others().age_ms, all.set().count())
+        };
+        let ages = |ages: [u64; 4]| ages.map(|age| Some(age).filter(|age| *age > 0)).to_vec();
+        assert_eq!(set(None, Some(Band::Red), 1), (ages([0, 1, 0, 1]), None, 1));
+        assert_eq!(set(None, None, 2), (ages([2, 1, 2, 1]), Some(2), 1));
+        assert_eq!(set(Some(&notes), None, 3), (ages([3, 3, 2, 1]), Some(2), 2));
+        assert_eq!(set(Some(&notes), Some(Band::Red), 4), (ages([3, 4, 2, 1]), Some(2), 3));
+        assert_eq!(set(Some(&notes), Some(Band::Red), 5), (ages([3, 5, 2, 1]), Some(2), 3));
     }
 
     #[test]
@@ -168,10 +203,13 @@ mod tests {
             [(Some(0), None, 1), (None, Some(0), 1), (None, Some(5), 0), (None, None, u64::MAX)]
         {
             let wrong = Retention { age_ms, count, trash_ms };
-            let act = RetentionAct { v: 0, revision: 1, collection: None, retention: wrong };
+            let retention = wrong;
+            let act = RetentionAct { v: 0, revision: 1, collection: None, retention, band: None };
             assert!(act.check().is_err(), "{wrong:?}");
         }
         assert!(act(1, Some(1), 0).check().is_ok());
         assert!(RetentionAct { v: 1, ..act(1, None, 1) }.check().is_err());
+        let black = RetentionAct { band: Some(Band::Black), ..act(1, None, 1) };
+        assert!(black.check().is_err());
     }
 }

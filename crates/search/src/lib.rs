@@ -32,6 +32,15 @@ pub use vectors::{
     remove_vectors, remove_vectors_but,
 };
 
+/// Among which documents is looked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Among<'a> {
+    /// Those of this collection; none: of all.
+    pub collection: Option<&'a str>,
+    /// Those with these row numbers, a JSON list; none: all.
+    pub documents: Option<&'a str>,
+}
+
 /// A document that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {

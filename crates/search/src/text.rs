@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{Hit, SearchError};
+use crate::{Among, Hit, SearchError};
 
 const TITLE_KEYS: [&str; 3] = ["title", "name", "path"];
 const TITLE_WEIGHT: f64 = 5.0;
@@ -132,16 +132,16 @@ pub fn clear(tx: &Connection) -> Result<(), SearchError> {
 pub fn query_text(
     connection: &Connection,
     query: &str,
-    collection: Option<&str>,
+    among: &Among<'_>,
     limit: usize,
 ) -> Result<Vec<Hit>, SearchError> {
     let phrases = phrases(query);
     if phrases.is_empty() || limit == 0 {
         return Ok(Vec::new());
     }
-    let hits = matches(connection, &phrases.join(" AND "), collection, limit)?;
+    let hits = matches(connection, &phrases.join(" AND "), among, limit)?;
     if hits.is_empty() && phrases.len() > 1 {
-        return matches(connection, &phrases.join(" OR "), collection, limit);
+        return matches(connection, &phrases.join(" OR "), among, limit);
     }
     Ok(hits)
 }
@@ -173,7 +173,7 @@ pub(crate) fn words(query: &str) -> impl Iterator<Item = &str> {
 fn matches(
     connection: &Connection,
     expression: &str,
-    collection: Option<&str>,
+    among: &Among<'_>,
     limit: usize,
 ) -> Result<Vec<Hit>, SearchError> {
     let sql = format!(
@@ -181,12 +181,15 @@ fn matches(
          FROM search_text JOIN search_documents ON document = search_text.rowid
          WHERE search_text MATCH :expression AND (:collection IS NULL OR collection =
              (SELECT id FROM search_collections WHERE name = :collection))
+             AND (:documents IS NULL OR document IN (SELECT value FROM json_each(:documents)))
          ORDER BY cost, document LIMIT :limit"
     );
     let limit = i64::try_from(limit.min(SEARCH_RESULTS_MAX)).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&sql)?;
-    let parameters =
-        named_params! { ":expression": expression, ":collection": collection, ":limit": limit };
+    let parameters = named_params! {
+        ":expression": expression, ":collection": among.collection,
+        ":documents": among.documents, ":limit": limit,
+    };
     let hits = statement.query_map(parameters, |row| {
         let cost: f64 = row.get(1)?;
         Ok(Hit { document: row.get(0)?, score: -cost })

@@ -1,8 +1,9 @@
 use larder_types::limits::{SEARCH_RESULTS_MAX, VECTOR_DIMENSIONS_MAX};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use crate::text::{collection_id, find_collection};
-use crate::{Hit, SearchError};
+use crate::{Among, Hit, SearchError};
 
 const EMBEDDER_ID_MAX: usize = 64;
 
@@ -138,7 +139,7 @@ pub fn query_vector(
     connection: &Connection,
     embedder_id: &str,
     vector: &[f32],
-    collection: Option<&str>,
+    among: &Among<'_>,
     limit: usize,
 ) -> Result<Vec<Hit>, SearchError> {
     let Table(name) = Table::named(embedder_id)?;
@@ -154,22 +155,24 @@ pub fn query_vector(
         let distance: Option<f64> = row.get(1)?;
         Ok((row.get(0)?, distance))
     };
-    let sql = format!("SELECT document, distance FROM {name} WHERE embedding MATCH ? AND k = ?");
-    let rows: Vec<(i64, Option<f64>)> = match collection {
-        None => connection
-            .prepare_cached(&sql)?
-            .query_map(params![bytes, limit], hit)?
-            .collect::<Result<_, _>>()?,
-        Some(collection) => {
-            let Some(collection) = find_collection(connection, collection)? else {
-                return Ok(Vec::new());
-            };
-            connection
-                .prepare_cached(&format!("{sql} AND collection = ?"))?
-                .query_map(params![bytes, limit, collection], hit)?
-                .collect::<Result<_, _>>()?
-        }
-    };
+    let mut sql =
+        format!("SELECT document, distance FROM {name} WHERE embedding MATCH ? AND k = ?");
+    let mut parameters: Vec<Value> = vec![bytes.into(), limit.into()];
+    if let Some(collection) = among.collection {
+        let Some(collection) = find_collection(connection, collection)? else {
+            return Ok(Vec::new());
+        };
+        sql.push_str(" AND collection = ?");
+        parameters.push(collection.into());
+    }
+    if let Some(documents) = among.documents {
+        sql.push_str(" AND document IN (SELECT value FROM json_each(?))");
+        parameters.push(documents.to_owned().into());
+    }
+    let rows: Vec<(i64, Option<f64>)> = connection
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(parameters), hit)?
+        .collect::<Result<_, _>>()?;
     let found = |(document, distance): (i64, Option<f64>)| {
         distance.filter(|d| d.is_finite()).map(|d| Hit { document, score: 1.0 - d })
     };

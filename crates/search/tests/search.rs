@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use larder_search::{
-    Embedder, HashedNgrams, Hit, SearchError, Sizes, Text, clear, put_text, put_vector, query_text,
-    query_vector, remove_embedders_but, remove_text, remove_vectors, sizes,
+    Among, Embedder, HashedNgrams, Hit, SearchError, Sizes, Text, clear, put_text, put_vector,
+    query_text, query_vector, remove_embedders_but, remove_text, remove_vectors, sizes,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -34,12 +34,18 @@ fn text(title: &str, body: &str) -> Text {
     Text { title: title.to_owned(), body: body.to_owned() }
 }
 
+const ALL: Among<'_> = Among { collection: None, documents: None };
+
+const fn of(collection: &str) -> Among<'_> {
+    Among { collection: Some(collection), documents: None }
+}
+
 fn documents(hits: &[Hit]) -> Vec<i64> {
     hits.iter().map(|hit| hit.document).collect()
 }
 
 fn found(connection: &Connection, query: &str) -> Vec<i64> {
-    documents(&query_text(connection, query, None, 10).unwrap())
+    documents(&query_text(connection, query, &ALL, 10).unwrap())
 }
 
 #[test]
@@ -54,12 +60,18 @@ fn words_are_found_whatever_their_case_and_diacritics() {
     assert_eq!(found(&db, "fish bow"), [2], "all words, the last as a beginning");
     assert_eq!(found(&db, "fish bow "), [3, 2], "else any word");
     assert_eq!(found(&db, "xyzzy"), [0; 0]);
-    let hits = query_text(&db, "fish", Some("lists"), 10).unwrap();
+    let hits = query_text(&db, "fish", &of("lists"), 10).unwrap();
     assert_eq!(documents(&hits), [3]);
     assert!(hits[0].score > 0.0);
-    assert!(query_text(&db, "fish", Some("unknown"), 10).unwrap().is_empty());
-    assert_eq!(query_text(&db, "fish", None, 1).unwrap().len(), 1);
-    assert!(query_text(&db, "fish", None, 0).unwrap().is_empty());
+    assert!(query_text(&db, "fish", &of("unknown"), 10).unwrap().is_empty());
+    assert_eq!(query_text(&db, "fish", &ALL, 1).unwrap().len(), 1);
+    assert!(query_text(&db, "fish", &ALL, 0).unwrap().is_empty());
+    // Those that are left out take nobody's place.
+    let among = |documents| Among { documents: Some(documents), ..ALL };
+    let hits = query_text(&db, "fish", &among("[1,2]"), 1).unwrap();
+    assert_eq!(documents(&hits), [2]);
+    assert_eq!(documents(&query_text(&db, "fish bow", &among("[3]"), 9).unwrap()), [3], "any word");
+    assert!(query_text(&db, "fish", &among("[]"), 1).unwrap().is_empty());
 }
 
 #[test]
@@ -89,20 +101,33 @@ fn the_nearest_vectors_come_first_and_collections_keep_apart() {
     put_vector(&db, "m", 2, "notes", &[1.0, 1.0]).unwrap();
     put_vector(&db, "m", 3, "lists", &[10.0, 0.1]).unwrap();
     put_vector(&db, "m", 4, "lists", &[0.0, 0.0]).unwrap();
-    let near = |collection, limit| query_vector(&db, "m", &[2.0, 0.0], collection, limit).unwrap();
+    let near = |collection, limit| {
+        query_vector(&db, "m", &[2.0, 0.0], &Among { collection, ..ALL }, limit).unwrap()
+    };
     assert_eq!(documents(&near(None, 10)), [1, 3, 2]);
     assert!((near(None, 1)[0].score - 1.0).abs() < 1e-6);
     assert_eq!(documents(&near(Some("lists"), 10)), [3]);
     assert!(near(Some("unknown"), 10).is_empty());
+    // Those that are left out take nobody's place.
+    for (listed, collection, limit, expected) in [
+        ("[2,3]", None, 1, vec![3]),
+        ("[2]", None, 1, vec![2]),
+        ("[2,3,4]", Some("notes"), 9, vec![2]),
+        ("[]", None, 9, vec![]),
+    ] {
+        let among = Among { collection, documents: Some(listed) };
+        let hits = query_vector(&db, "m", &[2.0, 0.0], &among, limit).unwrap();
+        assert_eq!(documents(&hits), expected, "{listed}");
+    }
     put_vector(&db, "m", 1, "lists", &[0.0, 1.0]).unwrap();
     assert_eq!(documents(&near(None, 10)), [3, 2, 1]);
     assert_eq!(documents(&near(Some("lists"), 10)), [3, 1]);
     put_vector(&db, "other", 1, "notes", &[1.0, 0.0, 0.0]).unwrap();
     remove_vectors(&db, 1).unwrap();
     assert_eq!(documents(&near(None, 10)), [3, 2]);
-    assert!(query_vector(&db, "other", &[1.0, 0.0, 0.0], None, 10).unwrap().is_empty());
-    assert!(query_vector(&db, "never-used", &[1.0], None, 10).unwrap().is_empty());
-    assert!(query_vector(&db, "m", &[0.0, 0.0], None, 10).unwrap().is_empty());
+    assert!(query_vector(&db, "other", &[1.0, 0.0, 0.0], &ALL, 10).unwrap().is_empty());
+    assert!(query_vector(&db, "never-used", &[1.0], &ALL, 10).unwrap().is_empty());
+    assert!(query_vector(&db, "m", &[0.0, 0.0], &ALL, 10).unwrap().is_empty());
 }
 
 #[test]
@@ -112,7 +137,7 @@ fn vectors_that_do_not_fit_are_refused() {
     let other = put_vector(&db, "m", 2, "notes", &[1.0, 0.0, 0.0]);
     assert!(matches!(other, Err(SearchError::Dimensions { expected: 2, given: 3, .. })));
     assert!(matches!(
-        query_vector(&db, "m", &[1.0], None, 1),
+        query_vector(&db, "m", &[1.0], &ALL, 1),
         Err(SearchError::Dimensions { expected: 2, given: 1, .. })
     ));
     for bad in [vec![], vec![f32::NAN, 0.0], vec![f32::INFINITY, 0.0], vec![0.0; 4097]] {
@@ -130,7 +155,7 @@ fn the_migration_goes_down_and_up_again() {
     db.execute_batch(DOWN).unwrap();
     db.execute_batch(UP).unwrap();
     put_vector(&db, "m", 2, "notes", &[1.0, 0.0, 0.0]).unwrap();
-    let hits = query_vector(&db, "m", &[1.0, 0.0, 0.0], None, 10).unwrap();
+    let hits = query_vector(&db, "m", &[1.0, 0.0, 0.0], &ALL, 10).unwrap();
     assert_eq!(documents(&hits), [2]);
 }
 
@@ -266,7 +291,7 @@ fn nothing_of_an_embedder_that_is_removed_stays_in_the_file_and_it_goes_in_steps
     let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'search_vectors_old%'";
     assert_eq!(db.query_row(tables, [], |row| row.get::<_, u32>(0)).unwrap(), 0);
     for kept in ["app", "new"] {
-        assert_eq!(query_vector(&db, kept, &[0.5, 7.0], None, 400).unwrap().len(), 300);
+        assert_eq!(query_vector(&db, kept, &[0.5, 7.0], &ALL, 400).unwrap().len(), 300);
     }
 }
 
@@ -279,7 +304,7 @@ fn misspelt_words_are_found_by_their_vectors() {
         put_vector(&db, HashedNgrams.id(), document, "notes", vector).unwrap();
     }
     let query = HashedNgrams.embed_batch(&["tomatos"]).unwrap();
-    let hits = query_vector(&db, HashedNgrams.id(), &query[0], None, 3).unwrap();
+    let hits = query_vector(&db, HashedNgrams.id(), &query[0], &ALL, 3).unwrap();
     assert_eq!(hits[0].document, 1);
 }
 
@@ -290,7 +315,7 @@ proptest! {
     fn no_query_is_a_syntax_error(query in "(\\PC|[\"*^(){}+:\\-\0\n]|AND|OR|NOT|NEAR| |a){0,40}") {
         let db = memory();
         put_text(&db, 1, "notes", None, &text("a", "a AND OR NOT NEAR near and or not")).unwrap();
-        query_text(&db, &query, None, 10).unwrap();
+        query_text(&db, &query, &ALL, 10).unwrap();
         larder_search::snippet(&text("a", &query), &query);
     }
 

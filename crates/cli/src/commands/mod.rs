@@ -25,7 +25,7 @@ mod versions;
 
 use crate::args::{AuditCommand, Cli, Command, SpaceCommand};
 use crate::demo;
-use crate::exit::{Exit, code_of};
+use crate::exit::{Exit, Failure, code_of};
 use crate::home::Call;
 use crate::output::{Output, printable};
 
@@ -72,6 +72,7 @@ pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
             | Command::Purge(_)
             | Command::Passphrase(_)
     );
+    check_clearance(cli, call)?;
     tokio::select! {
         biased;
         done = dispatch(&cli.command, call) => done,
@@ -81,6 +82,21 @@ pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
             );
             Ok(Exit::Interrupted)
         }
+    }
+}
+
+/// What is not about documents alone would show, or do, more than they are shown up to.
+fn check_clearance(cli: &Cli, call: &Call<'_>) -> anyhow::Result<()> {
+    match call.clearance {
+        Some(band) if !cli.command.works_below_clearance() => Err(Failure::error(
+            Exit::Failed,
+            format!(
+                "documents are shown up to {band} here, and this command is about more than \
+                 documents: run it without --show-up-to, and not through a `larder serve` that has \
+                 it"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::args::{Invite, Join, Place, Serve, Sync};
 use crate::commands::profile::short;
 use crate::exit::{Exit, Failure, code_of_kind};
+#[cfg(unix)]
+use crate::home::Served;
 use crate::home::{Call, Opened};
 use crate::metrics;
 use crate::output::{Output, bytes, claimed, counted, printable};
@@ -346,7 +348,7 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
     let mut events = profile.events();
     let address = profile.listen(args.listen).await?;
     #[cfg(unix)]
-    let commands = take_commands(&profile, args, out);
+    let commands = take_commands(call, &profile, args);
     out.json(&json!({ "event": "listening", "address": address.to_string() }))?;
     out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
     let following = profile.clone();
@@ -382,12 +384,14 @@ pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit>
 
 /// Lets other processes run their commands here, where that is possible and wanted.
 #[cfg(unix)]
-fn take_commands(profile: &Profile, args: &Serve, out: Output<'_>) -> Option<Server> {
+fn take_commands(call: &Call<'_>, profile: &Profile, args: &Serve) -> Option<Server> {
+    let out = call.out;
     let dir = profile.dir().filter(|_| !args.no_commands)?;
     let tell = |error: &std::io::Error| {
         out.note(&format!("Other commands have to wait until this one ends: {error}."));
     };
-    Server::start(dir, profile).inspect_err(tell).ok()
+    let served = Served { profile: profile.clone(), clearance: call.clearance };
+    Server::start(dir, &served).inspect_err(tell).ok()
 }
 
 fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {

@@ -79,14 +79,14 @@ pub(crate) async fn run(call: &Call<'_>, args: &PolicyArgs) -> anyhow::Result<Ex
     }
     let mut receipts: Vec<Receipt> = Vec::new();
     if let Some(kept) = kept {
-        let due = space.retention_due(Some((None, kept))).await?;
+        let due = space.retention_due(Some((None, None, kept))).await?;
         check_removals(usize::try_from(due.total()).unwrap_or(usize::MAX), args.yes)?;
     }
     if change != PolicyChange::default() {
         receipts.push(space.set_policy(change).await?);
     }
     if let Some(kept) = kept {
-        receipts.push(space.set_retention(None, kept).await?);
+        receipts.push(space.set_retention(None, None, kept).await?);
     }
     for receipt in receipts {
         let entry = receipt.entry.to_string();
@@ -129,7 +129,7 @@ async fn show(call: &Call<'_>, space: &Space) -> anyhow::Result<()> {
     if set > 0 {
         out.note(&format!(
             "How long documents are kept is set otherwise for {}: larder retention {}",
-            counted(set, "collection", "collections"),
+            counted(set, "collection or band", "collections or bands"),
             space.name()
         ));
     }

@@ -4,10 +4,11 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use larder::{Retention, Space};
+use larder::{Band, Retention, Space};
 use larder_types::{CollectionName, SpaceName};
 use serde_json::{Value, json};
 
+use super::device::BandArg;
 use super::trash::check_removals;
 use crate::args::collection;
 use crate::exit::{Exit, Failure};
@@ -23,17 +24,20 @@ pub(crate) struct RetentionArgs {
     /// The collection; without it, all that nothing is set for
     #[arg(value_parser = collection)]
     pub(crate) collection: Option<CollectionName>,
+    /// Only documents of this band
+    #[arg(long)]
+    pub(crate) band: Option<BandArg>,
     /// After how many days without a change documents go, or `never`
     #[arg(long, value_name = "DAYS")]
     pub(crate) age: Option<Limit>,
-    /// How many documents stay, those changed last, or `never`: as many as there are
+    /// How many documents of each band stay, those changed last, or `never`: as many as there are
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<Limit>,
     /// For how many days they are in the trash first; 0: not at all
     #[arg(long, value_name = "DAYS")]
     pub(crate) trash_days: Option<u64>,
     /// Remove now what is over its time by this device's clock
-    #[arg(long, conflicts_with_all = ["collection", "age", "count", "trash_days"])]
+    #[arg(long, conflicts_with_all = ["collection", "band", "age", "count", "trash_days"])]
     pub(crate) apply: bool,
     /// You are sure, however many they are
     #[arg(long)]
@@ -75,12 +79,14 @@ pub(crate) async fn run(call: &Call<'_>, args: &RetentionArgs) -> anyhow::Result
 
 async fn show(out: Output<'_>, space: &Space) -> anyhow::Result<()> {
     let all = space.retention().await?;
-    let mut table = Table::new(&["collection", "goes after", "stay", "in the trash"]);
-    let set = all.set().map(|(name, retention)| (Some(name.to_string()), retention));
-    for (name, retention) in set.chain([(None, all.of_others())]) {
-        out.json(&json!({ "collection": name, "retention": fields(retention) }))?;
+    let mut table = Table::new(&["collection", "band", "goes after", "stay", "in the trash"]);
+    for (name, band, retention) in all.set().chain([(None, None, all.of_others())]) {
+        let band = band.map(|band| band.to_string().to_lowercase());
+        let name = name.map(CollectionName::as_str);
+        out.json(&json!({ "collection": name, "band": band, "retention": fields(retention) }))?;
         table.row([
-            name.unwrap_or_else(|| "(all others)".to_owned()),
+            name.unwrap_or("(all others)").to_owned(),
+            band.unwrap_or_else(|| "(all others)".to_owned()),
             retention.age_ms.map_or_else(|| "never".to_owned(), days),
             retention.count.map_or_else(|| "all".to_owned(), count),
             if retention.trash_ms == 0 { "not".to_owned() } else { days(retention.trash_ms) },
@@ -120,7 +126,8 @@ fn days(ms: u64) -> String {
 
 async fn set(out: Output<'_>, space: &Space, args: &RetentionArgs) -> anyhow::Result<()> {
     let all = space.retention().await?;
-    let now = args.collection.as_ref().map_or_else(|| all.of_others(), |name| all.of(name));
+    let band = args.band.map(Band::from);
+    let now = all.of(args.collection.as_ref(), band);
     let ms = |days: u64| days.checked_mul(DAY_MS).context("so many days cannot be set");
     let retention = Retention {
         age_ms: match args.age {
@@ -131,13 +138,14 @@ async fn set(out: Output<'_>, space: &Space, args: &RetentionArgs) -> anyhow::Re
         trash_ms: args.trash_days.map_or(Ok(now.trash_ms), ms)?,
     };
     let name = args.collection.as_ref().map(CollectionName::as_str);
-    let due = space.retention_due(Some((name, retention))).await?;
+    let due = space.retention_due(Some((name, band, retention))).await?;
     let removed = usize::try_from(due.total()).unwrap_or(usize::MAX);
     check_removals(removed, args.yes)?;
-    let receipt = space.set_retention(name, retention).await?;
+    let receipt = space.set_retention(name, band, retention).await?;
     out.json(&json!({
         "event": "retention-set",
         "collection": name,
+        "band": band.map(|band| band.to_string().to_lowercase()),
         "retention": fields(retention),
         "due": due,
         "seq": receipt.seq,

@@ -76,7 +76,8 @@ pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exi
         let (space_name, collection) = (args.space.clone(), args.collection.clone());
         let named = Pick { space: space_name, document: document.clone(), collection };
         let document = pick(&space, &named).await?;
-        let goes = args.for_ever || rules.of(&document.collection).trash_ms == 0;
+        let kept = rules.of(Some(&document.collection), Some(document.band));
+        let goes = args.for_ever || kept.trash_ms == 0;
         objects.push((document.object, goes));
     }
     let mut known = BTreeSet::new();

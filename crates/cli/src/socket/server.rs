@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressDrawTarget, TermLike};
-use larder::Profile;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -26,7 +25,7 @@ use crate::args::Cli;
 use crate::commands;
 use crate::console::Console;
 use crate::exit::Exit;
-use crate::home::Call;
+use crate::home::{Call, Served};
 use crate::interrupt::Interrupt;
 
 /// Commands that run at once; whoever comes then is told to try again.
@@ -49,12 +48,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Takes commands for `profile`, which is in `dir` and owned by this process: a socket that
+    /// Takes commands for the profile, which is in `dir` and owned by this process: a socket that
     /// is there is one that a process left when it was killed.
     ///
     /// # Errors
     /// The file system has no sockets, or the path is too long for one.
-    pub(crate) fn start(dir: &Path, profile: &Profile) -> io::Result<Self> {
+    pub(crate) fn start(dir: &Path, served: &Served) -> io::Result<Self> {
         let path = dir.join(NAME);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -68,7 +67,7 @@ impl Server {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let owner = fs::metadata(&path)?.uid();
         let clients = Arc::new(Clients::default());
-        let taking = accept_all(listener, owner, profile.clone(), Arc::clone(&clients));
+        let taking = accept_all(listener, owner, served.clone(), Arc::clone(&clients));
         Ok(Self { path, accepting: tokio::spawn(taking), clients })
     }
 
@@ -134,7 +133,7 @@ impl Drop for Place {
     }
 }
 
-async fn accept_all(listener: UnixListener, owner: u32, profile: Profile, clients: Arc<Clients>) {
+async fn accept_all(listener: UnixListener, owner: u32, served: Served, clients: Arc<Clients>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -147,21 +146,21 @@ async fn accept_all(listener: UnixListener, owner: u32, profile: Profile, client
         let Ok(stream) = stream.into_std() else { continue };
         // Counted before it says anything: whoever only connects takes a thread too.
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-        let (profile, clients, handle) = (profile.clone(), Arc::clone(&clients), Handle::current());
+        let (served, clients, handle) = (served.clone(), Arc::clone(&clients), Handle::current());
         // What a command prints is written where it is printed: on a thread of its own, so that a
         // client that does not read holds up nobody else.
         let thread = std::thread::Builder::new().name("larder-command".to_owned());
         // Without a thread the client finds the connection closed.
         let _ = thread.spawn(move || {
             let _permit = permit;
-            converse(&stream, profile, &clients, &handle)
+            converse(&stream, served, &clients, &handle)
         });
     }
 }
 
 fn converse(
     stream: &UnixStream,
-    profile: Profile,
+    served: Served,
     clients: &Arc<Clients>,
     handle: &Handle,
 ) -> io::Result<()> {
@@ -194,7 +193,7 @@ fn converse(
         .name("larder-client".to_owned())
         .spawn(move || listen(&mut reading, &stdin, &stopping))?;
     let console = Console::Client(Arc::clone(&client));
-    let exit = handle.block_on(run(&request, &console, stop, profile));
+    let exit = handle.block_on(run(&request, &console, stop, served));
     let told = client.write(Kind::Exit, &[exit as u8]);
     let _ = stream.shutdown(Shutdown::Both);
     // It ends with the connection.
@@ -218,7 +217,7 @@ fn listen(from: &mut UnixStream, stdin: &SyncSender<Payload>, stop: &Interrupt) 
     stop.ask();
 }
 
-async fn run(request: &Request, console: &Console, stop: Interrupt, profile: Profile) -> Exit {
+async fn run(request: &Request, console: &Console, stop: Interrupt, served: Served) -> Exit {
     let cli = match Cli::try_parse_from(&request.args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -226,7 +225,7 @@ async fn run(request: &Request, console: &Console, stop: Interrupt, profile: Pro
             return Exit::Usage;
         }
     };
-    let call = Call::served(&cli.global, console, stop, profile, &request.dir);
+    let call = Call::served(&cli.global, console, stop, served, &request.dir);
     commands::run_to_exit(&cli, &call).await
 }
 

@@ -395,3 +395,54 @@ fn a_folder_is_imported_into_a_band() {
     let done = import(&[]).code(0).event("imported");
     assert_eq!(done["unchanged"], 3);
 }
+
+/// The kitchen's laptop serves its profile to whoever sits there: what is above GREEN is not there
+/// for them, whatever they ask for.
+#[test]
+fn a_profile_shows_less_than_its_device_may_read() {
+    let home = Home::with_space("laptop");
+    let put = |title: &str, band: &str| {
+        let json = format!("{{\"title\": \"{title}\", \"path\": \"{title}\"}}");
+        let ran = home.run_with(&json, ["put", SPACE, "files", "--file", "-", "--band", band]);
+        ran.code(0);
+    };
+    put("Milk", "green");
+    put("Pulse", "amber");
+    let green = |line: &[&str]| home.run(line.iter().chain(&["--show-up-to", "green"]));
+    let checks = |run: &dyn Fn(&[&str]) -> crate::home::Ran| {
+        let listed = run(&["list", SPACE, "--json", "--values"]).code(0).out;
+        assert!(listed.contains("Milk") && !listed.contains("Pulse"), "{listed}");
+        let found = run(&["search", SPACE, "Pulse", "--json"]).code(0).out;
+        assert!(!found.contains("Pulse"), "{found}");
+        let hidden = run(&["get", SPACE, "Pulse"]).code(5).err.replace("Pulse", "X");
+        assert_eq!(hidden, run(&["get", SPACE, "Nowhere"]).code(5).err.replace("Nowhere", "X"));
+        for line in [
+            &["status"][..],
+            &["security"],
+            &["contract", SPACE],
+            &["space", "list"],
+            &["invite", SPACE],
+            &["erase", SPACE, "Milk", "--for-ever"],
+        ] {
+            run(line).code(1).says("--show-up-to");
+        }
+        run(&["receipts", SPACE, "--export", "out"]).code(1).says("GREEN");
+        run(&["receipts", SPACE]).code(0);
+    };
+    checks(&green);
+    assert!(home.run(["list", SPACE]).code(0).out.contains("Pulse"));
+
+    let mut serving =
+        home.start(["serve", "--listen", "127.0.0.1:0", "--no-discovery", "--show-up-to", "green"]);
+    serving.event("listening");
+    let through = |line: &[&str]| home.run(line);
+    checks(&through);
+    // Nobody gets more by asking for it.
+    let more = |line: &[&str]| home.run(line.iter().chain(&["--show-up-to", "red"]));
+    checks(&more);
+    let refused = home.run_with("{}", ["put", SPACE, "files", "--file", "-", "--band", "amber"]);
+    refused.code(1).says("GREEN");
+    home.run_with("{\"title\": \"Eggs\"}", ["put", SPACE, "files", "--file", "-"]).code(0);
+    stop(serving);
+    assert!(home.run(["list", SPACE]).code(0).out.contains("Pulse"));
+}

@@ -127,8 +127,19 @@ fn how_long_documents_are_kept_is_set_shown_and_applied_when_a_person_says_so() 
     let line = &shown()[0];
     assert_eq!(line["collection"], "shopping");
     assert_eq!(line["retention"]["age_ms"], 90 * 86_400_000_u64);
+    set(&["--band", "red", "--age", "30"]).code(0);
+    home.run(["retention", SPACE, "--band", "red", "--age", "10"]).code(0);
+    let bands: Vec<_> = shown()
+        .iter()
+        .filter(|line| line["retention"].is_object())
+        .map(|line| format!("{} {}", line["collection"], line["band"]).replace('"', ""))
+        .collect();
+    assert_eq!(bands, ["null red", "shopping null", "shopping red", "null null"]);
+    set(&["--band", "red", "--age", "never", "--count", "3"]).code(0);
+    home.run(["retention", SPACE, "--band", "red", "--age", "never"]).code(0);
     set(&["--age", "never"]).code(0);
-    let rules = shown();
+    let mut rules = shown();
+    rules.retain(|line| line["band"].is_null());
     assert_eq!(rules[0]["retention"]["age_ms"], serde_json::Value::Null);
     assert_eq!(
         (&rules[0]["retention"]["count"], &rules[2]["due"]["to_trash"]),

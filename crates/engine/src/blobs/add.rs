@@ -94,7 +94,9 @@ impl Space {
         // Refused before much is read.
         manifest(about.clone(), Vec::new())?;
         let published = self.shared.published()?;
-        let (clearance, usual) = (published.clearance, published.default_band());
+        let most = self.sight.up_to();
+        let clearance = published.clearance.min(most);
+        let usual = published.default_band().min(most);
         let band = about.band.unwrap_or(usual);
         if band > clearance {
             return Err(Error::NotCleared { band, clearance });

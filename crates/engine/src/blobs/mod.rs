@@ -115,7 +115,8 @@ impl Space {
     /// The storage's errors.
     pub fn blob(&self, id: &BlobId) -> Result<Option<BlobInfo>> {
         let db = self.shared.pool.reader()?;
-        table::find(&db, id)?.map(|row| info(&db, row)).transpose()
+        let row = table::find(&db, id)?.filter(|row| self.sight.sees(row.band));
+        row.map(|row| info(&db, row)).transpose()
     }
 
     /// All blobs, in the order in which this device came to know them.
@@ -124,7 +125,8 @@ impl Space {
     /// The storage's errors.
     pub fn blobs(&self) -> Result<Vec<BlobInfo>> {
         let db = self.shared.pool.reader()?;
-        table::list(&db, 0, u32::MAX)?.into_iter().map(|row| info(&db, row)).collect()
+        let rows = table::list(&db, 0, u32::MAX)?.into_iter();
+        rows.filter(|row| self.sight.sees(row.band)).map(|row| info(&db, row)).collect()
     }
 
     /// How many blobs there are, and how many are waited for.
@@ -133,7 +135,7 @@ impl Space {
     /// The storage's errors.
     pub fn blobs_status(&self) -> Result<BlobsStatus> {
         let db = self.shared.pool.reader()?;
-        let status = table::status(&db, policy(&db)?.eager_bytes_max)?;
+        let status = table::status(&db, policy(&db)?.eager_bytes_max, self.sight.up_to())?;
         let table::Status { blobs, bytes, waiting, waiting_bytes, partial } = status;
         Ok(BlobsStatus { blobs, bytes, waiting, waiting_bytes, partial })
     }

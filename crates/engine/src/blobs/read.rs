@@ -58,7 +58,8 @@ impl Space {
     /// [`Error::NotFound`]; the storage's errors.
     pub fn read_partial_blob(&self, id: &BlobId) -> Result<BlobReader> {
         let db = self.shared.pool.reader()?;
-        let row = table::find(&db, id)?.ok_or_else(|| unknown(id))?;
+        let row = table::find(&db, id)?.filter(|row| self.sight.sees(row.band));
+        let row = row.ok_or_else(|| unknown(id))?;
         let (space, blob, size) = (Arc::downgrade(&self.shared), row.blob, row.size);
         Ok(BlobReader { space, id: *id, blob, size, at: 0, chunk: None })
     }

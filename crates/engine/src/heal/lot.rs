@@ -1,5 +1,6 @@
 //! What one step of a check looks at.
 
+use larder_log::Band;
 use larder_store::space::documents::{self, Document};
 use larder_store::space::sections::{self, Section};
 use larder_store::{ErrorKind, StoreError};
@@ -97,7 +98,9 @@ fn rows(
     after: i64,
     checking: &mut Checking,
 ) -> Result<(Vec<Document>, Option<i64>)> {
-    let read = |after, limit| documents::page(db, (documents::Which::All, None), after, limit);
+    let read = |after, limit| {
+        documents::page(db, (documents::Which::All, None, Band::Black), after, limit)
+    };
     page(read, |row| row.document, after, (checking, "documents"))
 }
 

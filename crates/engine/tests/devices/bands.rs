@@ -634,3 +634,22 @@ fn a_blob_follows_the_band_of_what_names_it() {
     assert!(green.space.blob(&red.id).unwrap().is_none());
     assert_eq!(blobs::read(&green, &usual.id), content);
 }
+
+/// An app may name a device BLACK as it may RED; no device has a secret for that.
+#[test]
+fn nothing_is_written_in_a_band_that_leaves_no_device() {
+    let dirs = dirs(2);
+    let (mut founder, [mut other]) = household(&dirs, [Band::Black]);
+    let id = founder.space.device();
+    founder.writer.change_role(id, Role::Owner, Band::Black).unwrap();
+    other.pull(&founder);
+    for device in [&mut founder, &mut other] {
+        assert_eq!(device.space.clearance().unwrap(), Band::Red);
+        let refused = device.put_in(Band::Black, object(1), &json!({})).unwrap_err();
+        assert!(matches!(refused, Error::NotCleared { band: Band::Black, .. }), "{refused}");
+        let about = NewBlob { media_type: "a/b".into(), name: None, band: Some(Band::Black) };
+        let refused = device.space.add_blob(std::io::empty(), about).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::NotCleared { .. }), "{refused}");
+        device.put_in(Band::Red, object(2), &json!({"n": 2})).unwrap();
+    }
+}

@@ -1,6 +1,6 @@
 //! How long documents are kept, and which clocks are believed.
 
-use larder_engine::{Retained, Retention};
+use larder_engine::{Band, Retained, Retention};
 use larder_log::act::Role;
 
 use super::prune::meet;
@@ -63,7 +63,7 @@ impl Timed {
 
     fn set(&mut self, age_ms: Option<u64>, count: Option<u64>, trash_ms: u64) {
         let retention = Retention { age_ms, count, trash_ms };
-        self.device.writer.set_retention(Some("notes"), retention).unwrap();
+        self.device.writer.set_retention(Some("notes"), None, retention).unwrap();
     }
 }
 
@@ -217,7 +217,10 @@ fn the_newest_stay_of_a_collection_that_may_have_so_many() {
     a.set(None, Some(4), 5 * DAY);
     a.device.put(object(1), &json!({"n": 1, "newest": true}));
     meet(&mut a.device, &mut b.device);
-    assert_eq!(b.device.space.retention().unwrap().of(&"notes".parse().unwrap()).count, Some(4));
+    assert_eq!(
+        b.device.space.retention().unwrap().of(Some(&"notes".parse().unwrap()), None).count,
+        Some(4)
+    );
     let due = a.device.space.retention_due(None).unwrap();
     assert_eq!((due.to_trash, due.asks), (2, false));
     let done = live(&mut [&mut a, &mut b], 4);
@@ -240,7 +243,7 @@ impl Timed {
             [(Some(0), None, DAY), (None, Some(0), DAY), (None, Some(4), 0)]
         {
             let wrong = Retention { age_ms, count, trash_ms };
-            let set = self.device.writer.set_retention(None, wrong);
+            let set = self.device.writer.set_retention(None, None, wrong);
             assert!(matches!(set, Err(Error::Invalid(_))), "{wrong:?}");
         }
     }
@@ -256,17 +259,17 @@ fn only_owners_and_admins_set_it_and_what_they_set_beside_each_other_comes_to_th
     let notes = "notes".parse().unwrap();
     let kept = Retention { age_ms: Some(9 * DAY), count: None, trash_ms: DAY };
     for device in [&a, &b] {
-        assert_eq!(device.device.space.retention().unwrap().of(&notes), kept);
+        assert_eq!(device.device.space.retention().unwrap().of(Some(&notes), None), kept);
     }
     b.set(Some(3 * DAY), None, DAY);
     meet(&mut a.device, &mut b.device);
-    assert_eq!(a.device.space.retention().unwrap().of(&notes).age_ms, Some(3 * DAY));
+    assert_eq!(a.device.space.retention().unwrap().of(Some(&notes), None).age_ms, Some(3 * DAY));
     // What a device sets counts as long as it had the right to.
     let b_id = b.device.space.device();
     a.device.writer.change_role(b_id, Role::Writer, larder_engine::Band::Red).unwrap();
     meet(&mut a.device, &mut b.device);
-    assert_eq!(a.device.space.retention().unwrap().of(&notes).age_ms, Some(3 * DAY));
-    let refused = b.device.writer.set_retention(None, Retention::default());
+    assert_eq!(a.device.space.retention().unwrap().of(Some(&notes), None).age_ms, Some(3 * DAY));
+    let refused = b.device.writer.set_retention(None, None, Retention::default());
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     // Shut out, what it set while nobody had heard of it counts for nothing.
     let mut c = a.invite(3);
@@ -275,7 +278,36 @@ fn only_owners_and_admins_set_it_and_what_they_set_beside_each_other_comes_to_th
     a.device.pull(&c.device);
     meet(&mut a.device, &mut b.device);
     for timed in [&mut a, &mut b] {
-        assert_eq!(timed.device.space.retention().unwrap().of(&notes).age_ms, Some(3 * DAY));
+        assert_eq!(
+            timed.device.space.retention().unwrap().of(Some(&notes), None).age_ms,
+            Some(3 * DAY)
+        );
         timed.device.is_whole();
     }
+}
+
+/// A device that is cleared for GREEN does not know how many RED documents a collection has: were
+/// they counted with the others, a phone would remove what the tablet keeps, and so tell of them.
+#[test]
+fn each_band_is_kept_for_its_own_time_and_counted_by_itself() {
+    let mut a = Timed::found();
+    a.set_clock(START);
+    for (n, band) in [(1, Band::Green), (2, Band::Green), (3, Band::Red), (4, Band::Red)] {
+        a.device.put_in(band, object(n), &json!({ "n": n })).unwrap();
+    }
+    a.set_clock(START + 40 * DAY);
+    let kept = |age_ms, count| Retention { age_ms, count, trash_ms: DAY };
+    a.set(None, Some(1), DAY);
+    let due = |a: &Timed| a.device.space.retention_due(None).unwrap().to_trash;
+    assert_eq!(due(&a), 2, "one of each band");
+    // What is set for the collection counts before what is for the band.
+    a.device.writer.set_retention(None, Some(Band::Red), kept(Some(DAY), None)).unwrap();
+    assert_eq!(due(&a), 2);
+    let of = (Some("notes"), Some(Band::Red), kept(Some(DAY), None));
+    assert_eq!(a.device.space.retention_due(Some(of)).unwrap().to_trash, 3);
+    a.device.writer.set_retention(of.0, of.1, of.2).unwrap();
+    assert_eq!(a.device.writer.apply_retention().unwrap().trashed, 3);
+    assert_eq!([1, 2, 3, 4].map(|n| a.is_trashed(n)), [true, false, true, true]);
+    let black = a.device.writer.set_retention(None, Some(Band::Black), kept(None, None));
+    assert!(matches!(black, Err(Error::Invalid(_))));
 }

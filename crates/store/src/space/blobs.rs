@@ -540,20 +540,25 @@ pub struct Status {
     pub partial: u64,
 }
 
-/// Counts and sizes, where named blobs of at most `bytes_max` are wanted.
+/// Counts and sizes of blobs up to a band, where named ones of at most `bytes_max` are wanted.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `blobs`.
-pub fn status(conn: &Connection, bytes_max: u64) -> Result<Status, StoreError> {
+pub fn status(conn: &Connection, bytes_max: u64, up_to: Band) -> Result<Status, StoreError> {
+    let band = up_to as u8;
     let bytes_max = bounded(bytes_max);
     let count = |row: &Row<'_>, column| row.get::<_, Uint>(column).map(|count| count.0);
     let sql = "SELECT count(*), coalesce(sum(size), 0), count(*) FILTER (WHERE missing > 0)
-               FROM blobs";
+               FROM blobs WHERE band <= ?1";
     let (blobs, bytes, partial) =
-        one(conn, PART, sql, [], |row| Ok((count(row, 0)?, count(row, 1)?, count(row, 2)?)))?;
-    let sql = format!("SELECT count(*), coalesce(sum(size), 0) FROM blobs b WHERE {WANTED}");
-    let (waiting, waiting_bytes) =
-        one(conn, PART, &sql, [bytes_max], |row| Ok((count(row, 0)?, count(row, 1)?)))?;
+        one(conn, PART, sql, [band], |row| Ok((count(row, 0)?, count(row, 1)?, count(row, 2)?)))?;
+    let sql = format!(
+        "SELECT count(*), coalesce(sum(size), 0) FROM blobs b
+         WHERE {WANTED} AND band <= ?2"
+    );
+    let (waiting, waiting_bytes) = one(conn, PART, &sql, params![bytes_max, band], |row| {
+        Ok((count(row, 0)?, count(row, 1)?))
+    })?;
     Ok(Status { blobs, bytes, waiting, waiting_bytes, partial })
 }
 

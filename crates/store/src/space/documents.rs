@@ -339,14 +339,14 @@ pub fn by_path(
     all(conn, PART, &sql, params![collection.as_str(), path], row)
 }
 
-/// Up to `limit` of these documents, of one collection or of all, by local number after `after`
-/// (0 to begin with).
+/// Up to `limit` of these documents, of one collection or of all and up to a band, by local number
+/// after `after` (0 to begin with).
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn page(
     conn: &Connection,
-    (which, collection): (Which, Option<&CollectionName>),
+    (which, collection, up_to): (Which, Option<&CollectionName>, Band),
     after: i64,
     limit: u32,
 ) -> Result<Vec<Document>, StoreError> {
@@ -354,17 +354,18 @@ pub fn page(
     if let Some(collection) = collection {
         let sql = format!(
             "{COLUMNS} {} WHERE collection = ?1 AND document > ?2 AND {condition}
-             ORDER BY document LIMIT ?3",
+                 AND band <= ?4 ORDER BY document LIMIT ?3",
             which.index("INDEXED BY documents_trashed_of"),
         );
-        all(conn, PART, &sql, params![collection.as_str(), after, limit], row)
+        all(conn, PART, &sql, params![collection.as_str(), after, limit, up_to as u8], row)
     } else {
         // Not "> ?1", which begins on the page of the one before: that may be damaged.
         let sql = format!(
-            "{COLUMNS} {} WHERE document >= ?1 + 1 AND {condition} ORDER BY document LIMIT ?2",
+            "{COLUMNS} {} WHERE document >= ?1 + 1 AND {condition} AND band <= ?3
+             ORDER BY document LIMIT ?2",
             which.index("INDEXED BY documents_trashed"),
         );
-        all(conn, PART, &sql, params![after, limit], row)
+        all(conn, PART, &sql, params![after, limit, up_to as u8], row)
     }
 }
 
@@ -399,6 +400,16 @@ pub fn each<E: From<StoreError>>(
 pub fn count_trashed(conn: &Connection) -> Result<u64, StoreError> {
     let sql = "SELECT count(*) FROM documents WHERE trashed IS NOT NULL";
     one(conn, PART, sql, [], |row| row.get::<_, Uint>(0).map(|count| count.0))
+}
+
+/// The local numbers of the documents up to a band that are not in the trash, as a JSON list.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents`.
+pub fn shown_up_to(conn: &Connection, band: Band) -> Result<String, StoreError> {
+    let sql = "SELECT json_group_array(document) FROM documents
+               WHERE band <= ?1 AND trashed IS NULL";
+    one(conn, PART, sql, [band as u8], |row| row.get(0))
 }
 
 /// How many documents there are, of one collection or of all.

@@ -21,6 +21,7 @@ pub mod transactions;
 pub mod unindexed;
 pub mod units;
 
+use larder_log::Band;
 use rusqlite::{Connection, params};
 
 use crate::error::{Part, StoreError};
@@ -61,16 +62,40 @@ pub struct Status {
     pub sections_waiting: u64,
     /// Sections whose bytes are neither held nor wanted: pruned.
     pub sections_excused: u64,
-    /// Live documents.
-    pub documents: u64,
-    /// Deleted objects.
-    pub tombstones: u64,
     /// Documents, live or deleted, that the search indexes are behind with.
     pub unindexed: u64,
     /// The database without its WAL. Bytes.
     pub database_bytes: u64,
     /// Pages of the database that hold nothing. Bytes.
     pub free_bytes: u64,
+}
+
+/// What there is up to a band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Live documents.
+    pub documents: u64,
+    /// Those of them that are in the trash.
+    pub trashed: u64,
+    /// Deleted objects.
+    pub tombstones: u64,
+}
+
+/// What there is up to a band.
+///
+/// # Errors
+/// [`StoreError::Read`] of `documents` or `tombstones`.
+pub fn counts_up_to(conn: &Connection, band: Band) -> Result<Counts, StoreError> {
+    let count = |part: &'static str, sql: &str| -> Result<u64, StoreError> {
+        one(conn, part, sql, [band as u8], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+    };
+    let trashed = "SELECT count(*) FROM documents WHERE band <= ?1 AND trashed IS NOT NULL";
+    let tombstones = "SELECT count(DISTINCT object) FROM tombstones WHERE band <= ?1";
+    Ok(Counts {
+        documents: count("documents", "SELECT count(*) FROM documents WHERE band <= ?1")?,
+        trashed: count("documents", trashed)?,
+        tombstones: count("tombstones", tombstones)?,
+    })
 }
 
 /// Counts and sizes. Takes time in proportion to the number of sections.
@@ -95,8 +120,6 @@ pub fn status(conn: &Connection) -> Result<Status, StoreError> {
         sections_missing: count("sections", "SELECT count(*) FROM sections WHERE state = 0")?,
         sections_waiting: count("sections", "SELECT count(*) FROM sections WHERE state = 1")?,
         sections_excused: count("sections", "SELECT count(*) FROM sections WHERE state = 4")?,
-        documents: count("documents", "SELECT count(*) FROM documents")?,
-        tombstones: count("tombstones", "SELECT count(DISTINCT object) FROM tombstones")?,
         unindexed: unindexed::count(conn)?,
         database_bytes: pragma("page_count")?.saturating_mul(page_bytes),
         free_bytes: pragma("freelist_count")?.saturating_mul(page_bytes),

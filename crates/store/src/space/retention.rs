@@ -1,5 +1,6 @@
 //! What is old: by when this device is known to have had it, and by what clocks claim.
 
+use larder_log::Band;
 use larder_types::{CollectionName, ObjectId, Timestamp};
 use rusqlite::{Connection, ToSql, params};
 
@@ -80,45 +81,48 @@ pub fn collections(conn: &Connection, which: Which) -> Result<Vec<CollectionName
     all(conn, "documents", &sql, [], |row| parsed(row, 0, |name: String| name.parse().ok()))
 }
 
-/// Up to `limit` documents of a collection that were changed last until then, oldest here first.
+/// Up to `limit` documents of a collection and band that were changed last until then, oldest here
+/// first.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn old(
     conn: &Connection,
     which: Which,
-    collection: &CollectionName,
+    (collection, band): (&CollectionName, Band),
     until: Until,
     limit: usize,
 ) -> Result<Vec<ObjectId>, StoreError> {
     let sql = format!(
         "SELECT d.object FROM documents d INDEXED BY {}
          JOIN entries e ON e.log = d.updated_log AND e.seq = d.updated_seq
-         WHERE d.collection = ?1 AND {} AND d.{} ORDER BY d.document LIMIT ?3",
+         WHERE d.collection = ?1 AND {} AND d.{} AND d.band = ?4
+         ORDER BY d.document LIMIT ?3",
         if which == Which::Trashed { "documents_trashed_of" } else { "documents_collection" },
         until.condition(),
         which.condition(),
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let params = params![collection.as_str(), until.bound(), limit];
+    let params = params![collection.as_str(), until.bound(), limit, band as u8];
     all(conn, "documents", &sql, params, |row| Ok(ObjectId::new(row.get(0)?)))
 }
 
-/// Up to `limit` documents of a collection, not in the trash, that are not among the `count` that
-/// were changed last by the clocks of who did it; of those the ones that were changed until then.
+/// Up to `limit` documents of a collection and band, not in the trash, that are not among the
+/// `count` that were changed last by the clocks of who did it; of those the ones that were changed
+/// until then.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn beyond(
     conn: &Connection,
-    collection: &CollectionName,
+    (collection, band): (&CollectionName, Band),
     count: u64,
     until: Until,
     limit: usize,
 ) -> Result<Vec<ObjectId>, StoreError> {
     let sql = format!(
         "SELECT d.object FROM (
-             SELECT * FROM documents WHERE collection = ?1 AND trashed IS NULL
+             SELECT * FROM documents WHERE collection = ?1 AND trashed IS NULL AND band = ?5
              ORDER BY updated_wall DESC, updated_count DESC, object DESC LIMIT -1 OFFSET ?4) d
          JOIN entries e ON e.log = d.updated_log AND e.seq = d.updated_seq
          WHERE {} ORDER BY d.updated_wall, d.updated_count, d.object LIMIT ?3",
@@ -126,21 +130,23 @@ pub fn beyond(
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let params = params![collection.as_str(), until.bound(), limit, count];
+    let params = params![collection.as_str(), until.bound(), limit, count, band as u8];
     all(conn, "documents", &sql, params, |row| Ok(ObjectId::new(row.get(0)?)))
 }
 
-/// Whether a document of the collection, not in the trash, claims to have been changed after this.
+/// Whether a document of the collection and band, not in the trash, claims to have been changed
+/// after this.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
 pub fn is_ahead(
     conn: &Connection,
-    collection: &CollectionName,
+    (collection, band): (&CollectionName, Band),
     time: Timestamp,
 ) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM documents
-               WHERE collection = ?1 AND trashed IS NULL AND updated_wall > ?2 LIMIT 1";
-    let params = params![collection.as_str(), Uint(time.0)];
+               WHERE collection = ?1 AND trashed IS NULL AND updated_wall > ?2 AND band = ?3
+               LIMIT 1";
+    let params = params![collection.as_str(), Uint(time.0), band as u8];
     first(conn, "documents", sql, params, |_| Ok(())).map(|found| found.is_some())
 }

@@ -240,7 +240,8 @@ fn documents_are_put_paged_and_removed() {
     let walk = |collection: Option<&CollectionName>| {
         let (mut after, mut walked) = (0, Vec::new());
         loop {
-            let page = documents::page(&conn, (Which::All, collection), after, 2).unwrap();
+            let page =
+                documents::page(&conn, (Which::All, collection, Band::Black), after, 2).unwrap();
             let Some(last) = page.last() else { return walked };
             after = last.document;
             walked.extend(page.into_iter().map(|document| document.document));
@@ -268,7 +269,8 @@ fn documents_are_put_paged_and_removed() {
     assert_eq!(documents::find(&conn, &object(2)).unwrap().unwrap().trashed, Some(Timestamp(5)));
     assert_eq!(documents::count_trashed(&conn).unwrap(), 1);
     let numbers_of = |which, collection| {
-        let page = documents::page(&conn, (which, collection), 0, 9).unwrap().into_iter();
+        let page =
+            documents::page(&conn, (which, collection, Band::Black), 0, 9).unwrap().into_iter();
         page.map(|document| document.document).collect::<Vec<_>>()
     };
     assert_eq!(numbers_of(Which::Shown, Some(&notes)), [numbers[0], numbers[4]]);
@@ -439,7 +441,8 @@ fn the_status_counts() {
     let status = tables::status(&conn).unwrap();
     assert_eq!((status.logs, status.entries, status.transactions), (2, 3, 2));
     assert_eq!((status.sections, status.sections_missing, status.sections_waiting), (3, 1, 2));
-    assert_eq!((status.documents, status.tombstones), (1, 0));
+    let counts = tables::counts_up_to(&conn, Band::Black).unwrap();
+    assert_eq!((counts.documents, counts.trashed, counts.tombstones), (1, 0, 0));
     assert!(status.database_bytes > status.free_bytes);
 }
 
@@ -487,15 +490,15 @@ fn what_has_a_key_is_found_by_an_index() {
     transactions::batch(&conn, &last, 1).unwrap();
     documents::find(&conn, &object(1)).unwrap();
     assert_eq!(documents::by_path(&conn, &name("notes"), "a").unwrap().len(), 1);
-    documents::page(&conn, (Which::Shown, Some(&name("notes"))), 0, 1).unwrap();
-    documents::page(&conn, (Which::Shown, None), 0, 1).unwrap();
+    documents::page(&conn, (Which::Shown, Some(&name("notes")), Band::Black), 0, 1).unwrap();
+    documents::page(&conn, (Which::Shown, None, Band::Black), 0, 1).unwrap();
     documents::each(&conn, Some(&name("notes")), |_| Ok::<_, StoreError>(())).unwrap();
     documents::count(&conn, Some(&name("notes"))).unwrap();
-    documents::page(&conn, (Which::Trashed, None), 0, 1).unwrap();
-    documents::page(&conn, (Which::Trashed, Some(&name("notes"))), 0, 1).unwrap();
+    documents::page(&conn, (Which::Trashed, None, Band::Black), 0, 1).unwrap();
+    documents::page(&conn, (Which::Trashed, Some(&name("notes")), Band::Black), 0, 1).unwrap();
     for which in [Which::Shown, Which::Trashed] {
         let until = tables::retention::Until::Position(1);
-        tables::retention::old(&conn, which, &name("notes"), until, 1).unwrap();
+        tables::retention::old(&conn, which, (&name("notes"), Band::Green), until, 1).unwrap();
     }
     documents::remove(&conn, &object(1)).unwrap();
     tombstones::page(&conn, Some((object(1), Band::Green)), 1).unwrap();
