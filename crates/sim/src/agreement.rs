@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use larder_engine::{Answer, Document, Query, Space};
-use larder_log::{Band, Class, Payload, entry_hash};
-use larder_protocol::{LogHead, Position, Reply, Request};
+use larder_engine::{Cursor, Document, Page, Query, Space};
+use larder_log::Band;
+use larder_protocol::LogHead;
 use larder_types::limits::CLOCK_AHEAD_MS_MAX;
 use larder_types::{Clock, DeviceId, EntryHash, Hash, ObjectId};
 use serde_json::Value;
 
-use crate::app::COMMON;
+use crate::app::{ASIDE, COMMON};
+use crate::bands::clearance_in;
 use crate::device::Slot;
-use crate::model::{Exact, Fate, Known, Operation, Unit};
+use crate::model::{Exact, Fate, Operation, Unit};
+use crate::redactions::Asides;
 use crate::world::World;
 
 /// Words that are searched for on each device.
@@ -31,9 +33,14 @@ struct Listed {
 /// Which documents' texts have which lines, and how often.
 type Places<'a> = BTreeMap<&'a str, BTreeMap<ObjectId, usize>>;
 
+type Documents = BTreeMap<ObjectId, Document>;
+
 /// All that a device shows.
 pub(crate) struct Content {
-    documents: BTreeMap<ObjectId, Document>,
+    documents: Documents,
+    trash: Documents,
+    /// How often words are there that may be taken out.
+    pub(crate) asides: BTreeMap<String, usize>,
     entries: BTreeMap<(DeviceId, u64), Listed>,
     digest: Hash,
     adoptions: u64,
@@ -43,15 +50,12 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn read(space: &Space) -> Self {
-        let mut documents = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let page = space.list(None, after, 1000).expect("a listing");
-            documents
-                .extend(page.documents.into_iter().map(|document| (document.object, document)));
-            after = page.next;
-            if after.is_none() {
-                break;
+        let documents = all(|after| space.list(None, after, 1000).expect("a listing"));
+        let trash = all(|after| space.list_trash(None, after, 1000).expect("a listing"));
+        let mut asides: BTreeMap<String, usize> = BTreeMap::new();
+        for document in documents.values().chain(trash.values()) {
+            if let Some(word) = document.value.get(ASIDE).and_then(Value::as_str) {
+                *asides.entry(word.to_owned()).or_default() += 1;
             }
         }
         let (mut entries, mut adoptions) = (BTreeMap::new(), 0);
@@ -71,40 +75,56 @@ impl Content {
         }
         let digest = space.digest().expect("a digest");
         let (clearance, space) = (clearance_in(space), space.clone());
-        let content = Self { documents, entries, digest, adoptions, clearance, space };
+        let content =
+            Self { documents, trash, asides, entries, digest, adoptions, clearance, space };
         content.check_search();
         content
     }
 
-    /// Two devices with the same entries show the same.
-    pub(crate) fn compare(&self, other: &Self, slot: Slot) {
-        let objects = |content: &Self| content.documents.keys().copied().collect::<Vec<_>>();
-        assert_eq!(objects(self), objects(other), "{slot} has other documents");
-        for (object, document) in &self.documents {
-            let theirs = &other.documents[object];
-            let of = |document: &Document| {
-                let json = serde_json::to_string(&document.value).expect("JSON");
-                (document.collection.clone(), json, document.heads.clone())
-            };
-            assert_eq!(of(document), of(theirs), "{slot} shows another value of {object}");
+    /// Two devices with the same entries show the same, but of what is `open`: each keeps its own
+    /// until what is left of a redacted document comes, and from a log with two histories it may
+    /// never.
+    pub(crate) fn compare(&self, other: &Self, slot: Slot, open: &BTreeSet<ObjectId>) {
+        let objects = |documents: &Documents| -> BTreeSet<ObjectId> {
+            documents.keys().copied().filter(|object| !open.contains(object)).collect()
+        };
+        for (ours, theirs, of) in
+            [(&self.documents, &other.documents, ""), (&self.trash, &other.trash, " in the trash")]
+        {
+            let (mine, yours) = (objects(ours), objects(theirs));
+            let differing: Vec<_> = mine.symmetric_difference(&yours).collect();
+            assert!(differing.is_empty(), "{slot} has other documents{of}: {differing:?}");
+            for (object, document) in ours.iter().filter(|(object, _)| mine.contains(*object)) {
+                let of = |document: &Document| {
+                    let json = serde_json::to_string(&document.value).expect("JSON");
+                    (document.collection.clone(), json, document.heads.clone())
+                };
+                let (ours, theirs) = (of(document), of(&theirs[object]));
+                assert_eq!(ours, theirs, "{slot} shows another value of {object}");
+            }
         }
         let hashes = |content: &Self| -> Vec<_> {
             content.entries.iter().map(|(place, listed)| (*place, listed.entry)).collect()
         };
         assert_eq!(hashes(self), hashes(other), "{slot} has other entries");
-        assert_eq!(self.digest, other.digest, "{slot} has other documents or tombstones");
+        if open.is_empty() {
+            assert_eq!(self.digest, other.digest, "{slot} has other documents or tombstones");
+        }
     }
 
     /// The same of what both are cleared for.
     pub(crate) fn compare_up_to(&self, clearance: Band, other: &Self, slot: Slot) {
         let both = clearance.min(self.clearance);
-        let of = |content: &Self| -> Vec<_> {
-            let documents = content.documents.iter().filter(|(_, it)| it.band <= both);
-            let shown = |(object, it): (&ObjectId, &Document)| {
-                let json = serde_json::to_string(&it.value).expect("JSON");
-                (*object, it.collection.clone(), json, it.heads.clone())
+        let of = |content: &Self| {
+            let of = |documents: &Documents| -> Vec<_> {
+                let documents = documents.iter().filter(|(_, it)| it.band <= both);
+                let shown = |(object, it): (&ObjectId, &Document)| {
+                    let json = serde_json::to_string(&it.value).expect("JSON");
+                    (*object, it.collection.clone(), json, it.heads.clone())
+                };
+                documents.map(shown).collect()
             };
-            documents.map(shown).collect()
+            (of(&content.documents), of(&content.trash))
         };
         assert_eq!(of(self), of(other), "{slot} shows other documents up to {both:?}");
     }
@@ -112,30 +132,31 @@ impl Content {
     /// Each document is found by its words, once, and nothing else is.
     fn check_search(&self) {
         self.check_query(COMMON, &self.documents.keys().copied().collect::<Vec<_>>());
-        let places = self.places();
+        let places = places_of([&self.documents]);
         for (token, places) in places.iter().rev().take(SEARCHES_MAX) {
             let objects: Vec<ObjectId> = places.keys().copied().collect();
             self.check_query(token, &objects);
         }
+        let trashed = places_of([&self.trash]);
+        for token in trashed.keys().filter(|token| !places.contains_key(*token)).take(SEARCHES_MAX)
+        {
+            self.check_query(token, &[]);
+        }
+    }
+
+    pub(crate) fn finds(&self, word: &str) -> Vec<ObjectId> {
+        let found = self.space.search(&Query::text(word).limit(1000)).expect("a search");
+        found.iter().map(|found| found.document.object).collect()
+    }
+
+    pub(crate) fn device(&self) -> DeviceId {
+        self.space.device()
     }
 
     fn check_query(&self, word: &str, expected: &[ObjectId]) {
-        let found = self.space.search(&Query::text(word).limit(1000)).expect("a search");
-        let mut found: Vec<ObjectId> = found.iter().map(|found| found.document.object).collect();
+        let mut found = self.finds(word);
         found.sort_unstable();
         assert_eq!(found, expected, "a search for {word} finds other documents");
-    }
-
-    /// Which documents' texts have which lines, and how often.
-    fn places(&self) -> Places<'_> {
-        let mut places = Places::new();
-        for (object, document) in &self.documents {
-            let text = document.value.get("text").and_then(Value::as_str).unwrap_or_default();
-            for line in text.lines().filter(|line| line.starts_with('q') && line.ends_with('z')) {
-                *places.entry(line).or_default().entry(*object).or_default() += 1;
-            }
-        }
-        places
     }
 
     /// Whether the unit is in the logs as one that creates a document, if that can be told.
@@ -145,7 +166,7 @@ impl Content {
     }
 
     /// Whether the unit is in the logs; none if even its app does not know.
-    fn holds(&self, unit: &Unit) -> Option<bool> {
+    pub(crate) fn holds(&self, unit: &Unit) -> Option<bool> {
         match &unit.fate {
             Fate::Committed(committed) => {
                 let entry = self.entries.get(&(unit.author, committed.seq));
@@ -157,56 +178,31 @@ impl Content {
     }
 }
 
-/// Which band the device is cleared for, as far as it knows.
-fn clearance_in(space: &Space) -> Band {
-    let devices = space.devices().unwrap_or_default();
-    devices.into_iter().find(|device| device.me).map_or(Band::Red, |own| own.clearance)
+fn all(mut list: impl FnMut(Option<Cursor>) -> Page) -> Documents {
+    let (mut documents, mut after) = (BTreeMap::new(), None);
+    loop {
+        let page = list(after);
+        documents.extend(page.documents.into_iter().map(|document| (document.object, document)));
+        after = page.next;
+        if after.is_none() {
+            return documents;
+        }
+    }
+}
+
+/// Which documents' texts have which lines, and how often.
+fn places_of<'a>(all: impl IntoIterator<Item = &'a Documents>) -> Places<'a> {
+    let mut places = Places::new();
+    for (object, document) in all.into_iter().flatten() {
+        let text = document.value.get("text").and_then(Value::as_str).unwrap_or_default();
+        for line in text.lines().filter(|line| line.starts_with('q') && line.ends_with('z')) {
+            *places.entry(line).or_default().entry(*object).or_default() += 1;
+        }
+    }
+    places
 }
 
 impl World {
-    pub(crate) fn clearance(&self, slot: Slot) -> Band {
-        self.devices[slot].space().map_or(Band::Red, clearance_in)
-    }
-
-    /// What a device with a lower clearance could give to anybody has no byte above it.
-    pub(crate) fn check_clearance(&mut self, slot: Slot) {
-        let clearance = self.clearance(slot);
-        if clearance == Band::Red {
-            return;
-        }
-        let band = |operation: &Operation| self.model.documents[&operation.object()].band;
-        let below =
-            |unit: &Unit| unit.operations.iter().filter(|it| band(it) <= Some(clearance)).count();
-        let units = self.model.committed_units();
-        let units = units.filter(|(unit, _)| below(unit) < unit.operations.len());
-        let units = units.map(|(unit, one)| ((unit.author, one.entry), below(unit)));
-        let units: BTreeMap<_, usize> = units.collect();
-        let space = self.devices[slot].space().expect("it is up").clone();
-        let (mut after, mut have, mut seen) = (Position::default(), BTreeMap::new(), 0);
-        loop {
-            let (epochs, bytes_target) = (Vec::new(), 1 << 20);
-            let request = Request::ReadBatch { after, have: have.clone(), epochs, bytes_target };
-            let answer = space.answer(&self.devices[slot].transport, request);
-            let Answer::Reply(Reply::Batch { position, batch }) = answer else {
-                panic!("{slot} does not hand on what it holds: {answer:?}")
-            };
-            let Some(batch) = batch else { break };
-            (after, _) = (position, have.insert(batch.device, batch.size()));
-            for entry in &batch.entries {
-                let of = (batch.device, entry_hash(&entry.header));
-                let Some(below) = units.get(&of) else { continue };
-                let all = entry.commitments.iter().zip(&entry.payloads);
-                let here = all.filter(|(commitment, payload)| {
-                    commitment.class == Class::Data as u8 && **payload != Payload::Missing
-                });
-                let here = here.count();
-                assert!(here <= *below, "{slot} has bytes of {of:?} above {clearance:?}");
-                seen += 1;
-            }
-        }
-        self.report.add("check: entries above a clearance", seen);
-    }
-
     /// Logs and documents, as one device shows them, beside the model.
     pub(crate) fn check_entries(
         &mut self,
@@ -234,10 +230,17 @@ impl World {
         self.check_clocks(content);
         let members: BTreeSet<DeviceId> =
             members.iter().filter_map(|slot| self.devices[*slot].id).collect();
-        let places = content.places();
-        for (object, known) in &self.model.documents {
-            self.check_document(*object, known, content, (&members, &places));
+        let places = places_of([&content.documents, &content.trash]);
+        let mut asides = Asides::default();
+        for (first, family) in self.model.families() {
+            let found = self.check_document(first, &family, content, (&members, &places));
+            asides.gone += found.gone;
+            asides.kept += found.kept;
         }
+        self.report.add("check: words taken out", asides.gone);
+        self.report.add("check: words left in", asides.kept);
+        self.report.add("check: documents in the trash", content.trash.len() as u64);
+        self.check_erased(&members, content);
         self.report.add("check: late edits adopted", content.adoptions);
         self.report.add("check: documents", self.model.documents.len() as u64);
     }
@@ -269,48 +272,61 @@ impl World {
         }
     }
 
+    /// A document, with all that is left of it under other ids.
     fn check_document(
         &self,
-        object: ObjectId,
-        known: &Known,
+        first: ObjectId,
+        family: &[ObjectId],
         content: &Content,
         (members, places): (&BTreeSet<DeviceId>, &Places<'_>),
-    ) {
+    ) -> Asides {
+        let known = &self.model.documents[&first];
         if known.band.is_some_and(|band| band > content.clearance) {
-            let of = |unit: &usize| &self.model.units[*unit].operations;
-            let operations = known.units.iter().flat_map(of).filter(|it| it.object() == object);
-            for token in operations.filter_map(Operation::token) {
-                assert!(!places.contains_key(token), "{token} is above a clearance");
-                let found = content.space.search(&Query::text(token)).expect("a search");
-                assert!(found.is_empty(), "{token} is above a clearance, and found");
-            }
-            assert!(!content.documents.contains_key(&object), "{object} is above a clearance");
-            return;
+            self.check_hidden(family, content, places);
+            return Asides::default();
         }
-        let expected = self.expected(object, known, content, members);
+        let expected = self.expected(family, content, members);
         let Expected { deleted, creations, is_disputed, is_certain, .. } = expected;
-        let shown = content.documents.get(&object);
+        let (shown, trashed) = (content.documents.get(&first), content.trash.get(&first));
         for (token, held) in &expected.tokens {
             let places = places.get(token);
             let found: usize = places.map_or(0, |places| places.values().sum());
-            let me = self.devices.iter().find(|device| device.id == Some(content.space.device()));
+            let me = self.devices.iter().find(|device| device.id == Some(content.device()));
             assert!(
                 expected.allows(*held, found),
-                "{token} of {object} is there {found} times on {:?}, its unit {held:?}: {:?} {:?}",
+                "{token} of {family:?} is there {found} times on {:?}, unit {held:?}: {:?} {:?}",
                 me.map(|device| device.slot),
-                shown.map(|shown| &shown.value),
-                content.space.status(),
+                shown.or(trashed).map(|shown| &shown.value),
+                content.space.status().map(|status| status.state),
             );
         }
+        assert!(expected.may_be_trashed || trashed.is_none(), "nobody threw {first} away");
+        let is_sole = creations == 1 && !is_disputed && is_certain && deleted == Some(false);
         if deleted == Some(true) {
-            assert!(shown.is_none(), "{object} was deleted and is there");
-            assert!(content.space.is_deleted(&object).expect("an answer"));
-        } else if let (Exact::By(_, value), true, Some(false)) = (&known.exact, is_certain, deleted)
-            && creations == 1
-            && !is_disputed
-        {
+            assert!(shown.or(trashed).is_none(), "{first} was deleted and is there");
+            assert!(content.space.is_deleted(&first).expect("an answer"));
+        } else if let (Exact::By(_, value), true) = (&known.exact, is_sole) {
             let shown = shown.map(|document| &document.value);
-            assert_eq!(shown, Some(value), "{object} is not what its one writer wrote");
+            assert_eq!(shown, Some(value), "{first} is not what its one writer wrote");
+        } else if let (Exact::Trashed(_, value), true) = (&known.exact, is_sole) {
+            let trashed = trashed.map(|document| &document.value);
+            assert_eq!(trashed, Some(value), "{first} is not in the trash as it was");
+        }
+        Asides::check(family, &expected, content)
+    }
+
+    /// Nothing of what is above its clearance is there.
+    fn check_hidden(&self, family: &[ObjectId], content: &Content, places: &Places<'_>) {
+        for object in family {
+            let of = |unit: &usize| &self.model.units[*unit].operations;
+            let units = self.model.documents[object].units.iter().flat_map(of);
+            for token in units.filter(|it| it.object() == *object).filter_map(Operation::token) {
+                assert!(!places.contains_key(token), "{token} is above a clearance");
+                assert!(content.finds(token).is_empty(), "{token} is above a clearance, and found");
+            }
+            let is_there =
+                content.documents.contains_key(object) || content.trash.contains_key(object);
+            assert!(!is_there, "{object} is above a clearance");
         }
     }
 
@@ -322,11 +338,25 @@ impl World {
         is_late && !self.is_copied(&unit.author)
     }
 
+    /// Whether a unit that touches a document of this band is in the logs, and counts.
+    fn counts(&self, unit: &Unit, band: Option<Band>, content: &Content) -> Option<bool> {
+        let is_copied = self.is_copied(&unit.author);
+        let is_above = self.is_above(unit, band);
+        match content.holds(unit) {
+            // It is, and counts for nothing unless somebody had written on.
+            Some(true) if is_above && self.model.is_unsure_of_bands => None,
+            Some(true) if (self.is_late(unit) || is_above) && content.adoptions == 0 => Some(false),
+            Some(true) if is_above || self.is_doubtful(&unit.author) => None,
+            // What a copy forgot it may have been asked for again, as another entry.
+            Some(false) if unit.key.is_some() && is_copied => None,
+            held => held,
+        }
+    }
+
     /// What a document has to be where this content is.
     fn expected<'m>(
         &'m self,
-        object: ObjectId,
-        known: &Known,
+        family: &[ObjectId],
         content: &Content,
         members: &BTreeSet<DeviceId>,
     ) -> Expected<'m> {
@@ -336,32 +366,37 @@ impl World {
             let is_held = content.holds(unit) == Some(true) && !unit.is_twice;
             self.is_copied(&unit.author) && !is_held && !matches!(unit.fate, Fate::Refused)
         };
-        let units = || known.units.iter().map(|index| &self.model.units[*index]);
+        let known = || family.iter().map(|object| &self.model.documents[object]);
+        let indexes: BTreeSet<usize> =
+            known().flat_map(|known| known.units.iter().copied()).collect();
+        let units = || indexes.iter().map(|index| &self.model.units[*index]);
+        let band = known().next().and_then(|known| known.band);
         let any_doubtful = units().any(|unit| self.is_doubtful(&unit.author));
-        let mut expected = Expected {
-            deleted: Some(false),
-            creations: 0,
-            overwrites: 0,
-            overwritten_again: 0,
-            is_overwritten: false,
-            is_disputed: units().any(is_missing),
-            is_certain: true,
-            tokens: Vec::new(),
+        let any_above = units().any(|unit| self.is_above(unit, band));
+        let mut expected = Expected { is_disputed: units().any(is_missing), ..Expected::new() };
+        let redacts = |unit: &&Unit| {
+            let is_one = |it: &Operation| matches!(it, Operation::Redact { .. });
+            unit.operations.iter().any(|it| is_one(it) && family.contains(&it.object()))
         };
+        let redactions = units().filter(redacts).map(|unit| self.counts(unit, band, content));
+        let redactions = redactions.filter(|held| *held != Some(false)).count();
         for unit in units() {
             let is_copied = self.is_copied(&unit.author);
             let is_orphan = !members.contains(&unit.author);
-            expected.is_disputed |= is_orphan && any_doubtful;
-            let held = match content.holds(unit) {
-                // It is, and counts for nothing unless somebody had written on.
-                Some(true) if self.is_late(unit) && content.adoptions == 0 => Some(false),
-                Some(true) if self.is_doubtful(&unit.author) => None,
-                // What a copy forgot it may have been asked for again, as another entry.
-                Some(false) if unit.key.is_some() && is_copied => None,
+            // Of who was shut out it is known what counts; edits that build on the rest adopt it.
+            expected.is_disputed |= is_orphan && any_doubtful && !self.is_judged(&unit.author);
+            // Who is cleared for less by now cannot open what its edits build on, to adopt that.
+            expected.is_disputed |= any_above && self.was_lowered(&unit.author);
+            let held = match self.counts(unit, band, content) {
+                // What is edited beside a redaction its author makes again, if it is still there.
+                Some(true) if redactions > 0 && is_orphan => None,
                 held => held,
             };
             expected.is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
-            for operation in unit.operations.iter().filter(|op| op.object() == object) {
+            // What is left may never come then, and each keeps its own until it does.
+            let is_open = redacts(&unit) && (is_copied || self.is_doubtful(&unit.author));
+            expected.is_disputed |= is_open && held != Some(false);
+            for operation in unit.operations.iter().filter(|op| family.contains(&op.object())) {
                 expected.take(operation, unit, held, is_copied, content.creates(unit));
             }
         }
@@ -369,27 +404,71 @@ impl World {
         if expected.creations > 1 {
             expected.overwritten_again += expected.overwrites;
         }
+        // Two that were made beside each other leave two documents, and of edits that were built on
+        // each other beside one each author makes the other's again (decision 0040).
+        let authors: BTreeSet<&DeviceId> = units().map(|unit| &unit.author).collect();
+        if redactions > 0 {
+            expected.parted = redactions - 1 + authors.len();
+        }
+        if redactions > 0 && expected.deleted != Some(false) {
+            // Of one of them, perhaps, or of the one that there was before.
+            expected.deleted = None;
+        }
         expected
     }
 }
 
 /// What the model says of a document on one device. `None`: it cannot tell.
-struct Expected<'m> {
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+pub(crate) struct Expected<'m> {
     deleted: Option<bool>,
     creations: usize,
     overwrites: usize,
     /// How often a line may be there more than once.
     overwritten_again: usize,
+    /// How often because there are several documents of what is left of it.
+    parted: usize,
     is_overwritten: bool,
     /// Whether it hangs on a log with two histories.
     is_disputed: bool,
     /// Whether it is known of each unit whether it is held.
     is_certain: bool,
+    may_be_trashed: bool,
+    /// Whether a part was taken out of it, for sure.
+    pub(crate) is_redacted: bool,
     /// What each unit left in it, and whether that unit is held.
     tokens: Vec<(&'m str, Option<bool>)>,
+    /// The same of words that may be taken out.
+    pub(crate) asides: Vec<(&'m str, Option<bool>)>,
 }
 
 impl<'m> Expected<'m> {
+    const fn new() -> Self {
+        Self {
+            deleted: Some(false),
+            creations: 0,
+            overwrites: 0,
+            overwritten_again: 0,
+            parted: 0,
+            is_overwritten: false,
+            is_disputed: false,
+            is_certain: true,
+            may_be_trashed: false,
+            is_redacted: false,
+            tokens: Vec::new(),
+            asides: Vec::new(),
+        }
+    }
+
+    /// Whether its one creation shows, and nothing was put in its place.
+    pub(crate) fn is_there_once(&self) -> bool {
+        self.deleted == Some(false)
+            && self.creations == 1
+            && self.is_certain
+            && !self.is_disputed
+            && !self.is_overwritten
+    }
+
     fn take(
         &mut self,
         operation: &'m Operation,
@@ -407,6 +486,8 @@ impl<'m> Expected<'m> {
                     (_, None) => None,
                 };
             }
+            Operation::Redact { .. } => self.is_redacted |= held == Some(true) && !is_copied,
+            Operation::Trash { is_in, .. } => self.may_be_trashed |= *is_in && is_done,
             Operation::Overwrite { .. } => {
                 self.is_overwritten |= is_done;
                 self.overwrites += usize::from(is_done);
@@ -427,16 +508,22 @@ impl<'m> Expected<'m> {
                 self.overwritten_again += usize::from(is_again && is_done);
             }
         }
+        if let Operation::Create { aside: Some(word), .. } = operation {
+            self.asides.push((word, held));
+        }
         self.tokens.extend(operation.token().map(|token| (token, held)));
     }
 
     /// Whether what a unit left may be found so often.
     fn allows(&self, held: Option<bool>, found: usize) -> bool {
+        let most = 1 + self.overwritten_again + self.parted;
         match (held, self.deleted) {
             (_, Some(true)) => found == 0,
-            (Some(false), _) => found <= self.overwritten_again,
-            (Some(true), Some(false)) if !self.is_overwritten && !self.is_disputed => found == 1,
-            _ => found <= 1 + self.overwritten_again,
+            (Some(false), _) => found < most,
+            (Some(true), Some(false)) if !self.is_overwritten && !self.is_disputed => {
+                (1..=1 + self.parted).contains(&found)
+            }
+            _ => found <= most,
         }
     }
 }

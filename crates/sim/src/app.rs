@@ -17,6 +17,14 @@ use crate::world::{Event, World};
 /// Ids that several devices create documents under.
 const SHARED_IDS: u64 = 3;
 const COLLECTION: &str = "notes";
+/// The part of some documents that may be taken out.
+pub(crate) const ASIDE: &str = "aside";
+/// Whether several devices may create documents under this id.
+pub(crate) fn is_shared_id(object: &ObjectId) -> bool {
+    let [first, rest @ ..] = object.as_bytes();
+    u64::from(*first) <= SHARED_IDS && rest.iter().all(|byte| byte == first)
+}
+
 /// A word of every document.
 pub(crate) const COMMON: &str = "household";
 
@@ -79,7 +87,9 @@ impl World {
             let Some(operation) = self.operation(slot, &mut work, &operations) else { continue };
             let is_alone = matches!(
                 operation,
-                Operation::Create { is_shared: true, .. } | Operation::Erase { .. }
+                Operation::Create { is_shared: true, .. }
+                    | Operation::Erase { .. }
+                    | Operation::Redact { .. }
             );
             operations.push(operation);
             if is_alone {
@@ -127,12 +137,24 @@ impl World {
         if before.iter().any(|operation| operation.object() == object) {
             return None;
         }
-        let Shown::Document(value, base) = self.read(slot, object)? else {
+        let shown = self.read(slot, object)?;
+        let is_trashing = self.dice.chance(self.plan.trashed_percent);
+        let Shown::Document(value, base) = shown else {
+            if is_trashing && self.is_in_trash(slot, object) {
+                return Some(self.trash(work, object, false));
+            }
             // Alone, so that its entry tells whether another creation was there first.
             let may_create =
                 choice < 36 && before.is_empty() && !self.devices[slot].buried.contains(&object);
             return may_create.then(|| self.create(slot, work, object, true));
         };
+        if is_trashing && !self.plan.has_blobs {
+            return Some(self.trash(work, object, true));
+        }
+        let may_redact = value.contains_key(ASIDE) && before.is_empty();
+        if may_redact && choice >= 80 && self.dice.chance(self.plan.redacted_percent) {
+            return Some(Operation::Redact { object });
+        }
         if choice >= 94 && before.is_empty() && self.dice.chance(self.plan.erased_percent) {
             return Some(Operation::Erase { object });
         }
@@ -175,8 +197,31 @@ impl World {
         });
         let Value::Object(mut value) = value else { unreachable!("an object") };
         value.extend(self.photo(slot));
+        let aside = (!is_shared && self.dice.chance(self.plan.redacted_percent)).then(|| {
+            let token = self.model.token();
+            value.insert(ASIDE.into(), json!(token));
+            token
+        });
         work.put(COLLECTION, object, &value).expect("an object");
-        Operation::Create { object, token, value, is_shared }
+        Operation::Create { object, token, value, is_shared, aside }
+    }
+
+    fn trash(&mut self, work: &mut UnitOfWork, object: ObjectId, is_in: bool) -> Operation {
+        if is_in {
+            work.trash(object);
+            self.report.count("app: documents put into the trash");
+        } else {
+            work.undo_trash(object);
+            self.report.count("app: documents taken out of the trash");
+        }
+        Operation::Trash { object, is_in }
+    }
+
+    /// Whether the device has it in its trash; not, if its storage failed.
+    fn is_in_trash(&self, slot: Slot, object: ObjectId) -> bool {
+        let Some(space) = self.devices[slot].space() else { return false };
+        let trash = space.list_trash(None, None, 1000);
+        trash.is_ok_and(|page| page.documents.iter().any(|document| document.object == object))
     }
 
     /// Of which band a document is to be. Those of which each device may make one are for all.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use larder_engine::{Answer, Checking, Error, StoreError, StoreErrorKind, UnitOfWork, Wanted};
 use larder_log::ack::Ack;
-use larder_log::{Dep, ForkProof};
+use larder_log::{Band, Dep, ForkProof};
 use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
@@ -40,6 +40,18 @@ impl World {
         ids.any(|id| self.model.shut_out.contains(&id))
     }
 
+    /// Whether such a device was shut out by the first one, and by nobody else or with nobody else,
+    /// so that it is known which of its entries count.
+    pub(crate) fn is_judged(&self, log: &DeviceId) -> bool {
+        let of = self.devices.iter().find(|device| device.id == Some(*log));
+        let chain = std::iter::successors(of, |one| one.inviter.map(|slot| &self.devices[slot]));
+        let mut others = chain.skip(1).filter_map(|device| device.id);
+        self.model.keeps.contains_key(log)
+            && !self.devices[0].was_copied
+            && !self.is_copied(log)
+            && !others.any(|id| self.model.shut_out.contains(&id))
+    }
+
     fn is_doubtful_slot(&self, slot: Slot) -> bool {
         self.devices[slot].id.is_some_and(|id| self.is_doubtful(&id))
     }
@@ -58,6 +70,12 @@ impl World {
         is_there: bool,
         is_deleted: bool,
     ) {
+        // Of what is above its clearance it knows nothing any more, and what it deleted there may
+        // count for nothing.
+        let band = self.model.documents.get(&object).and_then(|known| known.band);
+        if band > Some(Band::Green) && !self.model.clearances.is_empty() {
+            return;
+        }
         let device = &mut self.devices[slot];
         if is_deleted {
             device.buried.insert(object);

@@ -9,6 +9,7 @@ use larder_engine::{
     PrunePolicy, Pruning, Result, Secret, Space, SpaceWriter, Task, Unlock,
 };
 use larder_log::Band;
+use larder_log::act::Role;
 use larder_pages::testing::{Loss, Snapshot};
 use larder_types::{BlobId, DeviceId, SpaceName, TransportId};
 
@@ -116,7 +117,7 @@ impl Running {
 pub(crate) enum Job {
     /// A unit of the model's.
     Unit(usize),
-    /// One that erases a document.
+    /// One that erases a document, or a part of one.
     Erase(usize),
     /// For a session.
     Session(End, Task),
@@ -126,6 +127,8 @@ pub(crate) enum Job {
     Prune(bool),
     /// A device is to be shut out.
     Revoke(DeviceId),
+    /// A device is to be cleared for something else.
+    Clear(DeviceId, Role, Band),
     /// The next step of the pruning under way.
     PruneStep,
     /// Another key at rest: a wish first, then step by step.

@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Copy,
     /// No fault either, but what was written late counts for nothing.
     Revocation,
+    /// Nor is this.
+    Clearance,
     /// No fault, but something that an app asks for rarely.
     Prune,
     Rekey,
@@ -65,6 +67,7 @@ impl World {
             (Fault::Copy, plan.copies),
             (Fault::Prune, plan.prunes),
             (Fault::Rekey, plan.rekeys),
+            (Fault::Clearance, plan.clearances),
         ];
         for (fault, rate) in faults {
             if self.dice.below(1000) < rate {
@@ -82,6 +85,7 @@ impl World {
                 self.join(slot);
             }
             Fault::Revocation => self.shut_one_out(),
+            Fault::Clearance => self.change_one_clearance(),
             Fault::Cut => {
                 let links = self.links.keys().chain(self.parcels.keys()).copied();
                 let links: Vec<u64> = links.collect();
@@ -167,6 +171,7 @@ impl World {
             Fault::Rekey => self.enqueue(slot, Job::Rekey),
             Fault::Newcomer
             | Fault::Revocation
+            | Fault::Clearance
             | Fault::Cut
             | Fault::Healed { .. }
             | Fault::Freed { .. }

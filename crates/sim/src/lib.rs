@@ -18,6 +18,7 @@
 mod agreement;
 mod app;
 mod attacks;
+mod bands;
 mod blobs;
 mod checks;
 mod device;
@@ -31,6 +32,7 @@ mod network;
 mod parcels;
 mod pathology;
 mod plan;
+mod redactions;
 mod report;
 mod schedule;
 mod settle;

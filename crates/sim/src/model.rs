@@ -7,6 +7,7 @@ use larder_engine::{Object, Receipt, UnitOfWork};
 use larder_log::Band;
 use larder_types::{DeviceId, EntryHash, IdempotencyKey, ObjectId};
 
+use crate::bands::Changes;
 use crate::device::Slot;
 
 #[derive(Default)]
@@ -17,6 +18,11 @@ pub(crate) struct Model {
     pub(crate) shut_out: BTreeSet<DeviceId>,
     /// How many of the entries count of those that were, for sure.
     pub(crate) keeps: BTreeMap<DeviceId, u64>,
+    pub(crate) clearances: Changes,
+    /// Whether one of those may not have come to be.
+    pub(crate) is_unsure_of_bands: bool,
+    /// What is left of a document that parts were taken out of, with that document.
+    pub(crate) redacted: BTreeMap<ObjectId, ObjectId>,
     tokens: u64,
 }
 
@@ -60,6 +66,8 @@ pub(crate) enum Operation {
         token: String,
         value: Object,
         is_shared: bool,
+        /// A word that may be taken out of it.
+        aside: Option<String>,
     },
     /// Adds a line with the token to its text, to the version that was `before`.
     Edit {
@@ -79,11 +87,20 @@ pub(crate) enum Operation {
     Erase {
         object: ObjectId,
     },
+    /// So is this: one part of the document goes, and the rest has another id.
+    Redact {
+        object: ObjectId,
+    },
+    /// Into the trash, or out of it.
+    Trash {
+        object: ObjectId,
+        is_in: bool,
+    },
 }
 
-/// Whether these operations of a unit erase a document: then there is one.
+/// Whether these operations of a unit erase a document, or a part of it: then there is one.
 pub(crate) fn is_erasure(operations: &[Operation]) -> bool {
-    matches!(operations, [Operation::Erase { .. }])
+    matches!(operations, [Operation::Erase { .. } | Operation::Redact { .. }])
 }
 
 impl Operation {
@@ -93,14 +110,16 @@ impl Operation {
             | Self::Edit { object, .. }
             | Self::Overwrite { object }
             | Self::Delete { object }
-            | Self::Erase { object } => *object,
+            | Self::Erase { object }
+            | Self::Redact { object }
+            | Self::Trash { object, .. } => *object,
         }
     }
 
     pub(crate) fn token(&self) -> Option<&str> {
         match self {
             Self::Create { token, .. } | Self::Edit { token, .. } => Some(token),
-            Self::Overwrite { .. } | Self::Delete { .. } | Self::Erase { .. } => None,
+            _ => None,
         }
     }
 }
@@ -115,6 +134,9 @@ impl fmt::Display for Operation {
             Self::Overwrite { .. } => write!(f, "overwrite {object}"),
             Self::Delete { .. } => write!(f, "delete {object}"),
             Self::Erase { .. } => write!(f, "erase {object}"),
+            Self::Redact { .. } => write!(f, "redact {object}"),
+            Self::Trash { is_in: true, .. } => write!(f, "trash {object}"),
+            Self::Trash { .. } => write!(f, "take {object} out of the trash"),
         }
     }
 }
@@ -136,6 +158,8 @@ pub(crate) enum Exact {
     Unwritten,
     /// This device wrote this, and nobody else anything.
     By(DeviceId, Object),
+    /// The same, and it is in the trash.
+    Trashed(DeviceId, Object),
     /// Edits may have met.
     Lost,
 }
@@ -211,6 +235,12 @@ impl Exact {
                 if by == *author && known == *before =>
             {
                 Self::By(by, value.clone())
+            }
+            (Self::By(by, known), Operation::Trash { is_in: true, .. }) if by == *author => {
+                Self::Trashed(by, known)
+            }
+            (Self::Trashed(by, known), Operation::Trash { is_in: false, .. }) if by == *author => {
+                Self::By(by, known)
             }
             _ => Self::Lost,
         }

@@ -57,6 +57,12 @@ pub struct Plan {
     pub part_bytes: usize,
     /// Keys at rest renewed.
     pub rekeys: u64,
+    /// Clearances raised or lowered.
+    pub clearances: u64,
+    /// Documents of which a part is taken out, in percent of those that have one.
+    pub redacted_percent: u64,
+    /// Documents put into the trash, and taken out, in percent of edits.
+    pub trashed_percent: u64,
     /// Documents erased rather than deleted, in percent of those.
     pub erased_percent: u64,
     /// Whether devices are cleared for different bands, and apps write in all of them.
@@ -119,6 +125,9 @@ impl Plan {
             prunes_from,
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
+            clearances: 0,
+            redacted_percent: [0, 0, 30, 80][seed_below(seed, 0x7265_6461, 4)],
+            trashed_percent: [0, 5, 20][seed_below(seed, 0x7472_6173, 3)],
             erased_percent: [0, 30, 80][seed_below(seed, 0x6572_6173, 3)],
             has_bands: Dice::new(seed ^ 0x6261_6e64).chance(25),
             has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
@@ -127,14 +136,21 @@ impl Plan {
             villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),
             villain_rules: Dice::new(seed ^ 0x7275_6c65).chance(40),
         };
-        if plan.has_bands { plan.with_bands() } else { plan }
+        if plan.has_bands { plan.with_bands(seed) } else { plan }
     }
 
     /// Of what is lost with a device the others that are cleared for it may have nothing but the
     /// headers: in such a run none is.
-    fn with_bands(mut self) -> Self {
+    fn with_bands(mut self, seed: u64) -> Self {
         (self.rots, self.rollbacks, self.copies, self.revocations) = (0, 0, 0, 0);
         self.has_blobs = false;
+        self.clearances = [0, 10, 40, 80][seed_below(seed, 0x636c_6561, 4)];
+        if self.clearances > 0 {
+            // What counts below a snapshot may change with a clearance, and then a device asks for
+            // one that nobody can hand over any more; and who is cleared for less waits for what
+            // is left of a redacted document. Until that is mended no run has both.
+            (self.prunes, self.prunes_from, self.redacted_percent) = (0, None, 0);
+        }
         self
     }
 
@@ -144,7 +160,7 @@ impl Plan {
         (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
         (self.suspensions, self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0, 0);
         (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
-        self.revocations = 0;
+        (self.revocations, self.clearances) = (0, 0);
         self.has_villain = false;
         self
     }

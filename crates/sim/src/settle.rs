@@ -100,7 +100,11 @@ impl World {
             let members = self.members();
             let difference = self.differences(&members).or_else(|| self.unproven(&members));
             let difference = difference.or_else(|| self.unerased(&members));
-            match difference.or_else(|| self.unfetched(&members)) {
+            let difference = difference.or_else(|| self.unfetched(&members));
+            let difference = difference.or_else(|| self.unsupplied(&members));
+            let above =
+                |world: &mut Self| members.iter().find_map(|slot| world.above_clearance(*slot));
+            match difference.or_else(|| above(self)) {
                 None => {
                     self.check_members(&members);
                     return self.check_agreement(&members);
@@ -246,6 +250,21 @@ impl World {
         None
     }
 
+    /// The first of the devices that has not got a snapshot that it asks for. Of a log with two
+    /// histories or that the malicious member wrote, not all is had.
+    fn unsupplied(&self, members: &[Slot]) -> Option<String> {
+        let is_clean = self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);
+        if !is_clean || self.villain.is_some() || !self.model.shut_out.is_empty() {
+            return None;
+        }
+        let asks = |slot: &&Slot| {
+            let space = self.devices[**slot].space().expect("it is up");
+            let wanted = space.wanted(Lack::default()).expect("what it lacks");
+            wanted.want.is_some_and(|want| want.snapshot.is_some())
+        };
+        members.iter().find(asks).map(|slot| format!("{slot} asks for a snapshot"))
+    }
+
     fn space_and_peer(&self, one: Slot, other: Slot) -> (larder_engine::Space, TransportId) {
         let space = self.devices[one].space().expect("it is up").clone();
         (space, self.devices[other].transport)
@@ -344,6 +363,7 @@ impl World {
         let mut groups: Vec<(BTreeMap<DeviceId, LogHead>, Content)> = Vec::new();
         let id = |slot: &Slot| self.devices[*slot].id.expect("it has joined");
         let held: Held = members.iter().map(|slot| (id(slot), self.frontier(*slot))).collect();
+        let open = self.open_redactions();
         for slot in members {
             self.index_all(*slot);
             self.check_villain(*slot);
@@ -354,7 +374,7 @@ impl World {
             let alike = |(heads, _): &&(_, Content)| ends(heads) == ends(&frontier);
             let mut known = groups.iter().filter(alike).map(|(_, known)| known);
             if let Some(known) = known.find(|known| known.clearance == content.clearance) {
-                known.compare(&content, *slot);
+                known.compare(&content, *slot, &open);
                 self.report.count("check: contents compared");
                 continue;
             }
@@ -366,9 +386,6 @@ impl World {
         }
         for (frontier, content) in &groups {
             self.check_entries(members, frontier, content);
-        }
-        for slot in members {
-            self.check_clearance(*slot);
         }
         // As much as all of the above, for each.
         if let Some(slot) = self.pick(members) {

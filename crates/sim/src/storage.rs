@@ -74,6 +74,7 @@ impl World {
             Job::PruneStep => self.prune_step(slot),
             Job::Rekey => self.rekey(slot),
             Job::Revoke(id) => self.revoke(slot, id),
+            Job::Clear(id, role, band) => self.clear(slot, id, role, band),
             Job::Suspend => self.suspend(slot),
             Job::StageBlob(part, adding) => self.stage_blob(slot, &part, adding),
             Job::CommitBlob(adding) => self.commit_blob(slot, &adding),
@@ -184,6 +185,9 @@ impl World {
     }
 
     fn erase(&mut self, slot: Slot, unit: usize) {
+        if let [Operation::Redact { object }] = self.model.units[unit].operations[..] {
+            return self.redact(slot, unit, object);
+        }
         let [Operation::Erase { object }] = self.model.units[unit].operations[..] else { return };
         let result = self.devices[slot].writer().expect("it is open").erase(object);
         let (is_ok, power_failed) = (result.is_ok(), self.devices[slot].fused.is_blown());
@@ -227,7 +231,13 @@ impl World {
     }
 
     /// The app hears what became of its unit.
-    fn told(&mut self, slot: Slot, unit: usize, result: Result<Receipt>, power_failed: bool) {
+    pub(crate) fn told(
+        &mut self,
+        slot: Slot,
+        unit: usize,
+        result: Result<Receipt>,
+        power_failed: bool,
+    ) {
         match result {
             Ok(receipt) => {
                 receipt.verify().expect("a receipt that verifies");
@@ -282,6 +292,7 @@ impl World {
         match error {
             Error::Conflict { .. }
             | Error::Deleted(_)
+            | Error::Trashed(_)
             | Error::NotFound(_)
             | Error::NotYetEnrolled => Fate::Refused,
             // It may not have known of its own enrolment when its app chose a band.
@@ -292,7 +303,11 @@ impl World {
                 Fate::Refused
             }
             // One of several that were created under an id.
-            Error::Invalid(message) if message.contains("erase that one") => Fate::Refused,
+            Error::Invalid(message)
+                if message.contains("erase that one") || message.contains("erase this one") =>
+            {
+                Fate::Refused
+            }
             Error::RolledBack { .. } | Error::OtherHistory => {
                 assert!(
                     !self.devices[slot].is_honest(),

@@ -272,6 +272,25 @@ pub(crate) const ROWS: &[Row] = &[
         "        sections::erase(db, &dropped)?;",
         "        let _ = &dropped;",
     ),
+    // What a device is cleared for, parts that are taken out, and the trash.
+    row(
+        "lowered and nothing dropped",
+        "engine/src/clearance.rs",
+        "            self.lower(db)?;",
+        "            let _ = old;",
+    ),
+    row(
+        "edits beside a redaction are lost",
+        "engine/src/redact/settle.rs",
+        "self.carry_over(db, object, &row, new)?;",
+        "let _ = (&row, new);",
+    ),
+    row(
+        "what is taken out of the trash stays in it",
+        "engine/src/unit.rs",
+        "self.operations.push(Operation::Trash { object, is_in: false });",
+        "self.operations.push(Operation::Trash { object, is_in: true });",
+    ),
     row(
         "idempotency keys forgotten",
         COMMIT,
