@@ -13,12 +13,12 @@ use larder_log::contract::SpaceContracts;
 use larder_log::epoch::open_epoch_act;
 use larder_log::merkle::{self, Frontier, Node, Nodes};
 use larder_log::roster::{self, Roster, Standing, Writing};
-use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, ProvenAct, Receipt, kind};
+use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, Receipt};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
 use larder_store::space::sections::{About, NewSection, Place};
 use larder_store::space::{control, entries, sections, transactions};
-use larder_types::limits::{ACT_PARENTS_MAX, DEPS_MAX, DOCUMENT_CACHE_BYTES};
+use larder_types::limits::{ACT_PARENTS_MAX, ACTS_DEVICE_MAX, DEPS_MAX, DOCUMENT_CACHE_BYTES};
 use larder_types::{Clock, DeviceId, EntryHash, EpochId, Hash, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
@@ -33,13 +33,18 @@ use crate::lost::AllLacked;
 use crate::policy::{self, Policy};
 use crate::prune::News;
 use crate::read::receipt;
-use crate::secrets::{Announced, Forgetting, Steps, load_announced, unwrap};
+use crate::secrets::{Announced, Forgetting, Steps, load_announced};
 use crate::show::Pending;
 use crate::space::Shared;
 use crate::tally::Tally;
 use crate::unreadable::Unreadable;
-use crate::vault::Vault;
 use crate::{Error, Result};
+
+pub(crate) use load::{load_keyring, publish, shown};
+
+use load::load_roster;
+
+mod load;
 
 const STATE_BYTES_MAX: usize = 1 << 20;
 
@@ -485,8 +490,15 @@ impl State {
             control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
             return self.take_erasure(db, place, header, act);
         }
-        self.is_published = false;
         let is_membership = Act::MEMBERSHIP.contains(&act.kind());
+        // It stands in no roster: else one device could fill everybody's.
+        if is_membership
+            && control::count_acts(db, log, header.seq, Act::MEMBERSHIP)? >= ACTS_DEVICE_MAX
+        {
+            control::add_act(db, &control::Act { place, kind: act.kind(), body: act.to_body() })?;
+            return Ok(Err(larder_log::VoidReason::TooMany));
+        }
+        self.is_published = false;
         let is_lack = matches!(act, Act::Lack(_));
         let is_heard = is_membership || is_lack || matches!(act, Act::Snapshot(_));
         self.news.statement |= is_heard;
@@ -737,59 +749,7 @@ impl Nodes for RecentNodes<'_> {
     }
 }
 
-/// The last section whose effect is in the documents.
-pub(crate) fn shown(db: &Connection, own: &DeviceId) -> Result<i64> {
-    let Some(own) = logs::find(db, own)? else { return Ok(0) };
-    let Some(kept) = Kept::load(db, own.log)? else { return Ok(0) };
-    kept.shown.map_or_else(|| Ok(sections::last(db)?), Ok)
-}
-
-/// Reads roster and secrets for a space that is opened without a writer.
-pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
-    let every = logs::every(db)?.into_iter();
-    let stopped = every.filter(|log| log.stopped.is_some()).map(|log| log.device).collect();
-    let (roster, keyring) = (load_roster(db, shared)?, load_keyring(db, &shared.home().vault)?);
-    shared.publish(&roster, &keyring, &stopped, policy::of(db, &roster, shared)?);
-    Ok(())
-}
-
-fn load_roster(db: &Connection, shared: &Shared) -> Result<Roster> {
-    let mut acts = Vec::new();
-    // Those of erasure say nothing of who belongs to the space, and may be many.
-    for act in control::acts_but(db, [kind::ERASE, kind::ERASED])? {
-        let place = act.place;
-        let header = entries::find(db, place.log, place.seq)?
-            .and_then(|entry| Header::decode(&entry.header).ok())
-            .ok_or_else(|| Error::Corrupt("a membership act's entry is missing".into()))?;
-        if let Ok(Some(body)) = Act::from_body_unchecked(act.kind, &act.body) {
-            acts.push((header, place.index, body));
-        }
-    }
-    for stray in control::stray_acts(db)? {
-        let proven = ProvenAct::decode(&stray.proof);
-        let header = proven.as_ref().and_then(ProvenAct::header);
-        // One that cannot be read counts no more than one that never came, until a check drops it
-        // and another device shows it again.
-        let (Some(proven), Some(header)) = (proven, header) else { continue };
-        for kind in Act::MEMBERSHIP {
-            if let Ok(Some(act)) = Act::from_body(kind, &stray.body) {
-                acts.push((header.clone(), proven.place().1, act));
-            }
-        }
-    }
-    Ok(Roster::of(shared.id, acts.iter().map(|(header, index, act)| (header, *index, act))))
-}
-
-pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {
-    let wrapped = control::secret(db, CONTROL)?
-        .ok_or_else(|| Error::Corrupt("the space's control secret is missing".into()))?;
-    let control = larder_log::epoch::ControlSecret::new(vault.open(CONTROL, &wrapped)?);
-    let mut keyring = Keyring::new(control);
-    for epoch in control::epochs(db)? {
-        let Some(wrapped) = &epoch.wrapped else { continue };
-        keyring.insert(epoch.epoch, unwrap(vault, &epoch.epoch, wrapped)?);
-    }
-    Ok(keyring)
-}
-
 pub(crate) const CONTROL: &str = "control";
+
+#[cfg(test)]
+mod tests;

@@ -242,6 +242,12 @@ pub enum VoidReason {
     /// An act of membership that is not the first section of its entry.
     #[error("an act of membership that is not the first section of its entry")]
     NotFirst,
+    /// One more act of membership than one device may write.
+    #[error(
+        "its device has written as many acts of membership as one may: another device of an owner \
+         or an admin has to do this"
+    )]
+    TooMany,
     /// The space has no recovery key, or this is not signed by it.
     #[error("not signed by the space's recovery key")]
     NoRecovery,

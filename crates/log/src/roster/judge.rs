@@ -12,7 +12,9 @@
 //!
 //! All acts whose past is here are judged, in any order that respects it; others wait.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use larder_types::{DeviceId, EntryHash, MemberId, SpaceId};
 
@@ -161,6 +163,8 @@ struct Node {
     holds: Result<(), VoidReason>,
     /// Its author's role in its past.
     rank: Option<Role>,
+    /// Whether its past has all acts about the same device that were taken in before it.
+    follows_all: bool,
 }
 
 /// The acts whose past is here.
@@ -171,6 +175,10 @@ pub(super) struct Judge {
     places: BTreeMap<EntryHash, usize>,
     /// The acts about each device.
     about: BTreeMap<DeviceId, Vec<usize>>,
+    /// Those of them that admit it.
+    enrolments: BTreeMap<DeviceId, Vec<usize>>,
+    /// Those of these by which the recovery key does.
+    recovered: BTreeMap<DeviceId, Vec<usize>>,
 }
 
 /// What some set of acts comes to.
@@ -182,11 +190,20 @@ struct View<'a> {
     cuts: BTreeMap<DeviceId, u64>,
     /// Who was made an owner at any time.
     owners: BTreeSet<DeviceId>,
+    /// By device, what the changes about it that hold limit it to, from each on.
+    limits: RefCell<BTreeMap<DeviceId, Rc<[Option<Standing>]>>>,
 }
 
 impl Judge {
     pub(super) const fn new(space: SpaceId) -> Self {
-        Self { space, nodes: Vec::new(), places: BTreeMap::new(), about: BTreeMap::new() }
+        Self {
+            space,
+            nodes: Vec::new(),
+            places: BTreeMap::new(),
+            about: BTreeMap::new(),
+            enrolments: BTreeMap::new(),
+            recovered: BTreeMap::new(),
+        }
     }
 
     /// Whether the act's past is here.
@@ -215,14 +232,23 @@ impl Judge {
                 Act::Genesis(_) | Act::Recovery(_) => Some(Role::Owner),
                 _ => self.standing(&view, &past, &placed.author, placed.seq).map(|own| own.role),
             };
-            (self.permits(&placed, &view, &past), rank)
+            (self.permits(&placed, &view, &past, self.nodes.len()), rank)
         };
         let at = self.nodes.len();
+        let mut follows_all = true;
         if let Some(device) = placed.about() {
-            self.about.entry(*device).or_default().push(at);
+            let about = self.about.entry(*device).or_default();
+            follows_all = about.iter().all(|earlier| past.has(*earlier));
+            about.push(at);
+            if placed.enrolment().is_some() {
+                self.enrolments.entry(*device).or_default().push(at);
+            }
+            if matches!(placed.act, Act::Recovery(_)) {
+                self.recovered.entry(*device).or_default().push(at);
+            }
         }
         self.places.insert(entry, at);
-        self.nodes.push(Node { entry, placed, past, holds, rank });
+        self.nodes.push(Node { entry, placed, past, holds, rank, follows_all });
     }
 
     /// What all acts come to.
@@ -280,10 +306,16 @@ impl Judge {
         places.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
     }
 
+    /// Those of them by which the recovery key admits it.
+    fn recovered(&self, device: &DeviceId) -> impl Iterator<Item = (usize, &Node)> {
+        let places = self.recovered.get(device).map_or(&[][..], Vec::as_slice);
+        places.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
+    }
+
     /// What these acts come to. They hold the past of each of them.
     fn view<'a>(&self, acts: &'a Acts) -> View<'a> {
-        let mut view =
-            View { acts, valid: Acts::default(), cuts: BTreeMap::new(), owners: BTreeSet::new() };
+        let (valid, limits) = (Acts::default(), RefCell::default());
+        let mut view = View { acts, valid, cuts: BTreeMap::new(), owners: BTreeSet::new(), limits };
         for (_, node) in self.nodes(acts).filter(|(_, node)| node.holds.is_ok()) {
             let made = match (&node.placed.act, node.placed.enrolment()) {
                 (Act::Change(act), _) => (act.role == Role::Owner).then_some(act.device),
@@ -297,7 +329,7 @@ impl Judge {
         }
         for (at, node) in self.nodes(acts) {
             let gives = node.placed.about().is_some() && node.holds.is_ok();
-            if gives && self.permits(&node.placed, &view, &node.past).is_ok() {
+            if gives && self.permits(&node.placed, &view, &node.past, at).is_ok() {
                 view.valid.insert(at);
             }
         }
@@ -342,12 +374,11 @@ impl Judge {
             known.any(|(_, other)| other.placed.act == node.placed.act)
         };
         let is_recovered = |(at, node): (usize, &Node)| {
-            let recovers = matches!(node.placed.act, Act::Recovery(_)) && node.holds.is_ok();
-            recovers && node.entry != act.entry && view.acts.has(at) && !is_known(node)
+            node.holds.is_ok() && node.entry != act.entry && view.acts.has(at) && !is_known(node)
         };
         let is_recovery = matches!(act.placed.act, Act::Recovery(_));
         let overrules = act.rank != Some(Role::Admin) || !view.owners.contains(device);
-        overrules && (is_recovery || !self.about(device).any(is_recovered))
+        overrules && (is_recovery || !self.recovered(device).any(is_recovered))
     }
 
     /// What the device may do at `seq` of its log by what is in `known`, or what it might if its
@@ -363,21 +394,100 @@ impl Judge {
         let enrolled = self.about(device).filter(|(at, _)| counts(*at));
         let base = enrolled.filter_map(|(_, node)| node.placed.enrolment().map(of));
         let base = base.reduce(Standing::greater)?;
-        let changes = || {
-            let begun = self.about(device).filter_map(move |(at, node)| {
-                let (_, from_seq, standing) = node.placed.change()?;
-                (from_seq <= seq).then_some((at, node, standing))
-            });
-            begun.filter(|(at, node, _)| view.acts.has(*at) && self.binds(view, node, device))
-        };
-        let given = || changes().filter(|(at, ..)| counts(*at));
-        let is_replaced = |at: usize| given().any(|(_, later, _)| later.past.has(at));
-        let newest = given().filter(|(at, ..)| !is_replaced(*at));
-        let given_now = newest.map(|(.., standing)| standing).reduce(Standing::lesser);
-        let limits = changes()
-            .filter(|(at, node, _)| node.holds.is_ok() && !counts(*at) && !is_replaced(*at));
-        let limits = limits.map(|(.., standing)| standing);
+        let begun = self.about(device).filter_map(|(at, node)| {
+            let (_, from_seq, standing) = node.placed.change()?;
+            (from_seq <= seq).then_some((at, node, standing))
+        });
+        let binding =
+            begun.filter(|(at, node, _)| view.acts.has(*at) && self.binds(view, node, device));
+        let changes: Vec<_> = binding.collect();
+        // What a later one that counts has in its past it replaces. A past has that of all in it,
+        // so that of what is replaced adds nothing.
+        let mut replaced = Acts::default();
+        for (at, node, _) in changes.iter().rev().filter(|(at, ..)| counts(*at)) {
+            if !replaced.has(*at) {
+                replaced.add_all(&node.past);
+            }
+        }
+        let newest = changes.iter().filter(|(at, ..)| counts(*at) && !replaced.has(*at));
+        let given_now = newest.map(|(.., standing)| *standing).reduce(Standing::lesser);
+        let limits = changes
+            .iter()
+            .filter(|(at, node, _)| node.holds.is_ok() && !counts(*at) && !replaced.has(*at));
+        let limits = limits.map(|(.., standing)| *standing);
         Some(limits.fold(given_now.unwrap_or(base), Standing::lesser))
+    }
+
+    /// [`Judge::standing_uncut`] at the end of the device's log, for the act at `at`. Mostly each
+    /// act about a device knows of those before it: then what the last of them says is enough, and
+    /// what came later is worked out once for all.
+    fn standing_now(
+        &self,
+        view: &View<'_>,
+        known: &Acts,
+        device: &DeviceId,
+        at: usize,
+    ) -> Option<Standing> {
+        let slowly = || self.standing_uncut(view, known, device, u64::MAX);
+        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
+        let known_to = places.partition_point(|place| *place < at);
+        let (earlier, _) = places.split_at_checked(known_to).unwrap_or_default();
+        let Some(last) = earlier.last().and_then(|last| Some((*last, self.nodes.get(*last)?)))
+        else {
+            return slowly();
+        };
+        if !known.has(last.0) || !last.1.follows_all {
+            return slowly();
+        }
+        let counts = |at: usize| known.has(at) && view.valid.has(at);
+        let enrolments = self.enrolments.get(device).map_or(&[][..], Vec::as_slice);
+        let enrolled = enrolments.iter().filter(|at| counts(**at));
+        let base = enrolled.filter_map(|at| self.nodes.get(*at)?.placed.enrolment().map(of));
+        let base = base.reduce(Standing::greater)?;
+        let (mut given, mut limit) = (None, self.limit(view, device, known_to));
+        for place in earlier.iter().rev() {
+            let Some(node) = self.nodes.get(*place) else { return slowly() };
+            let Some((_, _, standing)) = node.placed.change() else { continue };
+            if !self.binds(view, node, device) {
+                continue;
+            }
+            if counts(*place) {
+                if !node.follows_all {
+                    return slowly();
+                }
+                given = Some(standing);
+                break;
+            }
+            if node.holds.is_ok() {
+                limit = Some(limit.map_or(standing, |limit| limit.lesser(standing)));
+            }
+        }
+        let now = given.unwrap_or(base);
+        Some(limit.map_or(now, |limit| now.lesser(limit)))
+    }
+
+    /// What the changes about a device, from one of them on, limit it to.
+    fn limit(&self, view: &View<'_>, device: &DeviceId, from: usize) -> Option<Standing> {
+        if let Some(limits) = view.limits.borrow().get(device) {
+            return limits.get(from).copied().flatten();
+        }
+        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
+        let mut limits: Vec<Option<Standing>> = Vec::with_capacity(places.len());
+        let mut limit: Option<Standing> = None;
+        for place in places.iter().rev() {
+            let node = self.nodes.get(*place).filter(|node| {
+                view.acts.has(*place) && node.holds.is_ok() && self.binds(view, node, device)
+            });
+            if let Some((_, _, standing)) = node.and_then(|node| node.placed.change()) {
+                limit = Some(limit.map_or(standing, |limit| limit.lesser(standing)));
+            }
+            limits.push(limit);
+        }
+        limits.reverse();
+        let limits: Rc<[Option<Standing>]> = limits.into();
+        let found = limits.get(from).copied().flatten();
+        view.limits.borrow_mut().insert(*device, limits);
+        found
     }
 
     fn standing(
@@ -392,7 +502,13 @@ impl Judge {
     }
 
     /// Whether `view` gives the act's author the right to it, by what the author knew.
-    fn permits(&self, placed: &Placed, view: &View<'_>, known: &Acts) -> Result<(), VoidReason> {
+    fn permits(
+        &self,
+        placed: &Placed,
+        view: &View<'_>,
+        known: &Acts,
+        at: usize,
+    ) -> Result<(), VoidReason> {
         match &placed.act {
             Act::Genesis(_) => return Ok(()),
             Act::Recovery(act) => {
@@ -410,7 +526,7 @@ impl Judge {
             return Err(if is_cut { VoidReason::Revoked } else { VoidReason::NotEnrolled });
         };
         let member = self.member(view, known, author);
-        let now = |device: &DeviceId| self.standing_uncut(view, known, device, u64::MAX);
+        let now = |device: &DeviceId| self.standing_now(view, known, device, at);
         let may = match &placed.act {
             Act::Enrolment(act) => {
                 let new = &act.enrolment;

@@ -245,6 +245,23 @@ pub fn acts_but(conn: &Connection, kinds: [u16; 2]) -> Result<Vec<Act>, StoreErr
     })
 }
 
+/// How many acts of these kinds stand in a log before an entry.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acts`.
+pub fn count_acts(
+    conn: &Connection,
+    log: LogId,
+    before_seq: u64,
+    kinds: [u16; 4],
+) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM acts
+               WHERE log = ?1 AND seq < ?2 AND kind IN (?3, ?4, ?5, ?6)";
+    let [a, b, c, d] = kinds;
+    let params = params![log, Uint(before_seq), a, b, c, d];
+    one(conn, "acts", sql, params, |row| row.get::<_, Uint>(0)).map(|count| count.0)
+}
+
 /// The act at a place.
 ///
 /// # Errors
