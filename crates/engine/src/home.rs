@@ -1,7 +1,7 @@
 //! Where a space's database is, what opens it, and what happens to it once another took its place.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use larder_crypto::Secret;
 use larder_store::profile as table;
@@ -27,6 +27,8 @@ struct HomeFile {
     storage: Storage,
     name: String,
     retired: AtomicBool,
+    /// A database in memory is gone with its last connection: this one is in nobody's use.
+    anchor: OnceLock<Mutex<Connection>>,
 }
 
 impl Home {
@@ -40,6 +42,7 @@ impl Home {
             storage: storage.clone(),
             name: row.file.clone(),
             retired: AtomicBool::new(false),
+            anchor: OnceLock::new(),
         };
         Self {
             row,
@@ -79,7 +82,7 @@ impl Home {
     pub(crate) fn opener(&self, create: bool) -> Opener {
         let (file, key) = (Arc::clone(&self.file), self.key.clone());
         Box::new(move |access| {
-            let opened = file.storage.open(&file.name, &key, create, access);
+            let opened = file.open(&key, create, access);
             #[cfg(test)]
             let opened = opened.map(crate::steps::count);
             opened.map_err(StoreError::open)
@@ -92,11 +95,44 @@ impl Home {
     }
 }
 
+impl HomeFile {
+    fn open(&self, key: &Secret<32>, create: bool, access: Access) -> Result<Connection> {
+        if self.storage.dir().is_none() && self.anchor.get().is_none() {
+            let anchor = self.storage.open(&self.name, key, create, Access::Read)?;
+            let _ = self.anchor.set(Mutex::new(anchor));
+        }
+        self.storage.open(&self.name, key, create, access)
+    }
+}
+
 impl Drop for HomeFile {
     fn drop(&mut self) {
         if self.retired.load(Ordering::Acquire) {
             // What cannot be removed now is removed when the profile is opened next.
             let _ = self.storage.remove(&self.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::prune::tests::Device;
+    use crate::{Error, Result};
+
+    /// An app's test had its disk full once, in a profile in memory. The connection that had failed
+    /// was closed, as it should be, and it was the only one: with it the whole space went, and the
+    /// next unit found a database without tables.
+    #[test]
+    fn a_space_in_memory_outlives_a_transaction_that_fails() {
+        let mut a = Device::found(1);
+        a.put(1, &json!({"n": 1}));
+        let failed: Result<()> =
+            a.writer.transact(|_, _| Err(Error::Internal("the disk is full".into())));
+        failed.unwrap_err();
+        a.put(2, &json!({"n": 2}));
+        let there = a.space.list(None, None, 10).unwrap().documents;
+        assert_eq!(there.len(), 2);
     }
 }
