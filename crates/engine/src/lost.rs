@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::Act;
-use larder_log::adoption::{Adopted, AdoptionAct, LackAct};
-use larder_log::roster::Device;
+use larder_log::adoption::{Adopted, LackAct};
+use larder_log::roster::{Device, Roster};
 use larder_log::snapshot::SnapshotAct;
-use larder_log::{Payload, SectionCommitment, VERSION, kind};
+use larder_log::{Header, Payload, SectionCommitment, VERSION, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::{control, entries, logs, snapshots};
 use larder_types::limits::ADOPTED_SECTIONS_MAX;
@@ -22,33 +22,81 @@ use crate::Result;
 use crate::clearance::stands_for;
 use crate::prune::accepted;
 use crate::rows::Origin;
+use crate::space::Space;
 use crate::state::State;
 
-/// What was said to be lacking: by place, of which entry, and by whom.
+/// What was said to be lacking, or found after all: by place, of which entry and by whom, and where
+/// in that one's log it said so last.
 #[derive(Debug, Default)]
-pub(crate) struct AllLacked(BTreeMap<(DeviceId, u64, u32), BTreeSet<(EntryHash, DeviceId)>>);
+pub(crate) struct AllLacked(BTreeMap<(DeviceId, u64, u32), AllSaid>);
+
+type AllSaid = BTreeMap<(EntryHash, DeviceId), Said>;
+
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    seq: u64,
+    lacks: bool,
+}
 
 impl AllLacked {
     pub(crate) fn load(db: &Connection) -> Result<Self> {
         let mut all = Self::default();
         for stored in control::acts_of_kind(db, kind::LACK)? {
             if let Ok(Some(Act::Lack(act))) = Act::from_body(stored.kind, &stored.body) {
-                all.add(logs::by_number(db, stored.place.log)?.device, &act);
+                let by = logs::by_number(db, stored.place.log)?.device;
+                all.add((by, stored.place.seq), &act);
             }
         }
         Ok(all)
     }
 
-    fn add(&mut self, by: DeviceId, act: &LackAct) {
+    fn add(&mut self, (by, seq): (DeviceId, u64), act: &LackAct) {
+        let lacks = act.found.is_none();
         for of in &act.lacked {
             let place = (of.device, of.seq, of.index);
-            self.0.entry(place).or_default().insert((of.entry, by));
+            let said = self.0.entry(place).or_default();
+            let known = said.entry((of.entry, by)).or_insert(Said { seq, lacks });
+            if known.seq < seq {
+                *known = Said { seq, lacks };
+            }
         }
+    }
+
+    fn is_lost(&self, of: &Origin, roster: &Roster) -> bool {
+        if !self.0.contains_key(&(of.device, of.seq, of.index)) {
+            return false;
+        }
+        let mut might =
+            roster.devices().filter(|(id, device)| **id == of.device || device.ever_read(of.band));
+        might.all(|(id, _)| self.is_said(of, *id))
     }
 
     fn is_said(&self, of: &Origin, by: DeviceId) -> bool {
         let said = self.0.get(&(of.device, of.seq, of.index));
-        said.is_some_and(|said| said.contains(&(of.entry, by)))
+        said.and_then(|said| said.get(&(of.entry, by))).is_some_and(|said| said.lacks)
+    }
+}
+
+impl Space {
+    /// How many sections nobody in the space has any more.
+    pub(crate) fn lost(&self, db: &Connection) -> Result<u64> {
+        let published = self.shared.published()?;
+        let all = AllLacked::load(db)?;
+        let mut lost = 0;
+        for (device, seq, index) in all.0.keys() {
+            let Some(log) = logs::find(db, device)? else { continue };
+            let place = Place { log: log.log, seq: *seq, index: *index };
+            let section = sections::find(db, place)?;
+            // What somebody adopted is none, and neither is what came after all.
+            let void = section.filter(|section| matches!(section.state, Of::Void | Of::Hidden));
+            let band = void.and_then(|section| published.keyring.band(&section.commitment));
+            let (Some(band), Some(entry)) = (band, entries::hash(db, log.log, *seq)?) else {
+                continue;
+            };
+            let of = Origin::of_stored(db, place, entry, (Clock::ZERO, band))?;
+            lost += u64::from(all.is_lost(&of, &published.roster));
+        }
+        Ok(lost)
     }
 }
 
@@ -64,18 +112,16 @@ impl State {
     /// Whether all devices of the space that ever might have a section's bytes have said that they
     /// lack them; its author too, whatever it may read. What one of them has adopted is not lost.
     pub(crate) fn is_lost(&self, of: &Origin) -> bool {
-        if !self.lacked.0.contains_key(&(of.device, of.seq, of.index)) {
-            return false;
-        }
-        let mut might = self
-            .roster
-            .devices()
-            .filter(|(id, device)| **id == of.device || device.ever_read(of.band));
-        might.all(|(id, _)| self.lacked.is_said(of, *id)) && !self.is_adopted_here(of)
+        self.lacked.is_lost(of, &self.roster) && !self.is_adopted_here(of)
     }
 
-    pub(crate) fn take_lack(&mut self, db: &Connection, by: DeviceId, act: &LackAct) -> Result<()> {
-        self.lacked.add(by, act);
+    pub(crate) fn take_lack(
+        &mut self,
+        db: &Connection,
+        header: &Header,
+        act: &LackAct,
+    ) -> Result<()> {
+        self.lacked.add((header.device, header.seq), act);
         for of in &act.lacked {
             self.note_rejudged_entry(db, &of.device, of.seq)?;
         }
@@ -102,7 +148,7 @@ impl State {
         if lacked.is_empty() {
             return Ok(!found.is_empty());
         }
-        self.append_act(db, &Act::Lack(LackAct { v: VERSION, lacked }))?;
+        self.append_act(db, &Act::Lack(LackAct { v: VERSION, lacked, found: None }))?;
         self.sign(db)?;
         Ok(true)
     }
@@ -113,10 +159,16 @@ impl State {
         Ok(!lacked.is_empty() || !found.is_empty())
     }
 
-    /// Nothing for who could not take it back: that waits, and nothing is given up.
+    /// Whether what this device says of bytes counts now.
+    fn may_say(&self) -> bool {
+        let own = self.roster.device(&self.device());
+        let next = own.and_then(|own| own.standing_at(self.frontier.size() + 1));
+        self.shared.may_append() && next.is_some_and(|own| own.role.may_read())
+    }
+
     fn to_say(&self, db: &Connection) -> Result<Unsaid> {
         let mut all = Unsaid::default();
-        if !self.may_adopt() || self.roster.device(&self.device()).is_none() {
+        if !self.may_say() {
             return Ok(all);
         }
         all.lacked = self.not_to_come(db)?;
@@ -136,10 +188,8 @@ impl State {
     /// Whether this device has bytes that it has said to lack, and has not taken that back.
     fn is_found(&self, db: &Connection, section: &Section) -> Result<bool> {
         let Some(of) = self.origin_of(db, section)? else { return Ok(false) };
-        let is_open = self.lacked.is_said(&of, self.device()) && !self.is_adopted_here(&of);
-        // Only what might be of its author's band is: else this would be said for ever.
-        let may = self.writes_up_to(&self.device(), self.frontier.size() + 1) >= Some(of.band);
-        Ok(is_open && may && sections::payload(db, section.place)? != Payload::Missing)
+        let is_said = self.lacked.is_said(&of, self.device());
+        Ok(is_said && sections::payload(db, section.place)? != Payload::Missing)
     }
 
     /// Whether the author of a section belongs to the space and has it for certain.
@@ -206,23 +256,28 @@ impl State {
         Origin::of_stored(db, section.place, entry, (Clock::ZERO, band)).map(Some)
     }
 
-    /// Bytes have come: by adopting what this device has said to lack of them it takes that back.
+    /// Bytes have come: what this device has said to lack of them it takes back, now or when it
+    /// can.
     pub(crate) fn note_found(&mut self, db: &Connection, found: &[Section]) -> Result<()> {
-        let mut adopted = BTreeSet::new();
+        let mut named = BTreeSet::new();
         for section in found.iter().filter(|_| !self.lacked.0.is_empty()) {
             let Some(of) = self.origin_of(db, section)? else { continue };
-            if self.lacked.is_said(&of, self.device()) && !self.is_adopted_here(&of) {
+            if self.lacked.is_said(&of, self.device()) {
                 let Origin { device, seq, index, entry, .. } = of;
-                adopted.insert(Adopted { device, seq, index, entry });
+                named.insert(Adopted { device, seq, index, entry });
             }
         }
-        if adopted.is_empty() || !self.may_adopt() {
+        if named.is_empty() {
             return Ok(());
         }
-        let adopted: Vec<_> = adopted.into_iter().collect();
-        for lot in adopted.chunks(ADOPTED_SECTIONS_MAX) {
-            let act = AdoptionAct { v: VERSION, adopted: lot.to_vec() };
-            self.append_act(db, &Act::Adoption(act))?;
+        if !self.may_say() {
+            self.news.lacks = true;
+            return Ok(());
+        }
+        let named: Vec<_> = named.into_iter().collect();
+        for lot in named.chunks(ADOPTED_SECTIONS_MAX) {
+            let act = LackAct { v: VERSION, lacked: lot.to_vec(), found: Some(true) };
+            self.append_act(db, &Act::Lack(act))?;
         }
         self.sign(db)
     }

@@ -355,6 +355,9 @@ pub struct SpaceStatus {
     pub blobs: BlobsStatus,
     /// Sections whose bytes were pruned.
     pub pruned: u64,
+    /// Sections whose bytes nobody in the space has any more: all have said so who might, and they
+    /// are waited for no more.
+    pub lost: u64,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
     /// About how many of them the index of words takes.

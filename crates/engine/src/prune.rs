@@ -150,7 +150,8 @@ pub(crate) fn accepted(
 
 /// What the statements of one snapshot come to, band by band: what those devices say that are asked
 /// for it, and of a band that none of them states what the others say that belong to the space now,
-/// as they hold it. Of a band on which those differ nothing is agreed on, nor of the bands above.
+/// as they hold it; one of them alone, and those others, have to say the same. Of a band on which
+/// those differ nothing is agreed on, nor of the bands above.
 /// None: those that are asked for differ. The word of who was shut out counts for nothing: of what
 /// it alone knew nobody has anything to hand over.
 fn agreed(
@@ -175,7 +176,8 @@ fn agreed(
         if said.iter().any(|tree| Some(tree) != said.first()) {
             return None;
         }
-        let said = if said.is_empty() { trees(&others, band) } else { said };
+        // One alone is contradicted by whoever else belongs to the space and says otherwise.
+        let said = if said.len() < 2 { [said, trees(&others, band)].concat() } else { said };
         let is_one = said.iter().all(|tree| Some(tree) == said.first());
         let goes_on = |tree: &&BandTree| {
             agreed.whole().is_none_or(|below| {

@@ -514,7 +514,7 @@ impl State {
             Act::Epoch(epoch) => self.take_epoch(db, header, epoch)?,
             Act::SealingKey(act) => self.take_announced(header, act),
             Act::Adoption(act) => self.take_adoption(db, header, act)?,
-            Act::Lack(act) => self.take_lack(db, header.device, act)?,
+            Act::Lack(act) => self.take_lack(db, header, act)?,
             _ if is_membership => self.note_lacked(db)?,
             _ => {}
         }

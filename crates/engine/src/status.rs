@@ -338,6 +338,7 @@ impl Space {
             unindexed: if is_whole { counts.unindexed } else { 0 },
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,
+            lost: self.lost(&db)?,
             file_bytes,
             words_bytes: indexes.words,
             vectors_bytes: indexes.vectors,

@@ -40,7 +40,8 @@ pub struct Adopted {
 }
 
 /// Says of sections of others' entries, which its author holds, that it has no bytes of them, nor a
-/// snapshot's leaf: what nobody has who might is waited for no more.
+/// snapshot's leaf: what nobody has who might is waited for no more. Or, of such as it said that
+/// of, that it has found them. Of what a device says of a section the last in its log counts.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(array)]
 pub struct LackAct {
@@ -50,6 +51,9 @@ pub struct LackAct {
     /// In order, each once; at most [`ADOPTED_SECTIONS_MAX`].
     #[n(1)]
     pub lacked: Vec<Adopted>,
+    /// They were found; left out otherwise.
+    #[n(2)]
+    pub found: Option<bool>,
 }
 
 impl AdoptionAct {
@@ -60,6 +64,9 @@ impl AdoptionAct {
 
 impl LackAct {
     pub(crate) fn check(&self) -> Result<(), VoidReason> {
+        if self.found == Some(false) {
+            return Err(VoidReason::Malformed("what is lacked is not said to be found".into()));
+        }
         check(self.v, &self.lacked)
     }
 }
@@ -102,5 +109,10 @@ mod tests {
         assert!(read((0..).take(ADOPTED_SECTIONS_MAX + 1).map(of).collect(), 0).is_err());
         assert!(read(vec![of(2), of(1)], 0).is_err());
         assert!(read(vec![of(1), of(1)], 0).is_err());
+        for (found, is_one) in [(None, true), (Some(true), true), (Some(false), false)] {
+            let act = LackAct { v: 0, lacked: vec![of(1)], found };
+            let read = Act::from_body(kind::LACK, &canonical::encode(&act));
+            assert_eq!(read.ok(), is_one.then_some(Some(Act::Lack(act))));
+        }
     }
 }

@@ -265,7 +265,8 @@ fn nothing_is_stated_beside_an_enrolment_in_a_history_that_is_not_held() {
         // Who is shown might have what others said to lack; so might whoever is read again.
         let (device, entry) = (state.device(), entries::hash(tx, state.log, 1)?.unwrap());
         let lacked = vec![Adopted { device, seq: 1, index: 0, entry }];
-        state.append_act(tx, &Act::Lack(LackAct { v: larder_log::VERSION, lacked }))?;
+        state
+            .append_act(tx, &Act::Lack(LackAct { v: larder_log::VERSION, lacked, found: None }))?;
         state.sign(tx)?;
         state.rejudged.clear();
         state.reload_roster(tx)?;
@@ -464,4 +465,39 @@ fn what_one_stated_who_was_shut_out_is_not_waited_for() {
     }
     assert_eq!(stated, 1);
     assert!(a.held().is_some());
+}
+
+/// A band of a snapshot that one device alone stated, of those that were asked, was what that one
+/// said, though others that held it said otherwise: by a lie it took what they had from whoever
+/// came later. One contradicts one; two that agree are not contradicted by a third.
+#[test]
+fn one_that_states_a_band_alone_is_contradicted() {
+    let mut a = Device::found(1);
+    let (liar, second) = (a.invite(2), a.invite(3));
+    let newcomer = a.invite(4);
+    let roster = a.writer.state().roster.clone();
+    let says = |author: &Device, up_to: Band, root: u8| {
+        let tree = |band| {
+            let of = if band == Band::Amber { root } else { 1 };
+            let leaves = 1 + band as u64;
+            larder_log::snapshot::BandTree { band, leaves, root: Hash::new([of; 32]) }
+        };
+        let bands = [Band::Green, Band::Amber].into_iter().filter(|band| *band <= up_to);
+        let (v, frontier, bands) = (larder_log::VERSION, Vec::new(), bands.map(tree).collect());
+        Statement { author: author.space.device(), act: SnapshotAct { v, frontier, bands } }
+    };
+    let asked = BTreeSet::from([a.space.device(), liar.space.device(), second.space.device()]);
+    let bands = |second_up_to, newcomer_says: Option<u8>| {
+        let mut all = vec![
+            says(&a, Band::Green, 1),
+            says(&liar, Band::Amber, 9),
+            says(&second, second_up_to, 9),
+        ];
+        all.extend(newcomer_says.map(|root| says(&newcomer, Band::Amber, root)));
+        agreed(&all, &roster, &asked, Band::Red).unwrap().bands.len()
+    };
+    assert_eq!(bands(Band::Green, None), 2, "nobody says otherwise");
+    assert_eq!(bands(Band::Green, Some(9)), 2, "somebody says the same");
+    assert_eq!(bands(Band::Green, Some(7)), 1, "of AMBER nothing is agreed on");
+    assert_eq!(bands(Band::Amber, Some(7)), 2, "two outweigh who came later");
 }

@@ -436,6 +436,51 @@ fn what_nobody_has_of_a_lost_device_is_not_waited_for() {
     }
 }
 
+/// The same where one of the others may read and not write. It said nothing, because it could not
+/// have taken it back, and what nobody had was waited for by all for ever. Now it says so, and if
+/// it gets the bytes after all, it takes that back and hands them on.
+#[test]
+fn who_may_only_read_says_what_it_lacks_and_takes_it_back() {
+    for is_found in [false, true] {
+        let dirs = dirs(4);
+        let bands = [Band::Amber, Band::Green, Band::Red];
+        let (mut founder, [mut phone, mut tablet, mut reader]) = household(&dirs, bands);
+        founder.writer.change_role(reader.space.device(), Role::Reader, Band::Red).unwrap();
+        for device in [&mut phone, &mut tablet, &mut reader] {
+            device.pull(&founder);
+        }
+        phone.put_in(Band::Amber, object(1), &json!({"text": "for some"})).unwrap();
+        phone.put_in(Band::Green, object(2), &json!({"text": "for all"})).unwrap();
+        tablet.pull(&phone);
+        founder.pull(&tablet);
+        founder.writer.revoke(&[phone.space.device()]).unwrap();
+        reader.pull(&founder);
+        by_itself(&mut reader);
+        assert!(reader.wanted().is_some(), "the founder may have it");
+        if is_found {
+            reader.fill(&phone);
+            assert!(reader.has(1), "it had said that it lacks this");
+        }
+        drop(phone);
+        let mut all = [&mut founder, &mut tablet, &mut reader];
+        for _ in 0..4 {
+            for device in &mut all {
+                by_itself(device);
+            }
+            settle(&mut all);
+        }
+        for device in &all {
+            assert_eq!(device.wanted(), None, "{is_found}");
+        }
+        assert_eq!((founder.has(1), reader.has(1)), (is_found, is_found));
+        let lost = [&founder, &tablet, &reader].map(|it| it.space.status().unwrap().lost);
+        assert_eq!(lost, if is_found { [0, 0, 0] } else { [1, 1, 1] });
+        for device in [&mut founder, &mut reader] {
+            device.sound();
+        }
+    }
+}
+
 /// Does what it finds to do while nobody asks it for anything.
 fn by_itself(device: &mut Device) {
     while let Some(mut pruning) = device.writer.wants_pruning().unwrap() {
