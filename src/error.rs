@@ -256,9 +256,11 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Contract { .. } | E::ContractBand { .. } | E::ContractAbove { .. } => {
             ErrorKind::Contract
         }
-        E::ReadOnly | E::RolledBack { .. } | E::OtherHistory | E::Recovering { .. } => {
-            ErrorKind::ReadOnly
-        }
+        E::ReadOnly
+        | E::RolledBack { .. }
+        | E::OtherHistory
+        | E::Renewed
+        | E::Recovering { .. } => ErrorKind::ReadOnly,
         E::Io { .. } | E::Transaction(_) | E::Search(_) | E::RekeyFailed => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }

@@ -106,6 +106,12 @@ pub enum Event {
         /// The space.
         space: SpaceName,
     },
+    /// All that only an old copy of the space had is in this device's log:
+    /// [`Space::carried`](crate::Space::carried) says what that was.
+    Carried {
+        /// The space.
+        space: SpaceName,
+    },
     /// Bodies were dropped whose outcome all devices agree on, without anybody asking for it.
     Pruned {
         /// The space.

@@ -116,16 +116,16 @@ pub use unit::UnitOfWork;
 #[cfg(feature = "classify")]
 pub use larder_classify::Patterns;
 pub use larder_engine::{
-    Argon2Params, Author, Band, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Change,
-    ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier, Collected,
-    Conflict, Contract, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference, Document,
-    EmbedError, Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding, Found,
-    HashedNgrams, Heads, HistoryItem, LateEdits, LogStatus, Message, Mode, NewBlob, Object,
-    Outcome, POLICIES, Page, Personal, PersonalKind, Policy, PolicyChange, PruneStatus, Pruned,
-    Purged, Query, Reason, ReceiptInfo, RekeyStatus, Restorable, Retained, Retention, RetentionDue,
-    Retentions, Role, Secret, SecurityCount, SecurityEvent, SecurityKind, SecurityLog,
-    SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms, Unlock, Version, Whose,
-    WrittenBy, WrittenDocument, blobs_in, changed_lines,
+    Argon2Params, Author, Band, Base, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, Carried,
+    Change, ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier,
+    Collected, Conflict, Contract, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference,
+    Document, EmbedError, Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding,
+    Found, HashedNgrams, Heads, HistoryItem, LateEdits, LeftBehind, LogStatus, Message, Mode,
+    NewBlob, Object, Outcome, POLICIES, Page, Personal, PersonalKind, Policy, PolicyChange,
+    PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Renewed, Restorable,
+    Retained, Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent,
+    SecurityKind, SecurityLog, SecuritySummary, SetAside, SpaceState, SpaceStatus, Standing, Terms,
+    Unlock, Version, Whose, WrittenBy, WrittenDocument, blobs_in, changed_lines,
 };
 pub use zeroize::Zeroizing;
 

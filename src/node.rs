@@ -160,6 +160,21 @@ impl Node {
         spaces.insert(space.reader.name().clone(), space.clone());
     }
 
+    fn forget(&self, name: &SpaceName) {
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        spaces.remove(name);
+    }
+
+    /// Closes a space, if it is open; who asks for it next has it opened anew.
+    pub(crate) async fn let_go_of(&self, id: &SpaceId) -> Result<()> {
+        let Some(space) = self.space_by_id(id) else { return Ok(()) };
+        self.forget(space.reader.name());
+        if let Ok(writer) = space.writer() {
+            writer.close().await?;
+        }
+        blocking(move || space.reader.close()).await
+    }
+
     pub(crate) async fn space(self: &Arc<Self>, name: &SpaceName) -> Result<Arc<OpenSpace>> {
         self.check_open()?;
         if let Some(space) = self.find(name) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_engine::{
     Access, CheckReport, CheckedPart, Finding, Outcome, ProfileOptions, PurgeProgress, Purged,
-    SetAside, Terms, Unlock,
+    Renewed, SetAside, Terms, Unlock,
 };
 use larder_types::{SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
@@ -215,6 +215,23 @@ impl Profile {
             larder_engine::Profile::purge(Arc::new(System), &dir, &unlock, new.as_ref(), tell)
         });
         told(purge, tells, |done, total| progress(done * PAGE_BYTES, total * PAGE_BYTES)).await
+    }
+
+    /// Gives the profile in `dir`, which must not be open anywhere, new keys: for a copy of a
+    /// profile, or one that was restored from an older copy, which would sign otherwise what the
+    /// other one has signed. It is a device of its own from then on. Each of its spaces can be
+    /// read, and written once it was joined again by an invitation ([`Profile::begin_join`]); what
+    /// only this copy has is carried over then, by itself, as soon as it has heard all that another
+    /// device has ([`Event::Carried`], [`Space::carried`]). A space that no other device has goes
+    /// on.
+    ///
+    /// If it is cut, either nothing was changed or all of it.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; the storage's.
+    pub async fn renew(dir: impl AsRef<Path>, unlock: Unlock) -> Result<Renewed> {
+        let dir = dir.as_ref().to_owned();
+        blocking(move || larder_engine::Profile::renew(Arc::new(System), &dir, &unlock)).await
     }
 
     /// Has `new` open the profile from now on, and `old` no longer, which is asked for once more.

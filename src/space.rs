@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder_engine::{
-    Band, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
+    Band, Carried, ChangesCursor, CheckReport, Conflict, Cursor, DeviceInfo, Difference, Document,
     ErasureInfo, ExportSummary, Found, HistoryItem, Message, Object, Page, PersonalKind,
     PruneStatus, Pruned, Query, ReceiptInfo, Retained, Retention, RetentionDue, Retentions, Role,
     SpaceState, SpaceStatus, SpaceWriter, Version,
@@ -577,6 +577,39 @@ impl Space {
         let (kit, lost) = (kit.clone(), lost.into());
         let work = move |writer: &mut SpaceWriter| writer.recover(kit.secret(), &lost);
         self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Shuts this device out of the space, by itself and for good, once `to`, another device of the
+    /// same member that may do and read as much, has signed that it holds every entry that is here:
+    /// for who moves to a new phone. Nothing goes from this device. Sync afterwards, so that the
+    /// others hear of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if `to` does not belong to the space;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it may do or read less, is another
+    /// member's, or has not signed for everything yet. Nothing is written then. The storage's.
+    pub async fn retire(&self, to: DeviceId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.retire(to);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// What was carried over so far of what only an old copy had
+    /// ([`Profile::renew`](crate::Profile::renew)); none if there was no such copy.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the storage's.
+    pub async fn carried(&self) -> Result<Option<Carried>> {
+        let reader = self.open().await?.reader.clone();
+        blocking(move || reader.carried()).await
+    }
+
+    /// Carries over now what can be, and says what was carried over so far. It is done by itself
+    /// too, after each session: who is not done has to sync with another device of the space.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the storage's. What was carried over is durable.
+    pub async fn carry_over(&self) -> Result<Option<Carried>> {
+        self.open().await?.writer()?.run(true, SpaceWriter::carry_over).await
     }
 
     /// What two people compare, by voice say, who want to be sure that they mean the same space and

@@ -448,6 +448,10 @@ impl Joining {
         let reply = PairReply::decode(&frame)?;
         connection.close(CloseCode::Done, "");
         to_the_end(async move {
+            // One into which this device is let in again.
+            if let Some(id) = begun.space() {
+                Box::pin(node.let_go_of(&id)).await?;
+            }
             let finishing = move |node: &Node| {
                 let (reader, writer) = node.engine.finish_join(begun, &agreed, &reply)?;
                 Ok(Taken::New(reader, Box::new(Some(writer))))

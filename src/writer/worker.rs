@@ -40,6 +40,8 @@ pub(super) struct Worker {
     searching: Vec<(IndexMark, Answer<()>)>,
     indexing: Indexing,
     embedding: Embedding,
+    /// Whether there is more to carry over from an old copy now.
+    carries: bool,
     /// When it is looked next how large the WAL is.
     write_back_at: Instant,
     /// When blobs that nobody names are looked after next.
@@ -135,6 +137,7 @@ impl Worker {
             searching: Vec::new(),
             embedding: Embedding { jobs, is_busy: false },
             indexing: Indexing::Later,
+            carries: false,
             write_back_at: Instant::now() + WRITE_BACK_EVERY,
             tend_at: Instant::now() + TEND_EVERY,
             showing: Again::default(),
@@ -189,6 +192,7 @@ impl Worker {
             self.remind();
             self.tend();
             self.renew();
+            self.carry();
             self.prune();
             self.shrink();
             self.index(thread);
@@ -458,7 +462,24 @@ impl Worker {
     /// Whether something is under way that goes on between other work.
     fn has_steps(&self) -> bool {
         let prunes = !self.pruning_for.is_empty() || !self.pruning_next.is_empty();
-        prunes || self.writer.wants_rekey() || self.writer.wants_shrink()
+        prunes || self.carries || self.writer.wants_rekey() || self.writer.wants_shrink()
+    }
+
+    /// One step of carrying over what only an old copy has, once all is here that another has.
+    fn carry(&mut self) {
+        if !self.writer.has_old_copy() {
+            return;
+        }
+        // What fails now is tried again after the next job.
+        let is_over = self.writer.carry_step().unwrap_or(true);
+        self.carries = !is_over;
+        if !is_over {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        if !self.writer.has_old_copy() {
+            let space = self.writer.space().name().clone();
+            let _ = self.events.send(Event::Carried { space });
+        }
     }
 
     /// Whether pruning goes on, or may be worth it, once nothing else is asked for.

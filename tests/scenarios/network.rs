@@ -471,7 +471,7 @@ async fn sent_until_lost(events: &mut broadcast::Receiver<Event>, to: TransportI
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_cut_at_random_bytes_resumes_behind_what_is_durable() {
-    cut_and_resume(800, 8000, 6, 11).await;
+    Box::pin(cut_and_resume(800, 8000, 6, 11)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -481,5 +481,6 @@ async fn a_large_sync_cut_many_times_resumes_behind_what_is_durable() {
         std::env::var(name).map_or(default, |value| value.parse().unwrap())
     };
     let entries = usize::try_from(number("LARDER_ENTRIES", 100_000)).unwrap();
-    cut_and_resume(entries, 500, number("LARDER_CUTS", 100), number("LARDER_SEED", 1)).await;
+    let (cuts, seed) = (number("LARDER_CUTS", 100), number("LARDER_SEED", 1));
+    Box::pin(cut_and_resume(entries, 500, cuts, seed)).await;
 }

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder::{Band, Options, Profile, Purged, Space, SpaceName, Unlock};
+use larder::{Band, Options, Profile, Purged, Renewed, Space, SpaceName, Unlock};
 use zeroize::Zeroizing;
 
 use crate::args::{Cost, Global, Place};
@@ -146,6 +146,13 @@ impl<'a> Call<'a> {
         let is_new = new.is_some();
         let new = new.map(Unlock::Passphrase);
         Ok((Profile::purge(&dir, Unlock::Passphrase(old), new, progress).await?, is_new))
+    }
+
+    /// Gives the profile new keys.
+    pub(crate) async fn renew(&self) -> anyhow::Result<Renewed> {
+        let dir = self.existing()?;
+        let unlock = self.unlock(false)?;
+        Ok(Profile::renew(&dir, unlock).await?)
     }
 
     /// Opens the profile, and answers with what opened it and with what is to.

@@ -62,7 +62,8 @@ pub enum Error {
     /// This device was shut out of the space.
     #[error(
         "this device was shut out of the space: what it holds can be read, but nothing is written \
-         or synced any more. To come back, be invited into a new profile"
+         or synced any more. To come back, close it and run `larder device renew`: it gets new \
+         keys, and has to be let in again"
     )]
     ShutOut,
     /// This device's role does not let it write.
@@ -94,8 +95,8 @@ pub enum Error {
     #[error(
         "this copy of the space is older than what this device has already signed (entry {signed}, \
          the file ends at {found}): it was restored from an old backup or copied. It can be read, \
-         but not written. To go on, be invited into a new profile, and keep this one: it may have \
-         what no other device has"
+         but not written. To go on, close it and run `larder device renew`: it gets new keys, is \
+         let in again, and what only it has is carried over"
     )]
     RolledBack {
         /// The last entry known to have been signed.
@@ -119,10 +120,17 @@ pub enum Error {
     #[error(
         "this device has signed other entries in this space than this copy holds: the profile or \
          the space's file was copied, and both copies were used. It can be read, but not written. \
-         To go on, be invited into a new profile, and keep this one: it may have what no other \
-         device has"
+         To go on, close it and run `larder device renew`: it gets new keys, is let in again, and \
+         what only it has is carried over"
     )]
     OtherHistory,
+    /// The profile was given new keys, by which the space does not know it yet.
+    #[error(
+        "this profile was given new keys, and the space does not know them yet. It can be read, \
+         but not written. To go on, make an invitation on another device of the space and join it \
+         here: what only this copy has is carried over then"
+    )]
+    Renewed,
 
     /// The call or its input does not make sense.
     #[error("{0}")]

@@ -9,7 +9,7 @@ use larder_store::profile as table;
 use larder_types::SpaceId;
 
 use crate::dir::Dir;
-use crate::storage::Storage;
+use crate::storage::{Storage, wal_of};
 use crate::{Error, Result, key_file};
 
 /// Where a profile's first database is made, before it gets its name.
@@ -78,6 +78,39 @@ pub(crate) fn sweep(storage: &Storage, generation: u32, rows: &[table::Space]) -
         storage.remove(&file)?;
     }
     key_file::remove_partial(dir)
+}
+
+/// Gives a database, and its WAL, the name that it is set aside under, durably: neither ever opens
+/// without the other's name.
+pub(crate) fn move_aside(storage: &Storage, dir: &Dir, file: &str, aside: &str) -> Result<()> {
+    if dir.exists(file)? {
+        dir.rename(file, aside)?;
+    }
+    storage.sync_names(file)?;
+    let (wal, wal_aside) = (wal_of(file), wal_of(aside));
+    if dir.exists(&wal)? && !dir.exists(&wal_aside)? {
+        dir.rename(&wal, &wal_aside)?;
+    }
+    storage.sync_names(file)
+}
+
+/// Moves what was to be set aside and is still under the name that it had, which no space has any
+/// more: the next sweep would remove it.
+pub(crate) fn finish_moves(
+    storage: &Storage,
+    asides: &[String],
+    rows: &[table::Space],
+) -> Result<()> {
+    let Some(dir) = storage.dir() else { return Ok(()) };
+    for aside in asides {
+        let Some((file, _)) = aside.split_once(SET_ASIDE) else { continue };
+        let is_named = rows.iter().any(|row| row.home.file == file);
+        let (is_here, is_aside) = (dir.exists(file)?, dir.exists(aside)?);
+        if !is_named && (is_here != is_aside) {
+            move_aside(storage, dir, file, aside)?;
+        }
+    }
+    Ok(())
 }
 
 /// The databases of a space that are there.

@@ -12,6 +12,7 @@ mod adoption;
 mod answer;
 mod apply;
 mod blobs;
+mod carry;
 mod changes;
 mod clearance;
 mod commit;
@@ -52,7 +53,9 @@ mod rejudge;
 mod rekey;
 #[cfg(test)]
 mod rekey_tests;
+mod renew;
 mod retention;
+mod retire;
 mod rows;
 mod secrets;
 mod security;
@@ -84,6 +87,7 @@ pub use blobs::{
     BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, ChunkBytes, Collected,
     NewBlob, NewManifest, blobs_in,
 };
+pub use carry::{Carried, LeftBehind};
 pub use changes::{Author, Change, ChangeKind, Changes, ChangesCursor};
 pub use contract::{
     Classifier, Contract, ContractAction, Contracts, Noticed, Personal, PersonalKind,
@@ -126,6 +130,7 @@ pub use purge::{PurgeProgress, Purged};
 pub use recovery::SetAside;
 pub use redact::Redaction;
 pub use rekey::Rekey;
+pub use renew::Renewed;
 pub use retention::{Retained, RetentionDue};
 pub use security::{SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary};
 pub use space::Space;

@@ -175,7 +175,7 @@ impl WriterState {
         Ok(cuts)
     }
 
-    fn revoke(
+    pub(crate) fn revoke(
         &mut self,
         db: &Connection,
         devices: &[DeviceId],

@@ -31,9 +31,10 @@ use crate::mirror::Mirror;
 use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
+use crate::renew;
 use crate::security::Counts;
 use crate::sight::Sight;
-use crate::space::Shared;
+use crate::space::{Frozen, Shared};
 use crate::storage::Storage;
 use crate::supply::PartBytes;
 use crate::vault::{self, Vault};
@@ -246,8 +247,10 @@ impl Profile {
             if table::key(&db, TRANSPORT)?.is_none() {
                 initialise(&mut db, &*env, &vault, options.label.as_deref())?;
             }
+            let rows = table::spaces(&db)?;
+            files::finish_moves(&storage, &renew::asides(&db)?, &rows)?;
             // Left-overs take room and do no other harm: no reason not to open.
-            let _ = files::sweep(&storage, *generation, &table::spaces(&db)?);
+            let _ = files::sweep(&storage, *generation, &rows);
         } else {
             PROFILE.verify(&db)?;
         }
@@ -356,13 +359,28 @@ impl Profile {
         let shared = self.inner.shared(&row, keys)?;
         if self.is_read_only() {
             SPACE.verify(&*shared.pool.reader()?)?;
+            if self.inner.is_renewing(&row.space)? {
+                shared.freeze(Frozen::Renewed);
+            }
             let reader = shared.pool.reader()?;
             crate::state::publish(&reader, &shared)?;
             return Ok((Space { shared: Arc::clone(&shared), sight: Sight::default() }, None));
         }
         let steps = SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
         self.inner.note_migration(Scope::Space(row.space), &SPACE, steps);
+        let is_renewing = self.inner.is_renewing(&row.space)?;
+        if is_renewing {
+            crate::state::publish(&*shared.pool.reader()?, &shared)?;
+            if !self.is_alone(&shared)? {
+                shared.freeze(Frozen::Renewed);
+            }
+        }
         let mut writer = SpaceWriter::open(&shared, shared.mirror.end())?;
+        if is_renewing && !shared.is_frozen() {
+            self.renew_alone(&row, &mut writer)?;
+            drop((writer, shared));
+            return self.open_space(name);
+        }
         writer.sweep_staged()?;
         writer.end_leases()?;
         // What cannot be noted now is noted the next time.
@@ -740,4 +758,4 @@ const PORT: &str = "port";
 pub(crate) const SIGNING: &str = "signing";
 const ACK: &str = "ack";
 const SEALING: &str = "sealing";
-const SEALING_NEXT: &str = "sealing/next";
+pub(crate) const SEALING_NEXT: &str = "sealing/next";

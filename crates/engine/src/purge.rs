@@ -17,12 +17,14 @@ use larder_store::migrate::{PROFILE, Run, SPACE};
 use larder_store::profile::{self as table, Membership};
 use rusqlite::Connection;
 
+use crate::carry;
 use crate::dir::Dir;
 use crate::home::Home;
 use crate::key_file::{self, ProfileKey, Unlock};
 use crate::pairing::joining_purpose;
 use crate::profile::{Access, Inner, KEY_CREATED, PURGE_WISHED, Profile, ProfileOptions};
 use crate::rekey::{close, file_purpose, furnish, step};
+use crate::renew::renewed_purpose;
 use crate::security::{KEY_FILE, SecurityKind};
 use crate::steps::{STEP_PAGES, Step};
 use crate::storage::Storage;
@@ -152,7 +154,8 @@ impl<'a> Purge<'a> {
         let old = inner.home(row)?;
         let mut source = old.open(ConnAccess::Write)?;
         SPACE.migrate(&mut source, Run::at(inner.env.now()))?;
-        if recovery::is_going_on(&source)? && !files::set_aside(self.dir, id)?.is_empty() {
+        let is_open = recovery::is_going_on(&source)? || carry::is_going_on(&source)?;
+        if is_open && !files::set_aside(self.dir, id)?.is_empty() {
             return Err(Error::Invalid(format!(
                 "the space '{}' is being made anew, and what was set aside of it may hold what no \
                  other device has: sync it first, or remove the files that have '{}' in their name",
@@ -200,7 +203,10 @@ impl<'a> Purge<'a> {
         };
         let of_aside = |name: &str| {
             let mut rows = self.rows.iter();
-            rows.any(|row| name.starts_with(&recovery::aside_purpose(&row.space, "")))
+            rows.any(|row| {
+                name.starts_with(&recovery::aside_purpose(&row.space, ""))
+                    || name.starts_with(&renewed_purpose(&row.space, ""))
+            })
         };
         for (name, wrapped) in table::keys(db)? {
             if of_aside(&name) {

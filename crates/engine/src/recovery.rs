@@ -205,7 +205,7 @@ impl Inner {
         // With it the next attempt knows of this one.
         self.write_db(|db| Ok(table::set_key(db, &aside_purpose(&id, &aside), &wrapped)?))?;
 
-        self.move_aside(dir, &row.home.file, &aside)?;
+        files::move_aside(&self.storage, dir, &row.home.file, &aside)?;
         let is_there = dir.exists(&aside)?;
         let old = is_there.then(|| self.open_aside(&id, &aside).ok()).flatten();
         if let Some((size, root)) = old.and_then(|(old, _)| end_in(&old, &keys, id)) {
@@ -227,7 +227,12 @@ impl Inner {
     }
 
     /// A name for a file that is set aside, which none has; or the one that a cut attempt chose.
-    fn place_aside(&self, dir: &Dir, row: &table::Space, is_gone: bool) -> Result<String> {
+    pub(crate) fn place_aside(
+        &self,
+        dir: &Dir,
+        row: &table::Space,
+        is_gone: bool,
+    ) -> Result<String> {
         let (id, file) = (&row.space, &row.home.file);
         let stem = format!("{file}{}", files::SET_ASIDE);
         if !dir.exists(file)? {
@@ -256,19 +261,6 @@ impl Inner {
             }
             number += 1;
         }
-    }
-
-    /// The WAL goes behind its database, durably: neither ever opens without the other's name.
-    fn move_aside(&self, dir: &Dir, file: &str, aside: &str) -> Result<()> {
-        if dir.exists(file)? {
-            dir.rename(file, aside)?;
-        }
-        self.storage.sync_names(file)?;
-        let (wal, wal_aside) = (wal_of(file), wal_of(aside));
-        if dir.exists(&wal)? && !dir.exists(&wal_aside)? {
-            dir.rename(&wal, &wal_aside)?;
-        }
-        self.storage.sync_names(file)
     }
 
     /// The files of a space that were set aside, of which the keys are here.
@@ -350,7 +342,7 @@ impl SpaceWriter {
     }
 
     /// Takes over the secrets of epochs: the keys that they once came under are gone.
-    fn take_secrets(&mut self, aside: &Connection, vault: &Vault) -> Result<()> {
+    pub(crate) fn take_secrets(&mut self, aside: &Connection, vault: &Vault) -> Result<()> {
         let Ok(epochs) = control::epochs(aside) else { return Ok(()) };
         self.transact(|tx, state| {
             for epoch in &epochs {
@@ -361,10 +353,20 @@ impl SpaceWriter {
     }
 
     fn take_over(&mut self, aside: &Connection) -> Result<u64> {
+        self.take_over_but(aside, None)
+    }
+
+    /// The same, but for the log of one device.
+    pub(crate) fn take_over_but(
+        &mut self,
+        aside: &Connection,
+        but: Option<DeviceId>,
+    ) -> Result<u64> {
         let have = {
             let db = self.shared.pool.reader()?;
             let sizes = logs::every(&db)?.into_iter().map(|log| (log.device, log.frontier.size()));
-            sizes.collect::<Vec<_>>()
+            let held = sizes.filter(|(device, _)| Some(*device) != but);
+            held.chain(but.map(|device| (device, u64::MAX))).collect::<Vec<_>>()
         };
         let Ok(mut walk) = Walk::new(aside, have) else { return Ok(0) };
         let mut entries = 0;
@@ -387,7 +389,7 @@ impl SpaceWriter {
 
 impl SpaceWriter {
     /// Takes over the chunks that are wanted here, as far as they can be read.
-    fn take_chunks(&mut self, aside: &Connection) -> Result<()> {
+    pub(crate) fn take_chunks(&mut self, aside: &Connection) -> Result<()> {
         let mut from = blobs::At::default();
         loop {
             let found = {
@@ -474,7 +476,7 @@ fn end_in(db: &Connection, keys: &OwnKeys, space: SpaceId) -> Option<(u64, Hash)
 }
 
 /// The first name for a space's next database that nothing has.
-fn free_file(dir: &Dir, row: &table::Space) -> Result<String> {
+pub(crate) fn free_file(dir: &Dir, row: &table::Space) -> Result<String> {
     let mut file = files::next_space_db(&row.space, &row.home.file)?;
     while dir.exists(&file)? || dir.exists(&wal_of(&file))? {
         file = files::next_space_db(&row.space, &file)?;

@@ -13,6 +13,7 @@ use larder_store::space::logs::Log;
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
+use crate::carry::Peers;
 use crate::clearance::cleared_for;
 use crate::home::Home;
 use crate::index::PublishedQueue;
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
     recovery: Mutex<Option<Recovery>>,
+    carrying: Mutex<Option<Peers>>,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -69,6 +71,8 @@ pub(crate) enum Frozen {
     Behind { signed: u64, found: u64 },
     /// This device has signed something else than it holds.
     OtherHistory,
+    /// The profile was given new keys, by which the space does not know it yet.
+    Renewed,
 }
 
 /// What the last transaction made of roster and secrets, for readers.
@@ -123,6 +127,7 @@ impl Shared {
             trouble: Trouble::default(),
             messages: Ledger::default(),
             recovery: Mutex::default(),
+            carrying: Mutex::default(),
             profile,
         }
     }
@@ -147,6 +152,11 @@ impl Shared {
     /// Of a space that is being made anew.
     pub(crate) fn recovery(&self) -> MutexGuard<'_, Option<Recovery>> {
         self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others were seen to hold, while what an old copy has is to be carried over.
+    pub(crate) fn carrying(&self) -> MutexGuard<'_, Option<Peers>> {
+        self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn home(&self) -> Arc<Home> {
@@ -195,6 +205,7 @@ impl Shared {
                 Err(Error::RolledBack { signed: *signed, found: *found })
             }
             Some(Frozen::OtherHistory) => Err(Error::OtherHistory),
+            Some(Frozen::Renewed) => Err(Error::Renewed),
         }
     }
 

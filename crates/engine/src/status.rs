@@ -93,6 +93,11 @@ pub enum Reason {
     },
     /// This device has signed another history than this copy holds.
     OtherHistory,
+    /// The profile was given new keys, and has to be let in again.
+    Renewed,
+    /// What only an old copy has is still to be carried over into this device's log: once it has
+    /// heard all that another device has.
+    Carrying,
     /// The space's file could not be read; the space is being made anew from what others have.
     Recovering {
         /// Entries known to have been signed by this device.
@@ -154,11 +159,13 @@ impl Reason {
             Self::OpenedReadOnly
             | Self::RolledBack { .. }
             | Self::OtherHistory
+            | Self::Renewed
             | Self::Recovering { .. }
             | Self::NotEnrolled
             | Self::DiskFull
             | Self::WriteFailed { .. } => Mode::ReadOnly,
             Self::NotWrittenBack { .. }
+            | Self::Carrying
             | Self::Damaged { .. }
             | Self::Waiting { .. }
             | Self::BytesMissing { .. }
@@ -176,6 +183,11 @@ impl fmt::Display for Reason {
                 write!(f, "{}", Error::RolledBack { signed: *signed, found: *found })
             }
             Self::OtherHistory => write!(f, "{}", Error::OtherHistory),
+            Self::Renewed => write!(f, "{}", Error::Renewed),
+            Self::Carrying => f.write_str(
+                "what only the old copy has is still to be carried over: sync with another device \
+                 of the space",
+            ),
             Self::Recovering { signed, found, waits_for } => {
                 write!(f, "{}", Error::Recovering { signed: *signed, found: *found })?;
                 let waits_for: Vec<String> = waits_for.iter().map(ToString::to_string).collect();
@@ -212,7 +224,7 @@ impl fmt::Display for Reason {
             Self::LogStopped { device } => write!(
                 f,
                 "the log of {device} contradicts itself and is taken no further: that device was \
-                 copied or restored, and has to be invited again, into a new profile"
+                 copied or restored, and has to be renewed there (larder device renew)"
             ),
         }
     }
@@ -242,6 +254,9 @@ impl Space {
                 }
                 if missing > 0 {
                     reasons.push(Reason::BytesMissing { sections: missing });
+                }
+                if crate::carry::is_going_on(&db)? {
+                    reasons.push(Reason::Carrying);
                 }
                 let lacking = crate::supply::documents_lacking(&db)?;
                 if lacking > 0 {
@@ -278,6 +293,7 @@ impl Space {
                 reasons.push(Reason::RolledBack { signed: *signed, found: *found });
             }
             Some(Frozen::OtherHistory) => reasons.push(Reason::OtherHistory),
+            Some(Frozen::Renewed) => reasons.push(Reason::Renewed),
             None => {}
         }
         let me = self.device();

@@ -1,6 +1,6 @@
 //! The points at which a crash or a failure makes a difference, so that tests can be there.
 
-/// A point in the renewal of a key, in a purge or in an erasure, named by what was just done.
+/// A point in the renewal of keys, in a purge or in an erasure, named by what was just done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Step {
     Wished,
@@ -22,6 +22,19 @@ pub(crate) enum Step {
     Erasing,
     /// The disk has nothing of it any more.
     ErasedFromDisk,
+    /// A profile's new keys are about to be committed; they are.
+    Renewing,
+    Renewed,
+    /// A space that nobody else has knows the new device.
+    RenewedAlone,
+    /// A space's new file is made, about to be named by the profile, named; the old one is moved.
+    RenewedMade,
+    RenewedNaming,
+    RenewedNamed,
+    RenewedMoved,
+    /// Entries of an old log are about to be committed in the new one; all are.
+    Carrying,
+    Carried,
 }
 
 /// Pages copied in one step; in tests fewer, so that small databases take several.

@@ -111,6 +111,15 @@ impl Touched {
         }
     }
 
+    /// Whether any of them came to something that is to be written.
+    pub(crate) fn has_effect(&self) -> bool {
+        self.parts.values().any(|part| match &part.state {
+            State::Absent | State::Deleted => false,
+            State::New { .. } | State::Removed { .. } => true,
+            State::Stored(stored) => stored.edited,
+        })
+    }
+
     /// The parts, in the order in which they were first touched.
     pub(crate) fn into_parts(mut self) -> Vec<(ObjectId, Part)> {
         let parts = &mut self.parts;
@@ -262,6 +271,30 @@ impl Part {
             State::Stored(stored) => stored.put(object, value, &Base::Latest, actor, now),
             _ => Err(Error::NotFound(format!("there is no document {object}"))),
         }
+    }
+
+    /// Makes an edit again that turned the value at `base` into this one, in the trash too. The
+    /// version behind it, if it is one.
+    pub(crate) fn redo(
+        &mut self,
+        object: ObjectId,
+        value: &Object,
+        base: &Heads,
+        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
+        now: Timestamp,
+    ) -> Result<Option<Heads>> {
+        let State::Stored(stored) = &mut self.state else {
+            return Err(Error::NotFound(format!("there is no document {object}")));
+        };
+        let before = stored.changes.len();
+        stored.put(object, value, &Base::Merge(base.clone()), actor, now)?;
+        Ok(self.change(before))
+    }
+
+    /// The version behind one of the changes that were made here.
+    pub(crate) fn change(&self, at: usize) -> Option<Heads> {
+        let State::Stored(stored) = &self.state else { return None };
+        stored.changes.get(at).and_then(|change| Heads::after(change))
     }
 
     /// Creates the document, which is restored from another, as a local unit asks.

@@ -9,6 +9,7 @@ use larder_types::Hash;
 use larder_types::limits::BUSY_RETRIES_MAX;
 use rusqlite::{Connection, Transaction};
 
+use crate::carry;
 use crate::contract::Noticed;
 use crate::heal;
 use crate::rekey::Renewal;
@@ -77,6 +78,7 @@ impl SpaceWriter {
             compared => compared?,
         }
         heal::glance(&db, &state);
+        carry::notice(&db, shared)?;
         state.publish();
         shared.queue.publish(state.queue);
         let durable = End::of(&state);

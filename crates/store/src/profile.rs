@@ -235,6 +235,18 @@ pub fn set_home(conn: &Connection, space: &SpaceId, home: &Home) -> Result<(), S
     execute(conn, "spaces", sql, params).map(drop)
 }
 
+/// Says that this profile is another device in a space from now on, whose file is another, and that
+/// nothing is known yet of that device's log.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`, of kind constraint if another space has that file.
+pub fn renew_space(conn: &Connection, space: &Space) -> Result<(), StoreError> {
+    set_home(conn, &space.space, &space.home)?;
+    let sql = "UPDATE spaces SET device = ?2, mirror_seq = 0, mirror_root = NULL WHERE space = ?1";
+    let params = params![space.space.as_bytes(), space.device.as_bytes()];
+    execute(conn, "spaces", sql, params).map(drop)
+}
+
 /// Records that another key is wished for a space's file. An earlier wish stays as it is.
 ///
 /// # Errors

@@ -2,13 +2,12 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use larder::{Band, DeviceId, DeviceInfo, Role, Space};
-use larder_types::SpaceName;
+use larder::{Band, Carried, DeviceId, DeviceInfo, LeftBehind, Renewed, Role, Space, SpaceName};
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
-use crate::output::{Table, printable};
+use crate::output::{Output, Table, counted, printable};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
@@ -36,6 +35,30 @@ Example:
   larder device role shared:household \"the tablet\" reader --clearance amber"
     )]
     Role(DeviceRole),
+    /// Let another device of yours take this one's place, and shut this one out
+    #[command(
+        after_help = "For a new phone: let it in from the old one (larder invite, larder join), wait
+until it has everything, and then run this on the old one. It goes only once the new one has signed
+that it holds every entry that is here, and may do and read as much. What is on the old one stays
+there until you remove its profile. Files are not signed for: see that the new one has fetched them
+(larder status).
+
+Example:
+  larder device retire shared:household --to \"Ana's new phone\""
+    )]
+    Retire(DeviceRetire),
+    /// Give a copied or restored profile new keys, so that it can be written again
+    #[command(
+        after_help = "For a profile that was copied or restored from an older copy, while the other
+one was used too: two that sign as one device are taken for nobody. This one becomes a device of its
+own. Each of its spaces can be read, and written once another device has let it in again (larder
+invite there, larder join here); what only this copy has is carried over then, and named. A space
+that no other device has goes on. No other command may have the profile open.
+
+Example:
+  larder device renew"
+    )]
+    Renew,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +89,15 @@ pub(crate) struct DeviceRole {
     /// The highest band of sensitivity that it may read [default: as it is]
     #[arg(long, value_name = "BAND")]
     pub(crate) clearance: Option<BandArg>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRetire {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The device that takes its place
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) to: String,
 }
 
 /// A role, as it is written on the command line.
@@ -118,6 +150,8 @@ pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Res
         DeviceCommand::List(args) => list(call, args).await,
         DeviceCommand::Revoke(args) => revoke(call, args).await,
         DeviceCommand::Role(args) => role(call, args).await,
+        DeviceCommand::Retire(args) => retire(call, args).await,
+        DeviceCommand::Renew => renew(call).await,
     }
 }
 
@@ -186,6 +220,100 @@ async fn role(call: &Call<'_>, args: &DeviceRole) -> anyhow::Result<Exit> {
     ))?;
     profile.close().await?;
     Ok(Exit::Done)
+}
+
+async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let to = named(&space, &args.to).await?;
+    // What it has not signed for yet it may sign for now.
+    let _ = profile.sync().await;
+    let receipt = space.retire(to.device).await.context("this device stays in the space")?;
+    let told = profile.sync().await.is_ok_and(|all| all.iter().any(|peer| peer.outcome.is_ok()));
+    out.json(&json!({
+        "event": "retired", "space": args.space.to_string(), "to": to, "seq": receipt.seq,
+        "told": told,
+    }))?;
+    let (label, seq) = (printable(&to.label), receipt.seq);
+    out.line(&format!(
+        "This device is out of {}: receipt {seq}. {label} has all that it has.",
+        args.space
+    ))?;
+    out.note(if told {
+        "Another device has heard of it. This profile can be read until you remove it."
+    } else {
+        "Nobody has heard of it yet: larder sync"
+    });
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let Renewed { waiting, alone, lost } = call.renew().await.context("no keys were changed")?;
+    let names =
+        |spaces: &[SpaceName]| -> Vec<String> { spaces.iter().map(ToString::to_string).collect() };
+    out.json(&json!({
+        "event": "renewed", "waiting": names(&waiting), "alone": names(&alone),
+        "lost": names(&lost),
+    }))?;
+    out.line("This profile has new keys: it is a device of its own now.")?;
+    for space in &alone {
+        out.line(&format!("{space}: no other device has it, and it goes on."))?;
+    }
+    for space in &waiting {
+        out.line(&format!(
+            "{space}: it can be read. To write it, let this device in again: larder invite {space} \
+             on another one, larder join INVITATION here. What only this copy has is carried over \
+             then."
+        ))?;
+    }
+    for space in &lost {
+        out.line(&format!(
+            "{space}: it is older than what was signed in it, and no other device has it, so that \
+             nobody can let this one in. It can be read: larder export {space} DIR"
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Says what was carried over from an old copy, if there was one.
+pub(super) fn tell_carried(
+    out: Output<'_>,
+    space: &Space,
+    carried: &Carried,
+) -> anyhow::Result<()> {
+    let name = space.name();
+    let Carried { entries, created, edited, deleted, blobs, moot, of_others, .. } = carried;
+    out.json(&json!({ "event": "carried", "space": name.to_string(), "carried": carried }))?;
+    out.line(&format!(
+        "{name}: carried over {} of the old copy: {} created, {} edited, {} deleted, {}.",
+        counted(*entries, "entry", "entries"),
+        counted(*created, "document", "documents"),
+        counted(*edited, "time", "times"),
+        counted(*deleted, "document", "documents"),
+        counted(*blobs, "file", "files"),
+    ))?;
+    if *of_others > 0 {
+        let entries = counted(*of_others, "entry", "entries");
+        out.line(&format!("It also had {entries} of other devices."))?;
+    }
+    if *moot > 0 {
+        let edits = counted(*moot, "edit", "edits");
+        out.line(&format!("{edits} came to nothing: the documents were deleted meanwhile."))?;
+    }
+    for left in &carried.left {
+        let LeftBehind { file, seq, what } = left;
+        out.line(&printable(&format!("Not carried over: entry {seq} in {file}: {what}")))?;
+    }
+    out.note(if carried.is_done {
+        "The old file is kept until `larder purge`. If no other copy of this device is used any \
+         more, shut the old one out: larder device list, larder device revoke"
+    } else {
+        "There is more, which waits until this device has all that another one has: larder sync"
+    });
+    Ok(())
 }
 
 /// The one device that is called so, or whose id begins so.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::args::{Invite, Join, Place, Serve, Sync};
+use crate::commands::device::tell_carried;
 use crate::commands::profile::short;
 use crate::exit::{Exit, Failure, code_of_kind};
 #[cfg(unix)]
@@ -215,6 +216,11 @@ pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
     out.line(&format!("Joined {}.", space.name()))?;
     let reports = profile.sync().await?;
     let exit = tell_reports(out, &reports)?;
+    if let Some(carried) = space.carry_over().await? {
+        tell_carried(out, &space, &carried)?;
+        // Who invited may be gone by now: it is given then when the two sync next.
+        let _ = profile.sync().await;
+    }
     profile.close().await?;
     if exit == Exit::Done {
         out.line(&format!("Next: larder list {}", space.name()))?;
@@ -440,6 +446,10 @@ fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {
                 "deleted": deleted,
             }),
             format!("{space}: over its time, {trashed} went into the trash and {deleted} for ever"),
+        ),
+        Event::Carried { space } => (
+            json!({ "event": "carried-over", "space": space.to_string() }),
+            format!("{space}: what only the old copy had is in this device's log"),
         ),
         Event::Pruned { space, sections, bytes: freed } => (
             json!({

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod blobs;
+mod copies;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discovery;

@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use crate::Result;
 use crate::recovery::aside_purpose;
 use crate::rekey::step;
+use crate::renew::renewed_purpose;
 use crate::state::State as WriterState;
 use crate::steps::Step;
 use crate::writer::SpaceWriter;
@@ -66,7 +67,9 @@ impl SpaceWriter {
     fn has_set_aside_file(&self) -> Result<bool> {
         let aside = aside_purpose(&self.shared.id, "");
         let keys = self.shared.profile.with_db(|db| Ok(larder_store::profile::keys(db)?))?;
-        Ok(keys.iter().any(|(name, _)| name.starts_with(&aside)))
+        let renewed = renewed_purpose(&self.shared.id, "");
+        let is_of_aside = |name: &str| name.starts_with(&aside) || name.starts_with(&renewed);
+        Ok(keys.iter().any(|(name, _)| is_of_aside(name)))
     }
 }
 

@@ -4,7 +4,7 @@ use larder_types::{Hash, IdempotencyKey};
 use rusqlite::{Connection, params};
 
 use crate::error::StoreError;
-use crate::sql::{Uint, execute, first};
+use crate::sql::{Uint, all, execute, first};
 
 const PART: &str = "units";
 
@@ -24,6 +24,17 @@ pub struct Unit {
 pub fn find(conn: &Connection, key: &IdempotencyKey) -> Result<Option<Unit>, StoreError> {
     first(conn, PART, "SELECT digest, seq FROM units WHERE key = ?1", [key.as_bytes()], |row| {
         Ok(Unit { digest: Hash::new(row.get(0)?), seq: row.get::<_, Uint>(1)?.0 })
+    })
+}
+
+/// The keys under which the unit in this entry was committed, each with the digest of its content.
+///
+/// # Errors
+/// [`StoreError::Read`] of `units`.
+pub fn of_entry(conn: &Connection, seq: u64) -> Result<Vec<(IdempotencyKey, Hash)>, StoreError> {
+    let sql = "SELECT key, digest FROM units WHERE seq = ?1";
+    all(conn, PART, sql, [Uint(seq)], |row| {
+        Ok((IdempotencyKey::new(row.get(0)?), Hash::new(row.get(1)?)))
     })
 }
 

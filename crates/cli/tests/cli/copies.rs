@@ -1,0 +1,101 @@
+//! A profile that was copied, and both copies used.
+
+use std::fs;
+use std::path::Path;
+
+use crate::home::{Home, Ran, SPACE};
+use crate::household::{pair, serve, stop};
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+fn put(home: &Home, title: &str) -> String {
+    let value = format!("{{\"title\": \"{title}\"}}");
+    let ran = home.run_with(&value, ["put", SPACE, "notes", "--file", "-", "--json"]);
+    ran.code(0).event("put")["id"].as_str().unwrap().to_owned()
+}
+
+/// Nothing can be written.
+fn refused(home: &Home) -> Ran {
+    let ran = home.run_with("{}", ["put", SPACE, "notes", "--file", "-"]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    ran
+}
+
+/// A folder with a profile was copied to another computer, and both were used. The one that synced
+/// last could not be written any more, and there was nothing to be done but to type everything
+/// again into a new profile.
+#[test]
+fn a_copied_profile_is_renewed_and_nothing_of_it_is_lost() {
+    let (first, second, third) = (Home::with_space("laptop"), Home::new("tablet"), Home::empty());
+    put(&first, "shared");
+    pair(&first, &second);
+    copy(&second.profile(), &third.profile());
+    let on_second = put(&second, "on the tablet");
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    stop(serving);
+    let on_third = put(&third, "on its copy");
+    let (serving, address) = serve(&first);
+    third.run(["sync", "--with", &address]);
+    stop(serving);
+    refused(&third).says("larder device renew");
+    let status = third.run(["status"]).code(0);
+    assert!(status.out.contains("was copied") || status.err.contains("was copied"), "{status:?}");
+
+    let renewed = third.run(["device", "renew", "--json"]).code(0).event("renewed");
+    assert_eq!(renewed["waiting"][0], SPACE);
+    third.run(["get", SPACE, &on_third]).code(0);
+    refused(&third).says("make an invitation on another device");
+    let mut inviting = first.start(["invite", SPACE, "--unattended", "--listen", "127.0.0.1:0"]);
+    let invitation = inviting.event("invitation");
+    let text = invitation["text"].as_str().unwrap().to_owned();
+    let joined = third.run(["join", &text, "--json"]).code(0);
+    inviting.finish().code(0);
+    let carried = joined.event("carried");
+    assert_eq!(carried["carried"]["created"], 1, "{carried}");
+    assert_eq!(carried["carried"]["is_done"], true, "{carried}");
+    let (serving, address) = serve(&first);
+    third.run(["sync", "--with", &address]).code(0);
+    stop(serving);
+    for id in [&on_second, &on_third] {
+        first.run(["get", SPACE, id]).code(0);
+        third.run(["get", SPACE, id]).code(0);
+    }
+    put(&third, "it can be written again");
+}
+
+/// A person moves to a new phone: the old one goes only once the new one has everything, and the
+/// others hear of it.
+#[test]
+fn an_old_device_gives_way_to_a_new_one() {
+    let (old, new) = (Home::with_space("laptop"), Home::new("tablet"));
+    put(&old, "before");
+    pair(&old, &new);
+    let late = put(&old, "on the old one alone");
+    old.run(["device", "retire", SPACE, "--to", "tablet"]).code(1).says("sync the two first");
+    old.run(["device", "retire", SPACE, "--to", "nobody"]).code(5);
+    let (serving, address) = serve(&new);
+    old.run(["sync", "--with", &address]).code(0);
+    let retired = old.run(["device", "retire", SPACE, "--to", "tablet", "--json"]).code(0);
+    assert_eq!(retired.event("retired")["to"]["label"], "tablet");
+    let _ = old.run(["sync", "--with", &address]);
+    stop(serving);
+    old.run(["get", SPACE, &late]).code(0);
+    refused(&old).says("shut out");
+    new.run(["get", SPACE, &late]).code(0);
+    let left = new.run(["device", "list", SPACE, "--json"]).code(0).lines();
+    let out = |label: &str| {
+        left.iter().find(|one| one["device"]["label"] == label).unwrap()["shut_out"].clone()
+    };
+    assert_eq!((out("laptop"), out("tablet")), (true.into(), false.into()), "{left:?}");
+}

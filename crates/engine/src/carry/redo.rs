@@ -1,0 +1,359 @@
+//! One entry of the old log, done again in this device's own.
+
+use larder_document::{Actor, Heads, Link, body, trash_of};
+use larder_log::act::Act;
+use larder_log::blob::Manifest;
+use larder_log::{Band, Class, kind};
+use larder_store::space::{documents, units};
+use larder_types::{CollectionName, EntryHash, ObjectId};
+use rusqlite::{Connection, Transaction};
+
+use super::old::{Old, OldSection};
+use super::{Carried, Carry, ENTRY_BYTES, LeftBehind, Source, leave};
+use crate::blobs;
+use crate::commit::Draft;
+use crate::copies::{Found, is_deleted, locate, next_id};
+use crate::rows::Origin;
+use crate::state::State;
+use crate::touched::{self, Touched};
+use crate::{Error, Result};
+
+/// What doing one entry again came to.
+#[derive(Default)]
+struct Redone {
+    created: u64,
+    edited: u64,
+    deleted: u64,
+    blobs: u64,
+    moot: u64,
+    bytes: usize,
+    /// The first entry that it came to.
+    seq: Option<u64>,
+}
+
+impl State {
+    /// Does an entry of the old log again. About how many bytes that was.
+    pub(super) fn carry_entry(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        old: &mut Old,
+        carry: &mut Carry,
+        seq: u64,
+    ) -> Result<usize> {
+        let Carry { sources, carried } = carry;
+        let Some(source) = sources.first_mut() else { return Ok(0) };
+        let file = source.file.clone();
+        let left = |carried: &mut Carried, what: String| {
+            leave(carried, LeftBehind { file: file.clone(), seq, what });
+        };
+        let (sections, unread) = match old.entry(seq) {
+            Ok(read) => read,
+            Err(error) => {
+                left(carried, format!("it cannot be read: {error}"));
+                return Ok(ENTRY_BYTES);
+            }
+        };
+        if unread > 0 {
+            left(carried, format!("{unread} of its sections are not in the old copy"));
+        }
+        let (before, ends) = (self.mark(), source.ends.clone());
+        let done =
+            larder_store::savepoint(tx, |db| self.redo_entry(db, old, source, seq, &sections));
+        match done {
+            Ok(done) => {
+                carried.entries += u64::from(done.seq.is_some());
+                carried.created += done.created;
+                carried.edited += done.edited;
+                carried.deleted += done.deleted;
+                carried.blobs += done.blobs;
+                carried.moot += done.moot;
+                for what in sections.iter().filter_map(unlike) {
+                    left(carried, what.to_owned());
+                }
+                Ok(done.bytes + ENTRY_BYTES)
+            }
+            Err(error) if !tx.is_autocommit() && is_of_content(&error) => {
+                self.return_to(before);
+                source.ends = ends;
+                left(carried, error.to_string());
+                Ok(ENTRY_BYTES)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn redo_entry(
+        &mut self,
+        db: &Connection,
+        old: &mut Old,
+        source: &mut Source,
+        seq: u64,
+        sections: &[OldSection],
+    ) -> Result<Redone> {
+        let (mut touched, mut done) = (Touched::default(), Redone::default());
+        let (mut actor, mut correlation) = (None, None);
+        for section in sections {
+            let metadata = &section.opened.metadata;
+            done.bytes += section.opened.body.len();
+            actor = actor.or_else(|| metadata.actor.clone());
+            correlation = correlation.or(metadata.correlation);
+            match metadata.kind {
+                kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE => {
+                    self.check_cleared(section.band)?;
+                    self.redo_document(db, old, source, section, &mut touched, &mut done)?;
+                }
+                kind::BLOB => self.redo_blob(db, section, &mut done)?,
+                _ => {}
+            }
+        }
+        if touched.has_effect() {
+            let appended = self.finish(db, touched, actor.as_deref(), correlation)?;
+            done.seq = done.seq.or(Some(appended.seq));
+        }
+        for section in sections {
+            if let Ok(Some(Act::Erase(act))) = Act::read(Class::Control as u8, &section.opened)
+                && Self::check_known(db, &act.object).is_ok()
+            {
+                let listed = self.to_list(db, &act.object, self.clearance)?;
+                let seq = self.append_erasure(db, act.object, listed, act.instead)?;
+                done.seq = done.seq.or(Some(seq));
+                done.deleted += 1;
+            }
+        }
+        if let Some(new) = done.seq {
+            for (key, digest) in units::of_entry(&old.db, seq)? {
+                if units::find(db, &key)?.is_none() {
+                    units::add(db, &key, &units::Unit { digest, seq: new })?;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn redo_document(
+        &mut self,
+        db: &Connection,
+        old: &mut Old,
+        source: &mut Source,
+        section: &OldSection,
+        touched: &mut Touched,
+        done: &mut Redone,
+    ) -> Result<()> {
+        let metadata = &section.opened.metadata;
+        let form = || Error::Invalid("a section of the old log has not its form".into());
+        let object = metadata.object.ok_or_else(form)?;
+        let collection = metadata.collection.clone().ok_or_else(form)?;
+        let of = |generation| (object, section.band, generation);
+        match (metadata.kind, metadata.generation) {
+            (kind::DOCUMENT_CREATE, _) => {
+                let create = body::Create::decode(&section.opened.body).map_err(|_| form())?;
+                let at = self.redo_creation(db, section, (object, collection), create, touched)?;
+                source.set_end(of(section.entry), at);
+                match at {
+                    Some(_) => done.created += 1,
+                    None => done.moot += 1,
+                }
+                Ok(())
+            }
+            (kind::DOCUMENT_CHANGE, Some(generation)) => {
+                let change = body::Change::decode(&section.opened.body).map_err(|_| form())?;
+                let changes: Vec<Vec<u8>> = change.changes()?.map(<[u8]>::to_vec).collect();
+                let target = (of(generation), collection);
+                for bytes in changes {
+                    let is_made = self.redo_change(db, old, source, &target, &bytes, touched)?;
+                    done.edited += u64::from(is_made);
+                    done.moot += u64::from(!is_made);
+                }
+                Ok(())
+            }
+            (_, generation) => {
+                let end = generation.and_then(|generation| source.end(of(generation)));
+                let at = end.map_or(Some(object), |end| end.at);
+                let Some(at) = at.filter(|_| !matches!(is_deleted(db, &object), Ok(true))) else {
+                    done.moot += 1;
+                    return Ok(());
+                };
+                let part = touched.part(db, &mut self.cache, at)?;
+                match part.state {
+                    touched::State::Stored(_) => {
+                        part.delete(at)?;
+                        done.deleted += 1;
+                    }
+                    _ => done.moot += 1,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates a document again, under its id or, if that is another's by now, under one derived
+    /// from it, as if both had been created apart. None if it was deleted meanwhile.
+    fn redo_creation(
+        &mut self,
+        db: &Connection,
+        section: &OldSection,
+        (object, collection): (ObjectId, CollectionName),
+        create: body::Create,
+        touched: &mut Touched,
+    ) -> Result<Option<ObjectId>> {
+        if is_deleted(db, &object)? {
+            return Ok(None);
+        }
+        let mut at = object;
+        while documents::find(db, &at)?.is_some() {
+            at = next_id(&at, &section.entry);
+        }
+        let part = touched.part(db, &mut self.cache, at)?;
+        if !matches!(part.state, touched::State::Absent) {
+            return Ok(None);
+        }
+        part.state = touched::State::New {
+            collection,
+            value: create.value()?,
+            from: create.from,
+            redacted: create.redacted.map(Box::new),
+            band: section.band,
+        };
+        part.personal |= section.opened.metadata.personal.unwrap_or_default();
+        Ok(Some(at))
+    }
+
+    /// Makes a change again. False if its document is gone.
+    fn redo_change(
+        &mut self,
+        db: &Connection,
+        old: &mut Old,
+        source: &mut Source,
+        (of, collection): &((ObjectId, Band, EntryHash), CollectionName),
+        change: &[u8],
+        touched: &mut Touched,
+    ) -> Result<bool> {
+        let (object, band, generation) = *of;
+        let lacks = || Error::Invalid(format!("document {object} is not whole in the old copy"));
+        let after = Heads::after(change).ok_or_else(lacks)?;
+        let link = Link::of(change)?;
+        let (value, root) = {
+            let author = Actor::of(&old.log.device, &object, &generation);
+            let document = old.document(*of)?.ok_or_else(lacks)?;
+            if !document.has_change(&link.hash) {
+                document.apply(&[(author, change)]);
+            }
+            (document.value_at(&after)?, document.created()?)
+        };
+        if source.end(*of).is_none() {
+            let at = match locate(db, &object, (band, generation))? {
+                Found::At(row) => Some(row.object),
+                Found::Buried => None,
+                Found::Unknown => {
+                    // Nobody who was spoken to has what it changes: it stays as a document.
+                    let at = next_id(&object, &generation);
+                    let part = touched.part(db, &mut self.cache, at)?;
+                    part.restore(at, (collection, band), &value, object)?;
+                    source.set_end(*of, Some(at));
+                    if let Some(end) = source.end(*of) {
+                        end.old = link.hash.to_vec();
+                    }
+                    return Ok(true);
+                }
+            };
+            source.set_end(*of, at);
+        }
+        let Some(end) = source.end(*of) else { return Ok(false) };
+        let Some(at) = end.at.filter(|at| !matches!(is_deleted(db, at), Ok(true))) else {
+            return Ok(false);
+        };
+        let (me, now) = (self.device(), self.shared.env.now());
+        let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&me, root, of);
+        let part = touched.part(db, &mut self.cache, at)?;
+        let touched::State::Stored(stored) = &part.state else {
+            return Err(Error::Invalid(format!("document {object} was created by the same entry")));
+        };
+        let mut base = if end.old.is_empty() { Heads::FLAT } else { end.new.clone() };
+        for dep in &link.deps {
+            if stored.document.has_change(dep) && !root.iter().any(|root| root == dep) {
+                base = base.and(&Heads::from_hashes([*dep]));
+            }
+        }
+        let new = match trash_of(change) {
+            Some(is_in) => {
+                let before = stored.changes.len();
+                part.trash(at, is_in, actor, now)?;
+                part.change(before)
+            }
+            None => part.redo(at, &value, &base, actor, now)?,
+        };
+        end.old = link.hash.to_vec();
+        end.new = new.map_or(base.clone(), |new| new);
+        Ok(true)
+    }
+
+    /// A file's manifest. Its chunks follow.
+    fn redo_blob(
+        &mut self,
+        db: &Connection,
+        section: &OldSection,
+        done: &mut Redone,
+    ) -> Result<()> {
+        let body = section.opened.body.clone();
+        let id = Manifest::id(&body);
+        let known = larder_store::space::blobs::find(db, &id)?;
+        if known.is_some_and(|row| row.band <= section.band) {
+            return Ok(());
+        }
+        self.check_cleared(section.band)?;
+        let draft = Draft {
+            kind: kind::BLOB,
+            class: Class::Data,
+            collection: None,
+            object: None,
+            generation: None,
+            body,
+            band: section.band,
+            personal: None,
+        };
+        let metadata = &section.opened.metadata;
+        let appended =
+            self.append(db, &[&draft], metadata.actor.as_deref(), metadata.correlation)?;
+        let origin = Origin {
+            log: self.log,
+            device: self.device(),
+            seq: appended.seq,
+            index: 0,
+            entry: appended.hash,
+            clock: self.clock,
+            band: section.band,
+        };
+        blobs::take(db, &origin, &draft.body)?;
+        done.blobs += 1;
+        done.seq = done.seq.or(Some(appended.seq));
+        Ok(())
+    }
+}
+
+/// What of the old log is not done again by itself, but by who has the right to it now, if they
+/// still want it.
+fn unlike(section: &OldSection) -> Option<&'static str> {
+    Some(match section.opened.metadata.kind {
+        kind::ENROLMENT => "a device was let in: invite it again if it is not in the space",
+        kind::CHANGE => "a device was given another role: do so again if it is still wanted",
+        kind::REVOCATION => "a device was shut out: do so again if it is still in the space",
+        kind::RECOVERY => "the space was recovered: do so again if need be",
+        kind::RETENTION => "a rule of retention was set: set it again if it is still wanted",
+        kind::CONTRACT => "the space's contracts were set: set them again if still wanted",
+        kind::POLICY => "the space's policy was set: set it again if it is still wanted",
+        _ => return None,
+    })
+}
+
+/// Whether an error is about what was to be carried over, and not about this device's storage.
+fn is_of_content(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Invalid(_)
+            | Error::Document(_)
+            | Error::NotFound(_)
+            | Error::Deleted(_)
+            | Error::Trashed(_)
+            | Error::NotCleared { .. }
+    )
+}

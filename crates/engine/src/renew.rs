@@ -1,0 +1,255 @@
+//! New keys for a profile that was copied or restored, in place.
+//!
+//! Whose log another copy may have gone on with must never be signed again. So the profile gets
+//! another transport key, and in each of its spaces another device, which has to be let in like any
+//! other; until then the space can be read. Once it is let in, the file that there was is set
+//! aside, the space comes anew from those who have it, and what only that file has is carried over
+//! into the new log ([`crate::carry`]).
+//!
+//! Invariants: nothing is signed with the old keys any more, but for a space that nobody else has;
+//! one transaction of the profile's database names the new file, the new keys and the file that is
+//! set aside, so that a cut leaves the old or the new; no file goes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_crypto::hash::sha256;
+use larder_crypto::{Secret, TransportKey};
+use larder_log::VERSION;
+use larder_log::act::Enrolment;
+use larder_log::epoch::ControlSecret;
+use larder_log::security::{News, Scope};
+use larder_store::profile::{self as table, Membership};
+use larder_types::{Hash, SpaceId, SpaceName, TransportId};
+use rusqlite::Connection;
+
+use crate::carry;
+use crate::files;
+use crate::found::prepare;
+use crate::key_file::Unlock;
+use crate::keyring::OwnKeys;
+use crate::profile::{Access, Inner, Profile, ProfileOptions, TRANSPORT};
+use crate::recovery::free_file;
+use crate::rekey::{file_purpose, step};
+use crate::security::SecurityKind;
+use crate::space::Shared;
+use crate::steps::Step;
+use crate::{Environment, Error, Result, Space, SpaceWriter};
+
+/// A profile that was given new keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// Spaces into which this device has to be let in again.
+    pub waiting: Vec<SpaceName>,
+    /// Spaces that no other device has: there is nobody to ask, and it goes on in them.
+    pub alone: Vec<SpaceName>,
+    /// Spaces that no other device has, and whose file is older than what was signed in them: they
+    /// can be read, and nobody can let this device in.
+    pub lost: Vec<SpaceName>,
+}
+
+impl Profile {
+    /// Gives the profile in `dir`, which must not be open anywhere, new keys: for a copy of a
+    /// profile, or one that was restored from an older copy, which would sign what the other one
+    /// has signed otherwise. From then on it is a device of its own, which its spaces do not know:
+    /// each can be read, and has to be joined by an invitation again ([`Profile::begin_join`]).
+    /// What only this copy has is carried over then ([`SpaceWriter::carry_step`]).
+    ///
+    /// Done once more it changes the keys once more, and nothing that was not carried is lost.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; [`Error::Corrupt`] and the storage's if a space cannot be opened: all
+    /// is as it was.
+    pub fn renew(env: Arc<dyn Environment>, dir: &Path, unlock: &Unlock) -> Result<Renewed> {
+        let options = ProfileOptions::default();
+        let profile = Self::open(env, dir, unlock, Access::ReadWrite, options)?;
+        let renewed = profile.renew_open();
+        let closed = profile.close();
+        let renewed = renewed?;
+        closed.map(|()| renewed)
+    }
+
+    fn renew_open(&self) -> Result<Renewed> {
+        let rows = self.inner.with_db(|db| Ok(table::spaces(db)?))?;
+        let joined: Vec<_> =
+            rows.into_iter().filter(|row| row.state == Membership::Joined).collect();
+        let mut renewed = Renewed { waiting: Vec::new(), alone: Vec::new(), lost: Vec::new() };
+        for row in &joined {
+            // All are looked at before anything is changed.
+            let (space, writer) = self.open_space(&row.name)?;
+            let is_alone = self.is_alone(&space.shared)?;
+            let list = match (is_alone, space.shared.is_frozen()) {
+                (false, _) => &mut renewed.waiting,
+                (true, false) => &mut renewed.alone,
+                (true, true) => &mut renewed.lost,
+            };
+            list.push(row.name.clone());
+            if let Some(mut writer) = writer {
+                writer.close()?;
+            }
+            space.close()?;
+        }
+        let mut entropy = self.inner.env.entropy();
+        let transport = TransportKey::generate(&mut *entropy);
+        let wrapped = self.inner.seal(TRANSPORT, transport.to_secret().expose());
+        let now = self.inner.env.now();
+        let named_alone = |row: &&table::Space| renewed.alone.contains(&row.name);
+        let alone: Vec<SpaceId> = joined.iter().filter(named_alone).map(|row| row.space).collect();
+        self.inner.write_db(|db| {
+            table::set_key(db, TRANSPORT, &wrapped)?;
+            for row in &joined {
+                table::set_setting(db, &mark(&row.space), &now.0.to_be_bytes())?;
+            }
+            // Keys that were made for invitations belong to the key that is replaced. Those that a
+            // space which nobody else has may know by now tell that it is alone.
+            let is_known = |joining: &table::Joining| alone.contains(&joining.space);
+            for joining in table::joinings(db)?.iter().filter(|joining| !is_known(joining)) {
+                table::remove_joining(db, &joining.id)?;
+            }
+            let news = News::new(SecurityKind::Rotated, None, "this device: all of its keys");
+            // It gets new keys also where that cannot be noted.
+            let _ = self.inner.append(db, self.inner.vault(), Scope::Profile, &news, 1, now);
+            step(Step::Renewing)
+        })?;
+        step(Step::Renewed)?;
+        Ok(renewed)
+    }
+
+    /// Whether nobody but this device belongs to a space, by its old keys or those that it is to
+    /// have.
+    pub(crate) fn is_alone(&self, shared: &Shared) -> Result<bool> {
+        let (published, me) = (shared.published()?, shared.keys.device());
+        let joinings = self.inner.with_db(|db| Ok(table::joinings(db)?))?;
+        let mut own = vec![me];
+        for joining in joinings.iter().filter(|joining| joining.space == shared.id) {
+            own.push(self.joining_keys(joining.id, joining.space)?.device());
+        }
+        let mut all = published.roster.devices();
+        Ok(published.roster.device(&me).is_some() && all.all(|(device, _)| own.contains(device)))
+    }
+
+    /// A space that waits for new keys, and that no other device has: it gets them now.
+    pub(crate) fn renew_alone(&self, row: &table::Space, writer: &mut SpaceWriter) -> Result<()> {
+        let (space, id) = (writer.space(), alone_id(&row.space, &self.transport_id()));
+        let own = space.own_record()?;
+        let keys = self.joining_keys(id, row.space)?;
+        let enrolment = Enrolment {
+            v: VERSION,
+            member: own.member,
+            label: own.label.clone(),
+            role: own.role,
+            clearance: own.clearance,
+            keys: keys.public(self.transport_id()),
+        };
+        writer.admit(enrolment)?;
+        step(Step::RenewedAlone)?;
+        let control = space.shared.published()?.keyring.control().clone();
+        writer.close()?;
+        space.close()?;
+        self.renew_space(row, keys, &control, true)?;
+        self.forget_joining(&id)
+    }
+
+    /// Gives a space other keys, and a new file, in which there is nothing yet; the one that there
+    /// was is set aside. The space must not be open.
+    pub(crate) fn renew_space(
+        &self,
+        row: &table::Space,
+        keys: OwnKeys,
+        control: &ControlSecret,
+        is_alone: bool,
+    ) -> Result<()> {
+        let (inner, id) = (&self.inner, &row.space);
+        let Some(dir) = inner.storage.dir() else {
+            return Err(Error::Invalid("a profile in memory has no copies".into()));
+        };
+        let aside = inner.place_aside(dir, row, false)?;
+        let key: Secret<32> = inner.vault().open(&file_purpose(id), &row.home.wrapped_key)?;
+        let wrapped_aside = inner.seal(&renewed_purpose(id, &aside), key.expose());
+        let mut secret_entropy = inner.env.entropy();
+        let secret: Secret<32> = Secret::random(&mut *secret_entropy);
+        let home = table::Home {
+            file: free_file(dir, row)?,
+            wrapped_key: inner.seal(&file_purpose(id), secret.expose()),
+            key_created_at: inner.env.now(),
+            rekey_wished_at: None,
+        };
+        let device = keys.device();
+        let (mirror_seq, mirror_root) = (0, None);
+        let new = table::Space { home, device, mirror_seq, mirror_root, ..row.clone() };
+        let wrapped_keys: Vec<(String, Vec<u8>)> = keys
+            .secrets()
+            .into_iter()
+            .map(|(name, secret)| (crate::profile::key_purpose(id, name), secret))
+            .map(|(purpose, secret)| (purpose.clone(), inner.seal(&purpose, secret.expose())))
+            .collect();
+        let earlier = {
+            let old = inner.home(row)?.open(larder_store::Access::Read)?;
+            carry::unfinished(&old)?
+        };
+        let making = table::Space { state: Membership::Joining, ..new.clone() };
+        let shared = inner.shared(&making, keys)?;
+        let mut writer = prepare(self, &shared, control)?;
+        let source = carry::Source::new(aside.clone(), row.device, is_alone);
+        writer.transact(|tx, _| carry::begin(tx, source, earlier))?;
+        writer.close()?;
+        drop(writer);
+        shared.pool.close()?;
+        inner.storage.sync_names(&new.home.file)?;
+        step(Step::RenewedMade)?;
+        inner.write_db(|db| {
+            table::set_key(db, &renewed_purpose(id, &aside), &wrapped_aside)?;
+            for (purpose, wrapped) in &wrapped_keys {
+                table::set_key(db, purpose, wrapped)?;
+            }
+            table::remove_key(db, &crate::profile::key_purpose(id, crate::profile::SEALING_NEXT))?;
+            table::renew_space(db, &new)?;
+            table::remove_setting(db, &mark(id))?;
+            step(Step::RenewedNaming)
+        })?;
+        step(Step::RenewedNamed)?;
+        files::move_aside(&inner.storage, dir, &row.home.file, &aside)?;
+        step(Step::RenewedMoved)
+    }
+}
+
+impl Inner {
+    /// Whether a space waits for this device to be let in again.
+    pub(crate) fn is_renewing(&self, id: &SpaceId) -> Result<bool> {
+        self.with_db(|db| Ok(table::setting(db, &mark(id))?.is_some()))
+    }
+}
+
+/// The files that were set aside for new keys, as the profile's database names them.
+pub(crate) fn asides(db: &Connection) -> Result<Vec<String>> {
+    let keys = table::keys(db)?;
+    let names = keys.iter().filter_map(|(name, _)| Some(name.split_once(RENEWED)?.1.to_owned()));
+    Ok(names.collect())
+}
+
+/// What the key of a file is called that was set aside for new keys; without its name, how all of
+/// them begin.
+pub(crate) fn renewed_purpose(id: &SpaceId, file: &str) -> String {
+    format!("{id}{RENEWED}{file}")
+}
+
+fn mark(id: &SpaceId) -> String {
+    format!("renewing {id}")
+}
+
+/// Under which the keys are kept until the space knows them, which are of one transport key.
+fn alone_id(id: &SpaceId, transport: &TransportId) -> Hash {
+    sha256(&[b"larder/renewed-alone/v0", id.as_bytes(), transport.as_bytes()])
+}
+
+/// Opens the reading side and the writer of a space that waits for this device to be let in.
+pub(crate) fn opened_alone(profile: &Profile, name: &SpaceName) -> Result<(Space, SpaceWriter)> {
+    let (space, writer) = profile.open_space(name)?;
+    let missing = || Error::Internal("a space that was renewed opens for reading only".into());
+    Ok((space, writer.ok_or_else(missing)?))
+}
+
+const RENEWED: &str = "/renewed/";
+
+#[cfg(test)]
+mod tests;

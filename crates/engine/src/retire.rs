@@ -1,0 +1,138 @@
+//! A device gives way to another one of the same member, which has all that it has.
+
+use larder_log::Receipt;
+use larder_log::roster::Device;
+use larder_store::space::{control, logs};
+use larder_types::DeviceId;
+use rusqlite::Connection;
+
+use crate::state::State;
+use crate::writer::SpaceWriter;
+use crate::{Error, Result};
+
+impl SpaceWriter {
+    /// Shuts this device out of the space, by itself and for good, once another device of the same
+    /// member has signed that it holds every entry that is here, and may do and read as much as
+    /// this one: for who moves to a new phone. Nothing that is on this device goes. The others hear
+    /// of it when they sync next; `to` has to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if `to` does not belong to the space; [`Error::Invalid`] if it may do or
+    /// read less, is another member's, or has not signed for everything yet: sync with it first.
+    /// Nothing is written then. The storage's errors.
+    pub fn retire(&mut self, to: DeviceId) -> Result<Receipt> {
+        self.transact(|tx, state| {
+            state.check_succeeds(tx, &to)?;
+            let me = state.device();
+            state.revoke(tx, &[me], Vec::new())
+        })
+    }
+}
+
+impl State {
+    /// Whether another device may take this one's place, and has all that is here.
+    fn check_succeeds(&self, db: &Connection, to: &DeviceId) -> Result<()> {
+        let me = self.device();
+        let own = self.roster.device(&me).ok_or(Error::ShutOut)?;
+        let other =
+            self.roster.device(to).filter(|_| *to != me).ok_or_else(|| {
+                Error::NotFound(format!("no other device {to} belongs to the space"))
+            })?;
+        let label = &other.label;
+        let refuse = |why: String| Err(Error::Invalid(why));
+        if other.member != own.member {
+            return refuse(format!(
+                "{label} is another member's: it is not this device's successor"
+            ));
+        }
+        if other.role > own.role || Device::always_cleared(other) < own.clearance {
+            return refuse(format!(
+                "{label} is {} and has been cleared up to {:?} ever since it came, this device is \
+                 {} and reads up to {:?}: what is above that only this device might have",
+                other.role,
+                other.always_cleared(),
+                own.role,
+                own.clearance
+            ));
+        }
+        if self.lacks() || !is_whole(db, to)? {
+            return refuse(format!(
+                "{label} has not signed yet that it holds all that is here: sync the two first"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a device signed that it holds all entries that are here, but its own.
+fn is_whole(db: &Connection, holder: &DeviceId) -> Result<bool> {
+    let acks = control::acks(db)?;
+    let signed = |log: &DeviceId| {
+        let ack = acks.iter().find(|ack| ack.acker == *holder && ack.device == *log);
+        ack.map_or(0, |ack| ack.size)
+    };
+    let every = logs::every(db)?;
+    let mut others = every.iter().filter(|log| log.device != *holder);
+    Ok(others.all(|log| signed(&log.device) >= log.frontier.size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_log::Band;
+
+    use crate::prune::tests::Device;
+    use crate::{Error, Role, Terms, Whose};
+
+    fn acks(from: &Device, to: &mut Device) {
+        let me = from.profile.transport_id();
+        let request = larder_protocol::Request::ReadFrontiers;
+        let crate::Answer::Reply(larder_protocol::Reply::Frontiers { acks, .. }) =
+            from.space.answer(&me, request)
+        else {
+            panic!()
+        };
+        to.writer.store_acks(&acks).unwrap();
+    }
+
+    /// Somebody moved to a new phone, shut the old one out when the new one had said hello, and the
+    /// photos' captions of that day were on the old one alone. A device goes only once the one in
+    /// its place has signed for everything, and whatever is cut leaves both in the space.
+    #[test]
+    fn a_device_gives_way_only_to_one_that_has_all_it_has() {
+        let mut old = Device::found(1);
+        old.put(1, &serde_json::json!({"n": 1}));
+        let terms = |of, role, clearance| Terms { of, role, clearance };
+        let own = terms(Whose::Own, Role::Owner, Band::Red);
+        let mut new = old.invite_on(crate::prune::tests::profile(2), own);
+        let stranger = old
+            .invite_on(crate::prune::tests::profile(3), terms(Whose::New, Role::Owner, Band::Red));
+        let less = old.invite_on(
+            crate::prune::tests::profile(4),
+            terms(Whose::Own, Role::Owner, Band::Green),
+        );
+        old.put(2, &serde_json::json!({"n": 2}));
+        let ids = [&new, &stranger, &less].map(|device| device.space.device());
+        for (id, why) in
+            ids.into_iter().zip(["not signed yet", "another member's", "cleared up to"])
+        {
+            let refused = old.writer.retire(id).unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        let me = old.space.device();
+        assert!(matches!(old.writer.retire(me), Err(Error::NotFound(_))));
+        new.pull(&old);
+        assert!(old.writer.retire(ids[0]).is_err(), "it has it, and has not said so here");
+        acks(&new, &mut old);
+        old.put(3, &serde_json::json!({"n": 3}));
+        assert!(old.writer.retire(ids[0]).is_err(), "one more");
+        new.pull(&old);
+        acks(&new, &mut old);
+        old.writer.retire(ids[0]).unwrap();
+        assert!(matches!(old.writer.check_may_write(), Err(Error::ShutOut)));
+        assert!(old.space.document(&larder_types::ObjectId::new([3; 16])).unwrap().is_some());
+        new.pull(&old);
+        let left: Vec<_> = new.space.devices().unwrap().iter().map(|one| one.device).collect();
+        assert!(!left.contains(&me) && left.contains(&ids[0]));
+        new.put(3, &serde_json::json!({"n": "goes on"}));
+    }
+}
