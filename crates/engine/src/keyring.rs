@@ -12,17 +12,18 @@ use larder_types::{DeviceId, Entropy, EpochId, TransportId};
 use crate::{Error, Result};
 
 /// One device's own keys in one space.
+/// Those that are no vectors stay in one place: what is moved leaves a copy of itself behind.
 pub(crate) struct OwnKeys {
-    pub(crate) signing: DeviceSigningKey,
-    pub(crate) ack: AckKey,
+    pub(crate) signing: Box<DeviceSigningKey>,
+    pub(crate) ack: Box<AckKey>,
     pub(crate) sealing: SealingKey,
 }
 
 impl OwnKeys {
     pub(crate) fn generate(entropy: &mut dyn Entropy) -> Self {
         Self {
-            signing: DeviceSigningKey::generate(entropy),
-            ack: AckKey::generate(entropy),
+            signing: Box::new(DeviceSigningKey::generate(entropy)),
+            ack: Box::new(AckKey::generate(entropy)),
             sealing: SealingKey::generate(entropy),
         }
     }
@@ -44,8 +45,8 @@ impl OwnKeys {
 
 /// The same in a space that is in use, where the sealing key is replaced now and then.
 pub(crate) struct SpaceKeys {
-    pub(crate) signing: DeviceSigningKey,
-    pub(crate) ack: AckKey,
+    pub(crate) signing: Box<DeviceSigningKey>,
+    pub(crate) ack: Box<AckKey>,
     pub(crate) sealing: SealingKeys,
 }
 

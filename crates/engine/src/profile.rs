@@ -591,8 +591,8 @@ impl Inner {
             self.vault.open(&purpose, &wrapped.ok_or_else(missing)?)
         };
         Ok(OwnKeys {
-            signing: DeviceSigningKey::from_secret(&key(SIGNING)?),
-            ack: AckKey::from_secret(&key(ACK)?),
+            signing: Box::new(DeviceSigningKey::from_secret(&key(SIGNING)?)),
+            ack: Box::new(AckKey::from_secret(&key(ACK)?)),
             sealing: SealingKey::from_secret(&key(SEALING)?),
         })
     }

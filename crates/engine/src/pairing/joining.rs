@@ -298,8 +298,8 @@ fn keys_of(secrets: &Secret<96>) -> Result<OwnKeys> {
         return Err(Error::Internal("96 bytes are not three keys".into()));
     };
     Ok(OwnKeys {
-        signing: DeviceSigningKey::from_secret(&signing),
-        ack: AckKey::from_secret(&ack),
+        signing: Box::new(DeviceSigningKey::from_secret(&signing)),
+        ack: Box::new(AckKey::from_secret(&ack)),
         sealing: SealingKey::from_secret(&sealing),
     })
 }
