@@ -1,4 +1,4 @@
-//! AES-256-GCM (NIST SP 800-38D) behind one face: of the crate `aes-gcm`, or of AWS-LC with the
+//! AES-256-GCM (NIST SP 800-38D) behind one face: of AWS-LC, or of the crate `aes-gcm` without the
 //! feature `aws-lc`. Both make the same bytes.
 
 #[cfg(feature = "aws-lc")]
