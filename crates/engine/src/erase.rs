@@ -337,8 +337,8 @@ impl WriterState {
         while let Some((object, met)) = self.erasing.met.pop_first() {
             let acts = valid_acts(db, &object)?;
             // Else it is erased no more.
-            if let Some(up_to) = self.erased_by(db, &acts)? {
-                let listed = self.all_listed(db, &object, &acts, up_to)?;
+            if !acts.is_empty() {
+                let listed = self.all_listed(db, &object, &acts)?;
                 self.list_further(db, object, met, &listed)?;
                 // It may have been deleted beside a redaction.
                 if !self.erasing.keeps(&object) {
@@ -391,15 +391,8 @@ impl WriterState {
         Ok(most)
     }
 
-    /// What these acts list and may erase, and what void ones show to be of the object: their
-    /// authors may have been obeyed before, by devices that have erased it for others since.
-    fn all_listed(
-        &self,
-        db: &Connection,
-        object: &ObjectId,
-        acts: &[Erasure],
-        up_to: Band,
-    ) -> Result<Going> {
+    /// What these acts list and may erase.
+    fn all_listed(&self, db: &Connection, object: &ObjectId, acts: &[Erasure]) -> Result<Going> {
         let mut going = Going::default();
         for act in acts {
             let Some(up_to) = self.erased_by(db, std::slice::from_ref(act))? else { continue };
@@ -410,11 +403,18 @@ impl WriterState {
                 }
             }
         }
+        Ok(going)
+    }
+
+    /// What void acts show to be of an object that others erase: their authors may have been obeyed
+    /// before, and nobody has the bytes then.
+    fn shown_by_void(&self, db: &Connection, object: &ObjectId, up_to: Band) -> Result<Going> {
         let all = erasures::of_object(db, object)?;
         let void = all.iter().filter(|act| act.stage == Stage::Void);
+        let mut going = Going::default();
         for (place, shown) in Going::listed(db, object, void)?.places {
             if shown == Shown::Object && self.is_up_to(db, place, up_to)? {
-                going.places.entry(place).or_insert(shown);
+                going.places.insert(place, shown);
             }
         }
         Ok(going)
@@ -437,9 +437,12 @@ impl WriterState {
             self.erasing.awaited.insert(object, true);
             return Ok(false);
         }
-        let listed = self.all_listed(db, &object, acts, up_to)?;
+        let listed = self.all_listed(db, &object, acts)?;
         let mut going = Going { places: listed.places.clone() };
         let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
+        for (place, shown) in self.shown_by_void(db, &object, up_to)?.places {
+            going.places.entry(place).or_insert(shown);
+        }
         unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());
         tombstones::forget(db, &object, up_to)?;
         for act in acts {
@@ -553,7 +556,7 @@ impl WriterState {
             }
             is_settled |= section.state == State::Missing;
             had_bytes |= section.state != State::Missing;
-            if section.about.is_none() {
+            if section.about.is_none_or(|about| about.kind == UNKNOWN_KIND) {
                 let (kind, of) = match shown {
                     Shown::Object => (UNKNOWN_KIND, Some(*object)),
                     Shown::Manifest => (kind::BLOB, None),
@@ -598,12 +601,22 @@ impl WriterState {
         tombstones::forget_erased(db, &object, above)?;
         let mut places: BTreeSet<Place> =
             sections::of_object(db, &object)?.into_iter().map(|section| section.place).collect();
-        places.extend(Going::listed(db, &object, acts)?.places.into_keys());
+        let listed = Going::listed(db, &object, acts)?.places;
+        let manifests: BTreeSet<Place> = listed
+            .iter()
+            .filter(|(_, shown)| **shown == Shown::Manifest)
+            .map(|(place, _)| *place)
+            .collect();
+        places.extend(listed.into_keys());
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         for place in places {
             let section = sections::find(db, place)?;
             let band = section.as_ref().and_then(|section| self.keyring.band(&section.commitment));
             if band <= above {
+                continue;
+            }
+            let is_manifest = manifests.contains(&place);
+            if is_manifest && is_erased_beside(db, &object, place)? {
                 continue;
             }
             if let Some(section) = section.filter(|section| section.state == State::Erased) {
@@ -613,8 +626,11 @@ impl WriterState {
                     State::Excused if is_blob => State::Missing,
                     state => state,
                 };
-                let unread = About { kind: UNKNOWN_KIND, object: Some(object), clock: Clock::ZERO };
-                sections::settle(db, place, state, (!is_blob).then_some(&unread))?;
+                // It is judged again with its author, but for what is only told of.
+                let of = (!is_blob).then_some(object);
+                let unread = About { kind: UNKNOWN_KIND, object: of, clock: Clock::ZERO };
+                let about = (state != State::Excused).then_some(&unread);
+                sections::settle(db, place, state, about)?;
             }
         }
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
@@ -627,6 +643,23 @@ impl WriterState {
         changes::add_late(db, &object, None)?;
         heal::mend(db, self, object)?;
         Ok(())
+    }
+}
+
+/// Whether an act that counts lists a section as a manifest of another object's blob.
+fn is_erased_beside(db: &Connection, object: &ObjectId, place: Place) -> Result<bool> {
+    let mut after = 0;
+    loop {
+        let page = erasures::page(db, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(false) };
+        after = last.erasure;
+        let others = page.iter().filter(|act| act.object != *object && act.stage != Stage::Void);
+        for act in others {
+            let listed = Going::listed(db, &act.object, std::iter::once(act))?;
+            if listed.places.contains_key(&place) {
+                return Ok(true);
+            }
+        }
     }
 }
 
@@ -720,6 +753,7 @@ fn blobs_in(text: &[u8]) -> impl Iterator<Item = BlobId> + '_ {
         .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
 }
 
+const PAGE: u32 = 256;
 const ID_DIGITS: usize = 64;
 /// Of a longer run of digits: what stands before an id in a change is a length or another number.
 const WINDOWS_MAX: usize = 64;

@@ -90,11 +90,23 @@ impl WriterState {
         if !lacks {
             return Ok(None);
         }
-        let has_redacted = redactions.iter().any(|(act, _)| act.place.log == self.log);
         let is_kept = self.may_settle()
-            && (has_redacted || !self.late_of_own(db, object, &redactions)?.is_empty());
+            && (self.holds_rest(db, &redactions)?
+                || !self.late_of_own(db, object, &redactions)?.is_empty());
         // Who is not cleared for it waits for nothing.
         Ok((is_kept || self.lacks()).then_some(is_kept))
+    }
+
+    /// Whether something is here of what this device left when it redacted. Of what went with a
+    /// clearance nothing is to be taken out.
+    fn holds_rest(&self, db: &Connection, redactions: &[(Erasure, EraseAct)]) -> Result<bool> {
+        let own = redactions.iter().filter(|(act, _)| act.place.log == self.log);
+        for instead in own.filter_map(|(_, act)| act.instead) {
+            if documents::find(db, &follow(db, &instead)?)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn may_settle(&self) -> bool {

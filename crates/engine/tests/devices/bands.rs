@@ -14,7 +14,7 @@ pub(super) fn cleared(clearance: Band) -> Terms {
 }
 
 /// A founder that is cleared for everything, and devices cleared up to these bands.
-fn household<const N: usize>(
+pub(crate) fn household<const N: usize>(
     dirs: &[tempfile::TempDir],
     bands: [Band; N],
 ) -> (Device, [Device; N]) {

@@ -4,7 +4,7 @@ use larder_engine::Whose;
 use larder_log::Band;
 use larder_log::act::Role;
 
-use super::bands::cleared;
+use super::bands::{cleared, household};
 use super::prune::{meet, settle};
 use super::*;
 
@@ -182,4 +182,31 @@ fn what_comes_in_ends_where_nobody_states_it_any_more() {
         want.snapshot.is_none() && !want.sections.is_empty(),
         "its bytes, from whoever has them"
     );
+}
+
+/// A tablet took a part out of a letter, and was cleared for less before it had said that the
+/// letter is gone from its disk. What was left went with its clearance; after a restart it took
+/// that for what is yet to come, and never said so.
+#[test]
+fn who_redacted_and_is_cleared_for_less_says_that_it_has_erased() {
+    let dirs = dirs(2);
+    let (mut founder, [mut tablet]) = household(&dirs, [Band::Red]);
+    founder.put_in(Band::Amber, object(1), &json!({"a": "a diagnosis", "b": 1})).unwrap();
+    meet(&mut tablet, &mut founder);
+    let left = tablet.writer.redact(object(1), &[vec!["a".to_owned()]]).unwrap().object;
+    meet(&mut tablet, &mut founder);
+    founder.writer.change_role(tablet.space.device(), Role::Writer, Band::Green).unwrap();
+    meet(&mut tablet, &mut founder);
+    let mut tablet = tablet.reopen(dirs[1].path());
+    // What comes next is what it looks again by.
+    founder.put_in(Band::Green, object(2), &json!({"n": 2})).unwrap();
+    meet(&mut tablet, &mut founder);
+    for device in [&mut founder, &mut tablet] {
+        device.writer.finish_erasures().unwrap();
+    }
+    meet(&mut tablet, &mut founder);
+    assert!(tablet.space.document(&left).unwrap().is_none());
+    assert_eq!(founder.value(left), json!({"b": 1}));
+    let [info] = &founder.space.erasures().unwrap()[..] else { panic!() };
+    assert!(info.is_done(), "{info:?}");
 }

@@ -16,7 +16,7 @@ impl Random {
 
 impl Device {
     /// Opens the profile anew, as after a crash.
-    fn reopen(self, dir: &Path) -> Self {
+    pub(super) fn reopen(self, dir: &Path) -> Self {
         let Self { profile, space, writer } = self;
         let name = space.name().clone();
         drop((writer, space));
