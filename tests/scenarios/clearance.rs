@@ -3,8 +3,8 @@
 use std::io::Cursor as Bytes;
 
 use larder::{
-    Band, Base, ChangesCursor, ErrorKind, Heads, NewBlob, ObjectId, Options, PersonalKind, Query,
-    Role, Space, Terms, Timestamp, UnitOfWork, Version, Whose,
+    Band, Base, ChangesCursor, ErrorKind, Heads, IdempotencyKey, NewBlob, ObjectId, Options,
+    PersonalKind, Query, Role, Space, Terms, Timestamp, UnitOfWork, Version, Whose,
 };
 use serde_json::{Value, json};
 
@@ -237,6 +237,18 @@ async fn a_lowered_handle_writes_nothing_above_and_touches_nothing_there() {
         assert_eq!(kind(added), ErrorKind::NotAllowed);
     }
     assert_eq!(ana.space.digest().await.unwrap(), digest);
+
+    // A key that a unit above has used tells nothing of it, and is no receipt for another unit.
+    let mut unit = UnitOfWork::new();
+    unit.idempotency_key(IdempotencyKey::new([7; 16]));
+    unit.band(Band::Red);
+    let above = unit.create("notes", &note("above", "")).unwrap();
+    ana.space.commit(unit).await.unwrap();
+    ana.space.erase(above).await.unwrap();
+    let mut unit = UnitOfWork::new();
+    unit.idempotency_key(IdempotencyKey::new([7; 16]));
+    unit.create("notes", &note("mine", "")).unwrap();
+    assert_eq!(kind(green.commit(unit).await), ErrorKind::Conflict);
 
     // What is seen can be worked with as ever.
     let amber = ana.space.at_clearance(Band::Amber);

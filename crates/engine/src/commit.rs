@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use larder_document::{Actor, DocumentError, body};
 use larder_log::act::Act;
 use larder_log::{Band, Class, Metadata, Opened, Receipt, kind};
+use larder_store::space::sections::{self, Section};
 use larder_store::space::{blobs, copies};
 use larder_types::limits::{
     ACT_BYTES_MAX, ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
@@ -194,7 +195,8 @@ impl WriterState {
         let key = match unit.idempotency_key {
             None => None,
             Some(key) => match done_before(db, unit, &key)? {
-                Ok(seq) => return Ok(Done::Before(seq)),
+                Ok(seq) if self.is_seen_whole(db, unit, seq)? => return Ok(Done::Before(seq)),
+                Ok(_) => return Err(Error::IdempotencyKeyReused),
                 Err(digest) => Some((key, digest)),
             },
         };
@@ -213,6 +215,14 @@ impl WriterState {
         }
         self.noticed.extend(noticed);
         Ok(Done::Appended(appended))
+    }
+
+    /// Whether who commits a unit sees all that was written with an own entry.
+    fn is_seen_whole(&self, db: &Connection, unit: &UnitOfWork, seq: u64) -> Result<bool> {
+        let all = sections::of_entry(db, self.log, seq)?;
+        let band = |section: &Section| self.keyring.band(&section.commitment);
+        Ok(unit.sight.is_whole()
+            || all.iter().all(|section| band(section).is_some_and(|it| unit.sight.sees(it))))
     }
 
     /// Appends the entry that these parts come to, and writes them.
