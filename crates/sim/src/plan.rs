@@ -147,9 +147,8 @@ impl Plan {
         self.clearances = [0, 10, 40, 80][seed_below(seed, 0x636c_6561, 4)];
         if self.clearances > 0 {
             // What counts below a snapshot may change with a clearance, and then a device asks for
-            // one that nobody can hand over any more; and who is cleared for less waits for what
-            // is left of a redacted document. Until that is mended no run has both.
-            (self.prunes, self.prunes_from, self.redacted_percent) = (0, None, 0);
+            // one that nobody can hand over any more. Until that is mended no run has both.
+            (self.prunes, self.prunes_from) = (0, None);
         }
         self
     }
