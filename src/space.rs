@@ -612,6 +612,16 @@ impl Space {
         self.open().await?.writer()?.run(true, SpaceWriter::carry_over).await
     }
 
+    /// Says that what could not be carried over of an old copy ([`Carried::left`]) is not wanted any
+    /// more, because it was written by hand, say: [`Profile::purge`](crate::Profile::purge) removes
+    /// it then, which refuses before.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; the storage's.
+    pub async fn leave_behind(&self) -> Result<()> {
+        self.open().await?.writer()?.run(true, SpaceWriter::leave_behind).await
+    }
+
     /// What two people compare, by voice say, who want to be sure that they mean the same space and
     /// see the same devices in it: six groups of five digits over the space's id and over all its
     /// devices with their keys, members, roles and clearances. Devices that have not synced since

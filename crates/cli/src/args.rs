@@ -378,6 +378,8 @@ left of them on the medium (free blocks of a flash memory, for one) opens with n
 Needs the passphrase, and as much room again as the profile has on disk. If it is cut, all is as it
 was: run it again. Ctrl-C twice cuts it.
 It erases no document: what was deleted stays in the space's log, in the new files too.
+It refuses while only an old file has something (larder device renew). What could not be carried
+over from it is named; once it was written by hand, --leave removes it.
 A copy of the whole profile made before, a backup for one, still opens with its own passphrase.
 
 Example:

@@ -143,6 +143,14 @@ impl<'a> Call<'a> {
         let new = (file.is_some() || args.new_passphrase).then(|| new_passphrase(file));
         let new = new.transpose()?;
         self.stop.listen();
+        if args.leave {
+            let unlock = Unlock::Passphrase(old.clone());
+            let profile = Profile::open(&dir, unlock, Options::default()).await?;
+            for space in profile.spaces().await? {
+                space.leave_behind().await?;
+            }
+            profile.close().await?;
+        }
         let is_new = new.is_some();
         let new = new.map(Unlock::Passphrase);
         Ok((Profile::purge(&dir, Unlock::Passphrase(old), new, progress).await?, is_new))

@@ -22,10 +22,13 @@ use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
 use self::old::Old;
+use crate::files::SET_ASIDE;
+use crate::recovery::is_unreadable;
 use crate::rekey::step;
 use crate::space::{Shared, Space};
 use crate::state::State;
 use crate::steps::Step;
+use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -182,10 +185,28 @@ pub(crate) fn is_going_on(db: &Connection) -> Result<bool> {
     Ok(!unfinished(db)?.is_empty())
 }
 
-/// A new file begins: it carries over what is in the one before, and then what that had still to.
-pub(crate) fn begin(db: &Connection, source: Source, earlier: Vec<Source>) -> Result<()> {
-    let sources = std::iter::once(source).chain(earlier).collect();
-    Carry { sources, ..Carry::default() }.save(db)
+/// What to say, and what to do, where something could not be carried over.
+pub(crate) fn left_text(db: &Connection) -> Result<Option<String>> {
+    let left = Carry::load(db)?.carried.left;
+    let Some(first) = left.first() else { return Ok(None) };
+    let LeftBehind { file, seq, what } = first;
+    let more = match left.len() {
+        1 => String::new(),
+        all => format!(", and {} more", all - 1),
+    };
+    Ok(Some(format!(
+        "entry {seq} in '{file}' could not be carried over ({what}){more}: only that file has it. \
+         Write here what of it is still wanted, then say that the rest may go: larder purge --leave"
+    )))
+}
+
+/// A new file begins: it carries over what is in the `earlier` one, and then what that had still
+/// to. What that could not stays named.
+pub(crate) fn begin(db: &Connection, source: Source, earlier: &Connection) -> Result<()> {
+    let Carry { sources, carried } = Carry::load(earlier)?;
+    let sources = std::iter::once(source).chain(sources).collect();
+    let carried = Carried { left: carried.left, ..Carried::default() };
+    Carry { sources, carried }.save(db)
 }
 
 /// Notes that there is something to carry over, when a space is opened.
@@ -272,7 +293,11 @@ impl SpaceWriter {
         let old = Old::open(&self.shared.profile, &self.shared, source);
         let (mut old, vault) = match old {
             Ok(old) => old,
-            Err(error) => return self.cannot_read(source, &error).map(|()| false),
+            Err(error) if self.is_lost_for_good(source, &error)? => {
+                return self.cannot_read(source, &error).map(|()| false);
+            }
+            // It may be another time, and the file has what nobody else has.
+            Err(error) => return Err(error),
         };
         let Some(next) = source.next else {
             self.take_secrets(&old.db, &vault)?;
@@ -362,6 +387,30 @@ impl SpaceWriter {
             Ok(())
         })?;
         self.forget_peers()
+    }
+
+    /// Whether the old file is damaged, or gone under each of its names.
+    fn is_lost_for_good(&self, source: &Source, error: &Error) -> Result<bool> {
+        if is_damage(error) {
+            return Ok(true);
+        }
+        let Some(dir) = self.shared.profile.storage.dir() else { return Ok(false) };
+        let before = source.file.split_once(SET_ASIDE).map(|(name, _)| name);
+        let is_there =
+            dir.exists(&source.file)? || before.map_or(Ok(false), |name| dir.exists(name))?;
+        Ok(is_unreadable(error) && !is_there)
+    }
+
+    /// Notes that nobody wants any more what could not be carried over: it was written by hand, say.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn leave_behind(&mut self) -> Result<()> {
+        self.record(|tx, _| {
+            let mut carry = Carry::load(tx)?;
+            carry.carried.left.clear();
+            carry.save(tx)
+        })
     }
 
     fn cannot_read(&mut self, source: &Source, error: &Error) -> Result<()> {

@@ -57,7 +57,8 @@ impl Profile {
     /// A copy of the old files that was made before still opens with what opened them then.
     ///
     /// # Errors
-    /// As [`Profile::open`]; the storage's errors, a full disk among them. Until `profile.key` is
+    /// As [`Profile::open`]; [`Error::Invalid`] if what was set aside of a space may hold what is
+    /// nowhere else; the storage's errors, a full disk among them. Until `profile.key` is
     /// replaced nothing is changed; if that fails, which of the two keys it holds is seen when the
     /// profile is opened next, and either is whole.
     pub fn purge(
@@ -155,13 +156,18 @@ impl<'a> Purge<'a> {
         let mut source = old.open(ConnAccess::Write)?;
         SPACE.migrate(&mut source, Run::at(inner.env.now()))?;
         let is_open = recovery::is_going_on(&source)? || carry::is_going_on(&source)?;
-        if is_open && !files::set_aside(self.dir, id)?.is_empty() {
+        let is_aside = !files::set_aside(self.dir, id)?.is_empty();
+        if is_open && is_aside {
             return Err(Error::Invalid(format!(
                 "the space '{}' is being made anew, and what was set aside of it may hold what no \
                  other device has: sync it first, or remove the files that have '{}' in their name",
                 row.name,
                 files::SET_ASIDE
             )));
+        }
+        let left = carry::left_text(&source)?;
+        if let Some(what) = left.filter(|_| is_aside) {
+            return Err(Error::Invalid(format!("the space '{}': {what}", row.name)));
         }
         let mut entropy = inner.env.entropy();
         let secret = Secret::random(&mut *entropy);

@@ -485,7 +485,7 @@ pub(crate) fn free_file(dir: &Dir, row: &table::Space) -> Result<String> {
 }
 
 /// Whether an error says that a file is damaged, or gone.
-fn is_unreadable(error: &Error) -> bool {
+pub(crate) fn is_unreadable(error: &Error) -> bool {
     let is_gone = match error {
         Error::Pages(PagesError::Missing { .. }) => true,
         Error::Store(StoreError::Open { source }) => source

@@ -183,15 +183,13 @@ impl Profile {
             .map(|(name, secret)| (crate::profile::key_purpose(id, name), secret))
             .map(|(purpose, secret)| (purpose.clone(), inner.seal(&purpose, secret.expose())))
             .collect();
-        let earlier = {
-            let old = inner.home(row)?.open(larder_store::Access::Read)?;
-            carry::unfinished(&old)?
-        };
+        let old = inner.home(row)?.open(larder_store::Access::Read)?;
         let making = table::Space { state: Membership::Joining, ..new.clone() };
         let shared = inner.shared(&making, keys)?;
         let mut writer = prepare(self, &shared, control)?;
         let source = carry::Source::new(aside.clone(), row.device, is_alone);
-        writer.transact(|tx, _| carry::begin(tx, source, earlier))?;
+        writer.transact(|tx, _| carry::begin(tx, source, &old))?;
+        drop(old);
         writer.close()?;
         drop(writer);
         shared.pool.close()?;

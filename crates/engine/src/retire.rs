@@ -6,6 +6,7 @@ use larder_store::space::{control, logs};
 use larder_types::DeviceId;
 use rusqlite::Connection;
 
+use crate::carry;
 use crate::state::State;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
@@ -18,7 +19,8 @@ impl SpaceWriter {
     ///
     /// # Errors
     /// [`Error::NotFound`] if `to` does not belong to the space; [`Error::Invalid`] if it may do or
-    /// read less, is another member's, or has not signed for everything yet: sync with it first.
+    /// read less, is another member's, or has not signed for everything yet: sync with it first; if
+    /// an old copy of this device may have what is nowhere else ([`SpaceWriter::leave_behind`]).
     /// Nothing is written then. The storage's errors.
     pub fn retire(&mut self, to: DeviceId) -> Result<Receipt> {
         self.transact(|tx, state| {
@@ -54,6 +56,16 @@ impl State {
                 own.role,
                 own.clearance
             ));
+        }
+        if carry::is_going_on(db)? {
+            return refuse(
+                "what only an old copy of this device has is not carried over yet: sync with a \
+                 device that has the space's history first"
+                    .into(),
+            );
+        }
+        if let Some(what) = carry::left_text(db)? {
+            return refuse(what);
         }
         if self.lacks() || !is_whole(db, to)? {
             return refuse(format!(

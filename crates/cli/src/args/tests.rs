@@ -86,6 +86,7 @@ fn the_commands_of_the_readme_parse() {
         "rekey --all --json",
         "purge",
         "purge --new-passphrase",
+        "purge --leave",
         "purge --new-passphrase-file p --passphrase-file q",
         "passphrase",
         "passphrase --new-passphrase-file p --passphrase-file q --json",

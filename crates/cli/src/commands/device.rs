@@ -307,6 +307,12 @@ pub(super) fn tell_carried(
         let LeftBehind { file, seq, what } = left;
         out.line(&printable(&format!("Not carried over: entry {seq} in {file}: {what}")))?;
     }
+    if !carried.left.is_empty() {
+        out.note(
+            "Only the old file has that. Write here what of it is still wanted; then `larder purge \
+             --leave` removes it.",
+        );
+    }
     out.note(if carried.is_done {
         "The old file is kept until `larder purge`. If no other copy of this device is used any \
          more, shut the old one out: larder device list, larder device revoke"

@@ -40,6 +40,9 @@ pub(crate) struct Purge {
     /// Read the new passphrase from the first line of a file
     #[arg(long, value_name = "FILE")]
     pub(crate) new_passphrase_file: Option<PathBuf>,
+    /// Remove also what could not be carried over from an old copy of this device
+    #[arg(long)]
+    pub(crate) leave: bool,
 }
 
 #[derive(Debug, Args)]

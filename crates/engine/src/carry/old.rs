@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use larder_document::{Document, body};
 use larder_log::{Band, Header, Opened, Payload, kind};
 use larder_store::Access as ConnAccess;
+use larder_store::profile as table;
 use larder_store::space::entries;
 use larder_store::space::logs::{self, Log};
 use larder_store::space::sections::{self, Section, State as Of};
@@ -13,9 +14,10 @@ use rusqlite::Connection;
 
 use super::Source;
 use crate::copies::{Found, locate};
+use crate::files;
 use crate::keyring::{Keyring, Opening};
 use crate::profile::Inner;
-use crate::renew::renewed_purpose;
+use crate::renew::{asides, renewed_purpose};
 use crate::space::Shared;
 use crate::state::load_keyring;
 use crate::touched::load;
@@ -115,8 +117,11 @@ impl Old {
 impl Inner {
     /// Opens a file that was set aside for new keys, and what its secrets are sealed under.
     fn open_renewed(&self, id: &SpaceId, file: &str) -> Result<(Connection, Vault)> {
+        // A cut may have left it under the name that it had.
+        let (asides, rows) = self.with_db(|db| Ok((asides(db)?, table::spaces(db)?)))?;
+        files::finish_moves(&self.storage, &asides, &rows)?;
         let purpose = renewed_purpose(id, file);
-        let wrapped = self.with_db(|db| Ok(larder_store::profile::key(db, &purpose)?))?;
+        let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
         let missing = || Error::Corrupt("the key of the old file is missing".into());
         let secret: larder_crypto::Secret<32> =
             self.unseal(&purpose, &wrapped.ok_or_else(missing)?)?;

@@ -14,7 +14,7 @@ use larder_types::{DeviceId, ObjectId, SpaceName};
 use serde_json::{Value, json};
 
 use crate::durability_tests::World;
-use crate::steps::hooked;
+use crate::steps::{Step, hooked};
 use crate::{
     Access, Answer, Band, Carried, Environment, Error, Profile, ProfileOptions, Reason, Result,
     Role, Secret, Space, SpaceWriter, Terms, UnitOfWork, Unlock, Whose,
@@ -498,6 +498,90 @@ fn what_cannot_be_carried_over_is_named_and_kept() {
     assert!(dirs[1].path().join(&left.file).is_file());
     meet(&mut laptop, &mut phone);
     assert_eq!(laptop.value(6), Some(json!({"title": "for all"})));
+    let file = dirs[1].path().join(&left.file);
+    phone.close();
+    still_left(&mut laptop, dirs[1].path());
+    assert!(file.is_file());
+    let mut phone = Device::open(dirs[1].path(), 12);
+    phone.writer.leave_behind().unwrap();
+    phone.close();
+    purge(dirs[1].path()).unwrap();
+    assert!(!file.is_file());
+    laptop.close();
+}
+
+fn purge(dir: &Path) -> Result<crate::Purged> {
+    Profile::purge(world(13), dir, &unlock(), None, &mut |_| {})
+}
+
+/// A routine purge took the file with what had been left behind, and so did a second renewal, after
+/// which nothing told of it any more; the phone gave way to another one that had never seen it.
+fn still_left(laptop: &mut Device, dir: &Path) {
+    let refused = purge(dir).unwrap_err().to_string();
+    assert!(refused.contains("could not be carried over"), "{refused}");
+    renew(dir, 8).unwrap();
+    let mut phone = joined_again(laptop, dir, 9);
+    let to = laptop.space.device();
+    meet(laptop, &mut phone);
+    let refused = phone.writer.retire(to).unwrap_err().to_string();
+    assert!(refused.contains("not carried over yet"), "{refused}");
+    phone.writer.show().unwrap();
+    let carried = phone.writer.carry_over().unwrap().unwrap();
+    assert!(carried.is_done);
+    assert_eq!(carried.left.len(), 1, "it is named still");
+    let refused = phone.writer.retire(to).unwrap_err().to_string();
+    assert!(refused.contains("could not be carried over"), "{refused}");
+    phone.close();
+    let refused = purge(dir).unwrap_err().to_string();
+    assert!(refused.contains("could not be carried over"), "{refused}");
+}
+
+/// The disk refused one rename, amid a renewal, and the app went on. The old file could not be
+/// found under its new name, all in it was given up for that, and the next purge removed it.
+#[test]
+fn an_old_copy_that_cannot_be_read_for_now_is_carried_over_later() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut laptop = household(&dirs);
+    let mut phone = Device::open(dirs[1].path(), 3);
+    phone.put(3, &json!({"title": "on the phone alone"}));
+    phone.close();
+    renew(dirs[1].path(), 4).unwrap();
+    let profile =
+        Profile::open(world(5), dirs[1].path(), &unlock(), Access::ReadWrite, options("x"));
+    let profile = profile.unwrap();
+    let invitation = laptop.profile.invite_on(&laptop.space, Vec::new(), own()).unwrap();
+    let mut joining = profile.begin_join(invitation).unwrap();
+    let (agreed, admission) = profile.ask_within(&mut joining, &laptop.profile, &[9; 32]).unwrap();
+    laptop.writer.admit(admission.enrolment.clone()).unwrap();
+    let reply = laptop.profile.welcome(&admission, &laptop.space).unwrap();
+    let unmoved = |step| match step {
+        Step::RenewedNamed => Err(io::Error::other("the disk refuses it")),
+        _ => Ok(()),
+    };
+    let joined = hooked(unmoved, || profile.finish_join(joining, &agreed, &reply));
+    assert!(joined.is_err());
+    let mut phone = Device::of(profile);
+    meet(&mut laptop, &mut phone);
+
+    let aside = || {
+        let spaces = fs::read_dir(dirs[1].path().join("spaces")).unwrap();
+        let mut paths = spaces.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.to_string_lossy().contains(".db.set-aside-1"))
+    };
+    assert!(aside().is_none(), "it has its old name");
+    let hidden = dirs[1].path().join("elsewhere");
+    assert!(!phone.writer.carry_step().unwrap(), "it is moved, and there is more to do");
+    let file = aside().unwrap();
+    fs::rename(&file, &hidden).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(phone.writer.carry_step().is_err(), "no file can be opened there");
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&hidden, &file).unwrap();
+    assert!(phone.writer.has_old_copy());
+    let carried = phone.writer.carry_over().unwrap().unwrap();
+    assert!(carried.is_done && carried.left.is_empty(), "{carried:?}");
+    meet(&mut laptop, &mut phone);
+    assert_eq!(laptop.value(3), Some(json!({"title": "on the phone alone"})));
     phone.close();
     laptop.close();
 }
