@@ -199,9 +199,9 @@ impl Profile {
     /// A copy of the whole profile that was made before still opens with what opened it then.
     ///
     /// # Errors
-    /// As [`Profile::open`]; [`ErrorKind::Invalid`] if what was set aside of a space may hold what is
-    /// nowhere else ([`Space::leave_behind`]); [`ErrorKind::DiskFull`] and the storage's. All is as
-    /// it was then.
+    /// As [`Profile::open`]; [`ErrorKind::Invalid`] if what was set aside of a space may hold what
+    /// is nowhere else ([`Space::leave_behind`]); [`ErrorKind::DiskFull`] and the storage's. All is
+    /// as it was then.
     pub async fn purge(
         dir: impl AsRef<Path>,
         unlock: Unlock,

@@ -612,8 +612,8 @@ impl Space {
         self.open().await?.writer()?.run(true, SpaceWriter::carry_over).await
     }
 
-    /// Says that what could not be carried over of an old copy ([`Carried::left`]) is not wanted any
-    /// more, because it was written by hand, say: [`Profile::purge`](crate::Profile::purge) removes
+    /// Says that what could not be carried over of an old copy ([`Carried::left`]) is not wanted
+    /// any more, because it was written by hand, say: [`Profile::purge`](crate::Profile::purge) removes
     /// it then, which refuses before.
     ///
     /// # Errors

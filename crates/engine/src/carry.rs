@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use larder_document::Heads;
 use larder_log::Band;
 use larder_log::roster::Standing;
-use larder_store::space::{entries, logs, set_value, value};
+use larder_store::space::{control, entries, logs, set_value, value};
 use larder_types::limits::TRANSACTION_BYTES_TARGET;
 use larder_types::{DeviceId, EntryHash, ObjectId, TransportId, canonical};
 use minicbor::{Decode, Encode};
@@ -58,9 +58,12 @@ pub(crate) struct Source {
     #[n(4)]
     ends: Vec<End>,
     /// The first entry that the others do not have as it is here. What they have counts for them,
-    /// but for entries in which its device might not write.
+    /// but for what its device might not write and nobody adopted.
     #[n(5)]
     unlike: u64,
+    /// How much of that log which others signed that they hold.
+    #[n(6)]
+    signed: Vec<(DeviceId, u64)>,
 }
 
 /// How far the edits of one document were made again.
@@ -142,8 +145,17 @@ struct Carry {
 }
 
 impl Source {
-    pub(crate) const fn new(file: String, device: DeviceId, is_alone: bool) -> Self {
-        Self { file, device, is_alone, next: None, ends: Vec::new(), unlike: 1 }
+    /// The file that `old` is, in which `device` wrote.
+    pub(crate) fn new(
+        file: String,
+        device: DeviceId,
+        is_alone: bool,
+        old: &Connection,
+    ) -> Result<Self> {
+        let acks = control::acks_of(old, &device)?.into_iter();
+        let others = acks.filter(|ack| ack.acker != device);
+        let signed = others.map(|ack| (ack.acker, ack.size)).collect();
+        Ok(Self { file, device, is_alone, next: None, ends: Vec::new(), unlike: 1, signed })
     }
 
     fn end(&mut self, of: (ObjectId, Band, EntryHash)) -> Option<&mut End> {
@@ -230,9 +242,9 @@ impl Space {
         Ok(was_any.then_some(Carried { is_done, ..carried }))
     }
 
-    /// Whether another device was heard of since the space was opened, and all that it holds is
-    /// here.
-    fn is_caught_up(&self, db: &Connection) -> Result<bool> {
+    /// Whether another device that has something was heard of since the space was opened, all that
+    /// it holds is here, and of the old log what devices of the space signed that they hold.
+    fn is_caught_up(&self, db: &Connection, source: &Source) -> Result<bool> {
         let published = self.shared.published()?;
         let held = logs::every(db)?;
         let is_here = |(device, size): &(DeviceId, u64)| {
@@ -242,10 +254,14 @@ impl Space {
                 || log.is_some_and(|log| log.frontier.size() >= *size)
                 || !published.roster.may_have_log(device)
         };
+        let is_whole = source.signed.iter().all(|(acker, size)| {
+            published.roster.device(acker).is_none() || is_here(&(source.device, *size))
+        });
         let peers = self.shared.carrying().clone().unwrap_or_default();
-        Ok(peers.iter().any(|(peer, heads)| {
-            published.roster.by_transport(peer).is_some() && heads.iter().all(is_here)
-        }))
+        let mut known = peers.iter().filter(|(peer, heads)| {
+            published.roster.by_transport(peer).is_some() && heads.iter().any(|(_, size)| *size > 0)
+        });
+        Ok(is_whole && known.any(|(_, heads)| heads.iter().all(is_here)))
     }
 }
 
@@ -273,7 +289,7 @@ impl SpaceWriter {
         }
         let state = self.state();
         let may_write = state.check_may_write().is_ok() && !state.lacks() && self.is_shown();
-        Ok(may_write && (source.is_alone || self.space().is_caught_up(&db)?))
+        Ok(may_write && (source.is_alone || self.space().is_caught_up(&db, source)?))
     }
 
     /// Carries some of what only an old copy has over into this device's log. Whether all is done,
@@ -328,12 +344,7 @@ impl SpaceWriter {
                 && let Some(seq) = carry.sources.first().and_then(|source| source.next)
                 && seq <= old.log.frontier.size()
             {
-                let counts = carry.sources.first().is_none_or(|source| {
-                    seq < source.unlike && state.may_write_at(&source.device, seq)
-                });
-                if !counts {
-                    bytes += state.carry_entry(tx, &mut old, &mut carry, seq)?;
-                }
+                bytes += state.carry_entry(tx, &mut old, &mut carry, seq)?;
                 if let Some(source) = carry.sources.first_mut() {
                     source.next = Some(seq + 1);
                 }
@@ -401,7 +412,7 @@ impl SpaceWriter {
         Ok(is_unreadable(error) && !is_there)
     }
 
-    /// Notes that nobody wants any more what could not be carried over: it was written by hand, say.
+    /// Notes that nobody wants any more what could not be carried over: it was written by hand.
     ///
     /// # Errors
     /// The storage's errors.
@@ -436,12 +447,13 @@ impl SpaceWriter {
 }
 
 impl State {
-    /// The first entry of a device's log in which it might not write; one that no log has, if it
-    /// always might.
+    /// The first entry of a device's log in which it might not write, or not in all bands; one that
+    /// no log has, if it always might.
     fn first_void(&self, device: &DeviceId) -> u64 {
         let standings = self.roster.known(device).map_or(&[][..], |known| &known.standings);
-        let is_void =
-            |standing: &Option<Standing>| standing.and_then(Standing::writes_up_to).is_none();
+        let is_void = |standing: &Option<Standing>| {
+            standing.and_then(Standing::writes_up_to) < Some(Band::Red)
+        };
         let first = standings.iter().find(|(_, standing)| is_void(standing));
         first.map_or(u64::MAX, |(from_seq, _)| *from_seq)
     }

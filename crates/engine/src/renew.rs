@@ -187,7 +187,7 @@ impl Profile {
         let making = table::Space { state: Membership::Joining, ..new.clone() };
         let shared = inner.shared(&making, keys)?;
         let mut writer = prepare(self, &shared, control)?;
-        let source = carry::Source::new(aside.clone(), row.device, is_alone);
+        let source = carry::Source::new(aside.clone(), row.device, is_alone, &old)?;
         writer.transact(|tx, _| carry::begin(tx, source, &old))?;
         drop(old);
         writer.close()?;

@@ -35,6 +35,7 @@ pub(super) struct Old {
 
 /// A section of the old log, opened.
 pub(super) struct OldSection {
+    pub(super) index: u32,
     pub(super) entry: EntryHash,
     pub(super) band: Band,
     pub(super) opened: Opened,
@@ -67,7 +68,7 @@ impl Old {
             }
         };
         let band = self.keyring.band(&section.commitment).unwrap_or(Band::Green);
-        Ok(Some(OldSection { entry: entry.hash, band, opened }))
+        Ok(Some(OldSection { index: place.index, entry: entry.hash, band, opened }))
     }
 
     /// A document as it was there, whole: what is void there too is put into it.

@@ -1,9 +1,12 @@
 //! One entry of the old log, done again in this device's own.
 
+use std::collections::BTreeSet;
+
 use larder_document::{Actor, Heads, Link, body, trash_of};
 use larder_log::act::Act;
 use larder_log::blob::Manifest;
 use larder_log::{Band, Class, kind};
+use larder_store::space::logs::Log;
 use larder_store::space::{documents, units};
 use larder_types::{CollectionName, EntryHash, ObjectId};
 use rusqlite::{Connection, Transaction};
@@ -12,7 +15,8 @@ use super::old::{Old, OldSection};
 use super::{Carried, Carry, ENTRY_BYTES, LeftBehind, Source, leave};
 use crate::blobs;
 use crate::commit::Draft;
-use crate::copies::{Found, is_deleted, locate, next_id};
+use crate::copies::{Creation, Found, is_deleted, locate, next_id};
+use crate::redact::follow;
 use crate::rows::Origin;
 use crate::state::State;
 use crate::touched::{self, Touched};
@@ -27,8 +31,24 @@ struct Redone {
     blobs: u64,
     moot: u64,
     bytes: usize,
+    /// Documents that were redacted meanwhile, and what is left of each.
+    redacted: BTreeSet<(ObjectId, ObjectId)>,
     /// The first entry that it came to.
     seq: Option<u64>,
+}
+
+impl Redone {
+    /// The document was deleted meanwhile, or redacted: then what was written into it may belong
+    /// into what is left of it.
+    fn come_to_nothing(&mut self, db: &Connection, object: ObjectId) -> Result<()> {
+        let rest = follow(db, &object)?;
+        if rest == object {
+            self.moot += 1;
+        } else {
+            self.redacted.insert((object, rest));
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -43,17 +63,23 @@ impl State {
         let Carry { sources, carried } = carry;
         let Some(source) = sources.first_mut() else { return Ok(0) };
         let file = source.file.clone();
+        let is_here = seq < source.unlike && self.may_write_at(&old.log.device, seq);
         let left = |carried: &mut Carried, what: String| {
             leave(carried, LeftBehind { file: file.clone(), seq, what });
         };
-        let (sections, unread) = match old.entry(seq) {
+        let (mut sections, unread) = match old.entry(seq) {
             Ok(read) => read,
+            Err(_) if is_here => return Ok(ENTRY_BYTES),
             Err(error) => {
                 left(carried, format!("it cannot be read: {error}"));
                 return Ok(ENTRY_BYTES);
             }
         };
-        if unread > 0 {
+        sections.retain(|section| !self.counts_here(&old.log, source, seq, section));
+        if sections.is_empty() && is_here {
+            return Ok(ENTRY_BYTES);
+        }
+        if unread > 0 && !is_here {
             left(carried, format!("{unread} of its sections are not in the old copy"));
         }
         let (before, ends) = (self.mark(), source.ends.clone());
@@ -67,6 +93,9 @@ impl State {
                 carried.deleted += done.deleted;
                 carried.blobs += done.blobs;
                 carried.moot += done.moot;
+                for (object, rest) in done.redacted {
+                    left(carried, format!("of document {object}, redacted meanwhile: see {rest}"));
+                }
                 for what in sections.iter().filter_map(unlike) {
                     left(carried, what.to_owned());
                 }
@@ -80,6 +109,18 @@ impl State {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the others have this section, and it counts for them.
+    fn counts_here(&self, log: &Log, source: &Source, seq: u64, section: &OldSection) -> bool {
+        let OldSection { index, entry, band, ref opened } = *section;
+        let device = log.device;
+        let origin = Origin { log: log.log, device, seq, index, entry, clock: self.clock, band };
+        let counts = match opened.metadata.kind {
+            kind::DOCUMENT_CREATE..=kind::DOCUMENT_DELETE => self.counts_at(&origin),
+            _ => self.may_write_at(&device, seq),
+        };
+        seq < source.unlike && counts
     }
 
     fn redo_entry(
@@ -151,7 +192,7 @@ impl State {
                 source.set_end(of(section.entry), at);
                 match at {
                     Some(_) => done.created += 1,
-                    None => done.moot += 1,
+                    None => done.come_to_nothing(db, object)?,
                 }
                 Ok(())
             }
@@ -161,14 +202,21 @@ impl State {
                 let target = (of(generation), collection);
                 for bytes in changes {
                     let is_made = self.redo_change(db, old, source, &target, &bytes, touched)?;
-                    done.edited += u64::from(is_made);
-                    done.moot += u64::from(!is_made);
+                    if is_made {
+                        done.edited += 1;
+                    } else {
+                        done.come_to_nothing(db, object)?;
+                    }
                 }
                 Ok(())
             }
             (_, generation) => {
                 let end = generation.and_then(|generation| source.end(of(generation)));
-                let at = end.map_or(Some(object), |end| end.at);
+                let at = match (end, generation) {
+                    (Some(end), _) => end.at,
+                    (None, Some(generation)) => at_now(db, &object, (section.band, generation))?,
+                    (None, None) => Some(object),
+                };
                 let Some(at) = at.filter(|_| !matches!(is_deleted(db, &object), Ok(true))) else {
                     done.moot += 1;
                     return Ok(());
@@ -328,6 +376,14 @@ impl State {
         done.seq = done.seq.or(Some(appended.seq));
         Ok(())
     }
+}
+
+/// Where a document is that the others have.
+fn at_now(db: &Connection, object: &ObjectId, of: Creation) -> Result<Option<ObjectId>> {
+    Ok(match locate(db, object, of)? {
+        Found::At(row) => Some(row.object),
+        Found::Buried | Found::Unknown => None,
+    })
 }
 
 /// What of the old log is not done again by itself, but by who has the right to it now, if they

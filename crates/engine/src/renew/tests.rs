@@ -263,6 +263,9 @@ fn two_copies_that_were_both_used_are_renewed_and_all_edits_end_on_all_devices()
     let mut older = joined_again(&mut laptop, dirs[2].path(), 7);
     assert_ne!(older.space.device(), was);
     assert!(older.reasons().contains(&Reason::Carrying));
+    let transport = laptop.profile.transport_id();
+    older.space.shared.carrying().as_mut().unwrap().insert(transport, vec![(was, 0)]);
+    older.writer.show().unwrap();
     assert_eq!(older.writer.carry_over().unwrap().map(|it| it.is_done), Some(false), "too early");
     meet(&mut laptop, &mut older);
     let carried = older.writer.carry_over().unwrap().unwrap();
@@ -534,6 +537,117 @@ fn still_left(laptop: &mut Device, dir: &Path) {
     phone.close();
     let refused = purge(dir).unwrap_err().to_string();
     assert!(refused.contains("could not be carried over"), "{refused}");
+}
+
+/// A tablet that had just been let in stood beside the phone, and had nothing yet: the phone had
+/// all that it had. Another one had been off for a month. With either of them the phone took what all
+/// the others had of its old log for what only it had, and wrote it once more.
+#[test]
+fn nothing_is_carried_over_after_hearing_only_who_has_little() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut laptop = household(&dirs);
+    let tablet = Profile::create(world(3), dirs[2].path(), &unlock(), options("tablet")).unwrap();
+    let mut tablet = laptop.invite(tablet, own()).unwrap();
+    let mut phone = Device::open(dirs[1].path(), 4);
+    meet(&mut laptop, &mut phone);
+    tablet.hear(&laptop);
+    phone.put(3, &json!({"title": "the laptop has it"}));
+    laptop.hear(&phone);
+    let Reply::Frontiers { acks, .. } = laptop.frontiers() else { panic!() };
+    phone.writer.store_acks(&acks).unwrap();
+    phone.put(6, &json!({"title": "nobody has it"}));
+    phone.close();
+    renew(dirs[1].path(), 5).unwrap();
+    // Who lets it in does not have its last letter.
+    let mut phone = joined_again(&mut tablet, dirs[1].path(), 6);
+    let empty = tablet.profile.transport_id();
+    phone.writer.show().unwrap();
+    phone.space.shared.carrying().as_mut().unwrap().insert(empty, Vec::new());
+    let done = |phone: &mut Device| phone.writer.carry_over().unwrap().unwrap();
+    assert!(!done(&mut phone).is_done, "it has nothing yet");
+    meet(&mut tablet, &mut phone);
+    let carried = done(&mut phone);
+    assert_eq!((carried.is_done, carried.entries), (false, 0), "it has less than the laptop had");
+    meet(&mut laptop, &mut phone);
+    let carried = done(&mut phone);
+    assert_eq!((carried.is_done, carried.created), (true, 1), "{carried:?}");
+    meet(&mut laptop, &mut phone);
+    for n in [3, 6] {
+        assert!(laptop.value(n).is_some(), "{n}");
+    }
+    let letters = laptop.space.list(None, None, 100).unwrap().documents;
+    assert_eq!(letters.len(), 5, "nothing is there twice");
+    for device in [laptop, tablet, phone] {
+        device.close();
+    }
+}
+
+/// A phone was shut out by a tablet which did not know that the laptop had edited a letter of the
+/// phone's meanwhile, and adopted it. When the phone came back, with new keys, the letter was there
+/// twice, and who erased the one had the other.
+#[test]
+fn what_somebody_adopted_is_not_carried_over_once_more() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut laptop = household(&dirs);
+    let tablet = Profile::create(world(3), dirs[2].path(), &unlock(), options("tablet")).unwrap();
+    let mut tablet = laptop.invite(tablet, own()).unwrap();
+    let mut phone = Device::open(dirs[1].path(), 4);
+    meet(&mut laptop, &mut phone);
+    meet(&mut laptop, &mut tablet);
+    let was = phone.space.device();
+    phone.put(3, &json!({"title": "letter", "text": "one\n"}));
+    phone.put(3, &json!({"title": "letter", "text": "one\ntwo\n"}));
+    phone.put(6, &json!({"title": "nobody adopts it"}));
+    laptop.hear(&phone);
+    laptop.writer.show().unwrap();
+    laptop.put(3, &json!({"title": "letter", "text": "one\ntwo\nthree\n"}));
+    tablet.writer.revoke(&[was]).unwrap();
+    meet(&mut laptop, &mut tablet);
+    laptop.writer.show().unwrap();
+    assert!(laptop.value(3).is_some() && laptop.value(6).is_none(), "one is adopted");
+    phone.close();
+    renew(dirs[1].path(), 5).unwrap();
+    let mut phone = joined_again(&mut laptop, dirs[1].path(), 6);
+    meet(&mut laptop, &mut phone);
+    phone.writer.show().unwrap();
+    let carried = phone.writer.carry_over().unwrap().unwrap();
+    assert_eq!((carried.is_done, carried.created, carried.edited), (true, 1, 0), "{carried:?}");
+    meet(&mut laptop, &mut phone);
+    for device in [&laptop, &phone] {
+        let letters = device.space.list(None, None, 100).unwrap().documents;
+        assert_eq!(letters.len(), 5, "nothing is there twice");
+        assert_eq!(device.value(3).unwrap()["text"], "one\ntwo\nthree\n");
+        assert!(device.value(6).is_some());
+    }
+    for device in [laptop, tablet, phone] {
+        device.close();
+    }
+}
+
+/// Grandma added a paragraph to a letter on her old phone, while a password was taken out of that
+/// letter on the laptop. When the phone came back the paragraph was counted among edits of deleted
+/// documents, and a purge removed the only file that had it.
+#[test]
+fn an_edit_of_a_letter_that_was_redacted_meanwhile_is_named() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut laptop = household(&dirs);
+    let mut phone = Device::open(dirs[1].path(), 3);
+    let text = "one\ntwo\nthree\nand a paragraph\n";
+    phone.put(1, &json!({"title": "letter", "a": 0, "b": 0, "text": text}));
+    phone.put(3, &json!({"title": "another"}));
+    phone.close();
+    let rest = laptop.writer.redact(object(1), &[vec!["a".to_owned()]]).unwrap().object;
+    renew(dirs[1].path(), 4).unwrap();
+    let mut phone = joined_again(&mut laptop, dirs[1].path(), 5);
+    meet(&mut laptop, &mut phone);
+    phone.writer.show().unwrap();
+    let carried = phone.writer.carry_over().unwrap().unwrap();
+    assert_eq!((carried.is_done, carried.created, carried.moot), (true, 1, 0), "{carried:?}");
+    assert_eq!(carried.left.len(), 1, "{carried:?}");
+    assert!(carried.left[0].what.contains(&rest.to_string()), "{carried:?}");
+    phone.close();
+    assert!(purge(dirs[1].path()).is_err(), "only the old file has it");
+    laptop.close();
 }
 
 /// The disk refused one rename, amid a renewal, and the app went on. The old file could not be
