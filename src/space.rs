@@ -613,8 +613,8 @@ impl Space {
     }
 
     /// Says that what could not be carried over of an old copy ([`Carried::left`]) is not wanted
-    /// any more, because it was written by hand, say: [`Profile::purge`](crate::Profile::purge) removes
-    /// it then, which refuses before.
+    /// any more, because it was written by hand, say. [`Profile::purge`](crate::Profile::purge)
+    /// refuses before, and removes it then.
     ///
     /// # Errors
     /// [`Error::Closed`]; the storage's.

@@ -263,11 +263,13 @@ fn two_copies_that_were_both_used_are_renewed_and_all_edits_end_on_all_devices()
     let mut older = joined_again(&mut laptop, dirs[2].path(), 7);
     assert_ne!(older.space.device(), was);
     assert!(older.reasons().contains(&Reason::Carrying));
-    let transport = laptop.profile.transport_id();
-    older.space.shared.carrying().as_mut().unwrap().insert(transport, vec![(was, 0)]);
-    older.writer.show().unwrap();
     assert_eq!(older.writer.carry_over().unwrap().map(|it| it.is_done), Some(false), "too early");
     meet(&mut laptop, &mut older);
+    let transport = laptop.profile.transport_id();
+    *older.space.shared.carrying() = Some([(transport, vec![(was, 0)])].into());
+    older.writer.show().unwrap();
+    assert!(!older.writer.carry_over().unwrap().unwrap().is_done, "one that has nothing is heard");
+    older.hear(&laptop);
     let carried = older.writer.carry_over().unwrap().unwrap();
     let Carried { entries, created, edited, deleted, moot, is_done, .. } = carried.clone();
     assert_eq!((entries, created, edited, deleted, moot), (7, 2, 4, 1, 0), "{carried:?}");
@@ -540,8 +542,8 @@ fn still_left(laptop: &mut Device, dir: &Path) {
 }
 
 /// A tablet that had just been let in stood beside the phone, and had nothing yet: the phone had
-/// all that it had. Another one had been off for a month. With either of them the phone took what all
-/// the others had of its old log for what only it had, and wrote it once more.
+/// all that it had. Another one had been off for a month. With either of them the phone took what
+/// all the others had of its old log for what only it had, and wrote it once more.
 #[test]
 fn nothing_is_carried_over_after_hearing_only_who_has_little() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
