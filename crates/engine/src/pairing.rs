@@ -174,7 +174,7 @@ pub struct Ticket {
 pub struct Admission {
     /// The space it asks for.
     pub space: SpaceName,
-    /// The act that enrols it, for [`SpaceWriter::admit`].
+    /// The act that enrols it, for [`SpaceWriter::admit`](crate::SpaceWriter::admit).
     pub enrolment: Enrolment,
     agreed: Agreed,
     secret: Secret<16>,
