@@ -126,7 +126,17 @@ fn a_space_whose_file_is_lost_is_made_anew_when_it_is_said_so() {
     second.file("notes/tea.md", "green tea");
     second.run(["import", SPACE, second.path("notes").to_str().unwrap()]).code(0);
     let (serving, address) = serve(&first);
-    second.run(["sync", "--with", &address]).code(0);
+    // What it signed behind its last sync would be lost with the file.
+    let is_all_there = |_| {
+        second.run(["sync", "--with", &address]).code(0);
+        let status = second.run(["status", "--json"]).code(0).lines();
+        let devices = status[0]["spaces"][0]["progress"].as_array().unwrap().clone();
+        assert_eq!(devices.len(), 2);
+        devices
+            .iter()
+            .all(|device| ["here", "everything"].map(Value::from).contains(&device["standing"]))
+    };
+    assert!((0..9).any(is_all_there), "the laptop never has everything");
     let anew = ["space", "begin-anew", SPACE, "--file-is-lost", "--json"];
     second.run(anew).code(1).says("it is not set aside");
 
