@@ -601,22 +601,16 @@ impl WriterState {
         tombstones::forget_erased(db, &object, above)?;
         let mut places: BTreeSet<Place> =
             sections::of_object(db, &object)?.into_iter().map(|section| section.place).collect();
-        let listed = Going::listed(db, &object, acts)?.places;
-        let manifests: BTreeSet<Place> = listed
-            .iter()
-            .filter(|(_, shown)| **shown == Shown::Manifest)
-            .map(|(place, _)| *place)
-            .collect();
-        places.extend(listed.into_keys());
+        for (place, shown) in Going::listed(db, &object, acts)?.places {
+            if shown == Shown::Object || !is_erased_beside(db, &object, place)? {
+                places.insert(place);
+            }
+        }
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         for place in places {
             let section = sections::find(db, place)?;
             let band = section.as_ref().and_then(|section| self.keyring.band(&section.commitment));
             if band <= above {
-                continue;
-            }
-            let is_manifest = manifests.contains(&place);
-            if is_manifest && is_erased_beside(db, &object, place)? {
                 continue;
             }
             if let Some(section) = section.filter(|section| section.state == State::Erased) {

@@ -12,12 +12,14 @@ use larder_types::limits::{
     BLOB_BYTES_MAX, BLOB_CHUNK_BYTES_MAX, BLOB_CHUNK_BYTES_MEAN, BLOB_CHUNK_BYTES_MIN,
     BLOB_STAGED_BYTES_TARGET,
 };
-use larder_types::{Entropy, Hash};
+use larder_types::{CorrelationId, Entropy, Hash};
+use rusqlite::Connection;
 
 use super::{BlobInfo, info, insert, unknown};
-use crate::commit::Draft;
+use crate::commit::{Appended, Draft};
 use crate::rows::Origin;
 use crate::space::Space;
+use crate::state::State;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -262,32 +264,39 @@ impl SpaceWriter {
             state.check_may_write()?;
             state.check_cleared(new.band)?;
             state.ensure_epoch(tx)?;
-            let draft = Draft {
-                personal: None,
-                kind: kind::BLOB,
-                class: Class::Data,
-                collection: None,
-                object: None,
-                generation: None,
-                body,
-                band: new.band,
-            };
-            let appended = state.append(tx, &[&draft], None, None)?;
+            let origin = state.append_manifest(tx, body, new.band, None, None)?;
             state.sign(tx)?;
-            let origin = Origin {
-                log: state.log,
-                device: state.device(),
-                seq: appended.seq,
-                index: 0,
-                entry: appended.hash,
-                clock: state.clock,
-                band: new.band,
-            };
             insert(tx, &origin, &id, manifest)?;
             table::lease(tx, &id)?;
             let row = table::find(tx, &id)?.ok_or_else(|| unknown(&id))?;
             info(tx, row)
         })
+    }
+}
+
+impl State {
+    /// Appends the entry that holds a blob's manifest. No checkpoint covers it yet.
+    pub(crate) fn append_manifest(
+        &mut self,
+        db: &Connection,
+        body: Vec<u8>,
+        band: Band,
+        actor: Option<&str>,
+        correlation: Option<CorrelationId>,
+    ) -> Result<Origin> {
+        let draft = Draft {
+            kind: kind::BLOB,
+            class: Class::Data,
+            collection: None,
+            object: None,
+            generation: None,
+            body,
+            band,
+            personal: None,
+        };
+        let Appended { seq, hash: entry, .. } = self.append(db, &[&draft], actor, correlation)?;
+        let (log, device, clock) = (self.log, self.device(), self.clock);
+        Ok(Origin { log, device, seq, index: 0, entry, clock, band })
     }
 }
 

@@ -14,7 +14,6 @@ use rusqlite::{Connection, Transaction};
 use super::old::{Old, OldSection};
 use super::{Carried, Carry, ENTRY_BYTES, LeftBehind, Source, leave};
 use crate::blobs;
-use crate::commit::Draft;
 use crate::copies::{Creation, Found, is_deleted, locate, next_id};
 use crate::redact::follow;
 use crate::rows::Origin;
@@ -342,38 +341,19 @@ impl State {
         section: &OldSection,
         done: &mut Redone,
     ) -> Result<()> {
-        let body = section.opened.body.clone();
-        let id = Manifest::id(&body);
+        let body = &section.opened.body;
+        let id = Manifest::id(body);
         let known = larder_store::space::blobs::find(db, &id)?;
         if known.is_some_and(|row| row.band <= section.band) {
             return Ok(());
         }
         self.check_cleared(section.band)?;
-        let draft = Draft {
-            kind: kind::BLOB,
-            class: Class::Data,
-            collection: None,
-            object: None,
-            generation: None,
-            body,
-            band: section.band,
-            personal: None,
-        };
         let metadata = &section.opened.metadata;
-        let appended =
-            self.append(db, &[&draft], metadata.actor.as_deref(), metadata.correlation)?;
-        let origin = Origin {
-            log: self.log,
-            device: self.device(),
-            seq: appended.seq,
-            index: 0,
-            entry: appended.hash,
-            clock: self.clock,
-            band: section.band,
-        };
-        blobs::take(db, &origin, &draft.body)?;
+        let (actor, correlation) = (metadata.actor.as_deref(), metadata.correlation);
+        let origin = self.append_manifest(db, body.clone(), section.band, actor, correlation)?;
+        blobs::take(db, &origin, body)?;
         done.blobs += 1;
-        done.seq = done.seq.or(Some(appended.seq));
+        done.seq = done.seq.or(Some(origin.seq));
         Ok(())
     }
 }
