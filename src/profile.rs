@@ -224,8 +224,9 @@ impl Profile {
     /// other one has signed. It is a device of its own from then on. Each of its spaces can be
     /// read, and written once it was joined again by an invitation ([`Profile::begin_join`]); what
     /// only this copy has is carried over then, by itself, as soon as it has heard all that another
-    /// device has ([`Event::Carried`], [`Space::carried`]). A space that no other device has goes
-    /// on.
+    /// device has ([`Event::Carried`], [`Space::carried`]). Of a space that no other device had when
+    /// this copy was made, a person who knows that none has joined since may say that it goes on
+    /// ([`Profile::go_on_alone`]).
     ///
     /// If it is cut, either nothing was changed or all of it.
     ///
@@ -234,6 +235,27 @@ impl Profile {
     pub async fn renew(dir: impl AsRef<Path>, unlock: Unlock) -> Result<Renewed> {
         let dir = dir.as_ref().to_owned();
         blocking(move || larder_engine::Profile::renew(Arc::new(System), &dir, &unlock)).await
+    }
+
+    /// Has a space of the profile in `dir`, which must not be open anywhere, go on after
+    /// [`Profile::renew`] without being joined again: because no other device has it, which a
+    /// person has to say. If one has joined it since this copy was made, the two have two histories
+    /// of the space from then on, and do not hear of each other; [`Profile::renew`] once more, and
+    /// an invitation from that one, carry over to it what was written here.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] if the space does not
+    /// wait to be joined again, if other devices belong to it, or if this one was no owner of it;
+    /// the storage's.
+    pub async fn go_on_alone(
+        dir: impl AsRef<Path>,
+        unlock: Unlock,
+        space: &SpaceName,
+    ) -> Result<()> {
+        let (dir, space) = (dir.as_ref().to_owned(), space.clone());
+        let work =
+            move || larder_engine::Profile::go_on_alone(Arc::new(System), &dir, &unlock, &space);
+        blocking(work).await
     }
 
     /// Has `new` open the profile from now on, and `old` no longer, which is asked for once more.

@@ -444,6 +444,7 @@ impl Command {
 
     /// Whether it cannot run while anybody has the profile open.
     pub(crate) const fn needs_profile_alone(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Purge(_) | Self::Passphrase(_))
+        let renews = matches!(self, Self::Device(DeviceCommand::Renew(_)));
+        renews || matches!(self, Self::Serve(_) | Self::Purge(_) | Self::Passphrase(_))
     }
 }

@@ -163,6 +163,13 @@ impl<'a> Call<'a> {
         Ok(Profile::renew(&dir, unlock).await?)
     }
 
+    /// Has a space go on that no other device has.
+    pub(crate) async fn go_on_alone(&self, space: &SpaceName) -> anyhow::Result<()> {
+        let dir = self.existing()?;
+        let unlock = self.unlock(false)?;
+        Ok(Profile::go_on_alone(&dir, unlock, space).await?)
+    }
+
     /// Opens the profile, and answers with what opened it and with what is to.
     pub(crate) async fn open_to_change_passphrase(
         &self,

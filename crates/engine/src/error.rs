@@ -128,7 +128,8 @@ pub enum Error {
     #[error(
         "this profile was given new keys, and the space does not know them yet. It can be read, \
          but not written. To go on, make an invitation on another device of the space and join it \
-         here: what only this copy has is carried over then"
+         here: what only this copy has is carried over then. If no other device has the space: \
+         `larder device renew --alone SPACE`"
     )]
     Renewed,
 

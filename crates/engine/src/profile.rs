@@ -369,14 +369,14 @@ impl Profile {
         let steps = SPACE.migrate(&mut *shared.pool.writer()?, Run::at(self.inner.env.now()))?;
         self.inner.note_migration(Scope::Space(row.space), &SPACE, steps);
         let is_renewing = self.inner.is_renewing(&row.space)?;
-        if is_renewing {
-            crate::state::publish(&*shared.pool.reader()?, &shared)?;
-            if !self.is_alone(&shared)? {
-                shared.freeze(Frozen::Renewed);
-            }
+        let goes_on = is_renewing && self.inner.goes_on_alone(&row.space)?;
+        if is_renewing && !goes_on {
+            shared.freeze(Frozen::Renewed);
         }
-        let mut writer = SpaceWriter::open(&shared, shared.mirror.end())?;
-        if is_renewing && !shared.is_frozen() {
+        // Nobody has what a copy may lack of what was signed.
+        let signed = if goes_on { End::NONE } else { shared.mirror.end() };
+        let mut writer = SpaceWriter::open(&shared, signed)?;
+        if goes_on && !shared.is_frozen() {
             self.renew_alone(&row, &mut writer)?;
             drop((writer, shared));
             return self.open_space(name);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use larder_crypto::hash::sha256;
 use larder_crypto::{Secret, TransportKey};
 use larder_log::VERSION;
-use larder_log::act::Enrolment;
+use larder_log::act::{Enrolment, Role};
 use larder_log::epoch::ControlSecret;
 use larder_log::security::{News, Scope};
 use larder_store::profile::{self as table, Membership};
@@ -32,6 +32,7 @@ use crate::profile::{Access, Inner, Profile, ProfileOptions, TRANSPORT};
 use crate::recovery::free_file;
 use crate::rekey::{file_purpose, step};
 use crate::security::SecurityKind;
+use crate::sight::Sight;
 use crate::space::Shared;
 use crate::steps::Step;
 use crate::{Environment, Error, Result, Space, SpaceWriter};
@@ -39,13 +40,12 @@ use crate::{Environment, Error, Result, Space, SpaceWriter};
 /// A profile that was given new keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewed {
-    /// Spaces into which this device has to be let in again.
+    /// Spaces that other devices belong to: one of them has to let this one in again.
     pub waiting: Vec<SpaceName>,
-    /// Spaces that no other device has: there is nobody to ask, and it goes on in them.
+    /// Spaces that no other device belonged to when this copy was made. They wait as well, for a
+    /// device that has joined since, or for a person's word that there is none
+    /// ([`Profile::go_on_alone`]).
     pub alone: Vec<SpaceName>,
-    /// Spaces that no other device has, and whose file is older than what was signed in them: they
-    /// can be read, and nobody can let this device in.
-    pub lost: Vec<SpaceName>,
 }
 
 impl Profile {
@@ -73,17 +73,15 @@ impl Profile {
         let rows = self.inner.with_db(|db| Ok(table::spaces(db)?))?;
         let joined: Vec<_> =
             rows.into_iter().filter(|row| row.state == Membership::Joined).collect();
-        let mut renewed = Renewed { waiting: Vec::new(), alone: Vec::new(), lost: Vec::new() };
+        let mut renewed = Renewed { waiting: Vec::new(), alone: Vec::new() };
+        let mut known = Vec::new();
         for row in &joined {
             // All are looked at before anything is changed.
             let (space, writer) = self.open_space(&row.name)?;
             let is_alone = self.is_alone(&space.shared)?;
-            let list = match (is_alone, space.shared.is_frozen()) {
-                (false, _) => &mut renewed.waiting,
-                (true, false) => &mut renewed.alone,
-                (true, true) => &mut renewed.lost,
-            };
+            let list = if is_alone { &mut renewed.alone } else { &mut renewed.waiting };
             list.push(row.name.clone());
+            known.extend(self.enrolled_joinings(&space.shared)?);
             if let Some(mut writer) = writer {
                 writer.close()?;
             }
@@ -93,16 +91,15 @@ impl Profile {
         let transport = TransportKey::generate(&mut *entropy);
         let wrapped = self.inner.seal(TRANSPORT, transport.to_secret().expose());
         let now = self.inner.env.now();
-        let named_alone = |row: &&table::Space| renewed.alone.contains(&row.name);
-        let alone: Vec<SpaceId> = joined.iter().filter(named_alone).map(|row| row.space).collect();
         self.inner.write_db(|db| {
             table::set_key(db, TRANSPORT, &wrapped)?;
             for row in &joined {
                 table::set_setting(db, &mark(&row.space), &now.0.to_be_bytes())?;
+                table::remove_setting(db, &alone_mark(&row.space))?;
             }
             // Keys that were made for invitations belong to the key that is replaced. Those that a
-            // space which nobody else has may know by now tell that it is alone.
-            let is_known = |joining: &table::Joining| alone.contains(&joining.space);
+            // space knows by now tell which of its devices are this one.
+            let is_known = |joining: &table::Joining| known.contains(&joining.id);
             for joining in table::joinings(db)?.iter().filter(|joining| !is_known(joining)) {
                 table::remove_joining(db, &joining.id)?;
             }
@@ -115,20 +112,106 @@ impl Profile {
         Ok(renewed)
     }
 
+    /// Has a space go on that waits for this device to be let in again, because nobody else has it:
+    /// a person says so, who knows that no device has joined since this copy was made. Were there
+    /// one, it would have another history of the space, and the two would never hear of each other;
+    /// then [`Profile::renew`] once more, and an invitation from there, bring what was written here
+    /// over to it. The profile in `dir` must not be open anywhere.
+    ///
+    /// # Errors
+    /// As [`Profile::open`]; [`Error::NotFound`]; [`Error::Invalid`] if the space does not wait for
+    /// that, or other devices belong to it, or this one was no owner of it; the storage's errors.
+    pub fn go_on_alone(
+        env: Arc<dyn Environment>,
+        dir: &Path,
+        unlock: &Unlock,
+        name: &SpaceName,
+    ) -> Result<()> {
+        let options = ProfileOptions::default();
+        let profile = Self::open(env, dir, unlock, Access::ReadWrite, options)?;
+        let done = profile.go_on(name);
+        let closed = profile.close();
+        done.and(closed)
+    }
+
+    fn go_on(&self, name: &SpaceName) -> Result<()> {
+        let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
+        let row = row.ok_or_else(|| Error::NotFound(format!("there is no space '{name}' here")))?;
+        if !self.inner.is_renewing(&row.space)? {
+            return Err(Error::Invalid(format!(
+                "'{name}' does not wait for this device to be let in: `larder device renew` gives \
+                 a copied or restored profile new keys first"
+            )));
+        }
+        let close = |(space, writer): (Space, Option<SpaceWriter>)| {
+            writer.map_or(Ok(()), |mut writer| writer.close())?;
+            space.close()
+        };
+        let opened = self.open_space(name)?;
+        let may = self.check_may_go_on(&opened.0.shared);
+        close(opened)?;
+        may?;
+        self.inner.write_db(|db| {
+            table::set_setting(db, &alone_mark(&row.space), &[])?;
+            step(Step::GoingOn)
+        })?;
+        close(self.open_space(name)?)
+    }
+
+    fn check_may_go_on(&self, shared: &Arc<Shared>) -> Result<()> {
+        let space = Space { shared: Arc::clone(shared), sight: Sight::default() };
+        let name = space.name();
+        if !self.is_alone(shared)? {
+            let me = space.device();
+            let devices = space.devices()?;
+            let others = devices.iter().filter(|device| device.device != me);
+            let others: Vec<&str> = others.map(|device| device.label.as_str()).collect();
+            return Err(Error::Invalid(format!(
+                "other devices belong to '{name}' ({}): one of them lets this one in. Make an \
+                 invitation there, and join it here",
+                others.join(", ")
+            )));
+        }
+        if space.own_role()? != Role::Owner || shared.is_recovering() {
+            return Err(Error::Invalid(format!(
+                "this copy of '{name}' is not whole, or of a device that was no owner: it can be \
+                 read and exported, and a device that has the space can let this one in"
+            )));
+        }
+        Ok(())
+    }
+
     /// Whether nobody but this device belongs to a space, by its old keys or those that it is to
     /// have.
     pub(crate) fn is_alone(&self, shared: &Shared) -> Result<bool> {
         let (published, me) = (shared.published()?, shared.keys.device());
-        let joinings = self.inner.with_db(|db| Ok(table::joinings(db)?))?;
         let mut own = vec![me];
-        for joining in joinings.iter().filter(|joining| joining.space == shared.id) {
+        for joining in self.joinings_of(&shared.id)? {
             own.push(self.joining_keys(joining.id, joining.space)?.device());
         }
         let mut all = published.roster.devices();
         Ok(published.roster.device(&me).is_some() && all.all(|(device, _)| own.contains(device)))
     }
 
-    /// A space that waits for new keys, and that no other device has: it gets them now.
+    fn joinings_of(&self, id: &SpaceId) -> Result<Vec<table::Joining>> {
+        let all = self.inner.with_db(|db| Ok(table::joinings(db)?))?;
+        Ok(all.into_iter().filter(|joining| joining.space == *id).collect())
+    }
+
+    /// Keys kept for joining a space that the space knows, as its file has it.
+    fn enrolled_joinings(&self, shared: &Shared) -> Result<Vec<Hash>> {
+        let published = shared.published()?;
+        let mut enrolled = Vec::new();
+        for joining in self.joinings_of(&shared.id)? {
+            let device = self.joining_keys(joining.id, joining.space)?.device();
+            if published.roster.device(&device).is_some() {
+                enrolled.push(joining.id);
+            }
+        }
+        Ok(enrolled)
+    }
+
+    /// A space that waits for new keys, and that goes on alone: it gets them now.
     pub(crate) fn renew_alone(&self, row: &table::Space, writer: &mut SpaceWriter) -> Result<()> {
         let (space, id) = (writer.space(), alone_id(&row.space, &self.transport_id()));
         let own = space.own_record()?;
@@ -142,6 +225,13 @@ impl Profile {
             keys: keys.public(self.transport_id()),
         };
         writer.admit(enrolment)?;
+        // Of an attempt that was cut before other keys were drawn.
+        let (me, new) = (space.device(), keys.device());
+        let devices = space.devices()?.into_iter().map(|device| device.device);
+        let strays: Vec<_> = devices.filter(|device| ![me, new].contains(device)).collect();
+        if !strays.is_empty() {
+            writer.revoke(&strays)?;
+        }
         step(Step::RenewedAlone)?;
         let control = space.shared.published()?.keyring.control().clone();
         writer.close()?;
@@ -203,6 +293,7 @@ impl Profile {
             table::remove_key(db, &crate::profile::key_purpose(id, crate::profile::SEALING_NEXT))?;
             table::renew_space(db, &new)?;
             table::remove_setting(db, &mark(id))?;
+            table::remove_setting(db, &alone_mark(id))?;
             step(Step::RenewedNaming)
         })?;
         step(Step::RenewedNamed)?;
@@ -215,6 +306,11 @@ impl Inner {
     /// Whether a space waits for this device to be let in again.
     pub(crate) fn is_renewing(&self, id: &SpaceId) -> Result<bool> {
         self.with_db(|db| Ok(table::setting(db, &mark(id))?.is_some()))
+    }
+
+    /// Whether a person said that nobody else has it.
+    pub(crate) fn goes_on_alone(&self, id: &SpaceId) -> Result<bool> {
+        self.with_db(|db| Ok(table::setting(db, &alone_mark(id))?.is_some()))
     }
 }
 
@@ -235,8 +331,12 @@ fn mark(id: &SpaceId) -> String {
     format!("renewing {id}")
 }
 
+fn alone_mark(id: &SpaceId) -> String {
+    format!("alone {id}")
+}
+
 /// Under which the keys are kept until the space knows them, which are of one transport key.
-fn alone_id(id: &SpaceId, transport: &TransportId) -> Hash {
+pub(crate) fn alone_id(id: &SpaceId, transport: &TransportId) -> Hash {
     sha256(&[b"larder/renewed-alone/v0", id.as_bytes(), transport.as_bytes()])
 }
 

@@ -25,7 +25,8 @@ pub(crate) enum Step {
     /// A profile's new keys are about to be committed; they are.
     Renewing,
     Renewed,
-    /// A space that nobody else has knows the new device.
+    /// That a space goes on alone is about to be noted; the space knows the new device.
+    GoingOn,
     RenewedAlone,
     /// A space's new file is made, about to be named by the profile, named; the old one is moved.
     RenewedMade,

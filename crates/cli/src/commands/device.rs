@@ -52,13 +52,19 @@ Example:
         after_help = "For a profile that was copied or restored from an older copy, while the other
 one was used too: two that sign as one device are taken for nobody. This one becomes a device of its
 own. Each of its spaces can be read, and written once another device has let it in again (larder
-invite there, larder join here); what only this copy has is carried over then, and named. A space
-that no other device has goes on. No other command may have the profile open.
+invite there, larder join here); what only this copy has is carried over then, and named. No other
+command may have the profile open.
 
-Example:
-  larder device renew"
+A space that no other device had when the copy was made waits as well: another one may have joined
+since. If you know that none has, say so with --alone, after the keys were renewed. If one has after
+all, it has another history of the space than this device from then on, and neither hears of the
+other: renew once more then, and join by an invitation from that device.
+
+Examples:
+  larder device renew
+  larder device renew --alone personal:notes"
     )]
-    Renew,
+    Renew(DeviceRenew),
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +104,13 @@ pub(crate) struct DeviceRetire {
     /// The device that takes its place
     #[arg(long, value_name = "DEVICE")]
     pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRenew {
+    /// This space goes on without being joined again: no other device has it
+    #[arg(long, value_name = "SPACE")]
+    pub(crate) alone: Option<SpaceName>,
 }
 
 /// A role, as it is written on the command line.
@@ -151,7 +164,10 @@ pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Res
         DeviceCommand::Revoke(args) => revoke(call, args).await,
         DeviceCommand::Role(args) => role(call, args).await,
         DeviceCommand::Retire(args) => retire(call, args).await,
-        DeviceCommand::Renew => renew(call).await,
+        DeviceCommand::Renew(args) => match &args.alone {
+            None => renew(call).await,
+            Some(space) => go_on_alone(call, space).await,
+        },
     }
 }
 
@@ -251,17 +267,11 @@ async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
 
 async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
     let out = call.out;
-    let Renewed { waiting, alone, lost } = call.renew().await.context("no keys were changed")?;
+    let Renewed { waiting, alone } = call.renew().await.context("no keys were changed")?;
     let names =
         |spaces: &[SpaceName]| -> Vec<String> { spaces.iter().map(ToString::to_string).collect() };
-    out.json(&json!({
-        "event": "renewed", "waiting": names(&waiting), "alone": names(&alone),
-        "lost": names(&lost),
-    }))?;
+    out.json(&json!({ "event": "renewed", "waiting": names(&waiting), "alone": names(&alone) }))?;
     out.line("This profile has new keys: it is a device of its own now.")?;
-    for space in &alone {
-        out.line(&format!("{space}: no other device has it, and it goes on."))?;
-    }
     for space in &waiting {
         out.line(&format!(
             "{space}: it can be read. To write it, let this device in again: larder invite {space} \
@@ -269,12 +279,25 @@ async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
              then."
         ))?;
     }
-    for space in &lost {
+    for space in &alone {
         out.line(&format!(
-            "{space}: it is older than what was signed in it, and no other device has it, so that \
-             nobody can let this one in. It can be read: larder export {space} DIR"
+            "{space}: it can be read. When this copy was made no other device had it. If one has \
+             joined since, let this one in from there: larder invite {space} there, larder join \
+             INVITATION here. If none has: larder device renew --alone {space}"
         ))?;
     }
+    Ok(Exit::Done)
+}
+
+async fn go_on_alone(call: &Call<'_>, space: &SpaceName) -> anyhow::Result<Exit> {
+    let out = call.out;
+    call.go_on_alone(space).await.context("the space waits as before")?;
+    out.json(&json!({ "event": "alone", "space": space.to_string() }))?;
+    out.line(&format!("{space} goes on here, with what this copy has of it."))?;
+    out.note(&format!(
+        "Should another device have it after all: larder device renew, and join {space} by an \
+         invitation from that one. What was written here is carried over to it."
+    ));
     Ok(Exit::Done)
 }
 

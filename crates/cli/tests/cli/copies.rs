@@ -74,6 +74,26 @@ fn a_copied_profile_is_renewed_and_nothing_of_it_is_lost() {
     put(&third, "it can be written again");
 }
 
+/// The backup of a household's only laptop is all there is of it. Nobody can let it in again, and
+/// it is to go on, once its person says that there is nobody.
+#[test]
+fn a_space_that_nobody_else_has_goes_on_when_its_person_says_so() {
+    let (laptop, tablet) = (Home::with_space("laptop"), Home::new("tablet"));
+    let kept = put(&laptop, "kept");
+    laptop.run(["device", "renew", "--alone", SPACE]).code(1).says("does not wait");
+    let renewed = laptop.run(["device", "renew"]).code(0);
+    assert!(renewed.out.contains("larder device renew --alone"), "{renewed:?}");
+    refused(&laptop).says("--alone");
+    let ran = laptop.run(["device", "renew", "--alone", SPACE, "--json"]).code(0);
+    assert_eq!(ran.event("alone")["space"], SPACE);
+    put(&laptop, "it goes on");
+    laptop.run(["get", SPACE, &kept]).code(0);
+    pair(&laptop, &tablet);
+    tablet.run(["get", SPACE, &kept]).code(0);
+    tablet.run(["device", "renew"]).code(0);
+    tablet.run(["device", "renew", "--alone", SPACE]).code(1).says("other devices belong to");
+}
+
 /// A person moves to a new phone: the old one goes only once the new one has everything, and the
 /// others hear of it.
 #[test]

@@ -19,7 +19,7 @@ use super::{Admission, Judgement};
 use crate::found::prepare;
 use crate::keyring::OwnKeys;
 use crate::profile::Profile;
-use crate::renew::opened_alone;
+use crate::renew::{alone_id, opened_alone};
 use crate::{Error, Result, Space, SpaceWriter};
 
 /// A join under way, whose keys are kept until it is finished.
@@ -146,7 +146,9 @@ impl Profile {
             let message = format!("there is a space '{}' in this profile already", row.name);
             return Err(Error::AlreadyExists(message));
         }
-        let before = kept.iter().find(|row| row.space == space);
+        // Keys for going on alone are known to this device's copy at most.
+        let alone = alone_id(&space, &joining.transport);
+        let before = kept.iter().find(|row| row.space == space && row.id != alone);
         if let Some(before) = before {
             let purpose = joining_purpose(&before.id);
             let keys = keys_of(&self.inner.unseal(&purpose, &before.wrapped)?)?;
@@ -203,7 +205,6 @@ impl Profile {
         Ok((writer.space(), writer))
     }
 
-    /// Forgets a join, and others to the same space.
     /// The space with this id, if this device has to be let in to it again.
     fn renewing_row(&self, id: &SpaceId) -> Result<Option<table::Space>> {
         if !self.inner.is_renewing(id)? {
@@ -212,6 +213,7 @@ impl Profile {
         self.inner.with_db(|db| Ok(table::space(db, id)?))
     }
 
+    /// Forgets a join, and others to the same space.
     pub(crate) fn forget_joining(&self, id: &Hash) -> Result<()> {
         self.inner.write_db(|db| {
             let Some(done) = table::joining(db, id)? else { return Ok(()) };

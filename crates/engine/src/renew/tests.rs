@@ -20,6 +20,8 @@ use crate::{
     Role, Secret, Space, SpaceWriter, Terms, UnitOfWork, Unlock, Whose,
 };
 
+mod alone;
+
 struct Device {
     profile: Profile,
     space: Space,
@@ -394,53 +396,6 @@ fn a_renewal_that_is_cut_anywhere_goes_on_and_does_nothing_twice() {
         cuts += 1;
     }
     assert!(cuts > 12, "{cuts}");
-}
-
-/// Most profiles have a space that nobody else has. With the profile's other keys nobody could be
-/// invited to it any more: its one device was one that there is not.
-#[test]
-fn a_space_that_nobody_else_has_goes_on_under_new_keys() {
-    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut alone = Device::found(dirs[0].path(), 1);
-    alone.put(1, &json!({"title": "mine"}));
-    let (was, transport) = (alone.space.device(), alone.profile.transport_id());
-    alone.close();
-    let renewed = renew(dirs[0].path(), 2).unwrap();
-    assert_eq!((renewed.waiting, renewed.alone), (Vec::new(), vec![name()]));
-    for cut in 1.. {
-        let was_cut = cut_at(cut, || {
-            let options = options("x");
-            let profile = Profile::open(
-                world(2 + cut as u64),
-                dirs[0].path(),
-                &unlock(),
-                Access::ReadWrite,
-                options,
-            );
-            if let Ok((space, writer)) = profile.unwrap().open_space(&name()) {
-                let mut device = writer.unwrap();
-                let _ = device.carry_over();
-                drop((device, space));
-            }
-        });
-        if !was_cut {
-            break;
-        }
-    }
-    let mut alone = Device::open(dirs[0].path(), 90);
-    let carried = alone.writer.carry_over().unwrap().unwrap();
-    assert_eq!((carried.is_done, carried.entries), (true, 0));
-    assert_ne!(alone.space.device(), was);
-    assert_ne!(alone.profile.transport_id(), transport);
-    assert_eq!(alone.space.devices().unwrap().len(), 1, "the old device is shut out");
-    assert_eq!(alone.value(1), Some(json!({"title": "mine"})));
-    alone.put(2, &json!({"title": "goes on"}));
-    let other = Profile::create(world(91), dirs[1].path(), &unlock(), options("other")).unwrap();
-    let mut other = alone.invite(other, own()).unwrap();
-    meet(&mut alone, &mut other);
-    assert_eq!(other.value(2), Some(json!({"title": "goes on"})));
-    alone.close();
-    other.close();
 }
 
 /// A phone was thought to be lost, and shut out. It had been in a drawer, with letters that nobody

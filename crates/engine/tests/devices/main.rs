@@ -26,6 +26,7 @@ mod peers;
 mod policy;
 mod prune;
 mod recovery;
+mod renew;
 mod retention;
 mod room;
 mod security;
