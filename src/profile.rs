@@ -224,8 +224,8 @@ impl Profile {
     /// other one has signed. It is a device of its own from then on. Each of its spaces can be
     /// read, and written once it was joined again by an invitation ([`Profile::begin_join`]); what
     /// only this copy has is carried over then, by itself, as soon as it has heard all that another
-    /// device has ([`Event::Carried`], [`Space::carried`]). Of a space that no other device had when
-    /// this copy was made, a person who knows that none has joined since may say that it goes on
+    /// device has ([`Event::Carried`], [`Space::carried`]). Of a space that nobody else had when
+    /// this copy was made, a person who knows that nobody joined since may say that it goes on
     /// ([`Profile::go_on_alone`]).
     ///
     /// If it is cut, either nothing was changed or all of it.

@@ -1,23 +1,24 @@
 //! What only an old copy of a space has, carried over into this device's own log.
 //!
 //! The file of a device that had to be given new keys ([`crate::renew`]) holds entries of its old
-//! log that nobody else may have. Once this device holds what another one holds, it compares the
-//! old log with the one that the others know, and does again, in its own log and in their order,
-//! what stands behind the place where they part. Edits are made again as edits of the version that
-//! they were made of, so that what others did meanwhile stays.
+//! log that nobody else may have. Once this device holds what another one holds, it takes over from
+//! the old file, as from a peer, what is lacking: entries of other devices, bytes, and as much of
+//! the old log as another device signed that it holds. Then it compares the old log with the one
+//! that is here, and does again, in its own log and in their order, what stands behind the place
+//! where they part. Edits are made again as edits of the version that they were made of, so that
+//! what others did meanwhile stays.
 //!
 //! Invariants: each old entry becomes one new entry, with its actor, its correlation and its
 //! idempotency keys, in the transaction that notes how far it has come: a cut leaves none out and
-//! does none twice. What cannot be done again is named, and its file stays.
+//! does none twice. What cannot be done again, or not be read, is named, and its file stays.
 
 use std::collections::BTreeMap;
 
-use larder_document::Heads;
-use larder_log::Band;
 use larder_log::roster::Standing;
-use larder_store::space::{control, entries, logs, set_value, value};
+use larder_log::{Band, merkle};
+use larder_store::space::{carry_ends, control, logs, set_value, value};
 use larder_types::limits::TRANSACTION_BYTES_TARGET;
-use larder_types::{DeviceId, EntryHash, ObjectId, TransportId, canonical};
+use larder_types::{DeviceId, TransportId, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
@@ -32,11 +33,30 @@ use crate::trouble::is_damage;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+mod ends;
 mod old;
 mod redo;
+mod take;
 
-/// By peer: how much of each log it was seen to hold.
-pub(crate) type Peers = BTreeMap<TransportId, Vec<(DeviceId, u64)>>;
+/// Of a space that has an old copy, since it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Carrying {
+    /// By peer: how much of each log it was seen to hold.
+    pub(crate) peers: BTreeMap<TransportId, Vec<(DeviceId, u64)>>,
+    /// What is lacking was taken over from the first of the old files.
+    has_taken: bool,
+    /// Old files from which it was not.
+    untaken: usize,
+    /// Why the last try failed.
+    failed: Option<String>,
+}
+
+impl Carrying {
+    /// Whether there may be bytes in an old file that are lacking here.
+    pub(crate) fn may_have_bytes(&self) -> bool {
+        self.untaken > 0
+    }
+}
 
 /// An old file whose content is to be carried over.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -54,37 +74,13 @@ pub(crate) struct Source {
     /// The first entry of that log that was not looked at. None: it was not begun.
     #[n(3)]
     next: Option<u64>,
-    /// Where edits went.
-    #[n(4)]
-    ends: Vec<End>,
     /// The first entry that the others do not have as it is here. What they have counts for them,
     /// but for what its device might not write and nobody adopted.
-    #[n(5)]
+    #[n(4)]
     unlike: u64,
-    /// How much of that log which others signed that they hold.
-    #[n(6)]
-    signed: Vec<(DeviceId, u64)>,
-}
-
-/// How far the edits of one document were made again.
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(array)]
-struct End {
-    /// The id that it was created under, its band and its creation, as the old file has them.
-    #[n(0)]
-    object: ObjectId,
-    #[n(1)]
-    band: Band,
-    #[n(2)]
-    generation: EntryHash,
-    /// Where it is now. None: it is gone.
-    #[n(3)]
-    at: Option<ObjectId>,
-    /// The last change that was made again, and the version that it came to here.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    old: Vec<u8>,
+    /// How much of that log, as it is in the file, another device signed that it holds.
     #[n(5)]
-    new: Heads,
+    signed: u64,
 }
 
 /// What was carried over from old copies of a space.
@@ -152,21 +148,17 @@ impl Source {
         is_alone: bool,
         old: &Connection,
     ) -> Result<Self> {
-        let acks = control::acks_of(old, &device)?.into_iter();
-        let others = acks.filter(|ack| ack.acker != device);
-        let signed = others.map(|ack| (ack.acker, ack.size)).collect();
-        Ok(Self { file, device, is_alone, next: None, ends: Vec::new(), unlike: 1, signed })
-    }
-
-    fn end(&mut self, of: (ObjectId, Band, EntryHash)) -> Option<&mut End> {
-        let is_it = |end: &&mut End| (end.object, end.band, end.generation) == of;
-        self.ends.iter_mut().find(is_it)
-    }
-
-    fn set_end(&mut self, of: (ObjectId, Band, EntryHash), at: Option<ObjectId>) {
-        let (object, band, generation) = of;
-        let (old, new) = (Vec::new(), Heads::FLAT);
-        self.ends.push(End { object, band, generation, at, old, new });
+        let mut signed = 0;
+        if let Some(log) = logs::find(old, &device)? {
+            let tree = logs::Tree::new(old, log.log);
+            for ack in control::acks_of(old, &device)? {
+                let is_here = ack.size > signed && ack.size <= log.frontier.size();
+                if is_here && ack.acker != device && merkle::root_at(&tree, ack.size)? == ack.root {
+                    signed = ack.size;
+                }
+            }
+        }
+        Ok(Self { file, device, is_alone, next: None, unlike: 1, signed })
     }
 }
 
@@ -177,9 +169,19 @@ impl Carry {
         Ok(stored.unwrap_or_default())
     }
 
-    fn end_first(&mut self) {
-        self.sources.drain(..self.sources.len().min(1));
+    fn end_first(&mut self, db: &Connection) -> Result<()> {
+        for ended in self.sources.drain(..self.sources.len().min(1)) {
+            carry_ends::forget(db, &ended.file)?;
+        }
         self.carried.is_done = self.sources.is_empty();
+        Ok(())
+    }
+
+    fn leave_of_first(&mut self, seq: u64, what: String) {
+        let Self { sources, carried } = self;
+        if let Some(file) = sources.first().map(|source| source.file.clone()) {
+            leave(carried, LeftBehind { file, seq, what });
+        }
     }
 
     fn save(&self, db: &Connection) -> Result<()> {
@@ -223,8 +225,12 @@ pub(crate) fn begin(db: &Connection, source: Source, earlier: &Connection) -> Re
 
 /// Notes that there is something to carry over, when a space is opened.
 pub(crate) fn notice(db: &Connection, shared: &Shared) -> Result<()> {
-    if is_going_on(db)? {
-        shared.carrying().get_or_insert_default();
+    let sources = unfinished(db)?;
+    if !sources.is_empty() {
+        let mut carrying = shared.carrying();
+        let carrying = carrying.get_or_insert_default();
+        carrying.untaken = sources.iter().filter(|source| source.next.is_none()).count();
+        carrying.has_taken = carrying.untaken < sources.len();
     }
     Ok(())
 }
@@ -242,9 +248,9 @@ impl Space {
         Ok(was_any.then_some(Carried { is_done, ..carried }))
     }
 
-    /// Whether another device that has something was heard of since the space was opened, all that
-    /// it holds is here, and of the old log what devices of the space signed that they hold.
-    fn is_caught_up(&self, db: &Connection, source: &Source) -> Result<bool> {
+    /// Whether another device that has something was heard of since the space was opened, and all
+    /// is here that those hold of which that was heard.
+    fn is_caught_up(&self, db: &Connection) -> Result<bool> {
         let published = self.shared.published()?;
         let held = logs::every(db)?;
         let is_here = |(device, size): &(DeviceId, u64)| {
@@ -254,14 +260,21 @@ impl Space {
                 || log.is_some_and(|log| log.frontier.size() >= *size)
                 || !published.roster.may_have_log(device)
         };
-        let is_whole = source.signed.iter().all(|(acker, size)| {
-            published.roster.device(acker).is_none() || is_here(&(source.device, *size))
-        });
-        let peers = self.shared.carrying().clone().unwrap_or_default();
-        let mut known = peers.iter().filter(|(peer, heads)| {
+        let carrying = self.shared.carrying();
+        let peers = carrying.iter().flat_map(|carrying| &carrying.peers);
+        let known = peers.filter(|(peer, heads)| {
             published.roster.by_transport(peer).is_some() && heads.iter().any(|(_, size)| *size > 0)
         });
-        Ok(is_whole && known.any(|(_, heads)| heads.iter().all(is_here)))
+        let known: Vec<_> = known.collect();
+        Ok(!known.is_empty() && known.iter().all(|(_, heads)| heads.iter().all(is_here)))
+    }
+
+    /// Why what an old copy has is not carried over, beside that it was not heard yet what others
+    /// have.
+    pub(crate) fn not_carried(&self) -> Option<String> {
+        let failed = self.shared.carrying().as_ref().and_then(|carrying| carrying.failed.clone());
+        let role = self.own_role().ok().filter(|role| !role.may_write());
+        failed.or_else(|| role.map(|role| Error::MayNotWrite(role).to_string()))
     }
 }
 
@@ -269,6 +282,15 @@ impl SpaceWriter {
     /// Whether there is an old copy of which something is still to be carried over.
     pub fn has_old_copy(&self) -> bool {
         self.shared.carrying().is_some()
+    }
+
+    /// Whether this space goes on alone, and all that there is of it is in an old copy still.
+    pub(crate) fn has_it_all_in_a_copy(&self) -> Result<bool> {
+        if !self.has_old_copy() {
+            return Ok(false);
+        }
+        let sources = unfinished(&*self.shared.pool.reader()?)?;
+        Ok(sources.first().is_some_and(|source| source.is_alone))
     }
 
     /// Whether [`SpaceWriter::carry_step`] has something to do now: there is an old copy, this
@@ -283,13 +305,21 @@ impl SpaceWriter {
         let db = self.shared.pool.reader()?;
         let sources = unfinished(&db)?;
         let Some(source) = sources.first() else { return Ok(false) };
-        if source.is_alone && source.next.is_none() {
+        let has_taken = self.has_taken();
+        if source.is_alone {
             // What lets it in is in the old file.
-            return Ok(true);
+            return Ok(!has_taken || self.state().check_may_write().is_ok());
+        }
+        if !self.space().is_caught_up(&db)? {
+            return Ok(false);
         }
         let state = self.state();
-        let may_write = state.check_may_write().is_ok() && !state.lacks() && self.is_shown();
-        Ok(may_write && (source.is_alone || self.space().is_caught_up(&db, source)?))
+        let is_whole = state.check_may_write().is_ok() && !state.lacks() && self.is_shown();
+        Ok(!has_taken || is_whole)
+    }
+
+    fn has_taken(&self) -> bool {
+        self.shared.carrying().as_ref().is_some_and(|carrying| carrying.has_taken)
     }
 
     /// Carries some of what only an old copy has over into this device's log. Whether all is done,
@@ -298,6 +328,20 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors. What was carried over is durable.
     pub fn carry_step(&mut self) -> Result<bool> {
+        let done = self.carry_some();
+        let failed = done.as_ref().err().map(ToString::to_string);
+        let carrying = self.shared.carrying().as_mut().map(|carrying| {
+            let is_new = carrying.failed != failed;
+            carrying.failed = failed;
+            is_new
+        });
+        if carrying == Some(true) {
+            self.shared.trouble.changed();
+        }
+        done
+    }
+
+    fn carry_some(&mut self) -> Result<bool> {
         if !self.may_carry()? {
             return Ok(true);
         }
@@ -316,20 +360,12 @@ impl SpaceWriter {
             Err(error) => return Err(error),
         };
         let Some(next) = source.next else {
-            self.take_secrets(&old.db, &vault)?;
-            let but = Some(source.device).filter(|_| !source.is_alone);
-            let of_others = self.take_over_but(&old.db, but)?;
-            self.show()?;
-            let unlike = self.first_unlike(&old)?;
-            self.transact(|tx, state| {
-                let mut carry = Carry::load(tx)?;
-                carry.carried.of_others += of_others;
-                if let Some(source) = carry.sources.first_mut() {
-                    source.unlike = unlike;
-                    source.next = Some(state.first_void(&source.device).min(unlike));
-                }
-                carry.save(tx)
-            })?;
+            if self.has_taken() {
+                self.compare(&old)?;
+            } else {
+                self.take_secrets(&old.db, &vault)?;
+                self.take_from(&old, source)?;
+            }
             return Ok(false);
         };
         if next > old.log.frontier.size() {
@@ -366,30 +402,17 @@ impl SpaceWriter {
         self.space().carried()
     }
 
-    /// The first entry of the old log that is not in the one that is known here.
-    fn first_unlike(&self, old: &Old) -> Result<u64> {
-        let db = self.shared.pool.reader()?;
-        let Some(here) = logs::find(&db, &old.log.device)? else { return Ok(1) };
-        let (mut like, mut unlike) =
-            (0, here.frontier.size().min(old.log.frontier.size()).saturating_add(1));
-        // Where two histories have parted no entry of one is in the other.
-        while like + 1 < unlike {
-            let middle = like + (unlike - like) / 2;
-            let same = entries::hash(&db, here.log, middle)?
-                == entries::hash(&old.db, old.log.log, middle)?;
-            if same { like = middle } else { unlike = middle }
-        }
-        Ok(like + 1)
-    }
-
     fn end_carrying(&mut self, old: &Old, is_alone: bool) -> Result<()> {
         // Which of them are wanted depends on the documents.
         self.show()?;
-        self.take_chunks(&old.db)?;
+        let unread = self.take_chunks(&old.db)?;
         let device = old.log.device;
         self.transact(|tx, state| {
             let mut carry = Carry::load(tx)?;
-            carry.end_first();
+            if unread > 0 {
+                carry.leave_of_first(0, format!("{unread} parts of files cannot be read"));
+            }
+            carry.end_first(tx)?;
             carry.save(tx)?;
             if is_alone && state.roster.device(&device).is_some() {
                 // Nobody has its keys any more.
@@ -426,22 +449,33 @@ impl SpaceWriter {
 
     fn cannot_read(&mut self, source: &Source, error: &Error) -> Result<()> {
         let what = format!("the file cannot be read: {error}");
+        if let Some(carrying) = self.shared.carrying().as_mut()
+            && source.next.is_none()
+            && !carrying.has_taken
+        {
+            carrying.untaken = carrying.untaken.saturating_sub(1);
+        }
         let left = LeftBehind { file: source.file.clone(), seq: 0, what };
         self.transact(|tx, _| {
             let mut carry = Carry::load(tx)?;
-            carry.end_first();
+            carry.end_first(tx)?;
             leave(&mut carry.carried, left);
             carry.save(tx)
         })?;
         self.forget_peers()
     }
 
+    /// An old file is done with.
     fn forget_peers(&self) -> Result<()> {
         let is_done = unfinished(&*self.shared.pool.reader()?)?.is_empty();
+        let mut carrying = self.shared.carrying();
         if is_done {
-            *self.shared.carrying() = None;
-            self.shared.trouble.changed();
+            *carrying = None;
+        } else if let Some(carrying) = carrying.as_mut() {
+            carrying.has_taken = false;
         }
+        drop(carrying);
+        self.shared.trouble.changed();
         Ok(())
     }
 }
@@ -470,5 +504,5 @@ const ENTRY_BYTES: usize = 1024;
 /// Bytes carried over in one transaction, about; in tests an entry.
 const LOT_BYTES: usize = if cfg!(test) { 1 } else { TRANSACTION_BYTES_TARGET };
 const LEFT_MAX: usize = 256;
-const NAME: &str = "carry";
-const BYTES_MAX: usize = 64 << 20;
+const NAME: &str = "carrying";
+const BYTES_MAX: usize = 1 << 20;

@@ -269,9 +269,8 @@ impl State {
                 blobs::remove(db, &id)?;
             }
         }
-        if section.place.log == self.log {
-            units::forget_content(db, section.place.seq)?;
-        }
+        let place = section.place;
+        units::forget_content(db, Some(place.log).filter(|log| *log != self.log), place.seq)?;
         let payload = match sections::payload(db, section.place)? {
             sealed @ Payload::Sealed(_) if self.is_alone(db, section, elsewhere)? => sealed,
             _ => Payload::Missing,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use larder_document::{Actor, DocumentError, body};
 use larder_log::act::Act;
 use larder_log::{Band, Class, Metadata, Opened, Receipt, kind};
+use larder_store::space::logs::LogId;
 use larder_store::space::sections::{self, Section};
+use larder_store::space::units::{self, Unit};
 use larder_store::space::{blobs, copies};
 use larder_types::limits::{
     ACT_BYTES_MAX, ENTRY_OPENED_BYTES_MAX, NAME_BYTES_MAX, REMOVALS_UNASKED_MAX, SECTIONS_MAX,
@@ -51,7 +53,7 @@ pub(crate) struct Appended {
 enum Done {
     Appended(Appended),
     /// It was committed before, as this entry.
-    Before(u64),
+    Before(Before),
 }
 
 /// What became of the units of one transaction so far.
@@ -95,9 +97,10 @@ impl SpaceWriter {
                 };
                 state.sign(tx)?;
                 let receipt = |done| match done {
-                    Done::Appended(Appended { seq, .. }) | Done::Before(seq) => {
+                    Done::Appended(Appended { seq, .. }) | Done::Before((None, seq)) => {
                         state.receipt(tx, seq)
                     }
+                    Done::Before((Some(log), seq)) => state.receipt_in(tx, log, seq),
                 };
                 Ok(results.into_iter().map(|done| done.and_then(receipt)).collect::<Vec<_>>())
             });
@@ -195,7 +198,7 @@ impl WriterState {
         let key = match unit.idempotency_key {
             None => None,
             Some(key) => match done_before(db, unit, &key)? {
-                Ok(seq) if self.is_seen_whole(db, unit, seq)? => return Ok(Done::Before(seq)),
+                Ok(at) if self.is_seen_whole(db, unit, at)? => return Ok(Done::Before(at)),
                 Ok(_) => return Err(Error::IdempotencyKeyReused),
                 Err(digest) => Some((key, digest)),
             },
@@ -210,16 +213,21 @@ impl WriterState {
         let noticed = std::mem::take(&mut touched.noticed);
         let appended = self.finish(db, touched, unit.actor.as_deref(), unit.correlation)?;
         if let Some((key, digest)) = key {
-            let unit = larder_store::space::units::Unit { digest, seq: appended.seq };
-            larder_store::space::units::add(db, &key, &unit)?;
+            let unit = Unit { digest, log: None, seq: appended.seq };
+            units::add(db, &key, &unit)?;
         }
         self.noticed.extend(noticed);
         Ok(Done::Appended(appended))
     }
 
     /// Whether who commits a unit sees all that was written with an own entry.
-    fn is_seen_whole(&self, db: &Connection, unit: &UnitOfWork, seq: u64) -> Result<bool> {
-        let all = sections::of_entry(db, self.log, seq)?;
+    fn is_seen_whole(
+        &self,
+        db: &Connection,
+        unit: &UnitOfWork,
+        (log, seq): Before,
+    ) -> Result<bool> {
+        let all = sections::of_entry(db, log.unwrap_or(self.log), seq)?;
         let band = |section: &Section| self.keyring.band(&section.commitment);
         Ok(unit.sight.is_whole()
             || all.iter().all(|section| band(section).is_some_and(|it| unit.sight.sees(it))))
@@ -429,18 +437,21 @@ impl Draft {
     }
 }
 
+/// An entry of this log, or of the own one if none is named.
+type Before = (Option<LogId>, u64);
+
 /// The entry in which a unit with this key was committed, or the unit's digest if it was not.
 fn done_before(
     db: &Connection,
     unit: &UnitOfWork,
     key: &IdempotencyKey,
-) -> Result<std::result::Result<u64, Hash>> {
+) -> Result<std::result::Result<Before, Hash>> {
     let digest = unit.digest()?;
-    match larder_store::space::units::find(db, key)? {
+    match units::find(db, key)? {
         None => Ok(Err(digest)),
         // Of one whose content was erased no more than the key is left.
         Some(known) if known.digest == digest || known.digest == Hash::new([0; 32]) => {
-            Ok(Ok(known.seq))
+            Ok(Ok((known.log, known.seq)))
         }
         Some(_) => Err(Error::IdempotencyKeyReused),
     }

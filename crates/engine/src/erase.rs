@@ -563,9 +563,7 @@ impl WriterState {
                 };
                 section.about = Some(About { kind, object: of, clock: Clock::ZERO });
             }
-            if place.log == self.log {
-                units::forget_content(db, place.seq)?;
-            }
+            units::forget_content(db, Some(place.log).filter(|log| *log != self.log), place.seq)?;
             dropped.push(section);
         }
         sections::erase(db, &dropped)?;

@@ -219,9 +219,9 @@ impl Space {
             let checkpoint = Checkpoint { space: self.id(), device, size, root };
             device == self.device() && checkpoint.verify(&head.signature).is_ok()
         };
-        if let Some(peers) = self.shared.carrying().as_mut() {
+        if let Some(carrying) = self.shared.carrying().as_mut() {
             let held = heads.iter().map(|head| (head.device, head.size)).collect();
-            peers.insert(*peer, held);
+            carrying.peers.insert(*peer, held);
         }
         if !self.shared.is_recovering() {
             return;

@@ -19,6 +19,7 @@ use larder_types::{Clock, DeviceId, EntryHash};
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::carry::Carrying;
 use crate::clearance::stands_for;
 use crate::prune::accepted;
 use crate::rows::Origin;
@@ -163,7 +164,9 @@ impl State {
     fn may_say(&self) -> bool {
         let own = self.roster.device(&self.device());
         let next = own.and_then(|own| own.standing_at(self.frontier.size() + 1));
-        self.shared.may_append() && next.is_some_and(|own| own.role.may_read())
+        // What is lacking may be in an old file.
+        let is_sought = self.shared.carrying().as_ref().is_some_and(Carrying::may_have_bytes);
+        !is_sought && self.shared.may_append() && next.is_some_and(|own| own.role.may_read())
     }
 
     fn to_say(&self, db: &Connection) -> Result<Unsaid> {

@@ -389,6 +389,9 @@ impl Profile {
         if writer.is_recovering() && !shared.is_frozen() {
             writer.salvage()?;
         }
+        if !shared.is_frozen() && writer.has_it_all_in_a_copy()? {
+            writer.carry_over()?;
+        }
         // A wish that cannot be kept now is one for the next time.
         let _ = writer.check_key_age();
         Ok((writer.space(), Some(writer)))

@@ -353,25 +353,31 @@ impl SpaceWriter {
     }
 
     fn take_over(&mut self, aside: &Connection) -> Result<u64> {
-        self.take_over_but(aside, None)
+        self.take_over_up_to(aside, None)
     }
 
-    /// The same, but for the log of one device.
-    pub(crate) fn take_over_but(
+    /// The same, but of the log of one device no more than transactions that end there.
+    pub(crate) fn take_over_up_to(
         &mut self,
         aside: &Connection,
-        but: Option<DeviceId>,
+        bound: Option<(DeviceId, u64)>,
     ) -> Result<u64> {
         let have = {
             let db = self.shared.pool.reader()?;
-            let sizes = logs::every(&db)?.into_iter().map(|log| (log.device, log.frontier.size()));
-            let held = sizes.filter(|(device, _)| Some(*device) != but);
-            held.chain(but.map(|device| (device, u64::MAX))).collect::<Vec<_>>()
+            let every = logs::every(&db)?.into_iter();
+            every.map(|log| (log.device, log.frontier.size())).collect::<Vec<_>>()
         };
+        let bound =
+            bound.and_then(|(device, up_to)| Some((logs::find(aside, &device).ok()??.log, up_to)));
         let Ok(mut walk) = Walk::new(aside, have) else { return Ok(0) };
         let mut entries = 0;
         // What comes behind something damaged may be of another log.
         while let Ok(Some((transaction, from))) = walk.next(aside) {
+            if bound
+                .is_some_and(|(log, up_to)| log == transaction.log && transaction.last_seq > up_to)
+            {
+                continue;
+            }
             let Ok(batch) = transactions::batch(aside, &transaction, from)
                 .or_else(|_| transactions::readable_batch(aside, &transaction, from))
             else {
@@ -388,24 +394,30 @@ impl SpaceWriter {
 }
 
 impl SpaceWriter {
-    /// Takes over the chunks that are wanted here, as far as they can be read.
-    pub(crate) fn take_chunks(&mut self, aside: &Connection) -> Result<()> {
-        let mut from = blobs::At::default();
+    /// Takes over the chunks that are wanted here, as far as they can be read. How many of those
+    /// that are there cannot be.
+    pub(crate) fn take_chunks(&mut self, aside: &Connection) -> Result<u64> {
+        let (mut from, mut unread) = (blobs::At::default(), 0);
         loop {
             let found = {
                 let db = self.shared.pool.reader()?;
                 // However large: it costs nobody anything.
                 blobs::wanted(&db, u64::MAX, from, CHUNKS_PAGE)?
             };
-            let Some((end, _)) = found.last() else { return Ok(()) };
+            let Some((end, _)) = found.last() else { return Ok(unread) };
             from = *end;
             let (mut chunks, mut bytes) = (Vec::new(), 0);
             for (_, digest) in found {
-                let Ok(Some(sealed)) = blobs::sealed(aside, &digest) else { continue };
-                if chunk_digest(&sealed) == digest {
-                    bytes += sealed.len();
-                    chunks.push(self.space().open_received(digest, sealed)?);
-                }
+                let sealed = match blobs::sealed(aside, &digest) {
+                    Ok(None) => continue,
+                    Ok(Some(sealed)) if chunk_digest(&sealed) == digest => sealed,
+                    Ok(Some(_)) | Err(_) => {
+                        unread += 1;
+                        continue;
+                    }
+                };
+                bytes += sealed.len();
+                chunks.push(self.space().open_received(digest, sealed)?);
                 if bytes > CHUNKS_BYTES_TARGET {
                     self.store_chunks(&std::mem::take(&mut chunks))?;
                     bytes = 0;

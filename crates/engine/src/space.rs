@@ -13,7 +13,7 @@ use larder_store::space::logs::Log;
 use larder_types::{DeviceId, EntryHash, EpochId, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
-use crate::carry::Peers;
+use crate::carry::Carrying;
 use crate::clearance::cleared_for;
 use crate::home::Home;
 use crate::index::PublishedQueue;
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     pub(crate) messages: Ledger,
     recovery: Mutex<Option<Recovery>>,
-    carrying: Mutex<Option<Peers>>,
+    carrying: Mutex<Option<Carrying>>,
 }
 
 /// Why this copy of a space must not sign any more, until it is opened again.
@@ -154,8 +154,8 @@ impl Shared {
         self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What others were seen to hold, while what an old copy has is to be carried over.
-    pub(crate) fn carrying(&self) -> MutexGuard<'_, Option<Peers>> {
+    /// While what an old copy has is to be carried over.
+    pub(crate) fn carrying(&self) -> MutexGuard<'_, Option<Carrying>> {
         self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

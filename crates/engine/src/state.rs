@@ -693,6 +693,18 @@ impl State {
     }
 }
 
+impl State {
+    /// The same of an entry of another log.
+    pub(crate) fn receipt_in(&self, db: &Connection, log: LogId, seq: u64) -> Result<Receipt> {
+        let missing = || Error::Corrupt("a log has no checkpoint".into());
+        let last = transactions::last_of(db, log)?.ok_or_else(missing)?;
+        let of = logs::by_number(db, log)?;
+        let (size, root) = (of.frontier.size(), of.frontier.root());
+        let checkpoint = Checkpoint { space: self.shared.id, device: of.device, size, root };
+        receipt(db, &checkpoint, log, seq, last.signature)
+    }
+}
+
 /// What a transaction has appended to the own log so far, so that its receipts need not read it
 /// again: 256 entries of 500 bytes and twice as many hashes, as a rule.
 #[derive(Default)]

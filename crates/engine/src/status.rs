@@ -97,7 +97,10 @@ pub enum Reason {
     Renewed,
     /// What only an old copy has is still to be carried over into this device's log: once it has
     /// heard all that another device has.
-    Carrying,
+    Carrying {
+        /// Why it could not be at the last try, or cannot be.
+        what: Option<String>,
+    },
     /// The space's file could not be read; the space is being made anew from what others have.
     Recovering {
         /// Entries known to have been signed by this device.
@@ -165,7 +168,7 @@ impl Reason {
             | Self::DiskFull
             | Self::WriteFailed { .. } => Mode::ReadOnly,
             Self::NotWrittenBack { .. }
-            | Self::Carrying
+            | Self::Carrying { .. }
             | Self::Damaged { .. }
             | Self::Waiting { .. }
             | Self::BytesMissing { .. }
@@ -184,9 +187,14 @@ impl fmt::Display for Reason {
             }
             Self::OtherHistory => write!(f, "{}", Error::OtherHistory),
             Self::Renewed => write!(f, "{}", Error::Renewed),
-            Self::Carrying => f.write_str(
+            Self::Carrying { what: None } => f.write_str(
                 "what only the old copy has is still to be carried over: sync with another device \
-                 of the space",
+                 of the space that has its history",
+            ),
+            Self::Carrying { what: Some(what) } => write!(
+                f,
+                "what only the old copy has could not be carried over yet, and is tried again: \
+                 {what}"
             ),
             Self::Recovering { signed, found, waits_for } => {
                 write!(f, "{}", Error::Recovering { signed: *signed, found: *found })?;
@@ -256,7 +264,7 @@ impl Space {
                     reasons.push(Reason::BytesMissing { sections: missing });
                 }
                 if crate::carry::is_going_on(&db)? {
-                    reasons.push(Reason::Carrying);
+                    reasons.push(Reason::Carrying { what: self.not_carried() });
                 }
                 let lacking = crate::supply::documents_lacking(&db)?;
                 if lacking > 0 {

@@ -102,6 +102,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 21, "trash_by_collection"),
         migration!("space", "00", 22, "bands"),
         migration!("space", "00", 23, "hidden_with_bytes"),
+        migration!("space", "00", 24, "carry_ends"),
     ],
 };
 

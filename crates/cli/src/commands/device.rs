@@ -338,7 +338,7 @@ pub(super) fn tell_carried(
     }
     out.note(if carried.is_done {
         "The old file is kept until `larder purge`. If no other copy of this device is used any \
-         more, shut the old one out: larder device list, larder device revoke"
+         more, shut the old one out here: larder device list, larder device revoke"
     } else {
         "There is more, which waits until this device has all that another one has: larder sync"
     });

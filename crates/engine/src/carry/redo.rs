@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use larder_document::{Actor, Heads, Link, body, trash_of};
 use larder_log::act::Act;
 use larder_log::blob::Manifest;
-use larder_log::{Band, Class, kind};
-use larder_store::space::logs::Log;
+use larder_log::{Class, kind};
+use larder_store::space::logs::{self, Log};
 use larder_store::space::{documents, units};
-use larder_types::{CollectionName, EntryHash, ObjectId};
+use larder_types::{CollectionName, EntryHash, IdempotencyKey, ObjectId};
 use rusqlite::{Connection, Transaction};
 
+use super::ends::{End, Of};
 use super::old::{Old, OldSection};
 use super::{Carried, Carry, ENTRY_BYTES, LeftBehind, Source, leave};
 use crate::blobs;
@@ -34,6 +35,8 @@ struct Redone {
     redacted: BTreeSet<(ObjectId, ObjectId)>,
     /// The first entry that it came to.
     seq: Option<u64>,
+    /// Under which idempotency keys it was written cannot be read.
+    has_no_keys: bool,
 }
 
 impl Redone {
@@ -60,28 +63,28 @@ impl State {
         seq: u64,
     ) -> Result<usize> {
         let Carry { sources, carried } = carry;
-        let Some(source) = sources.first_mut() else { return Ok(0) };
-        let file = source.file.clone();
+        let Some(source) = sources.first() else { return Ok(0) };
         let is_here = seq < source.unlike && self.may_write_at(&old.log.device, seq);
         let left = |carried: &mut Carried, what: String| {
-            leave(carried, LeftBehind { file: file.clone(), seq, what });
+            leave(carried, LeftBehind { file: source.file.clone(), seq, what });
         };
         let (mut sections, unread) = match old.entry(seq) {
             Ok(read) => read,
-            Err(_) if is_here => return Ok(ENTRY_BYTES),
+            Err(error) if !is_of_content(&error) => return Err(error),
+            Err(_) if is_here => (Vec::new(), 0),
             Err(error) => {
-                left(carried, format!("it cannot be read: {error}"));
+                left(carried, error.to_string());
                 return Ok(ENTRY_BYTES);
             }
         };
         sections.retain(|section| !self.counts_here(&old.log, source, seq, section));
         if sections.is_empty() && is_here {
-            return Ok(ENTRY_BYTES);
+            return keep_keys_of(tx, old, seq).map(|()| ENTRY_BYTES);
         }
         if unread > 0 && !is_here {
-            left(carried, format!("{unread} of its sections are not in the old copy"));
+            left(carried, format!("{unread} of its sections cannot be read in the old copy"));
         }
-        let (before, ends) = (self.mark(), source.ends.clone());
+        let before = self.mark();
         let done =
             larder_store::savepoint(tx, |db| self.redo_entry(db, old, source, seq, &sections));
         match done {
@@ -98,11 +101,13 @@ impl State {
                 for what in sections.iter().filter_map(unlike) {
                     left(carried, what.to_owned());
                 }
+                if done.has_no_keys && !carried.left.iter().any(|left| left.what == NO_KEYS) {
+                    left(carried, NO_KEYS.to_owned());
+                }
                 Ok(done.bytes + ENTRY_BYTES)
             }
             Err(error) if !tx.is_autocommit() && is_of_content(&error) => {
                 self.return_to(before);
-                source.ends = ends;
                 left(carried, error.to_string());
                 Ok(ENTRY_BYTES)
             }
@@ -126,7 +131,7 @@ impl State {
         &mut self,
         db: &Connection,
         old: &mut Old,
-        source: &mut Source,
+        source: &Source,
         seq: u64,
         sections: &[OldSection],
     ) -> Result<Redone> {
@@ -161,10 +166,10 @@ impl State {
             }
         }
         if let Some(new) = done.seq {
-            for (key, digest) in units::of_entry(&old.db, seq)? {
-                if units::find(db, &key)?.is_none() {
-                    units::add(db, &key, &units::Unit { digest, seq: new })?;
-                }
+            let keys = old.keys_of(seq)?;
+            done.has_no_keys = keys.is_none();
+            for (key, digest) in keys.unwrap_or_default() {
+                keep_key(db, &key, units::Unit { digest, log: None, seq: new })?;
             }
         }
         Ok(done)
@@ -174,7 +179,7 @@ impl State {
         &mut self,
         db: &Connection,
         old: &mut Old,
-        source: &mut Source,
+        source: &Source,
         section: &OldSection,
         touched: &mut Touched,
         done: &mut Redone,
@@ -188,7 +193,7 @@ impl State {
             (kind::DOCUMENT_CREATE, _) => {
                 let create = body::Create::decode(&section.opened.body).map_err(|_| form())?;
                 let at = self.redo_creation(db, section, (object, collection), create, touched)?;
-                source.set_end(of(section.entry), at);
+                source.set_end(db, of(section.entry), &End::begin(at))?;
                 match at {
                     Some(_) => done.created += 1,
                     None => done.come_to_nothing(db, object)?,
@@ -210,7 +215,10 @@ impl State {
                 Ok(())
             }
             (_, generation) => {
-                let end = generation.and_then(|generation| source.end(of(generation)));
+                let end = match generation {
+                    Some(generation) => source.end(db, of(generation))?,
+                    None => None,
+                };
                 let at = match (end, generation) {
                     (Some(end), _) => end.at,
                     (None, Some(generation)) => at_now(db, &object, (section.band, generation))?,
@@ -270,8 +278,8 @@ impl State {
         &mut self,
         db: &Connection,
         old: &mut Old,
-        source: &mut Source,
-        (of, collection): &((ObjectId, Band, EntryHash), CollectionName),
+        source: &Source,
+        (of, collection): &(Of, CollectionName),
         change: &[u8],
         touched: &mut Touched,
     ) -> Result<bool> {
@@ -287,25 +295,21 @@ impl State {
             }
             (document.value_at(&after)?, document.created()?)
         };
-        if source.end(*of).is_none() {
-            let at = match locate(db, &object, (band, generation))? {
-                Found::At(row) => Some(row.object),
-                Found::Buried => None,
+        let mut end = match source.end(db, *of)? {
+            Some(end) => end,
+            None => match locate(db, &object, (band, generation))? {
+                Found::At(row) => End::begin(Some(row.object)),
+                Found::Buried => End::begin(None),
                 Found::Unknown => {
                     // Nobody who was spoken to has what it changes: it stays as a document.
                     let at = next_id(&object, &generation);
                     let part = touched.part(db, &mut self.cache, at)?;
                     part.restore(at, (collection, band), &value, object)?;
-                    source.set_end(*of, Some(at));
-                    if let Some(end) = source.end(*of) {
-                        end.old = link.hash.to_vec();
-                    }
-                    return Ok(true);
+                    let end = End { old: link.hash.to_vec(), ..End::begin(Some(at)) };
+                    return source.set_end(db, *of, &end).map(|()| true);
                 }
-            };
-            source.set_end(*of, at);
-        }
-        let Some(end) = source.end(*of) else { return Ok(false) };
+            },
+        };
         let Some(at) = end.at.filter(|at| !matches!(is_deleted(db, at), Ok(true))) else {
             return Ok(false);
         };
@@ -331,7 +335,7 @@ impl State {
         };
         end.old = link.hash.to_vec();
         end.new = new.map_or(base.clone(), |new| new);
-        Ok(true)
+        source.set_end(db, *of, &end).map(|()| true)
     }
 
     /// A file's manifest. Its chunks follow.
@@ -356,6 +360,27 @@ impl State {
         done.seq = done.seq.or(Some(origin.seq));
         Ok(())
     }
+}
+
+/// Of a file of which that cannot be read, once.
+pub(super) const NO_KEYS: &str = "under which idempotency keys units were written cannot all be \
+                                  read: an app that repeats one does it twice";
+
+/// Notes under which idempotency keys an entry was written that the others have.
+fn keep_keys_of(db: &Connection, old: &Old, seq: u64) -> Result<()> {
+    let log = logs::find(db, &old.log.device)?.map(|log| log.log);
+    for (key, digest) in old.keys_of(seq)?.unwrap_or_default() {
+        keep_key(db, &key, units::Unit { digest, log, seq })?;
+    }
+    Ok(())
+}
+
+/// Notes that a unit was written under this key, unless one was before.
+pub(super) fn keep_key(db: &Connection, key: &IdempotencyKey, unit: units::Unit) -> Result<()> {
+    if units::find(db, key)?.is_none() {
+        units::add(db, key, &unit)?;
+    }
+    Ok(())
 }
 
 /// Where a document is that the others have.

@@ -25,7 +25,7 @@ fn crash_while_going_on_alone(every: usize) {
     let disk = Disk::new().unwrap();
     disk.restore(&before);
     let was = open(&disk, &unlock()).unwrap().space.device();
-    let work = |disk: &Disk, _: &mut ()| {
+    let work = |disk: &Disk, (): &mut ()| {
         if renew(disk).and_then(|_| go_on_alone(disk)).is_err() {
             return;
         }
@@ -101,7 +101,11 @@ fn hear(device: &mut Device, other: &Device) -> Result<()> {
 }
 
 /// Renews the phone, has the laptop let it in, and carries over, as far as it is still to be done.
-fn renew_and_join(laptop: &mut Device, disk: &Disk, was: larder_types::DeviceId) -> Result<Carried> {
+fn renew_and_join(
+    laptop: &mut Device,
+    disk: &Disk,
+    was: larder_types::DeviceId,
+) -> Result<Carried> {
     let mut phone = open(disk, &unlock())?;
     if phone.space.device() == was {
         let waits = waits(&phone);
@@ -111,8 +115,7 @@ fn renew_and_join(laptop: &mut Device, disk: &Disk, was: larder_types::DeviceId)
         }
         let env = on(disk, disk.calls());
         let options = ProfileOptions::default();
-        let profile =
-            Profile::open(env, HOME.as_ref(), &unlock(), Access::ReadWrite, options)?;
+        let profile = Profile::open(env, HOME.as_ref(), &unlock(), Access::ReadWrite, options)?;
         let terms = Terms { of: Whose::Own, role: Role::Owner, clearance: Band::Red };
         let invitation = laptop.profile.invite_on(&laptop.space, Vec::new(), terms)?;
         let mut joining = profile.begin_join(invitation)?;

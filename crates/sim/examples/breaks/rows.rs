@@ -294,7 +294,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "idempotency keys forgotten",
         COMMIT,
-        "larder_store::space::units::add(db, &key, &unit)?;",
+        "units::add(db, &key, &unit)?;",
         "let _ = (&key, &unit);",
     ),
     row(

@@ -5,6 +5,7 @@
 //! causal order, because that is the order in which they were applied.
 
 pub mod blobs;
+pub mod carry_ends;
 pub mod changes;
 pub mod control;
 pub mod copies;

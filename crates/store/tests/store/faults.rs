@@ -11,8 +11,8 @@ use larder_store::profile::{self, Home, Joining, Membership, Peer, Space};
 use larder_store::security;
 use larder_store::space::sections::{About, Place, State};
 use larder_store::space::{
-    self, blobs, control, copies, documents, erasures, logs, pieces, sections, snapshots,
-    tombstones,
+    self, blobs, carry_ends, control, copies, documents, erasures, logs, pieces, sections,
+    snapshots, tombstones,
 };
 use larder_store::space::{transactions, units};
 use larder_store::{ErrorKind, StoreError, begin, begin_anew, commit, savepoint};
@@ -80,8 +80,16 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     units::add(
         conn,
         &IdempotencyKey::new([n; 16]),
-        &units::Unit { digest: Hash::new([n; 32]), seq: 1 },
+        &units::Unit { digest: Hash::new([n; 32]), log: None, seq: 1 },
     )?;
+    let of = carry_ends::Of {
+        file: "old",
+        object: object(n),
+        band: 0,
+        generation: EntryHash::new([n; 32]),
+    };
+    let end = carry_ends::End { at: Some(object(n)), old: vec![n], new: vec![n] };
+    carry_ends::set(conn, &of, &end)?;
     let ack = control::Ack {
         acker: device(n),
         device: device(n),
@@ -258,7 +266,7 @@ fn a_unit_that_fails_in_a_group_undoes_itself_alone() {
         units::add(
             part,
             &IdempotencyKey::new([1; 16]),
-            &units::Unit { digest: Hash::new([0; 32]), seq: 1 },
+            &units::Unit { digest: Hash::new([0; 32]), log: None, seq: 1 },
         )
     })
     .unwrap_err();
@@ -304,7 +312,7 @@ fn a_group_that_was_undone_takes_nothing_more() {
     let empty = dump(&conn);
     let mut tx = begin(&mut conn).unwrap();
     savepoint(&mut tx, |part| write_space(part, 1)).unwrap();
-    let fatal = units::Unit { digest: Hash::new([0; 32]), seq: 7 };
+    let fatal = units::Unit { digest: Hash::new([0; 32]), log: None, seq: 7 };
     let key = IdempotencyKey::new([7; 16]);
     assert!(savepoint(&mut tx, |part| units::add(part, &key, &fatal)).is_err());
     let error = savepoint(&mut tx, |part| write_space(part, 2)).unwrap_err();
@@ -342,7 +350,7 @@ fn a_lock_held_elsewhere_is_busy_and_a_foreign_file_is_corrupt() {
 #[test]
 fn numbers_that_no_database_holds_are_the_callers_mistake() {
     let conn = space();
-    let unit = units::Unit { digest: Hash::new([0; 32]), seq: u64::MAX };
+    let unit = units::Unit { digest: Hash::new([0; 32]), log: None, seq: u64::MAX };
     let error = units::add(&conn, &IdempotencyKey::new([1; 16]), &unit).unwrap_err();
     assert_eq!((error.part(), error.kind()), (Some("units"), ErrorKind::Misuse));
 }

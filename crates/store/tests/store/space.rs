@@ -367,7 +367,7 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
 fn an_idempotency_key_counts_once() {
     let conn = space();
     let key = IdempotencyKey::new([1; 16]);
-    let unit = units::Unit { digest: Hash::new([2; 32]), seq: 3 };
+    let unit = units::Unit { digest: Hash::new([2; 32]), log: None, seq: 3 };
     assert_eq!(units::find(&conn, &key).unwrap(), None);
     units::add(&conn, &key, &unit).unwrap();
     assert_eq!(units::find(&conn, &key).unwrap(), Some(unit));
