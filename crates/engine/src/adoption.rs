@@ -2,7 +2,8 @@
 //!
 //! Who is shut out may have written what this device took in, and built on, before it heard of
 //! that. By the revocation those sections are void; an own edit that a receipt was given for is
-//! not, and would wait for them for ever.
+//! not, and would wait for them for ever. Nor is an own erasure that names what is left of a
+//! document, and that would be lost with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,6 +11,7 @@ use larder_document::{Link, body};
 use larder_log::act::Act;
 use larder_log::adoption::{Adopted, AdoptionAct};
 use larder_log::{Header, Opened, VERSION, kind};
+use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::sections::{self, Section, State as SectionState};
 use larder_store::space::{control, logs};
 use larder_types::limits::{ADOPTED_SECTIONS_MAX, RETRIES_MAX};
@@ -19,6 +21,7 @@ use rusqlite::Connection;
 use crate::Result;
 use crate::copies::Creation;
 use crate::effects::about;
+use crate::erase::read_act;
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::{Rejudged, State};
@@ -145,15 +148,16 @@ impl State {
         Ok(())
     }
 
-    /// Adopts what own edits rest on that does not count by itself any more. If this device cannot
-    /// append now, it is done when it can.
+    /// Adopts what own edits and erasures rest on that does not count by itself any more. If this
+    /// device cannot append now, it is done when it can.
     pub(crate) fn adopt(&mut self, db: &Connection) -> Result<()> {
         let objects = self.own_that_wait(db)?;
-        self.adopted.is_open = !objects.is_empty() && !self.may_adopt();
+        let mut adopted = self.left_by_own(db)?;
+        let has_any = !objects.is_empty() || !adopted.is_empty();
+        self.adopted.is_open = has_any && !self.may_adopt();
         if self.adopted.is_open {
             return Ok(());
         }
-        let mut adopted = BTreeSet::new();
         for object in objects {
             adopted.extend(self.beneath_own(db, object)?);
         }
@@ -187,6 +191,24 @@ impl State {
                 objects.extend(own.and_then(|section| section.about?.object));
             }
         }
+    }
+
+    /// Creations that do not count by themselves, of what is left of documents that this device
+    /// erased as another one had redacted them.
+    fn left_by_own(&self, db: &Connection) -> Result<BTreeSet<Adopted>> {
+        let mut left = BTreeSet::new();
+        for own in erasures::of_entries(db, self.log, 1, self.frontier.size())? {
+            let act = if own.stage == Stage::Void { None } else { read_act(db, &own)? };
+            let Some(instead) = act.and_then(|act| act.instead) else { continue };
+            for edit in Edits::read(db, self, &instead)?.all {
+                let Origin { device, seq, index, entry, .. } = edit.origin;
+                let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
+                if edit.creates.is_some() && !counts {
+                    left.insert(Adopted { device, seq, index, entry });
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// What own edits of a document that wait rest on, directly or through others, and that does

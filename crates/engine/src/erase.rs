@@ -69,6 +69,11 @@ impl Erasing {
         Ok(Self { any, is_open, awaited, ..Self::default() })
     }
 
+    /// Whether what is left of a redacted object is awaited.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
     /// Whether something of an erased object is kept, because this device has yet to make its own
     /// edits again in what is left of it.
     pub(crate) fn keeps(&self, object: &ObjectId) -> bool {

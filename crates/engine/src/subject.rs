@@ -93,7 +93,9 @@ impl Space {
         }
         let mut documents = Vec::new();
         for object in objects {
-            if tombstones::erased_up_to(&db, &object)?.is_none() {
+            let erased = tombstones::erased_up_to(&db, &object)?;
+            let is_above = |row: documents::Document| Some(row.band) > erased;
+            if erased.is_none() || documents::find(&db, &object)?.is_some_and(is_above) {
                 documents.push(written(&db, &published, object, &devices, &of_member)?);
             }
         }

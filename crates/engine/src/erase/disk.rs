@@ -45,6 +45,10 @@ impl SpaceWriter {
         if self.wants_rekey() || !may_say || self.has_set_aside_file()? {
             return Ok(false);
         }
+        if self.state().erasing.awaits() {
+            // As it was found when the space was opened, it need not wait any more.
+            self.transact(|_, _| Ok(()))?;
+        }
         self.show()?;
         while self.index(INDEX_DOCUMENTS_MAX)? > 0 {}
         let db = self.connection()?;

@@ -39,7 +39,7 @@ struct Row {
     is_sound: bool,
 }
 
-/// All rows of some ids.
+/// All rows of some ids, in the bands above one if there is one.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Rows {
     documents: BTreeMap<ObjectId, Option<Row>>,
@@ -47,12 +47,13 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(db: &Connection, ids: &BTreeSet<ObjectId>) -> Result<Self> {
+    fn read(db: &Connection, ids: &BTreeSet<ObjectId>, above: Option<Band>) -> Result<Self> {
         let mut rows = Self::default();
         for id in ids {
             // A row that cannot be read is not the one that should be there.
             let row = match documents::find(db, id) {
                 Ok(None) => None,
+                Ok(Some(row)) if Some(row.band) <= above => None,
                 Ok(Some(row)) => Some(Row::of(db, row)?),
                 Err(_) => Some(None),
             };
@@ -60,7 +61,8 @@ impl Rows {
             if let Some(row) = row {
                 rows.documents.insert(*id, row);
             }
-            let buried = tombstones::of_object(db, id)?;
+            let mut buried = tombstones::of_object(db, id)?;
+            buried.retain(|tombstone| Some(tombstone.band) > above);
             if !buried.is_empty() {
                 rows.tombstones.insert(*id, buried);
             }
@@ -140,28 +142,36 @@ fn check_object(
     agreed: &[i64],
 ) -> Result<()> {
     state.damage.unreadable.enter(Thing::Document(object))?;
-    let Some((ids, sections)) = family(db, object)? else {
+    let Some((ids, mut sections)) = family(db, object)? else {
         checking.report.objects_not_judged += 1;
         return Ok(());
     };
+    let mut erased = None;
     for id in &ids {
-        if tombstones::erased_up_to(db, id)?.is_some() {
-            return crate::erase::check_object(db, state, checking, *id);
+        let up_to = tombstones::erased_up_to(db, id)?;
+        if up_to.is_some() {
+            crate::erase::check_object(db, state, checking, *id)?;
         }
+        erased = erased.max(up_to);
+    }
+    // What is in a band that no erasure reached is as any other.
+    sections.retain(|section| state.keyring.band(&section.commitment) > erased);
+    if erased.is_some() && sections.is_empty() {
+        return Ok(());
     }
     // What was handed over as a snapshot has sections of which nothing is noted here.
     if has_leaf(db, &ids, agreed)? {
         checking.report.objects_not_judged += 1;
         return Ok(());
     }
-    let before = Rows::read(db, &ids)?;
+    let before = Rows::read(db, &ids, erased)?;
     let repair = checking.repair;
     let after = tried(db, state, |db, state| {
-        clear(db, state, &ids)?;
+        clear(db, state, &ids, erased)?;
         if !replay(db, state, &sections)? {
             return Ok((None, false));
         }
-        let after = Rows::read(db, &ids)?;
+        let after = Rows::read(db, &ids, erased)?;
         let stays = repair && !before.is_like(&after);
         if stays {
             keep_numbers(db, &before, &after)?;
@@ -250,12 +260,23 @@ fn family(db: &Connection, object: ObjectId) -> Result<Option<(BTreeSet<ObjectId
     Ok(Some((ids, all.into_values().collect())))
 }
 
-fn clear(db: &Connection, state: &mut WriterState, ids: &BTreeSet<ObjectId>) -> Result<()> {
+fn clear(
+    db: &Connection,
+    state: &mut WriterState,
+    ids: &BTreeSet<ObjectId>,
+    above: Option<Band>,
+) -> Result<()> {
     for id in ids {
+        for band in Band::SHARED.into_iter().filter(|band| Some(*band) > above) {
+            tombstones::forget_in(db, id, band)?;
+        }
+        state.cache.remove(id);
+        let is_below = |row: documents::Document| Some(row.band) <= above;
+        if above.is_some() && documents::find(db, id)?.is_some_and(is_below) {
+            continue;
+        }
         documents::remove(db, id)?;
         copies::set_path(db, id, &[])?;
-        tombstones::forget(db, id, Band::Black)?;
-        state.cache.remove(id);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use larder_log::{Band, kind};
 use larder_store::space::documents::{self, Document as Row};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::LogId;
-use larder_store::space::sections::{self, Section, State as Standing};
+use larder_store::space::sections::{self, About, Section, State as Standing};
 use larder_store::space::{control, copies, entries};
 use larder_types::ObjectId;
 use larder_types::limits::{ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
@@ -26,20 +26,37 @@ use crate::touched::{State, Touched, load};
 use crate::unreadable::Thing;
 use crate::{Error, Result};
 
-/// Of acts of erasure, in order, those that redactions consist of. Who lists more sections later,
-/// or erases what it knows to be redacted, names what is left too.
+/// What redactions of an object consist of, each act with the one of these, which count, that
+/// stands for it. Who lists more sections later, or erases what it knows to be redacted, names what
+/// is left too, and may stand for who redacted it and was shut out since. What that one listed is
+/// what it knew, whether it counts or not.
 pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<(Erasure, EraseAct)>> {
-    // By what is left: whose they are, and whether there are more.
-    let mut known: BTreeMap<ObjectId, (LogId, bool)> = BTreeMap::new();
-    let mut found = Vec::new();
+    let mut standing: BTreeMap<ObjectId, Erasure> = BTreeMap::new();
     for erasure in acts {
-        let Some(act) = read_act(db, erasure)? else { continue };
-        let Some(instead) = act.instead else { continue };
-        let (log, is_full) = (erasure.place.log, act.listed.len() >= ERASE_SECTIONS_MAX);
-        let is_of = known.get(&instead).is_none_or(|(of, has_more)| *of == log && *has_more);
-        if is_of {
-            known.insert(instead, (log, is_full));
-            found.push((*erasure, act));
+        let instead = read_act(db, erasure)?.and_then(|act| act.instead);
+        if let Some(instead) = instead {
+            standing.entry(instead).or_insert(*erasure);
+        }
+    }
+    let mut found = Vec::new();
+    for (instead, by) in standing {
+        let mut named = Vec::new();
+        for erasure in erasures::of_object(db, &by.object)? {
+            let act = read_act(db, &erasure)?.filter(|act| act.instead == Some(instead));
+            named.extend(act.map(|act| (erasure.place.log, act)));
+        }
+        let is_create = |about: About| about.kind == kind::DOCUMENT_CREATE;
+        let created = sections::of_object(db, &instead)?;
+        let created = created.iter().filter(|section| section.about.is_some_and(is_create));
+        let created: BTreeSet<LogId> = created.map(|section| section.place.log).collect();
+        let redactor = named.iter().map(|(log, _)| *log).find(|log| created.contains(log));
+        let redactor = redactor.unwrap_or(by.place.log);
+        for (_, act) in named.into_iter().filter(|(log, _)| *log == redactor) {
+            let has_more = act.listed.len() >= ERASE_SECTIONS_MAX;
+            found.push((by, act));
+            if !has_more {
+                break;
+            }
         }
     }
     Ok(found)
@@ -115,7 +132,8 @@ impl WriterState {
             && !self.stopped.contains(&self.device())
     }
 
-    /// Own creations and edits of an object that who redacted it did not know.
+    /// Own creations and edits of an object that who redacted it did not know, in the bands that
+    /// the redactions reach.
     fn late_of_own(
         &self,
         db: &Connection,
@@ -136,6 +154,8 @@ impl WriterState {
             .filter(|listed| listed.device == me)
             .map(|listed| (listed.seq, listed.index))
             .collect();
+        let acts: Vec<Erasure> = redactions.iter().map(|(act, _)| *act).collect();
+        let up_to = self.erased_by(db, &acts)?;
         let mut late = Vec::new();
         for section in sections::of_object(db, object)? {
             let place = section.place;
@@ -144,6 +164,7 @@ impl WriterState {
                 || place.seq <= known
                 || listed.contains(&(place.seq, place.index))
                 || !section.about.is_some_and(|about| is_content(about.kind))
+                || self.keyring.band(&section.commitment) > up_to
             {
                 continue;
             }

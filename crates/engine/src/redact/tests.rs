@@ -509,3 +509,34 @@ fn a_damaged_document_stays_and_holds_up_no_other() {
     assert_eq!(value(ben, OBJECT), json!({"x": "one", "y": 2}), "what he wrote is not lost");
     assert!(!ben.writer.finish_erasures().unwrap() && ben.writer.has_set_aside());
 }
+
+/// A phone took a part out of a letter after it had been shut out. Ben's device, which had not
+/// heard of that, erased the letter, met an edit of Dora's in it, and listed that too. Once all had
+/// heard, what the phone had left was void and Ben's erasure was not: the rest of the letter was
+/// nowhere, and Dora's device waited for it for ever and never said that it has erased.
+#[test]
+fn what_a_device_that_was_shut_out_left_stays_if_another_one_erased_by_it() {
+    let mut a = Device::found(1);
+    let others = [2, 3, 4].map(|seed| a.invite(seed));
+    let mut devices: Vec<_> = std::iter::once(a).chain(others).collect();
+    sync(&mut devices);
+    put(&mut devices[0], OBJECT, &json!({"x": "one", "y": 1}));
+    sync(&mut devices);
+    let [ana, ben, phone, dora] = &mut devices[..] else { panic!() };
+    ana.writer.revoke(&[phone.space.device()]).unwrap();
+    put(dora, OBJECT, &json!({"x": "one", "y": 1, "z": 2}));
+    let left = phone.writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    ben.pull(phone);
+    ben.pull(dora);
+    assert_eq!(value(ben, left), json!({"y": 1}));
+    assert_eq!(ben.space.erasures().unwrap()[0].acts, 2, "he lists what the phone did not know");
+    dora.pull(ana);
+    devices.remove(2);
+    sync(&mut devices);
+    finish(&mut devices);
+    for device in &devices {
+        assert_eq!(all(device), [json!({"y": 1, "z": 2})]);
+        assert!(device.space.erasures().unwrap().iter().all(ErasureInfo::is_done));
+    }
+    digests_agree(&devices);
+}

@@ -210,3 +210,58 @@ fn who_redacted_and_is_cleared_for_less_says_that_it_has_erased() {
     let [info] = &founder.space.erasures().unwrap()[..] else { panic!() };
     assert!(info.is_done(), "{info:?}");
 }
+
+/// A tablet took a part out of an AMBER letter while it was cleared for less. What it left counted
+/// for nothing, and its erasure reached GREEN alone: the letter stayed. But the phone, which had
+/// an edit of its own in it, waited for what was left, and never said that it has erased.
+#[test]
+fn nobody_waits_for_what_is_left_of_a_document_that_an_erasure_does_not_reach() {
+    let dirs = dirs(2);
+    let (mut founder, [mut tablet]) = household(&dirs, [Band::Red]);
+    founder.put_in(Band::Amber, object(1), &json!({"a": "a diagnosis", "b": 1})).unwrap();
+    meet(&mut tablet, &mut founder);
+    tablet.writer.redact(object(1), &[vec!["a".to_owned()]]).unwrap();
+    founder.edit(object(1), |value| value["b"] = 2.into());
+    founder.writer.change_role(tablet.space.device(), Role::Writer, Band::Green).unwrap();
+    meet(&mut tablet, &mut founder);
+    meet(&mut tablet, &mut founder);
+    let mut founder = founder.reopen(dirs[0].path());
+    for device in [&mut founder, &mut tablet] {
+        device.writer.finish_erasures().unwrap();
+    }
+    meet(&mut tablet, &mut founder);
+    assert_eq!(founder.value(object(1)), json!({"a": "a diagnosis", "b": 2}));
+    let [info] = &founder.space.erasures().unwrap()[..] else { panic!() };
+    assert!(info.is_done(), "{info:?}");
+}
+
+/// A tablet was cleared for less and erased an AMBER letter all the same: that reached GREEN alone,
+/// and the letter stayed. From then on it was taken for erased where it is looked at again what
+/// counts: an edit that a laptop made after it was cleared for less in its turn stayed in the
+/// letter where it had come before that was known, and nowhere else.
+#[test]
+fn a_document_above_an_erasure_is_judged_again_like_any_other() {
+    let dirs = dirs(4);
+    let (mut founder, others) = household(&dirs, [Band::Red, Band::Amber, Band::Amber]);
+    let [mut tablet, mut laptop, mut phone] = others;
+    founder.put_in(Band::Amber, object(1), &json!({"a": 1})).unwrap();
+    for device in [&mut tablet, &mut laptop, &mut phone] {
+        meet(device, &mut founder);
+    }
+    raise(&mut founder, &tablet, Band::Green);
+    tablet.writer.erase(object(1)).unwrap();
+    meet(&mut tablet, &mut founder);
+    meet(&mut phone, &mut founder);
+    assert_eq!(phone.value(object(1)), json!({"a": 1}));
+
+    laptop.edit(object(1), |value| value["late"] = true.into());
+    meet(&mut phone, &mut laptop);
+    assert_eq!(phone.value(object(1)), json!({"a": 1, "late": true}));
+    raise(&mut founder, &laptop, Band::Green);
+    meet(&mut phone, &mut founder);
+    meet(&mut laptop, &mut founder);
+    for device in [&mut founder, &mut phone] {
+        assert_eq!(device.value(object(1)), json!({"a": 1}));
+        device.sound();
+    }
+}
