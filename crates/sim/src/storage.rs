@@ -393,8 +393,7 @@ impl World {
         let Some(writer) = device.writer().filter(|writer| writer.may_want_pruning()) else {
             return false;
         };
-        // What it states would have to be told everybody again, and be stated by them.
-        if is_pruning || !self.is_faulty {
+        if is_pruning {
             return false;
         }
         let wants = writer.wants_pruning();
@@ -405,6 +404,10 @@ impl World {
             Ok(None) => return false,
             Ok(Some(pruning)) => {
                 self.report.count("app: prunings that nobody asked for");
+                // At the end, what it states would have to be told everybody again, and be stated
+                // by them. What all have stated by then it writes down for who asks for it.
+                let is_end = !self.is_faulty;
+                let pruning = if is_end { Pruning::writing_down() } else { pruning };
                 self.begin_pruning(slot, pruning);
             }
             Err(error) => self.does_not_prune(slot, &error),

@@ -95,7 +95,7 @@ impl Pruning {
     }
 
     /// Only writes the leaves down of what all devices agree on. Nothing goes, and nothing is said.
-    pub(super) fn writing_down() -> Self {
+    pub fn writing_down() -> Self {
         Self::of(vec![Stage::TakeOver])
     }
 
@@ -233,11 +233,16 @@ impl WriterState {
             return Ok(true);
         }
         let base = held.map(|held| held.id);
-        if let Some(writing) = pruning.writing.take().filter(|writing| writing.base == base) {
+        let left = snapshots::in_state(db, snapshots::State::Written)?;
+        // It went with a change of the clearance.
+        let is_there = |writing: &Writing| {
+            writing.base == base && left.as_ref().is_some_and(|it| it.snapshot == writing.written)
+        };
+        if let Some(writing) = pruning.writing.take().filter(is_there) {
             pruning.writing = write_some(db, held, writing, leaves)?;
             return Ok(false);
         }
-        if let Some(left) = snapshots::in_state(db, snapshots::State::Written)? {
+        if let Some(left) = left {
             snapshots::remove_some(db, left.snapshot, leaves)?;
             return Ok(false);
         }

@@ -1,6 +1,6 @@
 //! Snapshots that say nothing of a band which a device is cleared for by now.
 
-use larder_engine::Whose;
+use larder_engine::{Pruning, Whose};
 use larder_log::Band;
 use larder_log::act::Role;
 
@@ -263,5 +263,36 @@ fn a_document_above_an_erasure_is_judged_again_like_any_other() {
     for device in [&mut founder, &mut phone] {
         assert_eq!(device.value(object(1)), json!({"a": 1}));
         device.sound();
+    }
+}
+
+/// A tablet was writing down a snapshot that all had agreed on when it heard that it is cleared for
+/// less. What it had written went with that, and the pruning went on writing into it: storage
+/// failed, and the space called itself broken.
+#[test]
+fn a_clearance_that_changes_amid_the_writing_of_a_snapshot_begins_it_anew() {
+    for steps in (1..).step_by(3) {
+        let dirs = dirs(2);
+        let (mut founder, [mut tablet]) = household(&dirs, [Band::Amber]);
+        write_edited(&mut founder);
+        meet(&mut tablet, &mut founder);
+        assert_eq!(founder.prune(true).stated, 1);
+        meet(&mut tablet, &mut founder);
+        raise(&mut founder, &tablet, Band::Green);
+        let mut pruning = Pruning::new(false).in_steps_of(1);
+        let mut is_done = false;
+        for _ in 0..steps {
+            is_done = is_done || tablet.writer.prune_step(&mut pruning).unwrap();
+        }
+        meet(&mut tablet, &mut founder);
+        let was_done = is_done;
+        while !is_done {
+            is_done = tablet.writer.prune_step(&mut pruning).unwrap();
+        }
+        settle(&mut [&mut founder, &mut tablet]);
+        tablet.sound();
+        if was_done {
+            return;
+        }
     }
 }
