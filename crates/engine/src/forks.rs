@@ -23,7 +23,7 @@ use crate::Result;
 use crate::keyring::Opening;
 use crate::read::{receipt, snapshot};
 use crate::space::{Frozen, Published, Space};
-use crate::state::State;
+use crate::state::{State, past_bound};
 use crate::writer::SpaceWriter;
 
 /// What the peer's frontiers say of logs with two histories.
@@ -141,8 +141,14 @@ impl Space {
         let held_by_peer = self.held_by(db, log, peer)?;
         let checkpoint = self.checkpoint(log.device, &log.frontier);
         let all = control::acts_but(db, [kind::ERASE, kind::ERASED])?.into_iter().rev();
-        let is_shown = |kind: &u16| Act::MEMBERSHIP.contains(kind);
-        for act in all.filter(|act| act.place.log == log.log && is_shown(&act.kind)) {
+        // What counts nowhere is not to count for who holds the other history.
+        let past_bound = past_bound(db)?;
+        let is_shown = |act: &control::Act| {
+            act.place.log == log.log
+                && Act::MEMBERSHIP.contains(&act.kind)
+                && !past_bound.contains(&act.place)
+        };
+        for act in all.filter(is_shown) {
             let Place { seq, index, .. } = act.place;
             let Payload::Sealed(sealed) = sections::payload(db, act.place)? else { continue };
             if seq <= held_by_peer {

@@ -9,7 +9,8 @@ use larder_log::act::{
 };
 use larder_log::roster::Device;
 use larder_log::{Band, Receipt, VERSION};
-use larder_store::space::logs;
+use larder_store::space::{control, logs};
+use larder_types::limits::{ACTS_DEVICE_KEPT, ACTS_DEVICE_MAX};
 use larder_types::{DeviceId, MemberId};
 use rusqlite::Connection;
 
@@ -35,6 +36,9 @@ impl SpaceWriter {
                 }
                 Some(_) => {}
                 None => {
+                    if enrolment.role != Role::Owner {
+                        state.check_room_for_acts(tx)?;
+                    }
                     let parents = state.parents();
                     let act = EnrolmentAct { parents, enrolment };
                     state.append_act(tx, &Act::Enrolment(act))?;
@@ -138,6 +142,7 @@ impl SpaceWriter {
     ) -> Result<Receipt> {
         self.transact(|tx, state| {
             state.check_belongs(&device)?;
+            state.check_room_for_acts(tx)?;
             let from_seq = size_of(tx, &device)?.saturating_add(1);
             let parents = state.parents();
             let act = ChangeAct { parents, v: VERSION, device, from_seq, role, clearance };
@@ -151,6 +156,23 @@ fn size_of(db: &Connection, device: &DeviceId) -> Result<u64> {
 }
 
 impl WriterState {
+    /// Whether this device may write an act of membership that another one can as well. The last of
+    /// those that count are kept for shutting devices out, and for letting in one that takes this
+    /// one's place.
+    fn check_room_for_acts(&self, db: &Connection) -> Result<()> {
+        let next = self.frontier.size().saturating_add(1);
+        let written = control::count_acts(db, self.log, next, Act::MEMBERSHIP)?;
+        if written < ACTS_DEVICE_MAX.saturating_sub(ACTS_DEVICE_KEPT) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "this device has written {written} acts of membership of the {ACTS_DEVICE_MAX} that \
+             count, and the last {ACTS_DEVICE_KEPT} are kept for shutting devices out and for \
+             letting in owners: do this on another device of an owner, and let one in if there is \
+             none"
+        )))
+    }
+
     fn check_belongs(&self, device: &DeviceId) -> Result<()> {
         if self.roster.device(device).is_some() {
             return Ok(());

@@ -40,7 +40,7 @@ use crate::tally::Tally;
 use crate::unreadable::Unreadable;
 use crate::{Error, Result};
 
-pub(crate) use load::{load_keyring, publish, shown};
+pub(crate) use load::{load_keyring, past_bound, publish, shown};
 
 use load::load_roster;
 

@@ -25,7 +25,11 @@ pub enum Error {
         found: TransportId,
     },
     /// The peer does not know this device's key.
-    #[error("the device at {addr} does not know this device's key; join with an invitation first")]
+    #[error(
+        "the device at {addr} does not know this device's key; join with an invitation first. If \
+         it knew it once, this one was shut out, or that one was restored from an older copy: then \
+         run `larder device renew` there, and let it in again from here"
+    )]
     UnknownKey {
         /// Where.
         addr: SocketAddr,

@@ -56,6 +56,7 @@ limits! {
     CLOCK_MS_MAX: u64 = 253_402_300_799_999, "milliseconds", true, "A section's clock: the last millisecond of the year 9999.";
     ACT_PARENTS_MAX: usize = 64, "acts", true, "Acts of membership that one names as known.";
     ACTS_DEVICE_MAX: u64 = 512, "acts", true, "Acts of membership in one device's log; those past it are void.";
+    ACTS_DEVICE_KEPT: u64 = 64, "acts", false, "The last of those, kept for shutting devices out and for letting in owners.";
     ERASE_SECTIONS_MAX: usize = 704, "sections", true, "Sections that one act of erasure lists.";
     ERASED_ACTS_MAX: usize = 4096, "acts", true, "Acts of erasure that one device reports at once.";
     REDACTED_PATHS_MAX: usize = 1024, "paths", true, "Parts that were taken out of a document, over all its redactions.";

@@ -22,6 +22,7 @@ use crate::{
 
 mod alone;
 mod amiss;
+mod bound;
 
 struct Device {
     profile: Profile,

@@ -80,7 +80,7 @@ pub(crate) fn load_keyring(db: &Connection, vault: &Vault) -> Result<Keyring> {
 }
 
 /// The acts of membership that stand in a log behind as many as one device may write.
-fn past_bound(db: &Connection) -> Result<BTreeSet<Place>> {
+pub(crate) fn past_bound(db: &Connection) -> Result<BTreeSet<Place>> {
     let mut by_log: BTreeMap<LogId, BTreeSet<Place>> = BTreeMap::new();
     for act in control::acts_but(db, [kind::ERASE, kind::ERASED])? {
         if Act::MEMBERSHIP.contains(&act.kind) {

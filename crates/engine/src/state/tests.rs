@@ -3,10 +3,38 @@
 use larder_log::Band;
 use larder_log::VERSION;
 use larder_log::act::{Act, ChangeAct, Role};
-use larder_types::limits::ACTS_DEVICE_MAX;
+use larder_types::limits::{ACTS_DEVICE_KEPT, ACTS_DEVICE_MAX};
 
 use crate::commit::Draft;
 use crate::prune::tests::Device;
+
+/// The one device of an owner had changed roles for years, by an app, until no act of it counted
+/// any more: it could not shut out a stolen tablet, and not even let in the device that was to take
+/// its place. The last of its acts are kept for that.
+#[test]
+fn a_device_can_still_let_in_its_successor_and_shut_out_a_thief() {
+    let mut a = Device::found(1);
+    let (b, c) = (a.invite(2), a.invite(3));
+    let (device, thief) = (b.space.device(), c.space.device());
+    let mut refused = None;
+    for n in 0..ACTS_DEVICE_MAX {
+        let role = if n % 2 == 0 { Role::Reader } else { Role::Writer };
+        if let Err(error) = a.writer.change_role(device, role, Band::Red) {
+            refused = Some((n, error.to_string()));
+            break;
+        }
+    }
+    let (written, error) = refused.unwrap();
+    assert_eq!(written + 2, ACTS_DEVICE_MAX - ACTS_DEVICE_KEPT);
+    assert!(error.contains("another device of an owner"), "{error}");
+    a.writer.revoke(&[thief]).unwrap();
+    let mut successor = a.invite(4);
+    successor.writer.change_role(device, Role::Reader, Band::Red).unwrap();
+    a.pull(&successor);
+    let devices = a.space.devices().unwrap();
+    assert_eq!(devices.len(), 3);
+    assert!(devices.iter().any(|one| one.device == device && one.role == Role::Reader));
+}
 
 /// A stolen device of an owner wrote changes of roles by the thousand: each cost every other device
 /// more than the one before, for ever, at every start too. Now those past a bound stand in nobody's

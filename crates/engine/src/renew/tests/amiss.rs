@@ -38,7 +38,7 @@ fn whichever_page_of_the_old_file_is_damaged_the_rest_is_carried_over_and_it_is_
     assert!(pages > 40, "{pages}");
     let name = file.strip_prefix(dirs[1].path()).unwrap().to_owned();
     let (mut whole, mut named) = (0, 0);
-    for page in (0..pages).step_by(5) {
+    for page in (0..pages).step_by(3) {
         let tries: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
         copy(dirs[0].path(), tries[0].path());
         copy(dirs[1].path(), tries[1].path());
