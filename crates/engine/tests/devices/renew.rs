@@ -16,8 +16,8 @@ fn go_on_alone(disk: &Disk) -> Result<()> {
     Profile::go_on_alone(on(disk, disk.calls()), HOME.as_ref(), &unlock(), &name)
 }
 
-fn waits(device: &Device) -> bool {
-    device.space.state().unwrap().reasons.contains(&Reason::Renewed)
+fn waits(device: &Device) -> Result<bool> {
+    Ok(device.space.state()?.reasons.contains(&Reason::Renewed))
 }
 
 fn crash_while_going_on_alone(every: usize) {
@@ -36,7 +36,7 @@ fn crash_while_going_on_alone(every: usize) {
     fail_everywhere(&before, every, work, |disk, ()| {
         let mut device = open(disk, &unlock()).unwrap();
         if device.space.device() == was {
-            let waits = waits(&device);
+            let waits = waits(&device).unwrap();
             device.close().unwrap();
             if !waits {
                 renew(disk).unwrap();
@@ -108,7 +108,7 @@ fn renew_and_join(
 ) -> Result<Carried> {
     let mut phone = open(disk, &unlock())?;
     if phone.space.device() == was {
-        let waits = waits(&phone);
+        let waits = waits(&phone)?;
         phone.close()?;
         if !waits {
             renew(disk)?;
