@@ -120,7 +120,7 @@ pub use larder_engine::{
     Change, ChangeKind, ChangedLines, ChangesCursor, CheckReport, CheckedPart, Classifier,
     Collected, Conflict, Contract, ContractAction, Cursor, DeviceInfo, DeviceProgress, Difference,
     Document, EmbedError, Embedder, ErasedBy, ErasureInfo, ErasureStage, ExportSummary, Finding,
-    Found, HashedNgrams, Heads, HistoryItem, LateEdits, LeftBehind, LogStatus, Message, Mode,
+    Found, HashedNgrams, Heads, HistoryItem, Kept, LateEdits, LeftBehind, LogStatus, Message, Mode,
     NewBlob, Object, Outcome, POLICIES, Page, Personal, PersonalKind, Policy, PolicyChange,
     PruneStatus, Pruned, Purged, Query, Reason, ReceiptInfo, RekeyStatus, Renewed, Restorable,
     Retained, Retention, RetentionDue, Retentions, Role, Secret, SecurityCount, SecurityEvent,

@@ -659,6 +659,28 @@ impl Space {
         self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 
+    /// Sets a device aside that stays away: nothing waits for it until it is back. It keeps its
+    /// rights, and loses nothing that it wrote meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a device that does not belong to the
+    /// space; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for this one, one that is set aside
+    /// already, or if this device may not; the storage's.
+    pub async fn quarantine(&self, device: DeviceId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.quarantine(device);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// Waits again for a device that was set aside, before it is back.
+    ///
+    /// # Errors
+    /// As [`Space::quarantine`]; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for one that is
+    /// not set aside.
+    pub async fn lift_quarantine(&self, device: DeviceId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.lift_quarantine(device);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
     /// What there is in the space.
     ///
     /// # Errors

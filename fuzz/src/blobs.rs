@@ -107,6 +107,12 @@ impl Storage {
                 let held = digests.into_iter().filter(|digest| self.held.contains_key(digest));
                 BlobReply::Held { digests: held.collect() }
             }
+            BlobRequest::ReadKept { .. } => BlobReply::Kept { digests: Vec::new(), next: None },
+            BlobRequest::ReadDurable { digests } => {
+                let held = digests.into_iter().filter(|digest| self.held.contains_key(digest));
+                BlobReply::Confirmed { digests: held.collect() }
+            }
+            BlobRequest::Release { .. } => panic!("nothing is kept for others"),
         }
     }
 }

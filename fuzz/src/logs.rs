@@ -125,6 +125,7 @@ pub(crate) fn value_seeds(world: &World) -> Vec<Vec<u8>> {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Quarantine(_)
             | Act::Lack(_)
             | Act::Policy(_)
             | Act::Contract(_)

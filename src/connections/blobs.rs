@@ -262,6 +262,7 @@ impl Driver {
                 match answer.await {
                     Ok(BlobAnswer::Reply(reply)) => reply,
                     Ok(BlobAnswer::Store(_)) => BlobReply::Stored,
+                    Ok(BlobAnswer::Release(digests)) => release(&space, peer, digests).await,
                     Err(error) => BlobReply::Failed { message: error.to_string() },
                 }
             });
@@ -377,6 +378,18 @@ async fn store(space: &Arc<OpenSpace>, chunks: VecDeque<(Hash, Vec<u8>)>) -> Res
     })
     .await?;
     space.writer()?.with(move |writer| writer.store_chunks(&opened).map(drop)).await
+}
+
+/// Lets go of what was kept until another device had it: the peer has.
+async fn release(space: &Arc<OpenSpace>, peer: TransportId, digests: Vec<Hash>) -> BlobReply {
+    let released = match space.writer() {
+        Ok(writer) => writer.with(move |writer| writer.release_chunks(&peer, &digests)).await,
+        Err(error) => Err(error),
+    };
+    match released {
+        Ok(()) => BlobReply::Released,
+        Err(error) => BlobReply::Failed { message: error.to_string() },
+    }
 }
 
 /// Waits until the session about the log has brought everything, or if it has, until it is over.

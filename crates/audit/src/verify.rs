@@ -501,6 +501,7 @@ fn kind_name(kind: u16) -> String {
         kind::SEALING_KEY => "sealing key announced".to_owned(),
         kind::ADOPTION => "late edits adopted".to_owned(),
         kind::RETENTION => "retention set".to_owned(),
+        kind::QUARANTINE => "device set aside, or not any more".to_owned(),
         kind::LACK => "bytes said to be lacking".to_owned(),
         kind::POLICY => "policy set".to_owned(),
         kind::CONTRACT => "contract set".to_owned(),

@@ -291,6 +291,9 @@ impl WriterState {
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
         let is_settled = self.settle_clearance(db)?;
+        if std::mem::take(&mut self.news.releases) {
+            self.release(db)?;
+        }
         if (self.settle_erasures(db)? || is_settled) && !self.lacks() {
             return self.acknowledge(db);
         }

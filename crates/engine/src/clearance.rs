@@ -1,11 +1,9 @@
 //! What this device is cleared for, and what becomes of what is here when that changes.
 //!
 //! Invariants: nothing of a band above [`State::clearance`] is here but headers, commitments and
-//! acts: no document, tombstone, leaf or secret, and no bytes of its sections but such as were here
-//! when it was lowered and nobody else is known to have, as they were sealed. And no section is
-//! given up because of a snapshot that says nothing of its band.
-
-use std::collections::BTreeMap;
+//! acts, and what was here when it was lowered and nobody else is known to have (`kept`): no
+//! secret, and nothing that anybody can read or find through this device. And no section is given
+//! up because of a snapshot that says nothing of its band.
 
 use larder_log::blob::Manifest;
 use larder_log::merkle::Frontier;
@@ -15,12 +13,13 @@ use larder_log::{Band, Class, Payload, SectionCommitment, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::snapshots::{self, Snapshot, State as Stage};
 use larder_store::space::{
-    blobs, changes, control, copies, documents, entries, logs, pieces, tombstones, units,
+    blobs, changes, copies, documents, entries, kept, logs, pieces, tombstones, units,
 };
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::erase::UNKNOWN_KIND;
+use crate::kept::Elsewhere;
 use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
 use crate::rows::Origin;
@@ -159,6 +158,9 @@ impl State {
             self.raise(db)?;
         }
         self.complete(db)?;
+        if new > old {
+            self.take_back(db)?;
+        }
         self.load_missing(db)?;
         self.cache.clear();
         self.choose_epoch();
@@ -168,6 +170,8 @@ impl State {
 
     fn lower(&mut self, db: &Connection) -> Result<()> {
         let clearance = self.clearance;
+        let elsewhere = self.elsewhere(db)?;
+        self.keep_documents(db, &elsewhere)?;
         loop {
             let page = documents::above(db, clearance, PAGE)?;
             if page.is_empty() {
@@ -182,7 +186,6 @@ impl State {
         self.index_gone(db)?;
         tombstones::forget_above(db, clearance)?;
         pieces::remove_above(db, clearance)?;
-        let elsewhere = self.elsewhere(db)?;
         self.each_section(db, |state, section| {
             let is_here = !matches!(section.state, Of::Hidden | Of::Erased);
             if is_here && !state.keyring.is_for(&section.commitment, clearance) {
@@ -201,78 +204,24 @@ impl State {
         self.forget_above(db)
     }
 
-    /// How far other devices that may have what is of a band are known to have it, of each log.
-    fn elsewhere(&self, db: &Connection) -> Result<Elsewhere> {
-        let mut all = Elsewhere::new();
-        let me = self.device();
-        let mut note = |log: DeviceId, up_to: Band, size: u64| {
-            for band in Band::SHARED.into_iter().filter(|band| *band <= up_to) {
-                let known = all.entry((log, band)).or_insert(0);
-                *known = size.max(*known);
-            }
-        };
-        for (id, device) in self.roster.devices().filter(|(id, _)| **id != me) {
-            // Whoever wrote a log holds it.
-            note(*id, device.always_cleared(), u64::MAX);
-        }
-        for ack in control::acks(db)?.iter().filter(|ack| ack.acker != me) {
-            let acker = self.roster.device(&ack.acker).filter(|acker| acker.role.may_read());
-            if let Some(acker) = acker {
-                note(ack.device, acker.always_cleared(), ack.size);
-            }
-        }
-        Ok(all)
-    }
-
-    /// Whether nobody else is known to have a section's bytes that may have them. Of what is void
-    /// now nobody is: who acknowledges it need not have them, and another act may make it count.
-    fn is_alone(&self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<bool> {
-        let Place { log, seq, .. } = section.place;
-        let device = logs::by_number(db, log)?.device;
-        let Some(band) = self.keyring.band(&section.commitment) else { return Ok(false) };
-        if elsewhere.get(&(device, band)).is_none_or(|size| *size < seq) {
-            return Ok(true);
-        }
-        let entry = entries::hash(db, log, seq)?;
-        let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-        let of = Origin::of_stored(db, section.place, entry, (Clock::ZERO, band))?;
-        Ok(!self.counts_at(&of))
-    }
-
-    /// Drops what was kept of sections above the clearance, once somebody else has it.
-    pub(crate) fn release(&mut self, db: &Connection) -> Result<()> {
-        let (mut elsewhere, mut after) = (None, 0);
-        loop {
-            let page = sections::hidden_with_bytes(db, after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.section;
-            let elsewhere = match &mut elsewhere {
-                Some(known) => known,
-                unknown => unknown.insert(self.elsewhere(db)?),
-            };
-            for section in &page {
-                if !self.is_alone(db, section, elsewhere)? {
-                    sections::hide(db, section, &Payload::Missing)?;
-                }
-            }
-        }
-    }
-
-    /// Drops a section's bytes, and the blob that it describes. What nobody else is known to have
-    /// stays as it was sealed: the secret goes.
+    /// Drops a section's bytes, and the blob that it describes; but what nobody else is known to
+    /// have stays ([`State::to_keep`]).
     fn hide(&mut self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<()> {
         if section.about.is_some_and(|about| about.kind == kind::BLOB)
             && let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)?
         {
             let id = Manifest::id(&opened.body);
             if blobs::find(db, &id)?.is_some_and(|blob| blob.band > self.clearance) {
+                // Nobody acknowledges chunks: whoever has them is asked.
+                kept::keep_chunks(db, section.section, &id)?;
                 blobs::remove(db, &id)?;
             }
         }
         let place = section.place;
         units::forget_content(db, Some(place.log).filter(|log| *log != self.log), place.seq)?;
         let payload = match sections::payload(db, section.place)? {
-            sealed @ Payload::Sealed(_) if self.is_alone(db, section, elsewhere)? => sealed,
+            Payload::Missing => Payload::Missing,
+            bytes if self.is_alone(db, section, elsewhere)? => self.to_keep(db, section, bytes)?,
             _ => Payload::Missing,
         };
         Ok(sections::hide(db, section, &payload)?)
@@ -391,9 +340,6 @@ impl State {
     }
 }
 
-/// Up to which entry somebody else has what is of a band, by log.
-type Elsewhere = BTreeMap<(DeviceId, Band), u64>;
-
 /// Whether a snapshot stands for a section: it covers its entry and says what its band came to.
 /// What has no band opens for nobody.
 pub(crate) fn stands_for(
@@ -419,7 +365,7 @@ fn cut(db: &Connection, of: &Snapshot, band: Band) -> Result<()> {
 }
 
 /// A snapshot with all of its leaves among each other.
-fn whole(db: &Connection, stage: Stage) -> Result<Option<Snapshot>> {
+pub(crate) fn whole(db: &Connection, stage: Stage) -> Result<Option<Snapshot>> {
     while let Some(of) = snapshots::in_state(db, stage)? {
         if of.over.is_none() {
             return Ok(Some(of));

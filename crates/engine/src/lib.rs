@@ -11,6 +11,7 @@
 mod adoption;
 mod answer;
 mod apply;
+mod aside;
 mod blobs;
 mod carry;
 mod changes;
@@ -34,6 +35,7 @@ mod heal;
 mod history;
 mod home;
 mod index;
+mod kept;
 mod key_file;
 mod keyring;
 mod lost;
@@ -116,8 +118,8 @@ pub use larder_store::space::blobs::{At as BlobAt, NewChunk};
 pub use larder_store::{ErrorKind as StoreErrorKind, StoreError};
 pub use messages::Message;
 pub use model::{
-    Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, LogStatus, Page, PruneStatus,
-    Pruned, Query, ReceiptInfo, RekeyStatus, Restorable, SpaceStatus, Version,
+    Cursor, DeviceInfo, Document, ExportSummary, Found, HistoryItem, Kept, LogStatus, Page,
+    PruneStatus, Pruned, Query, ReceiptInfo, RekeyStatus, Restorable, SpaceStatus, Version,
 };
 pub use pairing::{
     Admission, Candidate, CodeGuess, CodeInvitation, CodeJudgement, Joining, Judgement, Next,

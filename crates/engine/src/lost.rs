@@ -145,6 +145,10 @@ impl State {
     pub(crate) fn say_lacking(&mut self, db: &Connection) -> Result<bool> {
         let Unsaid { lacked, found } = self.to_say(db)?;
         self.note_found(db, &found)?;
+        if lacked.is_empty() && self.must_say_back(db)? {
+            self.append_nothing(db)?;
+            return Ok(true);
+        }
         let lacked: Vec<Adopted> = lacked.into_iter().take(ADOPTED_SECTIONS_MAX).collect();
         if lacked.is_empty() {
             return Ok(!found.is_empty());
@@ -157,7 +161,7 @@ impl State {
     /// Whether there is anything of that to say.
     pub(crate) fn must_say_lacking(&self, db: &Connection) -> Result<bool> {
         let Unsaid { lacked, found } = self.to_say(db)?;
-        Ok(!lacked.is_empty() || !found.is_empty())
+        Ok(!lacked.is_empty() || !found.is_empty() || self.must_say_back(db)?)
     }
 
     /// Whether what this device says of bytes counts now.
@@ -248,6 +252,8 @@ impl State {
         let is_new = !self.lacked.is_said(&of, me);
         let (device, entry) = (of.device, of.entry);
         let is_it = is_new && has_none && (might || device == me);
+        // It says nothing of what it can hand over another way.
+        let is_it = is_it && !self.keeps_leaf_of(db, (&device, seq), &section.commitment)?;
         Ok(is_it.then_some(Adopted { device, seq, index, entry }))
     }
 

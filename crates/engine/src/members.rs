@@ -173,7 +173,7 @@ impl WriterState {
         )))
     }
 
-    fn check_belongs(&self, device: &DeviceId) -> Result<()> {
+    pub(crate) fn check_belongs(&self, device: &DeviceId) -> Result<()> {
         if self.roster.device(device).is_some() {
             return Ok(());
         }

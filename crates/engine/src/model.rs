@@ -318,6 +318,18 @@ pub enum RekeyStatus {
     },
 }
 
+/// What is above a device's clearance and here until another device has it: nobody can read it on
+/// this one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Sections of entries.
+    pub sections: u64,
+    /// Documents whose entries were pruned.
+    pub documents: u64,
+    /// Chunks of blobs.
+    pub chunks: u64,
+}
+
 /// What there is in a space.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SpaceStatus {
@@ -358,6 +370,8 @@ pub struct SpaceStatus {
     /// Sections whose bytes nobody in the space has any more: all have said so who might, and they
     /// are waited for no more.
     pub lost: u64,
+    /// What is above this device's clearance and kept until another device has it.
+    pub kept: Kept,
     /// Bytes of the space's file and its WAL.
     pub file_bytes: u64,
     /// About how many of them the index of words takes.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::Act;
-use larder_log::roster::Roster;
+use larder_log::roster::{Device, Roster};
 use larder_log::snapshot::{BandTree, SnapshotAct};
 use larder_log::stability::{Named, held_by_all, stable};
 use larder_log::{Band, Header, kind, merkle};
@@ -19,6 +19,7 @@ use larder_store::space::{control, entries, sections};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
+use crate::aside::{asked_for, quarantines, set_aside};
 use crate::model::PruneStatus;
 use crate::space::Space;
 use crate::writer::SpaceWriter;
@@ -67,12 +68,13 @@ impl Space {
         let statements = statements(&db, roster)?;
         let of_own = |statement: &&Statement| statement.author == self.device();
         let newest = statements.iter().rev().find(of_own);
-        let waits_for = newest.map_or_else(BTreeSet::new, |newest| {
+        let waits_for = newest.map_or(Ok(BTreeSet::new()), |newest| {
             let id = newest.act.id();
             let stated = statements.iter().filter(|statement| statement.act.id() == id);
             let stated: BTreeSet<DeviceId> = stated.map(|statement| statement.author).collect();
-            roster.asked_for(&newest.act).difference(&stated).copied().collect()
-        });
+            let asked = asked_for(&db, roster, &quarantines(&db, roster)?, &newest.act)?;
+            Ok::<_, Error>(asked.difference(&stated).copied().collect())
+        })?;
         let stable = stable_ends(&db, roster, self.device(), &mut |_, _| Ok(()))?;
         let mut status = PruneStatus {
             covered: held.as_ref().map_or(0, |held| sum(&held.act)),
@@ -97,6 +99,8 @@ fn sum(act: &SnapshotAct) -> u64 {
 /// Who stated which snapshot.
 pub(crate) struct Statement {
     pub(crate) author: DeviceId,
+    /// In which entry.
+    pub(crate) seq: u64,
     pub(crate) act: SnapshotAct,
 }
 
@@ -113,7 +117,8 @@ pub(crate) fn statements(db: &Connection, roster: &Roster) -> Result<Vec<Stateme
             continue;
         };
         if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
-            statements.push(Statement { author, act: act.up_to(standing.clearance) });
+            let (seq, act) = (stored.place.seq, act.up_to(standing.clearance));
+            statements.push(Statement { author, seq, act });
         }
     }
     Ok(statements)
@@ -135,10 +140,10 @@ pub(crate) fn accepted(
     for statement in statements(db, roster)? {
         stated.entry(statement.act.id()).or_default().push(statement);
     }
-    let mut accepted = Vec::new();
+    let (mut accepted, quarantines) = (Vec::new(), quarantines(db, roster)?);
     for statements in stated.into_values() {
         let Some(first) = statements.first() else { continue };
-        let asked = roster.asked_for(&first.act);
+        let asked = asked_for(db, roster, &quarantines, &first.act)?;
         let authors = statements.iter().map(|statement| statement.author).collect();
         if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {
             continue;
@@ -210,7 +215,8 @@ fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
     Ok(true)
 }
 
-/// How far each log is stable. What was looked at is handed to `keep`.
+/// How far each log is stable, without waiting for who is set aside. What was looked at is handed
+/// to `keep`.
 pub(crate) fn stable_ends(
     db: &Connection,
     roster: &Roster,
@@ -225,14 +231,17 @@ pub(crate) fn stable_ends(
     let has_spoken = |device: &DeviceId| {
         *device == me || size_of(device) > 0 || acks.keys().any(|(acker, _)| acker == device)
     };
+    let aside = set_aside(db, roster)?;
     let reading = roster.devices().filter(|(_, device)| device.role.may_read());
     let holders: BTreeSet<DeviceId> =
-        reading.map(|(id, _)| *id).filter(|id| has_spoken(id)).collect();
+        reading.map(|(id, _)| *id).filter(|id| has_spoken(id) && !aside.contains(id)).collect();
     let held = |holder: &DeviceId, log: &DeviceId| {
         if *holder == me { size_of(log) } else { acks.get(&(*holder, *log)).copied().unwrap_or(0) }
     };
     let mut writers = BTreeMap::new();
-    for (device, record) in roster.devices().filter(|(_, device)| device.role.may_write()) {
+    let may_write =
+        |(id, device): &(&DeviceId, &Device)| device.role.may_write() && !aside.contains(id);
+    for (device, record) in roster.devices().filter(may_write) {
         let named = match logs.get(device).filter(|_| has_spoken(device)) {
             Some(log) => {
                 let end = held_by_all(device, &holders, held).min(log.frontier.size());
@@ -259,7 +268,7 @@ pub(crate) fn stable_ends(
 }
 
 /// What the first `end` entries of a log name of the others.
-fn named_up_to(db: &Connection, log: &Log, end: u64) -> Result<Named> {
+pub(crate) fn named_up_to(db: &Connection, log: &Log, end: u64) -> Result<Named> {
     let mut named = snapshots::named(db, log.log)?;
     // Less than was looked at before: a device has come that holds less.
     if named.size() > end {

@@ -365,12 +365,15 @@ fn found(db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
     Ok(Some(Found { document, score: hit.score, snippet }))
 }
 
-/// A stored section opened, if its bytes and its secret are here.
+/// A stored section opened, if its bytes and its secret are here, and not for others only.
 pub(crate) fn opened(
     db: &Connection,
     published: &Published,
     section: &sections::Section,
 ) -> Result<Option<Opened>> {
+    if section.state == sections::State::Hidden {
+        return Ok(None);
+    }
     match sections::payload(db, section.place)? {
         Payload::Missing => Ok(None),
         Payload::Opened(bytes) => larder_log::unpack(&bytes)
@@ -414,6 +417,7 @@ pub(crate) const fn word_of(kind: u16) -> &'static str {
         kind::SEALING_KEY => "key",
         kind::ADOPTION => "adoption",
         kind::RETENTION => "retention",
+        kind::QUARANTINE => "quarantine",
         kind::LACK => "lack",
         kind::POLICY => "policy",
         kind::CONTRACT => "contract",

@@ -500,10 +500,13 @@ impl State {
         }
         self.is_published = false;
         let is_lack = matches!(act, Act::Lack(_));
-        let is_heard = is_membership || is_lack || matches!(act, Act::Snapshot(_));
+        let is_aside = matches!(act, Act::Quarantine(_));
+        let is_heard = is_membership || is_lack || is_aside || matches!(act, Act::Snapshot(_));
         self.news.statement |= is_heard;
+        self.news.releases |= is_heard;
         self.news.roster |= is_membership;
-        self.news.lacks |= is_membership || is_lack;
+        self.news.lacks |= is_membership || is_lack || is_aside;
+        self.news.secrets.is_new |= is_aside;
         self.news.refits |= is_heard;
         let before = self.roster.writing();
         let applied = self.roster.apply(header, index, act);

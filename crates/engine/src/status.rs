@@ -13,7 +13,7 @@ use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
 use crate::model::{
-    DeviceInfo, LogStatus, SpaceStatus, as_band, as_optional_text, as_text, as_texts,
+    DeviceInfo, Kept, LogStatus, SpaceStatus, as_band, as_optional_text, as_text, as_texts,
 };
 use crate::read::snapshot;
 use crate::recovery::Progress;
@@ -30,6 +30,8 @@ pub struct DeviceProgress {
     pub label: String,
     /// How far it is.
     pub standing: Standing,
+    /// Whether it was set aside as it stays away, and is not back: nothing waits for it.
+    pub set_aside: bool,
     /// Up to which band it is known to hold documents, and not headers alone: it has been cleared
     /// for that one ever since it belongs to the space.
     #[serde(serialize_with = "as_band")]
@@ -363,6 +365,7 @@ impl Space {
             blobs: self.blobs_status()?,
             pruned: counts.sections_excused,
             lost: self.lost(&db)?,
+            kept: if is_whole { crate::kept::count(&db)? } else { Kept::default() },
             file_bytes,
             words_bytes: indexes.words,
             vectors_bytes: indexes.vectors,
@@ -382,6 +385,7 @@ impl Space {
     ) -> Result<Vec<DeviceProgress>> {
         let seen = self.shared.profile.last_seen()?;
         let published = self.shared.published()?;
+        let aside = self.set_aside()?;
         let progress = |device: &DeviceInfo| {
             let mine: Vec<&control::Ack> =
                 acks.iter().filter(|ack| ack.acker == device.device).collect();
@@ -409,6 +413,7 @@ impl Space {
                 device: device.device,
                 label: device.label.clone(),
                 standing,
+                set_aside: aside.contains(&device.device),
                 up_to,
                 holds,
                 pending,

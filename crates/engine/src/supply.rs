@@ -10,7 +10,7 @@ use larder_log::ack::Ack;
 use larder_log::blob::Manifest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
-use larder_log::snapshot::{DocumentLeaf, Item, Leaf, Part, SnapshotAct, leaf_hash};
+use larder_log::snapshot::{Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, leaf_hash};
 use larder_log::{Header, Opened, Payload, kind};
 use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
@@ -39,6 +39,7 @@ mod wants;
 
 pub(crate) use parts::Handing;
 pub use parts::PartBytes;
+pub(crate) use parts::pieces_of;
 use pieces::Took;
 pub(crate) use wants::VoidTold;
 pub use wants::Wanted;
@@ -268,6 +269,8 @@ impl WriterState {
             self.retry_all(db)?;
             self.load_missing(db)?;
             acks = self.acknowledge(db)?;
+            // It may have waited for this to say that it is back.
+            self.news.lacks = true;
         }
         self.note_found(db, &found)?;
         Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
@@ -275,7 +278,7 @@ impl WriterState {
 
     /// The snapshot that comes in, if it is one that all devices agreed on: the one that has begun
     /// to, one that includes it, or the first that stands for something missing.
-    fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
+    pub(crate) fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
         self.refit(db)?;
         let half = snapshots::in_state(db, snapshots::State::Receiving)?;
         if half.as_ref().is_some_and(|half| half.id == *id) {
@@ -351,20 +354,12 @@ impl WriterState {
             if is_here {
                 continue;
             }
-            let taken = self.carefully(|state| {
-                state.apart(db, |state| state.take_item(db, half.snapshot, &leaf, item.content))
-            })?;
-            let taken = taken.unwrap_or_else(|error| {
-                self.set_aside(Some(key.1), &error);
-                Some(Took::Nothing)
-            });
+            let taken = self.take_leaf(db, half.snapshot, (&leaf, &item.leaf), item.content)?;
             let Some(of_item) = taken else {
                 let message = format!("document {} is not what was agreed on", key.1);
                 return refused(&message);
             };
             took = took.max(of_item);
-            let is_held = of_item == Took::All;
-            snapshots::put_leaf(db, half.snapshot, &key, &item.leaf, is_held)?;
         }
         let grown = tree.size() > half.received.size();
         // Who handed them over may have no more than these bands.
@@ -379,6 +374,28 @@ impl WriterState {
         }
         snapshots::set(db, half.snapshot, half.state, &half.act, &tree)?;
         Ok(took)
+    }
+
+    /// Takes in a leaf with what it stands for, as far as it came. None if the content is another.
+    pub(crate) fn take_leaf(
+        &mut self,
+        db: &Connection,
+        snapshot: i64,
+        (leaf, bytes): (&Leaf, &[u8]),
+        content: Content,
+    ) -> Result<Option<Took>> {
+        let key = leaf.key();
+        let taken = self.carefully(|state| {
+            state.apart(db, |state| state.take_item(db, snapshot, leaf, content))
+        })?;
+        let taken = taken.unwrap_or_else(|error| {
+            self.set_aside(Some(key.1), &error);
+            Some(Took::Nothing)
+        });
+        if let Some(took) = taken {
+            snapshots::put_leaf(db, snapshot, &key, bytes, took == Took::All)?;
+        }
+        Ok(taken)
     }
 
     /// Fills in bytes that were missing: of which sections.

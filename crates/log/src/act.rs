@@ -17,6 +17,7 @@ use crate::header::VERSION;
 use crate::labels;
 use crate::metadata::{Opened, kind};
 use crate::policy::PolicyAct;
+use crate::quarantine::QuarantineAct;
 use crate::retention::RetentionAct;
 use crate::section::{Band, Class};
 use crate::snapshot::SnapshotAct;
@@ -370,6 +371,8 @@ pub enum Act {
     Adoption(AdoptionAct),
     /// Sets how long documents are kept.
     Retention(RetentionAct),
+    /// Sets a device aside that stays away.
+    Quarantine(QuarantineAct),
     /// Says of what its author has no bytes.
     Lack(LackAct),
     /// Sets what devices do where nobody says otherwise.
@@ -400,6 +403,7 @@ impl Act {
             Self::Adoption(_) => kind::ADOPTION,
             Self::Lack(_) => kind::LACK,
             Self::Retention(_) => kind::RETENTION,
+            Self::Quarantine(_) => kind::QUARANTINE,
             Self::Policy(_) => kind::POLICY,
             Self::Contract(_) => kind::CONTRACT,
         }
@@ -421,6 +425,7 @@ impl Act {
             Self::Adoption(act) => canonical::encode(act),
             Self::Lack(act) => canonical::encode(act),
             Self::Retention(act) => canonical::encode(act),
+            Self::Quarantine(act) => canonical::encode(act),
             Self::Policy(act) => canonical::encode(act),
             Self::Contract(act) => canonical::encode(act),
         }
@@ -473,6 +478,7 @@ impl Act {
             kind::SEALING_KEY => Self::SealingKey(read(body)?),
             kind::ADOPTION => Self::Adoption(read(body)?),
             kind::RETENTION => Self::Retention(read(body)?),
+            kind::QUARANTINE => Self::Quarantine(read(body)?),
             kind::LACK => Self::Lack(read(body)?),
             kind::POLICY => Self::Policy(read(body)?),
             kind::CONTRACT => Self::Contract(read(body)?),
@@ -514,6 +520,7 @@ impl Act {
             Self::Adoption(act) => act.check(),
             Self::Lack(act) => act.check(),
             Self::Retention(act) => act.check(),
+            Self::Quarantine(act) => act.check(),
             Self::Policy(act) => act.check(),
             Self::Contract(act) => act.check(),
             Self::SealingKey(act) => {

@@ -25,6 +25,7 @@ pub mod message;
 mod metadata;
 mod note;
 pub mod policy;
+pub mod quarantine;
 mod receipt;
 pub mod retention;
 pub mod roster;

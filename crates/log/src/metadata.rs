@@ -45,6 +45,8 @@ pub mod kind {
     pub const LACK: u16 = 27;
     /// [`crate::contract::ContractAct`].
     pub const CONTRACT: u16 = 28;
+    /// [`crate::quarantine::QuarantineAct`].
+    pub const QUARANTINE: u16 = 37;
     /// [`crate::policy::PolicyAct`].
     pub const POLICY: u16 = 33;
 

@@ -42,6 +42,10 @@ pub struct Device {
     pub keeps: Option<u64>,
     /// What it may do from which of its entries on; nothing from where it was shut out.
     pub standings: Vec<(u64, Option<Standing>)>,
+    /// The lowest clearance that it was ever given, for however few of its entries, or none.
+    pub lowest: Band,
+    /// How many acts gave it another standing.
+    pub changes: usize,
 }
 
 impl Device {
@@ -50,7 +54,7 @@ impl Device {
     pub fn always_cleared(&self) -> Band {
         let all = self.standings.iter();
         let all = all.map(|(_, standing)| standing.map_or(Band::Green, |own| own.clearance));
-        all.min().unwrap_or(Band::Green)
+        all.chain([self.lowest]).min().unwrap_or(Band::Green)
     }
 
     /// Whether it ever might have what is of a band.
@@ -207,10 +211,11 @@ impl Roster {
             {
                 Ok(())
             }
-            Act::Retention(_) if self.administers_at(header) => Ok(()),
+            Act::Retention(_) | Act::Quarantine(_) if self.administers_at(header) => Ok(()),
             Act::Policy(_) | Act::Contract(_) if self.owns_at(header) => Ok(()),
             Act::Epoch(_)
             | Act::Retention(_)
+            | Act::Quarantine(_)
             | Act::Policy(_)
             | Act::Contract(_)
             | Act::Snapshot(_)
@@ -428,6 +433,7 @@ impl Roster {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Quarantine(_)
             | Act::Lack(_)
             | Act::Policy(_)
             | Act::Contract(_)
@@ -493,7 +499,7 @@ fn dep((device, seq, entry): (DeviceId, u64, EntryHash)) -> Dep {
 }
 
 fn device_of(judged: Judged) -> Device {
-    let Judged { enrolment, enrolled_by, keeps, standings, last } = judged;
+    let Judged { enrolment, enrolled_by, keeps, standings, last, lowest, changes } = judged;
     let enrolled_by = enrolled_by.into_iter().map(dep).collect();
     Device {
         member: enrolment.member,
@@ -504,5 +510,7 @@ fn device_of(judged: Judged) -> Device {
         enrolled_by,
         keeps,
         standings,
+        lowest,
+        changes,
     }
 }

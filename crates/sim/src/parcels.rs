@@ -264,6 +264,21 @@ impl World {
         match answer {
             BlobAnswer::Reply(reply) => self.parcel_reply(end, reply),
             BlobAnswer::Store(chunk) => self.enqueue(slot, Job::StoreChunk(end, Box::new(chunk))),
+            BlobAnswer::Release(digests) => {
+                let Some(writer) = self.devices[slot].writer() else { return };
+                let released = writer.release_chunks(&peer, &digests);
+                if self.notice_power(slot) {
+                    return;
+                }
+                self.report.add("blobs: chunks kept until another had them", digests.len() as u64);
+                self.parcel_reply(
+                    end,
+                    match released {
+                        Ok(()) => BlobReply::Released,
+                        Err(error) => BlobReply::Failed { message: error.to_string() },
+                    },
+                );
+            }
         }
     }
 

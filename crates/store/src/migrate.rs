@@ -103,6 +103,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 22, "bands"),
         migration!("space", "00", 23, "hidden_with_bytes"),
         migration!("space", "00", 24, "carry_ends"),
+        migration!("space", "00", 25, "kept"),
     ],
 };
 

@@ -43,6 +43,8 @@ fn the_commands_of_the_readme_parse() {
         "space create shared:household --recovery-of-words",
         "space recover shared:household --lost tablet --lost phone",
         "space fingerprint shared:household --json",
+        "device quarantine shared:household tablet",
+        "device quarantine shared:household tablet --lift --json",
         "space begin-anew shared:household --file-is-lost --json",
         "space policy shared:household --json",
         "space policy personal:ana --set invite=owners --set band=red --set keep=90 --yes",

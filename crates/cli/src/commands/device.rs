@@ -26,6 +26,19 @@ Example:
   larder device revoke shared:household \"Ana's phone\""
     )]
     Revoke(DeviceRevoke),
+    /// Wait no more for a device that stays away, until it is back
+    #[command(
+        after_help = "For a tablet in a drawer: as long as it might hold edits that nobody has seen,
+nothing is pruned, and old secrets are kept. Set aside, it is not waited for. It keeps its rights
+and loses nothing: what it wrote counts when it comes, and it is waited for again from then on, by
+itself. What was erased it has not confirmed: larder erasures says so. A device that will never come
+back, or may be in other hands, is shut out instead (larder device revoke).
+
+Examples:
+  larder device quarantine shared:household \"the tablet\"
+  larder device quarantine shared:household \"the tablet\" --lift"
+    )]
+    Quarantine(DeviceQuarantine),
     /// Give a device another role or clearance
     #[command(
         after_help = "What it wrote before counts by what it was. With a greater clearance it
@@ -82,6 +95,17 @@ pub(crate) struct DeviceRevoke {
     /// All devices of the member whose device this is, those too that nobody has heard of yet
     #[arg(long)]
     pub(crate) member: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceQuarantine {
+    /// The space
+    pub(crate) space: SpaceName,
+    /// The device
+    pub(crate) device: String,
+    /// Wait for it again, although it is not back
+    #[arg(long)]
+    pub(crate) lift: bool,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +186,7 @@ pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Res
     match command {
         DeviceCommand::List(args) => list(call, args).await,
         DeviceCommand::Revoke(args) => revoke(call, args).await,
+        DeviceCommand::Quarantine(args) => quarantine(call, args).await,
         DeviceCommand::Role(args) => role(call, args).await,
         DeviceCommand::Retire(args) => retire(call, args).await,
         DeviceCommand::Renew(args) => match &args.alone {
@@ -191,6 +216,31 @@ async fn list(call: &Call<'_>, args: &DeviceList) -> anyhow::Result<Exit> {
         ]);
     }
     out.line(table.render().trim_end())?;
+    profile.close().await?;
+    Ok(Exit::Done)
+}
+
+async fn quarantine(call: &Call<'_>, args: &DeviceQuarantine) -> anyhow::Result<Exit> {
+    let out = call.out;
+    let profile = call.open().await?;
+    let space = profile.space(&args.space).await?;
+    let device = named(&space, &args.device).await?;
+    let receipt = if args.lift {
+        space.lift_quarantine(device.device).await.context("nothing was changed")?
+    } else {
+        space.quarantine(device.device).await.context("it was not set aside")?
+    };
+    let event = if args.lift { "quarantine-lifted" } else { "quarantined" };
+    out.json(&json!({ "event": event, "device": device, "seq": receipt.seq }))?;
+    let label = printable(&device.label);
+    out.line(&if args.lift {
+        format!("{label} is waited for again: receipt {} of this device.", receipt.seq)
+    } else {
+        format!(
+            "{label} is set aside until it is back, and loses nothing: receipt {} of this device.",
+            receipt.seq
+        )
+    })?;
     profile.close().await?;
     Ok(Exit::Done)
 }

@@ -135,7 +135,8 @@ pub(crate) async fn redact(call: &Call<'_>, args: &Redact) -> anyhow::Result<Exi
 }
 
 fn waiting(info: &ErasureInfo) -> impl Iterator<Item = &larder::ErasedBy> {
-    info.devices.iter().filter(|by| by.stage != ErasureStage::Done)
+    let is_open = |stage| !matches!(stage, ErasureStage::Done | ErasureStage::SetAside);
+    info.devices.iter().filter(move |by| is_open(by.stage))
 }
 
 pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result<Exit> {
@@ -150,6 +151,7 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
             let stage = match by.stage {
                 ErasureStage::Done => "yes",
                 ErasureStage::Heard => "not yet: it has heard of it",
+                ErasureStage::SetAside => "set aside, not confirmed",
                 _ => "not known to have heard of it",
             };
             let at = info.at.to_string();

@@ -1,8 +1,8 @@
 //! `larder init`, `larder space`, `larder status`.
 
 use larder::{
-    DeviceProgress, ErrorKind, Mode, RekeyStatus, RetentionDue, Space, SpaceName, SpaceStatus,
-    Standing, Status, Timestamp,
+    DeviceProgress, ErrorKind, Kept, Mode, RekeyStatus, RetentionDue, Space, SpaceName,
+    SpaceStatus, Standing, Status, Timestamp,
 };
 use serde_json::json;
 
@@ -177,10 +177,11 @@ fn holds(device: &DeviceProgress) -> String {
             format!("{} of {}", count(device.holds), count(device.holds + device.pending))
         }
     };
-    match device.ahead {
+    let known = match device.ahead {
         0 => known,
         ahead => format!("{known}, and {} that are not here", count(ahead)),
-    }
+    };
+    if device.set_aside { format!("{known}; set aside") } else { known }
 }
 
 /// What a person has to say of documents that are over their time.
@@ -194,6 +195,25 @@ fn over_time(status: &Status) -> String {
                 "{text}\n{documents} of {0} over their time by this device's clock alone: larder \
                  retention {0}\n",
                 space.name,
+            );
+        }
+    }
+    text
+}
+
+/// What this device may not read any more, and keeps for others.
+fn kept(status: &Status) -> String {
+    let mut text = String::new();
+    for space in &status.spaces {
+        let Kept { sections, documents, chunks } = space.kept;
+        if (sections, documents, chunks) != (0, 0, 0) {
+            text = format!(
+                "{text}\n{}: {}, {} and {} that this device may not read any more are here until \
+                 another has them that may: sync with one\n",
+                space.name,
+                counted(sections, "section", "sections"),
+                counted(documents, "pruned document", "pruned documents"),
+                counted(chunks, "chunk of a file", "chunks of files"),
             );
         }
     }
@@ -296,6 +316,7 @@ fn describe(status: &Status) -> String {
     );
     text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
         + &over_time(status)
+        + &kept(status)
         + &amiss(status)
         + &security::summary(&status.security)
 }

@@ -399,6 +399,7 @@ fn unlike(section: &OldSection) -> Option<&'static str> {
         kind::CHANGE => "a device was given another role: do so again if it is still wanted",
         kind::REVOCATION => "a device was shut out: do so again if it is still in the space",
         kind::RECOVERY => "the space was recovered: do so again if need be",
+        kind::QUARANTINE => "a device was set aside: do so again if it is still away",
         kind::RETENTION => "a rule of retention was set: set it again if it is still wanted",
         kind::CONTRACT => "the space's contracts were set: set them again if still wanted",
         kind::POLICY => "the space's policy was set: set it again if it is still wanted",

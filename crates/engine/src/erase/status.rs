@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::UNKNOWN_KIND;
 use crate::Result;
+use crate::aside::set_aside;
 use crate::model::{as_text, as_texts};
 use crate::read::snapshot;
 use crate::redact::of_redactions;
@@ -49,7 +50,8 @@ pub struct ErasureInfo {
 }
 
 impl ErasureInfo {
-    /// Whether every device has said that it has nothing of the object any more.
+    /// Whether every device has said that it has nothing of the object any more; one that is set
+    /// aside has not.
     pub fn is_done(&self) -> bool {
         self.devices.iter().all(|device| device.stage == ErasureStage::Done)
     }
@@ -90,6 +92,8 @@ pub enum ErasureStage {
     Heard,
     /// It is not known to have heard of it.
     NotHeard,
+    /// It was set aside, as it stays away, and has not said that it has done it.
+    SetAside,
 }
 
 impl Space {
@@ -103,6 +107,7 @@ impl Space {
         let db = snapshot(&db)?;
         let published = self.shared.published()?;
         let heard = Heard::read(&db, self.device())?;
+        let aside = set_aside(&db, &published.roster)?;
         let (order, mut acts) = valid(&db)?;
         let mut infos = Vec::with_capacity(order.len());
         for object in order {
@@ -115,7 +120,11 @@ impl Space {
                 .map(|(id, device)| ErasedBy {
                     device: *id,
                     label: device.label.clone(),
-                    stage: heard.stage_of(id, &acts),
+                    stage: match heard.stage_of(id, &acts) {
+                        ErasureStage::Done => ErasureStage::Done,
+                        _ if aside.contains(id) => ErasureStage::SetAside,
+                        stage => stage,
+                    },
                 })
                 .collect();
             let at = about.map_or(Timestamp(0), |about| about.clock.wall);

@@ -212,6 +212,8 @@ fn check_section(
     let is_noted = match section.state {
         sections::State::Missing | sections::State::Waiting => true,
         sections::State::Void => section.about.is_none_or(|noted| noted == told),
+        // It is kept for others.
+        sections::State::Hidden => section.about.is_none(),
         _ => section.about == Some(told),
     };
     if !is_noted {

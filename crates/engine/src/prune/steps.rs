@@ -15,11 +15,13 @@ use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
 use super::{Statement, accepted, named_up_to, reads, stable_ends, statements, sum};
-use crate::Result;
+use crate::aside::{asked_for, quarantines, set_aside};
+use crate::clearance::cleared_for;
 use crate::model::Pruned;
 use crate::snapshot::{Computed, Computing, Erases, Step};
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
+use crate::{Error, Result};
 
 /// A pruning under way: give it to [`SpaceWriter::prune_step`] until that is done. It may be let go
 /// of at any time: another one goes on from what this one did.
@@ -228,8 +230,9 @@ impl WriterState {
             snapshots::move_some(db, held, leaves)?;
             return Ok(false);
         }
-        // Another would be said to stand for a document that is not here.
-        if crate::supply::depleted(db)?.is_some() {
+        // Another would be said to stand for a document that is not here, or take the place of what
+        // only this device can hand over.
+        if crate::supply::depleted(db)?.is_some() || !snapshots::kept_for_others(db)?.is_empty() {
             return Ok(true);
         }
         let base = held.map(|held| held.id);
@@ -351,15 +354,25 @@ impl WriterState {
         let statements = statements(db, &self.roster)?;
         let own = statements.iter().filter(|statement| statement.author == me);
         let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
+        let quarantines = quarantines(db, &self.roster)?;
         let is_open = |act: &SnapshotAct| {
             let id = act.id();
-            !own.contains(&id)
-                && !tried.contains(&id)
-                && !self.news.differing.contains(&id)
-                && may_be_accepted(act, held, &accepted)
-                && self.roster.asked_for(act).contains(&me)
+            let is_asked =
+                || asked_for(db, &self.roster, &quarantines, act).map(|asked| asked.contains(&me));
+            Ok::<_, Error>(
+                !own.contains(&id)
+                    && !tried.contains(&id)
+                    && !self.news.differing.contains(&id)
+                    && may_be_accepted(act, held, &accepted)
+                    && is_asked()?,
+            )
         };
-        Ok(statements.into_iter().map(|statement| statement.act).find(is_open))
+        for Statement { act, .. } in statements {
+            if is_open(&act)? {
+                return Ok(Some(act));
+            }
+        }
+        Ok(None)
     }
 
     /// Where a snapshot of all that is here ends, if bytes could go by it and this device has not
@@ -395,12 +408,13 @@ impl WriterState {
     pub(super) fn proposable(&self, db: &Connection) -> Result<Vec<LogEnd>> {
         let logs = logs::every(db)?;
         let acks = control::acks(db)?;
+        let aside = set_aside(db, &self.roster)?;
         let mut caps: BTreeMap<DeviceId, u64> = BTreeMap::new();
         for (device, record) in self.roster.devices() {
             let has_spoken = *device == self.device()
                 || acks.iter().any(|ack| ack.acker == *device)
                 || logs.iter().any(|log| log.device == *device && log.frontier.size() > 0);
-            if has_spoken || !record.role.may_read() {
+            if has_spoken || !record.role.may_read() || aside.contains(device) {
                 continue;
             }
             for dep in &record.enrolled_by {
@@ -458,10 +472,13 @@ impl WriterState {
 
     fn is_affirmed(&self, db: &Connection, held: &Snapshot) -> Result<bool> {
         let is_it = |statement: &Statement| {
-            let Statement { author, act } = statement;
+            let Statement { author, act, .. } = statement;
+            // One that was cleared for less has it no longer, or not for long.
+            let has = act.whole().is_none_or(|it| cleared_for(&self.roster, author) >= it.band);
             act.bands.len() >= held.act.bands.len()
                 && act.agrees(&held.act)
                 && reads(&self.roster, author)
+                && has
         };
         Ok(statements(db, &self.roster)?.iter().any(is_it))
     }

@@ -20,6 +20,7 @@ use rusqlite::Connection;
 
 use super::{LEAVES_PAGE, heads_of};
 use crate::copies::{Found, locate};
+use crate::kept::pieces_kept;
 use crate::snapshot::digest_of;
 use crate::space::Space;
 use crate::touched::load;
@@ -48,8 +49,8 @@ impl PartBytes {
 /// be made anew for every part.
 #[derive(Default)]
 pub(crate) struct Handing {
-    /// The nodes of its tree, for proofs. 64 bytes for each leaf.
-    nodes: Option<(Hash, Arc<MemoryNodes>)>,
+    /// The nodes of its tree, of so many leaves, for proofs. 64 bytes for each leaf.
+    nodes: Option<((Hash, u64), Arc<MemoryNodes>)>,
     /// The document that was too large for the last part. As much memory as its changes take.
     document: Option<Arc<Laid>>,
 }
@@ -114,7 +115,14 @@ impl Space {
         wanted: &WantedSnapshot,
         clearance: Band,
     ) -> Result<Option<Vec<u8>>> {
-        let held = snapshots::in_state(db, snapshots::State::Held)?;
+        // What this device may not read any more it may still hand over.
+        let is_above = clearance > self.shared.published()?.clearance;
+        let mut kept = if is_above { snapshots::kept_for_others(db)? } else { Vec::new() };
+        kept.retain(|kept| kept.id == wanted.id);
+        let held = match kept.pop() {
+            Some(kept) => Some(kept),
+            None => snapshots::in_state(db, snapshots::State::Held)?,
+        };
         let Some(held) = held else { return Ok(None) };
         let (id, lacking) = (held.id, Vec::new());
         let other = WantedSnapshot { id, received: 0, after: None, lacking };
@@ -243,8 +251,12 @@ impl Space {
         key: Key,
         leaf: &DocumentLeaf,
     ) -> Result<Option<Arc<Laid>>> {
+        let kept = match held.state {
+            snapshots::State::Kept => pieces_kept(db, held, &key)?,
+            _ => None,
+        };
         let Found::At(row) = locate(db, &leaf.object, (leaf.band, leaf.generation))? else {
-            return Ok(None);
+            return Ok(kept.map(|pieces| Arc::new(Laid { snapshot: held.id, key, pieces })));
         };
         let is_it = |laid: &&Arc<Laid>| laid.snapshot == held.id && laid.key == key;
         let known = self.shared.handing().document.as_ref().filter(is_it).cloned();
@@ -260,8 +272,9 @@ impl Space {
     }
 
     fn nodes(&self, db: &Connection, held: &Snapshot) -> Result<Arc<MemoryNodes>> {
+        let size = held.received.size();
         let known = |handing: &Handing| match &handing.nodes {
-            Some((id, nodes)) if *id == held.id => Some(Arc::clone(nodes)),
+            Some((of, nodes)) if *of == (held.id, size) => Some(Arc::clone(nodes)),
             _ => None,
         };
         if let Some(nodes) = known(&self.shared.handing()) {
@@ -273,12 +286,17 @@ impl Space {
             Ok::<_, Error>(())
         })?;
         let nodes = Arc::new(nodes);
-        self.shared.handing().nodes = Some((held.id, Arc::clone(&nodes)));
+        self.shared.handing().nodes = Some(((held.id, size), Arc::clone(&nodes)));
         Ok(nodes)
     }
 }
 
-fn pieces_of(db: &Connection, row: &Row, leaf: &DocumentLeaf) -> Result<Option<Vec<Vec<u8>>>> {
+/// A document's pieces at a leaf's version; none if it is another document.
+pub(crate) fn pieces_of(
+    db: &Connection,
+    row: &Row,
+    leaf: &DocumentLeaf,
+) -> Result<Option<Vec<Vec<u8>>>> {
     let document = load(db, row)?;
     let value = document.value_at(&Heads::FLAT)?;
     let Some(changes) = document.changes_to(&heads_of(leaf)) else { return Ok(None) };

@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 /// What came of something that a peer supplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Took {
+pub(crate) enum Took {
     /// Nothing new.
     Nothing,
     /// Not all that belongs to it is here yet.

@@ -17,6 +17,7 @@ mod disk;
 mod erase;
 mod forks;
 mod history;
+mod kept;
 mod large;
 mod members;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,7 @@ mod narrow;
 mod peers;
 mod policy;
 mod prune;
+mod quarantine;
 mod recovery;
 mod renew;
 mod retention;

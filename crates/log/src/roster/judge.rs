@@ -104,6 +104,7 @@ impl Placed {
             | Act::Erased(_)
             | Act::SealingKey(_)
             | Act::Retention(_)
+            | Act::Quarantine(_)
             | Act::Lack(_)
             | Act::Policy(_)
             | Act::Contract(_)
@@ -622,7 +623,14 @@ impl Judge {
             }
         }
         let last = self.standing_uncut(view, all, device, keeps.unwrap_or(u64::MAX))?;
-        Some(Judged { enrolment, enrolled_by, keeps, standings, last })
+        let held = self.about(device).filter(|(_, node)| node.holds.is_ok());
+        let given = held.filter_map(|(_, node)| match node.placed.change() {
+            Some((_, _, standing)) => Some((standing.clearance, 1)),
+            None => node.placed.enrolment().map(|enrolment| (of(enrolment).clearance, 0)),
+        });
+        let (lowest, changes) =
+            given.fold((last.clearance, 0), |(low, sum), (band, one)| (band.min(low), sum + one));
+        Some(Judged { enrolment, enrolled_by, keeps, standings, last, lowest, changes })
     }
 }
 
@@ -643,4 +651,8 @@ pub(super) struct Judged {
     pub standings: Vec<(u64, Option<Standing>)>,
     /// What it may do, or could last.
     pub last: Standing,
+    /// The lowest clearance that it was ever given.
+    pub lowest: Band,
+    /// How often it was given another standing.
+    pub changes: usize,
 }

@@ -17,6 +17,11 @@ pub enum BlobFrame {
     Lacks,
     /// Chunks that were asked for in vain and are held now; at most [`BLOB_LACKED_MAX`].
     Have(Vec<Hash>),
+    /// Chunks that the sender may not read any more, and keeps until another device has them: which
+    /// does the receiver hold? At most [`BLOB_LACKED_MAX`], and one such question at a time.
+    Keeps(Vec<Hash>),
+    /// Answers it: those that are durable there.
+    Holds(Vec<Hash>),
     /// The sender wants nothing more of what the receiver has.
     Idle,
     /// The session is over. The last frame.
@@ -36,6 +41,8 @@ impl BlobFrame {
             Self::Chunk(sealed) => (CHUNK, sealed.clone()),
             Self::Lacks => (LACKS, Vec::new()),
             Self::Have(digests) => (HAVE, canonical::encode(digests)),
+            Self::Keeps(digests) => (KEEPS, canonical::encode(digests)),
+            Self::Holds(digests) => (HOLDS, canonical::encode(digests)),
             Self::Idle => (IDLE, Vec::new()),
             Self::Close { code, message } => {
                 (CLOSE, canonical::encode(&(*code, shortened(message).to_owned())))
@@ -56,10 +63,12 @@ impl BlobFrame {
         let Some((kind, fields)) = bytes.split_first() else {
             return Err(malformed(&"an empty frame"));
         };
-        let digests = |max: usize| {
+        let any_digests = |max: usize| {
             let bytes_max = 8 + max * DIGEST_BYTES;
-            let digests: Vec<Hash> =
-                canonical::decode(fields, bytes_max).map_err(|e| malformed(&e))?;
+            canonical::decode::<Vec<Hash>>(fields, bytes_max).map_err(|e| malformed(&e))
+        };
+        let digests = |max: usize| {
+            let digests = any_digests(max)?;
             if digests.is_empty() || digests.len() > max {
                 return Err(FrameError::new(CloseCode::LimitExceeded, "none or too many chunks"));
             }
@@ -77,6 +86,8 @@ impl BlobFrame {
             CHUNK => Ok(Self::Chunk(fields.to_vec())),
             LACKS => empty(Self::Lacks),
             HAVE => digests(BLOB_LACKED_MAX).map(Self::Have),
+            KEEPS => digests(BLOB_LACKED_MAX).map(Self::Keeps),
+            HOLDS => any_digests(BLOB_LACKED_MAX).map(Self::Holds),
             IDLE => empty(Self::Idle),
             CLOSE => {
                 let (code, message): (CloseCode, String) =
@@ -97,6 +108,8 @@ const LACKS: u8 = 3;
 const HAVE: u8 = 4;
 const IDLE: u8 = 5;
 const CLOSE: u8 = 6;
+const KEEPS: u8 = 7;
+const HOLDS: u8 = 8;
 
 /// A digest in CBOR.
 const DIGEST_BYTES: usize = 34;

@@ -49,6 +49,24 @@ pub enum BlobRequest {
         /// Those that the peer asked for in vain.
         digests: Vec<Hash>,
     },
+    /// Chunks that are kept until another device has them, if the peer may be that one, from there
+    /// on: [`BlobReply::Kept`].
+    ReadKept {
+        /// Where the walk goes on; 0 to begin with.
+        from: i64,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Which of these chunks are durable here: [`BlobReply::Confirmed`].
+    ReadDurable {
+        /// Those that the peer keeps until somebody has them, and knows by their digests.
+        digests: Vec<Hash>,
+    },
+    /// The peer has these: they need not be kept for it. [`BlobReply::Released`].
+    Release {
+        /// Which.
+        digests: Vec<Hash>,
+    },
 }
 
 /// Storage's reply to a [`BlobRequest`].
@@ -73,6 +91,20 @@ pub enum BlobReply {
         /// Their digests.
         digests: Vec<Hash>,
     },
+    /// Chunks that are kept for others.
+    Kept {
+        /// Their digests.
+        digests: Vec<Hash>,
+        /// Where the walk goes on; none at its end.
+        next: Option<i64>,
+    },
+    /// Chunks that are durable here.
+    Confirmed {
+        /// Their digests.
+        digests: Vec<Hash>,
+    },
+    /// What the peer has is not kept for it any more.
+    Released,
     /// Storage failed.
     Failed {
         /// How.
@@ -126,6 +158,20 @@ enum Walk {
     Done,
 }
 
+/// Where it is with asking which chunks the peer has that are kept until somebody has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Keeping {
+    /// It asks once the peer wants nothing more.
+    Waiting,
+    /// Storage was asked for some.
+    Reading,
+    /// The peer was asked; where the walk goes on.
+    Asking(Vec<Hash>, Option<i64>),
+    /// Storage lets go of what the peer has.
+    Releasing(Option<i64>),
+    Done,
+}
+
 /// One side of a blob stream. Poll requests, events and frames until there are none after each
 /// call that handles something.
 #[derive(Debug)]
@@ -147,6 +193,10 @@ pub struct BlobSession {
     lacked: BTreeSet<Hash>,
     is_checking: bool,
     check_again: bool,
+
+    keeping: Keeping,
+    /// What the peer keeps and asked about, until it is answered.
+    confirming: bool,
 
     /// The log's session has brought all that there was.
     is_settled: bool,
@@ -181,6 +231,8 @@ impl BlobSession {
             lacked: BTreeSet::new(),
             is_checking: false,
             check_again: false,
+            keeping: Keeping::Waiting,
+            confirming: false,
             is_settled: false,
             said_idle: false,
             peer_idle: false,
@@ -242,6 +294,23 @@ impl BlobSession {
                 self.lacked.retain(|digest| !digests.contains(digest));
                 if !digests.is_empty() {
                     self.frames.push_back(BlobFrame::Have(digests).encode());
+                }
+            }
+            BlobReply::Kept { digests, next } => {
+                if digests.is_empty() {
+                    self.keeping = Keeping::Done;
+                } else {
+                    self.frames.push_back(BlobFrame::Keeps(digests.clone()).encode());
+                    self.keeping = Keeping::Asking(digests, next);
+                }
+            }
+            BlobReply::Confirmed { digests } => {
+                self.confirming = false;
+                self.frames.push_back(BlobFrame::Holds(digests).encode());
+            }
+            BlobReply::Released => {
+                if let Keeping::Releasing(next) = self.keeping {
+                    self.read_kept(next);
                 }
             }
             BlobReply::Failed { message } => self.close(CloseCode::Storage, &message),
@@ -329,6 +398,9 @@ impl BlobSession {
     }
 }
 
+/// Chunks asked about at once.
+const KEPT_AT_ONCE: usize = 256;
+
 type Refusal = (CloseCode, &'static str);
 
 impl BlobSession {
@@ -366,10 +438,46 @@ impl BlobSession {
                     self.handle_changed();
                 }
             }
-            BlobFrame::Idle => self.peer_idle = true,
+            BlobFrame::Keeps(digests) => {
+                if self.confirming {
+                    return Err((CloseCode::LimitExceeded, "asked again before the answer"));
+                }
+                self.confirming = true;
+                self.requests.push_back(BlobRequest::ReadDurable { digests });
+            }
+            BlobFrame::Holds(mut digests) => {
+                let Keeping::Asking(asked, next) = &self.keeping else {
+                    return Err((CloseCode::Unexpected, "an answer to nothing"));
+                };
+                digests.retain(|digest| asked.contains(digest));
+                let next = *next;
+                if digests.is_empty() {
+                    self.read_kept(next);
+                } else {
+                    self.keeping = Keeping::Releasing(next);
+                    self.requests.push_back(BlobRequest::Release { digests });
+                }
+            }
+            BlobFrame::Idle => {
+                self.peer_idle = true;
+                // What it wanted of these is durable there by now.
+                if matches!(self.keeping, Keeping::Waiting | Keeping::Done) {
+                    self.read_kept(Some(0));
+                }
+            }
             BlobFrame::Close { code, message } => self.end(code, message, true),
         }
         Ok(())
+    }
+
+    fn read_kept(&mut self, from: Option<i64>) {
+        self.keeping = match from {
+            Some(from) => {
+                self.requests.push_back(BlobRequest::ReadKept { from, limit: KEPT_AT_ONCE });
+                Keeping::Reading
+            }
+            None => Keeping::Done,
+        };
     }
 
     /// Notes what to ask for. A walk that begins anew comes by what is under way, and a blob may
@@ -429,6 +537,7 @@ impl BlobSession {
             self.frames.push_back(BlobFrame::Idle.encode());
         }
         let both = self.said_idle && self.peer_idle && self.serving.is_empty();
+        let both = both && self.keeping == Keeping::Done && !self.confirming;
         if both && self.frames.is_empty() && !self.told_idle {
             self.told_idle = true;
             self.events.push_back(BlobEvent::Idle);

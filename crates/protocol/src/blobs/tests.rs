@@ -20,6 +20,9 @@ struct Peer {
     events: Vec<BlobEvent>,
     /// Chunks sent, with repetitions.
     served: usize,
+    /// What it keeps until somebody has it, and what somebody has of it.
+    kept: Vec<Hash>,
+    released: BTreeSet<Hash>,
 }
 
 impl Peer {
@@ -30,6 +33,8 @@ impl Peer {
             wanted: wanted.into_iter().map(digest).collect(),
             events: Vec::new(),
             served: 0,
+            kept: Vec::new(),
+            released: BTreeSet::new(),
         }
     }
 
@@ -57,6 +62,20 @@ impl Peer {
             BlobRequest::ReadHeld { digests } => {
                 let held = digests.into_iter().filter(|d| self.held.contains_key(d)).collect();
                 BlobReply::Held { digests: held }
+            }
+            BlobRequest::ReadKept { from, limit } => {
+                let from = usize::try_from(from).unwrap();
+                let kept: Vec<Hash> = self.kept.iter().copied().skip(from).take(limit).collect();
+                let next = (kept.len() == limit).then(|| i64::try_from(from + limit).unwrap());
+                BlobReply::Kept { digests: kept, next }
+            }
+            BlobRequest::ReadDurable { digests } => {
+                let held = digests.into_iter().filter(|d| self.held.contains_key(d)).collect();
+                BlobReply::Confirmed { digests: held }
+            }
+            BlobRequest::Release { digests } => {
+                self.released.extend(digests);
+                BlobReply::Released
             }
         }
     }
@@ -269,4 +288,23 @@ fn who_reads_no_question_is_not_asked_on_and_on() {
     }
     assert!(!patient.session.is_closed());
     assert_eq!(patient.session.lacking.len(), 4000);
+}
+
+/// What a side keeps for others it lets go of once the other side holds it: what that wanted, and
+/// what it had already; but of nothing that it does not hold, whatever it says about other chunks.
+#[test]
+fn what_is_kept_for_others_is_let_go_once_the_peer_has_it() {
+    let all: Vec<u16> = (0..600).collect();
+    let mut keeper = Peer::new(all.iter().copied(), []);
+    keeper.kept = all.iter().map(|n| digest(*n)).collect();
+    let mut other = Peer::new((0..200).chain(900..905), 300..550);
+    keeper.session.handle_settled();
+    other.session.handle_settled();
+    talk(&mut keeper, &mut other, usize::MAX);
+    assert!(keeper.is_idle() && other.is_idle());
+    let has: BTreeSet<Hash> = (0..200).chain(300..550).map(digest).collect();
+    assert_eq!(keeper.released, has);
+    // Unasked, or of what it was not asked about, its word is none.
+    keeper.session.handle_frame(&BlobFrame::Holds(vec![digest(250)]).encode());
+    assert!(keeper.session.is_closed() && keeper.released == has);
 }

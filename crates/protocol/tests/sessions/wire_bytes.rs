@@ -11,8 +11,8 @@ use larder_log::epoch::ControlSecret;
 use larder_log::merkle::Frontier;
 use larder_log::{Address, Band, Batch, Class, EntryBuilder, Metadata, Opened, kind, seal_section};
 use larder_protocol::{
-    BlobEvent, BlobReply, BlobSession, Frame, Greeting, Offered, Opens, Side, Tag, agree,
-    held_digest,
+    BlobEvent, BlobReply, BlobRequest, BlobSession, Frame, Greeting, Offered, Opens, Side, Tag,
+    agree, held_digest,
 };
 use larder_types::{Clock, CloseCode, Entropy, EpochId, ObjectId, Timestamp};
 use proptest::prelude::*;
@@ -100,9 +100,13 @@ fn blob_bytes() -> usize {
     loop {
         let mut any = false;
         for side in [0, 1] {
-            while sides[side].poll_request().is_some() {
-                let none = BlobReply::Wanted { chunks: Vec::new(), next: None };
-                sides[side].handle_reply(none);
+            while let Some(request) = sides[side].poll_request() {
+                sides[side].handle_reply(match request {
+                    BlobRequest::ReadKept { .. } => {
+                        BlobReply::Kept { digests: Vec::new(), next: None }
+                    }
+                    _ => BlobReply::Wanted { chunks: Vec::new(), next: None },
+                });
             }
             while let Some(frame) = sides[side].poll_transmit() {
                 bytes += 4 + frame.len();

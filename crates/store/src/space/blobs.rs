@@ -144,6 +144,7 @@ pub fn insert(
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         execute(conn, "blob_chunks", sql, params![blob, Uint(start), len, chunk, key.expose()])?;
         execute(conn, "staged", "DELETE FROM staged WHERE chunk = ?1", [chunk])?;
+        execute(conn, "kept_chunks", "DELETE FROM kept_chunks WHERE chunk = ?1", [chunk])?;
         start += u64::from(*len);
     }
     count_missing(conn, blob)?;
@@ -248,6 +249,17 @@ fn remove_chunk(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
     execute(conn, CHUNKS, "DELETE FROM chunks WHERE chunk = ?1", [chunk]).map(drop)
 }
 
+/// Removes a chunk that is of no blob, and of no use else.
+pub(crate) fn remove_unused(conn: &Connection, chunk: i64) -> Result<(), StoreError> {
+    let sql = "SELECT 1 FROM blob_chunks WHERE chunk = ?1
+               UNION ALL SELECT 1 FROM staged WHERE chunk = ?1
+               UNION ALL SELECT 1 FROM kept_chunks WHERE chunk = ?1 LIMIT 1";
+    match first(conn, CHUNKS, sql, [chunk], |_| Ok(()))? {
+        Some(()) => Ok(()),
+        None => remove_chunk(conn, chunk),
+    }
+}
+
 /// Digest and key of a chunk that is held, with this content: one of a blob of this band that is
 /// named, asked for or leased, so that no collection takes it before what is being added is whole.
 /// Bands share no chunk, since the key of one opens it for all who know the lower one.
@@ -277,14 +289,15 @@ pub fn holds(conn: &Connection, digest: &Hash) -> Result<bool, StoreError> {
     Ok(chunk(conn, digest)?.is_some_and(|(_, held)| held))
 }
 
-/// Whether a chunk is part of a blob of which the manifest came in a band up to this one.
+/// Whether a chunk is, or was, part of a blob of which the manifest came in a band up to this one.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `chunks`.
 pub fn is_up_to(conn: &Connection, digest: &Hash, band: Band) -> Result<bool, StoreError> {
     let Some((chunk, _)) = chunk(conn, digest)? else { return Ok(false) };
     let sql = "SELECT 1 FROM blob_chunks JOIN blobs USING (blob)
-               WHERE blob_chunks.chunk = ?1 AND band <= ?2 LIMIT 1";
+               WHERE blob_chunks.chunk = ?1 AND band <= ?2
+               UNION ALL SELECT 1 FROM kept_chunks WHERE chunk = ?1 AND band <= ?2 LIMIT 1";
     first(conn, PART, sql, params![chunk, band as u8], |_| Ok(())).map(|found| found.is_some())
 }
 
@@ -396,7 +409,8 @@ pub fn remove(conn: &Connection, id: &BlobId) -> Result<(), StoreError> {
     let sql = "SELECT DISTINCT chunk FROM blob_chunks b WHERE blob = ?1
                    AND NOT EXISTS (SELECT 1 FROM blob_chunks o
                        WHERE o.chunk = b.chunk AND o.blob <> ?1)
-                   AND NOT EXISTS (SELECT 1 FROM staged s WHERE s.chunk = b.chunk)";
+                   AND NOT EXISTS (SELECT 1 FROM staged s WHERE s.chunk = b.chunk)
+                   AND NOT EXISTS (SELECT 1 FROM kept_chunks k WHERE k.chunk = b.chunk)";
     let chunks: Vec<i64> = all(conn, CHUNKS, sql, [blob], |row| row.get(0))?;
     execute(conn, "blob_chunks", "DELETE FROM blob_chunks WHERE blob = ?1", [blob])?;
     execute(conn, PART, "DELETE FROM blobs WHERE blob = ?1", [blob])?;

@@ -12,6 +12,7 @@ pub mod copies;
 pub mod documents;
 pub mod entries;
 pub mod erasures;
+pub mod kept;
 pub mod logs;
 pub mod pieces;
 pub mod retention;

@@ -1,16 +1,17 @@
-//! Documents of a snapshot that comes in which are too large to come at once.
+//! Documents of a snapshot that comes in which are too large to come at once, and of one that is
+//! kept for others.
 //!
-//! Invariants: a piece is kept only if what is here already names it, so that whoever sends pieces
-//! cannot make more of them than the document has; which comes next follows from the document
-//! alone.
+//! Invariants: of what comes in, a piece is kept only if what is here already names it, so that
+//! whoever sends pieces cannot make more of them than the document has; which comes next follows
+//! from the document alone.
 
 use larder_log::Band;
 use larder_types::{Hash, ObjectId};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
-use crate::space::snapshots::Key;
-use crate::sql::{Uint, all, execute, first};
+use crate::space::snapshots::{Key, State};
+use crate::sql::{Uint, all, execute, first, one};
 
 const PART: &str = "fetched";
 const PIECES: &str = "pieces";
@@ -59,6 +60,40 @@ pub fn begin(
     execute(conn, PART, sql, params)?;
     let begun = Fetched { fetched: conn.last_insert_rowid(), pieces: 0 };
     keep(conn, begun, root, heads, value)
+}
+
+/// Keeps all pieces of a leaf's document, which go with the snapshot. Nothing if some are here.
+///
+/// # Errors
+/// [`StoreError::Write`] of `fetched` or `pieces`.
+pub fn keep_all(
+    conn: &Connection,
+    snapshot: i64,
+    key: &Key,
+    all: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO fetched (snapshot, band, object, generation, pieces)
+               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    let (band, count) = (key.0 as u8, Uint(all.len() as u64));
+    let params = params![snapshot, band, key.1.as_bytes(), key.2.as_bytes(), count];
+    if execute(conn, PART, sql, params)? == 0 {
+        return Ok(());
+    }
+    let fetched = conn.last_insert_rowid();
+    let sql = "INSERT INTO pieces (fetched, piece, bytes) VALUES (?1, ?2, ?3)";
+    for (piece, bytes) in (0..).zip(all) {
+        execute(conn, PIECES, sql, params![fetched, Uint(piece), bytes])?;
+    }
+    Ok(())
+}
+
+/// How many documents of a snapshot have pieces here.
+///
+/// # Errors
+/// [`StoreError::Read`] of `fetched`.
+pub fn count_of(conn: &Connection, snapshot: i64) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM fetched WHERE snapshot = ?1";
+    one(conn, PART, sql, [snapshot], |row| row.get::<_, Uint>(0)).map(|count| count.0)
 }
 
 /// The change that comes next: of those that are named and not here that with the lowest hash.
@@ -143,12 +178,14 @@ pub fn remove_of_object(
     all.into_iter().try_for_each(|of| remove(conn, of))
 }
 
-/// Removes what is here of all documents of the bands above one.
+/// Removes what is here of all documents of the bands above one, but for what is kept for others.
 ///
 /// # Errors
 /// As [`remove`].
 pub fn remove_above(conn: &Connection, band: Band) -> Result<(), StoreError> {
-    let sql = "SELECT fetched, pieces FROM fetched WHERE band > ?1";
-    let all = all(conn, PART, sql, [band as u8], row)?;
+    let sql = "SELECT fetched, pieces FROM fetched JOIN snapshots USING (snapshot)
+               WHERE band > ?1 AND state <> ?2";
+    let params = params![band as u8, State::Kept.code()];
+    let all = all(conn, PART, sql, params, row)?;
     all.into_iter().try_for_each(|of| remove(conn, of))
 }

@@ -7,6 +7,7 @@ use larder_types::{Clock, ObjectId, Timestamp, canonical};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::{Part, StoreError};
+use crate::space::kept;
 use crate::space::logs::LogId;
 use crate::sql::{Uint, all, cached, decoded, execute, first, one, parsed};
 
@@ -51,8 +52,8 @@ pub enum State {
     Kept,
     /// Its bytes are not held, and nobody may bring them back.
     Erased,
-    /// It is above this device's clearance: its bytes are not wanted, and not held but as they were
-    /// sealed, while nobody else is known to have them.
+    /// It is above this device's clearance: its bytes are not wanted, and not held but while nobody
+    /// else is known to have them.
     Hidden,
 }
 
@@ -136,7 +137,7 @@ pub struct Section {
 /// An encoded commitment: fixed fields of about 100 bytes.
 const COMMITMENT_BYTES_MAX: usize = 256;
 
-const COLUMNS: &str = "SELECT s.section, s.log, s.seq, s.idx, s.state, s.kind, s.object,
+pub(super) const COLUMNS: &str = "SELECT s.section, s.log, s.seq, s.idx, s.state, s.kind, s.object,
     s.clock_wall, s.clock_count, s.commitment";
 
 /// The one at a place, of which log, entry and index are the first three parameters.
@@ -153,7 +154,7 @@ const BY_PLACE: &str = "ORDER BY e.seq, s.section";
 /// The partial index's own condition: SQLite does not conclude it from `state = 1`.
 const PENDING: &str = "state IN (0, 1) AND section > ?1";
 
-fn row(row: &Row<'_>) -> rusqlite::Result<Section> {
+pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<Section> {
     let about = match row.get::<_, Option<u16>>(5)? {
         Some(kind) => Some(About {
             kind,
@@ -675,24 +676,8 @@ pub fn hide(conn: &Connection, section: &Section, payload: &Payload) -> Result<(
     insert(conn, *section, *place, &NewSection { commitment, payload, state, about })
 }
 
-/// Up to `limit` hidden sections that have their bytes all the same, numbered above `after` (0 to
-/// begin with).
-///
-/// # Errors
-/// [`StoreError::Read`] of `sections`.
-pub fn hidden_with_bytes(
-    conn: &Connection,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<Section>, StoreError> {
-    let sql = format!(
-        "{COLUMNS} FROM sections s WHERE state = 7 AND sealed IS NOT NULL AND section > ?1
-         ORDER BY section LIMIT ?2"
-    );
-    all(conn, PART, &sql, params![after, limit], row)
-}
-
-/// Erases the bytes of sections, each with what is noted of it from then on. The rows are written
+/// Erases the bytes of sections, each with what is noted of it from then on, and the chunks that
+/// are kept for one that was a blob's manifest. The rows are written
 /// again, as those of [`drop_bytes`] are.
 ///
 /// # Errors
@@ -701,6 +686,7 @@ pub fn erase(conn: &Connection, sections: &[Section]) -> Result<(), StoreError> 
     remove_rows(conn, sections)?;
     for section in sections {
         insert_empty(conn, section, State::Erased, section.about)?;
+        kept::forget_of(conn, section.section)?;
     }
     Ok(())
 }

@@ -37,15 +37,19 @@ pub enum State {
     Written,
     /// Leaves that lie over those of the held one: of its documents and tombstones the later.
     Over,
+    /// A copy of one that was held, with leaves above this device's clearance: what they stand for
+    /// nobody else is known to have ([`pieces`]). It is handed over, and counts for nothing else.
+    Kept,
 }
 
 impl State {
-    const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Receiving => 0,
             Self::Held => 1,
             Self::Written => 2,
             Self::Over => 3,
+            Self::Kept => 4,
         }
     }
 
@@ -55,6 +59,7 @@ impl State {
             1 => Some(Self::Held),
             2 => Some(Self::Written),
             3 => Some(Self::Over),
+            4 => Some(Self::Kept),
             _ => None,
         }
     }
@@ -82,11 +87,17 @@ const COLUMNS: &str = "SELECT snapshot, id, state, act, received,
 /// Of leaves that count for nothing by themselves: of those there is one lot at most.
 const NO_ID: Hash = Hash::new([0; 32]);
 
+/// Beside the held one of the same name.
+fn id_of_kept(id: &Hash) -> Hash {
+    Hash::new(id.as_bytes().map(|byte| !byte))
+}
+
 fn row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
+    let (state, id) = (parsed(row, 2, State::from_code)?, Hash::new(row.get(1)?));
     Ok(Snapshot {
         snapshot: row.get(0)?,
-        id: Hash::new(row.get(1)?),
-        state: parsed(row, 2, State::from_code)?,
+        id: if state == State::Kept { id_of_kept(&id) } else { id },
+        state,
         act: decoded(row, 3, ACT_BYTES_MAX)?,
         received: decoded(row, 4, FRONTIER_BYTES_MAX)?,
         over: row.get(5)?,
@@ -102,6 +113,30 @@ pub fn in_state(conn: &Connection, state: State) -> Result<Option<Snapshot>, Sto
     first(conn, PART, &sql, [state.code()], row)
 }
 
+/// All that are kept for others.
+///
+/// # Errors
+/// [`StoreError::Read`] of `snapshots`.
+pub fn kept_for_others(conn: &Connection) -> Result<Vec<Snapshot>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE state = ?1 ORDER BY snapshot");
+    all(conn, PART, &sql, [State::Kept.code()], row)
+}
+
+/// Copies a held snapshot with all of its leaves, none of which lies over them, to be kept. Returns
+/// the copy's local number.
+///
+/// # Errors
+/// [`StoreError::Write`] of `snapshots` or `leaves`.
+pub fn keep_copy(conn: &Connection, held: &Snapshot) -> Result<i64, StoreError> {
+    let copy = add(conn, State::Kept, &held.act)?;
+    let sql = "UPDATE snapshots SET received = ?2 WHERE snapshot = ?1";
+    execute(conn, PART, sql, params![copy, canonical::encode(&held.received)])?;
+    let sql = "INSERT INTO leaves (snapshot, band, object, generation, is_held, leaf)
+               SELECT ?2, band, object, generation, is_held, leaf FROM leaves WHERE snapshot = ?1";
+    execute(conn, LEAVES, sql, [held.snapshot, copy])?;
+    Ok(copy)
+}
+
 /// Adds a snapshot without leaves. Returns its local number.
 ///
 /// # Errors
@@ -111,6 +146,7 @@ pub fn add(conn: &Connection, state: State, act: &SnapshotAct) -> Result<i64, St
     let received = canonical::encode(&Frontier::new());
     let id = match state {
         State::Receiving | State::Held => act.id(),
+        State::Kept => id_of_kept(&act.id()),
         State::Written | State::Over => NO_ID,
     };
     execute(

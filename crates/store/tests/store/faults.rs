@@ -117,6 +117,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
         let new = blobs::NewChunk { digest, sealed: filler.clone(), opened: None };
         assert!(blobs::put_chunk(conn, &new, staged)?);
     }
+    space::kept::keep_chunks(conn, n.into(), &id)?;
     space::retention::mark(conn, Timestamp(n.into()), 0)?;
     copies::set_path(conn, &ObjectId::new([n; 16]), &[ObjectId::new([n + 1; 16])])?;
     space::changes::add_late(conn, &object(n), None)?;

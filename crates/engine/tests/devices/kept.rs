@@ -1,0 +1,265 @@
+//! A device is cleared for less, and has what nobody else has.
+
+use larder_engine::{BlobAnswer, NewBlob};
+use larder_log::act::Role;
+use larder_log::{Band, Payload};
+use larder_protocol::{BlobReply, BlobSession, Run, Want};
+
+use super::bands::{cleared, household};
+use super::prune::{meet, settle};
+use super::*;
+
+const WORD: &str = "zqonlyhere";
+
+fn dirs(count: usize) -> Vec<tempfile::TempDir> {
+    (0..count).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+impl Device {
+    fn clears(&mut self, device: larder_types::DeviceId, role: Role, band: Band) {
+        self.writer.change_role(device, role, band).unwrap();
+    }
+
+    /// Nothing of it is shown to whoever uses the device.
+    fn shows_nothing(&mut self) {
+        assert_eq!(self.search(&Query::text(WORD)), []);
+        let listed = self.space.list(None, None, 1000).unwrap().documents;
+        let json: Vec<String> =
+            listed.into_iter().map(|it| Value::Object(it.value).to_string()).collect();
+        assert!(json.iter().all(|json| !json.contains(WORD)), "{json:?}");
+        assert!([2, 3].iter().all(|n| self.space.document(&object(*n)).unwrap().is_none()));
+        self.sound();
+    }
+}
+
+/// The one phone that was cleared for health notes had pruned them, so that it had them as
+/// documents and not as entries. Its owner cleared it for less, and a new phone for them: the notes
+/// had gone with the clearance, and the new phone waited for them for ever.
+#[test]
+fn what_was_pruned_does_not_go_with_the_clearance_of_the_only_device_that_has_it() {
+    let (new, tablet_too, again) = (0, 1, 2);
+    for who in [new, tablet_too, again] {
+        let dirs = dirs(4);
+        let (mut phone, [mut tablet]) = household(&dirs, [Band::Green]);
+        let me = phone.space.device();
+        phone.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+        for n in [2, 3] {
+            phone.put_in(Band::Red, object(n), &json!({"text": "first"})).unwrap();
+            phone.put_in(Band::Red, object(n), &json!({"text": WORD, "n": n})).unwrap();
+        }
+        for _ in 0..2 {
+            settle(&mut [&mut phone, &mut tablet]);
+        }
+        assert!(phone.pruned() >= 4, "the control: {}", phone.pruned());
+        phone.put_in(Band::Red, object(3), &json!({"text": WORD, "n": "later"})).unwrap();
+        phone.clears(me, Role::Owner, Band::Green);
+        phone.shows_nothing();
+        // It goes on, and nothing is agreed on that would leave out what only it has.
+        for _ in 0..2 {
+            tablet.edit(object(1), |value| value["text"] = json!("edited"));
+            settle(&mut [&mut phone, &mut tablet]);
+        }
+        phone.shows_nothing();
+        let mut left = Some(tablet);
+        let mut other = match who {
+            0 => phone.invite_on(dirs[2].path(), 7, cleared(Band::Red)),
+            1 => {
+                let raised = left.take().unwrap();
+                phone.clears(raised.space.device(), Role::Writer, Band::Red);
+                raised
+            }
+            _ => {
+                phone.clears(me, Role::Owner, Band::Red);
+                let has = |n| json!({"text": WORD, "n": n});
+                assert_eq!(phone.value(object(2)), has(json!(2)));
+                assert_eq!(phone.value(object(3)), has(json!("later")));
+                phone.sound();
+                assert_eq!(phone.wanted(), None);
+                phone.invite_on(dirs[2].path(), 7, cleared(Band::Red))
+            }
+        };
+        meet(&mut other, &mut phone);
+        assert_eq!(other.value(object(2)), json!({"text": WORD, "n": 2}));
+        assert_eq!(other.value(object(3)), json!({"text": WORD, "n": "later"}));
+        assert_eq!(other.wanted(), None);
+        other.sound();
+        // Once another has it, it goes, and pruning goes on.
+        let mut settled = |phone: &mut Device, other: &mut Device| {
+            let mut all: Vec<&mut Device> = [other, phone].into_iter().chain(&mut left).collect();
+            settle(&mut all);
+            settle(&mut all);
+        };
+        settled(&mut phone, &mut other);
+        let before = other.pruned();
+        other.edit(object(2), |value| value["n"] = json!("there"));
+        settled(&mut phone, &mut other);
+        assert!(other.pruned() > before, "{who}: {before}");
+        if who != again {
+            phone.shows_nothing();
+            let kept = phone.space.status().unwrap().kept;
+            assert_eq!((kept.sections, kept.documents), (0, 0));
+        }
+        other.sound();
+    }
+}
+
+/// What a step's secrets had been forgotten of lay opened in the phone's own store, and went with
+/// its clearance at once, though it was the only copy: it could not be sealed again.
+#[test]
+fn what_was_put_down_opened_does_not_go_either() {
+    let dirs = dirs(5);
+    let (mut phone, [mut tablet]) = household(&dirs, [Band::Green]);
+    let me = phone.space.device();
+    phone.put_in(Band::Red, object(2), &json!({"text": WORD})).unwrap();
+    // The next epoch begins, and the one before is forgotten.
+    let mut second = phone.invite_on(dirs[2].path(), 5, cleared(Band::Green));
+    for _ in 0..3 {
+        for one in [&mut phone, &mut tablet, &mut second] {
+            while let Some(mut pruning) = one.writer.wants_pruning().unwrap() {
+                while !one.writer.prune_step(&mut pruning).unwrap() {}
+            }
+            one.writer.heartbeat().unwrap();
+        }
+        meet(&mut phone, &mut tablet);
+        meet(&mut phone, &mut second);
+        meet(&mut phone, &mut tablet);
+    }
+    phone.clears(me, Role::Owner, Band::Green);
+    phone.shows_nothing();
+    assert_eq!(phone.space.status().unwrap().kept.sections, 1);
+    let mut other = phone.invite_on(dirs[3].path(), 7, cleared(Band::Red));
+    let run = Run { device: me, first: 1, last: phone.have()[&me] };
+    let supply = other.supply_of(&phone, &Want { sections: vec![run], ..Want::default() });
+    let is_opened = |payload: &Payload| matches!(payload, Payload::Opened(_));
+    let payloads = || supply.sections.iter().flat_map(|fill| &fill.payloads);
+    assert!(payloads().any(is_opened), "the control: it is here opened alone");
+    meet(&mut other, &mut phone);
+    assert_eq!(other.value(object(2)), json!({"text": WORD}));
+    phone.shows_nothing();
+    assert_eq!(phone.space.status().unwrap().kept.sections, 0);
+}
+
+/// A laptop acknowledged a phone's letter, and was shut out before the phone was cleared for less:
+/// its word was taken for a copy by nobody who knew that. Nor is that of a device which had not
+/// been cleared when it gave it, and was since.
+#[test]
+fn only_who_stands_and_was_cleared_then_is_a_copy() {
+    for is_shut_out in [true, false] {
+        let dirs = dirs(4);
+        let (mut founder, [mut phone, mut other]) = household(&dirs, [Band::Amber, Band::Amber]);
+        let mut tablet = founder.invite_on(dirs[3].path(), 9, cleared(Band::Green));
+        for one in [&mut phone, &mut other, &mut tablet] {
+            one.pull(&founder);
+        }
+        let other_id = other.space.device();
+        if !is_shut_out {
+            // It holds the header alone when it says so.
+            founder.clears(other_id, Role::Writer, Band::Green);
+            for one in [&mut phone, &mut other, &mut tablet] {
+                one.pull(&founder);
+            }
+        }
+        phone.put_in(Band::Amber, object(2), &json!({"text": WORD})).unwrap();
+        other.pull(&phone);
+        phone.learn_acks(&other);
+        // The others know of the letter by the tablet alone.
+        tablet.pull(&phone);
+        founder.pull(&tablet);
+        if is_shut_out {
+            founder.writer.revoke(&[other_id]).unwrap();
+        } else {
+            founder.clears(other_id, Role::Writer, Band::Amber);
+        }
+        founder.clears(phone.space.device(), Role::Writer, Band::Green);
+        tablet.pull(&founder);
+        phone.pull(&tablet);
+        phone.learn_acks(&tablet);
+        phone.shows_nothing();
+        assert_eq!(phone.space.status().unwrap().kept.sections, 1, "{is_shut_out}");
+        founder.fill(&phone);
+        assert_eq!(founder.value(object(2)), json!({"text": WORD}));
+        phone.learn_acks(&founder);
+        assert_eq!(phone.space.status().unwrap().kept.sections, 0);
+    }
+}
+
+/// A phone added a picture that nobody had fetched yet, and was cleared for less: the picture was
+/// gone. Now its chunks stay, without what opens them, until another device says that it has them.
+#[test]
+fn a_picture_that_nobody_has_fetched_does_not_go_with_a_clearance() {
+    for is_erased in [false, true] {
+        let dirs = dirs(3);
+        let bands = [Band::Amber, Band::Green];
+        let (mut founder, [mut phone, mut tablet]) = household(&dirs, bands);
+        phone.pull(&founder);
+        tablet.pull(&founder);
+        let new = NewBlob { media_type: "image/png".into(), name: None, band: Some(Band::Amber) };
+        let content = super::blobs::noise(7, 700_000);
+        let mut adding = phone.space.add_blob(&content[..], new).unwrap();
+        for _ in 0..2 {
+            let part = adding.part().unwrap();
+            phone.writer.stage(&part).unwrap();
+        }
+        let blob = phone.writer.commit_blob(&adding.finish().unwrap()).unwrap();
+        let value = json!({"text": WORD, "photo": {"$blob": blob.id.to_string()}});
+        phone.put_in(Band::Amber, object(2), &value).unwrap();
+        founder.pull(&phone);
+        tablet.pull(&phone);
+        founder.clears(phone.space.device(), Role::Writer, Band::Green);
+        phone.pull(&founder);
+        phone.shows_nothing();
+        assert_eq!(phone.space.blobs().unwrap(), []);
+        let chunks = phone.space.status().unwrap().kept.chunks;
+        assert!(chunks > 1, "{chunks}");
+        if is_erased {
+            founder.writer.erase(object(2)).unwrap();
+            phone.pull(&founder);
+            assert_eq!(phone.space.status().unwrap().kept.chunks, 0);
+            assert_eq!(phone.space.held_chunk_count().unwrap(), 0);
+            continue;
+        }
+        // Who is cleared for no more neither gets nor confirms anything.
+        exchange(&mut phone, &mut tablet);
+        assert_eq!(phone.space.status().unwrap().kept.chunks, chunks);
+        assert_eq!(tablet.space.held_chunk_count().unwrap(), 0);
+        exchange(&mut phone, &mut founder);
+        assert_eq!(super::blobs::read(&founder, &blob.id), content);
+        assert_eq!(phone.space.status().unwrap().kept.chunks, 0);
+        assert_eq!(phone.space.held_chunk_count().unwrap(), 0);
+        phone.sound();
+    }
+}
+
+/// A whole session about blobs between two devices.
+fn exchange(a: &mut Device, b: &mut Device) {
+    let peers = [b.profile.transport_id(), a.profile.transport_id()];
+    let mut sessions = [BlobSession::new(), BlobSession::new()];
+    let sides = [a, b];
+    sessions.iter_mut().for_each(BlobSession::handle_settled);
+    let mut is_quiet = false;
+    while !std::mem::replace(&mut is_quiet, true) {
+        for at in 0..2 {
+            while let Some(request) = sessions[at].poll_request() {
+                is_quiet = false;
+                let side = &mut *sides[at];
+                let answer = side.space.answer_blobs(&peers[at], request, true, &mut |_| true);
+                sessions[at].handle_reply(match answer {
+                    BlobAnswer::Reply(reply) => reply,
+                    BlobAnswer::Store(chunk) => {
+                        side.writer.store_chunks(&[chunk]).unwrap();
+                        BlobReply::Stored
+                    }
+                    BlobAnswer::Release(digests) => {
+                        side.writer.release_chunks(&peers[at], &digests).unwrap();
+                        BlobReply::Released
+                    }
+                });
+            }
+            if let Some(frame) = sessions[at].poll_transmit() {
+                is_quiet = false;
+                sessions[1 - at].handle_frame(&frame);
+            }
+        }
+    }
+    assert!(sessions.iter().all(BlobSession::is_idle));
+}
