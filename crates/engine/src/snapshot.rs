@@ -1,7 +1,8 @@
 //! Computes snapshots: what the entries between two frontiers make of the leaves of the first.
 //!
 //! Invariant: the result depends on the entries up to the frontier alone, not on what this device
-//! has applied behind it. Where that cannot be had, there is no result ([`Step::NotNow`]).
+//! has applied behind it. Where that cannot be had, there is no result ([`Step::NotNow`],
+//! [`Step::Never`]).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,9 +73,11 @@ pub(crate) enum Step {
     Done(Computed),
     /// It cannot be computed here now: not all of its entries are here, or another history of a
     /// log; or sections of them are missing or wait; or they build on such as it leaves out, of
-    /// which a change without its document would come to nothing in it, and its body would go; or
-    /// what a deleted document came to cannot be told, or has no room in a leaf.
+    /// which a change without its document would come to nothing in it, and its body would go.
     NotNow,
+    /// It will not be computed here: what a deleted document came to cannot be told any more, or
+    /// has no room in a leaf.
+    Never,
 }
 
 impl Computing {
@@ -133,7 +136,7 @@ impl Computing {
             return Ok(Step::NotNow);
         }
         gathered.take_erasures(db, base, &self.frontier, (erases, self.clearance))?;
-        let Some(delta) = gathered.finish() else { return Ok(Step::NotNow) };
+        let Some(delta) = gathered.finish() else { return Ok(Step::Never) };
         self.counting = Some(Counting::new(delta));
         Ok(Step::Partly)
     }

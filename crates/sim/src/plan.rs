@@ -146,8 +146,8 @@ impl Plan {
         self.has_blobs = false;
         self.clearances = [0, 10, 40, 80][seed_below(seed, 0x636c_6561, 4)];
         if self.clearances > 0 {
-            // What counts below a snapshot may change with a clearance, and then a device asks for
-            // one that nobody can hand over any more. Until that is mended no run has both.
+            // Not all that is found with both is mended (docs/VERIFICATION.md). Until then no run
+            // has both.
             (self.prunes, self.prunes_from) = (0, None);
         }
         self

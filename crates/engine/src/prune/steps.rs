@@ -266,6 +266,10 @@ impl WriterState {
             }
             Step::Done(computed) => Some(computed),
             Step::NotNow => None,
+            Step::Never => {
+                self.news.differing.extend(goal.stated.as_ref().map(SnapshotAct::id));
+                None
+            }
         };
         let is_same = |computed: &Computed| {
             goal.stated.as_ref().is_some_and(|stated| stated.agrees(&computed.act))
@@ -381,7 +385,9 @@ impl WriterState {
         let me = self.device();
         let accepted = accepted(db, &self.roster, self.clearance)?;
         let waits = |statement: &Statement| {
-            statement.author == me && may_be_accepted(&statement.act, held, &accepted)
+            statement.author == me
+                && may_be_accepted(&statement.act, held, &accepted)
+                && !self.news.differing.contains(&statement.act.id())
         };
         if statements(db, &self.roster)?.iter().any(waits) {
             return Ok(None);

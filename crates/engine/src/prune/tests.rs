@@ -467,6 +467,31 @@ fn what_one_stated_who_was_shut_out_is_not_waited_for() {
     assert!(a.held().is_some());
 }
 
+/// All had stated a snapshot, and before anybody had written it down a document that it covers was
+/// erased: what that had come to nobody could tell any more. The snapshot was tried again at each
+/// look, and no other one proposed: nothing was pruned any more, and a newcomer asked for it for
+/// ever.
+#[test]
+fn a_snapshot_that_nobody_can_compute_any_more_stops_no_other() {
+    let mut a = Device::found_by(profile_that(PrunePolicy::From { bytes: 1 }, 1));
+    for n in 1..=8 {
+        a.put(n, &json!({"text": "long ".repeat(9_000)}));
+        a.put(n, &json!({"text": "short"}));
+    }
+    let act = a.computes();
+    a.says(act);
+    assert_eq!(a.accepts().len(), 1);
+    a.writer.erase(ObjectId::new([1; 16])).unwrap();
+    let mut stated = 0;
+    for _ in 0..8 {
+        let Some(mut pruning) = a.writer.wants_pruning().unwrap() else { break };
+        while !a.writer.prune_step(&mut pruning).unwrap() {}
+        stated += pruning.pruned().stated;
+    }
+    assert_eq!(stated, 1);
+    assert!(a.held().is_some());
+}
+
 /// A band of a snapshot that one device alone stated, of those that were asked, was what that one
 /// said, though others that held it said otherwise: by a lie it took what they had from whoever
 /// came later. One contradicts one; two that agree are not contradicted by a third.

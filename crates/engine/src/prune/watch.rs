@@ -63,7 +63,7 @@ pub(crate) struct News {
     awaits_acks: bool,
     /// The agreed snapshot of which nothing is left to drop.
     drained: Option<Hash>,
-    /// Snapshots that others stated and this device finds otherwise.
+    /// Snapshots that others stated and this device finds otherwise, or not at all any more.
     pub(crate) differing: BTreeSet<Hash>,
 }
 
