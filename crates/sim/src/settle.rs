@@ -370,7 +370,8 @@ impl World {
             self.check_blobs(*slot);
             self.check_acks_kept(*slot, &held);
             let frontier = self.frontier(*slot);
-            let content = Content::read(self.devices[*slot].space().expect("it is up"));
+            let space = self.devices[*slot].space().expect("it is up");
+            let content = Content::read(space, self.awaited(*slot));
             let alike = |(heads, _): &&(_, Content)| ends(heads) == ends(&frontier);
             let mut known = groups.iter().filter(alike).map(|(_, known)| known);
             if let Some(known) = known.find(|known| known.clearance == content.clearance) {
