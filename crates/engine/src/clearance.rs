@@ -18,7 +18,7 @@ use larder_store::space::{
 use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
-use crate::erase::UNKNOWN_KIND;
+use crate::erase::is_unread;
 use crate::kept::Elsewhere;
 use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
@@ -117,9 +117,7 @@ impl State {
     /// Judges again a section of which there are no bytes, or that was void unread, after its
     /// author's standing there has changed, or what others have. Whether it is another now.
     pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<bool> {
-        let is_unread = section.about.is_none_or(|about| about.kind == UNKNOWN_KIND);
-        let is_open = matches!(section.state, Of::Missing | Of::Void) && is_unread;
-        if is_open {
+        if matches!(section.state, Of::Missing | Of::Void) && is_unread(section) {
             let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
             // An act is judged with the roster.
             if has_bytes && section.commitment.class != Class::Data as u8 {

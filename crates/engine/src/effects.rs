@@ -15,6 +15,7 @@ use larder_types::{CollectionName, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::copies::{Creation, Found, Room, locate};
+use crate::erase::is_unread;
 use crate::heal;
 use crate::keyring::Opening;
 use crate::rows::Origin;
@@ -348,7 +349,7 @@ impl WriterState {
                 self.tally.void(why, origin.device)
             }
             Ok(None)
-                if section.about.is_none()
+                if is_unread(section)
                     && !effects.admits((place.log, place.seq, band), &opened.body) =>
             {
                 self.tally.void(VoidCause::Form, origin.device)
@@ -362,7 +363,7 @@ impl WriterState {
         };
         if state != sections::State::Waiting {
             sections::settle_late(db, section, state, &about)?;
-        } else if section.about.is_none() {
+        } else if is_unread(section) {
             // It has opened: nobody needs to be asked for it any more.
             sections::settle(db, place, state, Some(&about))?;
         }

@@ -561,7 +561,7 @@ impl WriterState {
             }
             is_settled |= section.state == State::Missing;
             had_bytes |= section.state != State::Missing;
-            if section.about.is_none_or(|about| about.kind == UNKNOWN_KIND) {
+            if is_unread(&section) {
                 let (kind, of) = match shown {
                     Shown::Object => (UNKNOWN_KIND, Some(*object)),
                     Shown::Manifest => (kind::BLOB, None),
@@ -755,4 +755,9 @@ const ID_DIGITS: usize = 64;
 /// Of a longer run of digits: what stands before an id in a change is a length or another number.
 const WINDOWS_MAX: usize = 64;
 /// Of a section that was erased before it could be opened, or is wanted again.
-pub(crate) const UNKNOWN_KIND: u16 = 0;
+const UNKNOWN_KIND: u16 = 0;
+
+/// Whether a section was never opened here, or is wanted again as if it had not been.
+pub(crate) fn is_unread(section: &Section) -> bool {
+    section.about.is_none_or(|about| about.kind == UNKNOWN_KIND)
+}

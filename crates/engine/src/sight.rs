@@ -40,14 +40,16 @@ impl Sight {
         Ok(documents::find(db, object)?.filter(|row| self.sees(row.band)))
     }
 
-    /// Whether an object is known to be deleted.
+    /// Whether an object is known to be deleted. What lives may have been deleted below its band.
     pub(crate) fn is_deleted(self, db: &Connection, object: &ObjectId) -> Result<bool> {
+        if documents::find(db, object)?.is_some() {
+            return Ok(false);
+        }
         if self.is_whole() {
             return is_deleted(db, object);
         }
-        let lies_above = documents::find(db, object)?.is_some_and(|row| !self.sees(row.band));
         let of_object = tombstones::of_object(db, object)?;
-        Ok(!lies_above && of_object.iter().any(|tombstone| self.sees(tombstone.band)))
+        Ok(of_object.iter().any(|tombstone| self.sees(tombstone.band)))
     }
 
     /// Whether an id is that of something which is not seen.

@@ -23,6 +23,7 @@ use larder_types::{BlobId, CloseCode, EpochId, Hash, TransportId};
 use rusqlite::Connection;
 
 use crate::copies::{Found, locate};
+use crate::erase::is_unread;
 use crate::keyring::{Opening, Resealed};
 use crate::prune::accepted;
 use crate::show::DOCUMENT_KINDS;
@@ -417,7 +418,7 @@ impl WriterState {
                 sections::State::Missing => true,
                 // Sealed: to be opened by who can.
                 sections::State::Waiting => {
-                    section.about.is_none()
+                    is_unread(&section)
                         && matches!(payload, Payload::Opened(_))
                         && matches!(sections::payload(db, place)?, Payload::Sealed(_))
                 }

@@ -1,6 +1,7 @@
 //! What devices that hold the same entries show, compared with each other and with the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::repeat;
 
 use larder_engine::{Cursor, Document, Page, Query, Space};
 use larder_log::Band;
@@ -126,18 +127,19 @@ impl Content {
     /// The same of what both are cleared for.
     pub(crate) fn compare_up_to(&self, clearance: Band, other: &Self, slot: Slot) {
         let both = clearance.min(self.clearance);
-        let of = |content: &Self| {
-            let of = |documents: &Documents| -> Vec<_> {
-                let documents = documents.iter().filter(|(_, it)| it.band <= both);
-                let shown = |(object, it): (&ObjectId, &Document)| {
-                    let json = serde_json::to_string(&it.value).expect("JSON");
-                    (*object, it.collection.clone(), json, it.heads.clone())
-                };
-                documents.map(shown).collect()
+        let of = |content: &Self| -> BTreeSet<_> {
+            let listed = [(false, &content.documents), (true, &content.trash)];
+            let all =
+                listed.into_iter().flat_map(|(is_trash, all)| all.iter().zip(repeat(is_trash)));
+            let shown = |((object, it), is_trash): ((&ObjectId, &Document), bool)| {
+                let json = serde_json::to_string(&it.value).expect("JSON");
+                (*object, is_trash, it.collection.clone(), json, it.heads.to_string())
             };
-            (of(&content.documents), of(&content.trash))
+            all.filter(|((_, it), _)| it.band <= both).map(shown).collect()
         };
-        assert_eq!(of(self), of(other), "{slot} shows other documents up to {both:?}");
+        let (ours, theirs) = (of(self), of(other));
+        let differing: Vec<_> = ours.symmetric_difference(&theirs).collect();
+        assert!(differing.is_empty(), "{slot} shows others up to {both:?}: {differing:?}");
     }
 
     /// Each document is found by its words, once, and nothing else is.

@@ -18,6 +18,7 @@
 mod agreement;
 mod app;
 mod attacks;
+mod autopsy;
 mod bands;
 mod blobs;
 mod checks;
@@ -84,7 +85,12 @@ pub fn run(seed: u64, plan: Plan, keeps_trace: bool) -> Result<Outcome, Box<Fail
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             let message = text.unwrap_or("a panic without words").to_owned();
-            Err(Box::new(Failure { message, trace: trace.text(), report }))
+            let mut trace = trace.text();
+            if keeps_trace {
+                let told = catch_unwind(AssertUnwindSafe(|| world.autopsy(&message)));
+                trace.extend(told.unwrap_or_default());
+            }
+            Err(Box::new(Failure { message, trace, report }))
         }
     }
 }

@@ -698,3 +698,44 @@ fn nothing_is_written_in_a_band_that_leaves_no_device() {
         device.put_in(Band::Red, object(2), &json!({"n": 2})).unwrap();
     }
 }
+
+/// A tablet erased a letter after it had been cleared for less, of which it had not heard; a laptop
+/// heard of the erasure first, and dropped the bytes. Then, within one session, the laptop was
+/// cleared for less and for more again: the bytes came back as they were sealed, under a secret
+/// that it had said to have and had given away since, and it asked nobody to open them. The letter
+/// was missing there, and nothing said so.
+#[test]
+fn what_comes_back_sealed_after_a_raise_is_asked_to_be_opened() {
+    let dirs = dirs(4);
+    // As long as the phone is away, all keep what is new as it was sealed.
+    let (mut founder, [mut laptop, mut tablet, _phone]) = household(&dirs, [Band::Amber; 3]);
+    let letter = json!({"text": "a letter"});
+    meet(&mut laptop, &mut founder);
+    laptop.put_in(Band::Amber, object(1), &letter).unwrap();
+    meet(&mut laptop, &mut founder);
+    meet(&mut laptop, &mut tablet);
+    founder.writer.change_role(tablet.space.device(), Role::Writer, Band::Green).unwrap();
+    tablet.writer.erase(object(1)).unwrap();
+    meet(&mut laptop, &mut tablet);
+    assert!(laptop.space.document(&object(1)).unwrap().is_none());
+
+    let epochs = laptop.epochs();
+    for clearance in [Band::Green, Band::Amber] {
+        founder.writer.change_role(laptop.space.device(), Role::Writer, clearance).unwrap();
+        laptop.pull(&founder);
+    }
+    let want = Box::new(laptop.wanted().unwrap());
+    let request = Request::ReadSupply { want, epochs };
+    let answer = founder.space.answer(&laptop.profile.transport_id(), request);
+    let Answer::Reply(Reply::Supply { supply }) = answer else { panic!("{answer:?}") };
+    laptop.writer.take_supply(&supply).unwrap();
+
+    settle(&mut [&mut founder, &mut laptop, &mut tablet]);
+    for device in [&mut founder, &mut laptop] {
+        assert_eq!(device.wanted(), None);
+        assert_eq!(device.value(object(1)), letter);
+        // It was erased up to what the tablet was cleared for, and lives above.
+        assert!(!device.space.is_deleted(&object(1)).unwrap());
+        device.sound();
+    }
+}

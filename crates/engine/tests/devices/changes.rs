@@ -69,6 +69,29 @@ fn changes_are_told_once_in_order_and_from_any_place_on() {
     assert!(a.space.changes(&end, 10).unwrap().lost, "another device's place means nothing here");
 }
 
+/// A tombstone is noted for each band that an erasure counts in, and an app was told of one once
+/// for each of them.
+#[test]
+fn an_erasure_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(dir.path(), 1);
+    a.put(object(1), &json!({"title": "Soup"}));
+    let place = a.space.changes_end().unwrap();
+    a.writer.erase(object(1)).unwrap();
+    let (changes, _) = read(&a, place);
+    assert_eq!(brief(&changes), [(object(1), ChangeKind::Reread, None)]);
+    let unit = |a: &mut Device| {
+        let mut unit = UnitOfWork::new();
+        unit.delete(object(2));
+        a.commit(unit).unwrap();
+    };
+    a.put(object(2), &json!({"title": "Bread"}));
+    let place = a.space.changes_end().unwrap();
+    unit(&mut a);
+    let (changes, _) = read(&a, place);
+    assert_eq!(brief(&changes), [(object(2), ChangeKind::Deleted, Some(true))]);
+}
+
 #[test]
 fn a_document_that_has_to_give_way_is_told_under_both_ids() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

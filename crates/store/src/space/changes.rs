@@ -83,12 +83,14 @@ pub fn after(
     kinds: (u16, u16),
     limit: u32,
 ) -> Result<Vec<Change>, StoreError> {
+    // A tombstone for each band: the lowest is told of, and none beside what lives above it.
     let sql = "SELECT s.object, d.collection, t.collection, t.object IS NOT NULL,
                    s.section, s.log, s.seq, s.idx, s.kind, s.clock_wall, s.clock_count,
                    d.trashed IS NOT NULL
                FROM sections s
                LEFT JOIN documents d ON d.object = s.object
-               LEFT JOIN tombstones t ON t.object = s.object
+               LEFT JOIN tombstones t ON t.object = s.object AND d.object IS NULL AND t.band =
+                   (SELECT min(band) FROM tombstones WHERE object = s.object)
                WHERE s.section > ?1 AND s.section <= ?5
                    AND s.kind BETWEEN ?2 AND ?3 AND s.object IS NOT NULL
                    AND s.state IN (2, 4)
@@ -102,7 +104,8 @@ pub fn after(
                FROM late l
                LEFT JOIN sections s ON s.section = l.section
                LEFT JOIN documents d ON d.object = l.object
-               LEFT JOIN tombstones t ON t.object = l.object
+               LEFT JOIN tombstones t ON t.object = l.object AND d.object IS NULL AND t.band =
+                   (SELECT min(band) FROM tombstones WHERE object = l.object)
                WHERE l.late > ?1 ORDER BY l.late LIMIT ?2";
     let late = all(conn, PART, sql, params![seen.late, limit], |columns| {
         Ok((columns.get::<_, i64>(12)?, columns.get::<_, i64>(13)?, row(columns)?))

@@ -500,8 +500,8 @@ pub fn any_unread(conn: &Connection) -> Result<bool, StoreError> {
     first(conn, PART, &sql, [0], |_| Ok(())).map(|found| found.is_some())
 }
 
-/// Nothing that was opened waits for a secret.
-const UNREAD: &str = "state = 1 AND kind IS NULL AND sealed IS NOT NULL";
+/// Nothing that was opened waits for a secret. Of kind 0 is what was only ever told of.
+const UNREAD: &str = "state = 1 AND ifnull(kind, 0) = 0 AND sealed IS NOT NULL";
 
 /// How many sections of entries up to `last_seq` are missing or wait.
 ///
