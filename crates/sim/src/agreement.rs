@@ -353,7 +353,7 @@ impl World {
 
     /// Whether it was written after its author was shut out, as far as the first device knew.
     fn is_late(&self, unit: &Unit) -> bool {
-        let keeps = self.model.keeps.get(&unit.author).filter(|_| !self.devices[0].was_copied);
+        let keeps = self.model.keeps.get(&unit.author).filter(|_| self.is_first_whole());
         let Fate::Committed(committed) = &unit.fate else { return false };
         let is_late = keeps.is_some_and(|keeps| *keeps < committed.seq);
         is_late && !self.is_copied(&unit.author)

@@ -47,9 +47,15 @@ impl World {
         let chain = std::iter::successors(of, |one| one.inviter.map(|slot| &self.devices[slot]));
         let mut others = chain.skip(1).filter_map(|device| device.id);
         self.model.keeps.contains_key(log)
-            && !self.devices[0].was_copied
+            && self.is_first_whole()
             && !self.is_copied(log)
             && !others.any(|id| self.model.shut_out.contains(&id))
+    }
+
+    /// Whether the first device has kept all that it wrote: else whom it shut out perhaps nobody
+    /// has heard.
+    pub(crate) fn is_first_whole(&self) -> bool {
+        !self.devices[0].was_copied && !self.devices[0].is_rotten
     }
 
     fn is_doubtful_slot(&self, slot: Slot) -> bool {
