@@ -10,7 +10,7 @@ use larder_protocol::{Fork, Lack, LogHead, Reply, Request};
 use larder_types::{CloseCode, DeviceId, ObjectId};
 
 use crate::device::{Device, Running, Slot};
-use crate::model::{Unit, is_erasure};
+use crate::model::{Operation, Unit, is_erasure};
 use crate::network::End;
 use crate::world::World;
 
@@ -80,6 +80,16 @@ impl World {
         // count for nothing.
         let band = self.model.documents.get(&object).and_then(|known| known.band);
         if band > Some(Band::Green) && !self.model.clearances.is_empty() {
+            return;
+        }
+        // Nor may what a device deletes that is shut out.
+        let deletes = |unit: &Unit| {
+            let mut operations = unit.operations.iter().filter(|it| it.object() == object);
+            operations.any(|it| matches!(it, Operation::Delete { .. } | Operation::Erase { .. }))
+        };
+        let units = self.model.documents.get(&object).into_iter().flat_map(|known| &known.units);
+        let mut units = units.map(|index| &self.model.units[*index]);
+        if units.any(|unit| deletes(unit) && self.is_doubtful(&unit.author)) {
             return;
         }
         let device = &mut self.devices[slot];

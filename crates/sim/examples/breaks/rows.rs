@@ -150,7 +150,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "what came sealed is not asked for",
         "store/src/space/sections.rs",
-        "const UNREAD: &str = \"state = 1 AND kind IS NULL AND sealed IS NOT NULL\";",
+        "const UNREAD: &str = \"state = 1 AND ifnull(kind, 0) = 0 AND sealed IS NOT NULL\";",
         "const UNREAD: &str = \"state = 1 AND kind IS NULL AND 0\";",
     ),
     row(
