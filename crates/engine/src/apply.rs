@@ -256,12 +256,13 @@ impl WriterState {
     ) -> Result<Vec<Ack>> {
         let mut effects = Effects::default();
         let secrets = self.keyring.len();
+        let mut next = transactions::next(db)?;
         std::thread::scope(|scope| {
             let mut ahead = Ahead::begin(scope, &self.keyring, log, batch, verified);
             let entries = batch.entries.iter().zip(&verified.entries);
             for ((entry, verified), nodes) in entries.zip(verified.nodes_by_entry()) {
                 let arriving = Arriving { entry, verified, nodes };
-                self.store_entry(db, log, arriving, &mut ahead, &mut effects)?;
+                self.store_entry(db, (log, &mut next), arriving, &mut ahead, &mut effects)?;
                 // However much one batch holds.
                 if !self.pending.may_grow() {
                     self.show(db)?;
@@ -272,7 +273,6 @@ impl WriterState {
             }
             Ok::<_, Error>(())
         })?;
-        logs::advance(db, log, &verified.after)?;
         if batch.first_seq == 1 {
             // There is room for another that the same devices name.
             for named in self.shared.vouched().values_mut() {
@@ -280,7 +280,7 @@ impl WriterState {
             }
         }
         let last = verified.after.size();
-        transactions::append(db, log, batch.first_seq, last, &batch.signature)?;
+        transactions::append(db, log, batch.first_seq, &verified.after, &batch.signature)?;
         let is_own = batch.device == self.device();
         if is_own {
             self.resume(&verified.after, verified.entries.iter().map(|entry| &entry.header));
@@ -318,7 +318,7 @@ impl WriterState {
     fn store_entry<'b>(
         &mut self,
         db: &Connection,
-        log: LogId,
+        (log, next): (LogId, &mut transactions::Next),
         Arriving { entry, verified, nodes }: Arriving<'b>,
         ahead: &mut Ahead<'b>,
         effects: &mut Effects,
@@ -386,7 +386,7 @@ impl WriterState {
             nodes,
             sections: &sections,
         };
-        entries::insert(db, log, &new)?;
+        entries::insert(db, log, next, &new)?;
         self.note_step(header);
         Ok(())
     }

@@ -94,7 +94,7 @@ pub(crate) fn root(db: &Connection, object: &ObjectId) -> Result<ObjectId> {
 
 /// Whether `object` is deleted, by its own id or by one it passed.
 pub(crate) fn is_deleted(db: &Connection, object: &ObjectId) -> Result<bool> {
-    Ok(tombstones::contains(db, object)? || copies::is_buried(db, object)?)
+    Ok(copies::is_deleted(db, object)?)
 }
 
 impl WriterState {

@@ -19,6 +19,8 @@ mod clearance;
 mod commit;
 mod contract;
 mod copies;
+#[cfg(test)]
+mod cost_tests;
 mod dir;
 #[cfg(test)]
 mod durability_tests;

@@ -434,7 +434,12 @@ impl State {
             nodes: recent.completed.get(before..).unwrap_or_default(),
             sections: &sections,
         };
-        entries::insert(db, self.log, &new)?;
+        let mut next = match recent.next {
+            Some(next) => next,
+            None => transactions::next(db)?,
+        };
+        entries::insert(db, self.log, &mut next, &new)?;
+        recent.next = Some(next);
         self.note_step(&entry.header);
         let recent = &mut self.recent;
         recent.headers.insert(seq, entry.header_bytes);
@@ -447,10 +452,10 @@ impl State {
     pub(crate) fn sign(&mut self, db: &Connection) -> Result<()> {
         let size = self.frontier.size();
         if size > self.signed {
-            logs::advance(db, self.log, &self.frontier)?;
             self.recent.completed.clear();
+            self.recent.next = None;
             let signature = self.checkpoint().sign(&self.shared.keys.signing);
-            transactions::append(db, self.log, self.signed + 1, size, &signature)?;
+            transactions::append(db, self.log, self.signed + 1, &self.frontier, &signature)?;
             self.signed = size;
             self.recent.signature = Some(signature);
         }
@@ -720,6 +725,8 @@ struct Recent {
     completed: Vec<Node>,
     /// Of the newest checkpoint, once there is one over these entries.
     signature: Option<[u8; 64]>,
+    /// What the next entry is numbered, once it was asked for the one before it.
+    next: Option<transactions::Next>,
 }
 
 impl Recent {
@@ -740,6 +747,7 @@ impl Recent {
             self.nodes.remove(&(node.level, node.index));
         }
         self.headers.retain(|seq, _| *seq <= frontier.size());
+        self.next = None;
     }
 }
 

@@ -9,12 +9,14 @@ use crate::code::Code;
 use crate::format::{self, FRAME, FRAME_HEADER, Frame, PAGE, STARTS_TRANSACTION, WAL_HEADER};
 use crate::lower::{FileName, Filled, LowerFile};
 use crate::session::Session;
+use crate::unused;
 
 type FrameHeader = [u8; FRAME_HEADER];
 
 /// The WAL of one connection.
 ///
-/// Invariants: header and page of a frame reach the disk as one sealed message in one write; a
+/// Invariants: header and page of a frame reach the disk as one sealed message in one write; those
+/// of a transaction have once its last one, which says that it is the last, is written; a
 /// frame that does not authenticate is damage, unless it is the torn end that a crash left, which
 /// only recovery meets.
 pub(crate) struct WalFile {
@@ -23,7 +25,52 @@ pub(crate) struct WalFile {
     session: Arc<Session>,
     /// A frame header that waits for its page.
     waiting: Option<(u32, FrameHeader)>,
+    gathered: Gathered,
     scratch: Box<Frame>,
+}
+
+/// Sealed frames, one behind the other, that the open transaction has written and that are still to
+/// be written below, all in one call. Of one that ended without a commit they are of no use.
+#[derive(Default)]
+struct Gathered {
+    first: u32,
+    bytes: Vec<u8>,
+}
+
+/// 128 KB for each connection that writes much: SQLite's VFS for Unix takes no more than 131,071
+/// bytes in a call.
+const GATHERED_MAX: usize = 31;
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= GATHERED_MAX * FRAME
+    }
+
+    fn contains(&self, index: u32) -> bool {
+        (self.first..self.next()).contains(&index)
+    }
+
+    /// The frame that would follow.
+    fn next(&self) -> u32 {
+        let count = self.bytes.len() / FRAME;
+        self.first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// Whether the frame at `index` can be added.
+    fn fits(&self, index: u32) -> bool {
+        self.bytes.is_empty() || self.next() == index
+    }
+
+    fn add(&mut self, index: u32, frame: &Frame) {
+        if self.bytes.is_empty() {
+            self.first = index;
+        }
+        self.bytes.extend_from_slice(frame);
+    }
+
+    fn drop_last(&mut self) {
+        self.bytes.truncate(self.bytes.len().saturating_sub(FRAME));
+    }
 }
 
 /// What SQLite reads and writes in a WAL. Frames count from 1.
@@ -58,7 +105,8 @@ impl Part {
 
 impl WalFile {
     pub(crate) fn new(lower: Option<LowerFile>, session: Arc<Session>) -> Self {
-        Self { lower, session, waiting: None, scratch: Box::new([0; FRAME]) }
+        let (gathered, scratch) = (Gathered::default(), Box::new([0; FRAME]));
+        Self { lower, session, waiting: None, gathered, scratch }
     }
 
     /// Looks for the file below, if there is none yet.
@@ -116,6 +164,7 @@ impl WalFile {
     }
 
     fn read_below(&mut self, out: &mut [u8], offset: u64) -> Result<(), Code> {
+        self.flush()?;
         self.find_lower()?;
         read_whole(self.lower.as_mut(), out, offset)
     }
@@ -241,9 +290,12 @@ impl WalFile {
             let Some(before) = u64::from(number).checked_sub(1) else { return Ok(false) };
             let offset = before * PAGE as u64;
             let is_there = main.read(page.as_mut_slice(), offset)? == Filled::Whole
-                && self.session.database.sealer.open_page(number, &mut page).is_ok()
-                && self.scratch.ends_with(page.as_slice());
-            if !is_there {
+                && self.session.database.sealer.open_page(number, &mut page).is_ok();
+            // On its way into the file a page loses what its tree does not use.
+            unused::clear(number, pages, &mut page);
+            let in_frame = self.scratch.last_chunk_mut().ok_or(Code::READ)?;
+            unused::clear(number, pages, in_frame);
+            if !is_there || *in_frame != *page {
                 return Ok(false);
             }
         }
@@ -258,6 +310,9 @@ impl WalFile {
 
     /// Brings a frame into `scratch`, opened, and answers with its flags.
     fn load(&mut self, index: u32) -> Result<u8, Code> {
+        if self.gathered.contains(index) {
+            self.flush()?;
+        }
         self.find_lower()?;
         let Self { lower, session, scratch, .. } = self;
         read_whole(lower.as_mut(), scratch.as_mut_slice(), offset_of(index))?;
@@ -309,6 +364,7 @@ impl WalFile {
                     return Err(Code::WRITE);
                 }
                 self.waiting = None;
+                self.flush()?;
                 self.writable()?.write(bytes, 0)?;
                 self.session.database.wal_unsynced.begin();
                 self.note_salts(header);
@@ -340,10 +396,43 @@ impl WalFile {
         }
         let starts = self.session.starts_transaction(index)
             && self.session.database.wal_unsynced.is_synced_before(index);
+        if self.session.first_written().is_none() || !self.gathered.fits(index) {
+            self.flush()?;
+        }
         replace(&mut self.scratch, 0, header);
         replace(&mut self.scratch, FRAME_HEADER, page);
-        self.store(index, if starts { STARTS_TRANSACTION } else { 0 })?;
+        self.seal(index, if starts { STARTS_TRANSACTION } else { 0 })?;
+        self.gathered.add(index, &self.scratch);
+        let is_last = format::bytes::<4>(header, 4) != [0; 4];
+        if (is_last || self.gathered.is_full())
+            && let Err(code) = self.write_gathered()
+        {
+            // SQLite knows that this one is not written. Those before it are.
+            self.gathered.drop_last();
+            return Err(code);
+        }
         self.session.note_written(index);
+        Ok(())
+    }
+
+    /// Has what was gathered below before that is looked at or changed. What a transaction gathered
+    /// that was taken back never gets there: others may have written in its place since.
+    fn flush(&mut self) -> Result<(), Code> {
+        if self.session.first_written().is_none() {
+            self.gathered.bytes.clear();
+        }
+        self.write_gathered()
+    }
+
+    fn write_gathered(&mut self) -> Result<(), Code> {
+        let Self { lower, session, gathered, .. } = self;
+        if gathered.bytes.is_empty() {
+            return Ok(());
+        }
+        session.database.wal_unsynced.note_write(gathered.first);
+        let lower = lower.as_mut().ok_or(Code::WRITE)?;
+        lower.write(&gathered.bytes, offset_of(gathered.first))?;
+        gathered.bytes.clear();
         Ok(())
     }
 
@@ -355,19 +444,22 @@ impl WalFile {
             return Err(Code::WRITE);
         }
         replace(&mut self.scratch, at, bytes);
-        self.store(index, flags)
-    }
-
-    fn store(&mut self, index: u32, flags: u8) -> Result<(), Code> {
-        let nonce = self.session.nonce()?;
-        self.session.database.sealer.seal_frame(index, flags, nonce, &mut self.scratch);
+        self.seal(index, flags)?;
         self.session.database.wal_unsynced.note_write(index);
         let Self { lower, scratch, .. } = self;
         lower.as_mut().ok_or(Code::WRITE)?.write(scratch.as_slice(), offset_of(index))
     }
 
+    /// Seals the frame in `scratch` under a fresh nonce.
+    fn seal(&mut self, index: u32, flags: u8) -> Result<(), Code> {
+        let nonce = self.session.nonce()?;
+        self.session.database.sealer.seal_frame(index, flags, nonce, &mut self.scratch);
+        Ok(())
+    }
+
     pub(crate) fn truncate(&mut self, size: u64) -> Result<(), Code> {
         self.waiting = None;
+        self.flush()?;
         self.writable()?.truncate(size)
     }
 
@@ -375,6 +467,7 @@ impl WalFile {
         if self.waiting.is_some() {
             return Err(Code::WRITE);
         }
+        self.flush()?;
         if self.session.is_writing() {
             self.write_lost_again()?;
         }
@@ -407,6 +500,7 @@ impl WalFile {
     }
 
     pub(crate) fn size(&mut self) -> Result<u64, Code> {
+        self.flush()?;
         self.find_lower()?;
         self.lower.as_mut().map_or(Ok(0), LowerFile::size)
     }

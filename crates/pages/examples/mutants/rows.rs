@@ -285,6 +285,27 @@ pub(crate) const ROWS: &[Row] = &[
         &["power::a_frame_reaches"],
     ),
     row(
+        "frames of what was taken back",
+        WAL,
+        "            self.gathered.bytes.clear();\n",
+        "",
+        &["gathered::what_was_taken_back"],
+    ),
+    row(
+        "gathered frames are read from the disk",
+        WAL,
+        "        if self.gathered.contains(index) {",
+        "        if index == 0 {",
+        &["of_a_spilled"],
+    ),
+    row(
+        "the last frame waits for others",
+        WAL,
+        "if (is_last || self.gathered.is_full())",
+        "if (!is_last && self.gathered.is_full())",
+        &["gathered::"],
+    ),
+    row(
         "checksums are not rewritten",
         WAL,
         "                    self.reseal(index, 0, &header)\n",

@@ -123,7 +123,7 @@ fn what_a_rollback_left_in_the_wal_is_not_taken_for_damage() {
     let db = create(&vfs, &path);
     db.execute_batch("PRAGMA cache_size=5; CREATE TABLE t (a); INSERT INTO t VALUES ('first')")
         .unwrap();
-    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 100)
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 400)
         INSERT INTO t SELECT hex(randomblob(500)) FROM n";
     db.execute_batch(&format!("BEGIN; {fill}; ROLLBACK")).unwrap();
     let first = dump(&db).unwrap();

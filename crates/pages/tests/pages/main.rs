@@ -11,6 +11,7 @@ mod damage;
 mod disk;
 mod faults;
 mod full;
+mod gathered;
 mod golden;
 mod grammar;
 mod journals;

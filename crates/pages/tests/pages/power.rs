@@ -164,7 +164,9 @@ fn a_wal_without_frames_beside_no_database_is_no_damage() {
 }
 
 /// A WAL that begins anew gets a new header over the old one, before the old frames. Torn within
-/// its sector, it looked like one that damage had struck, and the database did not open again.
+/// its sector, it looked like one that damage had struck, and the database did not open again. Nor
+/// did it, later, if rows had been deleted: what a page in the WAL still has of them is not in the
+/// file.
 #[test]
 fn a_header_torn_as_the_wal_begins_anew_costs_nothing() {
     let (disk, vfs) = disk("header");
@@ -173,6 +175,11 @@ fn a_header_torn_as_the_wal_begins_anew_costs_nothing() {
     for i in 0..20 {
         db.execute("INSERT INTO t VALUES (?1)", [i]).unwrap();
     }
+    let rows = "CREATE TABLE u (a, b); CREATE INDEX ua ON u (a);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 24)
+        INSERT INTO u SELECT i, hex(randomblob(450)) FROM n;
+        DELETE FROM u WHERE a % 3 = 0; UPDATE u SET a = a + 1";
+    db.execute_batch(rows).unwrap();
     let committed = dump(&db).unwrap();
     let unsaved = disk.snapshot();
     db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
@@ -302,6 +309,6 @@ fn a_frame_reaches_the_disk_in_one_write() {
     let writes = writes.lock().unwrap();
     let (headers, frames): (Vec<_>, Vec<_>) = writes.iter().partition(|write| write.1 == 32);
     assert!(headers.iter().all(|(offset, _)| *offset == 0));
-    assert!(frames.iter().all(|(at, length)| *length == 4120 && (at - 32) % 4120 == 0));
-    assert!(frames.len() > 100);
+    assert!(frames.iter().all(|(at, length)| length % 4120 == 0 && (at - 32) % 4120 == 0));
+    assert!(frames.iter().map(|(_, length)| length / 4120).sum::<usize>() > 100);
 }

@@ -596,7 +596,7 @@ fn unseen_an_older_frame_at_its_own_index_cuts_the_wal_there() {
         checkpoint(db, "TRUNCATE");
         db.execute_batch("PRAGMA cache_size=5; INSERT INTO u VALUES (0)").unwrap();
         db.execute_batch(
-            "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 50)
+            "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 400)
              INSERT INTO t SELECT i, hex(randomblob(800)) FROM n; ROLLBACK",
         )
         .unwrap();

@@ -5,7 +5,7 @@ use larder_types::ObjectId;
 use rusqlite::{Connection, params};
 
 use crate::error::StoreError;
-use crate::sql::{all, execute, first};
+use crate::sql::{all, execute, first, one};
 
 const PART: &str = "copies";
 
@@ -58,12 +58,13 @@ pub fn is_passed(conn: &Connection, via: &ObjectId) -> Result<bool, StoreError> 
     first(conn, PART, sql, [via.as_bytes()], |_| Ok(())).map(|row| row.is_some())
 }
 
-/// Whether the document with this id, live or not, was deleted by an id that it passed.
+/// Whether what has this id was deleted, by it or by one that it passed.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `copies`.
-pub fn is_buried(conn: &Connection, object: &ObjectId) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM copies JOIN tombstones ON tombstones.object = copies.via
-               WHERE copies.object = ?1";
-    first(conn, PART, sql, [object.as_bytes()], |_| Ok(())).map(|found| found.is_some())
+pub fn is_deleted(conn: &Connection, object: &ObjectId) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM tombstones WHERE object = ?1) OR EXISTS (
+                   SELECT 1 FROM copies JOIN tombstones ON tombstones.object = copies.via
+                   WHERE copies.object = ?1)";
+    one(conn, PART, sql, [object.as_bytes()], |row| row.get(0))
 }

@@ -7,7 +7,8 @@ use rusqlite::{Connection, Row, params};
 use crate::error::StoreError;
 use crate::space::logs::LogId;
 use crate::space::sections::{self, NewSection, Place};
-use crate::sql::{Uint, all, execute, first, one};
+use crate::space::transactions::Next;
+use crate::sql::{Uint, all, execute, first};
 
 const PART: &str = "entries";
 
@@ -37,17 +38,18 @@ pub struct Entry {
     pub header: Vec<u8>,
 }
 
-/// Writes an entry with its sections, as one of the next transaction. [`super::logs::advance`] and
-/// [`super::transactions::append`] belong into the same transaction.
+/// Writes an entry with its sections, as one of the transaction that comes `next`.
+/// [`super::transactions::append`] belongs into the same transaction of the database.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `entries` or `sections`, of kind constraint if it is there already.
-pub fn insert(conn: &Connection, log: LogId, new: &NewEntry<'_>) -> Result<(), StoreError> {
-    let sql = "SELECT (SELECT coalesce(max(position), 0) FROM transactions),
-                   (SELECT coalesce(max(section), 0) FROM sections)";
-    let (position, last): (i64, i64) =
-        one(conn, PART, sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let first = if new.sections.is_empty() { 0 } else { last + 1 };
+pub fn insert(
+    conn: &Connection,
+    log: LogId,
+    next: &mut Next,
+    new: &NewEntry<'_>,
+) -> Result<(), StoreError> {
+    let first = if new.sections.is_empty() { 0 } else { next.section };
     let inner = new.nodes.iter().filter(|node| node.level > 0);
     let nodes: Vec<u8> = inner.flat_map(|node| *node.hash.as_bytes()).collect();
     let sql = "INSERT INTO entries (log, seq, hash, position, section, sections, nodes, header)
@@ -56,7 +58,7 @@ pub fn insert(conn: &Connection, log: LogId, new: &NewEntry<'_>) -> Result<(), S
         log,
         Uint(new.seq),
         new.hash.as_bytes(),
-        position + 1,
+        next.position,
         first,
         Uint(new.sections.len() as u64),
         nodes,
@@ -65,6 +67,7 @@ pub fn insert(conn: &Connection, log: LogId, new: &NewEntry<'_>) -> Result<(), S
     execute(conn, PART, sql, params)?;
     for ((section, index), section_new) in (first..).zip(0..).zip(new.sections) {
         sections::insert(conn, section, Place { log, seq: new.seq, index }, section_new)?;
+        next.section = section + 1;
     }
     Ok(())
 }

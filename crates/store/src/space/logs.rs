@@ -98,21 +98,6 @@ pub fn every(conn: &Connection) -> Result<Vec<Log>, StoreError> {
     all(conn, PART, &format!("{COLUMNS} ORDER BY log"), [], row)
 }
 
-/// Moves a log's end forward, after its entries were inserted with the nodes that they complete.
-///
-/// # Errors
-/// [`StoreError::Misuse`] if the entries held do not end where the frontier does;
-/// [`StoreError::Write`] of `logs`.
-pub fn advance(conn: &Connection, log: LogId, frontier: &Frontier) -> Result<(), StoreError> {
-    let sql = "SELECT coalesce(max(seq), 0) FROM entries WHERE log = ?1";
-    let last: Uint = one(conn, "entries", sql, [log], |row| row.get(0))?;
-    if last.0 != frontier.size() {
-        let what = format!("a frontier of {} entries, where {} are", frontier.size(), last.0);
-        return Err(StoreError::Misuse { part: PART, what });
-    }
-    set_frontier(conn, log, frontier)
-}
-
 /// Writes an inner node anew, unless its entry is gone. Those below it that end with the same entry
 /// come first.
 ///

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use larder_log::merkle::Frontier;
 use larder_log::{Batch, BatchEntry, Payload, SectionCommitment, VerifiedBatch};
 use larder_types::DeviceId;
 use rusqlite::{Connection, Row, params};
@@ -44,17 +45,35 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Transaction> {
     })
 }
 
-/// Records that entries `first_seq` to `last_seq`, inserted before, are one transaction. Returns
-/// its position.
+/// What the next transaction and the next section are numbered. Of use until either is recorded by
+/// anybody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    pub(crate) position: i64,
+    pub(crate) section: i64,
+}
+
+/// What comes next. Asked once for all entries of a transaction.
 ///
 /// # Errors
-/// [`StoreError::Misuse`] if it does not follow on the log's last one; [`StoreError::Write`] of
-/// `transactions`.
+/// [`StoreError::Read`] of `transactions`.
+pub fn next(conn: &Connection) -> Result<Next, StoreError> {
+    let sql = "SELECT 1 + (SELECT coalesce(max(position), 0) FROM transactions),
+                   1 + (SELECT coalesce(max(section), 0) FROM sections)";
+    one(conn, PART, sql, [], |row| Ok(Next { position: row.get(0)?, section: row.get(1)? }))
+}
+
+/// Records that the entries from `first_seq` on, inserted before, are one transaction, and that the
+/// log ends behind them, in `frontier`. Returns the transaction's position.
+///
+/// # Errors
+/// [`StoreError::Misuse`] if it does not follow on the log's last one, or the entries held do not
+/// end where the frontier does; [`StoreError::Write`] of `logs` or `transactions`.
 pub fn append(
     conn: &Connection,
     log: LogId,
     first_seq: u64,
-    last_seq: u64,
+    frontier: &Frontier,
     signature: &[u8; 64],
 ) -> Result<i64, StoreError> {
     let sql = "SELECT
@@ -62,9 +81,11 @@ pub fn append(
                        FROM entries e CROSS JOIN transactions t ON t.position = e.position
                        WHERE e.log = ?1 AND e.seq = ?2 - 1), 0),
                    (SELECT position FROM entries WHERE log = ?1 AND seq = ?2)
-                       > (SELECT coalesce(max(position), 0) FROM transactions)";
-    let (before, is_next): (Uint, Option<bool>) =
-        one(conn, PART, sql, params![log, Uint(first_seq)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                       > (SELECT coalesce(max(position), 0) FROM transactions),
+                   (SELECT coalesce(max(seq), 0) FROM entries WHERE log = ?1)";
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let (before, is_next, last): (Uint, Option<bool>, Uint) =
+        one(conn, PART, sql, params![log, Uint(first_seq)], row)?;
     if before.0.checked_add(1) != Some(first_seq) {
         let what = format!("entry {first_seq} does not follow on entry {}", before.0);
         return Err(StoreError::Misuse { part: PART, what });
@@ -73,9 +94,14 @@ pub fn append(
         let what = format!("entry {first_seq} was inserted before another transaction ended");
         return Err(StoreError::Misuse { part: PART, what });
     }
+    if last.0 != frontier.size() {
+        let what = format!("a frontier of {} entries, where {} are", frontier.size(), last.0);
+        return Err(StoreError::Misuse { part: PART, what });
+    }
+    logs::set_frontier(conn, log, frontier)?;
     let sql = "INSERT INTO transactions (log, first_seq, last_seq, signature)
                VALUES (?1, ?2, ?3, ?4)";
-    let params = params![log, Uint(first_seq), Uint(last_seq), signature];
+    let params = params![log, Uint(first_seq), last, signature];
     // Not RETURNING: a row comes before the statement's end, where foreign keys are checked.
     conn.prepare_cached(sql)
         .and_then(|mut statement| statement.execute(params))
@@ -99,6 +125,7 @@ pub fn store(
     verified: &VerifiedBatch,
     mut settled: impl FnMut(Place, &Payload) -> (State, Option<About>),
 ) -> Result<i64, StoreError> {
+    let mut next = next(conn)?;
     for (((entry, verified), nodes), seq) in batch
         .entries
         .iter()
@@ -113,10 +140,10 @@ pub fn store(
             sections.push(NewSection { commitment, payload, state, about });
         }
         let (hash, header) = (&verified.hash, entry.header.as_slice());
-        entries::insert(conn, log, &NewEntry { seq, hash, header, nodes, sections: &sections })?;
+        let new = NewEntry { seq, hash, header, nodes, sections: &sections };
+        entries::insert(conn, log, &mut next, &new)?;
     }
-    logs::advance(conn, log, &verified.after)?;
-    append(conn, log, batch.first_seq, verified.after.size(), &batch.signature)
+    append(conn, log, batch.first_seq, &verified.after, &batch.signature)
 }
 
 /// The transaction whose checkpoint is the first to cover an entry.

@@ -118,20 +118,23 @@ fn a_log_ends_where_its_entries_do() {
     append(&conn, &device(1), &[&[], &[]]);
     let log = logs::find(&conn, &device(1)).unwrap().unwrap();
     let (_, verified) = batch(&log, &[&[]]);
-    let error = logs::advance(&conn, log.log, &verified.after).unwrap_err();
-    assert!(matches!(error, StoreError::Misuse { part: "logs", .. }), "{error}");
-    for first_seq in [1, 2, 4] {
-        let error = transactions::append(&conn, log.log, first_seq, 4, &[0; 64]).unwrap_err();
+    let append_from = |first_seq, frontier: &Frontier| {
+        transactions::append(&conn, log.log, first_seq, frontier, &[0; 64]).unwrap_err()
+    };
+    for first_seq in [1, 2, 3, 4] {
+        let error = append_from(first_seq, &verified.after);
         assert!(matches!(error, StoreError::Misuse { part: "transactions", .. }), "{error}");
     }
     // An entry is of the next transaction, whose ever that is.
     let (batch, verified) = batch(&log, &[&[]]);
     let (header, nodes) = (&batch.entries[0].header, &verified.nodes);
     let entry = NewEntry { seq: 3, hash: &verified.entries[0].hash, header, nodes, sections: &[] };
-    entries::insert(&conn, log.log, &entry).unwrap();
+    let mut next = transactions::next(&conn).unwrap();
+    entries::insert(&conn, log.log, &mut next, &entry).unwrap();
+    let error = append_from(3, &log.frontier);
+    assert!(error.to_string().contains("a frontier of 2 entries, where 3 are"), "{error}");
     append(&conn, &device(2), &[&[]]);
-    logs::advance(&conn, log.log, &verified.after).unwrap();
-    let error = transactions::append(&conn, log.log, 3, 3, &[0; 64]).unwrap_err();
+    let error = append_from(3, &verified.after);
     assert!(matches!(error, StoreError::Misuse { part: "transactions", .. }), "{error}");
     logs::stop(&conn, log.log, b"evidence").unwrap();
     assert_eq!(logs::by_number(&conn, log.log).unwrap().stopped.unwrap(), b"evidence");
@@ -502,8 +505,8 @@ fn what_has_a_key_is_found_by_an_index() {
     }
     documents::remove(&conn, &object(1)).unwrap();
     tombstones::page(&conn, Some((object(1), Band::Green)), 1).unwrap();
-    let (_, verified) = batch(&logs::by_number(&conn, log).unwrap(), &[]);
-    logs::advance(&conn, log, &verified.after).unwrap();
+    logs::set_frontier(&conn, log, &logs::by_number(&conn, log).unwrap().frontier).unwrap();
+    transactions::next(&conn).unwrap();
     conn.trace_v2(TraceEventCodes::empty(), None::<fn(TraceEvent<'_>)>).unwrap();
     let statements: Vec<String> = statements.try_iter().collect();
     assert!(statements.len() > 24, "{}", statements.len());
