@@ -506,7 +506,6 @@ fn what_has_a_key_is_found_by_an_index() {
     documents::remove(&conn, &object(1)).unwrap();
     tombstones::page(&conn, Some((object(1), Band::Green)), 1).unwrap();
     logs::set_frontier(&conn, log, &logs::by_number(&conn, log).unwrap().frontier).unwrap();
-    transactions::next(&conn).unwrap();
     conn.trace_v2(TraceEventCodes::empty(), None::<fn(TraceEvent<'_>)>).unwrap();
     let statements: Vec<String> = statements.try_iter().collect();
     assert!(statements.len() > 24, "{}", statements.len());
