@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::act::Act;
+use larder_log::kind;
 use larder_log::merkle;
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_log::stability::Named;
@@ -384,10 +385,12 @@ impl WriterState {
     fn to_propose(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Option<Vec<LogEnd>>> {
         let me = self.device();
         let accepted = accepted(db, &self.roster, self.clearance)?;
+        let erasures = erasures(db)?;
         let waits = |statement: &Statement| {
             statement.author == me
                 && may_be_accepted(&statement.act, held, &accepted)
                 && !self.news.differing.contains(&statement.act.id())
+                && covers(&statement.act, &erasures)
         };
         if statements(db, &self.roster)?.iter().any(waits) {
             return Ok(None);
@@ -545,6 +548,21 @@ pub(super) fn may_be_accepted(
     accepted: &[SnapshotAct],
 ) -> bool {
     is_wider(act, held) && accepted.iter().all(|accepted| act.includes(accepted))
+}
+
+/// How far something was erased in each log.
+pub(super) fn erasures(db: &Connection) -> Result<Vec<(DeviceId, u64)>> {
+    let logs: BTreeMap<_, DeviceId> =
+        logs::every(db)?.into_iter().map(|log| (log.log, log.device)).collect();
+    let last = control::last_of_kind(db, kind::ERASE)?;
+    let end = |(log, seq)| logs.get(&log).map(|device| (*device, seq));
+    Ok(last.into_iter().filter_map(end).collect())
+}
+
+/// Whether a snapshot covers all that was erased. Of what was erased behind it, who has not
+/// computed it before cannot tell any more what that came to, and would be waited for for ever.
+pub(super) fn covers(act: &SnapshotAct, erasures: &[(DeviceId, u64)]) -> bool {
+    erasures.iter().all(|(device, seq)| *seq <= act.size_of(device))
 }
 
 /// Whether a snapshot that ends there stands for as much more than the one that is held; of each

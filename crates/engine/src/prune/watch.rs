@@ -12,7 +12,7 @@ use larder_types::Hash;
 use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES};
 use rusqlite::Connection;
 
-use super::steps::{has_gain, may_be_accepted};
+use super::steps::{covers, erasures, has_gain, may_be_accepted};
 use super::{Pruning, Statement, accepted, reads, stable_ends, statements};
 use crate::Result;
 use crate::state::State as WriterState;
@@ -227,8 +227,10 @@ impl WriterState {
         // One at a time, whoever stated it.
         let accepted = accepted(db, &self.roster, self.clearance)?;
         // What nobody else will state, or this device will not, would be waited for for ever.
+        let erasures = erasures(db)?;
         let waits = |statement: &Statement| {
             may_be_accepted(&statement.act, held, &accepted)
+                && covers(&statement.act, &erasures)
                 && reads(&self.roster, &statement.author)
                 && !self.news.differing.contains(&statement.act.id())
         };

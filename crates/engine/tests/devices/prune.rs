@@ -753,3 +753,37 @@ fn two_snapshots_of_which_neither_includes_the_other_hold_up_no_third() {
     let digests = play(&[before, after].concat());
     assert!(digests.iter().all(|digest| *digest == digests[0]));
 }
+
+/// A document was erased after a device had stated a snapshot and before another one had computed
+/// it: what the document had come to that one could not tell any more, and so stated nothing. Who
+/// had stated it waited for that, and nothing was pruned again.
+#[test]
+fn what_is_erased_before_all_have_stated_a_snapshot_stops_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut a = Device::found(&dir.path().join("a"), 1);
+    let mut b = a.invite(&dir.path().join("b"), 2);
+    let ids: Vec<_> = (1..=4).map(|n| ObjectId::new([n; 16])).collect();
+    for id in &ids {
+        a.put(*id, &json!({"text": "first"}));
+        a.edit(*id, |value| value["text"] = "second".into());
+    }
+    b.pull(&a);
+    b.prune(false);
+    a.pull(&b);
+    assert_eq!(a.prune(true).stated, 1);
+    a.writer.erase(ids[0]).unwrap();
+    b.pull(&a);
+    assert_eq!(b.prune(false).stated, 0, "it cannot be computed any more");
+    a.pull(&b);
+    assert_eq!(a.prune(true).stated, 1, "another one, which covers what was erased");
+    assert_eq!(a.prune(true).stated, 0, "which is waited for");
+    for _ in 0..2 {
+        b.pull(&a);
+        b.learn_acks(&a);
+        b.prune(false);
+        a.pull(&b);
+        a.learn_acks(&b);
+        a.prune(false);
+    }
+    assert!(a.pruned() > 0 && b.pruned() > 0);
+}

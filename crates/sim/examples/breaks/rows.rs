@@ -25,6 +25,7 @@ const COPIES: &str = "engine/src/copies.rs";
 const INDEX: &str = "engine/src/index.rs";
 const ROSTER: &str = "log/src/roster.rs";
 const SHOW: &str = "engine/src/show.rs";
+const STEPS: &str = "engine/src/prune/steps.rs";
 const SUPPLY: &str = "engine/src/supply.rs";
 const SYNC: &str = "engine/src/sync.rs";
 
@@ -290,6 +291,18 @@ pub(crate) const ROWS: &[Row] = &[
         "engine/src/unit.rs",
         "self.operations.push(Operation::Trash { object, is_in: false });",
         "self.operations.push(Operation::Trash { object, is_in: true });",
+    ),
+    row(
+        "a snapshot that nobody can compute any more is waited for",
+        STEPS,
+        "erasures.iter().all(|(device, seq)| *seq <= act.size_of(device))",
+        "erasures.is_empty() || act.v > 0",
+    ),
+    row(
+        "pruned before all have said that they have it",
+        STEPS,
+        "        if !held.act.is_within(&ends) {",
+        "        if false && !held.act.is_within(&ends) {",
     ),
     row(
         "idempotency keys forgotten",

@@ -296,6 +296,15 @@ pub fn acts_of_kind(conn: &Connection, kind: u16) -> Result<Vec<Act>, StoreError
     })
 }
 
+/// Where the last act of a kind is in each log that has one: the log's number, and the entry's.
+///
+/// # Errors
+/// [`StoreError::Read`] of `acts`.
+pub fn last_of_kind(conn: &Connection, kind: u16) -> Result<Vec<(LogId, u64)>, StoreError> {
+    let sql = "SELECT log, max(seq) FROM acts WHERE kind = ?1 GROUP BY log";
+    all(conn, "acts", sql, [kind], |row| Ok((row.get(0)?, row.get::<_, Uint>(1)?.0)))
+}
+
 /// An own key or secret, wrapped.
 ///
 /// # Errors
