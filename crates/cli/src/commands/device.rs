@@ -203,13 +203,20 @@ async fn list(call: &Call<'_>, args: &DeviceList) -> anyhow::Result<Exit> {
     let mut table = Table::new(&["device", "role", "reads up to", "member", "id"]);
     let current = space.devices().await?;
     let former = space.former_devices().await?;
+    let progress = space.status().await?.progress;
+    let aside: Vec<_> = progress.iter().filter(|it| it.set_aside).map(|it| it.device).collect();
     let all = current.iter().map(|device| (device, false));
     for (device, is_out) in all.chain(former.iter().map(|device| (device, true))) {
-        out.json(&json!({ "device": device, "shut_out": is_out }))?;
+        let is_aside = !is_out && aside.contains(&device.device);
+        out.json(&json!({ "device": device, "shut_out": is_out, "set_aside": is_aside }))?;
         let label = printable(&device.label);
         table.row([
             if device.me { format!("{label} (this one)") } else { label },
-            if is_out { "shut out".to_owned() } else { device.role.to_string() },
+            match (is_out, is_aside) {
+                (true, _) => "shut out".to_owned(),
+                (false, true) => format!("{}, set aside", device.role),
+                (false, false) => device.role.to_string(),
+            },
             format!("{:?}", device.clearance).to_lowercase(),
             beginning(&device.member.to_string()),
             beginning(&device.device.to_string()),

@@ -53,6 +53,12 @@ impl Ran {
         assert!(self.err.contains(text), "stderr lacks {text:?}: {self:#?}");
         self
     }
+
+    /// The same of stdout.
+    pub(crate) fn tells(self, text: &str) -> Self {
+        assert!(self.out.contains(text), "stdout lacks {text:?}: {self:#?}");
+        self
+    }
 }
 
 impl Home {

@@ -46,6 +46,40 @@ fn a_lost_tablet_is_shut_out() {
 }
 
 #[test]
+fn a_tablet_in_a_drawer_is_set_aside_and_is_back_by_itself() {
+    let (first, drawer) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair_as(&first, &drawer, &["--role", "writer"]);
+    let is_aside = || {
+        let listed = first.run(["device", "list", SPACE, "--json"]).code(0).lines();
+        let of = |label: &str| listed.iter().find(|line| line["device"]["label"] == label).cloned();
+        of("tablet").unwrap()["set_aside"].as_bool().unwrap()
+    };
+    assert!(!is_aside());
+    let quarantine = ["device", "quarantine", SPACE, "tablet"];
+    first.run(quarantine).code(0).tells("until it is back");
+    assert!(is_aside());
+    first.run(["device", "list", SPACE]).code(0).tells("writer, set aside");
+    first.run(["status"]).code(0).tells("set aside");
+    first.run(quarantine).code(1).says("set aside already");
+    first.run(["device", "quarantine", SPACE, "laptop"]).code(1).says("this device is here");
+    first
+        .run(["device", "quarantine", SPACE, "tablet", "--lift"])
+        .code(0)
+        .tells("waited for again");
+    assert!(!is_aside());
+
+    // Until it is back: then an entry of its own says that it has heard.
+    first.run(quarantine).code(0);
+    let (serving, address) = serve(&first);
+    drawer.run(["sync", "--with", &address]).code(0);
+    put(&drawer, "From the drawer").code(0);
+    drawer.run(["sync", "--with", &address]).code(0);
+    stop(serving);
+    assert!(!is_aside());
+    first.run(["search", SPACE, "drawer"]).code(0).tells("From the drawer");
+}
+
+#[test]
 fn a_reader_is_told_that_it_may_not_write() {
     let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
     pair_as(&first, &second, &["--role", "reader"]);
