@@ -127,6 +127,8 @@ pub(crate) enum Job {
     Prune(bool),
     /// A device is to be shut out.
     Revoke(DeviceId),
+    /// A device is not to be waited for until it is back.
+    SetAside(DeviceId),
     /// A device is to be cleared for something else.
     Clear(DeviceId, Role, Band),
     /// The next step of the pruning under way.

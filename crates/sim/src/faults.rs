@@ -38,6 +38,7 @@ pub(crate) enum Fault {
     Revocation,
     /// Nor is this.
     Clearance,
+    Quarantine,
     /// No fault, but something that an app asks for rarely.
     Prune,
     Rekey,
@@ -65,6 +66,7 @@ impl World {
             (Fault::Snapshot, if plan.rollbacks > 0 { 30 } else { 0 }),
             (Fault::Rollback, plan.rollbacks),
             (Fault::Copy, plan.copies),
+            (Fault::Quarantine, plan.quarantines),
             (Fault::Prune, plan.prunes),
             (Fault::Rekey, plan.rekeys),
             (Fault::Clearance, plan.clearances),
@@ -86,6 +88,7 @@ impl World {
             }
             Fault::Revocation => self.shut_one_out(),
             Fault::Clearance => self.change_one_clearance(),
+            Fault::Quarantine => self.set_one_aside(),
             Fault::Cut => {
                 let links = self.links.keys().chain(self.parcels.keys()).copied();
                 let links: Vec<u64> = links.collect();
@@ -172,6 +175,7 @@ impl World {
             Fault::Newcomer
             | Fault::Revocation
             | Fault::Clearance
+            | Fault::Quarantine
             | Fault::Cut
             | Fault::Healed { .. }
             | Fault::Freed { .. }
@@ -200,6 +204,17 @@ impl World {
         let others: Vec<DeviceId> = others.into_iter().filter(|id| !is_out(id)).collect();
         if let Some(id) = self.pick(&others) {
             self.enqueue(0, Job::Revoke(id));
+        }
+    }
+
+    /// The first device waits for another one no more until that is back, be it away or not.
+    fn set_one_aside(&mut self) {
+        let space = self.devices[0].space();
+        let known = space.and_then(|space| space.devices().ok()).unwrap_or_default();
+        let others: Vec<DeviceId> =
+            known.iter().filter(|one| !one.me).map(|one| one.device).collect();
+        if let Some(id) = self.pick(&others) {
+            self.enqueue(0, Job::SetAside(id));
         }
     }
 

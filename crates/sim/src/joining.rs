@@ -63,9 +63,13 @@ impl World {
         let members: Vec<Slot> =
             self.up().into_iter().filter(|member| self.is_enrolled(*member)).collect();
         let Some(inviter) = self.pick(&members) else { return };
-        if self.devices[slot].running.is_none() || self.is_dead(slot, inviter) {
-            return;
+        if self.devices[slot].running.is_some() && !self.is_dead(slot, inviter) {
+            self.ask_to_join(slot, inviter);
         }
+    }
+
+    /// A device that runs asks this one to be let in.
+    pub(crate) fn ask_to_join(&mut self, slot: Slot, inviter: Slot) {
         self.devices[slot].inviter = Some(inviter);
         let space = self.devices[inviter].space().expect("it is up").clone();
         let inviting = &self.devices[inviter].running.as_ref().expect("it is up").profile;

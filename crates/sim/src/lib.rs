@@ -33,6 +33,7 @@ mod network;
 mod parcels;
 mod pathology;
 mod plan;
+mod pruned;
 mod redactions;
 mod report;
 mod schedule;

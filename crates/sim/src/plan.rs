@@ -49,6 +49,8 @@ pub struct Plan {
     pub rollbacks: u64,
     /// Whole profiles copied, and both used.
     pub copies: u64,
+    /// Devices that the first one sets aside, whether they are away or not.
+    pub quarantines: u64,
     /// Apps that want room: bytes that all devices agree on go.
     pub prunes: u64,
     /// Bodies from which on devices prune by themselves, in bytes; none: only when asked.
@@ -121,6 +123,7 @@ impl Plan {
             rots,
             rollbacks,
             copies,
+            quarantines: [0, 0, 20, 60][seed_below(seed, 0x6173_6964, 4)],
             prunes,
             prunes_from,
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
@@ -148,7 +151,7 @@ impl Plan {
         if self.clearances > 0 {
             // Not all that is found with both is mended (docs/VERIFICATION.md). Until then no run
             // has both.
-            (self.prunes, self.prunes_from) = (0, None);
+            (self.prunes, self.prunes_from, self.quarantines) = (0, None, 0);
         }
         self
     }
@@ -159,7 +162,7 @@ impl Plan {
         (self.cuts, self.partitions, self.crashes, self.kills, self.restarts) = (0, 0, 0, 0, 0);
         (self.suspensions, self.full_disks, self.clock_jumps, self.rots) = (0, 0, 0, 0);
         (self.rollbacks, self.copies, self.lying_percent) = (0, 0, 0);
-        (self.revocations, self.clearances) = (0, 0);
+        (self.revocations, self.clearances, self.quarantines) = (0, 0, 0);
         self.has_villain = false;
         self
     }

@@ -52,10 +52,13 @@ impl World {
             assert!(is_up, "{} does not start", device.slot);
         }
         self.come_to_agree();
+        if self.prune_at_the_end() {
+            self.come_to_agree();
+        }
     }
 
     /// Lets everything that is under way end.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let until_us = self.now_us + JOINING_US;
         for _ in 0..EVENTS_MAX {
             if self.now_us > until_us {
@@ -119,7 +122,7 @@ impl World {
         }
     }
 
-    fn speak(&mut self, from: Slot, to: Slot) {
+    pub(crate) fn speak(&mut self, from: Slot, to: Slot) {
         if self.devices[from].transport == self.devices[to].transport {
             return;
         }
@@ -154,7 +157,7 @@ impl World {
 
     /// The honest devices, less those whose enrolment is known to nobody else any more because it
     /// was lost with a device that was copied or given up: the largest group that know each other.
-    fn members(&mut self) -> Vec<Slot> {
+    pub(crate) fn members(&mut self) -> Vec<Slot> {
         let honest = self.honest();
         let is_clean = self.model.shut_out.is_empty()
             && self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);

@@ -74,6 +74,7 @@ impl World {
             Job::PruneStep => self.prune_step(slot),
             Job::Rekey => self.rekey(slot),
             Job::Revoke(id) => self.revoke(slot, id),
+            Job::SetAside(id) => self.set_aside(slot, id),
             Job::Clear(id, role, band) => self.clear(slot, id, role, band),
             Job::Suspend => self.suspend(slot),
             Job::StageBlob(part, adding) => self.stage_blob(slot, &part, adding),
@@ -345,6 +346,26 @@ impl World {
             }
             Err(error) => {
                 self.note(|| format!("{slot} does not shut out {id}: {error}"));
+                let _ = self.fate(slot, &error, false);
+            }
+        }
+    }
+
+    fn set_aside(&mut self, slot: Slot, id: DeviceId) {
+        let aside = self.devices[slot].writer().expect("it is open").quarantine(id);
+        if self.notice_power(slot) {
+            return;
+        }
+        match aside {
+            Ok(_) => {
+                self.note(|| format!("{slot} sets {id} aside"));
+                self.report.count("app: devices set aside");
+                self.committed(slot);
+            }
+            // It is set aside already, was shut out meanwhile, or this device has not the right.
+            Err(Error::Invalid(_) | Error::NotFound(_)) => {}
+            Err(error) => {
+                self.note(|| format!("{slot} does not set {id} aside: {error}"));
                 let _ = self.fate(slot, &error, false);
             }
         }

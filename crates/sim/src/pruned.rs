@@ -1,0 +1,76 @@
+//! After a run at whose end all agree: who is gone is set aside, what all hold is pruned, and a
+//! device that comes then shows what the others show.
+
+use std::collections::BTreeSet;
+
+use larder_types::DeviceId;
+
+use crate::device::{Job, Slot};
+use crate::world::World;
+
+/// Rounds in which a snapshot is stated, stated by all others, and acknowledged, and one to spare.
+const ROUNDS: usize = 4;
+
+impl World {
+    /// Whether anything was done: then all have to agree once more.
+    pub(crate) fn prune_at_the_end(&mut self) -> bool {
+        if self.plan.prunes == 0 && self.plan.prunes_from.is_none() {
+            return false;
+        }
+        let members = self.members();
+        // Of its own enrolment one may have heard nothing.
+        let known = members.iter().find(|slot| self.is_enrolled(**slot));
+        let Some(first) = known.copied() else { return false };
+        self.set_aside_who_is_gone(first, &members);
+        for round in 0..ROUNDS {
+            for slot in &members {
+                self.enqueue(*slot, Job::Prune(round == 0 && *slot == first));
+                self.drain();
+            }
+            for (at, from) in members.iter().enumerate() {
+                for to in members.iter().skip(at + 1) {
+                    self.speak(*from, *to);
+                }
+            }
+        }
+        self.check_pruned(&members);
+        // Of what is in another history of a log, what stands for it may be known to nobody here.
+        if self.devices.iter().all(|device| !device.was_copied) {
+            self.let_in_at_the_end(first);
+        }
+        true
+    }
+
+    /// Nobody waits for a device that will not come back.
+    fn set_aside_who_is_gone(&mut self, by: Slot, members: &[Slot]) {
+        let present: BTreeSet<DeviceId> =
+            members.iter().filter_map(|slot| self.devices[*slot].id).collect();
+        let space = self.devices[by].space().expect("it is up");
+        let known = space.devices().expect("who belongs to the space");
+        for id in known.into_iter().map(|it| it.device).filter(|id| !present.contains(id)) {
+            self.enqueue(by, Job::SetAside(id));
+        }
+        self.drain();
+    }
+
+    /// Where nobody is in the way, all have dropped what they agreed on.
+    fn check_pruned(&mut self, members: &[Slot]) {
+        let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
+            && self.villain.is_none()
+            && self.model.shut_out.is_empty();
+        for slot in members {
+            let space = self.devices[*slot].space().expect("it is up");
+            let status = space.prune_status().expect("how far it is pruned");
+            self.report.add("check: devices that have pruned", u64::from(status.covered > 0));
+            assert!(!is_clean || status.covered > 0, "{slot} has not pruned: {status:?}");
+        }
+    }
+
+    fn let_in_at_the_end(&mut self, inviter: Slot) {
+        let slot = self.add_device();
+        self.ask_to_join(slot, inviter);
+        self.drain();
+        assert!(self.devices[slot].id.is_some(), "{inviter} cannot let a device in");
+        self.speak(slot, inviter);
+    }
+}
