@@ -56,7 +56,7 @@ impl Space {
     pub(crate) async fn seen(&self) -> Result<larder_engine::Space> {
         let reader = self.open_seen().await?.reader.clone();
         Ok(match self.clearance {
-            Some(band) => reader.at_clearance(band),
+            Some(band) => reader.at_clearance(band)?,
             None => reader,
         })
     }

@@ -243,6 +243,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         E::Invalid(_) | E::Document(_) => ErrorKind::Invalid,
         E::NotCleared { .. }
         | E::Lowered { .. }
+        | E::StaysHere { .. }
         | E::MayNotWrite(_)
         | E::ShutOut
         | E::NotYetEnrolled => ErrorKind::NotAllowed,

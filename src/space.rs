@@ -79,10 +79,11 @@ impl Space {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is longer than
     /// [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX), and before the first sync after
-    /// joining.
+    /// joining; [`ErrorKind::NotAllowed`](crate::ErrorKind::NotAllowed) in a `black:` space, which
+    /// has no other devices.
     pub async fn broadcast(&self, message: impl Into<Vec<u8>>) -> Result<usize> {
         let space = self.open_seen().await?;
-        let sealed = space.reader.seal_message(message.into())?;
+        let sealed = space.reader.source()?.seal_message(message.into())?;
         // Fails only if there is no connection.
         Ok(space.said.send(Arc::new(sealed)).unwrap_or(0))
     }

@@ -9,7 +9,7 @@ use larder_engine::{
     blobs_in, copy_id,
 };
 use larder_types::limits::DOCUMENT_DEPTH_MAX;
-use larder_types::{BlobId, CorrelationId, ObjectId};
+use larder_types::{BlobId, CorrelationId, ObjectId, SpaceKind};
 use serde_json::Value;
 
 use crate::{Error, Receipt, Result, Space, UnitOfWork};
@@ -37,7 +37,9 @@ impl Space {
     /// document there, sealed under that space's keys, with its present value and no history.
     /// Called again, it is the same copy: as long as nobody has edited that, it gets this one's
     /// value of then. `band` is that of the copy; `None`: as sensitive as this one, or as that
-    /// space's new documents are if that is more; its blobs are as it is.
+    /// space's new documents are if that is more; its blobs are as it is. What is BLACK goes to a
+    /// space that other devices may have only if a band is said: somebody wants that it leaves this
+    /// device.
     ///
     /// Of a blob that this device does not know (it has not arrived, or is above its clearance) the
     /// id alone is copied: [`Transferred::lacking`].
@@ -172,6 +174,15 @@ impl Space {
                 )));
             }
             return Ok(there.band);
+        }
+        let leaves = document.band == Band::Black && self.name().kind() != SpaceKind::Black;
+        if leaves && asked.is_none_or(|asked| asked == Band::Black) {
+            return Err(invalid(format!(
+                "document {} is BLACK, and other devices get what is in {}: to have it leave this \
+                 device, say of which band it is to be there",
+                document.object,
+                self.name()
+            )));
         }
         let usual = self.policy().await?.band.min(self.clearance().await?);
         Ok(asked.unwrap_or(document.band.max(usual)))

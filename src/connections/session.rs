@@ -328,7 +328,8 @@ impl Driver {
                 self.node.tell(Event::SyncFailed { space: Some(space), peer: Some(peer), message });
             }
             SessionEvent::Message(sealed) => {
-                if let Some(message) = self.space.reader.open_message(&peer, &sealed) {
+                let source = self.space.reader.source().ok();
+                if let Some(message) = source.and_then(|it| it.open_message(&peer, &sealed)) {
                     // Fails only if nobody listens.
                     let _ = self.space.heard.send(message);
                 }

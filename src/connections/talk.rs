@@ -148,18 +148,20 @@ async fn greet(node: &Arc<Node>, connection: &Connection, side: Side) -> Result<
 
 /// The spaces that the peer may learn to be here.
 async fn offers(node: &Arc<Node>, peer: TransportId, side: Side) -> Result<Vec<Offered>> {
-    let mut readers = Vec::new();
+    let mut sources = Vec::new();
     for space in node.open_spaces() {
+        // What stays here is no source of anything.
+        let Ok(source) = space.reader.source() else { continue };
         // A device that was just invited knows nobody yet, and it is the one that connects.
         if side == Side::Connector || space.reader.peer_device(&peer).is_some() {
-            readers.push(space.reader.clone());
+            sources.push((space.reader.id(), source));
         }
     }
-    let offer = move |space: larder_engine::Space| {
-        let (discovery, held) = (space.discovery()?, space.held_digest(&peer)?);
-        Ok(Offered { space: space.id(), discovery, held })
+    let offer = move |(space, source): (SpaceId, larder_engine::Source)| {
+        let (discovery, held) = (source.discovery()?, source.held_digest(&peer)?);
+        Ok(Offered { space, discovery, held })
     };
-    blocking(move || readers.into_iter().map(offer).collect()).await
+    blocking(move || sources.into_iter().map(offer).collect()).await
 }
 
 /// Notes where the peer is, for later.

@@ -249,8 +249,8 @@ impl Environment for World {
 async fn lie(endpoint: Endpoint, engine: larder_engine::Profile) -> BlobFrame {
     let connection = endpoint.accept().await.unwrap();
     let (space, _) = engine.open_space(&crate::common::household()).unwrap();
-    let held = space.held_digest(&connection.peer()).unwrap();
-    let discovery = space.discovery().unwrap();
+    let held = space.source().unwrap().held_digest(&connection.peer()).unwrap();
+    let discovery = space.source().unwrap().discovery().unwrap();
     let spaces = [Offered { space: space.id(), discovery, held }];
     let exporter = connection.exporter(GREETING_EXPORTER).unwrap();
     let mut stream = connection.open_stream().await.unwrap();

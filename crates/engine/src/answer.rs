@@ -6,6 +6,7 @@ use larder_log::ack::Ack;
 use larder_protocol::{Fork, Reply, Request, Supply, Want};
 use larder_types::{CloseCode, EpochId, TransportId};
 
+use crate::black::not_shared;
 use crate::forks::Checked;
 use crate::{Applied, Error, Result, Space, SpaceWriter, Supplied, Wanted};
 
@@ -53,10 +54,7 @@ pub struct Answered {
 }
 
 impl Space {
-    /// Answers a request of a session with the device that has this transport key, or says what
-    /// the writer has to do for it. Blocks on the disk, but for [`Request::Apply`] and
-    /// [`Request::StoreAcks`], which it hands on at once.
-    pub fn answer(&self, peer: &TransportId, request: Request) -> Answer {
+    pub(crate) fn answer_to(&self, peer: &TransportId, request: Request) -> Answer {
         match self.read_for(peer, request) {
             Ok(answer) => answer,
             Err(error) => Answer::Reply(reply_of(error)),
@@ -131,6 +129,9 @@ impl SpaceWriter {
     /// What a copy that must not sign says instead of doing it: it takes nothing in, since it could
     /// not say that it has. Its storage has not failed, and the session ends in order.
     fn decline(&self, task: &Task) -> Option<Reply> {
+        if self.shared.stays_here() {
+            return Some(not_shared());
+        }
         let error = self.shared.check_may_sign().err()?;
         Some(match task {
             Task::Apply(_) | Task::Store(_) => {

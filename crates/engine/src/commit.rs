@@ -195,6 +195,7 @@ impl WriterState {
 
     fn unit(&mut self, db: &Connection, unit: &UnitOfWork) -> Result<Done> {
         check(unit)?;
+        unit.sight.check(&self.shared)?;
         let key = match unit.idempotency_key {
             None => None,
             Some(key) => match done_before(db, unit, &key)? {
@@ -271,6 +272,7 @@ impl WriterState {
                 let (clearance, usual) = (self.clearance.min(most), self.default_band().min(most));
                 let contracts = &self.shared.profile.contracts;
                 let found = contracts.apply(&self.contracts, (*object, collection), value);
+                let found = found.map(|found| self.shared.raised(found));
                 let part = touched.part(db, &mut self.cache, *object)?;
                 // What is there already is not written.
                 let may_be = !matches!(found, Ok(None)) && !matches!(base, Base::Merge(_));
@@ -278,7 +280,8 @@ impl WriterState {
                 let noticed = if is_new { found? } else { None };
                 let value = noticed.as_ref().and_then(|(_, new)| new.as_ref()).unwrap_or(value);
                 let actor = |root: &ObjectId, of: &EntryHash| Actor::of(&device, root, of);
-                let (asked, found) = (*band, noticed.as_ref().map(|(noticed, _)| noticed));
+                let asked = self.shared.written(*band)?;
+                let found = noticed.as_ref().map(|(noticed, _)| noticed);
                 let filed = Filed { collection, asked, usual, clearance, noticed: found };
                 part.put(*object, &filed, value, base, actor, now)?;
                 if let Some((noticed, _)) = noticed {

@@ -4,7 +4,7 @@ use larder_document::{DocumentError, Heads, Object};
 use larder_log::Band;
 use larder_log::act::Role;
 use larder_types::limits::REMOVALS_UNASKED_MAX;
-use larder_types::{BlobId, CloseCode, CollectionName, ObjectId};
+use larder_types::{BlobId, CloseCode, CollectionName, ObjectId, SpaceName};
 
 /// Result of this crate's operations.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -87,6 +87,14 @@ pub enum Error {
     Lowered {
         /// What it was opened for.
         clearance: Band,
+    },
+    /// The space is on this device alone, and this would have something of it leave, or come.
+    #[error("{space} is BLACK, and nothing of it ever leaves this device: {what}")]
+    StaysHere {
+        /// The space.
+        space: SpaceName,
+        /// What is not done.
+        what: &'static str,
     },
     /// An invitation cannot be used.
     #[error("{0}")]

@@ -10,11 +10,14 @@ use larder_store::migrate::{Run, SPACE};
 use larder_store::space::control;
 use larder_types::{Clock, EpochId, SpaceId, SpaceName};
 
+use crate::black::stays_here;
 use crate::commit::Draft;
 use crate::keyring::{Keyring, OwnKeys};
 use crate::profile::Profile;
+use crate::rekey::step;
 use crate::space::Shared;
 use crate::state::CONTROL;
+use crate::steps::Step;
 use crate::writer::End;
 use crate::{Error, Result, Space, SpaceWriter};
 
@@ -40,6 +43,10 @@ impl Profile {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
+        if kit.is_some() && stays_here(name) {
+            let what = "a recovery kit lets another device in, so it has none";
+            return Err(Error::StaysHere { space: name.clone(), what });
+        }
         self.inner.make_room(name)?;
         let mut entropy = self.inner.env.entropy();
         let keys = OwnKeys::generate(&mut *entropy);
@@ -52,6 +59,7 @@ impl Profile {
         let id = SpaceId::from(entry.hash);
 
         let row = self.inner.add_space(id, name, &keys)?;
+        step(Step::Founding)?;
         let shared = self.inner.shared(&row, keys)?;
         let mut writer = prepare(self, &shared, &control)?;
         let header = entry.header.clone();
@@ -67,6 +75,7 @@ impl Profile {
             }
             state.sign(tx)
         })?;
+        step(Step::Founded)?;
         self.inner.joined(&id, &control)?;
         Ok((writer.space(), writer))
     }

@@ -12,6 +12,7 @@ mod adoption;
 mod answer;
 mod apply;
 mod aside;
+mod black;
 mod blobs;
 mod carry;
 mod changes;
@@ -87,6 +88,7 @@ mod writer;
 
 pub use answer::{Answer, Answered, Task};
 pub use apply::Applied;
+pub use black::Source;
 pub use blobs::{
     BlobAdding, BlobAnswer, BlobInfo, BlobPolicy, BlobReader, BlobsStatus, ChunkBytes, Collected,
     NewBlob, NewManifest, blobs_in,

@@ -26,6 +26,12 @@ impl SpaceWriter {
     /// [`Error::Invalid`] if the roster does not allow it, or knows the device by other keys; the
     /// storage's errors.
     pub fn admit(&mut self, enrolment: Enrolment) -> Result<Receipt> {
+        self.shared.check_leaves("no other device can be let in")?;
+        self.admit_device(enrolment)
+    }
+
+    /// [`SpaceWriter::admit`], of this device under other keys too.
+    pub(crate) fn admit_device(&mut self, enrolment: Enrolment) -> Result<Receipt> {
         self.transact(|tx, state| {
             let device = enrolment.keys.signing;
             match state.roster.device(&device) {
@@ -140,6 +146,7 @@ impl SpaceWriter {
         role: Role,
         clearance: Band,
     ) -> Result<Receipt> {
+        self.shared.check_leaves("its one device may do and read all in it")?;
         self.transact(|tx, state| {
             state.check_belongs(&device)?;
             state.check_room_for_acts(tx)?;

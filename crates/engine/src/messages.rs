@@ -59,12 +59,7 @@ impl Heard {
 const RUNS_KEPT_MAX: usize = 64;
 
 impl Space {
-    /// Seals a message from this device to the others of the space.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if it is longer than [`MESSAGE_BYTES_MAX`]; [`Error::NotYetEnrolled`]
-    /// before this device has a secret to seal it under.
-    pub fn seal_message(&self, body: Vec<u8>) -> Result<Vec<u8>> {
+    pub(crate) fn seal_message_of(&self, body: Vec<u8>) -> Result<Vec<u8>> {
         if body.len() > MESSAGE_BYTES_MAX {
             return Err(Error::Invalid(format!(
                 "the message is {} bytes long, and may have {MESSAGE_BYTES_MAX}",
@@ -93,9 +88,7 @@ impl Space {
         Ok(seal_message(&mut *entropy, &sender, &secret, &message))
     }
 
-    /// Opens a message that came on the connection of the device with this transport key. `None`:
-    /// it is not that device's, came before, or cannot be opened here.
-    pub fn open_message(&self, peer: &TransportId, sealed: &[u8]) -> Option<Message> {
+    pub(crate) fn open_message_of(&self, peer: &TransportId, sealed: &[u8]) -> Option<Message> {
         let published = self.shared.published().ok()?;
         let (epoch, step) = message_secret(sealed)?;
         let secret = published.keyring.secrets(&epoch)?.at(Band::Green, step)?;

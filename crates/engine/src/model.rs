@@ -352,6 +352,8 @@ pub struct SpaceStatus {
     pub retention: Option<RetentionDue>,
     /// Documents that were.
     pub tombstones: u64,
+    /// Whether nothing of it ever leaves this device: what is in it is lost with that.
+    pub stays_here: bool,
     /// Entries of all logs.
     pub entries: u64,
     /// Entries that some device signed for and that are not here.

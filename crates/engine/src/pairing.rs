@@ -337,6 +337,7 @@ impl Profile {
         if self.is_read_only() {
             return Err(Error::ReadOnly);
         }
+        space.shared.check_leaves("nobody can be invited to it")?;
         let env = &self.inner.env;
         let own = space.own_record()?;
         terms.check_policy(space, (own.role, own.member))?;
@@ -515,6 +516,7 @@ impl Profile {
     /// # Errors
     /// [`Error::Invitation`] if its keys cannot be sealed to.
     pub fn welcome(&self, admission: &Admission, space: &Space) -> Result<PairReply> {
+        space.shared.check_leaves("nobody can be let in")?;
         let control = space.shared.published()?.keyring.control().secret().clone();
         let welcome = Welcome {
             space: space.id(),

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::contract;
-use crate::model::as_text;
+use crate::model::{as_optional_text, as_text};
 use crate::space::{Shared, Space};
 use crate::state::State;
 use crate::writer::SpaceWriter;
@@ -26,9 +26,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// The least that a device has to be to invite other members' devices. Whoever may write
-    /// invites further devices of its own member.
-    #[serde(serialize_with = "as_text")]
-    pub invite: Role,
+    /// invites further devices of its own member. None: nobody invites anybody.
+    #[serde(serialize_with = "as_optional_text")]
+    pub invite: Option<Role>,
     /// The band of new documents, or the device's clearance if that is lower.
     #[serde(serialize_with = "as_text")]
     pub band: Band,
@@ -41,16 +41,17 @@ pub struct Policy {
 }
 
 /// What holds in spaces of each kind before their owners set anything.
-pub const POLICIES: [(SpaceKind, Policy); 4] = [
-    (SpaceKind::Personal, policy(Role::Owner, Band::Amber, Band::Red, TRASH_MS)),
-    (SpaceKind::Selective, policy(Role::Owner, Band::Amber, Band::Amber, TRASH_MS)),
-    (SpaceKind::Shared, policy(Role::Admin, Band::Green, Band::Amber, TRASH_MS)),
-    (SpaceKind::Extended, policy(Role::Owner, Band::Green, Band::Green, 7 * DAY_MS)),
+pub const POLICIES: [(SpaceKind, Policy); 5] = [
+    (SpaceKind::Black, policy(None, Band::Black, Band::Black, TRASH_MS)),
+    (SpaceKind::Personal, policy(Some(Role::Owner), Band::Amber, Band::Red, TRASH_MS)),
+    (SpaceKind::Selective, policy(Some(Role::Owner), Band::Amber, Band::Amber, TRASH_MS)),
+    (SpaceKind::Shared, policy(Some(Role::Admin), Band::Green, Band::Amber, TRASH_MS)),
+    (SpaceKind::Extended, policy(Some(Role::Owner), Band::Green, Band::Green, 7 * DAY_MS)),
 ];
 
 const DAY_MS: u64 = 86_400_000;
 
-const fn policy(invite: Role, band: Band, clearance: Band, trash_ms: u64) -> Policy {
+const fn policy(invite: Option<Role>, band: Band, clearance: Band, trash_ms: u64) -> Policy {
     let kept = Retention { age_ms: None, count: None, trash_ms };
     Policy { invite, band, clearance, kept }
 }
@@ -64,7 +65,7 @@ impl Policy {
 
     fn with(self, set: Policies) -> Self {
         Self {
-            invite: set.invite().unwrap_or(self.invite),
+            invite: set.invite().or(self.invite),
             band: set.band().unwrap_or(self.band),
             clearance: set.clearance().unwrap_or(self.clearance),
             kept: self.kept,
@@ -101,6 +102,7 @@ impl SpaceWriter {
     /// [`Error::Invalid`] for what makes no sense, and if this device is no owner's;
     /// [`Error::MayNotWrite`]; the storage's errors.
     pub fn set_policy(&mut self, change: PolicyChange) -> Result<Receipt> {
+        self.shared.check_leaves("there is no policy to set")?;
         self.transact(|tx, state| {
             state.check_may_write()?;
             let own = state.roster.device(&state.device()).map(|device| device.role);

@@ -54,7 +54,7 @@ impl Space {
     /// The storage's errors.
     pub fn document(&self, object: &ObjectId) -> Result<Option<Document>> {
         let db = self.shared.pool.reader()?;
-        self.sight.row(&db, object)?.map(|row| document_of(&db, row)).transpose()
+        self.sight.row(&db, object)?.map(|row| self.document_of(&db, row)).transpose()
     }
 
     /// Whether a document was deleted here or elsewhere.
@@ -86,7 +86,7 @@ impl Space {
         let collection = parse_collection(collection)?;
         let db = self.shared.pool.reader()?;
         let rows = documents::by_path(&db, &collection, path)?.into_iter();
-        rows.filter(|row| self.sight.sees(row.band)).map(|row| document_of(&db, row)).collect()
+        rows.filter(|row| self.sight.sees(row.band)).map(|row| self.document_of(&db, row)).collect()
     }
 
     /// Up to `limit` documents (1,000 at most) of one collection or all, from `after` on; none of
@@ -136,7 +136,7 @@ impl Space {
         let full = rows.len() == limit;
         let next = rows.last().filter(|_| full).map(|row| Cursor(row.document));
         let documents =
-            rows.into_iter().map(|row| document_of(&db, row)).collect::<Result<Vec<_>>>()?;
+            rows.into_iter().map(|row| self.document_of(&db, row)).collect::<Result<Vec<_>>>()?;
         Ok(Page { documents, next })
     }
 
@@ -183,7 +183,7 @@ impl Space {
             (None, _) => Vec::new(),
         };
         let words = query.text.as_deref().or(query.similar.as_deref()).unwrap_or_default();
-        let found = hits.into_iter().filter_map(|hit| found(&db, &hit, words).transpose());
+        let found = hits.into_iter().filter_map(|hit| self.found(&db, &hit, words).transpose());
         found.take(wanted).collect()
     }
 
@@ -339,30 +339,32 @@ fn limit_of(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
-fn document_of(db: &Connection, row: documents::Document) -> Result<Document> {
-    let value = parse(&row.json)?;
-    let mut heads: Heads = canonical::decode(&row.heads, row.heads.len())?;
-    if heads.is_flat() && copies::is_passed(db, &row.object)? {
-        heads = larder_document::Document::flat(value.clone()).created()?;
+impl Space {
+    fn document_of(&self, db: &Connection, row: documents::Document) -> Result<Document> {
+        let value = parse(&row.json)?;
+        let mut heads: Heads = canonical::decode(&row.heads, row.heads.len())?;
+        if heads.is_flat() && copies::is_passed(db, &row.object)? {
+            heads = larder_document::Document::flat(value.clone()).created()?;
+        }
+        Ok(Document {
+            object: row.object,
+            collection: row.collection,
+            value,
+            heads,
+            updated: row.updated.clock,
+            by: logs::by_number(db, row.updated.log)?.device,
+            trashed: row.trashed,
+            band: self.shared.shown(row.band),
+        })
     }
-    Ok(Document {
-        object: row.object,
-        collection: row.collection,
-        value,
-        heads,
-        updated: row.updated.clock,
-        by: logs::by_number(db, row.updated.log)?.device,
-        trashed: row.trashed,
-        band: row.band,
-    })
-}
 
-fn found(db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
-    let row = documents::by_number(db, hit.document)?.filter(|row| row.trashed.is_none());
-    let Some(row) = row else { return Ok(None) };
-    let document = document_of(db, row)?;
-    let snippet = larder_search::snippet(&text_of(&document.value), words);
-    Ok(Some(Found { document, score: hit.score, snippet }))
+    fn found(&self, db: &Connection, hit: &Hit, words: &str) -> Result<Option<Found>> {
+        let row = documents::by_number(db, hit.document)?.filter(|row| row.trashed.is_none());
+        let Some(row) = row else { return Ok(None) };
+        let document = self.document_of(db, row)?;
+        let snippet = larder_search::snippet(&text_of(&document.value), words);
+        Ok(Some(Found { document, score: hit.score, snippet }))
+    }
 }
 
 /// A stored section opened, if its bytes and its secret are here, and not for others only.

@@ -23,6 +23,7 @@ use larder_store::profile::{self as table, Membership};
 use larder_types::{Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
+use crate::black::stays_here;
 use crate::carry;
 use crate::files;
 use crate::found::prepare;
@@ -46,6 +47,8 @@ pub struct Renewed {
     /// device that has joined since, or for a person's word that there is none
     /// ([`Profile::go_on_alone`]).
     pub alone: Vec<SpaceName>,
+    /// Spaces that never leave their device: they go on, with what this copy has of them.
+    pub here: Vec<SpaceName>,
 }
 
 impl Profile {
@@ -73,13 +76,19 @@ impl Profile {
         let rows = self.inner.with_db(|db| Ok(table::spaces(db)?))?;
         let joined: Vec<_> =
             rows.into_iter().filter(|row| row.state == Membership::Joined).collect();
-        let mut renewed = Renewed { waiting: Vec::new(), alone: Vec::new() };
+        let mut renewed = Renewed { waiting: Vec::new(), alone: Vec::new(), here: Vec::new() };
         let mut known = Vec::new();
         for row in &joined {
             // All are looked at before anything is changed.
             let (space, writer) = self.open_space(&row.name)?;
             let is_alone = self.is_alone(&space.shared)?;
-            let list = if is_alone { &mut renewed.alone } else { &mut renewed.waiting };
+            // Nobody can have joined it since.
+            let goes_on = stays_here(&row.name) && self.check_may_go_on(&space.shared).is_ok();
+            let list = match (goes_on, is_alone) {
+                (true, _) => &mut renewed.here,
+                (false, true) => &mut renewed.alone,
+                (false, false) => &mut renewed.waiting,
+            };
             list.push(row.name.clone());
             known.extend(self.enrolled_joinings(&space.shared)?);
             if let Some(mut writer) = writer {
@@ -95,7 +104,11 @@ impl Profile {
             table::set_key(db, TRANSPORT, &wrapped)?;
             for row in &joined {
                 table::set_setting(db, &mark(&row.space), &now.0.to_be_bytes())?;
-                table::remove_setting(db, &alone_mark(&row.space))?;
+                if renewed.here.contains(&row.name) {
+                    table::set_setting(db, &alone_mark(&row.space), &[])?;
+                } else {
+                    table::remove_setting(db, &alone_mark(&row.space))?;
+                }
             }
             // Keys that were made for invitations belong to the key that is replaced. Those that a
             // space knows by now tell which of its devices are this one.
@@ -224,7 +237,7 @@ impl Profile {
             clearance: own.clearance,
             keys: keys.public(self.transport_id()),
         };
-        writer.admit(enrolment)?;
+        writer.admit_device(enrolment)?;
         // Of an attempt that was cut before other keys were drawn.
         let (me, new) = (space.device(), keys.device());
         let devices = space.devices()?.into_iter().map(|device| device.device);

@@ -175,9 +175,12 @@ impl SpaceWriter {
         retention: Retention,
     ) -> Result<Receipt> {
         let collection = collection.map(parse_collection).transpose()?;
+        if band.is_some() {
+            self.shared.check_leaves("set it for a collection, or for all that is in it")?;
+        }
         if band == Some(Band::Black) {
             return Err(Error::Invalid(
-                "this cannot be set: what is BLACK leaves no device".into(),
+                "this cannot be set here: what is BLACK is in a space of its own".into(),
             ));
         }
         if let Some(why) = retention.wrong() {

@@ -13,7 +13,7 @@ use larder_types::ObjectId;
 use rusqlite::Connection;
 
 use crate::copies::is_deleted;
-use crate::space::{Published, Space};
+use crate::space::{Published, Shared, Space};
 use crate::{Error, Result, UnitOfWork};
 
 /// Up to which band something is seen; whatever is here, unless told.
@@ -29,6 +29,18 @@ impl Sight {
     /// Whether all that is here is seen.
     pub(crate) const fn is_whole(self) -> bool {
         self.0.is_none()
+    }
+
+    /// Fails if nothing of this space is seen.
+    ///
+    /// # Errors
+    /// [`Error::Lowered`].
+    pub(crate) fn check(self, shared: &Shared) -> Result<()> {
+        let clearance = self.up_to();
+        if shared.stays_here() && clearance < Band::Black {
+            return Err(Error::Lowered { clearance });
+        }
+        Ok(())
     }
 
     pub(crate) fn sees(self, band: Band) -> bool {
@@ -87,10 +99,13 @@ impl Sight {
 impl Space {
     /// The same space as a device sees it that is cleared for `band`, or for what this handle sees
     /// if that is less: for an app that is used by somebody who may not read everything here.
-    #[must_use]
-    pub fn at_clearance(&self, band: Band) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Lowered`] for less than BLACK in a space that stays here: nothing is there then.
+    pub fn at_clearance(&self, band: Band) -> Result<Self> {
         let sight = Sight(Some(self.sight.up_to().min(band)));
-        Self { sight, ..self.clone() }
+        sight.check(&self.shared)?;
+        Ok(Self { sight, ..self.clone() })
     }
 
     /// Fails unless this handle sees all that is here.

@@ -296,8 +296,12 @@ impl Space {
     pub fn devices(&self) -> Result<Vec<DeviceInfo>> {
         let me = self.device();
         let published = self.shared.published()?;
+        let shown = |info: DeviceInfo| {
+            let clearance = self.shared.shown(info.clearance);
+            DeviceInfo { clearance, ..info }
+        };
         let all = published.roster.devices();
-        Ok(all.map(|(id, device)| DeviceInfo::of(id, device, &me)).collect())
+        Ok(all.map(|(id, device)| shown(DeviceInfo::of(id, device, &me))).collect())
     }
 
     /// The devices that were shut out of it, as far as known here.
@@ -342,7 +346,8 @@ impl Space {
     /// # Errors
     /// The storage's, if what it last wrote cannot be known.
     pub fn clearance(&self) -> Result<Band> {
-        Ok(self.shared.published()?.clearance.min(self.sight.up_to()))
+        let clearance = self.shared.shown(self.shared.published()?.clearance);
+        Ok(clearance.min(self.sight.up_to()))
     }
 
     /// The roster's [fingerprint](larder_log::roster::Roster::fingerprint).
@@ -390,13 +395,5 @@ impl Space {
     /// of. Another session that hands it over makes it anew.
     pub fn session_over(&self) {
         self.shared.handing().let_go();
-    }
-
-    /// The secret by which devices of this space find out that they share it.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] only.
-    pub fn discovery(&self) -> Result<larder_crypto::Secret<32>> {
-        Ok(self.shared.published()?.keyring.control().discovery())
     }
 }

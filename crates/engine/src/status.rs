@@ -357,6 +357,7 @@ impl Space {
             trashed: seen.trashed,
             retention: if is_whole { self.retention_asked()? } else { None },
             tombstones: seen.tombstones,
+            stays_here: self.shared.stays_here(),
             entries: counts.entries,
             lacking: lacking(&held, &acks).values().sum(),
             waiting: counts.sections_waiting + counts.sections_missing,

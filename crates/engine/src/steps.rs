@@ -33,6 +33,9 @@ pub(crate) enum Step {
     RenewedNaming,
     RenewedNamed,
     RenewedMoved,
+    /// A space that is founded is noted, and does not count yet; its file is whole.
+    Founding,
+    Founded,
     /// Entries of an old log are about to be committed in the new one; all are.
     Carrying,
     Carried,

@@ -96,7 +96,9 @@ impl Space {
             let erased = tombstones::erased_up_to(&db, &object)?;
             let is_above = |row: documents::Document| Some(row.band) > erased;
             if erased.is_none() || documents::find(&db, &object)?.is_some_and(is_above) {
-                documents.push(written(&db, &published, object, &devices, &of_member)?);
+                let found = written(&db, &published, object, &devices, &of_member)?;
+                let band = found.band.map(|band| self.shared.shown(band));
+                documents.push(WrittenDocument { band, ..found });
             }
         }
         Ok(WrittenBy { documents, closed })

@@ -10,7 +10,7 @@ use larder_store::space::sections::Place;
 use larder_store::space::transactions::Walk;
 use larder_store::space::{control, logs, sections, transactions};
 use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
-use larder_types::{DeviceId, EpochId, Hash, TransportId};
+use larder_types::{DeviceId, EpochId, TransportId};
 use rusqlite::Connection;
 
 use crate::keyring::Opening;
@@ -18,17 +18,6 @@ use crate::space::{Published, Space};
 use crate::{Error, Result};
 
 impl Space {
-    /// A digest of what a session tells a peer, the same on every device that holds the same.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn held_digest(&self, peer: &TransportId) -> Result<Hash> {
-        let Reply::Frontiers { logs, acks, .. } = self.frontiers(peer, None)?.0 else {
-            return Err(Error::Internal("frontiers are answered by frontiers".into()));
-        };
-        Ok(larder_protocol::held_digest(&logs, &acks))
-    }
-
     pub(crate) fn ack_of(&self, ack: &control::Ack) -> Ack {
         let control::Ack { acker, device, size, root, time_s, signature } = *ack;
         Ack { acker, space: self.id(), device, size, root, time_s, signature }
@@ -91,6 +80,10 @@ impl Space {
         peer: &TransportId,
         epochs: &'e [EpochId],
     ) -> Result<Option<Peer<'e>>> {
+        // Not even a copy of this profile, which has the same keys.
+        if self.shared.stays_here() {
+            return Ok(None);
+        }
         let published = self.shared.published()?;
         let (mut devices, mut clearance) = (Vec::new(), Band::Red);
         for (id, device) in published.roster.devices() {

@@ -14,7 +14,9 @@ impl World {
         let Some(space) = self.devices[slot].space() else { return };
         let body = format!("{slot} says {}", self.now_us).into_bytes();
         // Before it has a secret it cannot.
-        let Ok(sealed) = space.seal_message(body) else { return };
+        let Ok(sealed) = space.source().and_then(|source| source.seal_message(body)) else {
+            return;
+        };
         self.report.count("app: messages said");
         for end in self.ends_of(slot) {
             let sealed = sealed.clone();
@@ -34,7 +36,8 @@ impl World {
         let Some(peer) = peer else { return };
         let transport = self.devices[peer].transport;
         let Some(space) = self.devices[slot].space() else { return };
-        let Some(Message { device, body, .. }) = space.open_message(&transport, sealed) else {
+        let Ok(source) = space.source() else { return };
+        let Some(Message { device, body, .. }) = source.open_message(&transport, sealed) else {
             return;
         };
         assert_eq!(Some(device), self.devices[peer].id, "{slot} hears another than it is");

@@ -145,9 +145,9 @@ impl World {
             let knows = space.peer_device(&world.devices[peer].transport).is_some();
             // A device that was just invited knows nobody yet, and it is the one that connects.
             let offers = side == Side::Connector || knows;
-            let (space, discovery) = (space.id(), space.discovery().ok()?);
-            let other = &world.devices[peer].transport;
-            let held = world.devices[me].space()?.held_digest(other).ok()?;
+            let source = space.source().ok()?;
+            let (space, discovery) = (space.id(), source.discovery().ok()?);
+            let held = source.held_digest(&world.devices[peer].transport).ok()?;
             let offered = Offered { space, discovery, held };
             Some(if offers { vec![offered] } else { Vec::new() })
         };

@@ -10,7 +10,7 @@ pub enum NameError {
     /// The kind before the colon is missing or unknown.
     #[error(
         "a space's name starts with its kind: \
-         personal:NAME, selective:NAME, shared:NAME or extended:NAME"
+         personal:NAME, selective:NAME, shared:NAME, extended:NAME or black:NAME"
     )]
     Kind,
     /// Empty, too long, or with a character that is not allowed.
@@ -20,7 +20,7 @@ pub enum NameError {
     Form(String),
 }
 
-/// The four kinds of space.
+/// The five kinds of space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SpaceKind {
     /// One member's own devices.
@@ -31,14 +31,17 @@ pub enum SpaceKind {
     Shared,
     /// People and agents beyond the household.
     Extended,
+    /// This device alone: nothing of it ever leaves.
+    Black,
 }
 
 impl SpaceKind {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Personal, "personal"),
         (Self::Selective, "selective"),
         (Self::Shared, "shared"),
         (Self::Extended, "extended"),
+        (Self::Black, "black"),
     ];
 }
 
@@ -140,6 +143,7 @@ mod tests {
     fn names_are_parsed_not_repaired() {
         let name: SpaceName = "shared:household".parse().unwrap();
         assert_eq!(name.kind(), SpaceKind::Shared);
+        assert_eq!("black:diary".parse::<SpaceName>().unwrap().kind(), SpaceKind::Black);
         for bad in ["household", "private:x", "shared:", "shared:a b", "shared:../x", "shared:a:b"]
         {
             assert!(bad.parse::<SpaceName>().is_err(), "{bad}");

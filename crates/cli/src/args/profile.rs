@@ -30,10 +30,13 @@ pub(crate) enum Cost {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SpaceCommand {
     /// Make a space
-    #[command(after_help = "The kind comes first: personal:, selective:, shared: or extended:
+    #[command(
+        after_help = "The kind comes first: personal:, selective:, shared:, extended:, or black:
+for what never leaves this device and is lost with it.
 
 Example:
-  larder space create shared:household")]
+  larder space create shared:household"
+    )]
     Create {
         /// The new space's name
         space: SpaceName,
@@ -74,8 +77,8 @@ Example:
     #[command(
         after_help = "Who may invite other members, how sensitive new documents are, what a new
 member's device may read, how long documents are kept. Each kind of space (personal:, selective:,
-shared:, extended:) has its own; an owner sets others, for every device. It is what devices go by:
-a device that does not hold to it is not refused.
+shared:, extended:, black:) has its own; an owner sets others, for every device. It is what devices
+go by: a device that does not hold to it is not refused.
 
 Example:
   larder space policy shared:household

@@ -53,8 +53,8 @@ Example:
         after_help = "For a new phone: let it in from the old one (larder invite, larder join), wait
 until it has everything, and then run this on the old one. It goes only once the new one has signed
 that it holds every entry that is here, and may do and read as much. What is on the old one stays
-there until you remove its profile. Files are not signed for: see that the new one has fetched them
-(larder status).
+there until you remove its profile; what is BLACK is there alone. Files are not signed for: see that
+the new one has fetched them (larder status).
 
 Example:
   larder device retire shared:household --to \"Ana's new phone\""
@@ -128,6 +128,9 @@ pub(crate) struct DeviceRetire {
     /// The device that takes its place
     #[arg(long, value_name = "DEVICE")]
     pub(crate) to: String,
+    /// What is BLACK on this device stays here, and the new one does not get it
+    #[arg(long)]
+    pub(crate) without_black: bool,
 }
 
 #[derive(Debug, Args)]
@@ -300,6 +303,7 @@ async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     let to = named(&space, &args.to).await?;
+    check_black(&profile, args).await?;
     // What it has not signed for yet it may sign for now.
     let _ = profile.sync().await;
     let receipt = space.retire(to.device).await.context("this device stays in the space")?;
@@ -322,12 +326,43 @@ async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Fails if something is on this device alone, which the new one will not have.
+async fn check_black(profile: &larder::Profile, args: &DeviceRetire) -> anyhow::Result<()> {
+    let black = only_here(&profile.status().await?);
+    if black.is_empty() || args.without_black {
+        return Ok(());
+    }
+    let message = format!(
+        "{} on this device alone, and {} does not get it: copy it as files (larder export, and \
+         larder import there), or to a space that both have (larder copy --leaves-device). Then, \
+         or if it may stay behind: --without-black. Nothing was changed",
+        black.join(", "),
+        printable(&args.to)
+    );
+    Err(Failure::error(Exit::Failed, message))
+}
+
+/// What is on this device alone, by space.
+pub(super) fn only_here(status: &larder::Status) -> Vec<String> {
+    let black = status.spaces.iter().filter(|space| space.stays_here);
+    let found = black.map(|space| (space, space.documents, space.blobs.blobs));
+    let found = found.filter(|(_, documents, files)| documents + files > 0);
+    let text = found.map(|(space, documents, files)| {
+        let documents = counted(documents, "document", "documents");
+        format!("{documents} and {} of {} are", counted(files, "file", "files"), space.name)
+    });
+    text.collect()
+}
+
 async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
     let out = call.out;
-    let Renewed { waiting, alone } = call.renew().await.context("no keys were changed")?;
+    let Renewed { waiting, alone, here } = call.renew().await.context("no keys were changed")?;
     let names =
         |spaces: &[SpaceName]| -> Vec<String> { spaces.iter().map(ToString::to_string).collect() };
-    out.json(&json!({ "event": "renewed", "waiting": names(&waiting), "alone": names(&alone) }))?;
+    out.json(&json!({
+        "event": "renewed", "waiting": names(&waiting), "alone": names(&alone),
+        "here": names(&here),
+    }))?;
     out.line("This profile has new keys: it is a device of its own now.")?;
     for space in &waiting {
         out.line(&format!(
@@ -342,6 +377,9 @@ async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
              joined since, let this one in from there: larder invite {space} there, larder join \
              INVITATION here. If none has: larder device renew --alone {space}"
         ))?;
+    }
+    for space in &here {
+        out.line(&format!("{space}: it goes on here, with what this copy has of it."))?;
     }
     Ok(Exit::Done)
 }

@@ -109,7 +109,12 @@ async fn show(call: &Call<'_>, space: &Space) -> anyhow::Result<()> {
         [
             (
                 "invite",
-                if policy.invite == Role::Owner { "owners" } else { "owners-and-admins" }.into(),
+                match policy.invite {
+                    None => "nobody",
+                    Some(Role::Owner) => "owners",
+                    Some(_) => "owners-and-admins",
+                }
+                .into(),
             ),
             ("band", policy.band.to_string().to_lowercase()),
             ("clearance", policy.clearance.to_string().to_lowercase()),

@@ -1,12 +1,13 @@
 //! `larder init`, `larder space`, `larder status`.
 
 use larder::{
-    DeviceProgress, ErrorKind, Kept, Mode, RekeyStatus, RetentionDue, Space, SpaceName,
+    DeviceProgress, ErrorKind, Kept, Mode, RekeyStatus, RetentionDue, Space, SpaceKind, SpaceName,
     SpaceStatus, Standing, Status, Timestamp,
 };
 use serde_json::json;
 
 use crate::args::{self, Init};
+use crate::commands::device::only_here;
 use crate::commands::{recovery, security};
 use crate::exit::{Exit, Failure, code_of_kind};
 use crate::home::{Call, host_name};
@@ -50,6 +51,11 @@ pub(crate) async fn create(
         let message = format!("there is a space '{name}' in this profile already");
         return Err(Failure::error(code_of_kind(ErrorKind::AlreadyExists), message));
     }
+    if name.kind() == SpaceKind::Black && (new_kit || kit_of_words) {
+        let message = "a recovery kit lets another device in, and a black: space is on this one \
+                       alone: leave the kit out";
+        return Err(Failure::error(Exit::Usage, message));
+    }
     let kit = recovery::kit_for_new_space(call, new_kit, kit_of_words).await?;
     let space = match &kit {
         Some(kit) => profile.create_space_with_kit(name, kit).await?,
@@ -57,7 +63,11 @@ pub(crate) async fn create(
     };
     out.json(&line_of(&space))?;
     out.line(&format!("Made {name}."))?;
-    out.line(&format!("Next: larder import {name} FOLDER, or larder invite {name}"))?;
+    let import = format!("Next: larder import {name} FOLDER");
+    out.line(&match name.kind() {
+        SpaceKind::Black => format!("Nothing of it ever leaves this device. {import}"),
+        _ => format!("{import}, or larder invite {name}"),
+    })?;
     profile.close().await?;
     Ok(Exit::Done)
 }
@@ -220,6 +230,14 @@ fn kept(status: &Status) -> String {
     text
 }
 
+/// What is lost with this device.
+fn black(status: &Status) -> String {
+    let text = |text: String, found: String| {
+        format!("{text}\n{found} on this device alone: who loses it loses them\n")
+    };
+    only_here(status).into_iter().fold(String::new(), text)
+}
+
 /// Why spaces are not ready.
 fn amiss(status: &Status) -> String {
     let reasons = status.spaces.iter().flat_map(|space| {
@@ -317,6 +335,7 @@ fn describe(status: &Status) -> String {
     text + &parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
         + &over_time(status)
         + &kept(status)
+        + &black(status)
         + &amiss(status)
         + &security::summary(&status.security)
 }

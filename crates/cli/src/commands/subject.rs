@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use larder::{
-    BlobId, DeviceId, DeviceInfo, ErrorKind, MemberId, ObjectId, Profile, Query, Space, Version,
-    WrittenDocument,
+    BlobId, DeviceId, DeviceInfo, ErrorKind, MemberId, ObjectId, Profile, Query, Space, SpaceKind,
+    Version, WrittenDocument,
 };
 use larder_types::SpaceName;
 use serde_json::{Value, json};
@@ -52,7 +52,8 @@ pub(crate) struct Who {
     /// Whose: the label of one of its devices, or the beginning of the member's id or a device's
     #[arg(long, value_name = "NAME")]
     pub(crate) member: String,
-    /// Only in this space; may be repeated [default: the one that has such a member]
+    /// Only in this space; may be repeated [default: the one that has such a member, and no
+    /// `black:` one]
     #[arg(long, value_name = "SPACE")]
     pub(crate) space: Vec<SpaceName>,
 }
@@ -104,7 +105,9 @@ struct Subject {
 async fn subjects(profile: &Profile, who: &Who) -> anyhow::Result<Vec<Subject>> {
     let mut found = Vec::new();
     for space in profile.spaces().await? {
-        if who.space.is_empty() || who.space.contains(space.name()) {
+        // What is on this device alone goes into no such files unless it is named.
+        let is_usual = who.space.is_empty() && space.name().kind() != SpaceKind::Black;
+        if is_usual || who.space.contains(space.name()) {
             found.extend(subject(space, &who.member).await?);
         }
     }

@@ -1,13 +1,14 @@
 //! `larder copy` and `larder move`: documents from one space to another.
 
 use clap::Args;
+use larder::{Band, SpaceKind};
 use larder_types::{CollectionName, SpaceName};
 use serde_json::json;
 
 use super::device::BandArg;
 use super::documents::pick;
 use crate::args::{Pick, collection};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::home::Call;
 
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub(crate) struct Transfer {
     /// How sensitive it is there [default: as here, or as new documents there if that is more]
     #[arg(long, value_name = "BAND")]
     pub(crate) band: Option<BandArg>,
+    /// It is BLACK, on this device alone, and is to leave it: other devices get it
+    #[arg(long)]
+    pub(crate) leaves_device: bool,
 }
 
 pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow::Result<Exit> {
@@ -41,7 +45,20 @@ pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow
         let (document, collection) = (args.document.clone(), args.collection.clone());
         pick(&from, &Pick { space: args.from.clone(), document, collection }).await?.object
     };
-    let band = args.band.map(Into::into);
+    let mut band = args.band.map(Into::into);
+    let is_black = from.document(object).await?.is_some_and(|found| found.band == Band::Black);
+    if is_black && to.name().kind() != SpaceKind::Black {
+        if !args.leaves_device {
+            let message = format!(
+                "document {object} is BLACK: it is on this device alone. In {} other devices get \
+                 it, and what they have read nobody takes back. If you mean it: --leaves-device, \
+                 with --band unless it is to be red",
+                args.to
+            );
+            return Err(Failure::error(Exit::Usage, message));
+        }
+        band = band.or(Some(Band::Red));
+    }
     let done = if moves {
         from.move_to(object, &to, band).await?
     } else {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod bad_input;
+mod black;
 mod blobs;
 mod copies;
 mod demo;

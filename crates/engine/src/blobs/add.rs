@@ -99,7 +99,7 @@ impl Space {
         let most = self.sight.up_to();
         let clearance = published.clearance.min(most);
         let usual = published.default_band().min(most);
-        let band = about.band.unwrap_or(usual);
+        let band = self.shared.written(about.band)?.unwrap_or(usual);
         if band > clearance {
             return Err(Error::NotCleared { band, clearance });
         }
@@ -252,7 +252,7 @@ impl SpaceWriter {
             let found = table::find(tx, &id)?;
             if let Some(row) = found.filter(|row| row.missing == 0 && row.band <= new.band) {
                 table::lease(tx, &id)?;
-                return info(tx, row);
+                return info(&state.shared, tx, row);
             }
             for chunk in &manifest.chunks {
                 if !table::holds(tx, &chunk.digest)? {
@@ -269,7 +269,7 @@ impl SpaceWriter {
             insert(tx, &origin, &id, manifest)?;
             table::lease(tx, &id)?;
             let row = table::find(tx, &id)?.ok_or_else(|| unknown(&id))?;
-            info(tx, row)
+            info(&state.shared, tx, row)
         })
     }
 }

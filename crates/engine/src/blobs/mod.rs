@@ -26,7 +26,7 @@ pub use self::tend::Collected;
 pub use self::transfer::BlobAnswer;
 use crate::model::as_band;
 use crate::rows::Origin;
-use crate::space::Space;
+use crate::space::{Shared, Space};
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -116,7 +116,7 @@ impl Space {
     pub fn blob(&self, id: &BlobId) -> Result<Option<BlobInfo>> {
         let db = self.shared.pool.reader()?;
         let row = table::find(&db, id)?.filter(|row| self.sight.sees(row.band));
-        row.map(|row| info(&db, row)).transpose()
+        row.map(|row| info(&self.shared, &db, row)).transpose()
     }
 
     /// All blobs, in the order in which this device came to know them.
@@ -126,7 +126,9 @@ impl Space {
     pub fn blobs(&self) -> Result<Vec<BlobInfo>> {
         let db = self.shared.pool.reader()?;
         let rows = table::list(&db, 0, u32::MAX)?.into_iter();
-        rows.filter(|row| self.sight.sees(row.band)).map(|row| info(&db, row)).collect()
+        rows.filter(|row| self.sight.sees(row.band))
+            .map(|row| info(&self.shared, &db, row))
+            .collect()
     }
 
     /// How many blobs there are, and how many are waited for.
@@ -198,9 +200,10 @@ fn insert(db: &Connection, origin: &Origin, id: &BlobId, manifest: &Manifest) ->
     Ok(())
 }
 
-fn info(db: &Connection, row: table::Blob) -> Result<BlobInfo> {
+fn info(shared: &Shared, db: &Connection, row: table::Blob) -> Result<BlobInfo> {
     let by = logs::by_number(db, row.log)?.device;
     let table::Blob { id, size, media_type, name, added, seq, missing, named, band, .. } = row;
+    let band = shared.shown(band);
     Ok(BlobInfo { id, size, media_type, name, added, by, seq, missing, named, band })
 }
 

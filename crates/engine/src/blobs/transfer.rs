@@ -25,11 +25,7 @@ pub enum BlobAnswer {
 }
 
 impl Space {
-    /// Answers a request of a blob session with the device that has this transport key. Only what
-    /// was asked for is wanted unless `eager`, whatever the policy says. `is_free` says of a chunk
-    /// that is wanted whether it is to be asked of this peer; another one may be sending it. Blocks
-    /// on the disk.
-    pub fn answer_blobs(
+    pub(crate) fn answer_blobs_to(
         &self,
         peer: &TransportId,
         request: BlobRequest,

@@ -16,6 +16,7 @@ use larder_types::{Hash, SpaceId, Timestamp, TransportId};
 use zeroize::Zeroizing;
 
 use super::{Admission, Judgement};
+use crate::black::stays_here;
 use crate::found::prepare;
 use crate::keyring::OwnKeys;
 use crate::profile::Profile;
@@ -189,7 +190,17 @@ impl Profile {
                 return Err(Error::Invitation(error.to_string()));
             }
         };
-        if let Some(row) = self.renewing_row(&welcome.space)? {
+        let renewing = self.renewing_row(&welcome.space)?;
+        let name = renewing.as_ref().map_or(&welcome.name, |row| &row.name);
+        if let Some(name) = [name, &welcome.name].into_iter().find(|name| stays_here(name)) {
+            // Its name would say that nothing leaves, while others have it.
+            self.forget_joining(&id)?;
+            return Err(Error::Invitation(format!(
+                "'{name}' is to be joined, and a space of that kind is on one device alone: \
+                 whoever invites to it is no honest device, or has another version"
+            )));
+        }
+        if let Some(row) = renewing {
             let control = ControlSecret::new(welcome.control);
             self.renew_space(&row, joining.keys, &control, false)?;
             self.forget_joining(&id)?;
@@ -304,4 +315,42 @@ fn keys_of(secrets: &Secret<96>) -> Result<OwnKeys> {
         ack: Box::new(AckKey::from_secret(&ack)),
         sealing: SealingKey::from_secret(&sealing),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_protocol::pairing::Welcome;
+    use larder_types::SpaceName;
+
+    use crate::Error;
+    use crate::prune::tests::{Device, profile};
+
+    /// An inviting device that lies calls its space `black:diary`: the joiner would write in it
+    /// what is to stay on its device, and the other would have it with the next sync.
+    #[test]
+    fn nobody_is_talked_into_a_space_that_only_seems_to_stay() {
+        let mut liar = Device::found(1);
+        let joiner = profile(2);
+        let invitation = liar.profile.invite(&liar.space, Vec::new()).unwrap();
+        let name: SpaceName = "black:diary".parse().unwrap();
+        liar.profile.inner.invitations.lock()[0].space = name.clone();
+        let mut joining = joiner.begin_join(invitation).unwrap();
+        let (agreed, admission) = joiner.ask_within(&mut joining, &liar.profile, &[9; 32]).unwrap();
+        liar.writer.admit(admission.enrolment.clone()).unwrap();
+        let welcome = Welcome {
+            space: liar.space.id(),
+            name,
+            control: liar.space.shared.published().unwrap().keyring.control().secret().clone(),
+            inviter: liar.space.device(),
+        };
+        let (keys, entropy) = (&admission.enrolment.keys.sealing, liar.profile.env());
+        let reply = welcome
+            .seal(&mut *entropy.entropy(), &admission.secret, &admission.agreed, keys)
+            .unwrap();
+        let refused = joiner.finish_join(joining, &agreed, &reply).map(drop);
+        assert!(
+            matches!(&refused, Err(Error::Invitation(why)) if why.contains("one device alone"))
+        );
+        assert!(joiner.space_names().unwrap().is_empty());
+    }
 }

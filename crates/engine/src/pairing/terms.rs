@@ -56,7 +56,7 @@ impl Terms {
     pub(crate) fn check_policy(&self, space: &Space, own: (Role, MemberId)) -> Result<()> {
         let invites = space.policy()?.invite;
         let is_own = matches!(self.of, Whose::Own) || self.of == Whose::Of(own.1);
-        if is_own || own.0 <= invites {
+        if is_own || invites.is_some_and(|least| own.0 <= least) {
             return Ok(());
         }
         Err(crate::Error::Invalid(format!(

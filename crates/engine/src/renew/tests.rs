@@ -23,6 +23,7 @@ use crate::{
 mod alone;
 mod amiss;
 mod bound;
+mod here;
 
 struct Device {
     profile: Profile,

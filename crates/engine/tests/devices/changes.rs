@@ -214,17 +214,24 @@ fn a_message_is_taken_once_and_only_from_the_device_that_sealed_it() {
     let c = a.invite(dirs[2].path(), 3);
     b.pull(&a);
     let [key_a, key_c] = [&a, &c].map(|device| device.profile.transport_id());
-    let sealed: Vec<_> = (0..3_u8).map(|n| a.space.seal_message(vec![n]).unwrap()).collect();
-    assert!(b.space.open_message(&key_c, &sealed[0]).is_none(), "c passes it off as its own");
-    let first = b.space.open_message(&key_a, &sealed[1]).unwrap();
+    let sealed: Vec<_> =
+        (0..3_u8).map(|n| a.space.source().unwrap().seal_message(vec![n]).unwrap()).collect();
+    assert!(
+        b.space.source().unwrap().open_message(&key_c, &sealed[0]).is_none(),
+        "c passes it off as its own"
+    );
+    let first = b.space.source().unwrap().open_message(&key_a, &sealed[1]).unwrap();
     assert_eq!((first.device, first.body), (a.space.device(), vec![1]));
-    assert!(b.space.open_message(&key_a, &sealed[1]).is_none(), "again");
-    assert!(b.space.open_message(&key_a, &sealed[0]).is_none(), "an older one");
-    assert!(b.space.open_message(&key_a, &sealed[2]).is_some());
-    assert!(a.space.open_message(&key_a, &sealed[0]).is_some(), "a holds the secret as well");
+    assert!(b.space.source().unwrap().open_message(&key_a, &sealed[1]).is_none(), "again");
+    assert!(b.space.source().unwrap().open_message(&key_a, &sealed[0]).is_none(), "an older one");
+    assert!(b.space.source().unwrap().open_message(&key_a, &sealed[2]).is_some());
+    assert!(
+        a.space.source().unwrap().open_message(&key_a, &sealed[0]).is_some(),
+        "a holds the secret as well"
+    );
     let elsewhere = Device::found(tempfile::tempdir().unwrap().path(), 9);
-    assert!(elsewhere.space.open_message(&key_a, &sealed[2]).is_none());
-    assert!(b.space.open_message(&key_a, b"").is_none());
+    assert!(elsewhere.space.source().unwrap().open_message(&key_a, &sealed[2]).is_none());
+    assert!(b.space.source().unwrap().open_message(&key_a, b"").is_none());
 }
 
 /// Each opening of a space begins to count its messages anew. What was sent before the sender's
@@ -235,8 +242,9 @@ fn a_message_from_before_its_senders_restart_is_not_taken_again() {
     let mut a = Device::found(dirs[0].path(), 1);
     let b = a.invite(dirs[1].path(), 2);
     let key = a.profile.transport_id();
-    let mut before: Vec<_> = (0..3_u8).map(|n| a.space.seal_message(vec![n]).unwrap()).collect();
-    assert!(b.space.open_message(&key, &before[0]).is_some());
+    let mut before: Vec<_> =
+        (0..3_u8).map(|n| a.space.source().unwrap().seal_message(vec![n]).unwrap()).collect();
+    assert!(b.space.source().unwrap().open_message(&key, &before[0]).is_some());
     for seed in 3..6 {
         a.writer.close().unwrap();
         drop(a);
@@ -245,10 +253,10 @@ fn a_message_from_before_its_senders_restart_is_not_taken_again() {
         let profile = profile.unwrap();
         let (space, writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
         a = Device { profile, space, writer: writer.unwrap() };
-        let sealed = a.space.seal_message(vec![9]).unwrap();
-        assert!(b.space.open_message(&key, &sealed).is_some());
+        let sealed = a.space.source().unwrap().seal_message(vec![9]).unwrap();
+        assert!(b.space.source().unwrap().open_message(&key, &sealed).is_some());
         for old in &before {
-            assert!(b.space.open_message(&key, old).is_none());
+            assert!(b.space.source().unwrap().open_message(&key, old).is_none());
         }
         before.push(sealed);
     }

@@ -16,9 +16,9 @@ fn set(device: &mut Device, change: PolicyChange) -> Result<Receipt> {
 
 #[test]
 fn each_kind_has_its_own_and_gives_no_more_than_those_for_fewer_people() {
-    use SpaceKind::{Extended, Personal, Selective, Shared};
+    use SpaceKind::{Black, Extended, Personal, Selective, Shared};
     let kinds: Vec<_> = POLICIES.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, [Personal, Selective, Shared, Extended]);
+    assert_eq!(kinds, [Black, Personal, Selective, Shared, Extended]);
     for (kind, policy) in POLICIES {
         assert_eq!(Policy::of_kind(kind), policy);
         assert!(
@@ -27,7 +27,9 @@ fn each_kind_has_its_own_and_gives_no_more_than_those_for_fewer_people() {
         );
     }
     assert!(POLICIES.is_sorted_by(|(_, a), (_, b)| a.clearance >= b.clearance));
-    for (name, expected) in [("personal:a", Band::Amber), ("shared:a", Band::Green)] {
+    let expected =
+        [("personal:a", Band::Amber), ("shared:a", Band::Green), ("black:a", Band::Black)];
+    for (name, expected) in expected {
         let dir = tempfile::tempdir().unwrap();
         let profile = Profile::create(world(1), dir.path(), &unlock(), options("first")).unwrap();
         let (space, writer) = profile.create_space(&name.parse().unwrap()).unwrap();
@@ -56,7 +58,7 @@ fn what_owners_set_holds_on_all_devices_in_any_order() {
     for device in [&a, &b, &c] {
         let policy = device.space.policy().unwrap();
         let found = (policy.invite, policy.band, policy.clearance);
-        assert_eq!(found, (Role::Owner, Band::Amber, Band::Green), "what gives least away");
+        assert_eq!(found, (Some(Role::Owner), Band::Amber, Band::Green), "what gives least away");
     }
     // New documents, and who is invited, go by it.
     b.put(object(7), &json!({"a": 1}));
@@ -67,11 +69,11 @@ fn what_owners_set_holds_on_all_devices_in_any_order() {
     let id = b.space.device();
     a.writer.change_role(id, Role::Admin, Band::Red).unwrap();
     set(&mut b, change(Some(Role::Admin), None, None)).unwrap();
-    assert_eq!(b.space.policy().unwrap().invite, Role::Admin);
+    assert_eq!(b.space.policy().unwrap().invite, Some(Role::Admin));
     meet(&mut a, &mut b);
     meet(&mut b, &mut c);
     for device in [&a, &b, &c] {
-        assert_eq!(device.space.policy().unwrap().invite, Role::Owner);
+        assert_eq!(device.space.policy().unwrap().invite, Some(Role::Owner));
     }
     let refused = set(&mut b, change(Some(Role::Admin), None, None)).unwrap_err();
     assert!(refused.to_string().contains("owner"), "{refused}");
