@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_engine::{BlobInfo, BlobPolicy, BlobReader, Collected, NewBlob};
+use larder_engine::{Band, BlobInfo, BlobPolicy, BlobReader, Collected, NewBlob};
 use larder_types::limits::{BLOB_CHUNK_BYTES_MAX, BLOB_LACKED_MAX};
 use larder_types::{BlobId, Hash};
 use tokio::sync::watch;
@@ -43,7 +43,9 @@ impl Space {
         reader: impl Read + Send + 'static,
         about: NewBlob,
     ) -> Result<BlobInfo> {
-        let (space, seen) = (self.open_seen().await?, self.seen().await?);
+        let is_black = about.band == Some(Band::Black);
+        let home = if is_black { self.black_made().await? } else { self.clone() };
+        let (space, seen) = (home.open_seen().await?, home.seen().await?);
         let writer = space.writer()?.clone();
         let runtime = tokio::runtime::Handle::current();
         let asked = Asked(Arc::default());
@@ -91,12 +93,14 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none, or its manifest has
     /// not arrived; the storage's.
     pub async fn blob(&self, id: BlobId) -> Result<Blob> {
-        let info = self.read_seen(move |space| {
+        let home = self.home_of_blob(id).await?;
+        let info = home.read_seen(move |space| {
             space.blob(&id)?.ok_or_else(|| {
                 larder_engine::Error::NotFound(format!("there is no blob {id} here"))
             })
         });
-        Ok(Blob { space: self.clone(), info: info.await? })
+        let info = info.await?;
+        Ok(Blob { space: home, info })
     }
 
     /// All blobs, in the order in which this device came to know them.
@@ -104,7 +108,11 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn blobs(&self) -> Result<Vec<BlobInfo>> {
-        self.read_seen(larder_engine::Space::blobs).await
+        let mut all = self.read_seen(larder_engine::Space::blobs).await?;
+        if let Some(black) = self.black().await? {
+            all.extend(black.read_seen(larder_engine::Space::blobs).await?);
+        }
+        Ok(all)
     }
 
     /// Which blobs this device fetches by itself: all that a document names, unless told.

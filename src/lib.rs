@@ -74,10 +74,12 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod black;
 mod blobs;
 mod changes;
 mod clearance;
 mod connections;
+mod documents;
 mod error;
 mod event;
 mod invitation;

@@ -1,7 +1,7 @@
 //! One open profile: its spaces, each with its reading side and its writer thread, and its
 //! connections. Every public handle and every background task has a part in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::blobs::Traffic;
 use crate::connections::Network;
 use crate::error::{apart, blocking, to_the_end};
 use crate::metrics;
-use crate::writer::Writer;
+use crate::writer::{Ticks, Writer};
 use crate::{Error, Event, NetworkPolicy, RecoveryKit, Result};
 
 pub(crate) struct Node {
@@ -25,6 +25,8 @@ pub(crate) struct Node {
     spaces: RwLock<BTreeMap<SpaceName, Arc<OpenSpace>>>,
     /// Held while a space is opened, so that none is opened twice; never while waiting for a task.
     opening: Mutex<()>,
+    /// The names of the profile's spaces, once somebody has asked for what is BLACK.
+    names: Mutex<Option<BTreeSet<SpaceName>>>,
 }
 
 /// What an app listens on, and goes on with when the profile is opened anew.
@@ -32,6 +34,7 @@ pub(crate) struct Channels {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) policy: watch::Sender<NetworkPolicy>,
     changed: Mutex<BTreeMap<SpaceId, watch::Sender<u64>>>,
+    shown: Mutex<BTreeMap<SpaceName, watch::Sender<u64>>>,
     heard: Mutex<BTreeMap<SpaceId, broadcast::Sender<Message>>>,
 }
 
@@ -41,6 +44,7 @@ impl Channels {
             events: broadcast::Sender::new(EVENTS_KEPT),
             policy: watch::Sender::default(),
             changed: Mutex::default(),
+            shown: Mutex::default(),
             heard: Mutex::default(),
         }
     }
@@ -49,6 +53,13 @@ impl Channels {
     pub(crate) fn heard(&self, space: SpaceId) -> broadcast::Sender<Message> {
         let mut all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(space).or_insert_with(|| broadcast::Sender::new(MESSAGES_KEPT)).clone()
+    }
+
+    /// Ticks with every change of what a handle of the space shows: of what is BLACK of it too, of
+    /// which no session hears.
+    pub(crate) fn shown(&self, space: &SpaceName) -> watch::Sender<u64> {
+        let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(space.clone()).or_default().clone()
     }
 
     /// Ticks with every change of a space.
@@ -85,7 +96,10 @@ impl OpenSpace {
         reader.on_state_change(move || {
             let _ = told.send(Event::StateChanged { space: space.clone() });
         });
-        let start = |writer| Writer::start(writer, changed.clone(), channels.events.clone());
+        let beside = reader.name().companion_of();
+        let shown = [Some(reader.name()), beside.as_ref()].into_iter().flatten();
+        let ticks = shown.map(|name| channels.shown(name)).chain([changed.clone()]).collect();
+        let start = |writer| Writer::start(writer, Ticks(ticks), channels.events.clone());
         let writer = writer.map(start).transpose()?;
         let acks = broadcast::Sender::new(ACKS_KEPT);
         let said = broadcast::Sender::new(MESSAGES_KEPT);
@@ -107,7 +121,12 @@ impl Node {
             network: Network::default(),
             spaces: RwLock::default(),
             opening: Mutex::default(),
+            names: Mutex::default(),
         })
+    }
+
+    pub(crate) fn black(&self) -> MutexGuard<'_, Option<BTreeSet<SpaceName>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tell(&self, event: Event) {
@@ -205,13 +224,25 @@ impl Node {
         kit: Option<&RecoveryKit>,
     ) -> Result<Arc<OpenSpace>> {
         self.check_open()?;
-        let (name, kit) = (name.clone(), kit.cloned());
-        self.take_in(move |node| {
-            let kit = kit.as_ref().map(RecoveryKit::secret);
-            let (reader, writer) = node.engine.create_space_with(&name, kit)?;
+        let (node, name, kit) = (Arc::clone(self), name.clone(), kit.cloned());
+        apart(move || node.create_space_blocking(&name, kit.as_ref())).await
+    }
+
+    /// [`Node::create_space`] on the caller's own thread.
+    pub(crate) fn create_space_blocking(
+        &self,
+        name: &SpaceName,
+        kit: Option<&RecoveryKit>,
+    ) -> Result<Arc<OpenSpace>> {
+        let made = self.take_in_blocking(|node| {
+            let kit = kit.map(RecoveryKit::secret);
+            let (reader, writer) = node.engine.create_space_with(name, kit)?;
             Ok(Taken::New(reader, Box::new(Some(writer))))
-        })
-        .await
+        })?;
+        if let Some(all) = &mut *self.black() {
+            all.insert(name.clone());
+        }
+        Ok(made)
     }
 
     /// Opens a space by `work`, one at a time, and keeps it, even if the caller stops waiting: the

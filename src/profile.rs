@@ -69,6 +69,10 @@ impl Handles {
         node.clone().ok_or(Error::Closed)
     }
 
+    pub(crate) fn shown(&self, space: &SpaceName) -> watch::Sender<u64> {
+        self.channels.shown(space)
+    }
+
     fn set_node(&self, node: Option<Arc<Node>>) -> Option<Arc<Node>> {
         let mut place = self.node.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut place, node)

@@ -74,7 +74,8 @@ impl Space {
             let _ = writer.finish_erasures();
             Ok(done)
         };
-        let done = self.open().await?.writer()?.run(true, work).await?;
+        let home = self.home_of(object).await?;
+        let done = home.open().await?.writer()?.run(true, work).await?;
         let (created, erased) = (done.created.try_into()?, done.erased.try_into()?);
         Ok(Redaction { object: done.object, created, erased })
     }
@@ -84,6 +85,6 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn redacted_as(&self, object: ObjectId) -> Result<Option<ObjectId>> {
-        self.read_seen(move |space| space.redacted_as(&object)).await
+        self.home_of(object).await?.read_seen(move |space| space.redacted_as(&object)).await
     }
 }

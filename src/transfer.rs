@@ -88,6 +88,24 @@ impl Space {
         band: Option<Band>,
         moves: bool,
     ) -> Result<Transferred> {
+        let black = match band {
+            Some(Band::Black) if target.name().kind() != SpaceKind::Black => {
+                Some(target.black_made().await?)
+            }
+            _ => None,
+        };
+        let target = black.as_ref().unwrap_or(target);
+        let home = self.home_of(object).await?;
+        home.transfer_own(object, target, band, moves).await
+    }
+
+    async fn transfer_own(
+        &self,
+        object: ObjectId,
+        target: &Self,
+        band: Option<Band>,
+        moves: bool,
+    ) -> Result<Transferred> {
         if self.id() == target.id() {
             return Err(invalid("a document is copied to another space than its own".to_owned()));
         }

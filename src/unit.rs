@@ -1,5 +1,5 @@
 use larder_engine::{Band, Base, Object};
-use larder_types::{CorrelationId, IdempotencyKey, ObjectId};
+use larder_types::{BlobId, CorrelationId, IdempotencyKey, ObjectId};
 use serde::Serialize;
 
 use crate::Result;
@@ -88,6 +88,11 @@ impl UnitOfWork {
     /// are cleared for it get them, and no other holds a word of them. Without it, of the space's
     /// usual one. A document keeps its band, and the blobs that it names are of the same one
     /// ([`NewBlob`](crate::NewBlob)).
+    ///
+    /// What is [`Band::Black`] never leaves this device, and is lost with it. It is in a space of
+    /// its own, `black:` and the name of this one, made with the first such document, and shown
+    /// together with this one: by handles that are not [lowered](crate::Space::at_clearance). A
+    /// unit has BLACK documents alone, or none.
     pub fn band(&mut self, band: Band) {
         self.0.band(band);
     }
@@ -157,6 +162,33 @@ impl UnitOfWork {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Each document that it is about, with the band that is asked for it.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = (ObjectId, Option<Band>)> {
+        self.0.documents()
+    }
+
+    /// Whether something of it is to be BLACK.
+    pub(crate) fn asks_black(&self) -> bool {
+        self.documents().any(|(_, band)| band == Some(Band::Black))
+    }
+
+    /// The same under the contracts of that space.
+    pub(crate) fn under(mut self, space: &larder_engine::Space) -> larder_engine::Result<Self> {
+        self.0.under_contracts_of(space)?;
+        Ok(self)
+    }
+
+    /// The same, all that it creates being BLACK.
+    pub(crate) fn black(mut self) -> Self {
+        self.0.make_black();
+        self
+    }
+
+    /// The blobs that are named in what it writes.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        self.0.blobs()
     }
 
     pub(crate) fn into_engine(self) -> larder_engine::UnitOfWork {

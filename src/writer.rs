@@ -43,6 +43,18 @@ enum Job {
     Close(Answer<()>),
 }
 
+/// All that tick after every transaction that changed something.
+#[derive(Clone)]
+pub(crate) struct Ticks(pub(crate) Vec<watch::Sender<u64>>);
+
+impl Ticks {
+    fn tick(&self) {
+        for one in &self.0 {
+            one.send_modify(|count| *count += 1);
+        }
+    }
+}
+
 /// How many pages of 4 KiB are done, of how many.
 pub(crate) type Pages = (u64, u64);
 
@@ -73,7 +85,7 @@ impl Writer {
     /// takes what nobody asked for.
     pub(crate) fn start(
         writer: SpaceWriter,
-        changed: watch::Sender<u64>,
+        changed: Ticks,
         events: broadcast::Sender<Event>,
     ) -> Result<Self> {
         let (jobs, queue) = mpsc::channel(WRITE_QUEUE_MAX);

@@ -58,7 +58,7 @@ impl Device {
         let (reader, writer) = engine.create_space(&household()).unwrap();
         let events = broadcast::Sender::new(64);
         let heard = events.subscribe();
-        let writer = Writer::start(writer, watch::Sender::default(), events).unwrap();
+        let writer = Writer::start(writer, Ticks(Vec::new()), events).unwrap();
         let device = Self { dir, clock, engine, reader, writer, events: heard };
         device.rests();
         device

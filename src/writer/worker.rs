@@ -12,15 +12,15 @@ use larder_types::limits::{
     INDEX_BACKLOG_MAX, INDEX_DOCUMENTS_MAX, INDEX_IDLE_MS, SHOW_IDLE_MS, WRITE_QUEUE_MAX,
 };
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 
-use super::{Answer, Asked, Job};
+use super::{Answer, Asked, Job, Ticks};
 use crate::{Event, metrics};
 
 /// All that writing a space takes.
 pub(super) struct Worker {
     writer: SpaceWriter,
-    changed: watch::Sender<u64>,
+    changed: Ticks,
     events: broadcast::Sender<Event>,
     queue: mpsc::Receiver<Job>,
     /// What was taken out of the queue.
@@ -117,7 +117,7 @@ pub(super) enum Pause {
 impl Worker {
     pub(super) fn new(
         writer: SpaceWriter,
-        changed: watch::Sender<u64>,
+        changed: Ticks,
         events: broadcast::Sender<Event>,
         queue: mpsc::Receiver<Job>,
         jobs: mpsc::WeakSender<Job>,
@@ -226,7 +226,7 @@ impl Worker {
             let _ = self.events.send(told);
         }
         if results.iter().any(Result::is_ok) {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.tick();
         }
     }
 
@@ -292,7 +292,7 @@ impl Worker {
             match self.writer.finish_erasures() {
                 Ok(true) => {
                     self.erasing.worked();
-                    self.changed.send_modify(|count| *count += 1);
+                    self.changed.tick();
                 }
                 _ => self.erasing.failed(),
             }
@@ -321,7 +321,7 @@ impl Worker {
     fn tend_retention(&mut self) {
         let Ok(Retained { trashed, deleted, .. }) = self.writer.tend_retention() else { return };
         if trashed + deleted > 0 {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.tick();
             let space = self.writer.space().name().clone();
             let _ = self.events.send(Event::Retained { space, trashed, deleted });
         }
@@ -341,7 +341,7 @@ impl Worker {
     }
 
     fn tell_visible(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.tick();
         let space = self.writer.space().name().clone();
         let _ = self.events.send(Event::Visible { space });
     }
@@ -352,7 +352,7 @@ impl Worker {
         let Self { writer, changed, events, waiting, .. } = self;
         let tick = |really: bool| {
             if really {
-                changed.send_modify(|count| *count += 1);
+                changed.tick();
             }
         };
         // An asker that gave up no longer cares for the answer.
@@ -474,7 +474,7 @@ impl Worker {
         let is_over = self.writer.carry_step().unwrap_or(true);
         self.carries = !is_over;
         if !is_over {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.tick();
         }
         if !self.writer.has_old_copy() {
             let space = self.writer.space().name().clone();
@@ -507,7 +507,7 @@ impl Worker {
         let stepped = self.writer.prune_step(pruning);
         let pruned = *pruning.pruned();
         if pruning.appended() > appended {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.tick();
         }
         match stepped {
             Ok(false) => {

@@ -90,9 +90,11 @@ async fn whatever_would_have_it_leave_is_refused_and_says_why() {
     // It goes to another space only if somebody says as what.
     assert_eq!(kind(diary.copy_to(page, &ana.space, None).await), ErrorKind::Invalid);
     assert_eq!(kind(diary.move_to(page, &ana.space, None).await), ErrorKind::Invalid);
-    let black = diary.copy_to(page, &ana.space, Some(Band::Black)).await;
-    assert_eq!(kind(black), ErrorKind::Invalid);
     assert!(ana.space.list(None, None, 9).await.unwrap().documents.is_empty());
+    let black = diary.copy_to(page, &ana.space, Some(Band::Black)).await.unwrap().object;
+    assert_eq!(ana.space.document(black).await.unwrap().unwrap().band, Band::Black, "beside it");
+    let shared = ana.space.at_clearance(Band::Red);
+    assert!(shared.list(None, None, 9).await.unwrap().documents.is_empty());
     let moved = diary.move_to(page, &ana.space, Some(Band::Red)).await.unwrap();
     assert_eq!(ana.space.document(moved.object).await.unwrap().unwrap().band, Band::Red);
     // And whatever comes into it is BLACK there, with its files.
@@ -108,4 +110,221 @@ async fn whatever_would_have_it_leave_is_refused_and_says_why() {
     ana.profile.check().await.unwrap().into_iter().for_each(|checked| {
         assert!(checked.result.unwrap().findings.is_empty());
     });
+}
+
+/// Up to which band what is written, and how.
+async fn put(space: &Space, band: Band, value: serde_json::Value) -> larder::ObjectId {
+    let mut unit = UnitOfWork::new();
+    unit.band(band);
+    let object = unit.create("notes", &value).unwrap();
+    space.commit(unit).await.unwrap();
+    object
+}
+
+async fn titles(space: &Space) -> Vec<String> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = space.list(None, after, 1).await.unwrap();
+        let title =
+            |document: larder::Document| document.value["title"].as_str().unwrap().to_owned();
+        all.extend(page.documents.into_iter().map(title));
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+/// What is BLACK is written in the household, and read there with all else, on this device: each of
+/// two has its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_black_is_in_the_space_that_it_was_written_in_on_its_device_alone() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let space = &ana.space;
+    assert_eq!(names(&ana.profile).await, ["shared:household"], "nothing is made before");
+    let open = put(space, Band::Green, note("open", "zqsoup for all")).await;
+    let black = put(space, Band::Black, note("hers", "zqsoup for Ana")).await;
+    put(&ben.space, Band::Black, note("his", "zqsoup for Ben")).await;
+    assert_eq!(names(&ana.profile).await, ["black:shared:household", "shared:household"]);
+    ana.sync().await;
+    ben.sync().await;
+    // Read together, page by page and in one.
+    assert_eq!(titles(space).await, ["open", "hers"]);
+    assert_eq!(titles(&ben.space).await, ["open", "his"]);
+    for (limit, expected) in [(1, 1), (2, 2), (9, 2)] {
+        assert_eq!(space.list(None, None, limit).await.unwrap().documents.len(), expected);
+    }
+    assert_eq!(space.document(black).await.unwrap().unwrap().band, Band::Black);
+    assert!(ben.space.document(black).await.unwrap().is_none());
+    for query in [Query::text("zqsoup"), Query::both("zqsoup"), Query::similar("zqsoup for Ana")] {
+        let found = space.search(query).await.unwrap();
+        let found: Vec<_> = found.iter().map(|found| found.document.object).collect();
+        assert_eq!(found.len(), 2);
+        assert!(found.contains(&open) && found.contains(&black));
+    }
+    assert_eq!(space.search(Query::text("zqsoup").limit(1)).await.unwrap().len(), 1);
+    // Edited, and all that is asked of one document.
+    space.put("notes", black, &note("hers", "zqsoup, edited")).await.unwrap();
+    let history = space.history(black).await.unwrap();
+    assert_eq!(history.iter().map(|item| item.kind).collect::<Vec<_>>(), ["create", "change"]);
+    let receipt = space.receipt(history[1].device, history[1].seq).await.unwrap();
+    receipt.verify().unwrap();
+    let flat = larder::Version::Heads(larder::Heads::FLAT);
+    assert_eq!(
+        space.value_at(black, flat.clone()).await.unwrap().unwrap()["body"],
+        "zqsoup for Ana"
+    );
+    assert!(!space.diff(black, flat, larder::Version::Now).await.unwrap().is_empty());
+    assert!(space.conflicts(black).await.unwrap().is_empty());
+    // The trash, and what goes for ever.
+    space.trash(black).await.unwrap();
+    assert_eq!(titles(space).await, ["open"]);
+    let trashed = space.list_trash(None, None, 9).await.unwrap().documents;
+    assert_eq!(trashed.iter().map(|document| document.object).collect::<Vec<_>>(), [black]);
+    space.undo_trash(black).await.unwrap();
+    let (again, _) = space.restore(black, larder::Version::Now).await.unwrap();
+    assert_eq!(space.document(again).await.unwrap().unwrap().band, Band::Black);
+    space.delete(again).await.unwrap();
+    assert!(space.is_deleted(again).await.unwrap());
+    let left = space.redact(black, vec![vec!["body".to_owned()]]).await.unwrap().object;
+    assert_eq!(space.redacted_as(black).await.unwrap(), Some(left));
+    assert_eq!(space.document(left).await.unwrap().unwrap().band, Band::Black);
+    space.erase(left).await.unwrap();
+    assert!(space.is_erased(left).await.unwrap() && titles(space).await == ["open"]);
+    assert_eq!(space.erasures().await.unwrap().len(), 2);
+    // A handle that shows less knows nothing of it, whatever it asks.
+    let hers = put(space, Band::Black, note("hers", CANARY)).await;
+    for band in [Band::Green, Band::Red] {
+        let lowered = space.at_clearance(band);
+        assert_eq!(titles(&lowered).await, ["open"]);
+        assert!(lowered.document(hers).await.unwrap().is_none());
+        assert!(lowered.search(Query::text(CANARY)).await.unwrap().is_empty());
+        assert!(!lowered.is_deleted(again).await.unwrap());
+    }
+    let ana = ana.restart().await;
+    assert_eq!(titles(&ana.space).await, ["open", "hers"]);
+    for device in [&ana, &ben] {
+        for checked in device.profile.check().await.unwrap() {
+            assert!(checked.result.unwrap().findings.is_empty());
+        }
+    }
+}
+
+/// One unit cannot be in two files, and no document goes from one to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_black_as_a_whole_or_not_at_all() {
+    let ana = Device::found("Ana").await;
+    let space = &ana.space;
+    let mixed = |black_first: bool| {
+        let mut unit = UnitOfWork::new();
+        unit.band(if black_first { Band::Black } else { Band::Green });
+        unit.create("notes", &note("one", "")).unwrap();
+        unit.band(if black_first { Band::Green } else { Band::Black });
+        unit.create("notes", &note("two", "")).unwrap();
+        unit
+    };
+    for first in [true, false] {
+        assert_eq!(kind(space.commit(mixed(first)).await), ErrorKind::Invalid);
+        assert_eq!(kind(space.commit_blocking(mixed(first))), ErrorKind::Invalid);
+    }
+    assert_eq!(names(&ana.profile).await, ["shared:household"], "nothing was made for it");
+    let open = put(space, Band::Green, note("open", "")).await;
+    let black = put(space, Band::Black, note("black", "")).await;
+    let edit = |object, band| {
+        let mut unit = UnitOfWork::new();
+        if let Some(band) = band {
+            unit.band(band);
+        }
+        unit.put("notes", object, &note("edited", "")).unwrap();
+        space.commit(unit)
+    };
+    assert_eq!(kind(edit(open, Some(Band::Black)).await), ErrorKind::Invalid, "raised");
+    assert_eq!(kind(edit(black, Some(Band::Green)).await), ErrorKind::NotAllowed, "lowered");
+    let mut both = UnitOfWork::new();
+    both.trash(open);
+    both.trash(black);
+    assert_eq!(kind(space.commit(both).await), ErrorKind::Invalid);
+    assert_eq!(titles(space).await, ["open", "black"]);
+    edit(black, None).await.unwrap();
+    edit(black, Some(Band::Black)).await.unwrap();
+    // A document and its file are both on this device alone, or both not.
+    let about = |band| NewBlob { media_type: "image/png".into(), name: None, band: Some(band) };
+    let photo = space.add_blob(Cursor::new(b"a photo"), about(Band::Green)).await.unwrap().id;
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Black);
+    unit.create("notes", &serde_json::json!({"$blob": photo.to_string()})).unwrap();
+    assert_eq!(kind(space.commit(unit).await), ErrorKind::Invalid);
+    let photo = space.add_blob(Cursor::new(b"a photo"), about(Band::Black)).await.unwrap().id;
+    let mut unit = UnitOfWork::new();
+    unit.band(Band::Black);
+    unit.create("notes", &serde_json::json!({"title": "photo", "$blob": photo.to_string()}))
+        .unwrap();
+    space.commit_blocking(unit).unwrap();
+    assert_eq!(space.blob(photo).await.unwrap().info().band, Band::Black);
+    assert_eq!(space.blob(photo).await.unwrap().read(0..7).await.unwrap(), b"a photo");
+    assert_eq!(space.blobs().await.unwrap().len(), 2);
+    // Made BLACK, or not any more: a copy, as something that is said.
+    let raised = space.copy_to(open, space, Some(Band::Black)).await.unwrap().object;
+    assert_eq!(space.document(raised).await.unwrap().unwrap().band, Band::Black);
+    let other = ana.profile.create_space(&"personal:ana".parse().unwrap()).await.unwrap();
+    assert_eq!(kind(space.copy_to(black, &other, None).await), ErrorKind::Invalid);
+    let there = space.copy_to(black, &other, Some(Band::Red)).await.unwrap().object;
+    assert_eq!(other.document(there).await.unwrap().unwrap().band, Band::Red);
+}
+
+/// Changes are told of both, from a place on that is one for both, also after another start, and
+/// also of what is BLACK since.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_tell_of_what_is_black_as_well() {
+    use crate::common::soon;
+    let ana = Device::found("Ana").await;
+    let mut changes = ana.space.changes(larder::ChangesCursor::START);
+    let next = async |changes: &mut larder::Changes| {
+        let larder::Changed::Document(change) = soon("a change", changes.next()).await.unwrap()
+        else {
+            panic!("lost")
+        };
+        (change.object, change.kind)
+    };
+    let created = larder::ChangeKind::Created;
+    let open = put(&ana.space, Band::Green, note("open", "")).await;
+    assert_eq!(next(&mut changes).await, (open, created));
+    let (told, black) =
+        tokio::join!(next(&mut changes), put(&ana.space, Band::Black, note("black", "")));
+    assert_eq!(told, (black, created), "it waits for either");
+    let place = changes.cursor().to_string();
+    let other = put(&ana.space, Band::Green, note("other", "")).await;
+    let more = put(&ana.space, Band::Black, note("more", "")).await;
+    assert_eq!(changes.behind(9).await.unwrap(), 2);
+    let ana = ana.restart().await;
+    let mut changes = ana.space.changes(place.parse().unwrap());
+    assert_eq!(next(&mut changes).await, (other, created));
+    assert_eq!(next(&mut changes).await, (more, created));
+    let end = ana.space.changes_end().await.unwrap();
+    assert_eq!(ana.space.changes(end).behind(9).await.unwrap(), 0);
+    let mut lowered = ana.space.at_clearance(Band::Red).changes(larder::ChangesCursor::START);
+    assert_eq!(next(&mut lowered).await, (open, created));
+    assert_eq!(next(&mut lowered).await, (other, created));
+    assert_eq!(lowered.behind(9).await.unwrap(), 0);
+}
+
+/// Whoever knows a BLACK document's id writes another one under it in the household. An edit of
+/// hers must not end there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_others_use_too_stays_that_of_the_black_document() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let object = put(&ana.space, Band::Black, note("hers", CANARY)).await;
+    ben.put(object, note("a trap", "")).await;
+    ben.sync().await;
+    ana.sync().await;
+    assert_eq!(ana.value(object).await.unwrap()["title"], "hers");
+    ana.put(object, note("hers", "zqblackword, edited")).await;
+    ana.sync().await;
+    ben.sync().await;
+    assert_eq!(ben.value(object).await, Some(note("a trap", "")));
+    assert_eq!(titles(&ana.space).await, ["a trap", "hers"], "both are listed");
+    let shared = ana.space.at_clearance(Band::Red);
+    assert_eq!(shared.get::<serde_json::Value>(object).await.unwrap().unwrap()["title"], "a trap");
 }

@@ -254,3 +254,33 @@ async fn what_an_owner_sets_is_what_the_other_devices_go_by() {
     let (object, _) = ben.space.create("vault", &ill).await.unwrap();
     assert_eq!(band(&ben, object).await, Band::Amber, "what is set for all");
 }
+
+/// A diagnosis is to stay on the device that wrote it. It is still looked at as the household's
+/// contracts have it: what another of them takes out is taken out there too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_keeps_what_it_finds_on_this_device() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.admit("Ben").await;
+    ana.space.set_contract(None, Health, Some(Raise(Band::Black))).await.unwrap();
+    ana.space.set_contract(None, Financial, Some(Redact)).await.unwrap();
+    let open = ana.create(note("Soup", "with leeks")).await;
+    let iban = "DE89 3704 0044 0532 0130 00";
+    let ill = note("Ella has tonsillitis again", iban);
+    let (object, receipt) = ana.space.create("notes", &ill).await.unwrap();
+    let there = ana.space.document(object).await.unwrap().unwrap();
+    assert_eq!((there.band, &there.value["body"]), (Band::Black, &json!("[removed: financial]")));
+    let personal = ana.space.personal(receipt.device, receipt.seq).await.unwrap();
+    assert_eq!(personal, [Health, Financial].into_iter().rev().collect::<Vec<_>>());
+    let mut unit = UnitOfWork::new();
+    let blocking = unit.create("notes", &ill).unwrap();
+    ana.space.commit_blocking(unit).unwrap();
+    assert_eq!(ana.space.document(blocking).await.unwrap().unwrap().band, Band::Black);
+    // Not what is there already, nor with others in one unit.
+    assert_eq!(kind(ana.space.put("notes", open, &ill).await), ErrorKind::Contract);
+    let mut unit = UnitOfWork::new();
+    unit.create("notes", &ill).unwrap();
+    unit.create("notes", &note("Bread", "")).unwrap();
+    assert_eq!(kind(ana.space.commit(unit).await), ErrorKind::Invalid);
+    ben.sync().await;
+    assert_eq!(ben.space.list(None, None, 9).await.unwrap().documents.len(), 1);
+}

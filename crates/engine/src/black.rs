@@ -12,7 +12,7 @@ use larder_types::{CloseCode, Hash, SpaceKind, SpaceName, TransportId};
 use crate::contract::Noticed;
 use crate::messages::Message;
 use crate::space::Shared;
-use crate::{Answer, BlobAnswer, Error, Result, Space};
+use crate::{Answer, BlobAnswer, Error, Found, Query, Result, Space};
 
 /// What sessions have of a space: all that other devices ever get of it.
 #[derive(Debug, Clone)]
@@ -154,6 +154,30 @@ impl Shared {
             noticed.raised = noticed.raised.filter(|_| !self.stays_here());
             (noticed, new)
         })
+    }
+}
+
+impl Space {
+    /// Whether contracts, the app's or the space's, have some documents on this device alone.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn raises_to_black(&self) -> Result<bool> {
+        let of_app = self.shared.profile.contracts.raises_to_black();
+        Ok(of_app || self.shared.published()?.contracts.raises_to_black())
+    }
+}
+
+impl Query {
+    /// The best of what it found in two spaces, each best first, by their places there: how rare a
+    /// word is in the one says nothing of the other.
+    pub fn merged(&self, one: Vec<Found>, other: Vec<Found>) -> Vec<Found> {
+        let (mut one, mut other) = (one.into_iter(), other.into_iter());
+        let pairs = std::iter::from_fn(|| {
+            let pair = [one.next(), other.next()];
+            pair.iter().any(Option::is_some).then_some(pair)
+        });
+        pairs.flatten().flatten().take(self.limit).collect()
     }
 }
 

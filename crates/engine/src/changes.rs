@@ -30,18 +30,41 @@ pub struct ChangesCursor {
     /// None at the beginning, which is one of every database.
     incarnation: Option<[u8; 8]>,
     seen: Seen,
+    /// The same in another space, whose changes are told together with those of this one: what is
+    /// BLACK of it.
+    beside: Option<([u8; 8], Seen)>,
 }
 
 impl ChangesCursor {
     /// Before everything that this device knows of.
-    pub const START: Self = Self { incarnation: None, seen: Seen { section: 0, late: 0 } };
+    pub const START: Self =
+        Self { incarnation: None, seen: Seen { section: 0, late: 0 }, beside: None };
+
+    /// The place in the space whose changes are told together with those of this one.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let (incarnation, seen) = self.beside.unzip();
+        Self { incarnation, seen: seen.unwrap_or_default(), beside: None }
+    }
+
+    /// This place, and that one in the space whose changes are told together with those of this.
+    #[must_use]
+    pub fn with_beside(self, other: &Self) -> Self {
+        Self { beside: other.incarnation.map(|known| (known, other.seen)), ..self }
+    }
 }
 
 impl fmt::Display for ChangesCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Seen { section, late } = self.seen;
         let incarnation = self.incarnation.map_or_else(|| "start".to_owned(), |bytes| hex(&bytes));
-        write!(f, "{incarnation}-{section}-{late}")
+        write!(f, "{incarnation}-{section}-{late}")?;
+        match self.beside {
+            Some((known, Seen { section, late })) => {
+                write!(f, "-{}-{section}-{late}", hex(&known))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -61,10 +84,21 @@ impl FromStr for ChangesCursor {
             _ => Err(bad()),
         };
         let seen = Seen { section: number(part()?)?, late: number(part()?)? };
-        if parts.next().is_some() || (incarnation.is_none() && seen != Seen::default()) {
+        if incarnation.is_none() && seen != Seen::default() {
             return Err(bad());
         }
-        Ok(Self { incarnation, seen })
+        let beside = match parts.next() {
+            None => None,
+            Some(known) => {
+                let mut part = || parts.next().ok_or_else(bad);
+                let seen = Seen { section: number(part()?)?, late: number(part()?)? };
+                Some((unhex(known).map_err(|_| bad())?, seen))
+            }
+        };
+        if parts.next().is_some() {
+            return Err(bad());
+        }
+        Ok(Self { incarnation, seen, beside })
     }
 }
 
@@ -154,7 +188,8 @@ impl Space {
         let is_known = after.incarnation.is_none_or(|known| known == incarnation)
             && after.seen.section <= end.section
             && after.seen.late <= end.late;
-        let cursor = |seen| ChangesCursor { incarnation: Some(incarnation), seen };
+        let beside = after.beside;
+        let cursor = |seen| ChangesCursor { incarnation: Some(incarnation), seen, beside };
         if !is_known {
             let cursor = cursor(end);
             return Ok(Changes { changes: Vec::new(), cursor, more: false, lost: true });
@@ -210,7 +245,7 @@ impl Space {
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
         let seen = table::end(&db, shown(&db, &self.device())?)?;
-        Ok(ChangesCursor { incarnation: Some(incarnation(&db)?), seen })
+        Ok(ChangesCursor { incarnation: Some(incarnation(&db)?), seen, beside: None })
     }
 }
 

@@ -206,6 +206,7 @@ impl WriterState {
         };
         self.check_may_write()?;
         let mut touched = Touched::seeing(unit.sight);
+        touched.contracts.clone_from(&unit.contracts);
         for operation in &unit.operations {
             self.damage.unreadable.enter(Thing::Document(operation.object()))?;
             self.operation(db, &mut touched, operation)?;
@@ -271,7 +272,8 @@ impl WriterState {
                 let most = touched.sight.up_to();
                 let (clearance, usual) = (self.clearance.min(most), self.default_band().min(most));
                 let contracts = &self.shared.profile.contracts;
-                let found = contracts.apply(&self.contracts, (*object, collection), value);
+                let of_space = touched.contracts.as_deref().unwrap_or(&self.contracts);
+                let found = contracts.apply(of_space, (*object, collection), value);
                 let found = found.map(|found| self.shared.raised(found));
                 let part = touched.part(db, &mut self.cache, *object)?;
                 // What is there already is not written.

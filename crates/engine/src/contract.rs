@@ -170,6 +170,11 @@ impl Contracts {
         rule(Some(collection)).or_else(|| rule(None))
     }
 
+    /// Whether something has what it finds in documents that leave no device.
+    pub(crate) fn raises_to_black(&self) -> bool {
+        self.rules.iter().any(|(.., action)| *action == ContractAction::Raise(Band::Black))
+    }
+
     /// Looks through a value that is about to be written. `None`: there is nothing to look for, or
     /// nothing was found.
     pub(crate) fn apply(

@@ -64,6 +64,23 @@ pub struct Document {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(pub(crate) i64);
 
+impl Cursor {
+    /// Before the first document.
+    pub const START: Self = Self(0);
+
+    /// The same place in the listing of another space that is shown behind this one: what is BLACK
+    /// of it.
+    #[must_use]
+    pub const fn behind(self) -> Self {
+        Self(-1 - self.0)
+    }
+
+    /// The place in that space, if it is one there.
+    pub const fn is_behind(self) -> Option<Self> {
+        if self.0 < 0 { Some(self.behind()) } else { None }
+    }
+}
+
 /// A part of a listing, in the order in which this device came to know the documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {

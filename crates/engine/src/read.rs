@@ -57,6 +57,20 @@ impl Space {
         self.sight.row(&db, object)?.map(|row| self.document_of(&db, row)).transpose()
     }
 
+    /// Whether there is, or was, a document of this id.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn knows(&self, object: &ObjectId) -> Result<bool> {
+        Ok(self.document_row(object)?.is_some()
+            || self.is_deleted(object)?
+            || self.is_erased(object)?)
+    }
+
+    fn document_row(&self, object: &ObjectId) -> Result<Option<documents::Document>> {
+        self.sight.row(&*self.shared.pool.reader()?, object)
+    }
+
     /// Whether a document was deleted here or elsewhere.
     ///
     /// # Errors

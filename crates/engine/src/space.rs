@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use larder_log::Band;
 use larder_log::act::Role;
+use larder_log::contract::SpaceContracts;
 use larder_log::roster::Roster;
 use larder_search::Embedder;
 use larder_store::Pool;
@@ -84,6 +85,8 @@ pub(crate) struct Published {
     /// The highest band that this device may read.
     pub(crate) clearance: Band,
     pub(crate) policy: Policy,
+    /// What the space's owners want of personal data.
+    pub(crate) contracts: Arc<SpaceContracts>,
 }
 
 impl Published {
@@ -238,11 +241,12 @@ impl Shared {
         roster: &Roster,
         keyring: &Keyring,
         stopped: &BTreeSet<DeviceId>,
-        policy: Policy,
+        (policy, contracts): (Policy, SpaceContracts),
     ) {
         let (roster, keyring, stopped) = (roster.clone(), keyring.clone(), stopped.clone());
         let clearance = cleared_for(&roster, &self.keys.device());
-        let published = Published { roster, keyring, stopped, clearance, policy };
+        let contracts = Arc::new(contracts);
+        let published = Published { roster, keyring, stopped, clearance, policy, contracts };
         let published = Arc::new(published);
         let mut place = self.published.write().unwrap_or_else(PoisonError::into_inner);
         let before = place.replace(Arc::clone(&published));

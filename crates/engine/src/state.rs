@@ -290,7 +290,8 @@ impl State {
     /// Tells readers of the roster and the keyring, if they changed.
     pub(crate) fn publish(&mut self) {
         if !self.is_published {
-            self.shared.publish(&self.roster, &self.keyring, &self.stopped, self.policy);
+            let rules = (self.policy, self.contracts.clone());
+            self.shared.publish(&self.roster, &self.keyring, &self.stopped, rules);
             self.is_published = true;
         }
     }

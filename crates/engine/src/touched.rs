@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use larder_document::body::Redacted;
 use larder_document::{Actor, Cache, Document, Heads, Object};
 use larder_log::Band;
+use larder_log::contract::SpaceContracts;
 use larder_store::space::documents;
 use larder_types::{CollectionName, EntryHash, ObjectId, Timestamp, canonical};
 use rusqlite::Connection;
@@ -84,6 +86,8 @@ pub(crate) struct Touched {
     pub(crate) noticed: Vec<Noticed>,
     /// What is there for the unit.
     pub(crate) sight: Sight,
+    /// See [`UnitOfWork`](crate::UnitOfWork).
+    pub(crate) contracts: Option<Arc<SpaceContracts>>,
 }
 
 impl Touched {

@@ -1,14 +1,19 @@
 //! A unit of work: what one atomic commit is to do.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use larder_document::{Heads, Object};
 use larder_log::Band;
+use larder_log::contract::SpaceContracts;
 use larder_types::{
-    CollectionName, CorrelationId, Entropy, Hash, IdempotencyKey, ObjectId, canonical,
+    BlobId, CollectionName, CorrelationId, Entropy, Hash, IdempotencyKey, ObjectId, canonical,
 };
 use serde::Serialize;
 
+use crate::blobs::blobs_in;
 use crate::sight::Sight;
-use crate::{Error, Result};
+use crate::{Error, Result, Space};
 
 /// Which value a `put` was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub struct UnitOfWork {
     pub(crate) may_remove_many: bool,
     /// What is there for it.
     pub(crate) sight: Sight,
+    /// What is wanted of personal data in it, if it is not what the space's own contracts say.
+    pub(crate) contracts: Option<Arc<SpaceContracts>>,
     band: Option<Band>,
 }
 
@@ -215,6 +222,41 @@ impl UnitOfWork {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
+    }
+
+    /// Each document that it is about, or is restored from, with the band that is asked for it.
+    pub fn documents(&self) -> impl Iterator<Item = (ObjectId, Option<Band>)> {
+        self.operations.iter().map(|operation| match operation {
+            Operation::Put { object, band, .. } => (*object, *band),
+            Operation::Restore { from, .. } => (*from, None),
+            other => (other.object(), None),
+        })
+    }
+
+    /// Has it written under the contracts of that space, of which it is a part that stays here.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] only.
+    pub fn under_contracts_of(&mut self, space: &Space) -> Result<()> {
+        self.contracts = Some(Arc::clone(&space.shared.published()?.contracts));
+        Ok(())
+    }
+
+    /// Has all that it creates BLACK, whatever was asked for.
+    pub fn make_black(&mut self) {
+        for operation in &mut self.operations {
+            if let Operation::Put { band, .. } = operation {
+                *band = Some(Band::Black);
+            }
+        }
+    }
+
+    /// The blobs that are named in what it writes.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobId> {
+        self.operations.iter().flat_map(|operation| match operation {
+            Operation::Put { value, .. } | Operation::Restore { value, .. } => blobs_in(value),
+            _ => BTreeSet::new(),
+        })
     }
 
     /// A digest of what the unit is to do, the same for the same calls in the same order.

@@ -61,7 +61,6 @@ impl ContractAct {
         }
         match self.action {
             Some(ContractAction::Raise(Band::Green)) => Some("no band is lower than GREEN"),
-            Some(ContractAction::Raise(Band::Black)) => Some("what is BLACK leaves no device"),
             _ => None,
         }
     }
@@ -110,6 +109,11 @@ impl SpaceContracts {
         of(Some(collection)).or_else(|| of(None))
     }
 
+    /// Whether something has what it finds in documents that leave no device.
+    pub fn raises_to_black(&self) -> bool {
+        self.set().any(|(.., action)| action == ContractAction::Raise(Band::Black))
+    }
+
     /// What is set, with the collection that it is set for.
     pub fn set(&self) -> impl Iterator<Item = (Option<&CollectionName>, u8, ContractAction)> {
         self.set.iter().filter_map(|((collection, personal), (_, action))| {
@@ -130,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_highest_revision_counts_and_beside_it_the_strictest_in_any_order() {
-        assert!([Warn, Raise(Band::Amber), Raise(Band::Red), Redact, Refuse].is_sorted());
+        let raised = [Band::Amber, Band::Red, Band::Black].map(Raise);
+        assert!([&[Warn], &raised[..], &[Redact, Refuse]].concat().is_sorted());
         let (notes, lists) = ("notes".parse().unwrap(), "lists".parse().unwrap());
         let acts = [
             act(1, Some("notes"), Some(Refuse)),
@@ -158,7 +163,6 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_void() {
         for wrong in [
-            act(1, None, Some(Raise(Band::Black))),
             act(1, None, Some(Raise(Band::Green))),
             ContractAct { personal: 0, ..act(1, None, None) },
             ContractAct { personal: 3, ..act(1, None, None) },
@@ -167,7 +171,7 @@ mod tests {
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
-        for right in [Warn, Raise(Band::Red), Redact, Refuse] {
+        for right in [Warn, Raise(Band::Red), Raise(Band::Black), Redact, Refuse] {
             assert!(act(1, Some("notes"), Some(right)).check().is_ok());
         }
     }

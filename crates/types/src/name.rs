@@ -88,12 +88,24 @@ macro_rules! name {
     };
 }
 
-/// A space's name: its kind, a colon, and a plain name: `shared:household`.
+/// A space's name: its kind, a colon, and a plain name: `shared:household`. What is BLACK of that
+/// one is in `black:shared:household`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpaceName(String);
 name!(SpaceName);
 
 impl SpaceName {
+    /// The name of the space that has what is BLACK of this one: `black:` before it. `None` for one
+    /// that is such itself, and where it would be too long.
+    pub fn companion(&self) -> Option<Self> {
+        format!("{BLACK}{self}").parse().ok()
+    }
+
+    /// The space of which this one has what is BLACK, if it is such.
+    pub fn companion_of(&self) -> Option<Self> {
+        self.0.strip_prefix(BLACK)?.parse().ok()
+    }
+
     /// The kind before the colon.
     pub fn kind(&self) -> SpaceKind {
         SpaceKind::ALL
@@ -103,6 +115,8 @@ impl SpaceName {
     }
 }
 
+const BLACK: &str = "black:";
+
 impl FromStr for SpaceName {
     type Err = NameError;
 
@@ -111,7 +125,12 @@ impl FromStr for SpaceName {
         if !SpaceKind::ALL.iter().any(|(_, known)| *known == kind) {
             return Err(NameError::Kind);
         }
-        if text.len() > NAME_BYTES_MAX || !is_plain(rest) {
+        let of = if kind == "black" { rest.split_once(':') } else { None };
+        let is_companion = of.is_some_and(|(of, plain)| {
+            let is_known = SpaceKind::ALL.iter().any(|(_, known)| *known == of && of != kind);
+            is_known && is_plain(plain)
+        });
+        if text.len() > NAME_BYTES_MAX || !(is_plain(rest) || is_companion) {
             return Err(NameError::Form(text.to_owned()));
         }
         Ok(Self(text.to_owned()))
@@ -143,11 +162,20 @@ mod tests {
     fn names_are_parsed_not_repaired() {
         let name: SpaceName = "shared:household".parse().unwrap();
         assert_eq!(name.kind(), SpaceKind::Shared);
-        assert_eq!("black:diary".parse::<SpaceName>().unwrap().kind(), SpaceKind::Black);
         for bad in ["household", "private:x", "shared:", "shared:a b", "shared:../x", "shared:a:b"]
         {
             assert!(bad.parse::<SpaceName>().is_err(), "{bad}");
         }
+        let black = name.companion().unwrap();
+        assert_eq!((black.as_str(), black.kind()), ("black:shared:household", SpaceKind::Black));
+        assert_eq!((black.companion(), black.companion_of()), (None, Some(name)));
+        let diary: SpaceName = "black:diary".parse().unwrap();
+        assert_eq!((diary.kind(), diary.companion_of()), (SpaceKind::Black, None));
+        for bad in ["black:", "black:black:x", "black:private:x", "black:shared:", "black:a:b:c"] {
+            assert!(bad.parse::<SpaceName>().is_err(), "{bad}");
+        }
+        let long: SpaceName = format!("shared:{}", "x".repeat(NAME_BYTES_MAX - 7)).parse().unwrap();
+        assert_eq!(long.companion(), None);
         assert!("x".repeat(NAME_BYTES_MAX + 1).parse::<CollectionName>().is_err());
         assert!("receitas-da-avó".parse::<CollectionName>().is_ok());
     }

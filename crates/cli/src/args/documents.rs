@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use larder_types::{CollectionName, ObjectId, SpaceName};
 
 use super::Place;
-use crate::commands::BandArg;
+use crate::commands::OfBand;
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
@@ -21,7 +21,7 @@ pub(crate) struct Import {
     /// How sensitive the new documents and their files are: only devices cleared for it get them
     /// [default: as the space's new documents are]
     #[arg(long, value_name = "BAND")]
-    pub(crate) band: Option<BandArg>,
+    pub(crate) band: Option<OfBand>,
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ pub(crate) struct Put {
     pub(crate) file: Place,
     /// How sensitive a new document is: only devices cleared for it get it [default: green]
     #[arg(long, value_name = "BAND")]
-    pub(crate) band: Option<BandArg>,
+    pub(crate) band: Option<OfBand>,
 }
 
 #[derive(Debug, Args)]

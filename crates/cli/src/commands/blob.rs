@@ -12,7 +12,7 @@ use larder_types::SpaceName;
 use serde_json::{Value, json};
 
 use crate::args::Place;
-use crate::commands::BandArg;
+use crate::commands::OfBand;
 use crate::exit::{Exit, Failure};
 use crate::files::{Attachment, COLLECTION, blob_of, check_path, media_type, open_found};
 use crate::home::Call;
@@ -61,7 +61,7 @@ pub(crate) struct BlobAdd {
     /// How sensitive they are: only devices cleared for it get them [default: as the document that
     /// names it is; green if there is none]
     #[arg(long, value_name = "BAND")]
-    pub(crate) band: Option<BandArg>,
+    pub(crate) band: Option<OfBand>,
 }
 
 #[derive(Debug, Args)]

@@ -14,8 +14,8 @@ use crate::output::Table;
 pub(crate) struct ContractArgs {
     /// The space
     pub(crate) space: SpaceName,
-    /// contact, financial, health or credentials, = warn, amber, red, redact or refuse; may be
-    /// repeated
+    /// contact, financial, health or credentials, = warn, amber, red, black, redact or refuse; may
+    /// be repeated
     #[arg(long = "set", value_name = "KIND=ACTION", value_parser = setting)]
     pub(crate) settings: Vec<(PersonalKind, ContractAction)>,
     /// The kind that nothing is set for any more; may be repeated
@@ -37,9 +37,10 @@ fn setting(text: &str) -> Result<(PersonalKind, ContractAction), String> {
         "warn" => ContractAction::Warn,
         "amber" => ContractAction::Raise(Band::Amber),
         "red" => ContractAction::Raise(Band::Red),
+        "black" => ContractAction::Raise(Band::Black),
         "redact" => ContractAction::Redact,
         "refuse" => ContractAction::Refuse,
-        _ => return Err("an action is warn, amber, red, redact or refuse".to_owned()),
+        _ => return Err("an action is warn, amber, red, black, redact or refuse".to_owned()),
     };
     Ok((kind(of)?, action))
 }

@@ -185,6 +185,31 @@ impl From<BandArg> for Band {
     }
 }
 
+/// A band of documents, as it is written on the command line: there is one more than devices are
+/// cleared for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum OfBand {
+    /// For every device
+    Green,
+    /// For devices cleared for it
+    Amber,
+    /// For the few cleared for it
+    Red,
+    /// For this device alone: it never leaves, and is lost with it
+    Black,
+}
+
+impl From<OfBand> for Band {
+    fn from(band: OfBand) -> Self {
+        match band {
+            OfBand::Green => Self::Green,
+            OfBand::Amber => Self::Amber,
+            OfBand::Red => Self::Red,
+            OfBand::Black => Self::Black,
+        }
+    }
+}
+
 pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Result<Exit> {
     match command {
         DeviceCommand::List(args) => list(call, args).await,

@@ -286,6 +286,8 @@ struct Importer<'a> {
     /// No file was imported yet, so no document needs to be looked for.
     is_first: bool,
     unit: UnitOfWork,
+    /// Whether what is in it is BLACK: nothing else can be in it then.
+    is_black: bool,
     counts: Counts,
     committing: Option<Committing>,
     done: Imported,
@@ -309,6 +311,7 @@ impl<'a> Importer<'a> {
             last: None,
             is_first: page.documents.is_empty(),
             unit: UnitOfWork::new(),
+            is_black: false,
             counts: Counts::default(),
             committing: None,
             done: Imported::default(),
@@ -363,6 +366,8 @@ impl<'a> Importer<'a> {
             self.done.bytes += item.bytes;
             return Ok(());
         }
+        let of_band = there.first().map_or(self.band, |document| Some(document.band));
+        self.make_room_for(of_band, on).await?;
         if let Some(band) = self.band {
             self.unit.band(there.first().map_or(band, |document| document.band));
         }
@@ -417,6 +422,16 @@ impl<'a> Importer<'a> {
             seen.insert(skip.line.map_or_else(|| path.clone(), |line| format!("{path}#{line}")));
         }
         on(Notice::Skipped(skip));
+    }
+
+    /// Commits what cannot be in one unit with a document of this band.
+    async fn make_room_for(&mut self, band: Option<Band>, on: &mut Tell<'_>) -> anyhow::Result<()> {
+        let is_black = band == Some(Band::Black);
+        if self.is_black != is_black {
+            self.commit(on).await?;
+            self.is_black = is_black;
+        }
+        Ok(())
     }
 
     async fn commit_if_full(&mut self, on: &mut Tell<'_>) -> anyhow::Result<()> {
@@ -480,7 +495,8 @@ impl<'a> Importer<'a> {
         );
         let gone = self.gone().await?;
         check_removals(gone.len(), many)?;
-        for object in gone {
+        for (object, band) in gone {
+            self.make_room_for(Some(band), on).await?;
             self.unit.trash(object);
             // Asked for all of them.
             self.unit.confirm_removals();
@@ -490,7 +506,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    async fn gone(&self) -> anyhow::Result<Vec<ObjectId>> {
+    async fn gone(&self) -> anyhow::Result<Vec<(ObjectId, Band)>> {
         let seen = self.seen.as_ref();
         let mut gone = Vec::new();
         let mut after: Option<Cursor> = None;
@@ -499,7 +515,7 @@ impl<'a> Importer<'a> {
             for document in page.documents {
                 let is_seen = |path: &str| seen.is_none_or(|seen| seen.contains(path));
                 if path_of(&document.value).is_some_and(|path| !is_seen(path)) {
-                    gone.push(document.object);
+                    gone.push((document.object, document.band));
                 }
             }
             after = page.next;

@@ -32,7 +32,7 @@ use crate::output::{Output, printable};
 pub(crate) use blob::BlobCommand;
 pub(crate) use classify::Classify;
 pub(crate) use contract::ContractArgs;
-pub(crate) use device::{BandArg, DeviceCommand, RoleArg};
+pub(crate) use device::{BandArg, DeviceCommand, OfBand, RoleArg};
 pub(crate) use documents::title;
 pub(crate) use erase::{Erase, Erasures, Redact};
 pub(crate) use export::Export;

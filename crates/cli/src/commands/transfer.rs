@@ -5,7 +5,7 @@ use larder::{Band, SpaceKind};
 use larder_types::{CollectionName, SpaceName};
 use serde_json::json;
 
-use super::device::BandArg;
+use super::device::OfBand;
 use super::documents::pick;
 use crate::args::{Pick, collection};
 use crate::exit::{Exit, Failure};
@@ -27,7 +27,7 @@ pub(crate) struct Transfer {
     pub(crate) collection: CollectionName,
     /// How sensitive it is there [default: as here, or as new documents there if that is more]
     #[arg(long, value_name = "BAND")]
-    pub(crate) band: Option<BandArg>,
+    pub(crate) band: Option<OfBand>,
     /// It is BLACK, on this device alone, and is to leave it: other devices get it
     #[arg(long)]
     pub(crate) leaves_device: bool,
@@ -47,7 +47,8 @@ pub(crate) async fn run(call: &Call<'_>, args: &Transfer, moves: bool) -> anyhow
     };
     let mut band = args.band.map(Into::into);
     let is_black = from.document(object).await?.is_some_and(|found| found.band == Band::Black);
-    if is_black && to.name().kind() != SpaceKind::Black {
+    let stays = to.name().kind() == SpaceKind::Black || band == Some(Band::Black);
+    if is_black && !stays {
         if !args.leaves_device {
             let message = format!(
                 "document {object} is BLACK: it is on this device alone. In {} other devices get \

@@ -66,3 +66,64 @@ fn a_copied_profile_keeps_its_diary() {
     assert!(home.run(["get", DIARY, &id]).code(0).out.contains("zqblackword"));
     home.run_with("{\"title\": \"Monday\"}", ["put", DIARY, "pages", "--file", "-"]).code(0);
 }
+
+/// What a person does with BLACK documents of the household, and what the other device has of it.
+#[test]
+fn black_documents_of_a_household_are_worked_with_there() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair(&first, &second);
+    let put = ["put", SPACE, "notes", "--band", "black", "--file", "-", "--json"];
+    let id = first.run_with(PAGE, put).code(0).event("put")["id"].as_str().unwrap().to_owned();
+    for name in ["notes/a.md", "notes/b.md"] {
+        first.file(name, format!("zqblackword in {name}"));
+    }
+    let notes = first.path("notes");
+    let import = ["import", SPACE, notes.to_str().unwrap(), "--json"];
+    let black = first.run([&import[..], &["--band", "black"]].concat()).code(0);
+    assert_eq!(black.event("imported")["created"], 2);
+    // Again, with one that is new and one that changed: each stays where it belongs.
+    first.file("notes/b.md", "zqblackword, edited");
+    first.file("notes/c.md", "for all");
+    let again = first.run(import).code(0).event("imported");
+    assert_eq!((&again["created"], &again["changed"]), (&1.into(), &1.into()));
+    let bands = |home: &Home| {
+        let lines = home.run(["list", SPACE, "--json"]).code(0).lines();
+        let bands = lines.iter().map(|line| line["band"].as_str().unwrap().to_owned());
+        bands.collect::<Vec<_>>()
+    };
+    assert_eq!(bands(&first), ["green", "black", "black", "black"]);
+    let (serving, address) = serve(&first);
+    second.run(["sync", "--with", &address]).code(0);
+    stop(serving);
+    assert_eq!(bands(&second), ["green"]);
+    assert!(
+        first
+            .run(["search", SPACE, "zqblackword", "--by", "words", "--json"])
+            .code(0)
+            .lines()
+            .len()
+            >= 2
+    );
+    let out = first.path("copy");
+    first.run(["export", SPACE, out.to_str().unwrap()]).code(0);
+    assert_eq!(std::fs::read_to_string(out.join("b.md")).unwrap(), "zqblackword, edited");
+    first
+        .run(["list", SPACE, "--show-up-to", "red", "--json"])
+        .code(0)
+        .lines()
+        .iter()
+        .for_each(|line| assert_eq!(line["band"], "green"));
+    assert_eq!(first.run(["history", SPACE, &id, "--json"]).code(0).lines().len(), 1);
+    first.run(["delete", SPACE, &id]).code(0);
+    assert_eq!(first.run(["trash", SPACE, "--json"]).code(0).lines()[0]["id"], id.as_str());
+    let status = first.run(["status"]).code(0).out;
+    assert!(status.contains("3 documents and 0 files of black:shared:household"), "{status}");
+    first.run(["restore", SPACE, &id]).code(0);
+    first.run(["erase", SPACE, &id, "--for-ever"]).code(0);
+    first.run(["get", SPACE, &id]).code(5);
+    // In one command with others, it says that this cannot be.
+    first.run(["delete", SPACE, "a.md", "c.md"]).code(1).says("file of its own");
+    let status = first.run(["status"]).code(0).out;
+    assert!(status.contains("2 documents and 0 files of black:shared:household"), "{status}");
+    first.run(["device", "role", SPACE, "tablet", "writer", "--clearance", "black"]).code(2);
+}

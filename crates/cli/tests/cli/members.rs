@@ -354,7 +354,7 @@ fn a_contract_is_shown_set_and_gone_by() {
     assert_eq!(shown(&first), expected);
     let table = first.run(["contract", SPACE]).code(0).out;
     assert!(table.contains("(all others)") && table.contains("vault"), "{table}");
-    for wrong in ["health=black", "health", "age=warn", "health="] {
+    for wrong in ["health=green", "health", "age=warn", "health="] {
         first.run(["contract", SPACE, "--set", wrong]).code(2);
     }
 

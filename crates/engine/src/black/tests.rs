@@ -251,7 +251,7 @@ fn a_space_that_was_half_made_is_made_anew() {
     for at in [Step::Founding, Step::Founded] {
         let dir = tempfile::tempdir().unwrap();
         let ana = profile(dir.path(), 1);
-        let name = "black:diary".parse().unwrap();
+        let name = "black:shared:test".parse().unwrap();
         let power = move |step| match step {
             step if step == at => Err(std::io::Error::other("the power went")),
             _ => Ok(()),

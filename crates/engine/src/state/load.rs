@@ -13,6 +13,7 @@ use larder_types::limits::ACTS_DEVICE_MAX;
 use rusqlite::Connection;
 
 use super::{CONTROL, Kept};
+use crate::contract;
 use crate::keyring::Keyring;
 use crate::policy;
 use crate::secrets::unwrap;
@@ -32,7 +33,8 @@ pub(crate) fn publish(db: &Connection, shared: &Shared) -> Result<()> {
     let every = logs::every(db)?.into_iter();
     let stopped = every.filter(|log| log.stopped.is_some()).map(|log| log.device).collect();
     let (roster, keyring) = (load_roster(db, shared)?, load_keyring(db, &shared.home().vault)?);
-    shared.publish(&roster, &keyring, &stopped, policy::of(db, &roster, shared)?);
+    let rules = (policy::of(db, &roster, shared)?, contract::of_space(db, &roster)?);
+    shared.publish(&roster, &keyring, &stopped, rules);
     Ok(())
 }
 

@@ -1,0 +1,278 @@
+//! What is BLACK of a space: in a space of its own on this device, which no other ever has, and
+//! which is shown together with this one.
+//!
+//! Invariants: one unit is in one of the two, never in both; an id that is known there is that of
+//! a BLACK document, whatever comes under it from other devices, so that no edit of one ends in a
+//! space that syncs; a handle that shows less than BLACK knows nothing of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use larder_engine::{Band, Cursor, Page};
+use larder_types::{BlobId, DeviceId, ObjectId, SpaceName};
+
+use crate::error::blocking;
+use crate::node::{Node, OpenSpace};
+use crate::{Error, Result, Space, UnitOfWork};
+
+/// Where a unit belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Own,
+    Black,
+}
+
+impl Space {
+    /// The space that has what is BLACK of this one, whether there is one yet or not. `None`: this
+    /// handle shows nothing that is BLACK, or all.
+    fn black_name(&self) -> Option<SpaceName> {
+        let shows = self.clearance.is_none_or(|shown| shown == Band::Black);
+        shows.then(|| self.name().companion()).flatten()
+    }
+
+    /// What is BLACK of this space, if there is any and this handle shows it.
+    pub(crate) async fn black(&self) -> Result<Option<Self>> {
+        let Some(name) = self.black_name() else { return Ok(None) };
+        let node = self.handles.node()?;
+        if !node.has_black(&name).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.beside(&*node.space(&name).await?)))
+    }
+
+    /// The same, made now if there is none.
+    pub(crate) async fn black_made(&self) -> Result<Self> {
+        let Some(name) = self.black_name() else { return Ok(self.clone()) };
+        let node = self.handles.node()?;
+        if !node.has_black(&name).await? {
+            match node.create_space(&name, None).await {
+                // Another unit came first.
+                Err(Error::Engine(larder_engine::Error::AlreadyExists(_))) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.beside(&*node.space(&name).await?))
+    }
+
+    fn beside(&self, space: &OpenSpace) -> Self {
+        let mut beside = Self::new(space, Arc::clone(&self.handles));
+        beside.clearance = self.clearance;
+        beside
+    }
+
+    /// The one of the two that a document is in, or was: this one, if it is unknown in both.
+    pub(crate) async fn home_of(&self, object: ObjectId) -> Result<Self> {
+        let Some(black) = self.black().await? else { return Ok(self.clone()) };
+        let is_there = black.read_seen(move |space| space.knows(&object)).await?;
+        Ok(if is_there { black } else { self.clone() })
+    }
+
+    /// The one of the two that a blob is in.
+    pub(crate) async fn home_of_blob(&self, id: BlobId) -> Result<Self> {
+        let Some(black) = self.black().await? else { return Ok(self.clone()) };
+        let is_there = black.read_seen(move |space| Ok(space.blob(&id)?.is_some())).await?;
+        Ok(if is_there { black } else { self.clone() })
+    }
+
+    /// The one of the two whose log a device writes.
+    pub(crate) async fn home_of_device(&self, device: DeviceId) -> Result<Self> {
+        let black = self.black().await?.filter(|black| black.device() == device);
+        Ok(black.unwrap_or_else(|| self.clone()))
+    }
+
+    /// The one of the two that a unit belongs into, which is made if need be.
+    pub(crate) async fn home_of_unit(&self, unit: UnitOfWork) -> Result<(Self, UnitOfWork)> {
+        let black = self.black().await?;
+        if self.black_name().is_none() || (black.is_none() && !unit.asks_black()) {
+            return Ok((self.clone(), unit));
+        }
+        let own = self.seen().await?;
+        let there = match &black {
+            Some(black) => Some(black.seen().await?),
+            None => None,
+        };
+        let sorted = blocking(move || {
+            let home = home(&own, there.as_ref(), &unit)?;
+            Ok((home, if home == Home::Black { unit.under(&own)? } else { unit }))
+        });
+        let (home, unit) = sorted.await?;
+        Ok(match home {
+            Home::Own => (self.clone(), unit),
+            Home::Black => (self.black_made().await?, unit),
+        })
+    }
+
+    /// The same for who blocks.
+    pub(crate) fn home_of_unit_blocking(
+        &self,
+        node: &Node,
+        unit: UnitOfWork,
+    ) -> Result<(Arc<OpenSpace>, UnitOfWork)> {
+        let own = node.space_blocking(self.name())?;
+        let Some(name) = self.black_name() else { return Ok((own, unit)) };
+        let is_there = node.has_black_blocking(&name)?;
+        if !is_there && !unit.asks_black() {
+            return Ok((own, unit));
+        }
+        let black = is_there.then(|| node.space_blocking(&name)).transpose()?;
+        if home(&own.reader, black.as_ref().map(|black| &black.reader), &unit)? == Home::Own {
+            return Ok((own, unit));
+        }
+        let unit = unit.under(&own.reader)?;
+        Ok((black.map_or_else(|| node.made_blocking(&name), Ok)?, unit))
+    }
+
+    /// Whether a contract may have what this unit writes on this device alone.
+    pub(crate) fn may_be_raised(
+        &self,
+        own: &larder_engine::Space,
+        unit: &UnitOfWork,
+    ) -> Result<bool> {
+        Ok(self.black_name().is_some() && !unit.asks_black() && own.raises_to_black()?)
+    }
+
+    /// A page of this space's documents, and behind the last of them those that are BLACK.
+    pub(crate) async fn page(
+        &self,
+        which: Listed,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let black = self.black().await?;
+        let (mut documents, mut from) = (Vec::new(), after.and_then(Cursor::is_behind));
+        if from.is_none() {
+            let own = self.own_page(which, collection, after, limit).await?;
+            let left = limit.saturating_sub(own.documents.len());
+            if own.next.is_some() || black.is_none() {
+                return Ok(own);
+            }
+            documents = own.documents;
+            if left == 0 {
+                return Ok(Page { documents, next: Some(Cursor::START.behind()) });
+            }
+            from = Some(Cursor::START);
+        }
+        let Some(black) = black else { return Ok(Page { documents, next: None }) };
+        let left = limit.saturating_sub(documents.len());
+        let rest = black.own_page(which, collection, from, left).await?;
+        documents.extend(rest.documents);
+        Ok(Page { documents, next: rest.next.map(Cursor::behind) })
+    }
+
+    async fn own_page(
+        &self,
+        which: Listed,
+        collection: Option<&str>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page> {
+        let collection = collection.map(str::to_owned);
+        self.read_seen(move |space| match which {
+            Listed::Shown => space.list(collection.as_deref(), after, limit),
+            Listed::Trashed => space.list_trash(collection.as_deref(), after, limit),
+        })
+        .await
+    }
+}
+
+/// What is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Shown,
+    Trashed,
+}
+
+/// Whether a contract has it on this device alone, so that nothing was written.
+pub(crate) fn is_raised<T>(done: &Result<T>) -> bool {
+    use larder_engine::Error::ContractAbove;
+    matches!(done, Err(Error::Engine(ContractAbove { band: Band::Black, .. })))
+}
+
+/// Fails if others would become BLACK with the one that has to.
+pub(crate) fn check_alone(unit: UnitOfWork) -> Result<UnitOfWork> {
+    let objects: BTreeSet<ObjectId> = unit.documents().map(|(object, _)| object).collect();
+    if objects.len() == 1 {
+        return Ok(unit);
+    }
+    let message = "a contract of the space, or of the app, has what the unit holds in BLACK \
+                   documents, on this device alone, and one unit cannot be in two files: commit \
+                   each of its documents by itself; nothing of it was written";
+    Err(larder_engine::Error::Invalid(message.to_owned()).into())
+}
+
+/// Where a unit belongs; `black`: what is BLACK of `own`, if there is any yet.
+fn home(
+    own: &larder_engine::Space,
+    black: Option<&larder_engine::Space>,
+    unit: &UnitOfWork,
+) -> larder_engine::Result<Home> {
+    let (mut is_black, mut is_own, mut new) = (false, false, BTreeSet::new());
+    for (object, band) in unit.documents() {
+        let is_known = match black {
+            Some(black) => black.knows(&object)?,
+            None => false,
+        };
+        // What is known here keeps its band, and is told so where it is written.
+        let is_new = band == Some(Band::Black) && !own.knows(&object)?;
+        if is_known || new.contains(&object) || is_new {
+            is_black = true;
+            new.insert(object);
+        } else {
+            is_own = true;
+        }
+    }
+    let invalid = |message: String| Err(larder_engine::Error::Invalid(message));
+    if is_black && is_own {
+        return invalid(
+            "the unit has BLACK documents and others: what is BLACK is in a file of its own, and \
+             one unit cannot be in two. Commit one for each; nothing of this one was written"
+                .to_owned(),
+        );
+    }
+    if !is_black {
+        return Ok(Home::Own);
+    }
+    for id in unit.blobs() {
+        let is_there = match black {
+            Some(black) => black.blob(&id)?.is_some(),
+            None => false,
+        };
+        if !is_there && let Some(blob) = own.blob(&id)? {
+            return invalid(format!(
+                "a BLACK document would name blob {id}, which is {}: add the file as BLACK too; \
+                 nothing of the unit was written",
+                blob.band
+            ));
+        }
+    }
+    Ok(Home::Black)
+}
+
+/// Which spaces for what is BLACK there are.
+impl Node {
+    /// Whether the profile has a space of this name.
+    async fn has_black(self: &Arc<Self>, name: &SpaceName) -> Result<bool> {
+        if let Some(all) = &*self.black() {
+            return Ok(all.contains(name));
+        }
+        let (node, name) = (Arc::clone(self), name.clone());
+        crate::error::apart(move || node.has_black_blocking(&name)).await
+    }
+
+    fn has_black_blocking(&self, name: &SpaceName) -> Result<bool> {
+        let mut known = self.black();
+        if known.is_none() {
+            *known = Some(self.engine.space_names()?.into_iter().collect());
+        }
+        Ok(known.as_ref().is_some_and(|all| all.contains(name)))
+    }
+
+    /// The space of this name, made now unless it is there.
+    fn made_blocking(&self, name: &SpaceName) -> Result<Arc<OpenSpace>> {
+        match self.create_space_blocking(name, None) {
+            Err(Error::Engine(larder_engine::Error::AlreadyExists(_))) => self.space_blocking(name),
+            made => made,
+        }
+    }
+}
