@@ -303,7 +303,7 @@ pub(crate) const ROWS: &[Row] = &[
         WAL,
         "if (is_last || self.gathered.is_full())",
         "if (!is_last && self.gathered.is_full())",
-        &["gathered::"],
+        &["power::what_was_not_synced"],
     ),
     row(
         "checksums are not rewritten",
