@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use larder_crypto::Secret;
 use larder_log::blob::{Chunk, Manifest, chunk_digest, open_chunk, seal_chunk};
-use larder_protocol::{BlobFrame, BlobPosition, BlobReply, BlobRequest, BlobSession};
+use larder_protocol::{BlobFrame, BlobPosition, BlobReply, BlobRequest, BlobSession, Keeps};
 use larder_types::limits::BLOB_REQUESTS_MAX;
 use larder_types::{CloseCode, Hash};
 
@@ -107,10 +107,12 @@ impl Storage {
                 let held = digests.into_iter().filter(|digest| self.held.contains_key(digest));
                 BlobReply::Held { digests: held.collect() }
             }
-            BlobRequest::ReadKept { .. } => BlobReply::Kept { digests: Vec::new(), next: None },
-            BlobRequest::ReadDurable { digests } => {
-                let held = digests.into_iter().filter(|digest| self.held.contains_key(digest));
-                BlobReply::Confirmed { digests: held.collect() }
+            BlobRequest::ReadKept { .. } => {
+                BlobReply::Kept { keeps: Keeps::default(), next: None }
+            }
+            BlobRequest::ReadDurable { mut keeps } => {
+                keeps.chunks.retain(|digest| self.held.contains_key(digest));
+                BlobReply::Confirmed { keeps }
             }
             BlobRequest::Release { .. } => panic!("nothing is kept for others"),
         }

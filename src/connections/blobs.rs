@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_engine::{BlobAnswer, NewChunk};
-use larder_protocol::{BLOB_FRAME_BYTES_MAX, BlobEvent, BlobReply, BlobRequest, BlobSession, Side};
+use larder_protocol::{
+    BLOB_FRAME_BYTES_MAX, BlobEvent, BlobReply, BlobRequest, BlobSession, Keeps, Side,
+};
 use larder_transport::{FrameReceiver, FrameStream};
 use larder_types::limits::IDLE_MS_MAX;
 use larder_types::{CloseCode, Hash, SpaceName, TransportId};
@@ -78,6 +80,8 @@ struct Driver {
     served: u64,
     served_max: u64,
     stored: (u64, u64),
+    /// When the peer is asked anew what it has of what is kept until somebody has it.
+    kept_at: Option<Instant>,
     traffic: BlobTraffic,
     failed: Option<(CloseCode, String)>,
 }
@@ -113,6 +117,7 @@ impl Driver {
             served: 0,
             served_max: SERVED_MAX,
             stored: (0, 0),
+            kept_at: None,
             traffic: BlobTraffic::default(),
             failed: None,
         }
@@ -180,7 +185,15 @@ impl Driver {
                     self.take_stored(stored);
                 }
                 // The senders are in `self.context.space`.
-                Ok(()) = self.changed.changed() => self.look_again(),
+                Ok(()) = self.changed.changed() => {
+                    self.kept_at.get_or_insert_with(|| Instant::now() + KEPT_EVERY);
+                    self.look_again();
+                }
+                () = sleep_until(self.kept_at.unwrap_or(self.moved)), if self.kept_at.is_some() => {
+                    self.kept_at = None;
+                    self.session.handle_kept();
+                    self.may_transmit = true;
+                }
                 Ok(()) = self.ticks.changed() => self.look_again(),
                 Ok(()) = self.policy.changed() => self.look_again(),
                 () = settled(&mut self.context.settles, self.is_settled), if waits => {
@@ -262,7 +275,7 @@ impl Driver {
                 match answer.await {
                     Ok(BlobAnswer::Reply(reply)) => reply,
                     Ok(BlobAnswer::Store(_)) => BlobReply::Stored,
-                    Ok(BlobAnswer::Release(digests)) => release(&space, peer, digests).await,
+                    Ok(BlobAnswer::Release(keeps)) => release(&space, peer, keeps).await,
                     Err(error) => BlobReply::Failed { message: error.to_string() },
                 }
             });
@@ -381,9 +394,9 @@ async fn store(space: &Arc<OpenSpace>, chunks: VecDeque<(Hash, Vec<u8>)>) -> Res
 }
 
 /// Lets go of what was kept until another device had it: the peer has.
-async fn release(space: &Arc<OpenSpace>, peer: TransportId, digests: Vec<Hash>) -> BlobReply {
+async fn release(space: &Arc<OpenSpace>, peer: TransportId, keeps: Keeps) -> BlobReply {
     let released = match space.writer() {
-        Ok(writer) => writer.with(move |writer| writer.release_chunks(&peer, &digests)).await,
+        Ok(writer) => writer.with(move |writer| writer.release_kept(&peer, &keeps)).await,
         Err(error) => Err(error),
     };
     match released {
@@ -406,5 +419,7 @@ async fn settled(settles: &mut watch::Receiver<bool>, is_settled: bool) {
 const SERVED_MAX: u64 = 4096;
 /// How long no chunk may come or go while one pass waits for the peer.
 const STALLED: Duration = Duration::from_millis(IDLE_MS_MAX);
+/// How long after a change the peer is asked about what is kept: it may be asked about much.
+const KEPT_EVERY: Duration = Duration::from_secs(5);
 /// How long the peer may take to end its side.
 const FINISH_WAIT: Duration = Duration::from_secs(5);

@@ -140,9 +140,6 @@ impl SpaceWriter {
                 }
             }
             state.news.ack |= !new.is_empty();
-            if !new.is_empty() {
-                state.release(tx)?;
-            }
             Ok(new)
         })
     }
@@ -291,9 +288,6 @@ impl WriterState {
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
         let is_settled = self.settle_clearance(db)?;
-        if std::mem::take(&mut self.news.releases) {
-            self.release(db)?;
-        }
         if (self.settle_erasures(db)? || is_settled) && !self.lacks() {
             return self.acknowledge(db);
         }

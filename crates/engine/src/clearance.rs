@@ -1,7 +1,7 @@
 //! What this device is cleared for, and what becomes of what is here when that changes.
 //!
 //! Invariants: nothing of a band above [`State::clearance`] is here but headers, commitments and
-//! acts, and what was here when it was lowered and nobody else is known to have (`kept`): no
+//! acts, and what was here when it was lowered and no other device has said to hold (`kept`): no
 //! secret, and nothing that anybody can read or find through this device. And no section is given
 //! up because of a snapshot that says nothing of its band.
 
@@ -19,7 +19,6 @@ use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::erase::is_unread;
-use crate::kept::Elsewhere;
 use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
 use crate::rows::Origin;
@@ -168,8 +167,7 @@ impl State {
 
     fn lower(&mut self, db: &Connection) -> Result<()> {
         let clearance = self.clearance;
-        let elsewhere = self.elsewhere(db)?;
-        self.keep_documents(db, &elsewhere)?;
+        self.keep_documents(db)?;
         loop {
             let page = documents::above(db, clearance, PAGE)?;
             if page.is_empty() {
@@ -187,7 +185,7 @@ impl State {
         self.each_section(db, |state, section| {
             let is_here = !matches!(section.state, Of::Hidden | Of::Erased);
             if is_here && !state.keyring.is_for(&section.commitment, clearance) {
-                state.hide(db, section, &elsewhere)?;
+                state.hide(db, section)?;
             }
             Ok(())
         })?;
@@ -202,15 +200,14 @@ impl State {
         self.forget_above(db)
     }
 
-    /// Drops a section's bytes, and the blob that it describes; but what nobody else is known to
-    /// have stays ([`State::to_keep`]).
-    fn hide(&mut self, db: &Connection, section: &Section, elsewhere: &Elsewhere) -> Result<()> {
+    /// Hides a section, and the blob that it describes. Their bytes stay until another device has
+    /// them ([`State::to_keep`]).
+    fn hide(&mut self, db: &Connection, section: &Section) -> Result<()> {
         if section.about.is_some_and(|about| about.kind == kind::BLOB)
             && let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)?
         {
             let id = Manifest::id(&opened.body);
             if blobs::find(db, &id)?.is_some_and(|blob| blob.band > self.clearance) {
-                // Nobody acknowledges chunks: whoever has them is asked.
                 kept::keep_chunks(db, section.section, &id)?;
                 blobs::remove(db, &id)?;
             }
@@ -219,8 +216,7 @@ impl State {
         units::forget_content(db, Some(place.log).filter(|log| *log != self.log), place.seq)?;
         let payload = match sections::payload(db, section.place)? {
             Payload::Missing => Payload::Missing,
-            bytes if self.is_alone(db, section, elsewhere)? => self.to_keep(db, section, bytes)?,
-            _ => Payload::Missing,
+            bytes => self.to_keep(db, section, bytes)?,
         };
         Ok(sections::hide(db, section, &payload)?)
     }

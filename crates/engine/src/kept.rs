@@ -1,115 +1,43 @@
-//! What a device has above its clearance that nobody else is known to have: kept until somebody
-//! has it.
+//! What a device has above its clearance: kept until another device says that it has it.
 //!
-//! A device that is cleared for less lets go of what is above; but what a lost or unborn copy would
-//! have to replace is not to go with it. Sections stay as they are here, sealed or opened; of
-//! documents whose entries were pruned their pieces stay, with the snapshot that stands for them;
-//! of blobs their sealed chunks, without a key (`blobs/kept.rs`). Nothing of it is a document, is
-//! listed or found; it is handed to whoever is cleared and asks.
+//! A device that is cleared for less may have what nobody else has, and no acknowledgement shows
+//! otherwise: who gave it may have held the entry without its bytes. So nothing goes with the
+//! clearance. Sections stay as they are here, sealed or opened; of documents whose entries were
+//! pruned their pieces stay, with the snapshot that stands for them; of blobs their sealed chunks,
+//! without a key (`larder_store::space::kept`). Nothing of it is a document, is listed or found; it
+//! is handed to whoever is cleared and asks. And whoever is cleared is asked in each session what
+//! of it is durable there: that goes.
 //!
-//! Invariant: as long as leaves are kept no other snapshot takes their place, here or elsewhere,
+//! Invariant: who says to hold something may read it, and so keeps it itself until another one says
+//! the same. As long as leaves are kept no other snapshot takes their place, here or elsewhere,
 //! since this device states none: whoever comes would not ask for what was agreed on before.
 
-use std::collections::BTreeMap;
-
+use larder_log::act::Act;
+use larder_log::adoption::Adopted;
 use larder_log::merkle::Frontier;
-use larder_log::roster::Device;
 use larder_log::snapshot::{Content, Leaf, SnapshotAct, leaf_hash};
-use larder_log::{Band, Header, Payload, SectionCommitment};
-use larder_store::space::sections::{self, Place, Section};
+use larder_log::{Band, Header, Payload, SectionCommitment, kind};
+use larder_protocol::{BlobPosition, BlobReply, Keeps};
+use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::snapshots::{self, Key, Snapshot, State as Stage};
 use larder_store::space::{control, entries, kept as table, logs, pieces};
-use larder_types::{Clock, DeviceId};
+use larder_types::{DeviceId, Hash, TransportId};
 use rusqlite::Connection;
 
-use crate::aside::set_aside;
 use crate::clearance::{stands_for, whole};
 use crate::copies::{Found, locate};
+use crate::erase::is_unread;
+use crate::keyring::Opening;
 use crate::model::Kept;
-use crate::prune::statements;
-use crate::rows::Origin;
+use crate::prune::is_here;
+use crate::space::{Published, Space};
 use crate::state::State;
-use crate::supply::pieces_of;
+use crate::supply::{depleted, pieces_of};
+use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
-/// Up to which entry somebody else has what is of a band, by log.
-#[derive(Default)]
-pub(crate) struct Elsewhere(BTreeMap<(DeviceId, Band), u64>);
-
-impl Elsewhere {
-    fn note(&mut self, log: DeviceId, up_to: Band, size: u64) {
-        for band in Band::SHARED.into_iter().filter(|band| *band <= up_to) {
-            let known = self.0.entry((log, band)).or_insert(0);
-            *known = size.max(*known);
-        }
-    }
-
-    fn has(&self, log: DeviceId, band: Band, seq: u64) -> bool {
-        self.0.get(&(log, band)).is_some_and(|size| *size >= seq)
-    }
-
-    /// Whether others have what a snapshot's leaves of a band came of.
-    fn has_all(&self, act: &SnapshotAct, band: Band) -> bool {
-        act.frontier.iter().all(|end| self.has(end.device, band, end.size))
-    }
-}
-
 impl State {
-    /// How far other devices that belong to the space and may have what is of a band are known to
-    /// have it, of each log. A device whose log has two histories is two devices, of which nobody
-    /// knows which said something.
-    pub(crate) fn elsewhere(&self, db: &Connection) -> Result<Elsewhere> {
-        let mut all = Elsewhere::default();
-        let me = self.device();
-        // Nobody knows what one that stays away has by now.
-        let aside = set_aside(db, &self.roster)?;
-        let counts = |id: &DeviceId| *id != me && !self.stopped.contains(id) && !aside.contains(id);
-        let reads = |id: &DeviceId| {
-            self.roster.device(id).filter(|device| counts(id) && device.role.may_read())
-        };
-        for (id, device) in self.roster.devices().filter(|(id, _)| counts(id)) {
-            // Whoever wrote a log holds it.
-            all.note(*id, device.always_cleared(), u64::MAX);
-        }
-        for ack in control::acks(db)? {
-            if let Some(acker) = reads(&ack.acker) {
-                all.note(ack.device, acker.always_cleared(), ack.size);
-            }
-        }
-        // Who was cleared for more meanwhile says by a snapshot what it has by now.
-        for statement in statements(db, &self.roster)? {
-            let author = reads(&statement.author).filter(|author| statement.seq >= since(author));
-            if let (Some(_), Some(tree)) = (author, statement.act.whole()) {
-                for end in &statement.act.frontier {
-                    all.note(end.device, tree.band, end.size);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// Whether nobody else is known to have a section's bytes that may have them. Of what is void
-    /// now nobody is: who acknowledges it need not have them, and another act may make it count.
-    pub(crate) fn is_alone(
-        &self,
-        db: &Connection,
-        section: &Section,
-        elsewhere: &Elsewhere,
-    ) -> Result<bool> {
-        let Place { log, seq, .. } = section.place;
-        let device = logs::by_number(db, log)?.device;
-        let Some(band) = self.keyring.band(&section.commitment) else { return Ok(false) };
-        if !elsewhere.has(device, band, seq) {
-            return Ok(true);
-        }
-        let entry = entries::hash(db, log, seq)?;
-        let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-        let of = Origin::of_stored(db, section.place, entry, (Clock::ZERO, band))?;
-        Ok(!self.counts_at(&of))
-    }
-
-    /// What is kept of a section that nobody else is known to have: what was sealed, if somebody
-    /// else can open it. The secret goes.
+    /// What is kept of a section: what was sealed, if somebody else can open it. The secret goes.
     pub(crate) fn to_keep(
         &self,
         db: &Connection,
@@ -135,11 +63,11 @@ impl State {
         Ok(opened.map_or(payload, Payload::Opened))
     }
 
-    /// Keeps the documents above the clearance that stand for pruned entries and that nobody else
-    /// is known to have, piece by piece as they are handed over. They are here as documents still.
-    pub(crate) fn keep_documents(&self, db: &Connection, elsewhere: &Elsewhere) -> Result<()> {
+    /// Keeps the documents above the clearance that stand for pruned entries, piece by piece as
+    /// they are handed over. They are here as documents still.
+    pub(crate) fn keep_documents(&self, db: &Connection) -> Result<()> {
         let Some(held) = whole(db, Stage::Held)? else { return Ok(()) };
-        if !self.is_any_alone(&held.act, elsewhere) {
+        if highest(&held.act).is_none_or(|band| band <= self.clearance) {
             return Ok(());
         }
         let known = snapshots::kept_for_others(db)?.into_iter().find(|kept| kept.id == held.id);
@@ -161,42 +89,6 @@ impl State {
                 }
             }
         }
-    }
-
-    /// Whether leaves of a band above the clearance are only here.
-    fn is_any_alone(&self, act: &SnapshotAct, elsewhere: &Elsewhere) -> bool {
-        let mut below = 0;
-        act.bands.iter().any(|tree| {
-            let has_leaves = tree.leaves > std::mem::replace(&mut below, tree.leaves);
-            has_leaves && tree.band > self.clearance && !elsewhere.has_all(act, tree.band)
-        })
-    }
-
-    /// Drops what was kept above the clearance, once somebody else has it.
-    pub(crate) fn release(&mut self, db: &Connection) -> Result<()> {
-        let kept = snapshots::kept_for_others(db)?;
-        let mut page = table::hidden_with_bytes(db, 0, PAGE)?;
-        if kept.is_empty() && page.is_empty() {
-            return Ok(());
-        }
-        let elsewhere = self.elsewhere(db)?;
-        for kept in kept {
-            if !self.is_any_alone(&kept.act, &elsewhere) {
-                snapshots::remove(db, &kept)?;
-                // Now this device may state others.
-                self.news.statement = true;
-            }
-        }
-        while let Some(last) = page.last() {
-            let after = last.section;
-            for section in &page {
-                if !self.is_alone(db, section, &elsewhere)? {
-                    sections::hide(db, section, &Payload::Missing)?;
-                }
-            }
-            page = table::hidden_with_bytes(db, after, PAGE)?;
-        }
-        Ok(())
     }
 
     /// Cleared for more again: takes the documents that it kept, as they would come from a peer.
@@ -253,6 +145,221 @@ impl State {
     }
 }
 
+/// What is kept is gone over in this order.
+const CHUNKS: i64 = 0;
+const SECTIONS: i64 = 1;
+const SNAPSHOTS: i64 = 2;
+
+impl Space {
+    /// What is kept until somebody has it, if this peer may be that one: some of it, from there on.
+    pub(crate) fn kept_for(
+        &self,
+        peer: &TransportId,
+        from: BlobPosition,
+        limit: usize,
+    ) -> Result<BlobReply> {
+        let mut keeps = Keeps::default();
+        let Some(up_to) = self.may_release_to(peer)? else {
+            return Ok(BlobReply::Kept { keeps, next: None });
+        };
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let most = u32::try_from(limit).unwrap_or(u32::MAX);
+        let mut at = Some(from);
+        while let Some(BlobPosition(stage, after)) = at.filter(|_| keeps.is_empty()) {
+            let last = match stage {
+                CHUNKS => {
+                    let page = table::page(&db, up_to, after, most)?;
+                    keeps.chunks.extend(page.iter().map(|(_, digest)| *digest));
+                    page.last().map(|(chunk, _)| *chunk)
+                }
+                SECTIONS => {
+                    let page = table::hidden_with_bytes(&db, after, most)?;
+                    for section in &page {
+                        if published.keyring.band(&section.commitment) <= Some(up_to) {
+                            keeps.sections.push(name(&db, section)?);
+                        }
+                    }
+                    page.last().map(|section| section.section)
+                }
+                _ => {
+                    let all = snapshots::kept_for_others(&db)?;
+                    let all = all.iter().filter_map(|kept| Some((kept.id, highest(&kept.act)?)));
+                    keeps.snapshots.extend(all.filter(|(_, band)| *band <= up_to).take(limit));
+                    None
+                }
+            };
+            at = match last {
+                Some(last) => Some(BlobPosition(stage, last)),
+                None => (stage < SNAPSHOTS).then_some(BlobPosition(stage + 1, 0)),
+            };
+        }
+        Ok(BlobReply::Kept { keeps, next: at })
+    }
+
+    /// Up to which band a peer may be the other one that has what is kept here, if it may. Of one
+    /// whose log has two histories nobody knows which of both it will be.
+    fn may_release_to(&self, peer: &TransportId) -> Result<Option<Band>> {
+        let published = self.shared.published()?;
+        let peer = self.reading_peer(peer, &[])?.filter(|peer| !peer.is_forked());
+        Ok(peer.map(|peer| peer.clearance()).filter(|up_to| *up_to > published.clearance))
+    }
+
+    /// What of this is durable here, and for this device to read.
+    pub(crate) fn holds_of(&self, peer: &TransportId, keeps: &Keeps) -> Result<Keeps> {
+        let mut held = Keeps::default();
+        if self.reading_peer(peer, &[])?.is_none() {
+            return Ok(held);
+        }
+        let published = self.shared.published()?;
+        let db = self.shared.pool.reader()?;
+        let db = db.unchecked_transaction().map_err(|source| {
+            Error::from(larder_store::StoreError::Read { part: "transaction", source })
+        })?;
+        for digest in &keeps.chunks {
+            if table::is_of_blob(&db, digest)? {
+                held.chunks.push(*digest);
+            }
+        }
+        for of in &keeps.sections {
+            if has_section(&db, &published, of)? {
+                held.sections.push(*of);
+            }
+        }
+        for (id, up_to) in &keeps.snapshots {
+            if *up_to <= published.clearance && has_all(&db, &published, id, *up_to)? {
+                held.snapshots.push((*id, *up_to));
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// The highest band that a snapshot has leaves of.
+fn highest(act: &SnapshotAct) -> Option<Band> {
+    let mut below = 0;
+    let has_leaves =
+        act.bands.iter().filter(|tree| tree.leaves > std::mem::replace(&mut below, tree.leaves));
+    has_leaves.last().map(|tree| tree.band)
+}
+
+fn name(db: &Connection, section: &Section) -> Result<Adopted> {
+    let Place { log, seq, index } = section.place;
+    let entry = entries::hash(db, log, seq)?;
+    let entry = entry.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
+    Ok(Adopted { device: logs::by_number(db, log)?.device, seq, index, entry })
+}
+
+/// Finds a section by its name, if it is in the history that is held here.
+fn section_of(db: &Connection, of: &Adopted) -> Result<Option<Section>> {
+    let Some(log) = logs::find(db, &of.device)? else { return Ok(None) };
+    if entries::hash(db, log.log, of.seq)? != Some(of.entry) {
+        return Ok(None);
+    }
+    Ok(sections::find(db, Place { log: log.log, seq: of.seq, index: of.index })?)
+}
+
+/// Whether this device has a section's content for good: the bytes, sealed only if it has opened
+/// them or could, or a snapshot's leaf.
+fn has_section(db: &Connection, published: &Published, of: &Adopted) -> Result<bool> {
+    let Some(section) = section_of(db, of)? else { return Ok(false) };
+    let Published { keyring, clearance, .. } = published;
+    let commitment = &section.commitment;
+    if !keyring.is_for(commitment, *clearance) || section.state == Of::Hidden {
+        return Ok(false);
+    }
+    if section.state == Of::Excused {
+        let held = snapshots::in_state(db, Stage::Held)?;
+        let at = (&of.device, of.seq);
+        let is_said = held.is_some_and(|held| stands_for(&held.act, keyring, at, commitment));
+        return Ok(is_said && depleted(db)?.is_none());
+    }
+    // What is damaged is not held.
+    let sealed = match sections::payload(db, section.place) {
+        Ok(Payload::Sealed(sealed)) => sealed,
+        Ok(Payload::Opened(_)) => return Ok(true),
+        Ok(Payload::Missing) | Err(_) => return Ok(false),
+    };
+    if !is_unread(&section) {
+        return Ok(true);
+    }
+    let entry = entries::find(db, section.place.log, of.seq)?;
+    let header = entry.and_then(|entry| Header::decode(&entry.header).ok());
+    let opening = header.map(|header| keyring.open(&header, of.index, commitment, &sealed));
+    Ok(opening.is_some_and(|opening| !matches!(opening, Opening::NoSecret)))
+}
+
+/// Whether this device has all that a snapshot stands for up to a band: it holds one that covers
+/// it, or all of the bytes.
+fn has_all(db: &Connection, published: &Published, id: &Hash, up_to: Band) -> Result<bool> {
+    let acts = control::acts_of_kind(db, kind::SNAPSHOT)?;
+    let act = acts.iter().find_map(|stored| match Act::from_body(stored.kind, &stored.body) {
+        Ok(Some(Act::Snapshot(act))) if act.id() == *id => Some(act),
+        _ => None,
+    });
+    let Some(act) = act else { return Ok(false) };
+    if !is_here(db, &act)? || depleted(db)?.is_some() {
+        return Ok(false);
+    }
+    let held = snapshots::in_state(db, Stage::Held)?.map(|held| held.act);
+    let covers = held.as_ref().filter(|held| held.tree(up_to).is_some());
+    for end in &act.frontier {
+        let Some(log) = logs::find(db, &end.device)? else { return Ok(false) };
+        let first = covers.map_or(0, |held| held.size_of(&end.device)) + 1;
+        if first > end.size {
+            continue;
+        }
+        if sections::unsettled(db, log.log, end.size)? > 0 {
+            return Ok(false);
+        }
+        let mut after = 0;
+        loop {
+            let page = table::without_bytes(db, log.log, (first, end.size), after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.section;
+            for section in page {
+                let (at, of) = ((&end.device, section.place.seq), &section.commitment);
+                let stands = |held: &SnapshotAct| stands_for(held, &published.keyring, at, of);
+                let is_said = section.state == Of::Excused && held.as_ref().is_some_and(stands);
+                if published.keyring.is_for(of, up_to) && !is_said {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+impl SpaceWriter {
+    /// Lets go of what is kept above this device's clearance and a peer says to hold that is
+    /// cleared for it.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn release_kept(&mut self, peer: &TransportId, keeps: &Keeps) -> Result<()> {
+        let Some(up_to) = self.space().may_release_to(peer)? else { return Ok(()) };
+        self.record(|tx, state| {
+            table::release(tx, &keeps.chunks, up_to)?;
+            for of in &keeps.sections {
+                let hidden = section_of(tx, of)?.filter(|section| section.state == Of::Hidden);
+                let Some(section) = hidden else { continue };
+                if state.keyring.band(&section.commitment) <= Some(up_to) {
+                    sections::hide(tx, &section, &Payload::Missing)?;
+                }
+            }
+            for kept in snapshots::kept_for_others(tx)? {
+                let Some(band) = highest(&kept.act).filter(|band| *band <= up_to) else { continue };
+                if keeps.snapshots.contains(&(kept.id, band)) {
+                    snapshots::remove(tx, &kept)?;
+                    // Now this device may state others.
+                    state.news.statement = true;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
 /// How much is kept.
 pub(crate) fn count(db: &Connection) -> Result<Kept> {
     let mut kept = Kept {
@@ -264,13 +371,6 @@ pub(crate) fn count(db: &Connection) -> Result<Kept> {
         kept.documents += pieces::count_of(db, snapshot.snapshot)?;
     }
     Ok(kept)
-}
-
-/// From which of its entries on a device says what it has by its clearance of now: it was cleared
-/// for more once, or never. Of one that was cleared for less in between nobody knows what it kept.
-fn since(device: &Device) -> u64 {
-    let last = device.standings.last().filter(|_| device.changes <= 1);
-    last.map_or(u64::MAX, |(from_seq, _)| *from_seq)
 }
 
 /// What is kept of a leaf's document; gone if nothing is.

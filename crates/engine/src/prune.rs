@@ -99,8 +99,6 @@ fn sum(act: &SnapshotAct) -> u64 {
 /// Who stated which snapshot.
 pub(crate) struct Statement {
     pub(crate) author: DeviceId,
-    /// In which entry.
-    pub(crate) seq: u64,
     pub(crate) act: SnapshotAct,
 }
 
@@ -117,8 +115,7 @@ pub(crate) fn statements(db: &Connection, roster: &Roster) -> Result<Vec<Stateme
             continue;
         };
         if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
-            let (seq, act) = (stored.place.seq, act.up_to(standing.clearance));
-            statements.push(Statement { author, seq, act });
+            statements.push(Statement { author, act: act.up_to(standing.clearance) });
         }
     }
     Ok(statements)
@@ -203,7 +200,7 @@ pub(crate) fn widest(accepted: Vec<SnapshotAct>) -> Option<SnapshotAct> {
 }
 
 /// Whether all entries that a snapshot covers are here, in the history that it is of.
-fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
+pub(crate) fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
     for end in &act.frontier {
         let Some(log) = logs::find(db, &end.device)? else { return Ok(false) };
         if end.size > log.frontier.size()

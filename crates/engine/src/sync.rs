@@ -118,6 +118,11 @@ impl Peer<'_> {
         self.clearance
     }
 
+    /// Whether its log has two histories.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.devices.iter().any(|device| self.published.stopped.contains(device))
+    }
+
     /// Whether it has this epoch's secrets up to its clearance, or gets them with the act that
     /// opens the epoch. An act in a log with two histories may never reach it.
     fn has(&self, epoch: &EpochId) -> bool {

@@ -44,8 +44,6 @@ pub struct Device {
     pub standings: Vec<(u64, Option<Standing>)>,
     /// The lowest clearance that it was ever given, for however few of its entries, or none.
     pub lowest: Band,
-    /// How many acts gave it another standing.
-    pub changes: usize,
 }
 
 impl Device {
@@ -499,7 +497,7 @@ fn dep((device, seq, entry): (DeviceId, u64, EntryHash)) -> Dep {
 }
 
 fn device_of(judged: Judged) -> Device {
-    let Judged { enrolment, enrolled_by, keeps, standings, last, lowest, changes } = judged;
+    let Judged { enrolment, enrolled_by, keeps, standings, last, lowest } = judged;
     let enrolled_by = enrolled_by.into_iter().map(dep).collect();
     Device {
         member: enrolment.member,
@@ -511,6 +509,5 @@ fn device_of(judged: Judged) -> Device {
         keeps,
         standings,
         lowest,
-        changes,
     }
 }

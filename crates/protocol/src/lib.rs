@@ -22,6 +22,7 @@ mod tests_common;
 
 pub use blobs::{
     BLOB_FRAME_BYTES_MAX, BlobEvent, BlobFrame, BlobPosition, BlobReply, BlobRequest, BlobSession,
+    Keeps,
 };
 pub use error::{GreetingError, InvitationError, PairingError};
 pub use frame::{

@@ -94,8 +94,7 @@ impl World {
     }
 
     /// What a device with a lower clearance could give to anybody has no byte above it, but what
-    /// counts for nothing, and of which nobody else is known to have it. What it gives all the
-    /// same.
+    /// counts for nothing, which nobody else has asked for. What it gives all the same.
     pub(crate) fn above_clearance(&mut self, slot: Slot) -> Option<String> {
         let clearance = self.clearance(slot);
         if clearance == Band::Red {

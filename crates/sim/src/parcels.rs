@@ -89,7 +89,8 @@ const TRICKS: &[(Trick, &str)] = &[
 impl World {
     /// Blobs go beside what this connection is for.
     pub(crate) fn open_parcels(&mut self, link: u64, both: [Slot; 2], is_once: bool, lies: bool) {
-        if !self.plan.has_blobs {
+        // Of what a device may not read any more it asks on the same stream who has it.
+        if !self.plan.has_blobs && self.plan.clearances == 0 {
             return;
         }
         let [from, to] = both;
@@ -143,6 +144,7 @@ impl World {
         for end in self.streams_of(slot) {
             if let Some(stream) = self.stream_at(end) {
                 stream.session.handle_changed();
+                stream.session.handle_kept();
                 self.pump_parcels(end);
             }
         }
@@ -264,13 +266,13 @@ impl World {
         match answer {
             BlobAnswer::Reply(reply) => self.parcel_reply(end, reply),
             BlobAnswer::Store(chunk) => self.enqueue(slot, Job::StoreChunk(end, Box::new(chunk))),
-            BlobAnswer::Release(digests) => {
+            BlobAnswer::Release(keeps) => {
                 let Some(writer) = self.devices[slot].writer() else { return };
-                let released = writer.release_chunks(&peer, &digests);
+                let released = writer.release_kept(&peer, &keeps);
                 if self.notice_power(slot) {
                     return;
                 }
-                self.report.add("blobs: chunks kept until another had them", digests.len() as u64);
+                self.report.add("clearance: kept until another had it", keeps.len() as u64);
                 self.parcel_reply(
                     end,
                     match released {

@@ -141,6 +141,7 @@ limits! {
     BLOB_STAGED_BYTES_TARGET: usize = 4 << 20, "bytes", false, "Sealed chunks after which a part of a blob that is being added is written.";
     BLOB_REQUESTS_MAX: usize = 8, "chunks", false, "Chunks asked of one peer and not yet stored here.";
     BLOB_LACKED_MAX: usize = 4096, "chunks", false, "Chunks that a peer asked for in vain and is told of when they come.";
+    KEEPS_MAX: usize = 256, "things", false, "Things that are kept until another device has them, asked about at once.";
     BLOB_SESSION_BYTES_MAX: usize = 12 << 20, "bytes", false, "Kept in memory by a stream of blobs for its peer.";
     BLOB_LEASE_MS: u64 = 86_400_000, "milliseconds", false, "From the opening after a blob was added and never named until a collection by hand may take it: a day.";
     BLOB_GRACE_MS: u64 = 2_592_000_000, "milliseconds", false, "From when no document names a blob until its chunks may be removed: 30 days.";

@@ -88,14 +88,15 @@ fn a_space_that_stays_here_gives_nothing_to_whoever_asks() {
     assert!(other.space.source().is_ok());
     assert!(black.space.reading_peer(&me, &[]).unwrap().is_none());
     let digest = Hash::new([1; 32]);
+    let keeps = larder_protocol::Keeps { chunks: vec![digest], ..Default::default() };
     for request in [
         BlobRequest::ReadWanted { from: BlobPosition::default(), limit: 9 },
         BlobRequest::ReadChunk { digest },
         BlobRequest::StoreChunk { digest, sealed: vec![1] },
         BlobRequest::ReadHeld { digests: vec![digest] },
-        BlobRequest::ReadKept { from: 0, limit: 9 },
-        BlobRequest::ReadDurable { digests: vec![digest] },
-        BlobRequest::Release { digests: vec![digest] },
+        BlobRequest::ReadKept { from: BlobPosition::default(), limit: 9 },
+        BlobRequest::ReadDurable { keeps: keeps.clone() },
+        BlobRequest::Release { keeps },
     ] {
         let answer = black.space.answer_blobs(&me, request, true, &mut |_| true);
         assert!(matches!(answer, BlobAnswer::Reply(BlobReply::Failed { .. })), "{answer:?}");

@@ -1,9 +1,8 @@
 //! Chunks from and to other devices.
 
 use larder_log::blob::{chunk_digest, fingerprint, open_chunk};
-use larder_protocol::{BlobPosition, BlobReply, BlobRequest};
+use larder_protocol::{BlobPosition, BlobReply, BlobRequest, Keeps};
 use larder_store::space::blobs::{self as table, At, NewChunk};
-use larder_store::space::kept;
 use larder_types::{Hash, TransportId};
 
 use super::policy;
@@ -19,9 +18,9 @@ pub enum BlobAnswer {
     /// The writer has to keep this ([`SpaceWriter::store_chunks`]), and then the reply is
     /// [`BlobReply::Stored`].
     Store(NewChunk),
-    /// The writer may let go of these ([`SpaceWriter::release_chunks`]), and then the reply is
+    /// The writer may let go of this ([`SpaceWriter::release_kept`]), and then the reply is
     /// [`BlobReply::Released`].
-    Release(Vec<Hash>),
+    Release(Keeps),
 }
 
 impl Space {
@@ -48,10 +47,10 @@ impl Space {
             BlobRequest::ReadKept { from, limit } => {
                 self.kept_for(peer, from, limit).map(BlobAnswer::Reply)
             }
-            BlobRequest::ReadDurable { digests } => self
-                .held_chunks(&digests)
-                .map(|digests| BlobAnswer::Reply(BlobReply::Confirmed { digests })),
-            BlobRequest::Release { digests } => Ok(BlobAnswer::Release(digests)),
+            BlobRequest::ReadDurable { keeps } => self
+                .holds_of(peer, &keeps)
+                .map(|keeps| BlobAnswer::Reply(BlobReply::Confirmed { keeps })),
+            BlobRequest::Release { keeps } => Ok(BlobAnswer::Release(keeps)),
         };
         answer.unwrap_or_else(|e| BlobAnswer::Reply(BlobReply::Failed { message: e.to_string() }))
     }
@@ -97,21 +96,6 @@ impl Space {
             }
         }
         Ok(shown)
-    }
-
-    /// Chunks that are kept until somebody has them, if this peer may be that one.
-    fn kept_for(&self, peer: &TransportId, from: i64, limit: usize) -> Result<BlobReply> {
-        let (mut digests, mut next) = (Vec::new(), None);
-        if let Some(peer) = self.reading_peer(peer, &[])?
-            && peer.clearance() > self.shared.published()?.clearance
-        {
-            let db = self.shared.pool.reader()?;
-            let most = u32::try_from(limit).unwrap_or(u32::MAX);
-            let page = kept::page(&db, peer.clearance(), from, most)?;
-            next = page.last().filter(|_| page.len() == limit).map(|(last, _)| *last);
-            digests = page.into_iter().map(|(_, digest)| digest).collect();
-        }
-        Ok(BlobReply::Kept { digests, next })
     }
 
     /// At most `limit` chunks that are wanted here and not held, from `from` on, each with where
@@ -184,17 +168,6 @@ impl Space {
 }
 
 impl SpaceWriter {
-    /// Lets go of chunks above this device's clearance that a peer says to hold, which is cleared
-    /// for them.
-    ///
-    /// # Errors
-    /// The storage's errors.
-    pub fn release_chunks(&mut self, peer: &TransportId, digests: &[Hash]) -> Result<()> {
-        let peer = self.space().reading_peer(peer, &[])?;
-        let Some(peer) = peer else { return Ok(()) };
-        self.record(|tx, _| Ok(kept::release(tx, digests, peer.clearance())?))
-    }
-
     /// Keeps chunks that arrived, in one transaction, and returns how many are new. What no blob
     /// has is passed over.
     ///

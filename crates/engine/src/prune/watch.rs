@@ -52,8 +52,6 @@ pub(crate) struct News {
     pub(crate) lacks: bool,
     /// More or less of the snapshot that comes in may be agreed on by now.
     pub(crate) refits: bool,
-    /// What is kept above the clearance may be known elsewhere by now.
-    pub(crate) releases: bool,
     /// Of secrets that may go.
     pub(crate) secrets: OfSecrets,
     /// Entries, own ones too, and what their bodies take.
@@ -92,7 +90,6 @@ impl Default for News {
             roster: true,
             lacks: true,
             refits: true,
-            releases: true,
             secrets: OfSecrets { is_new: true, awaits_stable: false },
             entries: 0,
             bytes: 0,

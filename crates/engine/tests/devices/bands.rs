@@ -285,7 +285,7 @@ fn what_nobody_else_has_a_lowered_device_keeps_as_it_was_sealed() {
         let want = other.wanted().unwrap();
         let hands_over = |phone: &Device| !other.supply_of(phone, &want).sections.is_empty();
         assert!(hands_over(&phone));
-        phone.learn_acks(&founder);
+        phone.asks(&founder);
         if is_raised_again {
             phone.fill(&founder);
             assert!(phone.has(1) && hands_over(&phone));

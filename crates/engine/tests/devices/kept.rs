@@ -3,7 +3,7 @@
 use larder_engine::{BlobAnswer, NewBlob};
 use larder_log::act::Role;
 use larder_log::{Band, Payload};
-use larder_protocol::{BlobReply, BlobSession, Run, Want};
+use larder_protocol::{BlobPosition, BlobReply, BlobRequest, BlobSession, Run, Want};
 
 use super::bands::{cleared, household};
 use super::prune::{meet, settle};
@@ -16,6 +16,33 @@ fn dirs(count: usize) -> Vec<tempfile::TempDir> {
 }
 
 impl Device {
+    /// Asks another device which it is connected with what that holds of what is kept here.
+    pub(super) fn asks(&mut self, other: &Self) {
+        let peers = [other, &*self].map(|device| device.profile.transport_id());
+        let reply = |space: &Space, peer, request| match space.answer_blobs(
+            peer,
+            request,
+            true,
+            &mut |_| true,
+        ) {
+            BlobAnswer::Reply(reply) => reply,
+            other => panic!("{other:?}"),
+        };
+        let mut from = Some(BlobPosition::default());
+        while let Some(at) = from {
+            let request = BlobRequest::ReadKept { from: at, limit: 2 };
+            let BlobReply::Kept { keeps, next } = reply(&self.space, &peers[0], request) else {
+                panic!("another answer")
+            };
+            let request = BlobRequest::ReadDurable { keeps };
+            let BlobReply::Confirmed { keeps } = reply(&other.space, &peers[1], request) else {
+                panic!("another answer")
+            };
+            self.writer.release_kept(&peers[0], &keeps).unwrap();
+            from = next;
+        }
+    }
+
     fn clears(&mut self, device: larder_types::DeviceId, role: Role, band: Band) {
         self.writer.change_role(device, role, band).unwrap();
     }
@@ -133,53 +160,102 @@ fn what_was_put_down_opened_does_not_go_either() {
     let is_opened = |payload: &Payload| matches!(payload, Payload::Opened(_));
     let payloads = || supply.sections.iter().flat_map(|fill| &fill.payloads);
     assert!(payloads().any(is_opened), "the control: it is here opened alone");
-    meet(&mut other, &mut phone);
+    other.pull(&phone);
+    other.fill(&phone);
     assert_eq!(other.value(object(2)), json!({"text": WORD}));
     phone.shows_nothing();
+    assert_eq!(phone.space.status().unwrap().kept.sections, 1);
+    phone.asks(&other);
     assert_eq!(phone.space.status().unwrap().kept.sections, 0);
 }
 
-/// A laptop acknowledged a phone's letter, and was shut out before the phone was cleared for less:
-/// its word was taken for a copy by nobody who knew that. Nor is that of a device which had not
-/// been cleared when it gave it, and was since.
+/// A laptop acknowledged a phone's letter, and was shut out before the phone was cleared for less.
+/// The founder had acknowledged it by way of a tablet, while the phone was not cleared for it, so
+/// without its bytes; and then an owner took that back who did not know of the letter. Both words
+/// were taken for copies, and the letter went when the phone was cleared for less.
 #[test]
-fn only_who_stands_and_was_cleared_then_is_a_copy() {
+fn what_others_acknowledged_is_no_copy() {
     for is_shut_out in [true, false] {
-        let dirs = dirs(4);
-        let (mut founder, [mut phone, mut other]) = household(&dirs, [Band::Amber, Band::Amber]);
-        let mut tablet = founder.invite_on(dirs[3].path(), 9, cleared(Band::Green));
-        for one in [&mut phone, &mut other, &mut tablet] {
+        let dirs = dirs(5);
+        let bands = [Band::Amber, Band::Amber, Band::Red];
+        let (mut founder, [mut phone, mut laptop, mut second]) = household(&dirs, bands);
+        let mut tablet = founder.invite_on(dirs[4].path(), 9, cleared(Band::Green));
+        let (id, laptop_id) = (phone.space.device(), laptop.space.device());
+        if !is_shut_out {
+            founder.clears(laptop_id, Role::Admin, Band::Red);
+            founder.clears(second.space.device(), Role::Owner, Band::Red);
+        }
+        for one in [&mut phone, &mut laptop, &mut second, &mut tablet] {
             one.pull(&founder);
         }
-        let other_id = other.space.device();
         if !is_shut_out {
-            // It holds the header alone when it says so.
-            founder.clears(other_id, Role::Writer, Band::Green);
-            for one in [&mut phone, &mut other, &mut tablet] {
-                one.pull(&founder);
-            }
+            laptop.clears(id, Role::Writer, Band::Green);
+            founder.pull(&laptop);
+            second.pull(&laptop);
         }
         phone.put_in(Band::Amber, object(2), &json!({"text": WORD})).unwrap();
-        other.pull(&phone);
-        phone.learn_acks(&other);
-        // The others know of the letter by the tablet alone.
+        if is_shut_out {
+            laptop.pull(&phone);
+            phone.learn_acks(&laptop);
+        }
+        // The founder knows of the letter by the tablet alone.
         tablet.pull(&phone);
         founder.pull(&tablet);
         if is_shut_out {
-            founder.writer.revoke(&[other_id]).unwrap();
+            founder.writer.revoke(&[laptop_id]).unwrap();
         } else {
-            founder.clears(other_id, Role::Writer, Band::Amber);
+            phone.learn_acks(&founder);
+            second.clears(id, Role::Writer, Band::Amber);
+            founder.pull(&second);
         }
-        founder.clears(phone.space.device(), Role::Writer, Band::Green);
+        founder.clears(id, Role::Writer, Band::Green);
+        assert!(founder.wanted().is_some(), "the control: it has no bytes, and the letter counts");
         tablet.pull(&founder);
         phone.pull(&tablet);
         phone.learn_acks(&tablet);
+        phone.learn_acks(&founder);
         phone.shows_nothing();
-        assert_eq!(phone.space.status().unwrap().kept.sections, 1, "{is_shut_out}");
+        let kept = |phone: &Device| phone.space.status().unwrap().kept.sections;
+        assert_eq!(kept(&phone), 1, "{is_shut_out}");
+        // Neither is asked who was shut out, nor does it say so who lacks it or may not have it.
+        for other in [&laptop, &tablet, &founder] {
+            phone.asks(other);
+            assert_eq!(kept(&phone), 1, "{is_shut_out}");
+        }
         founder.fill(&phone);
         assert_eq!(founder.value(object(2)), json!({"text": WORD}));
-        phone.learn_acks(&founder);
-        assert_eq!(phone.space.status().unwrap().kept.sections, 0);
+        phone.asks(&founder);
+        assert_eq!(kept(&phone), 0);
+    }
+}
+
+/// Of what two devices keep none is the other's copy: each knows of its own lower clearance, and
+/// not yet of the other's.
+#[test]
+fn who_keeps_something_for_others_does_not_say_that_it_has_it() {
+    let dirs = dirs(4);
+    let (mut founder, [mut phone, mut laptop]) = household(&dirs, [Band::Amber, Band::Amber]);
+    let ids = [phone.space.device(), laptop.space.device()];
+    phone.pull(&founder);
+    phone.put_in(Band::Amber, object(2), &json!({"text": WORD})).unwrap();
+    founder.pull(&phone);
+    laptop.pull(&founder);
+    assert_eq!(laptop.value(object(2)), json!({"text": WORD}));
+    let mut second = founder.invite_on(dirs[3].path(), 9, cleared(Band::Red));
+    founder.clears(second.space.device(), Role::Owner, Band::Red);
+    second.pull(&founder);
+    founder.clears(ids[0], Role::Writer, Band::Green);
+    second.clears(ids[1], Role::Writer, Band::Green);
+    phone.pull(&founder);
+    laptop.pull(&second);
+    let kept = |one: &Device| one.space.status().unwrap().kept.sections;
+    assert_eq!((kept(&phone), kept(&laptop)), (1, 1));
+    phone.asks(&laptop);
+    laptop.asks(&phone);
+    assert_eq!((kept(&phone), kept(&laptop)), (1, 1));
+    for one in [&mut phone, &mut laptop] {
+        one.asks(&second);
+        assert_eq!(kept(one), 0);
     }
 }
 
@@ -249,8 +325,8 @@ fn exchange(a: &mut Device, b: &mut Device) {
                         side.writer.store_chunks(&[chunk]).unwrap();
                         BlobReply::Stored
                     }
-                    BlobAnswer::Release(digests) => {
-                        side.writer.release_chunks(&peers[at], &digests).unwrap();
+                    BlobAnswer::Release(keeps) => {
+                        side.writer.release_kept(&peers[at], &keeps).unwrap();
                         BlobReply::Released
                     }
                 });

@@ -87,6 +87,8 @@ pub(super) fn meet(a: &mut Device, b: &mut Device) {
     b.fill(a);
     a.learn_acks(b);
     b.learn_acks(a);
+    a.asks(b);
+    b.asks(a);
     if a.wanted().is_none() && b.wanted().is_none() {
         // Who is cleared for more shows more.
         let band = a.space.clearance().unwrap().min(b.space.clearance().unwrap());

@@ -625,12 +625,11 @@ impl Judge {
         let last = self.standing_uncut(view, all, device, keeps.unwrap_or(u64::MAX))?;
         let held = self.about(device).filter(|(_, node)| node.holds.is_ok());
         let given = held.filter_map(|(_, node)| match node.placed.change() {
-            Some((_, _, standing)) => Some((standing.clearance, 1)),
-            None => node.placed.enrolment().map(|enrolment| (of(enrolment).clearance, 0)),
+            Some((_, _, standing)) => Some(standing.clearance),
+            None => node.placed.enrolment().map(|enrolment| of(enrolment).clearance),
         });
-        let (lowest, changes) =
-            given.fold((last.clearance, 0), |(low, sum), (band, one)| (band.min(low), sum + one));
-        Some(Judged { enrolment, enrolled_by, keeps, standings, last, lowest, changes })
+        let lowest = given.fold(last.clearance, Band::min);
+        Some(Judged { enrolment, enrolled_by, keeps, standings, last, lowest })
     }
 }
 
@@ -653,6 +652,4 @@ pub(super) struct Judged {
     pub last: Standing,
     /// The lowest clearance that it was ever given.
     pub lowest: Band,
-    /// How often it was given another standing.
-    pub changes: usize,
 }

@@ -1,9 +1,10 @@
 //! The frames of a blob stream: one byte that says which kind, then what it holds.
 
 use larder_log::blob::CHUNK_SEALED_BYTES_MAX;
-use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX};
+use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, KEEPS_MAX};
 use larder_types::{CloseCode, Hash, canonical};
 
+use super::keeps::{self, Keeps};
 use crate::frame::{FrameError, shortened};
 
 /// One message of a blob stream.
@@ -17,11 +18,12 @@ pub enum BlobFrame {
     Lacks,
     /// Chunks that were asked for in vain and are held now; at most [`BLOB_LACKED_MAX`].
     Have(Vec<Hash>),
-    /// Chunks that the sender may not read any more, and keeps until another device has them: which
-    /// does the receiver hold? At most [`BLOB_LACKED_MAX`], and one such question at a time.
-    Keeps(Vec<Hash>),
+    /// What the sender may not read any more, and keeps until another device has it: which of it
+    /// does the receiver hold? At most [`KEEPS_MAX`], and one such question at a time. Of nothing:
+    /// there is no more to ask.
+    Keeps(Keeps),
     /// Answers it: those that are durable there.
-    Holds(Vec<Hash>),
+    Holds(Keeps),
     /// The sender wants nothing more of what the receiver has.
     Idle,
     /// The session is over. The last frame.
@@ -41,8 +43,8 @@ impl BlobFrame {
             Self::Chunk(sealed) => (CHUNK, sealed.clone()),
             Self::Lacks => (LACKS, Vec::new()),
             Self::Have(digests) => (HAVE, canonical::encode(digests)),
-            Self::Keeps(digests) => (KEEPS, canonical::encode(digests)),
-            Self::Holds(digests) => (HOLDS, canonical::encode(digests)),
+            Self::Keeps(keeps) => (KEEPS, canonical::encode(keeps)),
+            Self::Holds(keeps) => (HOLDS, canonical::encode(keeps)),
             Self::Idle => (IDLE, Vec::new()),
             Self::Close { code, message } => {
                 (CLOSE, canonical::encode(&(*code, shortened(message).to_owned())))
@@ -50,6 +52,11 @@ impl BlobFrame {
         };
         fields.insert(0, kind);
         fields
+    }
+
+    /// Whether these are the bytes of [`BlobFrame::Holds`].
+    pub(super) fn is_answer(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&HOLDS)
     }
 
     /// Reads a frame.
@@ -63,12 +70,18 @@ impl BlobFrame {
         let Some((kind, fields)) = bytes.split_first() else {
             return Err(malformed(&"an empty frame"));
         };
-        let any_digests = |max: usize| {
-            let bytes_max = 8 + max * DIGEST_BYTES;
-            canonical::decode::<Vec<Hash>>(fields, bytes_max).map_err(|e| malformed(&e))
+        let keeps = || {
+            let bytes_max = 16 + KEEPS_MAX * keeps::BYTES_MAX;
+            let keeps: Keeps = canonical::decode(fields, bytes_max).map_err(|e| malformed(&e))?;
+            if keeps.len() > KEEPS_MAX {
+                return Err(FrameError::new(CloseCode::LimitExceeded, "too much that is kept"));
+            }
+            Ok(keeps)
         };
         let digests = |max: usize| {
-            let digests = any_digests(max)?;
+            let bytes_max = 8 + max * DIGEST_BYTES;
+            let digests: Vec<Hash> =
+                canonical::decode(fields, bytes_max).map_err(|e| malformed(&e))?;
             if digests.is_empty() || digests.len() > max {
                 return Err(FrameError::new(CloseCode::LimitExceeded, "none or too many chunks"));
             }
@@ -86,8 +99,8 @@ impl BlobFrame {
             CHUNK => Ok(Self::Chunk(fields.to_vec())),
             LACKS => empty(Self::Lacks),
             HAVE => digests(BLOB_LACKED_MAX).map(Self::Have),
-            KEEPS => digests(BLOB_LACKED_MAX).map(Self::Keeps),
-            HOLDS => any_digests(BLOB_LACKED_MAX).map(Self::Holds),
+            KEEPS => keeps().map(Self::Keeps),
+            HOLDS => keeps().map(Self::Holds),
             IDLE => empty(Self::Idle),
             CLOSE => {
                 let (code, message): (CloseCode, String) =
@@ -116,3 +129,4 @@ const DIGEST_BYTES: usize = 34;
 const CLOSE_BYTES_MAX: usize = 1 << 10;
 
 const _: () = assert!(8 + BLOB_LACKED_MAX * DIGEST_BYTES < BLOB_FRAME_BYTES_MAX);
+const _: () = assert!(16 + KEEPS_MAX * keeps::BYTES_MAX < BLOB_FRAME_BYTES_MAX);

@@ -9,16 +9,18 @@
 //! out; twice [`BLOB_LACKED_MAX`] digests.
 
 mod frame;
+mod keeps;
 
 use std::collections::{BTreeSet, VecDeque};
 
 use larder_log::blob::chunk_digest;
-use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, BLOB_SESSION_BYTES_MAX};
+use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, BLOB_SESSION_BYTES_MAX, KEEPS_MAX};
 use larder_types::{CloseCode, Hash};
 
 pub use self::frame::{BLOB_FRAME_BYTES_MAX, BlobFrame};
+pub use self::keeps::Keeps;
 
-/// Where storage's walk over the chunks that it wants goes on; a session does not look into it.
+/// Where storage's walk over what it wants, or keeps, goes on; a session does not look into it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlobPosition(pub i64, pub i64);
 
@@ -49,23 +51,23 @@ pub enum BlobRequest {
         /// Those that the peer asked for in vain.
         digests: Vec<Hash>,
     },
-    /// Chunks that are kept until another device has them, if the peer may be that one, from there
-    /// on: [`BlobReply::Kept`].
+    /// What is kept until another device has it, if the peer may be that one, from there on:
+    /// [`BlobReply::Kept`].
     ReadKept {
-        /// Where the walk goes on; 0 to begin with.
-        from: i64,
+        /// Where the walk goes on.
+        from: BlobPosition,
         /// How many at most.
         limit: usize,
     },
-    /// Which of these chunks are durable here: [`BlobReply::Confirmed`].
+    /// What of this is durable here, and this device may read: [`BlobReply::Confirmed`].
     ReadDurable {
-        /// Those that the peer keeps until somebody has them, and knows by their digests.
-        digests: Vec<Hash>,
+        /// What the peer keeps until somebody has it.
+        keeps: Keeps,
     },
-    /// The peer has these: they need not be kept for it. [`BlobReply::Released`].
+    /// The peer has this: it need not be kept any longer. [`BlobReply::Released`].
     Release {
-        /// Which.
-        digests: Vec<Hash>,
+        /// What.
+        keeps: Keeps,
     },
 }
 
@@ -91,17 +93,17 @@ pub enum BlobReply {
         /// Their digests.
         digests: Vec<Hash>,
     },
-    /// Chunks that are kept for others.
+    /// What is kept for others; nothing at the end of the walk.
     Kept {
-        /// Their digests.
-        digests: Vec<Hash>,
+        /// What.
+        keeps: Keeps,
         /// Where the walk goes on; none at its end.
-        next: Option<i64>,
+        next: Option<BlobPosition>,
     },
-    /// Chunks that are durable here.
+    /// What is durable here.
     Confirmed {
-        /// Their digests.
-        digests: Vec<Hash>,
+        /// What.
+        keeps: Keeps,
     },
     /// What the peer has is not kept for it any more.
     Released,
@@ -158,7 +160,7 @@ enum Walk {
     Done,
 }
 
-/// Where it is with asking which chunks the peer has that are kept until somebody has them.
+/// Where it is with asking what the peer has of what is kept until somebody has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Keeping {
     /// It asks once the peer wants nothing more.
@@ -166,9 +168,9 @@ enum Keeping {
     /// Storage was asked for some.
     Reading,
     /// The peer was asked; where the walk goes on.
-    Asking(Vec<Hash>, Option<i64>),
+    Asking(Keeps, Option<BlobPosition>),
     /// Storage lets go of what the peer has.
-    Releasing(Option<i64>),
+    Releasing(Option<BlobPosition>),
     Done,
 }
 
@@ -195,8 +197,14 @@ pub struct BlobSession {
     check_again: bool,
 
     keeping: Keeping,
-    /// What the peer keeps and asked about, until it is answered.
+    /// There may be more to ask about than the walk under way finds.
+    keeps_again: bool,
+    /// The peer knows that it was asked about all.
+    told_kept: bool,
+    /// The peer asked about what it keeps, and the answer has not left.
     confirming: bool,
+    /// The peer has asked about all that it keeps.
+    peer_asked: bool,
 
     /// The log's session has brought all that there was.
     is_settled: bool,
@@ -232,7 +240,10 @@ impl BlobSession {
             is_checking: false,
             check_again: false,
             keeping: Keeping::Waiting,
+            keeps_again: false,
+            told_kept: false,
             confirming: false,
+            peer_asked: false,
             is_settled: false,
             said_idle: false,
             peer_idle: false,
@@ -296,17 +307,17 @@ impl BlobSession {
                     self.frames.push_back(BlobFrame::Have(digests).encode());
                 }
             }
-            BlobReply::Kept { digests, next } => {
-                if digests.is_empty() {
-                    self.keeping = Keeping::Done;
+            BlobReply::Kept { keeps, next } => {
+                if keeps.is_empty() {
+                    self.read_kept(None);
                 } else {
-                    self.frames.push_back(BlobFrame::Keeps(digests.clone()).encode());
-                    self.keeping = Keeping::Asking(digests, next);
+                    self.told_kept = false;
+                    self.frames.push_back(BlobFrame::Keeps(keeps.clone()).encode());
+                    self.keeping = Keeping::Asking(keeps, next);
                 }
             }
-            BlobReply::Confirmed { digests } => {
-                self.confirming = false;
-                self.frames.push_back(BlobFrame::Holds(digests).encode());
+            BlobReply::Confirmed { keeps } => {
+                self.frames.push_back(BlobFrame::Holds(keeps).encode());
             }
             BlobReply::Released => {
                 if let Keeping::Releasing(next) = self.keeping {
@@ -333,7 +344,16 @@ impl BlobSession {
     pub fn handle_settled(&mut self) {
         if !self.is_settled {
             self.is_settled = true;
+            self.ask_about_kept();
             self.handle_changed();
+        }
+    }
+
+    /// More may be kept than was, or the peer may have more of it.
+    pub fn handle_kept(&mut self) {
+        if !self.is_closed {
+            self.ask_about_kept();
+            self.go_on();
         }
     }
 
@@ -354,6 +374,9 @@ impl BlobSession {
     /// The next frame for the peer.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         let frame = self.frames.pop_front();
+        if frame.as_ref().is_some_and(|frame| BlobFrame::is_answer(frame)) {
+            self.confirming = false;
+        }
         self.go_on();
         frame
     }
@@ -398,9 +421,6 @@ impl BlobSession {
     }
 }
 
-/// Chunks asked about at once.
-const KEPT_AT_ONCE: usize = 256;
-
 type Refusal = (CloseCode, &'static str);
 
 impl BlobSession {
@@ -438,45 +458,62 @@ impl BlobSession {
                     self.handle_changed();
                 }
             }
-            BlobFrame::Keeps(digests) => {
+            BlobFrame::Keeps(keeps) => {
                 if self.confirming {
                     return Err((CloseCode::LimitExceeded, "asked again before the answer"));
                 }
-                self.confirming = true;
-                self.requests.push_back(BlobRequest::ReadDurable { digests });
+                self.peer_asked = keeps.is_empty();
+                if !self.peer_asked {
+                    self.confirming = true;
+                    self.requests.push_back(BlobRequest::ReadDurable { keeps });
+                }
             }
-            BlobFrame::Holds(mut digests) => {
+            BlobFrame::Holds(mut keeps) => {
                 let Keeping::Asking(asked, next) = &self.keeping else {
                     return Err((CloseCode::Unexpected, "an answer to nothing"));
                 };
-                digests.retain(|digest| asked.contains(digest));
+                keeps.retain_of(asked);
                 let next = *next;
-                if digests.is_empty() {
+                if keeps.is_empty() {
                     self.read_kept(next);
                 } else {
                     self.keeping = Keeping::Releasing(next);
-                    self.requests.push_back(BlobRequest::Release { digests });
+                    self.requests.push_back(BlobRequest::Release { keeps });
                 }
             }
             BlobFrame::Idle => {
                 self.peer_idle = true;
-                // What it wanted of these is durable there by now.
-                if matches!(self.keeping, Keeping::Waiting | Keeping::Done) {
-                    self.read_kept(Some(0));
-                }
+                self.ask_about_kept();
             }
             BlobFrame::Close { code, message } => self.end(code, message, true),
         }
         Ok(())
     }
 
-    fn read_kept(&mut self, from: Option<i64>) {
-        self.keeping = match from {
-            Some(from) => {
-                self.requests.push_back(BlobRequest::ReadKept { from, limit: KEPT_AT_ONCE });
-                Keeping::Reading
+    /// Asks about all that is kept, once what the peer wanted of it is durable there, and this side
+    /// has heard what it may not read any more.
+    fn ask_about_kept(&mut self) {
+        if !self.is_settled || !self.peer_idle {
+            return;
+        }
+        match self.keeping {
+            Keeping::Waiting | Keeping::Done => self.read_kept(Some(BlobPosition::default())),
+            Keeping::Reading | Keeping::Asking(..) | Keeping::Releasing(_) => {
+                self.keeps_again = true;
             }
-            None => Keeping::Done,
+        }
+    }
+
+    fn read_kept(&mut self, from: Option<BlobPosition>) {
+        let again = || std::mem::take(&mut self.keeps_again).then(BlobPosition::default);
+        self.keeping = if let Some(from) = from.or_else(again) {
+            self.requests.push_back(BlobRequest::ReadKept { from, limit: KEEPS_MAX });
+            Keeping::Reading
+        } else {
+            if !std::mem::replace(&mut self.told_kept, true) {
+                self.frames.push_back(BlobFrame::Keeps(Keeps::default()).encode());
+            }
+            Keeping::Done
         };
     }
 
@@ -537,7 +574,7 @@ impl BlobSession {
             self.frames.push_back(BlobFrame::Idle.encode());
         }
         let both = self.said_idle && self.peer_idle && self.serving.is_empty();
-        let both = both && self.keeping == Keeping::Done && !self.confirming;
+        let both = both && self.keeping == Keeping::Done && self.peer_asked && !self.confirming;
         if both && self.frames.is_empty() && !self.told_idle {
             self.told_idle = true;
             self.events.push_back(BlobEvent::Idle);

@@ -64,17 +64,21 @@ impl Peer {
                 BlobReply::Held { digests: held }
             }
             BlobRequest::ReadKept { from, limit } => {
-                let from = usize::try_from(from).unwrap();
-                let kept: Vec<Hash> = self.kept.iter().copied().skip(from).take(limit).collect();
-                let next = (kept.len() == limit).then(|| i64::try_from(from + limit).unwrap());
-                BlobReply::Kept { digests: kept, next }
+                let from = usize::try_from(from.0).unwrap();
+                let left = self.kept.iter().copied().enumerate().skip(from);
+                let left = left.filter(|(_, digest)| !self.released.contains(digest));
+                let page: Vec<(usize, Hash)> = left.take(limit).collect();
+                let next = page.last();
+                let next = next.map(|(at, _)| BlobPosition(i64::try_from(at + 1).unwrap(), 0));
+                let chunks = page.into_iter().map(|(_, digest)| digest).collect();
+                BlobReply::Kept { keeps: Keeps { chunks, ..Keeps::default() }, next }
             }
-            BlobRequest::ReadDurable { digests } => {
-                let held = digests.into_iter().filter(|d| self.held.contains_key(d)).collect();
-                BlobReply::Confirmed { digests: held }
+            BlobRequest::ReadDurable { mut keeps } => {
+                keeps.chunks.retain(|digest| self.held.contains_key(digest));
+                BlobReply::Confirmed { keeps }
             }
-            BlobRequest::Release { digests } => {
-                self.released.extend(digests);
+            BlobRequest::Release { keeps } => {
+                self.released.extend(&keeps.chunks);
                 BlobReply::Released
             }
         }
@@ -305,6 +309,51 @@ fn what_is_kept_for_others_is_let_go_once_the_peer_has_it() {
     let has: BTreeSet<Hash> = (0..200).chain(300..550).map(digest).collect();
     assert_eq!(keeper.released, has);
     // Unasked, or of what it was not asked about, its word is none.
-    keeper.session.handle_frame(&BlobFrame::Holds(vec![digest(250)]).encode());
+    let unasked = Keeps { chunks: vec![digest(250)], ..Keeps::default() };
+    keeper.session.handle_frame(&BlobFrame::Holds(unasked).encode());
     assert!(keeper.session.is_closed() && keeper.released == has);
+}
+
+/// A side that learned late what it may not read any more asked about it when the other one had
+/// closed, being idle: both were, before the question. And what came into being after the first
+/// question was asked about in another session only.
+#[test]
+fn nobody_is_idle_before_all_that_is_kept_was_asked_about() {
+    for is_late in [true, false] {
+        let mut keeper = Peer::new(0..3, []);
+        let mut other = Peer::new(0..3, []);
+        other.session.handle_settled();
+        talk(&mut keeper, &mut other, usize::MAX);
+        keeper.kept = (0..2).map(digest).collect();
+        keeper.session.handle_settled();
+        // What the keeper says goes first, and the other may close once it is idle.
+        while !other.is_idle() {
+            keeper.step();
+            other.step();
+            if let Some(frame) = keeper.session.poll_transmit() {
+                other.session.handle_frame(&frame);
+            } else if let Some(frame) = other.session.poll_transmit() {
+                keeper.session.handle_frame(&frame);
+            }
+        }
+        assert_eq!(keeper.released.len(), 2);
+        if is_late {
+            keeper.kept = vec![digest(2)];
+            keeper.session.handle_kept();
+            talk(&mut keeper, &mut other, usize::MAX);
+            assert_eq!(keeper.released.len(), 3);
+        }
+    }
+}
+
+/// Who asks again and again about what it keeps, and reads no answer, has nothing pile up.
+#[test]
+fn a_peer_that_reads_no_answer_is_asked_to_go() {
+    let mut patient = Peer::new(0..3, []);
+    let keeps = Keeps { chunks: vec![digest(1)], ..Keeps::default() };
+    patient.session.handle_frame(&BlobFrame::Keeps(keeps.clone()).encode());
+    patient.step_unread();
+    assert!(!patient.session.is_closed());
+    patient.session.handle_frame(&BlobFrame::Keeps(keeps).encode());
+    assert!(patient.session.is_closed());
 }

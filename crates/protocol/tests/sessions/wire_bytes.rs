@@ -11,8 +11,8 @@ use larder_log::epoch::ControlSecret;
 use larder_log::merkle::Frontier;
 use larder_log::{Address, Band, Batch, Class, EntryBuilder, Metadata, Opened, kind, seal_section};
 use larder_protocol::{
-    BlobEvent, BlobReply, BlobRequest, BlobSession, Frame, Greeting, Offered, Opens, Side, Tag,
-    agree, held_digest,
+    BlobEvent, BlobReply, BlobRequest, BlobSession, Frame, Greeting, Keeps, Offered, Opens, Side,
+    Tag, agree, held_digest,
 };
 use larder_types::{Clock, CloseCode, Entropy, EpochId, ObjectId, Timestamp};
 use proptest::prelude::*;
@@ -103,7 +103,7 @@ fn blob_bytes() -> usize {
             while let Some(request) = sides[side].poll_request() {
                 sides[side].handle_reply(match request {
                     BlobRequest::ReadKept { .. } => {
-                        BlobReply::Kept { digests: Vec::new(), next: None }
+                        BlobReply::Kept { keeps: Keeps::default(), next: None }
                     }
                     _ => BlobReply::Wanted { chunks: Vec::new(), next: None },
                 });

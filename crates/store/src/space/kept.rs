@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::error::StoreError;
 use crate::space::blobs;
+use crate::space::logs::LogId;
 use crate::space::sections::{COLUMNS, Section, row};
 use crate::sql::{Uint, all, execute, first, one};
 
@@ -84,6 +85,35 @@ pub fn page(
 pub fn count(conn: &Connection) -> Result<u64, StoreError> {
     let sql = "SELECT count(DISTINCT chunk) FROM kept_chunks";
     one(conn, PART, sql, [], |row| row.get::<_, Uint>(0)).map(|count| count.0)
+}
+
+/// Whether a chunk is held for a blob here: what is kept for others alone is not.
+///
+/// # Errors
+/// [`StoreError::Read`] of `chunks`.
+pub fn is_of_blob(conn: &Connection, digest: &Hash) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM chunks JOIN blob_chunks USING (chunk)
+               WHERE digest = ?1 AND held = 1 LIMIT 1";
+    first(conn, "chunks", sql, [digest.as_bytes()], |_| Ok(())).map(|found| found.is_some())
+}
+
+/// Up to `limit` sections of entries `first_seq` to `last_seq` of which no bytes are held, numbered
+/// above `after` (0 to begin with), but for those that were erased.
+///
+/// # Errors
+/// [`StoreError::Read`] of `sections`.
+pub fn without_bytes(
+    conn: &Connection,
+    log: LogId,
+    (first_seq, last_seq): (u64, u64),
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Section>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} FROM sections s WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND section > ?4
+             AND sealed IS NULL AND opened IS NULL AND state != 6 ORDER BY section LIMIT ?5"
+    );
+    all(conn, SECTIONS, &sql, params![log, Uint(first_seq), Uint(last_seq), after, limit], row)
 }
 
 /// Lets go of chunks up to a band that another device has.

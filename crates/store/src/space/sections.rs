@@ -52,8 +52,8 @@ pub enum State {
     Kept,
     /// Its bytes are not held, and nobody may bring them back.
     Erased,
-    /// It is above this device's clearance: its bytes are not wanted, and not held but while nobody
-    /// else is known to have them.
+    /// It is above this device's clearance: its bytes are not wanted, and not held but until
+    /// another device says that it holds them.
     Hidden,
 }
 

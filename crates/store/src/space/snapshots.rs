@@ -38,7 +38,8 @@ pub enum State {
     /// Leaves that lie over those of the held one: of its documents and tombstones the later.
     Over,
     /// A copy of one that was held, with leaves above this device's clearance: what they stand for
-    /// nobody else is known to have ([`pieces`]). It is handed over, and counts for nothing else.
+    /// is kept until another device has it ([`pieces`]). It is handed over, and counts for nothing
+    /// else.
     Kept,
 }
 
