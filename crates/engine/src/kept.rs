@@ -37,7 +37,8 @@ use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
 impl State {
-    /// What is kept of a section: what was sealed, if somebody else can open it. The secret goes.
+    /// What is kept of a section. The secret goes, and whoever else was given it may have forgotten
+    /// it by now, or do so while this device is set aside: what can be opened is kept opened.
     pub(crate) fn to_keep(
         &self,
         db: &Connection,
@@ -49,16 +50,6 @@ impl State {
         let header = entries::find(db, log, seq)?;
         let header = header.and_then(|entry| Header::decode(&entry.header).ok());
         let header = header.ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
-        let band = self.keyring.band(&section.commitment);
-        let opens = |(id, up_to): (&DeviceId, &Band)| {
-            let device = self.roster.device(id).filter(|device| device.role.may_read());
-            let has = device.is_some_and(|device| Some(device.clearance) >= band);
-            has && *id != self.device() && !self.stopped.contains(id) && Some(*up_to) >= band
-        };
-        let epoch = self.roster.epoch(&header.epoch);
-        if epoch.is_some_and(|epoch| epoch.recipients.iter().any(opens)) {
-            return Ok(payload);
-        }
         let opened = self.keyring.carry(&header, index, &section.commitment, sealed);
         Ok(opened.map_or(payload, Payload::Opened))
     }

@@ -151,7 +151,7 @@ impl Plan {
         if self.clearances > 0 {
             // Not all that is found with both is mended (docs/VERIFICATION.md). Until then no run
             // has both.
-            (self.prunes, self.prunes_from, self.quarantines) = (0, None, 0);
+            (self.prunes, self.prunes_from) = (0, None);
         }
         self
     }

@@ -43,7 +43,7 @@ impl Device {
         }
     }
 
-    fn clears(&mut self, device: larder_types::DeviceId, role: Role, band: Band) {
+    pub(super) fn clears(&mut self, device: larder_types::DeviceId, role: Role, band: Band) {
         self.writer.change_role(device, role, band).unwrap();
     }
 

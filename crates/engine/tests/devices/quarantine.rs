@@ -4,6 +4,7 @@ use larder_engine::{ErasureStage, Whose};
 use larder_log::Band;
 use larder_log::act::Role;
 
+use super::bands::cleared;
 use super::prune::{four_edited, meet, settle};
 use super::*;
 
@@ -185,4 +186,43 @@ fn setting_aside_hides_no_missing_confirmation_and_an_admin_sets_no_owner_aside(
     tablet.writer.finish_erasures().unwrap();
     a.pull(&tablet);
     assert!(a.space.erasures().unwrap()[0].is_done());
+}
+
+/// A tablet was set aside with a letter that nobody had seen, and cleared for less. What it kept of
+/// the letter for others was sealed, and they had forgotten the secret by then, as they waited for
+/// it no more: nobody could open it.
+#[test]
+fn what_a_lowered_tablet_kept_opens_though_all_others_have_forgotten_its_secret() {
+    let dirs = dirs(5);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let mut tablet = a.invite(dirs[2].path(), 3);
+    let mut courier = a.invite_on(dirs[4].path(), 5, cleared(Band::Green));
+    four_edited(&mut a);
+    settle(&mut [&mut a, &mut b, &mut tablet, &mut courier]);
+    let letter = json!({"text": "of the drawer"});
+    tablet.put_in(Band::Red, object(7), &letter).unwrap();
+    // It is known to be there, by way of one that may not read it.
+    courier.pull(&tablet);
+    a.pull(&courier);
+    let aside = tablet.space.device();
+    a.writer.quarantine(aside).unwrap();
+    let mut third = a.invite(dirs[3].path(), 4);
+    let epochs = a.epochs().len();
+    for _ in 0..3 {
+        settle(&mut [&mut a, &mut b, &mut third, &mut courier]);
+        [&mut a, &mut b, &mut third, &mut courier].into_iter().for_each(tend);
+    }
+    assert!(a.epochs().len() < epochs, "the control: they have forgotten");
+    a.clears(aside, Role::Writer, Band::Green);
+    for _ in 0..2 {
+        meet(&mut tablet, &mut a);
+        meet(&mut b, &mut a);
+    }
+    let listed = tablet.space.list(None, None, 1000).unwrap().documents;
+    assert!(listed.iter().all(|one| one.object != object(7)), "it is cleared for less");
+    for of in [&mut a, &mut b] {
+        assert_eq!(of.value(object(7)), letter);
+        assert_eq!(of.wanted(), None);
+    }
 }
