@@ -248,7 +248,7 @@ fn a_raised_clearance_brings_what_it_gives_and_a_lowered_one_takes_it() {
 /// copy that there was; the others waited for it for ever. `status` had said that the tablet held
 /// all.
 #[test]
-fn what_nobody_else_has_a_lowered_device_keeps_as_it_was_sealed() {
+fn what_nobody_else_has_a_lowered_device_keeps() {
     for is_raised_again in [false, true] {
         let dirs = dirs(4);
         let bands = [Band::Amber, Band::Green, Band::Red];
