@@ -287,6 +287,8 @@ impl WriterState {
         self.news.secrets.heard();
         // What waited for a secret is tried again when documents are seen to.
         self.pending.retries |= self.keyring.len() > secrets;
+        // An act may make count what is not here: that is not acknowledged.
+        self.rejudge(db)?;
         let is_settled = self.settle_clearance(db)?;
         if (self.settle_erasures(db)? || is_settled) && !self.lacks() {
             return self.acknowledge(db);
