@@ -15,15 +15,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use rows::{ROWS, Row};
+use rows::{CRATES, ROWS, Row};
 
 /// How long the seeds of one break may take.
 const RUN_MAX: Duration = Duration::from_mins(15);
-
-/// What simulated devices are built from.
-const CRATES: [&str; 10] = [
-    "types", "crypto", "pages", "log", "document", "protocol", "audit", "store", "search", "engine",
-];
 
 enum Outcome {
     /// With what a checker said.
@@ -90,7 +85,7 @@ impl Workspace {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.unwrap_or_else(|| from.join("target")).join("mutants");
         let copy = Self { root, target };
-        for name in CRATES.iter().chain(&["sim"]) {
+        for name in &CRATES {
             copy_folder(&from.join("crates").join(name), &copy.root.join("crates").join(name))?;
         }
         copy_folder(&from.join("migrations"), &copy.root.join("migrations"))?;
@@ -170,8 +165,7 @@ impl Drop for Workspace {
 
 /// The root's manifest without its own package, for these crates alone.
 fn reduced(manifest: &str) -> String {
-    let members: Vec<String> =
-        CRATES.iter().chain(&["sim"]).map(|name| format!("\"crates/{name}\"")).collect();
+    let members: Vec<String> = CRATES.iter().map(|name| format!("\"crates/{name}\"")).collect();
     let mut out = format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n", members.join(", "));
     let mut is_kept = false;
     for line in manifest.lines() {
