@@ -30,8 +30,8 @@ pub(crate) const COMMON: &str = "household";
 
 /// What a device shows of a document.
 enum Shown {
-    /// Its value, and which version that is.
-    Document(Object, Heads),
+    /// Its value, which version that is, and whether it is in the trash.
+    Document(Object, Heads, bool),
     Nothing,
 }
 
@@ -139,17 +139,14 @@ impl World {
         }
         let shown = self.read(slot, object)?;
         let is_trashing = self.dice.chance(self.plan.trashed_percent);
-        let Shown::Document(value, base) = shown else {
-            if is_trashing && self.is_in_trash(slot, object) {
-                return Some(self.trash(work, object, false));
-            }
+        let Shown::Document(value, base, is_trashed) = shown else {
             // Alone, so that its entry tells whether another creation was there first.
             let may_create =
                 choice < 36 && before.is_empty() && !self.devices[slot].buried.contains(&object);
             return may_create.then(|| self.create(slot, work, object, true));
         };
         if is_trashing && !self.plan.has_blobs {
-            return Some(self.trash(work, object, true));
+            return Some(self.trash(work, object, !is_trashed));
         }
         let may_redact = value.contains_key(ASIDE) && before.is_empty();
         if may_redact && choice >= 80 && self.dice.chance(self.plan.redacted_percent) {
@@ -217,13 +214,6 @@ impl World {
         Operation::Trash { object, is_in }
     }
 
-    /// Whether the device has it in its trash; not, if its storage failed.
-    fn is_in_trash(&self, slot: Slot, object: ObjectId) -> bool {
-        let Some(space) = self.devices[slot].space() else { return false };
-        let trash = space.list_trash(None, None, 1000);
-        trash.is_ok_and(|page| page.documents.iter().any(|document| document.object == object))
-    }
-
     /// Of which band a document is to be. Those of which each device may make one are for all.
     fn choose_band(
         &mut self,
@@ -288,7 +278,7 @@ impl World {
             Ok((document, is_deleted)) => {
                 self.check_deleted(slot, object, document.is_some(), is_deleted);
                 Some(document.map_or(Shown::Nothing, |document| {
-                    Shown::Document(document.value, document.heads)
+                    Shown::Document(document.value, document.heads, document.trashed.is_some())
                 }))
             }
             Err(error) => {
