@@ -108,11 +108,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn blobs(&self) -> Result<Vec<BlobInfo>> {
-        let mut all = self.read_seen(larder_engine::Space::blobs).await?;
-        if let Some(black) = self.black().await? {
-            all.extend(black.read_seen(larder_engine::Space::blobs).await?);
-        }
-        Ok(all)
+        self.both(false, larder_engine::Space::blobs).await
     }
 
     /// Which blobs this device fetches by itself: all that a document names, unless told.

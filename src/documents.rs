@@ -9,7 +9,7 @@ use larder_types::ObjectId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::black::{Listed, check_alone, is_raised};
+use crate::black::{Listed, check_alone, is_raised, of_black};
 use crate::{Error, Receipt, Result, Space, UnitOfWork};
 
 /// Writing.
@@ -74,7 +74,7 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there never was such a document, it
     /// was erased, or what it was is not on this device any more; as [`Space::create`].
     pub async fn restore(&self, from: ObjectId, version: Version) -> Result<(ObjectId, Receipt)> {
-        let home = self.home_of(from).await?;
+        let home = self.home_to_read(from).await?;
         let found = home.read_seen(move |space| space.restorable(&from, &version)).await?;
         let mut unit = UnitOfWork::new();
         let object = unit.restore(from, found.collection.as_str(), found.value)?;
@@ -262,7 +262,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn document(&self, object: ObjectId) -> Result<Option<Document>> {
-        self.home_of(object).await?.read_seen(move |space| space.document(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.document(&object)).await
     }
 
     /// The documents of a collection whose field `path` is this text; through an index.
@@ -271,15 +271,8 @@ impl Space {
     /// The storage's.
     pub async fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
         let (collection, path) = (collection.to_owned(), path.to_owned());
-        let black = self.black().await?;
         // What is BLACK first: whoever edits the first of several does that here.
-        let both = black.as_ref().into_iter().chain([self]);
-        let mut found = Vec::new();
-        for space in both {
-            let (collection, path) = (collection.clone(), path.clone());
-            found.extend(space.read_seen(move |space| space.find(&collection, &path)).await?);
-        }
-        Ok(found)
+        self.both(true, move |space| space.find(&collection, &path)).await
     }
 
     /// At most `limit` documents, of one collection or all, from `after` on: the first page
@@ -314,7 +307,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn is_deleted(&self, object: ObjectId) -> Result<bool> {
-        self.home_of(object).await?.read_seen(move |space| space.is_deleted(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.is_deleted(&object)).await
     }
 
     /// Whether a document was erased ([`Space::erase`]), or redacted ([`Space::redact`]), here or
@@ -323,7 +316,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn is_erased(&self, object: ObjectId) -> Result<bool> {
-        self.home_of(object).await?.read_seen(move |space| space.is_erased(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.is_erased(&object)).await
     }
 
     /// The best results of a search, best first, among all that was committed before it was called.
@@ -333,9 +326,19 @@ impl Space {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a vector of another size than those
     /// of the space; the embedder's and the storage's.
     pub async fn search(&self, query: Query) -> Result<Vec<Found>> {
-        let Some(black) = self.black().await? else { return self.own_search(query).await };
         let own = self.own_search(query.clone()).await?;
-        Ok(query.merged(own, black.own_search(query.clone()).await?))
+        match self.black_search(query.clone()).await {
+            Ok(Some(black)) => Ok(query.merged(own, black)),
+            Ok(None) => Ok(own),
+            Err(Error::Black { .. }) if !own.is_empty() => Ok(own),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn black_search(&self, query: Query) -> Result<Option<Vec<Found>>> {
+        let Some(black) = self.black().await? else { return Ok(None) };
+        let found = black.own_search(query).await;
+        found.map(Some).map_err(|error| of_black(black.name(), error))
     }
 
     async fn own_search(&self, query: Query) -> Result<Vec<Found>> {
@@ -353,7 +356,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn conflicts(&self, object: ObjectId) -> Result<Vec<Conflict>> {
-        self.home_of(object).await?.read_seen(move |space| space.conflicts(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.conflicts(&object)).await
     }
 
     /// What happened to a document, in the order in which this device learned of it: who did it,
@@ -362,7 +365,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn history(&self, object: ObjectId) -> Result<Vec<HistoryItem>> {
-        self.home_of(object).await?.read_seen(move |space| space.history(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.history(&object)).await
     }
 
     /// What a document was: at its heads ([`Document::heads`], [`HistoryItem::version`]), or at a
@@ -374,7 +377,7 @@ impl Space {
     /// read; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for heads it never had here; the
     /// storage's.
     pub async fn value_at(&self, object: ObjectId, version: Version) -> Result<Option<Object>> {
-        let home = self.home_of(object).await?;
+        let home = self.home_to_read(object).await?;
         home.read_seen(move |space| space.value_at(&object, &version)).await
     }
 
@@ -389,7 +392,7 @@ impl Space {
         from: Version,
         to: Version,
     ) -> Result<Vec<Difference>> {
-        let home = self.home_of(object).await?;
+        let home = self.home_to_read(object).await?;
         home.read_seen(move |space| space.diff(&object, &from, &to)).await
     }
 }

@@ -112,6 +112,18 @@ pub enum Error {
     /// The device's own storage, keys or rules.
     #[error(transparent)]
     Engine(larder_engine::Error),
+    /// What is BLACK of a space cannot be read, and what was asked for may be there alone. All else
+    /// of the space can be read.
+    #[error(
+        "what is BLACK of it cannot be read, in {space} ({source}): run `larder check --repair`. \
+         All else can be read, and new documents can be created"
+    )]
+    Black {
+        /// The space that has what is BLACK.
+        space: SpaceName,
+        /// Why it cannot be read.
+        source: Box<Error>,
+    },
     /// The document changed since the caller read it.
     #[error("document {object} was changed since it was read: read it again and redo the edit")]
     Conflict {
@@ -200,6 +212,7 @@ impl Error {
             },
             Self::NoAddress(_) | Self::OutOfTime(_) | Self::NobodyInvites => ErrorKind::Unreachable,
             Self::Engine(error) => of_engine(error),
+            Self::Black { source, .. } => source.kind(),
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Internal(_) => ErrorKind::Internal,
         }

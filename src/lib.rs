@@ -111,7 +111,7 @@ pub use receipt::Receipt;
 pub use recovery_kit::RecoveryKit;
 pub use redaction::Redaction;
 pub use space::Space;
-pub use status::{Checked, PeerStatus, Status};
+pub use status::{Checked, PeerStatus, Status, Unopened};
 pub use transfer::Transferred;
 pub use unit::UnitOfWork;
 

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     opening: Mutex<()>,
     /// The names of the profile's spaces, once somebody has asked for what is BLACK.
     names: Mutex<Option<BTreeSet<SpaceName>>>,
+    /// Those of what is BLACK that could not be read when they were asked last.
+    unread: Mutex<BTreeSet<SpaceName>>,
 }
 
 /// What an app listens on, and goes on with when the profile is opened anew.
@@ -92,11 +94,14 @@ impl OpenSpace {
     ) -> Result<Arc<Self>> {
         let changed = channels.changed(reader.id());
         let heard = channels.heard(reader.id());
-        let (told, space) = (channels.events.clone(), reader.name().clone());
-        reader.on_state_change(move || {
-            let _ = told.send(Event::StateChanged { space: space.clone() });
-        });
         let beside = reader.name().companion_of();
+        let told = channels.events.clone();
+        let of: Vec<_> = beside.iter().chain([reader.name()]).cloned().collect();
+        reader.on_state_change(move || {
+            for space in of.iter().cloned() {
+                let _ = told.send(Event::StateChanged { space });
+            }
+        });
         let shown = [Some(reader.name()), beside.as_ref()].into_iter().flatten();
         let ticks = shown.map(|name| channels.shown(name)).chain([changed.clone()]).collect();
         let start = |writer| Writer::start(writer, Ticks(ticks), channels.events.clone());
@@ -122,11 +127,23 @@ impl Node {
             spaces: RwLock::default(),
             opening: Mutex::default(),
             names: Mutex::default(),
+            unread: Mutex::default(),
         })
     }
 
     pub(crate) fn black(&self) -> MutexGuard<'_, Option<BTreeSet<SpaceName>>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is BLACK of a space could be read, or not: whoever asks for the space's state is told
+    /// of a change.
+    pub(crate) fn note_unread(&self, black: &SpaceName, is_unread: bool) {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = if is_unread { unread.insert(black.clone()) } else { unread.remove(black) };
+        drop(unread);
+        if let Some(space) = black.companion_of().filter(|_| is_new) {
+            self.tell(Event::StateChanged { space });
+        }
     }
 
     pub(crate) fn tell(&self, event: Event) {

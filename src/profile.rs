@@ -15,7 +15,7 @@ use crate::error::{blocking, to_the_end, told};
 use crate::metrics;
 use crate::node::{Channels, Node, OpenSpace};
 use crate::space::PAGE_BYTES;
-use crate::status::{Checked, PeerStatus, Status};
+use crate::status::{Checked, PeerStatus, Status, Unopened};
 use crate::system::System;
 use crate::{
     Error, ErrorKind, Event, Invitation, Joining, NetworkPolicy, Options, PeerReport, RecoveryKit,
@@ -465,17 +465,20 @@ impl Profile {
         Ok(checked)
     }
 
-    /// What there is in the profile.
+    /// What there is in the profile, as far as it can be opened.
     ///
     /// # Errors
-    /// As [`Profile::spaces`].
+    /// The storage's.
     pub async fn status(&self) -> Result<Status> {
+        let node = self.node()?;
+        let failed = node.open_all().await?.into_iter();
+        let unopened = failed.map(|(name, error)| Unopened { name, what: error.to_string() });
+        let unopened = unopened.collect();
         let mut spaces = Vec::new();
-        for space in self.spaces().await? {
-            spaces.push(space.status().await?);
+        for space in node.open_spaces() {
+            spaces.push(self.handle(&space).status().await?);
         }
         metrics::holds(&spaces);
-        let node = self.node()?;
         let asked = Arc::clone(&node);
         let (known, key_created, purge_wished) = blocking(move || {
             let profile = &asked.engine;
@@ -500,6 +503,7 @@ impl Profile {
             listening: node.network.listening().await,
             peers: peers.collect(),
             spaces,
+            unopened,
         })
     }
 }

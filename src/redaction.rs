@@ -85,6 +85,6 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn redacted_as(&self, object: ObjectId) -> Result<Option<ObjectId>> {
-        self.home_of(object).await?.read_seen(move |space| space.redacted_as(&object)).await
+        self.home_to_read(object).await?.read_seen(move |space| space.redacted_as(&object)).await
     }
 }

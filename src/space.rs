@@ -104,8 +104,11 @@ impl Space {
     /// The storage's.
     pub async fn changes_end(&self) -> Result<ChangesCursor> {
         let end = self.read_seen(larder_engine::Space::changes_end).await?;
-        let Some(black) = self.black().await? else { return Ok(end) };
-        Ok(end.with_beside(&black.read_seen(larder_engine::Space::changes_end).await?))
+        match self.of_black(larder_engine::Space::changes_end).await {
+            Ok(Some((_, beside))) => Ok(end.with_beside(&beside)),
+            Ok(None) | Err(Error::Black { .. }) => Ok(end),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) async fn changes_page(
@@ -114,14 +117,18 @@ impl Space {
         limit: usize,
     ) -> Result<larder_engine::Changes> {
         let own = self.read_seen(move |space| space.changes(&from, limit)).await?;
-        let Some(black) = self.black().await? else { return Ok(own) };
         // What is BLACK is told behind the rest, as it is listed.
         if !own.changes.is_empty() || own.more || own.lost {
-            return Ok(larder_engine::Changes { more: true, ..own });
+            let has_black = !matches!(self.black().await, Ok(None));
+            return Ok(larder_engine::Changes { more: own.more || has_black, ..own });
         }
-        let from = from.beside();
-        let mut there = black.read_seen(move |space| space.changes(&from, limit)).await?;
-        let at = own.cursor;
+        let (at, from) = (own.cursor, from.beside());
+        let mut there = match self.of_black(move |space| space.changes(&from, limit)).await {
+            Ok(Some((_, there))) => there,
+            // It is told once it can be read again.
+            Ok(None) | Err(Error::Black { .. }) => return Ok(own),
+            Err(error) => return Err(error),
+        };
         for change in &mut there.changes {
             change.cursor = at.with_beside(&change.cursor);
         }
@@ -144,7 +151,7 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn state(&self) -> Result<SpaceState> {
-        self.read_seen(larder_engine::Space::state).await
+        self.state_with_black(self.read_seen(larder_engine::Space::state).await?).await
     }
 }
 
@@ -350,7 +357,9 @@ impl Space {
     /// # Errors
     /// The storage's.
     pub async fn status(&self) -> Result<SpaceStatus> {
-        self.read_seen(larder_engine::Space::status).await
+        let mut status = self.read_seen(larder_engine::Space::status).await?;
+        status.state = self.state_with_black(status.state).await?;
+        Ok(status)
     }
 }
 

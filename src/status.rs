@@ -32,8 +32,21 @@ pub struct Status {
     pub listening: Option<SocketAddr>,
     /// Its spaces.
     pub spaces: Vec<SpaceStatus>,
+    /// Spaces that cannot be opened: what there is in them is not known.
+    pub unopened: Vec<Unopened>,
     /// The devices it has spoken to.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A space that cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Unopened {
+    /// Its name.
+    #[serde(serialize_with = "as_text")]
+    pub name: SpaceName,
+    /// Why not, and what to do.
+    pub what: String,
 }
 
 /// What a check of one file came to.

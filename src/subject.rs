@@ -20,7 +20,7 @@ impl Space {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there never was such a document, it
     /// was erased, or what it was is not on this device any more; the storage's.
     pub async fn restorable(&self, object: ObjectId, version: Version) -> Result<Restorable> {
-        let home = self.home_of(object).await?;
+        let home = self.home_to_read(object).await?;
         home.read_seen(move |space| space.restorable(&object, &version)).await
     }
 }

@@ -174,6 +174,11 @@ impl UnitOfWork {
         self.documents().any(|(_, band)| band == Some(Band::Black))
     }
 
+    /// Whether nothing of it can be known anywhere yet.
+    pub(crate) fn is_all_new(&self) -> bool {
+        self.0.is_all_new()
+    }
+
     /// The same under the contracts of that space.
     pub(crate) fn under(mut self, space: &larder_engine::Space) -> larder_engine::Result<Self> {
         self.0.under_contracts_of(space)?;

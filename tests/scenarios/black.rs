@@ -6,7 +6,7 @@ use larder::{
     Band, ErrorKind, NewBlob, Profile, Query, Space, SpaceName, Terms, UnitOfWork, Whose,
 };
 
-use crate::common::{Device, files, household, kind, note};
+use crate::common::{Device, event, files, household, key, kind, note};
 
 const CANARY: &str = "zqblackword";
 
@@ -327,4 +327,159 @@ async fn an_id_that_others_use_too_stays_that_of_the_black_document() {
     assert_eq!(titles(&ana.space).await, ["a trap", "hers"], "both are listed");
     let shared = ana.space.at_clearance(Band::Red);
     assert_eq!(shared.get::<serde_json::Value>(object).await.unwrap().unwrap()["title"], "a trap");
+}
+
+/// The companion's file, and bytes for it that nobody can read.
+fn companion_file(device: &Device, id: larder::SpaceId) -> std::path::PathBuf {
+    device.dir.path().join(format!("spaces/{id}.db"))
+}
+
+/// The disk of a laptop went bad where its BLACK notes are. Each read by id in the household failed
+/// with it, though nothing of the household was damaged. Whoever looks for a document that is there
+/// has it, who asks for what may be BLACK is told, and no edit ends in the wrong file meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_whole_is_read_while_what_is_black_cannot_be() {
+    let ana = Device::found("Ana").await;
+    let ben = ana.invite("Ben").await;
+    let open = put(&ana.space, Band::Green, note("open", "zqsoup for all")).await;
+    let value = serde_json::json!({"path": "soup.md", "title": "soup"});
+    let soup = put(&ana.space, Band::Green, value).await;
+    let gone = put(&ana.space, Band::Green, note("gone", "")).await;
+    ana.space.delete(gone).await.unwrap();
+    let black = put(&ana.space, Band::Black, note("hers", CANARY)).await;
+    let receipt = ana.space.history(open).await.unwrap().remove(0);
+    // Another one is under her document's id in the household.
+    ben.put(black, note("a trap", "")).await;
+    ben.sync().await;
+    ana.sync().await;
+    let companion = ana.space.name().companion().unwrap();
+    let id = ana.profile.space(&companion).await.unwrap().id();
+    let whole_state = ana.space.state().await.unwrap();
+    assert!(whole_state.reasons.is_empty(), "{whole_state:?}");
+    ana.profile.close().await.unwrap();
+    let file = companion_file(&ana, id);
+    let whole = std::fs::read(&file).unwrap();
+    let garbage = b"not a database at all".repeat(1000);
+    for damage in [Some(&garbage), None] {
+        match damage {
+            Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        ana.profile.reopen(key()).await.unwrap();
+        let space = &ana.space;
+        let is_black = |error: larder::Error| {
+            assert!(matches!(&error, larder::Error::Black { .. }), "{error:?}");
+            assert!(error.to_string().contains("check --repair"), "{error}");
+        };
+        let mut events = ana.profile.events();
+        assert_eq!(space.document(open).await.unwrap().unwrap().value["title"], "open");
+        event(
+            &mut events,
+            |event| matches!(event, larder::Event::StateChanged { space } if *space == household()),
+        )
+        .await;
+        assert_eq!(space.history(open).await.unwrap().len(), 1);
+        assert!(space.is_deleted(gone).await.unwrap());
+        assert!(space.receipt(receipt.device, receipt.seq).await.is_ok());
+        assert_eq!(space.find("notes", "soup.md").await.unwrap()[0].object, soup);
+        assert_eq!(space.search(Query::text("zqsoup")).await.unwrap().len(), 1);
+        // What may be there alone is not said to be nowhere.
+        let unknown = larder::ObjectId::new([9; 16]);
+        is_black(space.document(unknown).await.unwrap_err());
+        is_black(space.is_deleted(unknown).await.unwrap_err());
+        is_black(space.find("notes", "hers.md").await.unwrap_err());
+        is_black(space.search(Query::text(CANARY)).await.unwrap_err());
+        is_black(space.receipt(larder::DeviceId::new([9; 32]), 1).await.unwrap_err());
+        is_black(space.erasures().await.unwrap_err());
+        // All that is here is listed, and then that there may be more.
+        for limit in [1, 9] {
+            let (mut listed, mut after) = (0, None);
+            let told = loop {
+                match space.list(None, after, limit).await {
+                    Ok(page) => {
+                        listed += page.documents.len();
+                        after = Some(page.next.expect("that there may be more"));
+                    }
+                    Err(error) => break error,
+                }
+            };
+            is_black(told);
+            assert_eq!(listed, 3);
+        }
+        // Nothing ends in the household that may belong to what is BLACK.
+        let mut edit = UnitOfWork::new();
+        edit.put("notes", black, &note("hers", CANARY)).unwrap();
+        is_black(space.commit(edit.clone()).await.unwrap_err());
+        is_black(space.commit_blocking(edit).unwrap_err());
+        is_black(space.erase(black).await.unwrap_err());
+        let mut unit = UnitOfWork::new();
+        unit.band(Band::Black);
+        unit.create("notes", &note("hers", CANARY)).unwrap();
+        is_black(space.commit(unit).await.unwrap_err());
+        let (new, _) = space.create("notes", &note("new", "")).await.unwrap();
+        let mut unit = UnitOfWork::new();
+        unit.delete(new);
+        assert!(space.commit(unit).await.is_err());
+        space.at_clearance(Band::Red).delete(new).await.unwrap();
+        // It says so.
+        let state = space.state().await.unwrap();
+        assert_eq!(state.mode, larder::Mode::Degraded);
+        assert!(matches!(state.reasons[..], [larder::Reason::Black { .. }]), "{state:?}");
+        let status = ana.profile.status().await.unwrap();
+        assert_eq!(status.spaces[0].state, state);
+        assert_eq!(status.unopened[0].name, companion);
+        let lowered = space.at_clearance(Band::Red).state().await.unwrap();
+        assert!(lowered.reasons.is_empty(), "{lowered:?}");
+        // Changes go on.
+        let mut changes = space.changes(larder::ChangesCursor::START);
+        for _ in 0..space.changes(larder::ChangesCursor::START).behind(99).await.unwrap() {
+            changes.next().await.unwrap();
+        }
+        ana.profile.close().await.unwrap();
+    }
+    // It is back: nothing was lost, and the state is as it was.
+    std::fs::write(&file, &whole).unwrap();
+    ana.profile.reopen(key()).await.unwrap();
+    assert_eq!(ana.value(black).await.unwrap()["body"], CANARY);
+    assert_eq!(ana.space.state().await.unwrap(), whole_state);
+}
+
+/// Only a page of the BLACK file is damaged: what is on it fails, and nothing of the household.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_of_what_is_black_harms_no_other_read() {
+    let ana = Device::found("Ana").await;
+    let open = put(&ana.space, Band::Green, note("open", "zqsoup for all")).await;
+    let mut black = Vec::new();
+    for n in 0..200 {
+        black.push(put(&ana.space, Band::Black, note("hers", &"x".repeat(900 + n))).await);
+    }
+    let companion = ana.space.name().companion().unwrap();
+    let id = ana.profile.space(&companion).await.unwrap().id();
+    ana.profile.close().await.unwrap();
+    let file = companion_file(&ana, id);
+    let whole = std::fs::read(&file).unwrap();
+    let pages = whole.len() / 4096;
+    let mut met = 0;
+    // Whichever page it is: every seventh of them, not the first.
+    for page in (1..pages).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[page * 4096 + 100] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        ana.profile.reopen(key()).await.unwrap();
+        assert_eq!(ana.value(open).await.unwrap()["title"], "open", "page {page}");
+        let mut failed = None;
+        for object in &black {
+            failed = failed.or(ana.space.document(*object).await.err());
+        }
+        if let Some(error) = failed {
+            met += 1;
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "page {page}: {error:?}");
+            let state = ana.space.state().await.unwrap();
+            assert_eq!(state.mode, larder::Mode::Degraded, "page {page}");
+            assert!(!state.reasons.is_empty());
+        }
+        assert_eq!(ana.value(open).await.unwrap()["title"], "open", "page {page}");
+        ana.profile.close().await.unwrap();
+    }
+    assert!(met > 5, "{met} of {pages} pages");
 }

@@ -296,6 +296,14 @@ impl Space {
         Ok(receipts)
     }
 
+    /// Whether something that this device wrote is here.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn has_log(&self, device: &DeviceId) -> Result<bool> {
+        Ok(logs::find(&*self.shared.pool.reader()?, device)?.is_some())
+    }
+
     /// What kinds of personal data the author's app found in what it wrote with this entry, as far
     /// as it looked and the entry can be opened here. Opens all of its sections.
     ///

@@ -150,6 +150,11 @@ pub enum Reason {
         /// How many.
         documents: u64,
     },
+    /// What is BLACK of it, in a space beside it, is not ready.
+    Black {
+        /// Why not.
+        what: String,
+    },
     /// Another device's log has two histories and is taken no further.
     LogStopped {
         /// Whose.
@@ -175,6 +180,7 @@ impl Reason {
             | Self::Waiting { .. }
             | Self::BytesMissing { .. }
             | Self::DocumentsMissing { .. }
+            | Self::Black { .. }
             | Self::LogStopped { .. } => Mode::Degraded,
         }
     }
@@ -231,6 +237,7 @@ impl fmt::Display for Reason {
                 "{documents} documents are not here whose entries were pruned: sync with a device \
                  that has them"
             ),
+            Self::Black { what } => write!(f, "of what is BLACK: {what}"),
             Self::LogStopped { device } => write!(
                 f,
                 "the log of {device} contradicts itself and is taken no further: that device was \
@@ -247,6 +254,20 @@ pub struct SpaceState {
     pub mode: Mode,
     /// What is amiss.
     pub reasons: Vec<Reason>,
+}
+
+impl SpaceState {
+    fn of(reasons: Vec<Reason>) -> Self {
+        let mode = reasons.iter().map(Reason::mode).max().unwrap_or(Mode::Ready);
+        Self { mode, reasons }
+    }
+
+    /// The same of who shows a space together with another one, in which something is amiss.
+    #[must_use]
+    pub fn with(mut self, reason: Reason) -> Self {
+        self.reasons.push(reason);
+        Self::of(self.reasons)
+    }
 }
 
 impl Space {
@@ -288,8 +309,7 @@ impl Space {
             }
             Err(error) => reasons.push(Reason::Damaged { what: error.to_string() }),
         }
-        let mode = reasons.iter().map(Reason::mode).max().unwrap_or(Mode::Ready);
-        Ok(SpaceState { mode, reasons })
+        Ok(SpaceState::of(reasons))
     }
 
     /// What is known without asking the database.

@@ -90,6 +90,8 @@ pub struct UnitOfWork {
     /// What is wanted of personal data in it, if it is not what the space's own contracts say.
     pub(crate) contracts: Option<Arc<SpaceContracts>>,
     band: Option<Band>,
+    /// Ids that were drawn for it, which nothing has.
+    drawn: BTreeSet<ObjectId>,
 }
 
 impl UnitOfWork {
@@ -110,6 +112,7 @@ impl UnitOfWork {
     ) -> Result<ObjectId> {
         let object = ObjectId::random(entropy);
         self.put(collection, object, value)?;
+        self.drawn.insert(object);
         Ok(object)
     }
 
@@ -231,6 +234,15 @@ impl UnitOfWork {
             Operation::Restore { from, .. } => (*from, None),
             other => (other.object(), None),
         })
+    }
+
+    /// Whether it is about documents alone that it creates itself, under ids drawn for it.
+    pub fn is_all_new(&self) -> bool {
+        let is_new = |operation: &Operation| {
+            let is_restored = matches!(operation, Operation::Restore { .. });
+            !is_restored && self.drawn.contains(&operation.object())
+        };
+        self.operations.iter().all(is_new)
     }
 
     /// Has it written under the contracts of that space, of which it is a part that stays here.

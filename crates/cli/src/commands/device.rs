@@ -2,7 +2,9 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use larder::{Band, Carried, DeviceId, DeviceInfo, LeftBehind, Renewed, Role, Space, SpaceName};
+use larder::{
+    Band, Carried, DeviceId, DeviceInfo, LeftBehind, Renewed, Role, Space, SpaceKind, SpaceName,
+};
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
@@ -376,7 +378,10 @@ pub(super) fn only_here(status: &larder::Status) -> Vec<String> {
         let documents = counted(documents, "document", "documents");
         format!("{documents} and {} of {} are", counted(files, "file", "files"), space.name)
     });
-    text.collect()
+    let unknown = status.unopened.iter().filter(|space| space.name.kind() == SpaceKind::Black);
+    let unknown =
+        unknown.map(|space| format!("what {} has, which cannot be opened, is", space.name));
+    text.chain(unknown).collect()
 }
 
 async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {

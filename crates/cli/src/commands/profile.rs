@@ -140,7 +140,7 @@ pub(crate) async fn status(call: &Call<'_>, args: &args::Status) -> anyhow::Resu
         out.write(describe(&status).as_bytes())?;
     }
     profile.close().await?;
-    Ok(Exit::Done)
+    Ok(if status.unopened.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 /// The day on which a space's key was drawn, and what becomes of it.
@@ -243,7 +243,9 @@ fn amiss(status: &Status) -> String {
     let reasons = status.spaces.iter().flat_map(|space| {
         space.state.reasons.iter().map(move |reason| format!("{}: {reason}", space.name))
     });
-    let lines: Vec<String> = reasons.map(|line| format!("{}\n", printable(&line))).collect();
+    let unopened = status.unopened.iter().map(|space| format!("{}: {}", space.name, space.what));
+    let lines = reasons.chain(unopened).map(|line| format!("{}\n", printable(&line)));
+    let lines: Vec<String> = lines.collect();
     if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
@@ -283,6 +285,9 @@ fn describe(status: &Status) -> String {
             key_of(space),
         ]);
     }
+    for space in &status.unopened {
+        spaces.row([space.name.to_string(), "cannot be opened".to_owned()]);
+    }
     let mut logs = Table::new(&["log", "entries", "acknowledged by", ""]);
     for (space, log) in status.spaces.iter().flat_map(|s| s.logs.iter().map(move |log| (s, log))) {
         let by = log.acknowledged.iter().map(|(label, size)| format!("{label} ({})", count(*size)));
@@ -320,7 +325,7 @@ fn describe(status: &Status) -> String {
     let tables = [
         (
             spaces,
-            status.spaces.is_empty(),
+            status.spaces.is_empty() && status.unopened.is_empty(),
             "No spaces: larder space create shared:household, or larder join INVITATION\n",
         ),
         (devices, status.spaces.is_empty(), ""),
