@@ -326,24 +326,34 @@ impl World {
         places
     }
 
+    /// The first section that a device asks for and another one does not, which is cleared for as
+    /// much: it has it, and gives it to the others.
+    fn ungiven(&self, members: &[Slot]) -> Option<String> {
+        // What a copy erased is gone where its history is held, and asked for elsewhere.
+        if self.has_erased(|author| self.is_copied(author)) {
+            return None;
+        }
+        let lacks: Vec<_> = members.iter().map(|slot| (*slot, self.awaited(*slot))).collect();
+        for ((slot, lacking), (other, others)) in
+            lacks.iter().flat_map(|one| lacks.iter().map(move |other| (one, other)))
+        {
+            let may_give = self.clearance(*other) >= self.clearance(*slot);
+            if let Some((log, seq)) = lacking.difference(others).next().filter(|_| may_give) {
+                return Some(format!("{slot} asks for entry {seq} of {log}, and {other} has it"));
+            }
+        }
+        None
+    }
+
     /// The first thing about which two of the devices do not agree.
     fn differences(&self, members: &[Slot]) -> Option<String> {
+        if let Some(ungiven) = self.ungiven(members) {
+            return Some(ungiven);
+        }
         let (first, others) = members.split_first()?;
         let known = self.frontier(*first);
         for other in others {
             let theirs = self.frontier(*other);
-            // Who is cleared for less wants less.
-            let is_alike = |one: &&Slot| self.clearance(**one) == self.clearance(*other);
-            let alike = members.iter().find(is_alike).unwrap_or(other);
-            let lacked = self.awaited(*alike);
-            // What one of them has it gives to the others.
-            // What a copy erased is gone where its history is held, and asked for elsewhere.
-            let is_disputed = self.has_erased(|author| self.is_copied(author));
-            if let Some((log, seq)) = self.awaited(*other).symmetric_difference(&lacked).next()
-                && !is_disputed
-            {
-                return Some(format!("one of {alike} and {other} asks for entry {seq} of {log}"));
-            }
             for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
                 let end = |heads: &BTreeMap<DeviceId, LogHead>| {
                     heads.get(log).map(|head| (head.size, head.root))
