@@ -194,10 +194,26 @@ impl WriterState {
                 effects.progress = true;
             }
             Room::Buried => {}
-            // An entry that creates one object twice.
-            Room::Taken => return Ok(self.tally.void(VoidCause::Twice, origin.device)),
+            Room::Taken if self.is_second(db, origin, object)? => {
+                return Ok(self.tally.void(VoidCause::Twice, origin.device));
+            }
+            // It came with a snapshot, or its bytes were lost here and have come again.
+            Room::Taken => {}
         }
         Ok(sections::State::Applied)
+    }
+
+    /// Whether a section before this one in the same entry creates the same object.
+    fn is_second(&self, db: &Connection, origin: &Origin, object: ObjectId) -> Result<bool> {
+        let creates = |section: &Section| {
+            section.place.index < origin.index
+                && section.state != sections::State::Void
+                && self.keyring.band(&section.commitment) == Some(origin.band)
+                && section.about.is_some_and(|about| {
+                    about.kind == kind::DOCUMENT_CREATE && about.object == Some(object)
+                })
+        };
+        Ok(sections::of_entry(db, origin.log, origin.seq)?.iter().any(creates))
     }
 
     /// Applies the changes gathered, all of one document together. Whether anything came of them,
@@ -338,11 +354,9 @@ impl WriterState {
         }
         let origin = Origin::of_stored(db, place, entry, (about.clock, band))?;
         // Its bytes were lost here and have come again: it took effect before.
-        let is_back = |kinds: &dyn Fn(u16) -> bool| {
-            section.about.is_some_and(|noted| noted == about && kinds(noted.kind))
-        };
+        let is_back = section.about == Some(about);
         let state = match Act::read(commitment.class, &opened) {
-            Ok(Some(_)) if is_back(&|_| true) => sections::State::Applied,
+            Ok(Some(_)) if is_back => sections::State::Applied,
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form, origin.device),
             Ok(None) if !is_content => sections::State::Kept,
             Ok(None) if let Some(why) = self.why_not_of(&origin, about.kind) => {
@@ -354,12 +368,7 @@ impl WriterState {
             {
                 self.tally.void(VoidCause::Form, origin.device)
             }
-            Ok(None) => match self.take_document(db, origin, opened, Some(about), effects)? {
-                sections::State::Void if is_back(&|kind| kind == kind::DOCUMENT_CREATE) => {
-                    sections::State::Applied
-                }
-                state => state,
-            },
+            Ok(None) => self.take_document(db, origin, opened, Some(about), effects)?,
         };
         if state != sections::State::Waiting {
             sections::settle_late(db, section, state, &about)?;

@@ -142,6 +142,34 @@ fn what_was_only_stored_is_read_after_a_cut_before_anything_is_written() {
     sync(&mut a, &mut b);
 }
 
+// A device was killed with a batch stored that nobody could read yet. The next batch made that
+// readable with its first entry, and the device was killed before the others were. It read all of
+// it again, and took what had created documents for a second creation of them, which counts for
+// nothing: it found every snapshot to be another than the others did, and nobody pruned any more.
+#[test]
+fn what_is_read_a_second_time_after_a_cut_counts_as_it_did() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    for numbers in [1..=1, 2..=4] {
+        for n in numbers {
+            a.put(object(n), &json!({"n": n}));
+        }
+        let batch = b.next_batch(&a).unwrap();
+        b.writer.store(batch).unwrap();
+        assert!(!b.writer.is_shown());
+        b = b.reopen(dirs[1].path());
+    }
+    b.writer.show().unwrap();
+    assert_eq!(b.space.digest().unwrap(), a.space.digest().unwrap());
+    for n in 1..=4 {
+        a.edit(object(n), |value| value["edited"] = true.into());
+    }
+    prune::meet(&mut a, &mut b);
+    prune::settle(&mut [&mut a, &mut b]);
+    assert!(a.pruned() > 0 && b.pruned() > 0, "they do not agree");
+}
+
 // Sections of a large batch are opened ahead, on another thread, while its entries are stored: that
 // must not be seen by what comes of it. Neither where a section is not what was committed to, nor
 // where one is missing, nor where they come opened.
