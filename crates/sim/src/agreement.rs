@@ -178,10 +178,12 @@ impl Content {
         self.entries.get(&(unit.author, committed.seq)).map_or(Some(false), |entry| entry.creates)
     }
 
-    /// Whether bytes of the unit are lacking.
+    /// Whether bytes of the unit are lacking, or of one that its author wrote before, on which it
+    /// may build.
     fn awaits(&self, unit: &Unit) -> bool {
         let Fate::Committed(committed) = &unit.fate else { return false };
-        self.awaited.contains(&(unit.author, committed.seq))
+        let before = (unit.author, 0)..=(unit.author, committed.seq);
+        self.awaited.range(before).next().is_some()
     }
 
     /// Whether the unit is in the logs; none if even its app does not know.
