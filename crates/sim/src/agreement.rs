@@ -45,6 +45,8 @@ pub(crate) struct Content {
     entries: BTreeMap<(DeviceId, u64), Listed>,
     /// Entries of which bytes are lacking.
     awaited: BTreeSet<(DeviceId, u64)>,
+    /// Whether sections wait for a secret, or a change.
+    is_waiting: bool,
     digest: Hash,
     adoptions: u64,
     pub(crate) clearance: Band,
@@ -84,6 +86,7 @@ impl Content {
             asides,
             entries,
             awaited,
+            is_waiting: space.status().expect("how it stands").waiting > 0,
             digest,
             adoptions,
             clearance,
@@ -178,12 +181,12 @@ impl Content {
         self.entries.get(&(unit.author, committed.seq)).map_or(Some(false), |entry| entry.creates)
     }
 
-    /// Whether bytes of the unit are lacking, or of one that its author wrote before, on which it
-    /// may build.
+    /// Whether bytes are lacking of the unit or of one that its author wrote before, on which it may
+    /// build, or something here waits for what nobody has.
     fn awaits(&self, unit: &Unit) -> bool {
         let Fate::Committed(committed) = &unit.fate else { return false };
         let before = (unit.author, 0)..=(unit.author, committed.seq);
-        self.awaited.range(before).next().is_some()
+        self.is_waiting || self.awaited.range(before).next().is_some()
     }
 
     /// Whether the unit is in the logs; none if even its app does not know.
