@@ -199,8 +199,8 @@ pub(crate) fn is_going_on(db: &Connection) -> Result<bool> {
     Ok(!unfinished(db)?.is_empty())
 }
 
-/// What to say, and what to do, where something could not be carried over.
-pub(crate) fn left_text(db: &Connection) -> Result<Option<String>> {
+/// Where something is that could not be carried over, what to say of it, and what to do.
+pub(crate) fn left_text(db: &Connection) -> Result<Option<(String, String)>> {
     let left = Carry::load(db)?.carried.left;
     let Some(first) = left.first() else { return Ok(None) };
     let LeftBehind { file, seq, what } = first;
@@ -208,10 +208,11 @@ pub(crate) fn left_text(db: &Connection) -> Result<Option<String>> {
         1 => String::new(),
         all => format!(", and {} more", all - 1),
     };
-    Ok(Some(format!(
+    let text = format!(
         "entry {seq} in '{file}' could not be carried over ({what}){more}: only that file has it. \
          Write here what of it is still wanted, then say that the rest may go: larder purge --leave"
-    )))
+    );
+    Ok(Some((file.clone(), text)))
 }
 
 /// A new file begins: it carries over what is in the `earlier` one, and then what that had still
@@ -221,6 +222,19 @@ pub(crate) fn begin(db: &Connection, source: Source, earlier: &Connection) -> Re
     let sources = std::iter::once(source).chain(sources).collect();
     let carried = Carried { left: carried.left, ..Carried::default() };
     Carry { sources, carried }.save(db)
+}
+
+/// Notes that a file that was set aside could not be read from an entry on, and nobody else has
+/// that.
+pub(crate) fn note_unread(db: &Connection, file: &str, seq: u64) -> Result<()> {
+    let mut carry = Carry::load(db)?;
+    let what = "it, or what stands behind it, could not be read".to_owned();
+    let left = LeftBehind { file: file.to_owned(), seq, what };
+    if !carry.carried.left.contains(&left) {
+        leave(&mut carry.carried, left);
+        carry.save(db)?;
+    }
+    Ok(())
 }
 
 /// Notes that there is something to carry over, when a space is opened.
@@ -243,7 +257,7 @@ impl Space {
     pub fn carried(&self) -> Result<Option<Carried>> {
         let db = self.shared.pool.reader()?;
         let Carry { sources, carried } = Carry::load(&db)?;
-        let was_any = !sources.is_empty() || carried.is_done;
+        let was_any = !sources.is_empty() || carried.is_done || !carried.left.is_empty();
         let is_done = sources.is_empty();
         Ok(was_any.then_some(Carried { is_done, ..carried }))
     }

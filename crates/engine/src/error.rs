@@ -104,7 +104,8 @@ pub enum Error {
         "this copy of the space is older than what this device has already signed (entry {signed}, \
          the file ends at {found}): it was restored from an old backup or copied. It can be read, \
          but not written. To go on, close it and run `larder device renew`: it gets new keys, is \
-         let in again, and what only it has is carried over"
+         let in again, and what only it has is carried over. A black: space goes on by `larder \
+         device renew --alone SPACE`, without all else"
     )]
     RolledBack {
         /// The last entry known to have been signed.
@@ -129,7 +130,8 @@ pub enum Error {
         "this device has signed other entries in this space than this copy holds: the profile or \
          the space's file was copied, and both copies were used. It can be read, but not written. \
          To go on, close it and run `larder device renew`: it gets new keys, is let in again, and \
-         what only it has is carried over"
+         what only it has is carried over. A black: space goes on by `larder device renew --alone \
+         SPACE`, without all else"
     )]
     OtherHistory,
     /// The profile was given new keys, by which the space does not know it yet.

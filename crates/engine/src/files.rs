@@ -122,9 +122,19 @@ pub(crate) fn databases(dir: &Dir, id: &SpaceId) -> Result<BTreeSet<String>> {
 
 /// The files of a space that were set aside, with their WALs.
 pub(crate) fn set_aside(dir: &Dir, id: &SpaceId) -> Result<Vec<String>> {
+    set_aside_of(dir, |known| known == id)
+}
+
+/// Those of all spaces, also of such as are in no row any more.
+pub(crate) fn all_set_aside(dir: &Dir) -> Result<Vec<String>> {
+    set_aside_of(dir, |_| true)
+}
+
+fn set_aside_of(dir: &Dir, is_of: impl Fn(&SpaceId) -> bool) -> Result<Vec<String>> {
     let is_aside = |name: &String| {
-        let stem = name.split_once(SET_ASIDE).map(|(stem, _)| stem);
-        stem.is_some_and(|stem| number_of(stem, &id.to_string()).is_some())
+        let Some((stem, _)) = name.split_once(SET_ASIDE) else { return false };
+        let id = stem.split('.').next().and_then(|id| id.parse::<SpaceId>().ok());
+        id.is_some_and(|id| is_of(&id) && number_of(stem, &id.to_string()).is_some())
     };
     let names = dir.names(SPACES)?.into_iter().filter(is_aside);
     Ok(names.map(|name| format!("{SPACES}/{name}")).collect())

@@ -39,6 +39,15 @@ impl Mirror {
         }
     }
 
+    /// What is known of it beyond what is here is nowhere, and is not waited for.
+    pub(crate) fn forget(&self, space: &SpaceId) -> Result<()> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        table::forget_mirror(db.as_ref().ok_or(StoreError::Closed)?, space)?;
+        *noted = End::NONE;
+        Ok(())
+    }
+
     /// Writes it now, durably, if it has grown.
     pub(crate) fn write(&self, space: &SpaceId, seq: u64, root: &Hash) -> Result<()> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);

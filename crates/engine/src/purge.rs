@@ -119,10 +119,8 @@ impl<'a> Purge<'a> {
         key_file::write(self.dir, unlock, &self.key, &mut *self.inner.env.entropy())?;
         step(Step::KeyFileWritten)?;
         files::sweep(self.storage, self.key.generation, &homes)?;
-        for row in &self.rows {
-            for file in files::set_aside(self.dir, &row.space)? {
-                self.dir.remove(&file)?;
-            }
+        for file in files::all_set_aside(self.dir)? {
+            self.dir.remove(&file)?;
         }
         step(Step::Removed)?;
         Ok(Purged { spaces: homes.len() as u64, pages })
@@ -165,8 +163,10 @@ impl<'a> Purge<'a> {
                 files::SET_ASIDE
             )));
         }
-        let left = carry::left_text(&source)?;
-        if let Some(what) = left.filter(|_| is_aside) {
+        // It may be that of a space that was made anew under another id.
+        if let Some((file, what)) = carry::left_text(&source)?
+            && (is_aside || self.dir.exists(&file)?)
+        {
             return Err(Error::Invalid(format!("the space '{}': {what}", row.name)));
         }
         let mut entropy = inner.env.entropy();

@@ -3,7 +3,8 @@
 //!
 //! Invariants: a file that is set aside gets another name and is removed by a purge alone, and not
 //! before the space is whole again; this device appends nothing to its own log before it holds
-//! again all that it is known to have signed. Otherwise the log would get a second history.
+//! again all that it is known to have signed. Otherwise the log would get a second history. Only a
+//! space that never leaves this device goes on with what can be read: nobody else has the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId, canonical};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
+use crate::carry;
 use crate::dir::Dir;
 use crate::files;
 use crate::keyring::OwnKeys;
@@ -129,6 +131,9 @@ impl Profile {
     /// this device holds all again that it has signed. The space must not be open. An attempt that
     /// was cut is brought to its end.
     ///
+    /// A space that never leaves this device goes on at once, with what can be read; as an empty
+    /// one of its name, with an id of its own, if that is nothing.
+    ///
     /// # Errors
     /// [`Error::Invalid`] if the file can be read, or is not there ([`Profile::begin_anew`]);
     /// [`Error::NotFound`], [`Error::ReadOnly`]; [`Error::Corrupt`] if the profile does not have
@@ -169,8 +174,30 @@ impl Profile {
         drop(writer);
         let did = if is_gone { "made anew" } else { "set aside and made anew" };
         space.shared.note(SecurityKind::Repaired, None, did);
+        let is_lost = space.shared.stays_here() && space.shared.is_recovering();
         space.close()?;
+        if is_lost {
+            self.found_anew(&row.space, name, file.as_deref())?;
+        }
         Ok(SetAside { file, entries, why })
+    }
+}
+
+impl Profile {
+    /// Founds a space once more of which not even the founding can be read.
+    fn found_anew(&self, id: &SpaceId, name: &SpaceName, aside: Option<&str>) -> Result<()> {
+        let row = self.inner.with_db(|db| Ok(table::space(db, id)?))?;
+        if let Some(row) = row {
+            self.inner.storage.remove(&row.home.file)?;
+            self.inner.write_db(|db| Ok(table::remove_space(db, id)?))?;
+        }
+        let (space, mut writer) = self.create_space(name)?;
+        if let Some(aside) = aside {
+            writer.record(|tx, _| carry::note_unread(tx, aside, 1))?;
+        }
+        writer.close()?;
+        drop(writer);
+        space.close()
     }
 }
 
@@ -335,6 +362,14 @@ impl SpaceWriter {
         self.show()?;
         for (aside, _) in &asides {
             self.take_chunks(aside)?;
+        }
+        if self.shared.stays_here() {
+            let signed = self.shared.mirror.end().size;
+            self.transact(|tx, state| match (files.last(), state.frontier.size()) {
+                (Some(file), found) if found < signed => carry::note_unread(tx, file, found + 1),
+                _ => Ok(()),
+            })?;
+            self.shared.mirror.forget(&self.shared.id)?;
         }
         // Looks whether the own log is whole by now.
         self.transact(|_, _| Ok(()))?;

@@ -131,6 +131,9 @@ impl Profile {
     /// then [`Profile::renew`] once more, and an invitation from there, bring what was written here
     /// over to it. The profile in `dir` must not be open anywhere.
     ///
+    /// A space that never leaves this device, and whose file is not the one that was signed last,
+    /// goes on by it as well, with what the file has and without new keys of the whole profile.
+    ///
     /// # Errors
     /// As [`Profile::open`]; [`Error::NotFound`]; [`Error::Invalid`] if the space does not wait for
     /// that, or other devices belong to it, or this one was no owner of it; the storage's errors.
@@ -150,7 +153,8 @@ impl Profile {
     fn go_on(&self, name: &SpaceName) -> Result<()> {
         let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
         let row = row.ok_or_else(|| Error::NotFound(format!("there is no space '{name}' here")))?;
-        if !self.inner.is_renewing(&row.space)? {
+        let is_renewing = self.inner.is_renewing(&row.space)?;
+        if !is_renewing && !stays_here(name) {
             return Err(Error::Invalid(format!(
                 "'{name}' does not wait for this device to be let in: `larder device renew` gives \
                  a copied or restored profile new keys first"
@@ -162,9 +166,17 @@ impl Profile {
         };
         let opened = self.open_space(name)?;
         let may = self.check_may_go_on(&opened.0.shared);
+        let is_frozen = opened.0.shared.is_frozen();
         close(opened)?;
         may?;
+        if !is_frozen {
+            return Err(Error::Invalid(format!("'{name}' can be written: there is nothing to do")));
+        }
+        let now = self.inner.env.now();
         self.inner.write_db(|db| {
+            if !is_renewing {
+                table::set_setting(db, &mark(&row.space), &now.0.to_be_bytes())?;
+            }
             table::set_setting(db, &alone_mark(&row.space), &[])?;
             step(Step::GoingOn)
         })?;

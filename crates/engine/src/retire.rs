@@ -64,7 +64,7 @@ impl State {
                     .into(),
             );
         }
-        if let Some(what) = carry::left_text(db)? {
+        if let Some((_, what)) = carry::left_text(db)? {
             return refuse(what);
         }
         if self.lacks() || !is_whole(db, to)? {

@@ -242,9 +242,18 @@ pub fn set_home(conn: &Connection, space: &SpaceId, home: &Home) -> Result<(), S
 /// [`StoreError::Write`] of `spaces`, of kind constraint if another space has that file.
 pub fn renew_space(conn: &Connection, space: &Space) -> Result<(), StoreError> {
     set_home(conn, &space.space, &space.home)?;
-    let sql = "UPDATE spaces SET device = ?2, mirror_seq = 0, mirror_root = NULL WHERE space = ?1";
-    let params = params![space.space.as_bytes(), space.device.as_bytes()];
-    execute(conn, "spaces", sql, params).map(drop)
+    let sql = "UPDATE spaces SET device = ?2 WHERE space = ?1";
+    execute(conn, "spaces", sql, params![space.space.as_bytes(), space.device.as_bytes()])?;
+    forget_mirror(conn, &space.space)
+}
+
+/// Forgets how far this profile's own log had come in a space.
+///
+/// # Errors
+/// [`StoreError::Write`] of `spaces`.
+pub fn forget_mirror(conn: &Connection, space: &SpaceId) -> Result<(), StoreError> {
+    let sql = "UPDATE spaces SET mirror_seq = 0, mirror_root = NULL WHERE space = ?1";
+    execute(conn, "spaces", sql, [space.as_bytes()]).map(drop)
 }
 
 /// Records that another key is wished for a space's file. An earlier wish stays as it is.

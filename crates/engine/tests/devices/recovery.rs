@@ -508,3 +508,89 @@ fn what_no_other_device_has_opens_again_though_the_keys_of_its_time_are_gone() {
     // But where it is the page with its own bytes, with the secret, or with the act of its epoch.
     assert!(opened > 5 && opened + 3 >= whole, "{opened} of {whole} files of {pages} pages");
 }
+
+/// The disk of a laptop went bad under a BLACK diary, which nobody else has. Set aside and made
+/// anew it stayed read-only for ever, waiting for entries that no device can send: it goes on with
+/// what can be read, whichever page is rotten, and says what is in the old file alone.
+#[test]
+fn a_space_that_stays_here_goes_on_with_what_can_be_read() {
+    let diary: larder_types::SpaceName = "black:diary".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let opened = |profile: Profile| -> Result<Device> {
+        let (space, writer) = profile.open_space(&diary)?;
+        Ok(Device { profile, space, writer: writer.unwrap() })
+    };
+    let made = Profile::create(world(1), dir.path(), &unlock(), options("x")).unwrap();
+    let (space, writer) = made.create_space(&diary).unwrap();
+    let mut whole = Device { profile: made, space, writer };
+    let value = |n: u8| json!({"title": format!("day {n}"), "body": "z".repeat(700)});
+    for n in 1..=80 {
+        whole.put(object(n), &value(n));
+    }
+    let id = whole.space.id();
+    close(whole);
+    let pages = fs::read(space_file(dir.path())).unwrap().len() / PAGE;
+    let (mut aside, mut partly, mut empty) = (0, 0, 0);
+    for page in (0..pages).step_by(3) {
+        let tried = tempfile::tempdir().unwrap();
+        copy(dir.path(), tried.path());
+        rot(&space_file(tried.path()), page);
+        let found = profile(tried.path(), 10);
+        if found.open_space(&diary).is_ok() {
+            found.close().unwrap();
+            continue;
+        }
+        aside += 1;
+        let set = found.set_aside(&diary).unwrap();
+        assert_eq!(found.space_names().unwrap()[..], *std::slice::from_ref(&diary));
+        let mut here = opened(found).unwrap();
+        let state = here.space.state().unwrap();
+        assert_ne!(state.mode, Mode::ReadOnly, "page {page}: {state:?}");
+        let mut shown = 0;
+        for n in 1..=80 {
+            if let Some(document) = here.space.document(&object(n)).unwrap() {
+                assert_eq!(serde_json::Value::Object(document.value), value(n), "page {page}");
+                shown += 1;
+            }
+        }
+        if shown == 0 {
+            empty += 1;
+            assert_ne!(here.space.id(), id, "page {page}: it is another one");
+        } else if shown < 80 {
+            partly += 1;
+        }
+        if shown < 80 {
+            let left = here.space.carried().unwrap().unwrap().left;
+            assert_eq!(Some(&left[0].file), set.file.as_ref(), "page {page}");
+        }
+        here.put(object(100), &value(100));
+        close(here);
+        // And after the next start.
+        let mut here = opened(profile(tried.path(), 11)).unwrap();
+        here.put(object(101), &value(101));
+        assert!(here.space.document(&object(100)).unwrap().is_some(), "page {page}");
+        let mut checking = larder_engine::Checking::new(false);
+        while !here.writer.check_step(&mut checking).unwrap() {}
+        let findings = checking.into_report().findings;
+        assert!(findings.is_empty(), "page {page}: {findings:?}");
+        close(here);
+        let purged = |leave: bool| {
+            let opened = opened(profile(tried.path(), 12)).unwrap();
+            let mut opened = opened;
+            if leave {
+                opened.writer.leave_behind().unwrap();
+            }
+            close(opened);
+            Profile::purge(world(13), tried.path(), &unlock(), None, &mut |_| ())
+        };
+        if shown < 80 {
+            assert!(
+                matches!(purged(false), Err(Error::Invalid(_))),
+                "page {page}: it is there alone"
+            );
+        }
+        purged(true).unwrap();
+        assert!(!tried.path().join(set.file.unwrap()).exists(), "page {page}");
+    }
+    assert!(aside > 0 && empty > 0, "{aside} set aside, {partly} in part, {empty} empty");
+}
