@@ -144,7 +144,7 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     let all = space.erasures().await?;
-    let mut table = Table::new(&["document", "erased", "device", "has done it"]);
+    let mut table = Table::new(&["document", "up to", "erased", "device", "has done it"]);
     for info in &all {
         out.json(info)?;
         for by in &info.devices {
@@ -156,7 +156,8 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
             };
             let at = info.at.to_string();
             let at = at.split('.').next().unwrap_or(&at).replace('T', " ");
-            table.row([info.object.to_string(), at, printable(&by.label), stage.to_owned()]);
+            let (object, up_to) = (info.object.to_string(), info.up_to.to_string());
+            table.row([object, up_to, at, by.label.clone(), stage.to_owned()]);
         }
     }
     if all.is_empty() {

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::Act;
 use larder_log::erasure::Erasure as ActName;
-use larder_log::kind;
-use larder_log::roster::Roster;
+use larder_log::{Band, kind};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::Place;
@@ -17,10 +16,10 @@ use serde::Serialize;
 use super::UNKNOWN_KIND;
 use crate::Result;
 use crate::aside::set_aside;
-use crate::model::{as_text, as_texts};
+use crate::model::{as_band, as_text, as_texts};
 use crate::read::snapshot;
 use crate::redact::of_redactions;
-use crate::space::Space;
+use crate::space::{Published, Space};
 
 /// An object that was erased, and which devices have done it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,13 +33,18 @@ pub struct ErasureInfo {
     /// When, as that device's clock claims.
     #[serde(serialize_with = "as_text")]
     pub at: Timestamp,
+    /// Up to which band it reaches: the highest that somebody who asked for it was cleared for.
+    /// What others wrote above that under the same id is another document, and stays.
+    #[serde(serialize_with = "as_band")]
+    pub up_to: Band,
     /// Acts of erasure: one, and one for each lot of sections that was met later.
     pub acts: u64,
     /// Where what is left of it is, if it was redacted: several if devices did so that did not know
     /// of each other.
     #[serde(serialize_with = "as_texts")]
     pub redacted_as: Vec<ObjectId>,
-    /// Edits, and creations under its id, that whoever redacted it did not know. Who made them
+    /// Edits up to that band, and creations under its id, that whoever redacted it did not know, as
+    /// far as this device is cleared for them. Who made them
     /// makes them again in what is left as soon as it hears of that, as far as they fit there and
     /// are of no list that something was taken out of; from a device that never hears they are
     /// lost.
@@ -50,8 +54,8 @@ pub struct ErasureInfo {
 }
 
 impl ErasureInfo {
-    /// Whether every device has said that it has nothing of the object any more; one that is set
-    /// aside has not.
+    /// Whether every device has said that it has nothing of the object any more, up to the band
+    /// that the erasure reaches; one that is set aside has not.
     pub fn is_done(&self) -> bool {
         self.devices.iter().all(|device| device.stage == ErasureStage::Done)
     }
@@ -86,7 +90,8 @@ pub struct ErasedBy {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErasureStage {
-    /// It has said that nothing of the object is on its disk any more.
+    /// It has said that nothing of the object, up to the band that the erasure reaches, is on its
+    /// disk any more.
     Done,
     /// It has acknowledged the act, and not said so yet.
     Heard,
@@ -128,9 +133,14 @@ impl Space {
                 })
                 .collect();
             let at = about.map_or(Timestamp(0), |about| about.clock.wall);
-            let (redacted_as, late) = redaction(&db, &published.roster, &object, &acts)?;
-            let acts = acts.len() as u64;
-            infos.push(ErasureInfo { object, by, at, acts, redacted_as, late, devices });
+            let reach = acts.iter().filter_map(|act| {
+                let author = published.roster.known(heard.devices.get(&act.place.log)?)?;
+                author.standing_at(act.place.seq)?.writes_up_to()
+            });
+            let up_to = reach.max().unwrap_or(Band::Green);
+            let (redacted_as, late) = redaction(&db, &published, &object, &acts, up_to)?;
+            let (acts, up_to) = (acts.len() as u64, self.shared.shown(up_to));
+            infos.push(ErasureInfo { object, by, at, up_to, acts, redacted_as, late, devices });
         }
         Ok(infos)
     }
@@ -139,9 +149,10 @@ impl Space {
 /// What a redacted object became, and what was edited beside that.
 fn redaction(
     db: &Connection,
-    roster: &Roster,
+    published: &Published,
     object: &ObjectId,
     acts: &[Erasure],
+    up_to: Band,
 ) -> Result<(Vec<ObjectId>, Vec<LateEdits>)> {
     let (mut redacted_as, mut listed) = (BTreeSet::new(), BTreeSet::new());
     for (_, act) in of_redactions(db, acts)? {
@@ -163,12 +174,15 @@ fn redaction(
         let is_edit =
             |kind| matches!(kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE | UNKNOWN_KIND);
         let is_edit = section.about.is_some_and(|about| is_edit(about.kind));
-        if is_edit && !is_known {
+        // What is above it is of another document, which nobody redacted.
+        let band = published.keyring.band(&section.commitment);
+        let is_reached = band.is_none_or(|band| band <= up_to);
+        if is_edit && is_reached && !is_known {
             *late.entry(device).or_default() += 1;
         }
     }
     let late = late.into_iter().map(|(device, edits)| {
-        let label = roster.known(&device).map(|known| known.label.clone());
+        let label = published.roster.known(&device).map(|known| known.label.clone());
         LateEdits { device, label, edits }
     });
     Ok((redacted_as.into_iter().collect(), late.collect()))

@@ -588,7 +588,12 @@ fn an_erasure_reaches_as_far_as_its_author_is_cleared() {
     for device in [&founder, &amber] {
         assert_eq!(device.value(object(1)), json!({"text": "for some"}));
     }
+    // Whoever has something of it left is not told that all of it is gone.
+    for device in [&founder, &amber, &green] {
+        assert_eq!(device.space.erasures().unwrap()[0].up_to, Band::Green);
+    }
     founder.writer.erase(object(1)).unwrap();
+    assert_eq!(founder.space.erasures().unwrap()[0].up_to, Band::Red);
     amber.pull(&founder);
     green.pull(&founder);
     for device in [&mut founder, &mut amber, &mut green] {
@@ -596,6 +601,27 @@ fn an_erasure_reaches_as_far_as_its_author_is_cleared() {
         device.sound();
     }
     settle(&mut [&mut founder, &mut amber, &mut green]);
+}
+
+/// A document of an id that another has in a higher band was redacted, and the list of edits that
+/// came late named whoever wrote the other one, which nobody had redacted.
+#[test]
+fn what_is_above_a_redaction_is_no_late_edit_of_it() {
+    let dirs = dirs(4);
+    let (mut founder, [mut amber, mut green]) = household(&dirs, [Band::Amber, Band::Green]);
+    amber.put_in(Band::Amber, object(1), &json!({"text": "for some"})).unwrap();
+    green.put_in(Band::Green, object(1), &json!({"text": "for all", "kept": 1})).unwrap();
+    founder.pull(&amber);
+    founder.pull(&green);
+    let redacted = green.writer.redact(object(1), &[vec!["text".to_owned()]]).unwrap().object;
+    founder.pull(&green);
+    amber.pull(&founder);
+    for device in [&founder, &amber] {
+        assert_eq!(device.value(object(1)), json!({"text": "for some"}));
+        let [info] = &device.space.erasures().unwrap()[..] else { panic!() };
+        assert_eq!((&info.redacted_as[..], info.up_to), (&[redacted][..], Band::Green));
+        assert_eq!(info.late, [], "nobody edited it beside that");
+    }
 }
 
 /// Whoever opens an epoch knows its secrets of every band. So nobody who is cleared for more writes
