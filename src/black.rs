@@ -42,6 +42,25 @@ impl Space {
         Ok(Some(self.beside(&*node.opened_black(&name, node.space(&name).await)?)))
     }
 
+    /// This space, and the one beside it that has what is BLACK of it, if there is any yet and this
+    /// handle shows it: for what is told of each by its own name, as checks, receipts, status and
+    /// retention are.
+    ///
+    /// # Errors
+    /// [`Error::Black`] if that one cannot be opened; the storage's.
+    pub async fn parts(&self) -> Result<Vec<Self>> {
+        let black = self.black().await?;
+        Ok(std::iter::once(self.clone()).chain(black).collect())
+    }
+
+    /// The one of the two that new documents of this band are in; it is made if need be.
+    ///
+    /// # Errors
+    /// As [`Space::parts`].
+    pub async fn part(&self, band: Band) -> Result<Self> {
+        if band == Band::Black { self.black_made().await } else { Ok(self.clone()) }
+    }
+
     /// What is asked of what is BLACK, if there is any; and where that is.
     pub(crate) async fn of_black<T: Send + 'static>(
         &self,

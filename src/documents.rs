@@ -128,7 +128,7 @@ impl Space {
     }
 
     /// How long documents are kept: what is set for single collections or bands, and what counts
-    /// for all others.
+    /// for all others. What is BLACK is kept as the space says in which it is ([`Space::parts`]).
     ///
     /// # Errors
     /// The storage's.
@@ -140,7 +140,9 @@ impl Space {
     /// or of all that nothing is set for: on every device, whoever wrote them. What is set for both
     /// counts first, then what is for the collection, then what is for the band. What is over its
     /// time goes by itself, into the trash first where there is one, once the clocks of two devices
-    /// say so; a device that hears of no other asks ([`Space::retention_due`]).
+    /// say so; a device that hears of no other asks ([`Space::retention_due`]). For
+    /// [`Band::Black`] it is set in the space that has what is BLACK of this one, and counts there
+    /// alone.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it makes no sense, or this device is
@@ -155,7 +157,8 @@ impl Space {
         let work = move |writer: &mut SpaceWriter| {
             writer.set_retention(collection.as_deref(), band, retention)
         };
-        self.open().await?.writer()?.run(true, work).await?.try_into()
+        let home = self.part(band.unwrap_or(Band::Green)).await?;
+        home.open().await?.writer()?.run(true, work).await?.try_into()
     }
 
     /// Which documents are over their time by this device's clock and those of who changed them

@@ -7,7 +7,7 @@ use larder_engine::{
     Access, CheckReport, CheckedPart, Finding, Outcome, ProfileOptions, PurgeProgress, Purged,
     Renewed, SetAside, Terms, Unlock,
 };
-use larder_types::{SpaceName, TransportId};
+use larder_types::{SpaceKind, SpaceName, TransportId};
 use tokio::sync::{broadcast, watch};
 
 use crate::connections;
@@ -390,7 +390,24 @@ impl Profile {
     /// # Errors
     /// The storage's, if not even the spaces' names can be read.
     pub async fn check(&self) -> Result<Vec<Checked>> {
-        self.check_all(false).await
+        self.check_all(None, false).await
+    }
+
+    /// [`Profile::check`] of one space, and of what is BLACK of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; as [`Profile::check`].
+    pub async fn check_space(&self, name: &SpaceName) -> Result<Vec<Checked>> {
+        self.check_all(Some(name), false).await
+    }
+
+    /// [`Profile::repair`] of one space, and of what is BLACK of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; as [`Profile::repair`].
+    pub async fn repair_space(&self, name: &SpaceName) -> Result<Vec<Checked>> {
+        self.node()?.check_writable()?;
+        self.check_all(Some(name), true).await
     }
 
     /// [`Profile::check`], and mends what can be mended ([`Space::repair`]). A space whose file
@@ -400,7 +417,7 @@ impl Profile {
     /// As [`Profile::check`]; [`ErrorKind::ReadOnly`].
     pub async fn repair(&self) -> Result<Vec<Checked>> {
         self.node()?.check_writable()?;
-        self.check_all(true).await
+        self.check_all(None, true).await
     }
 
     /// Sets a space's file aside that cannot be read: it gets another name, which is returned. The
@@ -433,20 +450,31 @@ impl Profile {
             None => "the file was not there any more".to_owned(),
         };
         let (why, entries) = (aside.why, aside.entries);
-        let what =
-            format!("{why}; {kept}; {entries} entries were read in it, the rest is asked for");
-        let (part, outcome) = (CheckedPart::Database, Outcome::Wanted);
+        let (rest, outcome) = match name.kind() {
+            SpaceKind::Black => ("what could not be is nowhere else", Outcome::Mended),
+            _ => ("the rest is asked for", Outcome::Wanted),
+        };
+        let what = format!("{why}; {kept}; {entries} entries were read in it, {rest}");
+        let part = CheckedPart::Database;
         let whole = Finding { part, device: None, seq: None, object: None, what, outcome };
         report.findings.insert(0, whole);
         Ok(report)
     }
 
-    async fn check_all(&self, repair: bool) -> Result<Vec<Checked>> {
+    async fn check_all(&self, only: Option<&SpaceName>, repair: bool) -> Result<Vec<Checked>> {
         let node = self.node()?;
-        let (own, names) =
+        let (own, mut names) =
             blocking(move || Ok((node.engine.check(), node.engine.space_names()?))).await?;
         let own = own.map(|()| CheckReport::default()).map_err(Into::into);
         let mut checked = vec![Checked { space: None, result: own }];
+        if let Some(only) = only {
+            if !names.contains(only) {
+                let message = format!("there is no space '{only}' here");
+                return Err(larder_engine::Error::NotFound(message).into());
+            }
+            checked.clear();
+            names.retain(|name| name == only || name.companion_of().as_ref() == Some(only));
+        }
         for name in names {
             let result = match self.space(&name).await {
                 Ok(space) if repair => space.repair().await,

@@ -315,6 +315,7 @@ Exit code 1: something is damaged and was not mended; the rest is checked all th
 
 Example:
   larder check
+  larder check shared:household
   larder check --repair"
     )]
     Check(Check),

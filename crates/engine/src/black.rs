@@ -148,6 +148,11 @@ impl Shared {
         }
     }
 
+    /// The band that something is set for: where all is BLACK, that is all.
+    pub(crate) fn kept_by(&self, band: Option<Band>) -> Option<Band> {
+        band.filter(|band| !(self.stays_here() && *band == Band::Black))
+    }
+
     /// What contracts found, where nothing has to be raised because nothing could be higher.
     pub(crate) fn raised<T>(&self, found: Option<(Noticed, T)>) -> Option<(Noticed, T)> {
         found.map(|(mut noticed, new)| {

@@ -133,6 +133,7 @@ impl Space {
         let db = snapshot(&db)?;
         let mut all = retentions(&db, &published)?;
         if let Some((collection, band, retention)) = new {
+            let band = self.shared.kept_by(band);
             let collection = collection.map(parse_collection).transpose()?;
             let revision = all.next_revision(collection.as_ref(), band);
             all.take(&RetentionAct { v: VERSION, revision, collection, retention, band });
@@ -175,6 +176,7 @@ impl SpaceWriter {
         retention: Retention,
     ) -> Result<Receipt> {
         let collection = collection.map(parse_collection).transpose()?;
+        let band = self.shared.kept_by(band);
         if band.is_some() {
             self.shared.check_leaves("set it for a collection, or for all that is in it")?;
         }

@@ -112,6 +112,8 @@ Example:
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// Only this space, with what is BLACK of it
+    pub(crate) space: Option<SpaceName>,
     /// Mend what can be mended
     #[arg(long)]
     pub(crate) repair: bool,

@@ -18,15 +18,17 @@ pub(crate) async fn receipts(call: &Call<'_>, args: &Receipts) -> anyhow::Result
     let out = call.out;
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
+    let parts = space.parts().await?;
     match &args.export {
-        Some(dir) => export(&space, &call.path(dir), out).await?,
-        None => list(&space, out).await?,
+        Some(dir) => export(&parts, &call.path(dir), out).await?,
+        None => list(&parts, out).await?,
     }
     profile.close().await?;
     Ok(Exit::Done)
 }
 
-async fn export(space: &Space, dir: &Path, out: Output<'_>) -> anyhow::Result<()> {
+async fn export(parts: &[Space], dir: &Path, out: Output<'_>) -> anyhow::Result<()> {
+    let Some((space, beside)) = parts.split_first() else { return Ok(()) };
     let bar = out.progress(Some(0), "exporting receipts");
     let drawn = bar.clone();
     let summary = space
@@ -43,6 +45,7 @@ async fn export(space: &Space, dir: &Path, out: Output<'_>) -> anyhow::Result<()
         "entries": summary.entries,
         "logs": summary.logs,
         "bytes": summary.bytes,
+        "not_in_it": beside.iter().map(|part| part.name().to_string()).collect::<Vec<_>>(),
     }))?;
     out.line(&format!(
         "{} of {} ({}) in {}, without any content.",
@@ -51,16 +54,35 @@ async fn export(space: &Space, dir: &Path, out: Output<'_>) -> anyhow::Result<()
         bytes(summary.bytes),
         dir.display()
     ))?;
-    out.line(&format!("Anyone can check them: larder audit verify {}", dir.display()))
+    out.line(&format!("Anyone can check them: larder audit verify {}", dir.display()))?;
+    for part in beside {
+        out.note(&format!(
+            "What is BLACK is not in it. Its receipts, which show when and how much was written of \
+             it, go only where you take them: larder receipts {} --export DIR",
+            part.name()
+        ));
+    }
+    Ok(())
 }
 
-async fn list(space: &Space, out: Output<'_>) -> anyhow::Result<()> {
-    let mut after = None;
+async fn list(parts: &[Space], out: Output<'_>) -> anyhow::Result<()> {
     out.line(&columns("device", "seq", "when", "entry", "what"))?;
+    for space in parts {
+        list_of(space, out).await?;
+    }
+    Ok(())
+}
+
+async fn list_of(space: &Space, out: Output<'_>) -> anyhow::Result<()> {
+    let mut after = None;
     loop {
         let page = space.receipts(after, PAGE_RECEIPTS).await?;
         for receipt in &page {
-            out.json(receipt)?;
+            let mut line = serde_json::to_value(receipt)?;
+            if let Some(line) = line.as_object_mut() {
+                line.insert("space".to_owned(), space.name().to_string().into());
+            }
+            out.json(&line)?;
             let what = format!(
                 "{}: {}",
                 counted(u64::from(receipt.sections), "object", "objects"),

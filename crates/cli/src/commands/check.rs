@@ -13,7 +13,12 @@ pub(crate) async fn run(call: &Call<'_>, args: &Check) -> anyhow::Result<Exit> {
     let out = call.out;
     let profile = call.open().await?;
     let mut exit = Exit::Done;
-    let all = if args.repair { profile.repair().await? } else { profile.check().await? };
+    let all = match (&args.space, args.repair) {
+        (None, false) => profile.check().await?,
+        (None, true) => profile.repair().await?,
+        (Some(space), false) => profile.check_space(space).await?,
+        (Some(space), true) => profile.repair_space(space).await?,
+    };
     for checked in all {
         let is_space = checked.space.is_some();
         let what = checked.space.map_or_else(|| "profile".to_owned(), |name| name.to_string());

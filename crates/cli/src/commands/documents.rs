@@ -27,7 +27,7 @@ pub(crate) async fn list(call: &Call<'_>, args: &List) -> anyhow::Result<Exit> {
         let page = space.list(collection.as_deref(), after, PAGE_DOCUMENTS).await?;
         for document in &page.documents {
             if is_empty {
-                out.line(&columns("collection", "id", "updated", "title"))?;
+                out.line(&columns("collection", "id", "band", "updated", "title"))?;
                 is_empty = false;
             }
             let mut line = outline(document);
@@ -38,6 +38,7 @@ pub(crate) async fn list(call: &Call<'_>, args: &List) -> anyhow::Result<Exit> {
             out.line(&columns(
                 document.collection.as_str(),
                 &document.object.to_string(),
+                &document.band.to_string(),
                 &when(document),
                 &title(&document.value),
             ))?;
@@ -54,9 +55,10 @@ pub(crate) async fn list(call: &Call<'_>, args: &List) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn columns(collection: &str, id: &str, updated: &str, title: &str) -> String {
+fn columns(collection: &str, id: &str, band: &str, updated: &str, title: &str) -> String {
     let (collection, title) = (printable(collection), printable(title));
-    format!("{collection:<12}  {id:<32}  {updated:<20}  {title}").trim_end().to_owned()
+    let line = format!("{collection:<12}  {id:<32}  {band:<5}  {updated:<20}  {title}");
+    line.trim_end().to_owned()
 }
 
 /// What identifies a document, as JSON.

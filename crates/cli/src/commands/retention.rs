@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use larder::{Band, Retention, Space};
+use larder::{Band, Retention, Space, SpaceKind};
 use larder_types::{CollectionName, SpaceName};
 use serde_json::{Value, json};
 
-use super::device::BandArg;
+use super::device::OfBand;
 use super::trash::check_removals;
 use crate::args::collection;
 use crate::exit::{Exit, Failure};
@@ -26,7 +26,7 @@ pub(crate) struct RetentionArgs {
     pub(crate) collection: Option<CollectionName>,
     /// Only documents of this band
     #[arg(long)]
-    pub(crate) band: Option<BandArg>,
+    pub(crate) band: Option<OfBand>,
     /// After how many days without a change documents go, or `never`
     #[arg(long, value_name = "DAYS")]
     pub(crate) age: Option<Limit>,
@@ -67,36 +67,63 @@ pub(crate) async fn run(call: &Call<'_>, args: &RetentionArgs) -> anyhow::Result
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     if args.apply {
-        apply(out, &space, args.yes).await?;
+        let parts = space.parts().await?;
+        for part in &parts {
+            check_apply(part, args.yes).await?;
+        }
+        for part in &parts {
+            apply(out, part).await?;
+        }
     } else if (args.age, args.count, args.trash_days) == (None, None, None) {
-        show(out, &space).await?;
+        show(out, &space.parts().await?).await?;
     } else {
-        set(out, &space, args).await?;
+        let band = args.band.map_or(Band::Green, Band::from);
+        set(out, &space.part(band).await?, args).await?;
     }
     profile.close().await?;
     Ok(Exit::Done)
 }
 
-async fn show(out: Output<'_>, space: &Space) -> anyhow::Result<()> {
-    let all = space.retention().await?;
+async fn show(out: Output<'_>, parts: &[Space]) -> anyhow::Result<()> {
     let mut table = Table::new(&["collection", "band", "goes after", "stay", "in the trash"]);
-    for (name, band, retention) in all.set().chain([(None, None, all.of_others())]) {
-        let band = band.map(|band| band.to_string().to_lowercase());
-        let name = name.map(CollectionName::as_str);
-        out.json(&json!({ "collection": name, "band": band, "retention": fields(retention) }))?;
-        table.row([
-            name.unwrap_or("(all others)").to_owned(),
-            band.unwrap_or_else(|| "(all others)".to_owned()),
-            retention.age_ms.map_or_else(|| "never".to_owned(), days),
-            retention.count.map_or_else(|| "all".to_owned(), count),
-            if retention.trash_ms == 0 { "not".to_owned() } else { days(retention.trash_ms) },
-        ]);
+    let mut rules = Vec::new();
+    for space in parts {
+        let all = space.retention().await?;
+        let is_black = space.name().kind() == SpaceKind::Black;
+        let every = if is_black { Some(Band::Black) } else { None };
+        for (name, band, retention) in all.set().chain([(None, None, all.of_others())]) {
+            let band = band.or(every).map(|band| band.to_string().to_lowercase());
+            let name = name.map(CollectionName::as_str);
+            rules.push(json!({
+                "space": space.name().to_string(),
+                "collection": name,
+                "band": band,
+                "retention": fields(retention),
+            }));
+            table.row([
+                name.unwrap_or("(all others)").to_owned(),
+                band.unwrap_or_else(|| "(all others)".to_owned()),
+                retention.age_ms.map_or_else(|| "never".to_owned(), days),
+                retention.count.map_or_else(|| "all".to_owned(), count),
+                if retention.trash_ms == 0 { "not".to_owned() } else { days(retention.trash_ms) },
+            ]);
+        }
+    }
+    for rule in rules {
+        out.json(&rule)?;
     }
     if !out.is_json() {
         out.write(table.render().as_bytes())?;
     }
+    for space in parts {
+        show_due(out, space).await?;
+    }
+    Ok(())
+}
+
+async fn show_due(out: Output<'_>, space: &Space) -> anyhow::Result<()> {
     let due = space.retention_due(None).await?;
-    out.json(&json!({ "due": due }))?;
+    out.json(&json!({ "space": space.name().to_string(), "due": due }))?;
     if due.total() > 0 && due.asks {
         out.note(&format!(
             "{} over their time, and no other device's clock says so too. If it is {} now: \
@@ -162,22 +189,29 @@ async fn set(out: Output<'_>, space: &Space, args: &RetentionArgs) -> anyhow::Re
     Ok(())
 }
 
-async fn apply(out: Output<'_>, space: &Space, yes: bool) -> anyhow::Result<()> {
+/// Fails if something would go and nobody said that this device's clock is right.
+async fn check_apply(space: &Space, yes: bool) -> anyhow::Result<()> {
     let due = space.retention_due(None).await?;
-    if !yes && due.total() > 0 {
-        let message = format!(
-            "by this device's clock it is {}, and {} would go into the trash and {} for ever: if \
-             that is so, add --yes; nothing was removed",
-            due.clock,
-            counted(due.to_trash, "document", "documents"),
-            counted(due.to_delete, "document", "documents"),
-        );
-        return Err(Failure::error(Exit::Failed, message));
+    if yes || due.total() == 0 {
+        return Ok(());
     }
+    let message = format!(
+        "by this device's clock it is {}, and {} of {} would go into the trash and {} for ever: \
+         if that is so, add --yes; nothing was removed",
+        due.clock,
+        counted(due.to_trash, "document", "documents"),
+        space.name(),
+        counted(due.to_delete, "document", "documents"),
+    );
+    Err(Failure::error(Exit::Failed, message))
+}
+
+async fn apply(out: Output<'_>, space: &Space) -> anyhow::Result<()> {
     let done = space.apply_retention().await?;
-    out.json(&json!({ "event": "retained", "retained": done }))?;
+    let name = space.name().to_string();
+    out.json(&json!({ "event": "retained", "space": name, "retained": done }))?;
     out.line(&format!(
-        "{} put into the trash, {} deleted for ever",
+        "{name}: {} put into the trash, {} deleted for ever",
         counted(done.trashed, "document", "documents"),
         counted(done.deleted, "document", "documents"),
     ))?;

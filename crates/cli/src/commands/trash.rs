@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use larder::limits::REMOVALS_UNASKED_MAX;
-use larder::{Cursor, Document, ObjectId, Space, UnitOfWork, Version};
+use larder::{Band, Cursor, Document, ObjectId, Space, UnitOfWork, Version};
 use larder_types::{CollectionName, SpaceName};
 use serde_json::json;
 
@@ -71,11 +71,16 @@ pub(crate) async fn delete(call: &Call<'_>, args: &Delete) -> anyhow::Result<Exi
     let profile = call.open().await?;
     let space = profile.space(&args.space).await?;
     let rules = space.retention().await?;
+    let of_black = match space.parts().await?.get(1) {
+        Some(black) => black.retention().await?,
+        None => rules.clone(),
+    };
     let mut objects = Vec::new();
     for document in &args.documents {
         let (space_name, collection) = (args.space.clone(), args.collection.clone());
         let named = Pick { space: space_name, document: document.clone(), collection };
         let document = pick(&space, &named).await?;
+        let rules = if document.band == Band::Black { &of_black } else { &rules };
         let kept = rules.of(Some(&document.collection), Some(document.band));
         let goes = args.for_ever || kept.trash_ms == 0;
         objects.push((document.object, goes));

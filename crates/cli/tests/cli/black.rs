@@ -127,3 +127,108 @@ fn black_documents_of_a_household_are_worked_with_there() {
     assert!(status.contains("2 documents and 0 files of black:shared:household"), "{status}");
     first.run(["device", "role", SPACE, "tablet", "writer", "--clearance", "black"]).code(2);
 }
+
+/// Who wrote BLACK documents in the household asks about the household: what is told of it as a
+/// whole tells of those as well, or says that it does not.
+#[test]
+fn what_is_told_of_a_space_tells_of_what_is_black_of_it() {
+    let home = Home::with_space("laptop");
+    let black = "black:shared:household";
+    let put = |args: &[&str]| {
+        let put = [&["put", SPACE, "notes", "--file", "-", "--json"], args].concat();
+        home.run_with(PAGE, put).code(0).event("put")["id"].as_str().unwrap().to_owned()
+    };
+    put(&[]);
+    let plain = home.run(["receipts", SPACE, "--export", home.path("a").to_str().unwrap()]);
+    assert!(!plain.code(0).err.contains("BLACK"), "nothing is BLACK yet");
+    let id = put(&["--band", "black"]);
+    let listed = home.run(["list", SPACE]).code(0).out;
+    assert!(listed.contains("  GREEN  ") && listed.contains("  BLACK  "), "{listed}");
+    // Checked are both, and no other.
+    home.run(["space", "create", "shared:garden"]).code(0);
+    let checked = home.run(["check", SPACE]).code(0).out;
+    assert_eq!(checked, format!("{black}: whole\n{SPACE}: whole\n"));
+    assert_eq!(home.run(["check", black]).code(0).out, format!("{black}: whole\n"));
+    home.run(["check", "shared:nowhere"]).code(5);
+    let status = home.run(["status"]).code(0).out;
+    assert!(status.lines().any(|line| line.starts_with(&format!("{black}  ready"))), "{status}");
+    // Receipts are listed of both; an export is of one, and says so.
+    let receipts = home.run(["receipts", SPACE, "--json"]).code(0).lines();
+    for space in [SPACE, black] {
+        assert!(receipts.iter().any(|line| line["space"] == space), "{space}: {receipts:?}");
+    }
+    let (first, second) = (home.path("first"), home.path("second"));
+    let export = ["receipts", SPACE, "--json", "--export", first.to_str().unwrap()];
+    let exported = home.run(export).code(0);
+    assert_eq!(exported.event("exported")["not_in_it"][0], black);
+    assert!(exported.err.contains(&format!("larder receipts {black} --export")), "{exported:?}");
+    home.run(["receipts", black, "--export", second.to_str().unwrap()]).code(0);
+    home.run(["audit", "verify", second.to_str().unwrap()]).code(0);
+    // How long it is kept is its own to say, and the trash is asked of it.
+    let of_black = ["retention", SPACE, "--band", "black", "--trash-days", "0"];
+    home.run(of_black).code(0);
+    let rules = home.run(["retention", SPACE, "--json"]).code(0).lines();
+    let trash = |space: &str| {
+        let rule = rules.iter().find(|line| line["space"] == space && line["band"].is_string());
+        let rule = rule.or_else(|| rules.iter().find(|line| line["space"] == space));
+        rule.unwrap()["retention"]["trash_ms"].as_u64().unwrap()
+    };
+    assert_eq!(trash(black), 0, "{rules:?}");
+    assert!(trash(SPACE) > 0, "{rules:?}");
+    home.run(["delete", SPACE, &id]).code(0).tells("deleted");
+    assert!(home.run(["trash", SPACE, "--json"]).code(0).lines().is_empty());
+    // What is over its time is told of both, and goes of both.
+    let many: Vec<_> = (0..3).map(|_| put(&["--band", "black"])).collect();
+    let some = ["--count", "1", "--trash-days", "30", "--yes"];
+    home.run([&of_black[..4], &some].concat()).code(0);
+    home.run(["retention", SPACE, "--apply"]).code(1).says(black);
+    home.run(["retention", SPACE, "--apply", "--yes"])
+        .code(0)
+        .tells("2 documents put into the trash");
+    let left = home.run(["list", SPACE, "--json"]).code(0).lines();
+    assert_eq!(left.iter().filter(|line| line["band"] == "black").count(), 1, "of {many:?}");
+    assert_eq!(left.iter().filter(|line| line["band"] == "green").count(), 1);
+}
+
+/// The disk went bad under what is BLACK: the household is worked with, `status` and `check` say
+/// what is the matter, and one command has the BLACK part go on.
+#[test]
+fn a_household_is_worked_with_while_what_is_black_of_it_is_damaged() {
+    let (home, other) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair(&home, &other);
+    let put = |args: &[&str]| {
+        let put = [&["put", SPACE, "notes", "--file", "-", "--json"], args].concat();
+        home.run_with(PAGE, put)
+    };
+    let open = put(&[]).code(0).event("put")["id"].as_str().unwrap().to_owned();
+    put(&["--band", "black"]).code(0);
+    let spaces = home.run(["space", "list", "--json"]).code(0).lines();
+    let companion = spaces.iter().find(|line| line["space"] == "black:shared:household").unwrap();
+    let file = home.profile().join(format!("spaces/{}.db", companion["id"].as_str().unwrap()));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[..4096].fill(0);
+    std::fs::write(&file, bytes).unwrap();
+
+    assert!(home.run(["get", SPACE, &open]).code(0).out.contains("zqblackword"));
+    let listed = home.run(["list", SPACE, "--json"]);
+    assert_ne!(listed.code, 0, "there may be more");
+    assert!(listed.out.contains(&open), "{listed:?}");
+    let status = home.run(["status"]);
+    assert_eq!(status.code, 1);
+    assert!(
+        status.out.contains("cannot be opened") && status.out.contains("degraded"),
+        "{status:?}"
+    );
+    put(&[]).code(0);
+    put(&["--band", "black"]).code(1).says("check --repair");
+    home.run(["device", "retire", SPACE, "--to", "tablet"]).code(1).says("black:shared:household");
+    home.run(["check", SPACE]).code(1);
+    home.run(["check", SPACE, "--repair"]).code(0);
+    home.run(["status"]).code(0);
+    put(&["--band", "black"]).code(0);
+    assert_eq!(home.run(["list", SPACE, "--json"]).code(0).lines().len(), 3);
+    home.run(["check"]).code(0);
+    // What nobody could read is not purged unasked.
+    home.run(["purge"]).code(1).says("set-aside-1");
+    home.run(["purge", "--leave"]).code(0);
+}
