@@ -9,11 +9,12 @@
 //!     cargo test --release -p larder --test scenarios -- --ignored cut_many_times --nocapture
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::{ErrorKind, Event, PeerReport, TransportId, UnitOfWork};
+use larder::{Band, ErrorKind, Event, NewBlob, Options, PeerReport, TransportId, UnitOfWork};
 use larder_protocol::pairing::Invitation as Offer;
 use serde_json::json;
 use tokio::net::UdpSocket;
@@ -84,6 +85,8 @@ struct Shared {
     /// When each direction is free again, and when its latest datagram arrives.
     ways: [Mutex<(Instant, Instant)>; 2],
     tally: watch::Sender<Tally>,
+    /// Every datagram, if they are kept.
+    seen: Option<Mutex<Vec<Vec<u8>>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -122,6 +125,9 @@ impl Shared {
     }
 
     fn carry(self: &Arc<Self>, way: Way, datagram: Vec<u8>) {
+        if let Some(seen) = &self.seen {
+            seen.lock().unwrap().push(datagram.clone());
+        }
         let Some(at) = self.fate(way, datagram.len()) else { return };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
@@ -154,6 +160,22 @@ async fn facing(target: SocketAddr) -> Arc<UdpSocket> {
 
 impl Wire {
     async fn to(target: SocketAddr, weather: Weather, seed: u64) -> Self {
+        Self::made(target, weather, seed, false).await
+    }
+
+    /// One that keeps what it passes on.
+    async fn recording(target: SocketAddr) -> Self {
+        Self::made(target, FINE, 0, true).await
+    }
+
+    /// How many of the datagrams so far hold these bytes.
+    fn shows(&self, needle: &[u8]) -> usize {
+        let seen = self.shared.seen.as_ref().unwrap().lock().unwrap();
+        let holds = |datagram: &&Vec<u8>| datagram.windows(needle.len()).any(|it| it == needle);
+        seen.iter().filter(holds).count()
+    }
+
+    async fn made(target: SocketAddr, weather: Weather, seed: u64, keeps: bool) -> Self {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = front.local_addr().unwrap();
         let back = facing(target).await;
@@ -166,6 +188,7 @@ impl Wire {
             random: Mutex::new(Random(seed)),
             ways: [start(), start()],
             tally: watch::Sender::default(),
+            seen: keeps.then(Mutex::default),
         });
         let wire = Self { address, shared, tasks: Mutex::default(), target };
         let inward = Arc::clone(&wire.shared);
@@ -346,6 +369,84 @@ async fn the_reply_to_a_joiner_is_heard_whatever_comes_in_which_order() {
     assert_eq!(ana.space.devices().await.unwrap().len(), 6);
     let tally = wire.tally();
     assert!(tally.overtaken > 5, "the weather was fine: {tally:?}");
+}
+
+/// Somebody in the same network records each datagram of two devices: pairing, a sync of documents
+/// and a file in several bands, edits as they are made, and messages. No word, name or id of it is
+/// there. The control: where a datagram carries the same words in the open, they are found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_of_every_datagram_shows_no_word_of_what_was_written() {
+    let ana = Device::found("zqanalabel").await;
+    let wire = Wire::recording(ana.address().await).await;
+    let text = ana.profile.invite(&household()).await.unwrap().unattended().text;
+    let mut offer: Offer = text.parse().unwrap();
+    offer.addresses = vec![wire.address];
+    let ben = Device::join("zqbenlabel", Options::default(), &offer.to_string()).await;
+    let put = async |band: Band, word: &str| {
+        let mut unit = UnitOfWork::new();
+        unit.band(band);
+        unit.create("zqcollection", &json!({ "title": word, "body": word.repeat(40) })).unwrap();
+        ana.space.commit(unit).await.unwrap();
+    };
+    for (band, word) in [(Band::Green, "zqgreenword"), (Band::Red, "zqredword")] {
+        put(band, word).await;
+    }
+    put(Band::Black, "zqblackword").await;
+    let content = (0..30_000).flat_map(|n| format!("zqphotoword {n} ").into_bytes());
+    let content: Vec<u8> = content.collect();
+    let about = NewBlob { media_type: "image/png".into(), name: Some("zqfile".into()), band: None };
+    let reader = std::io::Cursor::new(content.clone());
+    let photo = ana.space.add_blob(reader, about).await.unwrap().id;
+    ana.create(json!({ "photo": { "$blob": photo.to_string() } })).await;
+    soon("the sync", ben.profile.sync_with(wire.address)).await.unwrap();
+    let photo = ben.space.blob(photo).await.unwrap();
+    assert!(photo.write_to(Vec::new(), |_, _| {}).await.unwrap() == content);
+    let mut events = ben.profile.events();
+    let following = ben.profile.clone();
+    let following = tokio::spawn(async move { following.follow().await });
+    event(&mut events, |event| matches!(event, Event::CaughtUp { .. })).await;
+    put(Band::Green, "zqliveword").await;
+    ben.sees(|space| async move {
+        let found = space.search(larder::Query::text("zqliveword")).await.unwrap();
+        !found.is_empty()
+    })
+    .await;
+    let mut messages = ben.space.messages();
+    let received = async {
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                message = messages.recv() => return message.unwrap(),
+                // Until the session is live on both sides, a message may find nobody.
+                _ = again.tick() => drop(ana.space.broadcast("zqmessage").await.unwrap()),
+            }
+        }
+    };
+    assert_eq!(soon("a message", received).await.body, b"zqmessage");
+    following.abort();
+    let black = ana.profile.space(&ana.space.name().companion().unwrap()).await.unwrap();
+    let words = "zqgreenword zqredword zqblackword zqliveword zqphotoword zqmessage zqcollection \
+                 zqfile zqanalabel zqbenlabel household";
+    let mut needles: BTreeSet<Vec<u8>> =
+        words.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+    for space in [&ana.space, &ben.space, &black] {
+        needles.insert(space.id().as_bytes().to_vec());
+        needles.insert(space.device().as_bytes().to_vec());
+    }
+    let tally = wire.tally();
+    assert!(tally.datagrams > 300 && tally.to_client > 200_000, "all went through it: {tally:?}");
+    for needle in &needles {
+        assert_eq!(wire.shows(needle), 0, "{:?} is on the wire", String::from_utf8_lossy(needle));
+    }
+    // The same search finds each of them in datagrams that carry them in the open.
+    let open = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for needle in &needles {
+        let before = wire.tally().datagrams;
+        open.send_to(&[b"in the open: ", &needle[..]].concat(), wire.address).await.unwrap();
+        let mut tally = wire.shared.tally.subscribe();
+        soon("the datagram", tally.wait_for(|tally| tally.datagrams > before)).await.unwrap();
+        assert_eq!(wire.shows(needle), 1);
+    }
 }
 
 fn drained(events: &mut broadcast::Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> usize {

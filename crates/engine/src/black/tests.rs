@@ -64,6 +64,19 @@ fn requests(device: &Device) -> Vec<Request> {
     ]
 }
 
+fn blob_requests(digest: Hash) -> Vec<BlobRequest> {
+    let keeps = larder_protocol::Keeps { chunks: vec![digest], ..Default::default() };
+    vec![
+        BlobRequest::ReadWanted { from: BlobPosition::default(), limit: 9 },
+        BlobRequest::ReadChunk { digest },
+        BlobRequest::StoreChunk { digest, sealed: vec![1] },
+        BlobRequest::ReadHeld { digests: vec![digest] },
+        BlobRequest::ReadKept { from: BlobPosition::default(), limit: 9 },
+        BlobRequest::ReadDurable { keeps: keeps.clone() },
+        BlobRequest::Release { keeps },
+    ]
+}
+
 /// Whoever asks: a stranger, a lying caller within, and a copy of the very profile, which has the
 /// same keys. The control: a space of another kind answers that copy.
 #[test]
@@ -88,16 +101,7 @@ fn a_space_that_stays_here_gives_nothing_to_whoever_asks() {
     assert!(other.space.source().is_ok());
     assert!(black.space.reading_peer(&me, &[]).unwrap().is_none());
     let digest = Hash::new([1; 32]);
-    let keeps = larder_protocol::Keeps { chunks: vec![digest], ..Default::default() };
-    for request in [
-        BlobRequest::ReadWanted { from: BlobPosition::default(), limit: 9 },
-        BlobRequest::ReadChunk { digest },
-        BlobRequest::StoreChunk { digest, sealed: vec![1] },
-        BlobRequest::ReadHeld { digests: vec![digest] },
-        BlobRequest::ReadKept { from: BlobPosition::default(), limit: 9 },
-        BlobRequest::ReadDurable { keeps: keeps.clone() },
-        BlobRequest::Release { keeps },
-    ] {
+    for request in blob_requests(digest) {
         let answer = black.space.answer_blobs(&me, request, true, &mut |_| true);
         assert!(matches!(answer, BlobAnswer::Reply(BlobReply::Failed { .. })), "{answer:?}");
     }
@@ -206,6 +210,38 @@ fn nothing_black_is_found_beyond_its_own_file() {
     put(&mut black, 1, None, &json!({"title": "zqblackword, edited"})).unwrap();
     put(&mut shared, 2, None, &json!({"title": "zqgreenword, edited"})).unwrap();
     wire.extend(record(&mut ben, &shared));
+    add_blob_in(&mut shared, b"zqgreenword in a picture", Some(Band::Green));
+    let chunks = |device: &mut Device| -> Vec<Vec<u8>> {
+        let rows = device.writer.transact(|tx, _| {
+            let mut statement = tx.prepare("SELECT digest FROM chunks").unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+            Ok(rows.map(|row| row.unwrap()).collect::<Vec<_>>())
+        });
+        rows.unwrap()
+    };
+    // And all else that a session says, of either, to whoever asks for it.
+    let peer = ben.profile.transport_id();
+    let digests = [chunks(&mut black), chunks(&mut shared)].concat();
+    for device in [&black, &shared] {
+        for request in requests(device) {
+            if let Answer::Reply(reply) = device.space.answer(&peer, request) {
+                wire.push(format!("{reply:?}").into_bytes());
+            }
+        }
+        for digest in &digests {
+            let digest = Hash::new(digest.as_slice().try_into().unwrap());
+            for request in blob_requests(digest) {
+                let answer = device.space.answer_blobs(&peer, request, true, &mut |_| true);
+                if let BlobAnswer::Reply(reply) = answer {
+                    wire.push(format!("{reply:?}").into_bytes());
+                }
+            }
+        }
+    }
+    let said = shared.space.source().unwrap().seal_message(b"zqgreenword".to_vec()).unwrap();
+    assert!(black.space.source().is_err(), "nothing is said in it");
+    wire.push(said);
+    assert_eq!(count(&wire, b"zqgreenword"), 0, "not even that is in the open");
 
     let bodies = |device: &mut Device| -> Vec<Vec<u8>> {
         let rows = device.writer.transact(|tx, _| {
@@ -216,11 +252,23 @@ fn nothing_black_is_found_beyond_its_own_file() {
         });
         rows.unwrap().into_iter().map(|bytes| bytes[..40.min(bytes.len())].to_vec()).collect()
     };
+    let sealed_chunks = |device: &mut Device| -> Vec<Vec<u8>> {
+        let rows = device.writer.transact(|tx, _| {
+            let mut statement =
+                tx.prepare("SELECT substr(sealed, 1, 40) FROM chunk_bytes").unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+            Ok(rows.map(|row| row.unwrap()).collect::<Vec<_>>())
+        });
+        let rows = rows.unwrap();
+        assert_eq!(rows.len(), 1);
+        rows
+    };
     let own = |device: &mut Device| {
         let mut needles = bodies(device);
         assert!(needles.len() >= 2);
         needles.push(device.space.id().as_bytes().to_vec());
         needles.push(device.space.device().as_bytes().to_vec());
+        needles.extend(sealed_chunks(device));
         needles
     };
     let (of_black, of_shared) = (own(&mut black), own(&mut shared));
