@@ -193,12 +193,11 @@ impl WriterState {
                 self.write_new(db, origin, &at, &path, collection, value)?;
                 effects.progress = true;
             }
-            Room::Buried => {}
             Room::Taken if self.is_second(db, origin, object)? => {
                 return Ok(self.tally.void(VoidCause::Twice, origin.device));
             }
-            // It came with a snapshot, or its bytes were lost here and have come again.
-            Room::Taken => {}
+            // What is taken came with a snapshot, or its bytes were lost here and have come again.
+            Room::Buried | Room::Taken => {}
         }
         Ok(sections::State::Applied)
     }
