@@ -181,8 +181,8 @@ impl Content {
         self.entries.get(&(unit.author, committed.seq)).map_or(Some(false), |entry| entry.creates)
     }
 
-    /// Whether bytes are lacking of the unit or of one that its author wrote before, on which it may
-    /// build, or something here waits for what nobody has.
+    /// Whether bytes are lacking of the unit or of one that its author wrote before, on which it
+    /// may build, or something here waits for what nobody has.
     fn awaits(&self, unit: &Unit) -> bool {
         let Fate::Committed(committed) = &unit.fate else { return false };
         let before = (unit.author, 0)..=(unit.author, committed.seq);
