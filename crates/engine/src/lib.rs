@@ -138,6 +138,8 @@ pub use redact::Redaction;
 pub use rekey::Rekey;
 pub use renew::Renewed;
 pub use retention::{Retained, RetentionDue};
+#[cfg(any(test, feature = "testing"))]
+pub use secrets::stolen::Stolen;
 pub use security::{SecurityCount, SecurityEvent, SecurityKind, SecurityLog, SecuritySummary};
 pub use space::Space;
 pub use status::{DeviceProgress, Mode, Reason, SpaceState, Standing};

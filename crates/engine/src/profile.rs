@@ -611,7 +611,7 @@ impl Inner {
         Ok(Arc::new(Shared::new(Arc::clone(self), row, keys, home)))
     }
 
-    fn sealing_next(&self, id: &SpaceId) -> Result<Option<SealingKey>> {
+    pub(crate) fn sealing_next(&self, id: &SpaceId) -> Result<Option<SealingKey>> {
         let purpose = key_purpose(id, SEALING_NEXT);
         let wrapped = self.with_db(|db| Ok(table::key(db, &purpose)?))?;
         let opened = wrapped.map(|wrapped| self.vault.open(&purpose, &wrapped)).transpose()?;

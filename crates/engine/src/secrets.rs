@@ -544,5 +544,7 @@ impl State {
 /// Bytes kept opened in one transaction, but for one larger section.
 const OPENED_BYTES_TARGET: usize = 4 << 20;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod stolen;
 #[cfg(test)]
 mod tests;

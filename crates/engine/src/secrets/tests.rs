@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use larder_log::Batch;
+use larder_log::{Batch, SectionCommitment};
 use larder_protocol::{Position, Reply, Request};
 use larder_types::limits::BATCH_BYTES_TARGET;
 use larder_types::{Entropy, ObjectId};
 use serde_json::json;
 
+use super::stolen::Stolen;
 use super::*;
 use crate::durability_tests::Counter;
-use crate::keyring::{Keyring, Opening, SpaceKeys};
+use crate::keyring::Keyring;
 use crate::prune::tests::Device;
 use crate::state::load_keyring;
 use crate::{Answer, Environment, Profile, ProfileOptions};
@@ -129,57 +130,36 @@ impl Household {
 
     /// How many of the recorded sections with content somebody opens who has this device's files
     /// and what unlocks them, and how many there are.
-    fn stolen(&mut self, device: usize) -> (usize, usize) {
-        let Device { profile, space, writer } = &mut self.devices[device];
-        let (inner, id) = (&profile.inner, space.id());
-        let row = inner.with_db(|db| Ok(larder_store::profile::space(db, &id)?)).unwrap().unwrap();
-        let keys = inner.shared(&row, inner.own_keys(&id).unwrap()).unwrap();
-        let vault = &space.shared.home().vault;
-        let mut keyring = writer.transact(|tx, _| load_keyring(tx, vault)).unwrap();
-        for batch in &self.recorded {
-            take_epochs(&mut keyring, &keys.keys, batch);
-        }
-        let (mut opened, mut all) = (0, 0);
-        for batch in &self.recorded {
-            for entry in &batch.entries {
-                let header = Header::decode(&entry.header).unwrap();
-                let sections = (0..).zip(entry.commitments.iter().zip(&entry.payloads));
-                for (index, (commitment, payload)) in sections {
-                    let Payload::Sealed(sealed) = payload else { continue };
-                    if commitment.class != Class::Data as u8 {
-                        continue;
-                    }
-                    let opening = keyring.open(&header, index, commitment, sealed);
-                    all += 1;
-                    opened += usize::from(matches!(opening, Opening::Opened(_)));
-                }
+    fn stolen(&self, device: usize) -> (usize, usize) {
+        let Device { profile, space, .. } = &self.devices[device];
+        let mut stolen = Stolen::of(profile, space).unwrap();
+        let sections: Vec<_> = self.recorded.iter().flat_map(sealed).collect();
+        for (header, index, commitment, sealed) in &sections {
+            if let Some(act) = stolen.epoch_act(header, *index, commitment, sealed) {
+                stolen.take(header, &act);
             }
         }
-        (opened, all)
+        let all = sections.iter().filter(|(_, _, it, _)| it.class == Class::Data as u8);
+        let opens = |(header, index, commitment, sealed): &&(Header, u32, _, &[u8])| {
+            stolen.opens(header, *index, commitment, sealed)
+        };
+        (all.clone().filter(opens).count(), all.count())
     }
 }
 
-/// Every epoch of which a recorded envelope opens.
-fn take_epochs(keyring: &mut Keyring, keys: &SpaceKeys, batch: &Batch) {
+/// The sections of a batch that travel sealed.
+fn sealed(batch: &Batch) -> Vec<(Header, u32, SectionCommitment, &[u8])> {
+    let mut found = Vec::new();
     for entry in &batch.entries {
         let header = Header::decode(&entry.header).unwrap();
-        let sections = (0..).zip(entry.commitments.iter().zip(&entry.payloads));
-        for (index, (commitment, payload)) in sections {
-            let Payload::Sealed(sealed) = payload else { continue };
-            let Opening::Opened(opened) = keyring.open(&header, index, commitment, sealed) else {
-                continue;
-            };
-            let Ok(Some(Act::Epoch(act))) = Act::read(commitment.class, &opened) else { continue };
-            let (space, me) = (&header.space, keys.device());
-            let all = keys.sealing.with(|keys| {
-                let open = |key| receive_epoch(space, header.device, &act, me, key).ok().flatten();
-                keys.iter().find_map(open)
-            });
-            if let Some(secrets) = all {
-                keyring.insert(EpochId::from(header.hash()), secrets);
+        for ((commitment, payload), index) in entry.commitments.iter().zip(&entry.payloads).zip(0..)
+        {
+            if let Payload::Sealed(sealed) = payload {
+                found.push((header.clone(), index, commitment.clone(), sealed.as_slice()));
             }
         }
     }
+    found
 }
 
 fn profile(day: &Arc<AtomicU64>, seed: u64) -> Profile {
