@@ -58,6 +58,7 @@ impl World {
         if !device.is_up() || device.jobs.len() >= WRITE_QUEUE_MAX {
             return;
         }
+        self.write_something_black(slot);
         if self.dice.chance(8) {
             self.repeat(slot);
         } else {
@@ -79,7 +80,7 @@ impl World {
         }
     }
 
-    fn work(&mut self, slot: Slot) {
+    pub(crate) fn work(&mut self, slot: Slot) {
         let Some(author) = self.devices[slot].id else { return };
         let mut work = UnitOfWork::new();
         let mut operations: Vec<Operation> = Vec::new();

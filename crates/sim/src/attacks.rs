@@ -95,7 +95,12 @@ impl World {
         }
         let at = self.below(ATTACKS.len() as u64);
         let (attack, name) = ATTACKS[at];
-        let frames = self.frames(&mut villain, to, attack);
+        let hands_on = self.plan.colludes && self.dice.chance(40);
+        let handed_on = if hands_on { self.handed_on(&villain, to) } else { None };
+        let (attack, name, frames) = match handed_on {
+            Some(frames) => (Attack::AsItShould, "entries of who was shut out", Some(frames)),
+            None => (attack, name, self.frames(&mut villain, to, attack)),
+        };
         let (transport, id) = (villain.transport, villain.id);
         self.villain = Some(villain);
         // What it asked these devices may have cost their power.
@@ -164,12 +169,17 @@ impl World {
         let Speech { own, others: mut logs, batches, extra, acks, .. } = speech;
         let asked_of = logs.clone();
         logs.push(own);
+        let of_puppets = villain.of_puppets().filter(|_| attack == Attack::AsItShould);
+        let (puppets, heads): (Vec<_>, Vec<_>) = of_puppets.unzip();
+        logs.extend(heads);
         logs.sort_unstable_by_key(|head| head.device);
         let frontiers =
             Frame::Frontiers(Frontiers { space: villain.space, logs, epochs_held, forks: vec![] })
                 .encode();
         let mut frames = vec![frontiers];
-        frames.extend(batches.into_iter().map(|batch| Frame::Batch(Box::new(batch)).encode()));
+        frames.extend(
+            batches.into_iter().chain(puppets).map(|batch| Frame::Batch(Box::new(batch)).encode()),
+        );
         frames.extend(extra);
         frames.push(Frame::Acks(acks).encode());
         frames.push(Frame::CaughtUp.encode());

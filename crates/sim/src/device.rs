@@ -77,7 +77,7 @@ pub(crate) struct Likes {
 }
 
 impl Likes {
-    fn options(self) -> ProfileOptions {
+    pub(crate) fn options(self) -> ProfileOptions {
         let Self { prunes, part_bytes, chunk_bytes, .. } = self;
         ProfileOptions { prunes, part_bytes, chunk_bytes, ..Default::default() }
     }
@@ -99,6 +99,8 @@ pub(crate) struct Running {
     pub(crate) profile: Profile,
     /// None before it has joined.
     pub(crate) space: Option<(Space, SpaceWriter)>,
+    /// What stays on this device, if it has any of it.
+    pub(crate) black: Option<(Space, SpaceWriter)>,
     /// Vectors that the embedder made, and that are not stored yet.
     pub(crate) embedded: Option<Embedded>,
 }
@@ -106,8 +108,8 @@ pub(crate) struct Running {
 impl Running {
     fn close(&mut self) -> Result<()> {
         let mut closed = Ok(());
-        if let Some((space, writer)) = &mut self.space {
-            closed = writer.close().and(space.close());
+        for (space, writer) in self.space.iter_mut().chain(&mut self.black) {
+            closed = closed.and(writer.close()).and(space.close());
         }
         closed.and(self.profile.close())
     }
@@ -119,6 +121,8 @@ pub(crate) enum Job {
     Unit(usize),
     /// One that erases a document, or a part of one.
     Erase(usize),
+    /// A document that is BLACK.
+    Black,
     /// For a session.
     Session(End, Task),
     /// Another device wants to join.
@@ -152,7 +156,7 @@ pub(crate) fn space_name() -> SpaceName {
     "shared:household".parse().expect("a name")
 }
 
-fn unlock() -> Unlock {
+pub(crate) fn unlock() -> Unlock {
     Unlock::Key(Secret::new([7; 32]))
 }
 
@@ -171,7 +175,7 @@ impl Device {
             slot,
             world,
             fused,
-            running: Some(Running { profile, space: None, embedded: None }),
+            running: Some(Running { profile, space: None, black: None, embedded: None }),
             asleep: None,
             life: 0,
             id: None,
@@ -204,7 +208,9 @@ impl Device {
             Err(Error::NotFound(_)) if self.id.is_none() => None,
             Err(error) => return Err(error),
         };
-        self.running = Some(Running { profile, space, embedded: None });
+        let mut running = Running { profile, space, black: None, embedded: None };
+        running.open_black()?;
+        self.running = Some(running);
         self.life += 1;
         Ok(())
     }

@@ -13,15 +13,25 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 
 /// The time that all devices' clocks are off from.
 #[derive(Clone, Default)]
-pub(crate) struct Clock(Arc<AtomicU64>);
+pub(crate) struct Clock {
+    now_us: Arc<AtomicU64>,
+    /// Time in which nothing happened.
+    skipped_ms: Arc<AtomicU64>,
+}
 
 impl Clock {
     pub(crate) fn set_us(&self, now_us: u64) {
-        self.0.store(now_us, Ordering::Relaxed);
+        self.now_us.store(now_us, Ordering::Relaxed);
     }
 
-    pub(crate) fn now_us(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// So long nothing happens, anywhere.
+    pub(crate) fn skip_ms(&self, ms: u64) {
+        self.skipped_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        let now_us = self.now_us.load(Ordering::Relaxed);
+        now_us / 1000 + self.skipped_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -58,7 +68,7 @@ impl DeviceWorld {
 
 impl Environment for DeviceWorld {
     fn now(&self) -> Timestamp {
-        let true_ms = EPOCH_MS + i64::try_from(self.clock.now_us() / 1000).unwrap_or(0);
+        let true_ms = EPOCH_MS + i64::try_from(self.clock.now_ms()).unwrap_or(0);
         let shown = true_ms.saturating_add(self.ahead_ms.load(Ordering::Relaxed));
         let shown_ms = u64::try_from(shown).unwrap_or(0);
         self.latest_ms.fetch_max(shown_ms, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! What goes wrong by itself: power, disks, clocks, connections, and people with old copies.
 
 use larder_pages::testing::Loss;
+use larder_types::limits::STEP_MS_MAX;
 use larder_types::{CloseCode, DeviceId};
 
 use crate::device::{Device, Job, Slot, Standing};
@@ -42,6 +43,10 @@ pub(crate) enum Fault {
     /// No fault, but something that an app asks for rarely.
     Prune,
     Rekey,
+    /// Nothing happens for a day.
+    Night,
+    /// Somebody takes all that a device has, and goes.
+    Theft,
 }
 
 /// Devices whose disks stay as they are: of what all have lost nothing is left to be seen.
@@ -77,6 +82,11 @@ impl World {
                 self.later(after_us, Event::Fault(fault));
             }
         }
+        for (fault, rate) in [(Fault::Night, self.plan.nights), (Fault::Theft, self.plan.thefts)] {
+            if rate > 0 && self.dice.below(1000) < rate {
+                self.later(0, Event::Fault(fault));
+            }
+        }
     }
 
     pub(crate) fn fault(&mut self, fault: Fault) {
@@ -89,6 +99,11 @@ impl World {
             Fault::Revocation => self.shut_one_out(),
             Fault::Clearance => self.change_one_clearance(),
             Fault::Quarantine => self.set_one_aside(),
+            Fault::Night => {
+                self.report.count("fault: nights");
+                self.note(|| "nothing happens for a day".to_owned());
+                self.clock.skip_ms(STEP_MS_MAX + 1000);
+            }
             Fault::Cut => {
                 let links = self.links.keys().chain(self.parcels.keys()).copied();
                 let links: Vec<u64> = links.collect();
@@ -172,7 +187,9 @@ impl World {
                 }
             }
             Fault::Rekey => self.enqueue(slot, Job::Rekey),
+            Fault::Theft => self.rob(slot),
             Fault::Newcomer
+            | Fault::Night
             | Fault::Revocation
             | Fault::Clearance
             | Fault::Quarantine
@@ -202,7 +219,9 @@ impl World {
             return;
         }
         let others: Vec<DeviceId> = others.into_iter().filter(|id| !is_out(id)).collect();
-        if let Some(id) = self.pick(&others) {
+        let villain = self.villain.as_ref().filter(|_| self.plan.colludes).map(|one| one.id);
+        let villain = villain.filter(|id| others.contains(id));
+        if let Some(id) = villain.or_else(|| self.pick(&others)) {
             self.enqueue(0, Job::Revoke(id));
         }
     }
@@ -433,6 +452,7 @@ impl World {
                 self.report.count("fault: starts");
                 self.devices[slot].starts_failed = 0;
                 self.check_started(slot);
+                self.check_black(slot);
                 self.check_asleep(slot);
                 self.index_later(slot);
             }

@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) shut_out: BTreeSet<DeviceId>,
     /// How many of the entries count of those that were, for sure.
     pub(crate) keeps: BTreeMap<DeviceId, u64>,
+    /// The entries of the first device's log that say so.
+    pub(crate) revoked_at: BTreeMap<DeviceId, u64>,
     pub(crate) clearances: Changes,
     /// Whether one of those may not have come to be.
     pub(crate) is_unsure_of_bands: bool,

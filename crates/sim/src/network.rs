@@ -357,6 +357,7 @@ impl World {
     }
 
     pub(crate) fn reply_later(&mut self, end: End, reply: Reply) {
+        self.overhear(&reply);
         let after_us = self.dice.below(self.plan.storage_us);
         self.later(after_us, Event::Reply { end, reply: Box::new(reply) });
     }
@@ -552,6 +553,9 @@ impl World {
     }
 
     fn send(&mut self, to: End, packet: Packet) {
+        if let Packet::Frame(frame) = &packet {
+            self.check_frame(frame);
+        }
         let Some(link) = self.links.get(&to.link).filter(|link| !link.is_cut) else { return };
         let lies = link.lies && link.siege.is_none();
         let after_us = self.dice.below(self.plan.latency_us);

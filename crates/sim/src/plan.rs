@@ -59,6 +59,12 @@ pub struct Plan {
     pub part_bytes: usize,
     /// Keys at rest renewed.
     pub rekeys: u64,
+    /// Nights, in which nothing happens for a day: the next steps of secrets are due.
+    pub nights: u64,
+    /// Profiles stolen, by who has recorded all that was sent.
+    pub thefts: u64,
+    /// Whether at the end days pass, until no secret of before is left.
+    pub days_pass: bool,
     /// Clearances raised or lowered.
     pub clearances: u64,
     /// Documents of which a part is taken out, in percent of those that have one.
@@ -67,6 +73,8 @@ pub struct Plan {
     pub trashed_percent: u64,
     /// Documents erased rather than deleted, in percent of those.
     pub erased_percent: u64,
+    /// Documents that are BLACK, in percent of units.
+    pub black_percent: u64,
     /// Whether devices are cleared for different bands, and apps write in all of them.
     pub has_bands: bool,
     /// Whether apps add blobs.
@@ -77,6 +85,8 @@ pub struct Plan {
     pub has_villain: bool,
     /// Whether that one tells different devices different histories.
     pub villain_forks: bool,
+    /// Whether it goes on once it is shut out, with others who were.
+    pub colludes: bool,
     /// Whether it may let devices in, and so tries to by every way that does not count.
     pub villain_rules: bool,
 }
@@ -128,24 +138,60 @@ impl Plan {
             prunes_from,
             part_bytes: 32 << Dice::new(seed ^ 0x7061_7274).below(5),
             rekeys,
+            nights: [0, 0, 5, 20][seed_below(seed, 0x6e69_6768, 4)],
+            thefts: [0, 0, 0, 10][seed_below(seed, 0x7468_6566, 4)],
+            days_pass: Dice::new(seed ^ 0x6461_7973).chance(15),
             clearances: 0,
             redacted_percent: [0, 0, 30, 80][seed_below(seed, 0x7265_6461, 4)],
             trashed_percent: [0, 5, 20][seed_below(seed, 0x7472_6173, 3)],
             erased_percent: [0, 30, 80][seed_below(seed, 0x6572_6173, 3)],
+            black_percent: [0, 0, 0, 20][seed_below(seed, 0x626c_6163, 4)],
             has_bands: Dice::new(seed ^ 0x6261_6e64).chance(25),
             has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
             villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),
+            colludes: Dice::new(seed ^ 0x636f_6c6c).chance(15),
             villain_rules: Dice::new(seed ^ 0x7275_6c65).chance(40),
         };
+        let plan = if plan.days_pass { plan.with_days() } else { plan };
+        let plan = if plan.nights > 0 { plan.with_nights() } else { plan };
+        let plan = if plan.colludes { plan.with_collusion() } else { plan };
         if plan.has_bands { plan.with_bands(seed) } else { plan }
+    }
+
+    /// A log with two histories holds up for good what is to become stable.
+    const fn with_days(mut self) -> Self {
+        (self.rots, self.rollbacks, self.copies) = (0, 0, 0);
+        self
+    }
+
+    /// What a snapshot covers that others stated is taken for known to who redacted, and an edit
+    /// that it did not know is lost (docs/VERIFICATION.md). Until that is mended no run has both.
+    const fn with_nights(mut self) -> Self {
+        if self.prunes > 0 || self.prunes_from.is_some() {
+            self.redacted_percent = 0;
+        }
+        self
+    }
+
+    /// The malicious member is shut out early, and is there for long enough after that.
+    fn with_collusion(mut self) -> Self {
+        self.has_villain = true;
+        (self.revocations, self.burst) = (2, self.burst.min(4));
+        self
+    }
+
+    /// Whether somebody records what is sent.
+    pub(crate) const fn records(&self) -> bool {
+        self.revocations > 0 || self.thefts > 0 || self.days_pass
     }
 
     /// Of what is lost with a device the others that are cleared for it may have nothing but the
     /// headers: in such a run none is.
     fn with_bands(mut self, seed: u64) -> Self {
         (self.rots, self.rollbacks, self.copies, self.revocations) = (0, 0, 0, 0);
+        self.colludes = false;
         self.has_blobs = false;
         self.clearances = [0, 10, 40, 80][seed_below(seed, 0x636c_6561, 4)];
         if self.clearances > 0 {

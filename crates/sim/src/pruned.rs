@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Nobody waits for a device that will not come back.
-    fn set_aside_who_is_gone(&mut self, by: Slot, members: &[Slot]) {
+    pub(crate) fn set_aside_who_is_gone(&mut self, by: Slot, members: &[Slot]) {
         let present: BTreeSet<DeviceId> =
             members.iter().filter_map(|slot| self.devices[*slot].id).collect();
         let space = self.devices[by].space().expect("it is up");

@@ -55,6 +55,15 @@ impl World {
         if self.prune_at_the_end() {
             self.come_to_agree();
         }
+        if self.let_days_pass() {
+            self.come_to_agree();
+        }
+        for slot in self.up() {
+            self.check_black(slot);
+        }
+        self.check_nothing_left();
+        self.check_rosters();
+        self.check_shut_out();
     }
 
     /// Lets everything that is under way end.

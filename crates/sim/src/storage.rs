@@ -43,6 +43,7 @@ impl World {
         match job {
             Job::Unit(unit) => self.commit(slot, unit),
             Job::Erase(unit) => self.erase(slot, unit),
+            Job::Black => self.write_black(slot),
             Job::Session(end, task) => {
                 let (deps, pieces) = (deps(&task), pieces(&task));
                 self.report.add("session: later pieces of documents", pieces);
@@ -328,6 +329,7 @@ impl World {
     fn revoke(&mut self, slot: Slot, id: DeviceId) {
         let Some(heads) = self.frontier_now(slot) else { return };
         let keeps = heads.get(&id).map_or(0, |head| head.size);
+        self.keep_keys_of(id);
         let writer = self.devices[slot].writer().expect("it is open");
         let revoked = writer.revoke(&[id]);
         // Of what failed nobody knows.
@@ -338,8 +340,9 @@ impl World {
             return;
         }
         match revoked {
-            Ok(_) => {
+            Ok(receipt) => {
                 self.note(|| format!("{slot} shuts out {id}"));
+                self.model.revoked_at.insert(id, receipt.index + 1);
                 self.report.count("fault: devices shut out");
                 self.model.keeps.insert(id, keeps);
                 self.committed(slot);
@@ -427,7 +430,7 @@ impl World {
                 self.report.count("app: prunings that nobody asked for");
                 // At the end, what it states would have to be told everybody again, and be stated
                 // by them. What all have stated by then it writes down for who asks for it.
-                let is_end = !self.is_faulty;
+                let is_end = !self.is_faulty && !self.secrets.are_going;
                 let pruning = if is_end { Pruning::writing_down() } else { pruning };
                 self.begin_pruning(slot, pruning);
             }

@@ -3,11 +3,13 @@
 //! It knows all that the simulator knows, so it sees what a peer holds before it lies to it. What
 //! it signs is one history, of which parts are void; how it sends that is in `attacks`.
 
+mod puppets;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_crypto::{AckKey, DeviceSigningKey, SealingKey, TransportKey};
 use larder_document::{Actor, Document, Object, body};
-use larder_engine::{Answer, Judgement, Space};
+use larder_engine::{Answer, Judgement, Space, Stolen};
 use larder_log::act::{Act, DeviceKeys, Role};
 use larder_log::checkpoint::Checkpoint;
 use larder_log::epoch::{ControlSecret, EpochSecrets, receive_epoch};
@@ -28,6 +30,8 @@ use crate::app::COMMON;
 use crate::device::Slot;
 use crate::pathology::{lost, spoilt};
 use crate::world::World;
+
+use puppets::Puppet;
 
 pub(crate) struct Villain {
     /// What it may do: an act that it had no right to anyway would hide that it counts for another
@@ -67,6 +71,8 @@ pub(crate) struct Villain {
     pub(crate) falsified: BTreeMap<u64, Vec<u8>>,
     /// How much of each log it has looked through for acts.
     have_read: BTreeMap<DeviceId, u64>,
+    /// Whom it lets in once it is shut out itself.
+    puppets: Vec<Puppet>,
 }
 
 /// What a section of its log is.
@@ -87,6 +93,7 @@ enum Section {
     CommittedOtherwise,
     UnknownKind,
     FarFuture,
+    Puppet,
     Nothing,
 }
 
@@ -168,6 +175,7 @@ impl World {
             knows: space.membership().expect("a roster"),
             falsified: BTreeMap::new(),
             have_read: BTreeMap::new(),
+            puppets: Vec::new(),
         };
         villain.learn_epochs(space);
         assert!(villain.epoch.is_some(), "an epoch is opened for who is let in");
@@ -185,6 +193,16 @@ impl World {
         // An old secret serves it as well, and newcomers do not have that.
         if self.dice.chance(30) {
             villain.learn_epochs(space);
+        }
+        match if self.colludes(villain) { self.dice.below(3) } else { 2 } {
+            0 => {
+                self.report.count("villain: puppets let in");
+                villain.plan_puppet(&mut self.dice);
+                villain.grow(&mut self.dice, space, Section::Puppet, other);
+                return villain.puppet_writes(&mut self.dice);
+            }
+            1 => section = Section::Document,
+            _ => {}
         }
         if matches!(section, Section::Edit(_)) {
             let Some(at) = villain.editable() else { return };
@@ -248,6 +266,7 @@ impl World {
             let shown = space.document(object).expect("an answer");
             assert!(shown.is_none(), "{slot} shows {object}, which a void section made");
         }
+        self.check_late_villainy(slot, &villain);
         self.report.count("check: the villain's log");
         self.villain = Some(villain);
     }
@@ -462,6 +481,10 @@ impl Villain {
                 let body = self.enrolment(dice, Role::Owner).to_body();
                 Some((Class::Control, act(kind::ENROLMENT), body))
             }
+            Section::Puppet => {
+                let body = self.puppets_enrolment(dice)?.to_body();
+                Some((Class::Control, act(kind::ENROLMENT), body))
+            }
             Section::SecondGenesis => {
                 let Act::Enrolment(robber) = self.enrolment(dice, Role::Owner) else {
                     return None;
@@ -551,6 +574,11 @@ impl Villain {
         let batch =
             Batch { device: self.id, first_seq: seq, entries: vec![entry.into()], signature };
         (batch, LogHead { device: self.id, size, root, signature })
+    }
+
+    /// What it adds to what others have who were shut out.
+    pub(crate) fn keys(&self) -> Stolen {
+        Stolen::with_keys(self.id, &self.control, &self.sealing)
     }
 
     /// Whether the section of this entry is what it was committed to be.

@@ -7,6 +7,7 @@ use larder_log::Band;
 use larder_pages::testing::Dice;
 use larder_protocol::{Reply, Request};
 
+use crate::black::Black;
 use crate::blobs::{Blobs, CUT};
 use crate::device::{Device, Job, Likes, Slot};
 use crate::environment::Clock;
@@ -18,6 +19,7 @@ use crate::parcels::{Parcel, Parcels};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::schedule::Schedule;
+use crate::secrets::Secrets;
 use crate::trace::Trace;
 use crate::villain::Villain;
 
@@ -83,6 +85,8 @@ pub(crate) struct World {
     pub(crate) is_faulty: bool,
     pub(crate) model: Model,
     pub(crate) blobs: Blobs,
+    pub(crate) black: Black,
+    pub(crate) secrets: Secrets,
     pub(crate) report: Report,
     pub(crate) trace: Trace,
 }
@@ -106,6 +110,8 @@ impl World {
             is_faulty: false,
             model: Model::default(),
             blobs: Blobs::default(),
+            black: Black::default(),
+            secrets: Secrets::default(),
             report: Report::default(),
             trace,
         }
@@ -127,7 +133,8 @@ impl World {
             self.later(after_us, Event::Fault(Fault::Newcomer));
         }
         for _ in 0..self.plan.revocations {
-            let after_us = self.dice.below(self.plan.think_us * 40);
+            let thoughts = if self.plan.colludes { 4 } else { 40 };
+            let after_us = self.dice.below(self.plan.think_us * thoughts);
             self.later(after_us, Event::Fault(Fault::Revocation));
         }
         while self.model.units.len() < self.plan.units && self.step() {}

@@ -241,6 +241,30 @@ pub(crate) const ROWS: &[Row] = &[
         "        sections::set_payload(db, place, &Payload::Opened(carried))?;",
         "        drop(carried);",
     ),
+    row(
+        "sealed to who is known to be shut out",
+        ROSTER,
+        "epoch.recipients == cleared && !superseded.contains(id)",
+        "(epoch.recipients == cleared || true) && !superseded.contains(id)",
+    ),
+    row(
+        "steps that go stay",
+        "engine/src/secrets.rs",
+        "self.keyring.forget_before(&epoch, step);",
+        "let _ = step;",
+    ),
+    row(
+        "old sealing keys stay",
+        "engine/src/secrets.rs",
+        "        if found.key {",
+        "        if found.key && false {",
+    ),
+    row(
+        "what is BLACK has a source",
+        "engine/src/black.rs",
+        "        self.shared.check_leaves(\"it has no session with any\")?;\n        Ok(Source",
+        "        Ok(Source",
+    ),
     // What an app relies on.
     // Who belongs to the space, and what is to be gone.
     row(
