@@ -531,10 +531,14 @@ fn a_space_that_stays_here_goes_on_with_what_can_be_read() {
     close(whole);
     let pages = fs::read(space_file(dir.path())).unwrap().len() / PAGE;
     let (mut aside, mut partly, mut empty) = (0, 0, 0);
-    for page in (0..pages).step_by(3) {
+    let mut sets: Vec<Vec<usize>> = (0..pages).step_by(3).map(|page| vec![page]).collect();
+    let mut pairs = Some((0..pages).step_by(7));
+    while let Some(page) = sets.pop() {
         let tried = tempfile::tempdir().unwrap();
         copy(dir.path(), tried.path());
-        rot(&space_file(tried.path()), page);
+        for one in &page {
+            rot(&space_file(tried.path()), *one);
+        }
         let found = profile(tried.path(), 10);
         if found.open_space(&diary).is_ok() {
             found.close().unwrap();
@@ -545,34 +549,40 @@ fn a_space_that_stays_here_goes_on_with_what_can_be_read() {
         assert_eq!(found.space_names().unwrap()[..], *std::slice::from_ref(&diary));
         let mut here = opened(found).unwrap();
         let state = here.space.state().unwrap();
-        assert_ne!(state.mode, Mode::ReadOnly, "page {page}: {state:?}");
+        assert_ne!(state.mode, Mode::ReadOnly, "page {page:?}: {state:?}");
         let mut shown = 0;
         for n in 1..=80 {
             if let Some(document) = here.space.document(&object(n)).unwrap() {
-                assert_eq!(serde_json::Value::Object(document.value), value(n), "page {page}");
+                assert_eq!(serde_json::Value::Object(document.value), value(n), "page {page:?}");
                 shown += 1;
             }
         }
+        // With one that keeps it from being opened and nothing else, another one besides.
+        if shown == 80
+            && let Some(others) = pairs.take()
+        {
+            sets.extend(others.map(|other| vec![page[0], other]));
+        }
         if shown == 0 {
             empty += 1;
-            assert_ne!(here.space.id(), id, "page {page}: it is another one");
+            assert_ne!(here.space.id(), id, "page {page:?}: it is another one");
         } else if shown < 80 {
             partly += 1;
         }
         if shown < 80 {
             let left = here.space.carried().unwrap().unwrap().left;
-            assert_eq!(Some(&left[0].file), set.file.as_ref(), "page {page}");
+            assert_eq!(Some(&left[0].file), set.file.as_ref(), "page {page:?}");
         }
         here.put(object(100), &value(100));
         close(here);
         // And after the next start.
         let mut here = opened(profile(tried.path(), 11)).unwrap();
         here.put(object(101), &value(101));
-        assert!(here.space.document(&object(100)).unwrap().is_some(), "page {page}");
+        assert!(here.space.document(&object(100)).unwrap().is_some(), "page {page:?}");
         let mut checking = larder_engine::Checking::new(false);
         while !here.writer.check_step(&mut checking).unwrap() {}
         let findings = checking.into_report().findings;
-        assert!(findings.is_empty(), "page {page}: {findings:?}");
+        assert!(findings.is_empty(), "page {page:?}: {findings:?}");
         close(here);
         let purged = |leave: bool| {
             let opened = opened(profile(tried.path(), 12)).unwrap();
@@ -586,11 +596,14 @@ fn a_space_that_stays_here_goes_on_with_what_can_be_read() {
         if shown < 80 {
             assert!(
                 matches!(purged(false), Err(Error::Invalid(_))),
-                "page {page}: it is there alone"
+                "page {page:?}: it is there alone"
             );
         }
         purged(true).unwrap();
-        assert!(!tried.path().join(set.file.unwrap()).exists(), "page {page}");
+        assert!(!tried.path().join(set.file.unwrap()).exists(), "page {page:?}");
     }
-    assert!(aside > 0 && empty > 0, "{aside} set aside, {partly} in part, {empty} empty");
+    assert!(
+        aside > 0 && empty > 0 && partly > 0,
+        "{aside} set aside, {partly} in part, {empty} empty"
+    );
 }
