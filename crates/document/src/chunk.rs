@@ -13,6 +13,7 @@ use crate::VoidReason;
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const CHANGE_CHUNK: u8 = 1;
 const HASH_BYTES: usize = 32;
+const NOBODY_LABEL: &[u8] = b"larder/nobody/v0";
 
 const GROUP: u64 = 0;
 const DELTA: u64 = 3;
@@ -33,6 +34,46 @@ pub(crate) fn link(bytes: &[u8]) -> Result<([u8; 32], Vec<[u8; 32]>), VoidReason
     let deps = contents.length()?;
     let deps = contents.take(deps.saturating_mul(HASH_BYTES))?;
     Ok((hash, deps.as_chunks().0.to_vec()))
+}
+
+/// The same change by nobody: its actor follows from all else that it says, so that whoever makes
+/// it makes the same one.
+pub(crate) fn by_nobody(bytes: &[u8]) -> Result<Vec<u8>, VoidReason> {
+    let named = Named::read(bytes)?;
+    let actor = named.nobody();
+    let contents = [named.before, &leb128(actor.len() as u64), &actor, named.after].concat();
+    let hashed = [&[CHANGE_CHUNK], &*leb128(contents.len() as u64), &contents].concat();
+    let hash: [u8; 32] = Sha256::digest(&hashed).into();
+    let (checksum, _) = hash.split_at(4);
+    Ok([&MAGIC, checksum, &hashed].concat())
+}
+
+/// Whether a change is by nobody. Nobody has two changes: its actor is that of this one alone.
+pub(crate) fn is_by_nobody(bytes: &[u8]) -> bool {
+    Named::read(bytes).is_ok_and(|named| named.actor == named.nobody())
+}
+
+/// A change's contents: what comes before the actor's length, the actor, and what comes after it.
+struct Named<'a> {
+    before: &'a [u8],
+    actor: &'a [u8],
+    after: &'a [u8],
+}
+
+impl<'a> Named<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, VoidReason> {
+        let (_, mut contents) = open(bytes)?;
+        let all = contents.0;
+        let deps = contents.length()?;
+        contents.take(deps.saturating_mul(HASH_BYTES))?;
+        let (before, _) = all.split_at(all.len() - contents.0.len());
+        Ok(Self { before, actor: contents.prefixed()?, after: contents.0 })
+    }
+
+    fn nobody(&self) -> [u8; 32] {
+        let digest = Sha256::new().chain_update(NOBODY_LABEL).chain_update(self.before);
+        digest.chain_update(self.after).finalize().into()
+    }
 }
 
 /// How long the first of some chunks says it is; 0 if it says nothing.

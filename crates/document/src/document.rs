@@ -6,6 +6,7 @@ use automerge::{Automerge, Change, ChangeHash, LoadOptions, PatchLog, ReadDoc};
 use larder_types::Timestamp;
 use larder_types::limits::{CHANGE_BYTES_MAX, DOCUMENT_AUTOMERGE_BYTES_MAX};
 
+use crate::again::Linked;
 use crate::apply::{Incoming, Index, Trial};
 use crate::chunk;
 use crate::contained::contained;
@@ -14,7 +15,6 @@ use crate::history::history_in_order;
 use crate::json::{canonical, check, same_object};
 use crate::put::Writer;
 use crate::read::Reader;
-use crate::redact::Linked;
 use crate::{Actor, Conflict, DocumentError, Heads, Object, Outcome};
 
 /// What an operation takes in the columns of a saved history, its value aside; its author, time
@@ -343,8 +343,14 @@ impl Document {
         let State::Grown(grown) = &self.0 else { return Vec::new() };
         let changes = grown.doc.get_changes_meta(&[]).into_iter();
         changes
-            .map(|meta| Linked { hash: meta.hash, actor: meta.actor.into_owned(), deps: meta.deps })
+            .map(|meta| Linked { hash: meta.hash, seconds: meta.timestamp, deps: meta.deps })
             .collect()
+    }
+
+    /// A change's bytes.
+    pub(crate) fn change(&self, hash: &ChangeHash) -> Option<Vec<u8>> {
+        let State::Grown(grown) = &self.0 else { return None };
+        grown.doc.get_change_by_hash(hash).map(|change| change.raw_bytes().to_vec())
     }
 
     /// Takes in a whole history with these heads, in any order and whoever wrote its changes: that
@@ -529,7 +535,7 @@ impl Document {
         }
     }
 
-    fn apply_read(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
+    pub(crate) fn apply_read(&mut self, incoming: &[Incoming]) -> Vec<Outcome> {
         match &mut self.0 {
             _ if incoming.is_empty() => Vec::new(),
             State::Grown(grown) => grown.apply(incoming),

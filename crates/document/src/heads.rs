@@ -125,6 +125,10 @@ impl Actor {
     /// Who wrote the derived root change: nobody.
     pub(crate) const ROOT: Self = Self([0; 16]);
 
+    /// Who writes what is made again, whoever does it: each such change has an actor of its own,
+    /// which follows from what it says.
+    pub const NOBODY: Self = Self([0xff; 16]);
+
     /// SHA-256(label ‖ device ‖ object ‖ generation), its first 16 bytes.
     pub fn of(device: &DeviceId, object: &ObjectId, generation: &EntryHash) -> Self {
         let digest: [u8; 32] = Sha256::new()

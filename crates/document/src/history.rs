@@ -30,7 +30,7 @@ impl Link {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeadsFold {
     heads: BTreeSet<[u8; 32]>,
-    /// Built upon, and not a head when that was seen.
+    /// Built upon.
     covered: BTreeSet<[u8; 32]>,
 }
 
@@ -40,12 +40,12 @@ impl HeadsFold {
         Self { heads: heads.into_iter().collect(), covered: BTreeSet::new() }
     }
 
-    /// Adds a change that is not in the set.
+    /// Adds a change, which may be among those that were added before. One that the heads it went
+    /// on from build on counts as a head.
     pub fn add(&mut self, link: &Link) {
         for dep in &link.deps {
-            if !self.heads.remove(dep) {
-                self.covered.insert(*dep);
-            }
+            self.heads.remove(dep);
+            self.covered.insert(*dep);
         }
         if !self.covered.contains(&link.hash) {
             self.heads.insert(link.hash);

@@ -16,6 +16,7 @@
 //! - Nothing here reads a clock; the random actor that Automerge draws for every new value is
 //!   replaced before anything is written with it.
 
+mod again;
 mod apply;
 pub mod body;
 mod cache;

@@ -1,9 +1,6 @@
 //! What a document is without some of its parts, and how edits that were made beside that are made
 //! again.
 
-use std::collections::HashSet;
-
-use automerge::ChangeHash;
 use larder_types::{DeviceId, EntryHash, ObjectId, Timestamp};
 use serde_json::Value;
 
@@ -130,53 +127,6 @@ fn settle(value: &mut Object, path: &[String], theirs: Option<&Object>) {
 }
 
 impl Document {
-    /// What edits of `own` did that the version `known` has not: the value without them and what
-    /// was built on them, and with them. `None`: there are none.
-    ///
-    /// # Errors
-    /// [`DocumentError::Corrupt`].
-    pub fn edits_beside(
-        &self,
-        known: &Heads,
-        own: Actor,
-    ) -> Result<Option<(Object, Object)>, DocumentError> {
-        let changes = self.changes_in_order();
-        let reach = |from: &HashSet<ChangeHash>| {
-            // Each comes behind those it builds on.
-            let mut all = from.clone();
-            for change in changes.iter().rev() {
-                if all.contains(&change.hash) {
-                    all.extend(&change.deps);
-                }
-            }
-            all
-        };
-        let known = reach(&known.hashes().into_iter().collect());
-        let is_late = |change: &&Linked| own.owns(&change.actor) && !known.contains(&change.hash);
-        let late: HashSet<ChangeHash> =
-            changes.iter().filter(is_late).map(|change| change.hash).collect();
-        if late.is_empty() {
-            return Ok(None);
-        }
-        let mut behind = late.clone();
-        for change in &changes {
-            if change.deps.iter().any(|dep| behind.contains(dep)) {
-                behind.insert(change.hash);
-            }
-        }
-        let of = |kept: &dyn Fn(&ChangeHash) -> bool| {
-            let kept = || changes.iter().filter(|change| kept(&change.hash));
-            let covered: HashSet<ChangeHash> = kept().flat_map(|c| c.deps.clone()).collect();
-            let heads = kept().map(|change| change.hash).filter(|hash| !covered.contains(hash));
-            let heads: Vec<ChangeHash> = heads.collect();
-            self.value_at(&Heads::of(&heads))
-        };
-        let with = reach(&late);
-        let before = of(&|hash| !behind.contains(hash))?;
-        let after = of(&|hash| !behind.contains(hash) || with.contains(hash))?;
-        Ok(Some((before, after)))
-    }
-
     /// Whether some version of it has a part at this path.
     ///
     /// # Errors
@@ -193,13 +143,6 @@ impl Document {
         }
         Ok(false)
     }
-}
-
-/// A change among others.
-pub(crate) struct Linked {
-    pub(crate) hash: ChangeHash,
-    pub(crate) actor: automerge::ActorId,
-    pub(crate) deps: Vec<ChangeHash>,
 }
 
 #[cfg(test)]
@@ -265,35 +208,5 @@ mod tests {
             let carried = carried.map(|value| Value::Object(value).to_string());
             assert!(carried.is_none_or(|text| !text.contains("secret") && text.contains("end")));
         }
-    }
-
-    #[test]
-    fn own_edits_that_a_version_lacks_are_told_apart() {
-        let actor = |n| {
-            let device = DeviceId::new([n; 32]);
-            Actor::of(&device, &ObjectId::new([1; 16]), &EntryHash::new([1; 32]))
-        };
-        let now = Timestamp(0);
-        let mut mine = Document::flat(object(&json!({"a": 0})));
-        assert_eq!(mine.edits_beside(&Heads::FLAT, actor(1)), Ok(None));
-        mine.put(actor(1), None, &object(&json!({"a": 1})), now).unwrap();
-        let known = mine.heads();
-        assert_eq!(mine.edits_beside(&known, actor(1)), Ok(None));
-        let mut theirs = mine.clone();
-        let change = theirs.put(actor(2), None, &object(&json!({"a": 1, "b": 2})), now).unwrap();
-        mine.put(actor(1), None, &object(&json!({"a": 3})), now).unwrap();
-        mine.apply(&[(actor(2), &change.unwrap())]);
-        let (before, after) = mine.edits_beside(&known, actor(1)).unwrap().unwrap();
-        assert_eq!(Value::Object(before), json!({"a": 1, "b": 2}));
-        assert_eq!(Value::Object(after), json!({"a": 3, "b": 2}));
-        // What others built on it is theirs to make again.
-        let change = {
-            let mut theirs = mine.clone();
-            theirs.put(actor(2), None, &object(&json!({"a": 4, "b": 2})), now).unwrap()
-        };
-        mine.apply(&[(actor(2), &change.unwrap())]);
-        let (_, after) = mine.edits_beside(&known, actor(1)).unwrap().unwrap();
-        assert_eq!(Value::Object(after), json!({"a": 3, "b": 2}));
-        assert!(mine.ever_had(&path("b")).unwrap() && !mine.ever_had(&path("c")).unwrap());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: the document with what is left, under an id of its own, and the erasure of the old
 //! one are one transaction. What is edited in the old one beside that is made again in the new one
-//! by who edited it, before the old one goes there, but for the parts that were taken out.
+//! by each device that has it, before the old one goes there, but for the parts that were taken
+//! out: by changes that are the same on each.
 
 use std::collections::BTreeSet;
 

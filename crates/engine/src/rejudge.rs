@@ -104,6 +104,12 @@ impl State {
                 self.take_away(db, object, created)?;
             }
         }
+        // Another device may have written the same change (decision 0054).
+        for edit in edits.all.iter().filter(|edit| self.counts_at(&edit.origin)) {
+            for change in &edit.changes {
+                gone.remove(change);
+            }
+        }
         for creation in creations {
             if let Found::At(row) = locate(db, &object, creation)? {
                 self.take_out(db, *row, object, &gone, &edits)?;

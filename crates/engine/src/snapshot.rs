@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use larder_document::{HeadsFold, Link, Object, body};
+use larder_document::{Heads, HeadsFold, Link, Object, body};
 use larder_log::merkle::{self, Frontier};
 use larder_log::snapshot::{
     BandTree, DocumentLeaf, Leaf, LogEnd, SnapshotAct, Stamp, TombstoneLeaf, leaf_hash, leaf_salt,
@@ -136,6 +136,7 @@ impl Computing {
             return Ok(Step::NotNow);
         }
         gathered.take_erasures(db, base, &self.frontier, (erases, self.clearance))?;
+        gathered.uncover(db)?;
         let Some(delta) = gathered.finish() else { return Ok(Step::Never) };
         self.counting = Some(Counting::new(delta));
         Ok(Step::Partly)
@@ -542,6 +543,27 @@ impl Gathered {
             };
             if known.is_none_or(|known| known.collection.is_some()) {
                 self.unclear.insert(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Several devices may write one change: what one wrote of it behind the first frontier may be
+    /// beneath what is above that.
+    fn uncover(&mut self, db: &Connection) -> Result<()> {
+        for ((band, object, generation), growth) in &mut self.documents {
+            if growth.base.is_none() || growth.heads.heads().count() < 2 {
+                continue;
+            }
+            match locate(db, object, (*band, *generation))? {
+                Found::At(row) => {
+                    let heads = Heads::from_hashes(growth.heads.heads());
+                    if let Ok(heads) = load(db, &row)?.without_covered(&heads) {
+                        growth.heads = HeadsFold::from_heads(heads.iter().copied());
+                    }
+                }
+                Found::Buried => drop(self.unclear.insert((*band, *object))),
+                Found::Unknown => {}
             }
         }
         Ok(())

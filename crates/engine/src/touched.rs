@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use larder_document::body::Redacted;
-use larder_document::{Actor, Cache, Document, Heads, Object};
+use larder_document::{Actor, Cache, Document, Heads, Object, Outcome};
 use larder_log::Band;
 use larder_log::contract::SpaceContracts;
 use larder_store::space::documents;
@@ -263,18 +263,20 @@ impl Part {
         }
     }
 
-    /// Gives a stored document a value, in the trash too, where it stays.
-    pub(crate) fn carry(
-        &mut self,
-        object: ObjectId,
-        value: &Object,
-        actor: impl FnOnce(&ObjectId, &EntryHash) -> Actor,
-        now: Timestamp,
-    ) -> Result<()> {
-        match &mut self.state {
-            State::Stored(stored) => stored.put(object, value, &Base::Latest, actor, now),
-            _ => Err(Error::NotFound(format!("there is no document {object}"))),
+    /// Takes in changes that were made again of another document.
+    pub(crate) fn make_again(&mut self, object: ObjectId, changes: &[Vec<u8>]) -> Result<()> {
+        let State::Stored(stored) = &mut self.state else {
+            return Err(Error::NotFound(format!("there is no document {object}")));
+        };
+        for change in changes {
+            // Nobody's: whoever writes it is entitled to it.
+            let outcome = stored.document.apply(&[(Actor::NOBODY, change)]);
+            if matches!(outcome[..], [Outcome::Applied]) {
+                stored.changes.push(change.clone());
+                stored.edited = true;
+            }
         }
+        Ok(())
     }
 
     /// Makes an edit again that turned the value at `base` into this one, in the trash too. The

@@ -416,11 +416,6 @@ impl World {
             let held = match self.counts(unit, band, content) {
                 // The malicious member hands on headers alone; who had the bytes may be gone.
                 Some(true) if is_orphan && content.awaits(unit) => None,
-                // What is edited beside a redaction its author makes again, if it is still there
-                // and may write there still.
-                Some(true) if redactions > 0 && (is_orphan || self.was_lowered(&unit.author)) => {
-                    None
-                }
                 held => held,
             };
             expected.is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);

@@ -176,9 +176,9 @@ pub(crate) async fn erasures(call: &Call<'_>, args: &Erasures) -> anyhow::Result
         }
         for late in &info.late {
             out.note(&format!(
-                "{} of {} by {} came beside its redaction. That device makes again what fits, once \
-                 it hears of it: nothing in a list that was redacted in, nothing if the new \
-                 document is in the trash or not there yet. Whether it did: larder history",
+                "{} of {} by {} came beside its redaction. Each device that has it makes again \
+                 what fits, once it hears of it: nothing in a list that was redacted in. Whether \
+                 one did: larder history",
                 counted(late.edits, "edit", "edits"),
                 info.object,
                 late.label.as_deref().map_or_else(|| late.device.to_string(), printable),

@@ -1,22 +1,23 @@
 //! What a device does when it hears that a document was redacted, before the old one goes there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::slice;
 
-use larder_document::{Actor, carry_over, leads_to_list};
+use larder_document::{Actor, Link, leads_to_list};
 use larder_log::act::Act;
 use larder_log::erasure::EraseAct;
 use larder_log::{Band, kind};
 use larder_store::space::documents::{self, Document as Row};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
-use larder_store::space::logs::LogId;
+use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Section, State as Standing};
 use larder_store::space::{control, copies, entries};
-use larder_types::ObjectId;
-use larder_types::limits::{ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
+use larder_types::limits::{CHANGE_BYTES_MAX, ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
+use larder_types::{DeviceId, ObjectId};
 use rusqlite::Connection;
 
 use super::{ACTOR, follow};
+use crate::adoption::{Edit, Edits};
 use crate::copies::is_deleted;
 use crate::erase::{read_act, valid_acts};
 use crate::keyring::Opening;
@@ -109,7 +110,7 @@ impl WriterState {
         }
         let is_kept = self.may_settle()
             && (self.holds_rest(db, &redactions)?
-                || !self.late_of_own(db, object, &redactions)?.is_empty());
+                || !self.late(db, object, &redactions)?.is_empty());
         // Who is not cleared for it waits for nothing.
         Ok((is_kept || self.lacks()).then_some(is_kept))
     }
@@ -132,37 +133,24 @@ impl WriterState {
             && !self.stopped.contains(&self.device())
     }
 
-    /// Own creations and edits of an object that who redacted it did not know, in the bands that
-    /// the redactions reach.
-    fn late_of_own(
+    /// Creations and edits of an object that who redacted it did not know, in the bands that the
+    /// redactions reach.
+    fn late(
         &self,
         db: &Connection,
         object: &ObjectId,
         redactions: &[(Erasure, EraseAct)],
     ) -> Result<Vec<Section>> {
-        let me = self.device();
-        let mut known = 0;
-        // What went for a snapshot could not be listed, and was known.
-        for stored in control::acts_of_kind(db, kind::SNAPSHOT)? {
-            if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
-                known = known.max(act.size_of(&me));
-            }
-        }
-        let listed: BTreeSet<_> = redactions
-            .iter()
-            .flat_map(|(_, act)| &act.listed)
-            .filter(|listed| listed.device == me)
-            .map(|listed| (listed.seq, listed.index))
-            .collect();
+        let known = Known::of(db, redactions)?;
         let acts: Vec<Erasure> = redactions.iter().map(|(act, _)| *act).collect();
         let up_to = self.erased_by(db, &acts)?;
         let mut late = Vec::new();
         for section in sections::of_object(db, object)? {
             let place = section.place;
             let is_content = |kind| matches!(kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE);
-            if place.log != self.log
-                || place.seq <= known
-                || listed.contains(&(place.seq, place.index))
+            let device = logs::by_number(db, place.log)?.device;
+            if known.has(&(device, place.seq, place.index))
+                || (place.log != self.log && section.state == Standing::Void)
                 || !section.about.is_some_and(|about| is_content(about.kind))
                 || self.keyring.band(&section.commitment) > up_to
             {
@@ -175,8 +163,8 @@ impl WriterState {
         Ok(late)
     }
 
-    /// Before an object goes: own edits that whoever redacted it did not know are made again in
-    /// what is left of it. Who redacted it too takes out of its own what the other has. False: a
+    /// Before an object goes: edits that whoever redacted it did not know are made again in what is
+    /// left of it. Who redacted it too takes out of its own what the other has. False: a
     /// document is damaged, and the old one stays until that is mended.
     pub(crate) fn settle_redactions(
         &mut self,
@@ -245,16 +233,16 @@ impl WriterState {
         }
         if let Some(first) = others.first() {
             let new = follow(db, first)?;
-            let late = self.late_of_own(db, &object, redactions)?;
+            let late = self.late(db, &object, redactions)?;
             let mut rows: Vec<Row> = documents::find(db, &object)?.into_iter().collect();
             for copy in copies::through(db, &object)? {
                 rows.extend(documents::find(db, &copy)?);
             }
             for row in rows {
-                if is_created_by(db, &row, &late)? {
-                    self.write_anew(db, &row)?;
-                } else {
-                    self.carry_over(db, object, &row, new)?;
+                match creation_of(db, &row, &late)? {
+                    Some(log) if log == self.log => self.write_anew(db, &row)?,
+                    Some(_) => {}
+                    None => self.make_again(db, (object, &row), new, redactions)?,
                 }
             }
         }
@@ -372,49 +360,53 @@ impl WriterState {
         Ok(())
     }
 
-    /// Makes own edits of `object` again in `new`.
-    fn carry_over(
+    /// Makes what `object` has and who redacted it did not know again in `new`, by changes that are
+    /// the same on each device that does so.
+    fn make_again(
         &mut self,
         db: &Connection,
-        object: ObjectId,
-        old: &Row,
+        (object, old): (ObjectId, &Row),
         new: ObjectId,
+        redactions: &[(Erasure, EraseAct)],
     ) -> Result<()> {
-        let Some(row) = documents::find(db, &new)? else { return Ok(()) };
-        let redacted = self.created(db, &new)?.and_then(|create| create.redacted);
-        let Some(redacted) = redacted.filter(|_| old.band == row.band) else { return Ok(()) };
-        let Some(known) = redacted.of.iter().find(|stood| stood.object == object) else {
+        let Some(row) = documents::find(db, &new)?.filter(|row| row.band == old.band) else {
             return Ok(());
         };
-        let me = self.device();
+        let Some(create) = self.created(db, &new)? else { return Ok(()) };
+        let redacted = create.redacted.as_ref();
+        let stood = redacted.and_then(|all| all.of.iter().find(|stood| stood.object == object));
+        let (Some(redacted), Some(stood)) = (redacted, stood) else { return Ok(()) };
         let document = load(db, old)?;
-        let own = Actor::of(&me, &object, &old.generation);
-        let Some((before, after)) = document.edits_beside(&known.heads, own)? else {
-            return Ok(());
-        };
+        let mut and = HashSet::new();
+        if !stood.heads.iter().all(|head| document.has_change(head)) {
+            let known = Known::of(db, redactions)?;
+            let mut edits = Edits::read(db, self, &object)?.all;
+            let place = |edit: &Edit| (edit.origin.device, edit.origin.seq, edit.origin.index);
+            edits.retain(|edit| known.has(&place(edit)));
+            and.extend(edits.into_iter().flat_map(|edit| edit.changes));
+        }
+        let all = document.made_again(&stood.heads, &and, &create.value()?, &redacted.paths)?;
         let theirs = load(db, &row)?;
-        let trashes = document.trashed()?.is_some() && theirs.trashed()?.is_none();
-        // What there is no room for is lost, as the list of erasures says.
-        let value = carry_over(before, after, &theirs.value()?, &redacted.paths).ok().flatten();
-        if value.is_none() && !trashes {
+        let is_new =
+            |change: &Vec<u8>| Link::of(change).is_ok_and(|link| !theirs.has_change(&link.hash));
+        let all: Vec<Vec<u8>> = all.into_iter().filter(is_new).collect();
+        if all.is_empty() {
             return Ok(());
         }
         self.ensure_epoch(db)?;
-        let now = self.shared.env.now();
-        if let Some(value) = value {
+        let mut rest = all.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |change: &&Vec<u8>| {
+                let is_first = bytes == 0;
+                bytes += change.len();
+                is_first || bytes <= CHANGE_BYTES_MAX
+            };
+            let (lot, more) = rest.split_at(rest.iter().take_while(fits).count());
             let mut touched = Touched::default();
-            let part = touched.part(db, &mut self.cache, new)?;
-            let actor = |root: &ObjectId, generation: &_| Actor::of(&me, root, generation);
-            match part.carry(new, &value, actor, now) {
-                Ok(()) => {
-                    self.finish(db, touched, Some(ACTOR), None)?;
-                }
-                Err(Error::Document(_)) => self.cache.clear(),
-                Err(error) => return Err(error),
-            }
-        }
-        if trashes {
-            self.put_in_trash(db, new)?;
+            touched.part(db, &mut self.cache, new)?.make_again(new, lot)?;
+            self.finish(db, touched, Some(ACTOR), None)?;
+            rest = more;
         }
         self.sign(db)
     }
@@ -452,15 +444,44 @@ impl WriterState {
     }
 }
 
-fn is_created_by(db: &Connection, row: &Row, late: &[Section]) -> Result<bool> {
+/// In whose log the one of these sections is that created a document.
+fn creation_of(db: &Connection, row: &Row, late: &[Section]) -> Result<Option<LogId>> {
     for section in late {
         if section.about.is_some_and(|about| about.kind == kind::DOCUMENT_CREATE)
             && entries::hash(db, section.place.log, section.place.seq)? == Some(row.generation)
         {
-            return Ok(true);
+            return Ok(Some(section.place.log));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// What whoever redacted an object knew of it.
+struct Known {
+    /// What went for a snapshot could not be listed, and was known.
+    pruned: BTreeMap<DeviceId, u64>,
+    listed: BTreeSet<(DeviceId, u64, u32)>,
+}
+
+impl Known {
+    fn of(db: &Connection, redactions: &[(Erasure, EraseAct)]) -> Result<Self> {
+        let mut pruned: BTreeMap<DeviceId, u64> = BTreeMap::new();
+        for stored in control::acts_of_kind(db, kind::SNAPSHOT)? {
+            if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
+                for end in &act.frontier {
+                    let size = pruned.entry(end.device).or_default();
+                    *size = end.size.max(*size);
+                }
+            }
+        }
+        let listed = redactions.iter().flat_map(|(_, act)| &act.listed);
+        let listed = listed.map(|listed| (listed.device, listed.seq, listed.index)).collect();
+        Ok(Self { pruned, listed })
+    }
+
+    fn has(&self, place: &(DeviceId, u64, u32)) -> bool {
+        self.listed.contains(place) || self.pruned.get(&place.0).is_some_and(|n| place.1 <= *n)
+    }
 }
 
 const PAGE: u32 = 1024;

@@ -1,5 +1,6 @@
 //! What is redacted is nowhere, and nothing else is lost.
 
+use larder_store::space::documents;
 use serde_json::{Value, json};
 
 use super::*;
@@ -40,7 +41,8 @@ fn all_receipts(device: &Device) -> usize {
 }
 
 /// Ana takes the diagnosis out of Ella's note while Ben is away and edits the note, the diagnosis
-/// too. Nothing of it is left on any disk, and Ben's other edit is in what is left.
+/// too, and Cleo has that. Nothing of it is left on any disk, and Ben's other edit is in what is
+/// left, once.
 #[test]
 fn what_was_redacted_is_nowhere_and_an_edit_made_beside_it_is_not_lost() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
@@ -69,6 +71,9 @@ fn what_was_redacted_is_nowhere_and_an_edit_made_beside_it_is_not_lost() {
     late["health"]["doctor"] = json!("Schwarz");
     late["health"]["diagnosis"] = json!(format!("{secret}zqsecretword of Ben's"));
     put(&mut devices[1], OBJECT, &late);
+    // Of another it is known: two make it again, each by itself.
+    let [ben, cleo] = devices.get_disjoint_mut([1, 2]).unwrap();
+    cleo.pull(ben);
     for (device, dir) in devices.iter_mut().zip(&dirs) {
         index(device);
         assert!(count(&image(dir.path(), device), b"zqsecretword") > 0, "the control is lost");
@@ -539,4 +544,53 @@ fn what_a_device_that_was_shut_out_left_stays_if_another_one_erased_by_it() {
         assert!(device.space.erasures().unwrap().iter().all(ErasureInfo::is_done));
     }
     digests_agree(&devices);
+}
+
+/// A change that two devices made again stood below a snapshot in the log of the one, and in that
+/// of the other, which was set aside then, above it. In the next snapshot it was one that nothing
+/// builds on: whoever computed that from the beginning came to another.
+#[test]
+fn a_snapshot_knows_a_change_that_was_made_again_twice() {
+    let mut a = Device::found(1);
+    let (b, c) = (a.invite(2), a.invite(3));
+    let mut devices = vec![a, b, c];
+    sync(&mut devices);
+    put(&mut devices[0], OBJECT, &json!({"x": "one", "n": 1}));
+    sync(&mut devices);
+    put(&mut devices[1], OBJECT, &json!({"x": "one", "n": 2}));
+    let [a, b, c] = devices.get_disjoint_mut([0, 1, 2]).unwrap();
+    c.pull(b);
+    let left = a.writer.redact(OBJECT, &[path("x")]).unwrap().object;
+    b.pull(a);
+    c.pull(a);
+    a.writer.quarantine(c.space.device()).unwrap();
+    a.pull(b);
+    put(a, left, &json!({"n": 3}));
+    let leaf = |device: &mut Device| {
+        let read = device.writer.transact(|tx, _| {
+            let row = documents::find(tx, &left)?.unwrap();
+            crate::history::leaf(tx, &row)
+        });
+        read.unwrap()
+    };
+    let prune = |devices: &mut [Device]| {
+        for round in 0..6 {
+            sync(devices);
+            for (n, device) in devices.iter_mut().enumerate() {
+                device.writer.prune((round, n) == (0, 0), &mut |_| {}).unwrap();
+            }
+        }
+    };
+    prune(&mut devices[..2]);
+    let first = leaf(&mut devices[0]).expect("it is pruned");
+    put(&mut devices[0], ObjectId::new([8; 16]), &json!({"later": 1}));
+    sync(&mut devices);
+    put(&mut devices[2], left, &json!({"n": 4}));
+    prune(&mut devices);
+    let second = leaf(&mut devices[0]).expect("it is pruned");
+    assert!(first.heads.len() == 1 && second.heads != first.heads);
+    assert_eq!(second.heads.len(), 1);
+    for device in &devices {
+        assert_eq!(value(device, left), json!({"n": 4}));
+    }
 }

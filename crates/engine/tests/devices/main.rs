@@ -9,6 +9,7 @@
 )]
 
 mod bands;
+mod beside;
 mod blobs;
 mod changes;
 mod contract;
