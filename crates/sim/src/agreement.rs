@@ -415,7 +415,14 @@ impl World {
             expected.is_disputed |= any_above && self.was_lowered(&unit.author);
             let held = match self.counts(unit, band, content) {
                 // The malicious member hands on headers alone; who had the bytes may be gone.
-                Some(true) if is_orphan && content.awaits(unit) => None,
+                // So may the history that an edit beside a redaction was made in, and who made it may
+                // not make it again if it was cleared for less before it heard.
+                Some(true)
+                    if (is_orphan || redactions > 0 && self.was_lowered(&unit.author))
+                        && content.awaits(unit) =>
+                {
+                    None
+                }
                 held => held,
             };
             expected.is_certain &= held == Some(true) || matches!(unit.fate, Fate::Refused);
