@@ -414,8 +414,8 @@ impl World {
             // Who is cleared for less by now cannot open what its edits build on, to adopt that.
             expected.is_disputed |= any_above && self.was_lowered(&unit.author);
             let held = match self.counts(unit, band, content) {
-                // The malicious member hands on headers alone; who had the bytes may be gone.
-                // So may the history that an edit beside a redaction was made in, and who made it may
+                // The malicious member hands on headers alone; who had the bytes may be gone. So
+                // may the history that an edit beside a redaction was made in; and its author may
                 // not make it again if it was cleared for less before it heard.
                 Some(true)
                     if (is_orphan || redactions > 0 && self.was_lowered(&unit.author))
