@@ -343,13 +343,22 @@ impl Judge {
         if let Act::Revocation(RevocationAct { members, .. }) = &node.placed.act
             && !members.is_empty()
         {
-            // A member's devices that the author did not know, or did not name.
-            for (_, other) in self.nodes(view.acts) {
+            // A member's devices that the author did not know, or did not name. What is void says
+            // of nobody's device whose it is, nor does one enrolment against another.
+            for (_, other) in self.nodes(view.acts).filter(|(_, other)| other.holds.is_ok()) {
                 let Some(enrolment) = other.placed.enrolment() else { continue };
                 let device = enrolment.keys.signing;
                 let is_named = cuts.iter().any(|cut| cut.device == device);
                 let is_later = other.past.has(at);
-                if members.contains(&enrolment.member) && !is_named && !is_later {
+                let is_of_another = || {
+                    let held = self
+                        .about(&device)
+                        .filter(|(at, node)| view.acts.has(*at) && node.holds.is_ok());
+                    let mut enrolments = held.filter_map(|(_, node)| node.placed.enrolment());
+                    enrolments.any(|enrolment| !members.contains(&enrolment.member))
+                };
+                let is_theirs = members.contains(&enrolment.member);
+                if is_theirs && !is_named && !is_later && !is_of_another() {
                     cuts.push(Cut { device, keeps: 0 });
                 }
             }

@@ -26,6 +26,10 @@ impl Dice {
         u8::try_from(self.below(DEVICES)).unwrap()
     }
 
+    fn member(&mut self) -> u8 {
+        u8::try_from(self.below(4)).unwrap()
+    }
+
     fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
@@ -49,7 +53,8 @@ fn history(dice: &mut Dice) -> World {
         match dice.below(20) {
             0..8 => {
                 let role = dice.of(&ROLES[..3]);
-                let mut new = enrolment(of, of % 4, role, dice.of(&BANDS));
+                let member = if dice.below(4) == 0 { dice.member() } else { of % 4 };
+                let mut new = enrolment(of, member, role, dice.of(&BANDS));
                 new.label = format!("by {author}");
                 world.enrol(author, &known, new);
             }
@@ -57,16 +62,17 @@ fn history(dice: &mut Dice) -> World {
                 let (role, band) = (dice.of(&ROLES), dice.of(&BANDS));
                 world.change(author, &known, (of, at), role, band);
             }
-            13..18 => {
+            13..17 => {
                 let mut cuts = vec![(of, at)];
                 if dice.below(3) == 0 {
                     cuts.push((dice.device(), dice.below(4)));
                 }
                 world.revoke(author, &known, &cuts, &[]);
             }
-            18 => {
-                let members = [of % 4];
-                world.revoke(author, &known, &[(of, at)], &members);
+            17..19 => {
+                let members = [dice.member()];
+                let cuts = if dice.below(2) == 0 { vec![(of, at)] } else { Vec::new() };
+                world.revoke(author, &known, &cuts, &members);
             }
             _ if dice.below(3) == 0 && world.replays(author) => {}
             _ => {

@@ -140,13 +140,15 @@ impl<'a> Model<'a> {
             if let Some(cut) = cuts.iter().find(|cut| cut.device == *device) {
                 return Some(cut.keeps);
             }
-            let is_of_member = set.iter().any(|other| {
-                self.enrolled(*other).is_some_and(|e| {
-                    e.keys.signing == *device
-                        && members.contains(&e.member)
+            let enrols = |other: &usize| {
+                let enrolled = self.enrolled(*other).filter(|e| e.keys.signing == *device);
+                enrolled.filter(|_| self.holds(*other))
+            };
+            let is_of_member =
+                set.iter().any(|other| {
+                    enrols(other).is_some_and(|e| members.contains(&e.member))
                         && !self.past(*other).contains(&at)
-                })
-            });
+                }) && set.iter().filter_map(enrols).all(|e| members.contains(&e.member));
             is_of_member.then_some(0)
         };
         let cutting = set.iter().filter(|at| self.holds(**at) && self.binds(set, **at, device));

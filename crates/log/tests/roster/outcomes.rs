@@ -230,6 +230,44 @@ fn a_member_is_shut_out_with_devices_that_nobody_had_heard_of() {
     assert_eq!(told(&world, later), Ok(()), "whoever knows of it may admit the member again");
 }
 
+/// A child's tablet said, in vain, that both its parents' phones were the child's. When the child
+/// was shut out with every device, so were the phones, at their first entry: nobody was left, and
+/// none of what they had let in or written counted. To say so afterwards was enough.
+#[test]
+fn what_is_void_says_of_nobodys_device_whose_it_is() {
+    for is_late in [false, true] {
+        let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+        let out = |world: &mut World| world.revoke(0, &[newest], &[(2, 1)], &[2]);
+        if is_late {
+            out(&mut world);
+        }
+        for n in [0, 1] {
+            let void = world.enrol(2, &[newest], enrolment(n, 2, Role::Writer, Band::Green));
+            assert!(told(&world, void).is_err());
+        }
+        if !is_late {
+            out(&mut world);
+        }
+        let roles = [0, 1, 2, 3].map(|n| role(&world, n));
+        assert_eq!(roles, [Some(Role::Owner), Some(Role::Owner), None, Some(Role::Writer)]);
+    }
+}
+
+/// A stolen admin's device does the same of a phone that was let in after it, saying that it had
+/// not heard: that enrolment holds. Whose a device is, no other one says for all.
+#[test]
+fn an_enrolment_beside_another_makes_a_device_nobody_elses() {
+    let (mut world, newest) = family([Role::Owner, Role::Admin, Role::Writer]);
+    let phone = world.enrol(0, &[newest], enrolment(4, 1, Role::Owner, Band::Red));
+    world.enrol(2, &[newest], enrolment(4, 2, Role::Writer, Band::Red));
+    let own = world.enrol(2, &[newest], enrolment(5, 2, Role::Writer, Band::Red));
+    assert_eq!(told(&world, own), Ok(()));
+    world.revoke(0, &[phone], &[(2, 9)], &[2]);
+    let roles = [0, 1, 2, 3, 4, 5].map(|n| role(&world, n));
+    let [owner, writer] = [Role::Owner, Role::Writer].map(Some);
+    assert_eq!(roles, [owner, owner, None, writer, owner, None]);
+}
+
 #[test]
 fn a_writer_admits_and_shuts_out_its_own_devices_and_no_others() {
     let (mut world, newest) = family([Role::Writer, Role::Writer, Role::Reader]);
