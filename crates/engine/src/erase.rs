@@ -142,7 +142,7 @@ impl WriterState {
         let instead = match instead {
             None => redact::of_redactions(db, &valid_acts(db, &object)?)?
                 .into_iter()
-                .find_map(|(_, act)| act.instead),
+                .find_map(|redacts| redacts.act.instead),
             instead => instead,
         };
         let mut seq = 0;
@@ -411,13 +411,12 @@ impl WriterState {
         Ok(going)
     }
 
-    /// What void acts show to be of an object that others erase: their authors may have been obeyed
-    /// before, and nobody has the bytes then.
-    fn shown_by_void(&self, db: &Connection, object: &ObjectId, up_to: Band) -> Result<Going> {
+    /// What acts show to be of an object that others erase: those that are void, or reach less far,
+    /// may have been obeyed before that was known, and nobody has the bytes then.
+    fn shown_by_any(&self, db: &Connection, object: &ObjectId, up_to: Band) -> Result<Going> {
         let all = erasures::of_object(db, object)?;
-        let void = all.iter().filter(|act| act.stage == Stage::Void);
         let mut going = Going::default();
-        for (place, shown) in Going::listed(db, object, void)?.places {
+        for (place, shown) in Going::listed(db, object, all.iter())?.places {
             if shown == Shown::Object && self.is_up_to(db, place, up_to)? {
                 going.places.insert(place, shown);
             }
@@ -445,7 +444,7 @@ impl WriterState {
         let listed = self.all_listed(db, &object, acts)?;
         let mut going = Going { places: listed.places.clone() };
         let mut unlisted = self.gather(db, &object, &mut going, up_to)?;
-        for (place, shown) in self.shown_by_void(db, &object, up_to)?.places {
+        for (place, shown) in self.shown_by_any(db, &object, up_to)?.places {
             going.places.entry(place).or_insert(shown);
         }
         unlisted.extend(self.erasing.met.remove(&object).unwrap_or_default());

@@ -31,7 +31,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::settle::{awaited, of_redactions};
+pub(crate) use self::settle::{Redacts, awaited, of_redactions};
 
 /// A document that parts were taken out of.
 #[derive(Debug, Clone)]

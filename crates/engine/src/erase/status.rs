@@ -18,7 +18,7 @@ use crate::Result;
 use crate::aside::set_aside;
 use crate::model::{as_band, as_text, as_texts};
 use crate::read::snapshot;
-use crate::redact::of_redactions;
+use crate::redact::{Redacts, of_redactions};
 use crate::space::{Published, Space};
 
 /// An object that was erased, and which devices have done it.
@@ -155,7 +155,7 @@ fn redaction(
     up_to: Band,
 ) -> Result<(Vec<ObjectId>, Vec<LateEdits>)> {
     let (mut redacted_as, mut listed) = (BTreeSet::new(), BTreeSet::new());
-    for (_, act) in of_redactions(db, acts)? {
+    for Redacts { act, .. } in of_redactions(db, acts)? {
         redacted_as.extend(act.instead);
         listed.extend(act.listed.iter().map(|one| (one.device, one.seq, one.index)));
     }

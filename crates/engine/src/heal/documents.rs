@@ -6,7 +6,7 @@ use larder_document::Heads;
 use larder_log::act::Act;
 use larder_log::{Band, Class, kind};
 use larder_store::space::documents::{self, Stamp};
-use larder_store::space::sections::{self, Section, State};
+use larder_store::space::sections::{self, Place, Section, State};
 use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, copies, entries, logs, snapshots};
 use larder_types::{EntryHash, ObjectId, Timestamp, canonical};
@@ -166,6 +166,7 @@ fn check_object(
     }
     let before = Rows::read(db, &ids, erased)?;
     let repair = checking.repair;
+    let mut judged = Vec::new();
     let after = tried(db, state, |db, state| {
         clear(db, state, &ids, erased)?;
         if !replay(db, state, &sections)? {
@@ -173,6 +174,9 @@ fn check_object(
         }
         let after = Rows::read(db, &ids, erased)?;
         let stays = repair && !before.is_like(&after);
+        if repair && !stays {
+            judged = judged_otherwise(db, &sections)?;
+        }
         if stays {
             keep_numbers(db, &before, &after)?;
             index_anew(db, state, &before, &after)?;
@@ -184,6 +188,10 @@ fn check_object(
     })?;
     for id in &ids {
         state.cache.remove(id);
+    }
+    // What counts by now waits, where its document is not here yet.
+    for (place, now) in judged {
+        sections::settle(db, place, now, None)?;
     }
     let Some(after) = after else {
         checking.report.objects_not_judged += 1;
@@ -206,6 +214,16 @@ fn check_object(
         checking.found(CheckedPart::Document, what).object = Some(id);
     }
     Ok(())
+}
+
+/// What became of those sections that are judged otherwise than they were.
+fn judged_otherwise(db: &Connection, sections: &[Section]) -> Result<Vec<(Place, State)>> {
+    let mut judged = Vec::new();
+    for section in sections {
+        let now = sections::find(db, section.place)?.map(|now| now.state);
+        judged.extend(now.filter(|now| *now != section.state).map(|now| (section.place, now)));
+    }
+    Ok(judged)
 }
 
 /// Whether a snapshot stands for a part of what documents are made of.

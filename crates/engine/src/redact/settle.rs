@@ -10,7 +10,7 @@ use larder_log::{Band, kind};
 use larder_store::space::documents::{self, Document as Row};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::{self, LogId};
-use larder_store::space::sections::{self, About, Section, State as Standing};
+use larder_store::space::sections::{self, About, Place, Section, State as Standing};
 use larder_store::space::{control, copies, entries};
 use larder_types::limits::{CHANGE_BYTES_MAX, ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
 use larder_types::{DeviceId, ObjectId};
@@ -21,17 +21,26 @@ use crate::adoption::{Edit, Edits};
 use crate::copies::is_deleted;
 use crate::erase::{read_act, valid_acts};
 use crate::keyring::Opening;
+use crate::prune::named_up_to;
 use crate::show::is_bad;
 use crate::state::State as WriterState;
 use crate::touched::{State, Touched, load};
 use crate::unreadable::Thing;
 use crate::{Error, Result};
 
-/// What redactions of an object consist of, each act with the one of these, which count, that
-/// stands for it. Who lists more sections later, or erases what it knows to be redacted, names what
-/// is left too, and may stand for who redacted it and was shut out since. What that one listed is
-/// what it knew, whether it counts or not.
-pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<(Erasure, EraseAct)>> {
+/// An act of who redacted an object.
+pub(crate) struct Redacts {
+    /// Of the acts that count the one that stands for it.
+    pub(crate) by: Erasure,
+    /// Where it stands itself.
+    place: Place,
+    pub(crate) act: EraseAct,
+}
+
+/// What redactions of an object consist of. Who lists more sections later, or erases what it knows
+/// to be redacted, names what is left too, and may stand for who redacted it and was shut out
+/// since. What that one listed is what it knew, whether it counts or not.
+pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<Redacts>> {
     let mut standing: BTreeMap<ObjectId, Erasure> = BTreeMap::new();
     for erasure in acts {
         let instead = read_act(db, erasure)?.and_then(|act| act.instead);
@@ -44,17 +53,17 @@ pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<(Er
         let mut named = Vec::new();
         for erasure in erasures::of_object(db, &by.object)? {
             let act = read_act(db, &erasure)?.filter(|act| act.instead == Some(instead));
-            named.extend(act.map(|act| (erasure.place.log, act)));
+            named.extend(act.map(|act| (erasure.place, act)));
         }
         let is_create = |about: About| about.kind == kind::DOCUMENT_CREATE;
         let created = sections::of_object(db, &instead)?;
         let created = created.iter().filter(|section| section.about.is_some_and(is_create));
         let created: BTreeSet<LogId> = created.map(|section| section.place.log).collect();
-        let redactor = named.iter().map(|(log, _)| *log).find(|log| created.contains(log));
+        let redactor = named.iter().map(|(place, _)| place.log).find(|log| created.contains(log));
         let redactor = redactor.unwrap_or(by.place.log);
-        for (_, act) in named.into_iter().filter(|(log, _)| *log == redactor) {
+        for (place, act) in named.into_iter().filter(|(place, _)| place.log == redactor) {
             let has_more = act.listed.len() >= ERASE_SECTIONS_MAX;
-            found.push((by, act));
+            found.push(Redacts { by, place, act });
             if !has_more {
                 break;
             }
@@ -100,7 +109,7 @@ impl WriterState {
     ) -> Result<Option<bool>> {
         let redactions = of_redactions(db, acts)?;
         let mut lacks = false;
-        for (_, act) in &redactions {
+        for Redacts { act, .. } in &redactions {
             if let Some(instead) = act.instead {
                 lacks |= is_lacking(db, &instead)?;
             }
@@ -117,9 +126,9 @@ impl WriterState {
 
     /// Whether something is here of what this device left when it redacted. Of what went with a
     /// clearance nothing is to be taken out.
-    fn holds_rest(&self, db: &Connection, redactions: &[(Erasure, EraseAct)]) -> Result<bool> {
-        let own = redactions.iter().filter(|(act, _)| act.place.log == self.log);
-        for instead in own.filter_map(|(_, act)| act.instead) {
+    fn holds_rest(&self, db: &Connection, redactions: &[Redacts]) -> Result<bool> {
+        let own = redactions.iter().filter(|redacts| redacts.by.place.log == self.log);
+        for instead in own.filter_map(|redacts| redacts.act.instead) {
             if documents::find(db, &follow(db, &instead)?)?.is_some() {
                 return Ok(true);
             }
@@ -139,10 +148,10 @@ impl WriterState {
         &self,
         db: &Connection,
         object: &ObjectId,
-        redactions: &[(Erasure, EraseAct)],
+        redactions: &[Redacts],
     ) -> Result<Vec<Section>> {
         let known = Known::of(db, redactions)?;
-        let acts: Vec<Erasure> = redactions.iter().map(|(act, _)| *act).collect();
+        let acts: Vec<Erasure> = redactions.iter().map(|redacts| redacts.by).collect();
         let up_to = self.erased_by(db, &acts)?;
         let mut late = Vec::new();
         for section in sections::of_object(db, object)? {
@@ -194,14 +203,14 @@ impl WriterState {
         &mut self,
         db: &Connection,
         object: &ObjectId,
-        redactions: &[(Erasure, EraseAct)],
+        redactions: &[Redacts],
     ) -> Result<()> {
         let mut objects = BTreeSet::from([*object]);
         objects.extend(copies::through(db, object)?);
-        for (erasure, act) in redactions {
+        for Redacts { by, act, .. } in redactions {
             let Some(instead) = act.instead else { continue };
             objects.insert(follow(db, &instead)?);
-            if erasure.place.log != self.log {
+            if by.place.log != self.log {
                 for own in self.own_beside(db, &BTreeSet::new(), &instead)? {
                     objects.insert(follow(db, &own)?);
                 }
@@ -221,11 +230,11 @@ impl WriterState {
         db: &Connection,
         object: ObjectId,
         acts: &[Erasure],
-        redactions: &[(Erasure, EraseAct)],
+        redactions: &[Redacts],
     ) -> Result<()> {
         let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
-        for (erasure, act) in redactions {
-            let into = if erasure.place.log == self.log { &mut own } else { &mut others };
+        for Redacts { by, act, .. } in redactions {
+            let into = if by.place.log == self.log { &mut own } else { &mut others };
             into.extend(act.instead);
         }
         if self.end_rest(db, &object, acts, (&own, &others))? {
@@ -264,8 +273,8 @@ impl WriterState {
         let mut beside = own.clone();
         let created = self.created(db, &follow(db, other)?)?.and_then(|create| create.redacted);
         for stood in created.into_iter().flat_map(|redacted| redacted.of) {
-            for (erasure, act) in of_redactions(db, &valid_acts(db, &stood.object)?)? {
-                if erasure.place.log == self.log {
+            for Redacts { by, act, .. } in of_redactions(db, &valid_acts(db, &stood.object)?)? {
+                if by.place.log == self.log {
                     beside.extend(act.instead);
                 }
             }
@@ -367,7 +376,7 @@ impl WriterState {
         db: &Connection,
         (object, old): (ObjectId, &Row),
         new: ObjectId,
-        redactions: &[(Erasure, EraseAct)],
+        redactions: &[Redacts],
     ) -> Result<()> {
         let Some(row) = documents::find(db, &new)?.filter(|row| row.band == old.band) else {
             return Ok(());
@@ -464,17 +473,28 @@ struct Known {
 }
 
 impl Known {
-    fn of(db: &Connection, redactions: &[(Erasure, EraseAct)]) -> Result<Self> {
+    fn of(db: &Connection, redactions: &[Redacts]) -> Result<Self> {
         let mut pruned: BTreeMap<DeviceId, u64> = BTreeMap::new();
-        for stored in control::acts_of_kind(db, kind::SNAPSHOT)? {
-            if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
+        let stated = control::acts_of_kind(db, kind::SNAPSHOT)?;
+        for Redacts { place, .. } in redactions {
+            // Of what was stated elsewhere, and is not named there, nothing went there.
+            let log = logs::by_number(db, place.log)?;
+            let named = named_up_to(db, &log, place.seq)?;
+            for stored in &stated {
+                let Place { log: by, seq, .. } = stored.place;
+                let own = if by == place.log { place.seq } else { 0 };
+                if seq > named.of(&logs::by_number(db, by)?.device).max(own) {
+                    continue;
+                }
+                let act = Act::from_body(stored.kind, &stored.body);
+                let Ok(Some(Act::Snapshot(act))) = act else { continue };
                 for end in &act.frontier {
                     let size = pruned.entry(end.device).or_default();
                     *size = end.size.max(*size);
                 }
             }
         }
-        let listed = redactions.iter().flat_map(|(_, act)| &act.listed);
+        let listed = redactions.iter().flat_map(|redacts| &redacts.act.listed);
         let listed = listed.map(|listed| (listed.device, listed.seq, listed.index)).collect();
         Ok(Self { pruned, listed })
     }

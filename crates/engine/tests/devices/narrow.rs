@@ -296,3 +296,58 @@ fn a_clearance_that_changes_amid_the_writing_of_a_snapshot_begins_it_anew() {
         }
     }
 }
+
+/// A tablet erased a note and listed its bytes, and the phone that had written it obeyed and erased
+/// it too, with nothing left to list. The tablet had been cleared for less before, which neither
+/// knew: so its list came to nothing, and the founder asked for ever for bytes that were gone.
+#[test]
+fn what_is_shown_by_who_may_not_erase_it_is_asked_of_nobody_once_others_erase_it() {
+    let dirs = dirs(3);
+    let (mut founder, [mut phone, mut tablet]) = household(&dirs, [Band::Red, Band::Red]);
+    phone.pull(&founder);
+    phone.put_in(Band::Amber, object(1), &json!({"text": "for some"})).unwrap();
+    tablet.pull(&phone);
+    founder.clears(tablet.space.device(), Role::Writer, Band::Green);
+    tablet.writer.erase(object(1)).unwrap();
+    phone.pull(&tablet);
+    phone.writer.erase(object(1)).unwrap();
+    founder.pull(&phone);
+    for _ in 0..2 {
+        meet(&mut founder, &mut phone);
+        meet(&mut founder, &mut tablet);
+        meet(&mut phone, &mut tablet);
+    }
+    for device in [&mut founder, &mut phone, &mut tablet] {
+        assert!(device.space.document(&object(1)).unwrap().is_none());
+        assert_eq!(device.wanted(), None, "bytes that nobody has are asked for");
+        assert_eq!(device.space.erasures().unwrap()[0].up_to, Band::Red);
+        device.sound();
+    }
+}
+
+/// A phone built on an edit of a tablet that was cleared for less by then, and adopted it. A laptop
+/// that was cleared for more meanwhile had both edits before it had the document: there the
+/// tablet's stayed void though it counted by now, and the phone's waited for it for ever.
+#[test]
+fn what_is_adopted_before_its_document_has_come_counts_once_that_is_here() {
+    let dirs = dirs(4);
+    let bands = [Band::Red, Band::Red, Band::Green];
+    let (mut founder, [mut phone, mut tablet, mut laptop]) = household(&dirs, bands);
+    founder.put_in(Band::Red, object(1), &json!({"text": "one", "n": 1})).unwrap();
+    for device in [&mut phone, &mut tablet, &mut laptop] {
+        device.pull(&founder);
+    }
+    tablet.put_in(Band::Red, object(1), &json!({"text": "one, two", "n": 2})).unwrap();
+    founder.clears(tablet.space.device(), Role::Writer, Band::Green);
+    phone.pull(&tablet);
+    phone.put_in(Band::Red, object(1), &json!({"text": "one, two, three", "n": 3})).unwrap();
+    founder.clears(laptop.space.device(), Role::Writer, Band::Red);
+    laptop.pull(&founder);
+    phone.pull(&founder);
+    laptop.pull(&phone);
+    assert!(laptop.space.document(&object(1)).unwrap().is_none());
+    laptop.fill(&founder);
+    assert_eq!(phone.value(object(1)), json!({"text": "one, two, three", "n": 3}));
+    assert_eq!(laptop.value(object(1)), phone.value(object(1)));
+    laptop.sound();
+}
