@@ -89,7 +89,9 @@ impl World {
             return;
         }
         let Some(documents) = self.black.documents.get(&slot) else { return };
-        let black = device.running.as_ref().and_then(|running| running.black.as_ref());
+        // Its power may have failed since it was started.
+        let Some(running) = &device.running else { return };
+        let black = running.black.as_ref();
         let mut looked_at = 0;
         for (object, token, fate) in documents {
             let shown = black.map(|(space, _)| space.document(object)).transpose();
