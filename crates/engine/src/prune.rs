@@ -99,6 +99,8 @@ fn sum(act: &SnapshotAct) -> u64 {
 /// Who stated which snapshot.
 pub(crate) struct Statement {
     pub(crate) author: DeviceId,
+    /// In which entry of its log.
+    pub(crate) seq: u64,
     pub(crate) act: SnapshotAct,
 }
 
@@ -115,7 +117,8 @@ pub(crate) fn statements(db: &Connection, roster: &Roster) -> Result<Vec<Stateme
             continue;
         };
         if let Ok(Some(Act::Snapshot(act))) = Act::from_body(stored.kind, &stored.body) {
-            statements.push(Statement { author, act: act.up_to(standing.clearance) });
+            let (seq, act) = (stored.place.seq, act.up_to(standing.clearance));
+            statements.push(Statement { author, seq, act });
         }
     }
     Ok(statements)

@@ -510,7 +510,7 @@ fn one_that_states_a_band_alone_is_contradicted() {
         let bands = [Band::Green, Band::Amber].into_iter().filter(|band| *band <= up_to);
         let (v, frontier, bands) = (larder_log::VERSION, Vec::new(), bands.map(tree).collect());
         let author = author.space.device();
-        Statement { author, act: SnapshotAct { v, frontier, bands } }
+        Statement { author, seq: 1, act: SnapshotAct { v, frontier, bands } }
     };
     let asked = BTreeSet::from([a.space.device(), liar.space.device(), second.space.device()]);
     let bands = |second_up_to, newcomer_says: Option<u8>| {

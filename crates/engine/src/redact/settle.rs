@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::slice;
 
 use larder_document::{Actor, Link, leads_to_list};
-use larder_log::act::Act;
 use larder_log::erasure::EraseAct;
+use larder_log::roster::Roster;
+use larder_log::snapshot::SnapshotAct;
 use larder_log::{Band, kind};
 use larder_store::space::documents::{self, Document as Row};
 use larder_store::space::erasures::{self, Erasure, State as Stage};
 use larder_store::space::logs::{self, LogId};
 use larder_store::space::sections::{self, About, Place, Section, State as Standing};
-use larder_store::space::{control, copies, entries};
+use larder_store::space::{copies, entries};
 use larder_types::limits::{CHANGE_BYTES_MAX, ERASE_SECTIONS_MAX, REDACTED_PATHS_MAX};
-use larder_types::{DeviceId, ObjectId};
+use larder_types::{DeviceId, Hash, ObjectId};
 use rusqlite::Connection;
 
 use super::{ACTOR, follow};
 use crate::adoption::{Edit, Edits};
+use crate::aside::{asked_for, quarantines};
 use crate::copies::is_deleted;
 use crate::erase::{read_act, valid_acts};
 use crate::keyring::Opening;
-use crate::prune::named_up_to;
+use crate::prune::{Statement, named_up_to, statements};
 use crate::show::is_bad;
 use crate::state::State as WriterState;
 use crate::touched::{State, Touched, load};
@@ -150,19 +152,20 @@ impl WriterState {
         object: &ObjectId,
         redactions: &[Redacts],
     ) -> Result<Vec<Section>> {
-        let known = Known::of(db, redactions)?;
+        let known = Known::of(db, &self.roster, redactions)?;
         let acts: Vec<Erasure> = redactions.iter().map(|redacts| redacts.by).collect();
         let up_to = self.erased_by(db, &acts)?;
         let mut late = Vec::new();
         for section in sections::of_object(db, object)? {
-            let place = section.place;
-            let is_content = |kind| matches!(kind, kind::DOCUMENT_CREATE | kind::DOCUMENT_CHANGE);
-            let device = logs::by_number(db, place.log)?.device;
-            if known.has(&(device, place.seq, place.index))
-                || (place.log != self.log && section.state == Standing::Void)
-                || !section.about.is_some_and(|about| is_content(about.kind))
-                || self.keyring.band(&section.commitment) > up_to
-            {
+            let Place { log, seq, index } = section.place;
+            let place = (logs::by_number(db, log)?.device, seq, index);
+            let band = self.keyring.band(&section.commitment).filter(|band| Some(*band) <= up_to);
+            let is_known = match (band, section.about.map(|about| about.kind)) {
+                (Some(band), Some(kind::DOCUMENT_CREATE)) => known.may_have(&place, band),
+                (Some(band), Some(kind::DOCUMENT_CHANGE)) => known.has(&place, band),
+                _ => continue,
+            };
+            if is_known || (log != self.log && section.state == Standing::Void) {
                 continue;
             }
             if let Some((_, Opening::Opened(_))) = self.open_stored(db, &section)? {
@@ -388,10 +391,11 @@ impl WriterState {
         let document = load(db, old)?;
         let mut and = HashSet::new();
         if !stood.heads.iter().all(|head| document.has_change(head)) {
-            let known = Known::of(db, redactions)?;
+            let known = Known::of(db, &self.roster, redactions)?;
             let mut edits = Edits::read(db, self, &object)?.all;
-            let place = |edit: &Edit| (edit.origin.device, edit.origin.seq, edit.origin.index);
-            edits.retain(|edit| known.has(&place(edit)));
+            edits.retain(|Edit { origin, .. }| {
+                known.has(&(origin.device, origin.seq, origin.index), origin.band)
+            });
             and.extend(edits.into_iter().flat_map(|edit| edit.changes));
         }
         let all = document.made_again(&stood.heads, &and, &create.value()?, &redacted.paths)?;
@@ -467,31 +471,34 @@ fn creation_of(db: &Connection, row: &Row, late: &[Section]) -> Result<Option<Lo
 
 /// What whoever redacted an object knew of it.
 struct Known {
-    /// What went for a snapshot could not be listed, and was known.
-    pruned: BTreeMap<DeviceId, u64>,
+    /// What went for a snapshot could not be listed, and was known. Of those that were stated by
+    /// then these are agreed on, and the others may stand for what was not there or not opened.
+    pruned: Vec<(SnapshotAct, bool)>,
     listed: BTreeSet<(DeviceId, u64, u32)>,
 }
 
 impl Known {
-    fn of(db: &Connection, redactions: &[Redacts]) -> Result<Self> {
-        let mut pruned: BTreeMap<DeviceId, u64> = BTreeMap::new();
-        let stated = control::acts_of_kind(db, kind::SNAPSHOT)?;
+    fn of(db: &Connection, roster: &Roster, redactions: &[Redacts]) -> Result<Self> {
+        let (stated, quarantines) = (statements(db, roster)?, quarantines(db, roster)?);
+        let mut pruned = Vec::new();
         for Redacts { place, .. } in redactions {
-            // Of what was stated elsewhere, and is not named there, nothing went there.
             let log = logs::by_number(db, place.log)?;
             let named = named_up_to(db, &log, place.seq)?;
-            for stored in &stated {
-                let Place { log: by, seq, .. } = stored.place;
-                let own = if by == place.log { place.seq } else { 0 };
-                if seq > named.of(&logs::by_number(db, by)?.device).max(own) {
-                    continue;
+            let mut by_id: BTreeMap<Hash, Vec<&Statement>> = BTreeMap::new();
+            for statement in &stated {
+                let is_own = statement.author == log.device;
+                if statement.seq <= if is_own { place.seq } else { named.of(&statement.author) } {
+                    by_id.entry(statement.act.id()).or_default().push(statement);
                 }
-                let act = Act::from_body(stored.kind, &stored.body);
-                let Ok(Some(Act::Snapshot(act))) = act else { continue };
-                for end in &act.frontier {
-                    let size = pruned.entry(end.device).or_default();
-                    *size = end.size.max(*size);
-                }
+            }
+            for alike in by_id.into_values() {
+                let Some(first) = alike.first() else { continue };
+                let asked = asked_for(db, roster, &quarantines, &first.act)?;
+                let authors = alike.iter().map(|statement| statement.author).collect();
+                let is_agreed = !asked.is_empty() && asked.is_subset(&authors);
+                // Who states something has all of it.
+                let is_it = |by: &Statement| is_agreed || by.author == log.device;
+                pruned.extend(alike.into_iter().map(|by| (by.act.clone(), is_it(by))));
             }
         }
         let listed = redactions.iter().flat_map(|redacts| &redacts.act.listed);
@@ -499,8 +506,25 @@ impl Known {
         Ok(Self { pruned, listed })
     }
 
-    fn has(&self, place: &(DeviceId, u64, u32)) -> bool {
-        self.listed.contains(place) || self.pruned.get(&place.0).is_some_and(|n| place.1 <= *n)
+    /// Whether an edit was known there.
+    fn has(&self, place: &(DeviceId, u64, u32), band: Band) -> bool {
+        self.listed.contains(place) || self.was_pruned(place, band, |is_agreed| is_agreed)
+    }
+
+    /// Whether a creation may have been: what was known is not to be written anew.
+    fn may_have(&self, place: &(DeviceId, u64, u32), band: Band) -> bool {
+        self.listed.contains(place) || self.was_pruned(place, band, |_| true)
+    }
+
+    fn was_pruned(
+        &self,
+        (device, seq, _): &(DeviceId, u64, u32),
+        band: Band,
+        is_it: impl Fn(bool) -> bool,
+    ) -> bool {
+        self.pruned.iter().any(|(act, is_agreed)| {
+            is_it(*is_agreed) && *seq <= act.size_of(device) && act.tree(band).is_some()
+        })
     }
 }
 

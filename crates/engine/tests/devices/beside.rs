@@ -71,6 +71,34 @@ fn an_edit_beside_a_redaction_does_not_need_its_author() {
     }
 }
 
+/// All that Ana had of Ben's line she had by way of a hub that may not read it, and that had stated
+/// what the entries came to, up to what it may read. Ben's device took the line for known to her,
+/// and let go of it with the letter before what is left of that had come.
+#[test]
+fn what_came_without_its_bytes_is_not_known_to_who_redacts() {
+    let dirs = dirs();
+    let (mut ana, [mut ben, mut hub]) = household(&dirs, [Band::Red, Band::Green]);
+    ana.put_in(Band::Red, object(1), &json!({"diagnosis": "zqsecret", "body": BODY})).unwrap();
+    ana.put_in(Band::Green, object(2), &json!({"text": "for all"})).unwrap();
+    meet(&mut ben, &mut ana);
+    write_line(&mut ben, "Ben's line.");
+    hub.pull(&ben);
+    assert_eq!(hub.writer.prune(true, &mut |_| {}).unwrap().stated, 1);
+    ana.pull(&hub);
+    let left = redact(&mut ana);
+    hub.pull(&ana);
+    ben.pull(&hub);
+    let body = format!("{BODY}Ben's line.\n");
+    assert_eq!(ben.value(object(1))["body"], json!(body), "it is kept");
+    ben.fill(&ana);
+    ana.pull(&ben);
+    for device in [&mut ana, &mut ben] {
+        assert_eq!(device.value(left), json!({"body": body}));
+        assert!(device.space.document(&object(1)).unwrap().is_none());
+        device.sound();
+    }
+}
+
 /// Each of three devices wrote a line beside a redaction, one of them upon the other two, and each
 /// heard of it by itself. Every line is in what is left once, however many made it
 /// again; and what they wrote where the diagnosis stood is nowhere.
