@@ -155,7 +155,6 @@ impl Plan {
             villain_rules: Dice::new(seed ^ 0x7275_6c65).chance(40),
         };
         let plan = if plan.days_pass { plan.with_days() } else { plan };
-        let plan = if plan.nights > 0 { plan.with_nights() } else { plan };
         let plan = if plan.colludes { plan.with_collusion() } else { plan };
         if plan.has_bands { plan.with_bands(seed) } else { plan }
     }
@@ -163,15 +162,6 @@ impl Plan {
     /// A log with two histories holds up for good what is to become stable.
     const fn with_days(mut self) -> Self {
         (self.rots, self.rollbacks, self.copies) = (0, 0, 0);
-        self
-    }
-
-    /// What a snapshot covers that others stated is taken for known to who redacted, and an edit
-    /// that it did not know is lost (docs/VERIFICATION.md). Until that is mended no run has both.
-    const fn with_nights(mut self) -> Self {
-        if self.prunes > 0 || self.prunes_from.is_some() {
-            self.redacted_percent = 0;
-        }
         self
     }
 
