@@ -3,7 +3,11 @@
 //! Acts may be taken in in any order: the same set of acts gives the same roster on every device.
 //! `judge` says which of them count.
 
+mod acts;
 mod judge;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,8 +128,12 @@ pub struct Roster {
     /// Acts of membership that are here, and those that wait for what they name.
     known: BTreeSet<EntryHash>,
     waiting: BTreeMap<EntryHash, Placed>,
+    /// By what is not here, those that wait for it first of all.
+    wanted: BTreeMap<EntryHash, Vec<EntryHash>>,
     counting: BTreeSet<EntryHash>,
     epoch_acts: BTreeMap<Place, PlacedEpoch>,
+    /// Who wrote those that are new.
+    openers: BTreeSet<DeviceId>,
     devices: BTreeMap<DeviceId, Device>,
     revoked: BTreeMap<DeviceId, Device>,
     epochs: BTreeMap<EpochId, Epoch>,
@@ -154,8 +162,10 @@ impl Roster {
             judge: Judge::new(space),
             known: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             counting: BTreeSet::new(),
             epoch_acts: BTreeMap::new(),
+            openers: BTreeSet::new(),
             devices: BTreeMap::new(),
             revoked: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -438,6 +448,7 @@ impl Roster {
             | Act::Adoption(_) => return Ok(()),
             Act::Epoch(act) => {
                 let placed = PlacedEpoch { author, seq, act: act.clone() };
+                self.openers.insert(author);
                 self.epoch_acts.insert(Place { entry, index }, placed);
                 return Ok(());
             }
@@ -454,40 +465,70 @@ impl Roster {
         }
         if self.known.insert(entry) {
             self.waiting.insert(entry, Placed { author, seq, act: act.clone() });
-            while let Some(ready) = self.ready() {
-                if let Some(placed) = self.waiting.remove(&ready) {
-                    self.judge.take(ready, placed);
-                }
-            }
+            self.judge_ready(entry);
         }
         Ok(())
     }
 
-    fn ready(&self) -> Option<EntryHash> {
-        let ready = self.waiting.iter().find(|(_, placed)| self.judge.may_take(placed));
-        ready.map(|(entry, _)| *entry)
+    /// Judges the act, if all that it names is here, and those that waited for it.
+    fn judge_ready(&mut self, entry: EntryHash) {
+        let mut ready = vec![entry];
+        while let Some(entry) = ready.pop() {
+            let parents = self.waiting.get(&entry).and_then(Placed::parents);
+            match parents.into_iter().flatten().find(|parent| !self.judge.has(parent)) {
+                Some(missing) => self.wanted.entry(*missing).or_default().push(entry),
+                None => {
+                    if let Some(placed) = self.waiting.remove(&entry) {
+                        self.judge.take(entry, placed);
+                        ready.extend(self.wanted.remove(&entry).unwrap_or_default());
+                    }
+                }
+            }
+        }
     }
 
-    /// Works out devices and epochs from the acts alone.
+    /// Works out devices and epochs from the acts alone, as far as something has changed.
     fn conclude(&mut self) {
         let verdict = self.judge.conclude();
-        self.counting = verdict.counting;
-        let all = verdict.devices.into_iter().map(|(id, judged)| (id, device_of(judged)));
-        (self.revoked, self.devices) = all.partition(|(_, device)| device.keeps.is_some());
-        self.epochs.clear();
-        for (place, placed) in &self.epoch_acts {
+        for (entry, counts) in verdict.counting {
+            if counts {
+                self.counting.insert(entry);
+            } else {
+                self.counting.remove(&entry);
+            }
+        }
+        let mut openers = std::mem::take(&mut self.openers);
+        for (id, judged) in verdict.devices {
+            openers.insert(id);
+            self.devices.remove(&id);
+            self.revoked.remove(&id);
+            let Some(device) = judged.map(device_of) else { continue };
+            let is_out = device.keeps.is_some();
+            let all = if is_out { &mut self.revoked } else { &mut self.devices };
+            all.insert(id, device);
+        }
+        self.open_epochs(&openers);
+    }
+
+    /// Works out anew which of these devices' acts open epochs.
+    fn open_epochs(&mut self, openers: &BTreeSet<DeviceId>) {
+        let theirs =
+            || self.epoch_acts.iter().filter(|(_, placed)| openers.contains(&placed.author));
+        for (place, _) in theirs() {
+            self.epochs.remove(&place.entry.into());
+        }
+        for (place, placed) in theirs() {
             let PlacedEpoch { author, seq, act } = placed;
             let opener = self.devices.get(author).or_else(|| self.revoked.get(author));
             let standing = opener.and_then(|opener| opener.standing_at(*seq));
             let Some(opener) = standing.and_then(Standing::writes_up_to) else { continue };
-            let epoch = Epoch {
+            // An entry opens one epoch; a second act in it has no name of its own.
+            self.epochs.entry(place.entry.into()).or_insert_with(|| Epoch {
                 opened_by: Dep { device: *author, seq: *seq, entry: place.entry },
                 opener,
                 recipients: act.envelopes.iter().map(|e| (e.recipient, e.band)).collect(),
                 supersedes: act.supersedes.clone(),
-            };
-            // An entry opens one epoch; a second act in it has no name of its own.
-            self.epochs.entry(place.entry.into()).or_insert(epoch);
+            });
         }
     }
 }

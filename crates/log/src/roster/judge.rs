@@ -10,15 +10,18 @@
 //!   the place where its author's log is cut, and what its author's authority rests on is valid
 //!   too.
 //!
-//! All acts whose past is here are judged, in any order that respects it; others wait.
+//! All acts whose past is here are judged, in any order that respects it; others wait. What all of
+//! them come to, and what the pasts of the last ones do, is kept, and goes on with each further
+//! act (`view`): an act costs what it changes, not all that came before it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use larder_types::{DeviceId, EntryHash, MemberId, SpaceId};
 
-use crate::act::{Act, ChangeAct, Cut, Enrolment, RevocationAct, Role};
+use super::acts::Acts;
+use super::view::{News, View, Views};
+use crate::act::{Act, ChangeAct, Cut, Enrolment, Role};
 use crate::error::VoidReason;
 use crate::section::Band;
 
@@ -37,47 +40,12 @@ impl Standing {
         self.role.may_write().then_some(self.clearance)
     }
 
-    fn greater(self, other: Self) -> Self {
+    pub(super) fn greater(self, other: Self) -> Self {
         Self { role: self.role.greater(other.role), clearance: self.clearance.max(other.clearance) }
     }
 
-    fn lesser(self, other: Self) -> Self {
+    pub(super) fn lesser(self, other: Self) -> Self {
         Self { role: self.role.lesser(other.role), clearance: self.clearance.min(other.clearance) }
-    }
-}
-
-/// A set of acts, by their places in [`Judge::nodes`].
-#[derive(Debug, Clone, Default)]
-struct Acts(Vec<u64>);
-
-impl Acts {
-    fn insert(&mut self, at: usize) {
-        let word = at / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        if let Some(bits) = self.0.get_mut(word) {
-            *bits |= 1 << (at % 64);
-        }
-    }
-
-    fn has(&self, at: usize) -> bool {
-        self.0.get(at / 64).is_some_and(|bits| bits >> (at % 64) & 1 == 1)
-    }
-
-    fn add_all(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (bits, more) in self.0.iter_mut().zip(&other.0) {
-            *bits |= more;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..).zip(&self.0).flat_map(|(word, bits)| {
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
-        })
     }
 }
 
@@ -113,7 +81,7 @@ impl Placed {
     }
 
     /// The device it admits, and how.
-    fn enrolment(&self) -> Option<&Enrolment> {
+    pub(super) fn enrolment(&self) -> Option<&Enrolment> {
         match &self.act {
             Act::Genesis(act) => Some(&act.founder),
             Act::Enrolment(act) => Some(&act.enrolment),
@@ -122,8 +90,16 @@ impl Placed {
         }
     }
 
+    /// The members that it shuts out.
+    pub(super) fn members(&self) -> &[MemberId] {
+        match &self.act {
+            Act::Revocation(act) => &act.members,
+            _ => &[],
+        }
+    }
+
     /// What it leaves of which logs.
-    fn cuts(&self) -> &[Cut] {
+    pub(super) fn cuts(&self) -> &[Cut] {
         match &self.act {
             Act::Revocation(act) => &act.cuts,
             Act::Recovery(act) => &act.cuts,
@@ -132,7 +108,7 @@ impl Placed {
     }
 
     /// The device whose role it sets, from which entry on, and to what.
-    fn change(&self) -> Option<(&DeviceId, u64, Standing)> {
+    pub(super) fn change(&self) -> Option<(&DeviceId, u64, Standing)> {
         match &self.act {
             Act::Change(ChangeAct { device, from_seq, role, clearance, .. }) => {
                 let standing = Standing { role: *role, clearance: (*clearance).min(Band::Red) };
@@ -150,49 +126,102 @@ impl Placed {
     }
 }
 
-fn of(enrolment: &Enrolment) -> Standing {
+pub(super) fn of(enrolment: &Enrolment) -> Standing {
     Standing { role: enrolment.role, clearance: enrolment.clearance.min(Band::Red) }
 }
 
-#[derive(Debug, Clone)]
-struct Node {
-    entry: EntryHash,
-    placed: Placed,
+/// An act that is here.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub entry: EntryHash,
+    pub placed: Placed,
+    /// Its author, and the device that it is about: places in [`Judge::known`].
+    pub author: usize,
+    pub target: Option<usize>,
     /// All that it names, and all that those name.
-    past: Acts,
+    pub past: Acts,
     /// Whether its past allows it.
-    holds: Result<(), VoidReason>,
+    pub holds: Result<(), VoidReason>,
     /// Its author's role in its past.
-    rank: Option<Role>,
-    /// Whether its past has all acts about the same device that were taken in before it.
-    follows_all: bool,
+    pub rank: Option<Role>,
+    /// So many changes about the same device, the first that were taken in, are in its past.
+    pub follows: usize,
+    /// Whether its past has no such change, and no enrolment of that device that holds.
+    pub is_first_change: bool,
+    pub is_first: bool,
+    /// If it holds and is a recovery, the one that it is or carries once more.
+    pub recovery: Option<usize>,
+    /// The recoveries in its past.
+    pub aware: Vec<usize>,
+}
+
+impl Node {
+    /// Whether its force may differ from one set of acts to another: it gives something, and not by
+    /// a signature that is its own.
+    pub(super) fn is_judged(&self) -> bool {
+        matches!(self.placed.act, Act::Enrolment(_) | Act::Change(_))
+    }
+}
+
+/// A change of a device's standing, as [`View::standing_uncut`] goes through them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub at: usize,
+    pub from_seq: u64,
+    pub standing: Standing,
+    /// [`Node::follows`].
+    pub follows: usize,
+}
+
+/// What was said of a device, and by it, in acts that hold; by place in [`Judge::nodes`], in order.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub id: DeviceId,
+    pub enrolments: Vec<usize>,
+    pub changes: Vec<Change>,
+    /// The acts that name it among their cuts.
+    pub cut_by: Vec<usize>,
+    /// The enrolments and changes that it wrote.
+    pub wrote: Vec<usize>,
+}
+
+impl Known {
+    /// How many of the changes, from the first on, are in this past without a gap; and whether none
+    /// is in it at all.
+    fn follows(&self, past: &Acts) -> (usize, bool) {
+        let places = (0..self.changes.len()).zip(&self.changes);
+        let Some((place, last)) = places.rev().find(|(_, change)| past.has(change.at)) else {
+            return (0, true);
+        };
+        let begun = if last.follows == place { place + 1 } else { last.follows };
+        let rest = self.changes.iter().skip(begun);
+        (begun + rest.take_while(|change| past.has(change.at)).count(), false)
+    }
+}
+
+/// What the recovery key signed once, and the acts that carry it.
+#[derive(Debug, Clone)]
+pub(super) struct Recovered {
+    pub device: usize,
+    pub carried: Vec<usize>,
 }
 
 /// The acts whose past is here.
 #[derive(Debug, Clone)]
 pub(super) struct Judge {
     space: SpaceId,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Arc<Node>>,
     places: BTreeMap<EntryHash, usize>,
-    /// The acts about each device.
-    about: BTreeMap<DeviceId, Vec<usize>>,
-    /// Those of them that admit it.
-    enrolments: BTreeMap<DeviceId, Vec<usize>>,
-    /// Those of these by which the recovery key does.
-    recovered: BTreeMap<DeviceId, Vec<usize>>,
-}
-
-/// What some set of acts comes to.
-struct View<'a> {
-    acts: &'a Acts,
-    /// Enrolments and changes that count.
-    valid: Acts,
-    /// How many entries of a log are left.
-    cuts: BTreeMap<DeviceId, u64>,
-    /// Who was made an owner at any time.
-    owners: BTreeSet<DeviceId>,
-    /// By device, what the changes about it that hold limit it to, from each on.
-    limits: RefCell<BTreeMap<DeviceId, Rc<[Option<Standing>]>>>,
+    pub(super) known: Vec<Arc<Known>>,
+    numbers: BTreeMap<DeviceId, usize>,
+    pub(super) recovered: Vec<Recovered>,
+    /// The acts that hold and shut out members, and the devices of a member by what holds.
+    pub(super) shutting_out: Vec<usize>,
+    pub(super) of_member: BTreeMap<MemberId, BTreeSet<usize>>,
+    /// What all of them come to, and what has changed in it.
+    all: View,
+    news: News,
+    views: Views,
 }
 
 impl Judge {
@@ -201,21 +230,25 @@ impl Judge {
             space,
             nodes: Vec::new(),
             places: BTreeMap::new(),
-            about: BTreeMap::new(),
-            enrolments: BTreeMap::new(),
-            recovered: BTreeMap::new(),
+            known: Vec::new(),
+            numbers: BTreeMap::new(),
+            recovered: Vec::new(),
+            shutting_out: Vec::new(),
+            of_member: BTreeMap::new(),
+            all: View::new(),
+            news: News::new(),
+            views: Views::new(),
         }
     }
 
-    /// Whether the act's past is here.
-    pub(super) fn may_take(&self, placed: &Placed) -> bool {
-        let parents = placed.parents();
-        parents.is_some_and(|all| all.iter().all(|one| self.places.contains_key(one)))
+    /// Whether the act is here.
+    pub(super) fn has(&self, entry: &EntryHash) -> bool {
+        self.places.contains_key(entry)
     }
 
     /// Takes in an act whose past is here.
     pub(super) fn take(&mut self, entry: EntryHash, placed: Placed) {
-        if self.places.contains_key(&entry) {
+        if self.has(&entry) {
             return;
         }
         let mut past = Acts::default();
@@ -227,49 +260,141 @@ impl Judge {
                 past.insert(*at);
             }
         }
-        let (holds, rank) = {
-            let view = self.view(&past);
-            let rank = match &placed.act {
-                Act::Genesis(_) | Act::Recovery(_) => Some(Role::Owner),
-                _ => self.standing(&view, &past, &placed.author, placed.seq).map(|own| own.role),
-            };
-            (self.permits(&placed, &view, &past, self.nodes.len()), rank)
+        let author = self.number(placed.author);
+        let target = placed.about().copied().map(|device| self.number(device));
+        let known = target.and_then(|target| self.known.get(target)).map(Arc::as_ref);
+        let (follows, is_first_change) = known.map_or((0, true), |known| known.follows(&past));
+        let is_first = known.is_none_or(|known| !known.enrolments.iter().any(|at| past.has(*at)));
+        let has_seen = |one: &Recovered| one.carried.iter().any(|at| past.has(*at));
+        let aware = (0..).zip(&self.recovered).filter(|(_, one)| has_seen(one));
+        let aware = aware.map(|(number, _)| number).collect();
+        let (holds, rank, recovery) = (Err(VoidReason::Unjudged), None, None);
+        let mut node = Node {
+            entry,
+            placed,
+            author,
+            target,
+            past,
+            holds,
+            rank,
+            follows,
+            is_first_change,
+            is_first,
+            recovery,
+            aware,
         };
+        (node.holds, node.rank) = self.judge(&node);
         let at = self.nodes.len();
-        let mut follows_all = true;
-        if let Some(device) = placed.about() {
-            let about = self.about.entry(*device).or_default();
-            follows_all = about.iter().all(|earlier| past.has(*earlier));
-            about.push(at);
-            if placed.enrolment().is_some() {
-                self.enrolments.entry(*device).or_default().push(at);
-            }
-            if matches!(placed.act, Act::Recovery(_)) {
-                self.recovered.entry(*device).or_default().push(at);
-            }
-        }
         self.places.insert(entry, at);
-        self.nodes.push(Node { entry, placed, past, holds, rank, follows_all });
+        if node.holds.is_ok() {
+            self.list(at, &mut node);
+        }
+        self.nodes.push(Arc::new(node));
+        let (mut all, mut news) = (std::mem::take(&mut self.all), std::mem::take(&mut self.news));
+        all.add(self, at, &mut news);
+        (self.all, self.news) = (all, news);
     }
 
-    /// What all acts come to.
-    pub(super) fn conclude(&self) -> Verdict {
-        let all = self.all();
-        let view = self.view(&all);
-        let mut devices = BTreeMap::new();
-        for device in self.about.keys() {
-            if let Some(judged) = self.judged(&view, &all, device) {
-                devices.insert(*device, judged);
-            }
-        }
-        let counts = |node: &Node, at| match node.placed.act {
-            Act::Revocation(_) => node.holds.is_ok(),
-            _ => view.valid.has(at),
+    /// Whether the act's past allows it, and its author's role there.
+    fn judge(&mut self, node: &Node) -> (Result<(), VoidReason>, Option<Role>) {
+        let count = node.past.count();
+        let mut views = std::mem::take(&mut self.views);
+        let view = if count == self.all.count() {
+            views.note(&self.all);
+            Some(&self.all)
+        } else {
+            views.of(self, &node.past, count)
         };
-        let entries = self.nodes.iter().zip(0..);
-        let counting =
-            entries.filter(|(node, at)| counts(node, *at)).map(|(node, _)| node.entry).collect();
+        let judged = view.map(|view| {
+            let [own, target] = view.asked(self, node);
+            let rank = match &node.placed.act {
+                Act::Genesis(_) | Act::Recovery(_) => Some(Role::Owner),
+                _ if view.is_cut(node.author, node.placed.seq) => None,
+                _ => own.map(|own| own.role),
+            };
+            (self.permits(view, node, own, target), rank)
+        });
+        let judged = judged.unwrap_or((Err(VoidReason::Unjudged), None));
+        self.views = views;
+        judged
+    }
+
+    fn number(&mut self, device: DeviceId) -> usize {
+        *self.numbers.entry(device).or_insert_with(|| {
+            let [enrolments, cut_by, wrote] = [const { Vec::new() }; 3];
+            let changes = Vec::new();
+            self.known.push(Arc::new(Known { id: device, enrolments, changes, cut_by, wrote }));
+            self.known.len() - 1
+        })
+    }
+
+    pub(super) fn number_of(&self, device: &DeviceId) -> Option<usize> {
+        self.numbers.get(device).copied()
+    }
+
+    /// Lists an act that holds under the devices that it is by and about.
+    fn list(&mut self, at: usize, node: &mut Node) {
+        if let Some(enrolment) = node.placed.enrolment()
+            && let Some(target) = node.target
+        {
+            self.of_member.entry(enrolment.member).or_default().insert(target);
+            self.change_known(target, |known| known.enrolments.push(at));
+        }
+        if let Some((_, from_seq, standing)) = node.placed.change()
+            && let Some(target) = node.target
+        {
+            let change = Change { at, from_seq, standing, follows: node.follows };
+            self.change_known(target, |known| known.changes.push(change));
+        }
+        if node.is_judged() {
+            self.change_known(node.author, |known| known.wrote.push(at));
+        }
+        for cut in node.placed.cuts() {
+            let device = self.number(cut.device);
+            self.change_known(device, |known| known.cut_by.push(at));
+        }
+        if !node.placed.members().is_empty() {
+            self.shutting_out.push(at);
+        }
+        if let (Act::Recovery(_), Some(device)) = (&node.placed.act, node.target) {
+            let nodes = &self.nodes;
+            let is_same =
+                |at: &usize| nodes.get(*at).map(|n| &n.placed.act) == Some(&node.placed.act);
+            let same =
+                self.recovered.iter().position(|one| one.carried.first().is_some_and(is_same));
+            let number = same.unwrap_or(self.recovered.len());
+            if same.is_none() {
+                self.recovered.push(Recovered { device, carried: Vec::new() });
+            }
+            if let Some(one) = self.recovered.get_mut(number) {
+                one.carried.push(at);
+            }
+            node.recovery = Some(number);
+        }
+    }
+
+    fn change_known(&mut self, device: usize, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.known.get_mut(device) {
+            change(Arc::make_mut(known));
+        }
+    }
+
+    /// What has changed, since this was asked last, in what all acts come to.
+    pub(super) fn conclude(&mut self) -> Verdict {
+        let news = std::mem::take(&mut self.news);
+        let known =
+            news.devices.iter().filter_map(|device| Some((*device, self.known.get(*device)?)));
+        let devices = known.map(|(device, known)| (known.id, self.judged(device))).collect();
+        let counts = |at: usize| self.nodes.get(at).map(|node| (node.entry, self.counts(at, node)));
+        let counting = news.acts.into_iter().filter_map(counts).collect();
         Verdict { devices, counting }
+    }
+
+    fn counts(&self, at: usize, node: &Node) -> bool {
+        match node.placed.act {
+            Act::Revocation(_) => node.holds.is_ok(),
+            _ => self.all.counts(at),
+        }
     }
 
     /// Why an act that is here does not hold.
@@ -280,246 +405,44 @@ impl Judge {
 
     /// The acts that hold and that no other such act has in its past, in order.
     pub(super) fn heads(&self) -> Vec<EntryHash> {
-        let mut covered = Acts::default();
-        for node in self.nodes.iter().filter(|node| node.holds.is_ok()) {
-            covered.add_all(&node.past);
-        }
-        let held = self.nodes.iter().zip(0..).filter(|(node, _)| node.holds.is_ok());
-        let heads = held.filter(|(_, at)| !covered.has(*at)).map(|(node, _)| node.entry);
-        heads.collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn all(&self) -> Acts {
-        let mut all = Acts::default();
-        for at in 0..self.nodes.len() {
-            all.insert(at);
-        }
-        all
-    }
-
-    fn nodes<'s>(&'s self, acts: &'s Acts) -> impl Iterator<Item = (usize, &'s Node)> {
-        acts.iter().filter_map(|at| Some((at, self.nodes.get(at)?)))
-    }
-
-    /// The acts about a device.
-    fn about(&self, device: &DeviceId) -> impl Iterator<Item = (usize, &Node)> {
-        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
-        places.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
-    }
-
-    /// Those of them by which the recovery key admits it.
-    fn recovered(&self, device: &DeviceId) -> impl Iterator<Item = (usize, &Node)> {
-        let places = self.recovered.get(device).map_or(&[][..], Vec::as_slice);
-        places.iter().filter_map(|at| Some((*at, self.nodes.get(*at)?)))
-    }
-
-    /// What these acts come to. They hold the past of each of them.
-    fn view<'a>(&self, acts: &'a Acts) -> View<'a> {
-        let (valid, limits) = (Acts::default(), RefCell::default());
-        let mut view = View { acts, valid, cuts: BTreeMap::new(), owners: BTreeSet::new(), limits };
-        for (_, node) in self.nodes(acts).filter(|(_, node)| node.holds.is_ok()) {
-            let made = match (&node.placed.act, node.placed.enrolment()) {
-                (Act::Change(act), _) => (act.role == Role::Owner).then_some(act.device),
-                (_, Some(act)) => (act.role == Role::Owner).then_some(act.keys.signing),
-                _ => None,
-            };
-            view.owners.extend(made);
-        }
-        for (at, node) in self.nodes(acts).filter(|(_, node)| node.holds.is_ok()) {
-            self.cut(&mut view, at, node);
-        }
-        for (at, node) in self.nodes(acts) {
-            let gives = node.placed.about().is_some() && node.holds.is_ok();
-            if gives && self.permits(&node.placed, &view, &node.past, at).is_ok() {
-                view.valid.insert(at);
+        let (mut covered, mut heads) = (Acts::default(), BTreeSet::new());
+        for (at, node) in (0..self.nodes.len()).zip(&self.nodes).rev() {
+            // What is covered has its past covered too.
+            if node.holds.is_ok() && !covered.has(at) {
+                heads.insert(node.entry);
+                covered.add_all(&node.past);
             }
         }
-        view
-    }
-
-    /// Cuts logs as the act says.
-    fn cut(&self, view: &mut View<'_>, at: usize, node: &Node) {
-        let mut cuts: Vec<Cut> = node.placed.cuts().to_vec();
-        if let Act::Revocation(RevocationAct { members, .. }) = &node.placed.act
-            && !members.is_empty()
-        {
-            // A member's devices that the author did not know, or did not name. What is void says
-            // of nobody's device whose it is, nor does one enrolment against another.
-            for (_, other) in self.nodes(view.acts).filter(|(_, other)| other.holds.is_ok()) {
-                let Some(enrolment) = other.placed.enrolment() else { continue };
-                let device = enrolment.keys.signing;
-                let is_named = cuts.iter().any(|cut| cut.device == device);
-                let is_later = other.past.has(at);
-                let is_of_another = || {
-                    let held = self
-                        .about(&device)
-                        .filter(|(at, node)| view.acts.has(*at) && node.holds.is_ok());
-                    let mut enrolments = held.filter_map(|(_, node)| node.placed.enrolment());
-                    enrolments.any(|enrolment| !members.contains(&enrolment.member))
-                };
-                let is_theirs = members.contains(&enrolment.member);
-                if is_theirs && !is_named && !is_later && !is_of_another() {
-                    cuts.push(Cut { device, keeps: 0 });
-                }
-            }
-        }
-        for cut in cuts {
-            if self.binds(view, node, &cut.device) {
-                let keeps = view.cuts.entry(cut.device).or_insert(cut.keeps);
-                *keeps = cut.keeps.min(*keeps);
-            }
-        }
+        heads.into_iter().collect()
     }
 
     /// Whether an act that takes something away has force over the device. An admin has none over
     /// whoever was made an owner, also if the admin does not know of it; and nobody has over a
     /// device that the recovery key admitted without having seen that. Whoever carries the same act
     /// once more has nothing new from the key.
-    fn binds(&self, view: &View<'_>, act: &Node, device: &DeviceId) -> bool {
-        if act.placed.author == *device {
+    pub(super) fn binds(&self, view: &View, act: &Node, device: usize) -> bool {
+        if act.author == device {
             return true;
         }
-        let is_known = |node: &Node| {
-            let mut known = self.about(device).filter(|(at, _)| act.past.has(*at));
-            known.any(|(_, other)| other.placed.act == node.placed.act)
-        };
-        let is_recovered = |(at, node): (usize, &Node)| {
-            node.holds.is_ok() && node.entry != act.entry && view.acts.has(at) && !is_known(node)
-        };
         let is_recovery = matches!(act.placed.act, Act::Recovery(_));
-        let overrules = act.rank != Some(Role::Admin) || !view.owners.contains(device);
-        overrules && (is_recovery || !self.recovered(device).any(is_recovered))
-    }
-
-    /// What the device may do at `seq` of its log by what is in `known`, or what it might if its
-    /// log were not cut.
-    fn standing_uncut(
-        &self,
-        view: &View<'_>,
-        known: &Acts,
-        device: &DeviceId,
-        seq: u64,
-    ) -> Option<Standing> {
-        let counts = |at: usize| known.has(at) && view.valid.has(at);
-        let enrolled = self.about(device).filter(|(at, _)| counts(*at));
-        let base = enrolled.filter_map(|(_, node)| node.placed.enrolment().map(of));
-        let base = base.reduce(Standing::greater)?;
-        let begun = self.about(device).filter_map(|(at, node)| {
-            let (_, from_seq, standing) = node.placed.change()?;
-            (from_seq <= seq).then_some((at, node, standing))
-        });
-        let binding =
-            begun.filter(|(at, node, _)| view.acts.has(*at) && self.binds(view, node, device));
-        let changes: Vec<_> = binding.collect();
-        // What a later one that counts has in its past it replaces. A past has that of all in it,
-        // so that of what is replaced adds nothing.
-        let mut replaced = Acts::default();
-        for (at, node, _) in changes.iter().rev().filter(|(at, ..)| counts(*at)) {
-            if !replaced.has(*at) {
-                replaced.add_all(&node.past);
-            }
-        }
-        let newest = changes.iter().filter(|(at, ..)| counts(*at) && !replaced.has(*at));
-        let given_now = newest.map(|(.., standing)| *standing).reduce(Standing::lesser);
-        let limits = changes
-            .iter()
-            .filter(|(at, node, _)| node.holds.is_ok() && !counts(*at) && !replaced.has(*at));
-        let limits = limits.map(|(.., standing)| *standing);
-        Some(limits.fold(given_now.unwrap_or(base), Standing::lesser))
-    }
-
-    /// [`Judge::standing_uncut`] at the end of the device's log, for the act at `at`. Mostly each
-    /// act about a device knows of those before it: then what the last of them says is enough, and
-    /// what came later is worked out once for all.
-    fn standing_now(
-        &self,
-        view: &View<'_>,
-        known: &Acts,
-        device: &DeviceId,
-        at: usize,
-    ) -> Option<Standing> {
-        let slowly = || self.standing_uncut(view, known, device, u64::MAX);
-        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
-        let known_to = places.partition_point(|place| *place < at);
-        let (earlier, _) = places.split_at_checked(known_to).unwrap_or_default();
-        let Some(last) = earlier.last().and_then(|last| Some((*last, self.nodes.get(*last)?)))
-        else {
-            return slowly();
+        let is_unheard = |number: &usize| {
+            let of_device = self.recovered.get(*number).is_some_and(|one| one.device == device);
+            of_device && !act.aware.contains(number)
         };
-        if !known.has(last.0) || !last.1.follows_all {
-            return slowly();
-        }
-        let counts = |at: usize| known.has(at) && view.valid.has(at);
-        let enrolments = self.enrolments.get(device).map_or(&[][..], Vec::as_slice);
-        let enrolled = enrolments.iter().filter(|at| counts(**at));
-        let base = enrolled.filter_map(|at| self.nodes.get(*at)?.placed.enrolment().map(of));
-        let base = base.reduce(Standing::greater)?;
-        let (mut given, mut limit) = (None, self.limit(view, device, known_to));
-        for place in earlier.iter().rev() {
-            let Some(node) = self.nodes.get(*place) else { return slowly() };
-            let Some((_, _, standing)) = node.placed.change() else { continue };
-            if !self.binds(view, node, device) {
-                continue;
-            }
-            if counts(*place) {
-                if !node.follows_all {
-                    return slowly();
-                }
-                given = Some(standing);
-                break;
-            }
-            if node.holds.is_ok() {
-                limit = Some(limit.map_or(standing, |limit| limit.lesser(standing)));
-            }
-        }
-        let now = given.unwrap_or(base);
-        Some(limit.map_or(now, |limit| now.lesser(limit)))
+        let overrules = act.rank != Some(Role::Admin) || !view.made_owner(device);
+        overrules && (is_recovery || !view.recovered().iter().any(is_unheard))
     }
 
-    /// What the changes about a device, from one of them on, limit it to.
-    fn limit(&self, view: &View<'_>, device: &DeviceId, from: usize) -> Option<Standing> {
-        if let Some(limits) = view.limits.borrow().get(device) {
-            return limits.get(from).copied().flatten();
-        }
-        let places = self.about.get(device).map_or(&[][..], Vec::as_slice);
-        let mut limits: Vec<Option<Standing>> = Vec::with_capacity(places.len());
-        let mut limit: Option<Standing> = None;
-        for place in places.iter().rev() {
-            let node = self.nodes.get(*place).filter(|node| {
-                view.acts.has(*place) && node.holds.is_ok() && self.binds(view, node, device)
-            });
-            if let Some((_, _, standing)) = node.and_then(|node| node.placed.change()) {
-                limit = Some(limit.map_or(standing, |limit| limit.lesser(standing)));
-            }
-            limits.push(limit);
-        }
-        limits.reverse();
-        let limits: Rc<[Option<Standing>]> = limits.into();
-        let found = limits.get(from).copied().flatten();
-        view.limits.borrow_mut().insert(*device, limits);
-        found
-    }
-
-    fn standing(
+    /// Whether `view` gives the act's author the right to it, by what the author knew: that it was
+    /// `own` itself, if it is not cut, and who the act is about was `target`.
+    pub(super) fn permits(
         &self,
-        view: &View<'_>,
-        known: &Acts,
-        device: &DeviceId,
-        seq: u64,
-    ) -> Option<Standing> {
-        let is_cut = view.cuts.get(device).is_some_and(|keeps| *keeps < seq);
-        if is_cut { None } else { self.standing_uncut(view, known, device, seq) }
-    }
-
-    /// Whether `view` gives the act's author the right to it, by what the author knew.
-    fn permits(
-        &self,
-        placed: &Placed,
-        view: &View<'_>,
-        known: &Acts,
-        at: usize,
+        view: &View,
+        node: &Node,
+        own: Option<Standing>,
+        target: Option<Standing>,
     ) -> Result<(), VoidReason> {
-        match &placed.act {
+        match &node.placed.act {
             Act::Genesis(_) => return Ok(()),
             Act::Recovery(act) => {
                 let genesis = self.nodes.first().map(|node| &node.placed.act);
@@ -530,47 +453,34 @@ impl Judge {
             }
             _ => {}
         }
-        let author = &placed.author;
-        let Some(own) = self.standing(view, known, author, placed.seq) else {
-            let is_cut = view.cuts.contains_key(author);
+        let (author, past) = (node.author, &node.past);
+        let own = own.filter(|_| !view.is_cut(author, node.placed.seq));
+        let Some(own) = own else {
+            let is_cut = view.cut(author).is_some();
             return Err(if is_cut { VoidReason::Revoked } else { VoidReason::NotEnrolled });
         };
-        let member = self.member(view, known, author);
-        let now = |device: &DeviceId| self.standing_now(view, known, device, at);
-        let may = match &placed.act {
+        let may = match &node.placed.act {
             Act::Enrolment(act) => {
                 let new = &act.enrolment;
-                if now(&new.keys.signing).is_some() {
+                if target.is_some() {
                     return Err(VoidReason::Enrolled);
                 }
-                let is_own = own.role.may_write() && member == Some(new.member);
+                let is_own =
+                    own.role.may_write() && self.member(view, past, author) == Some(new.member);
                 let may_read = own.role == Role::Owner || of(new).clearance <= own.clearance;
                 may_read && (own.role.rules(new.role) || is_own && own.role <= new.role)
             }
             Act::Change(act) => {
-                let Some(target) = now(&act.device) else { return Err(VoidReason::NotEnrolled) };
+                let Some(target) = target else { return Err(VoidReason::NotEnrolled) };
                 let is_less = target.role <= act.role && act.clearance <= target.clearance;
                 let may_read =
                     own.role == Role::Owner || act.clearance <= own.clearance.max(target.clearance);
                 let rules = own.role.rules(target.role) && own.role.rules(act.role);
-                rules && may_read || act.device == *author && is_less
+                rules && may_read || node.target == Some(author) && is_less
             }
             Act::Revocation(act) => {
-                let may_cut = |cut: &Cut| {
-                    now(&cut.device).is_some_and(|target| {
-                        let is_same = self.member(view, known, &cut.device) == member;
-                        let is_own = own.role.may_write() && is_same && own.role <= target.role;
-                        own.role.rules(target.role) || is_own || cut.device == *author
-                    })
-                };
-                let devices = || self.about.keys();
-                let may_shut_out = |one: &MemberId| {
-                    own.role.rules(Role::Writer)
-                        && devices()
-                            .filter(|device| self.member(view, known, device) == Some(*one))
-                            .filter_map(now)
-                            .all(|target| own.role.rules(target.role))
-                };
+                let may_cut = |cut: &Cut| self.may_cut(view, node, own, cut);
+                let may_shut_out = |member: &MemberId| self.may_shut_out(view, node, own, member);
                 act.cuts.iter().all(may_cut) && act.members.iter().all(may_shut_out)
             }
             _ => false,
@@ -578,22 +488,46 @@ impl Judge {
         if may { Ok(()) } else { Err(VoidReason::Role) }
     }
 
+    fn may_cut(&self, view: &View, node: &Node, own: Standing, cut: &Cut) -> bool {
+        let Some(device) = self.number_of(&cut.device) else { return false };
+        view.standing_uncut(self, &node.past, device, u64::MAX).is_some_and(|target| {
+            let member = |device| self.member(view, &node.past, device);
+            let is_same = || member(device) == member(node.author);
+            let is_own = own.role.may_write() && own.role <= target.role && is_same();
+            own.role.rules(target.role) || is_own || device == node.author
+        })
+    }
+
+    fn may_shut_out(&self, view: &View, node: &Node, own: Standing, member: &MemberId) -> bool {
+        let devices = self.of_member.get(member).into_iter().flatten();
+        let mut theirs =
+            devices.filter(|device| self.member(view, &node.past, **device) == Some(*member));
+        own.role.rules(Role::Writer)
+            && theirs.all(|device| {
+                let target = view.standing_uncut(self, &node.past, *device, u64::MAX);
+                target.is_none_or(|target| own.role.rules(target.role))
+            })
+    }
+
     /// Whose device it is, by its record.
-    fn member(&self, view: &View<'_>, known: &Acts, device: &DeviceId) -> Option<MemberId> {
-        self.record(view, known, device)?.placed.enrolment().map(|enrolment| enrolment.member)
+    fn member(&self, view: &View, past: &Acts, device: usize) -> Option<MemberId> {
+        self.record(view, past, device)?.placed.enrolment().map(|enrolment| enrolment.member)
     }
 
     /// The enrolment that a device's record is taken from: of those that count, one that knew of
     /// none of the others; there the lowest entry.
-    fn record(&self, view: &View<'_>, known: &Acts, device: &DeviceId) -> Option<&Node> {
-        let enrolments = || {
-            let counting =
-                self.about(device).filter(|(at, _)| known.has(*at) && view.valid.has(*at));
-            counting.filter(|(_, node)| node.placed.enrolment().is_some())
-        };
-        let is_first = |node: &Node| !enrolments().any(|(at, _)| node.past.has(at));
-        let all = enrolments().map(|(_, node)| node);
-        all.filter(|node| is_first(node)).min_by_key(|node| node.entry)
+    fn record(&self, view: &View, past: &Acts, device: usize) -> Option<&Node> {
+        let known = self.known.get(device)?;
+        let counting: Vec<(usize, &Node)> = known
+            .enrolments
+            .iter()
+            .filter(|at| past.has(**at) && view.counts(**at))
+            .filter_map(|at| Some((*at, self.nodes.get(*at)?.as_ref())))
+            .collect();
+        let is_first =
+            |node: &Node| node.is_first || !counting.iter().any(|(at, _)| node.past.has(*at));
+        let first = counting.iter().map(|(_, node)| *node).filter(|node| is_first(node));
+        first.min_by_key(|node| node.entry)
     }
 
     /// The enrolments of a device that their pasts allow, whether they count or not.
@@ -601,52 +535,53 @@ impl Judge {
         &self,
         device: &DeviceId,
     ) -> impl Iterator<Item = (DeviceId, u64, EntryHash)> {
-        let enrolments = self.about(device).map(|(_, node)| node).filter(|node| {
-            let is_genesis = matches!(node.placed.act, Act::Genesis(_));
-            !is_genesis && node.holds.is_ok() && node.placed.enrolment().is_some()
-        });
-        enrolments.map(|node| (node.placed.author, node.placed.seq, node.entry))
+        let known = self.number_of(device).and_then(|device| self.known.get(device));
+        let places = known.map_or(&[][..], |known| &known.enrolments);
+        places.iter().filter_map(|at| self.letting_in(*at))
     }
 
-    fn judged(&self, view: &View<'_>, all: &Acts, device: &DeviceId) -> Option<Judged> {
-        let enrolment = self.record(view, all, device)?.placed.enrolment()?.clone();
-        let valid = self.about(device).filter(|(at, _)| view.valid.has(*at));
-        let enrolled_by = valid
-            .map(|(_, node)| node)
-            .filter(|node| !matches!(node.placed.act, Act::Genesis(_)))
-            .filter(|node| node.placed.enrolment().is_some())
-            .map(|node| (node.placed.author, node.placed.seq, node.entry))
-            .collect();
-        let keeps = view.cuts.get(device).copied();
-        let changes = self.about(device).filter_map(|(_, node)| node.placed.change());
-        let places: BTreeSet<u64> = changes
-            .map(|(_, from_seq, _)| from_seq.max(1))
+    /// Who wrote an enrolment, and where; nobody the genesis.
+    fn letting_in(&self, at: usize) -> Option<(DeviceId, u64, EntryHash)> {
+        let node = self.nodes.get(at)?;
+        let is_genesis = matches!(node.placed.act, Act::Genesis(_));
+        (!is_genesis).then_some((node.placed.author, node.placed.seq, node.entry))
+    }
+
+    fn judged(&self, device: usize) -> Option<Judged> {
+        let (view, known) = (&self.all, self.known.get(device)?);
+        let enrolment = self.record(view, view.acts(), device)?.placed.enrolment()?.clone();
+        let valid = known.enrolments.iter().filter(|at| view.counts(**at));
+        let enrolled_by = valid.filter_map(|at| self.letting_in(*at)).collect();
+        let keeps = view.cut(device);
+        let places: BTreeSet<u64> = known
+            .changes
+            .iter()
+            .map(|change| change.from_seq.max(1))
             .chain([1])
             .chain(keeps.and_then(|keeps| keeps.checked_add(1)))
             .collect();
         let mut standings: Vec<(u64, Option<Standing>)> = Vec::new();
-        for seq in places {
-            let standing = self.standing(view, all, device, seq);
+        for (seq, standing) in view.standings(self, device, &places) {
             if standings.last().is_none_or(|(_, last)| *last != standing) {
                 standings.push((seq, standing));
             }
         }
-        let last = self.standing_uncut(view, all, device, keeps.unwrap_or(u64::MAX))?;
-        let held = self.about(device).filter(|(_, node)| node.holds.is_ok());
-        let given = held.filter_map(|(_, node)| match node.placed.change() {
-            Some((_, _, standing)) => Some(standing.clearance),
-            None => node.placed.enrolment().map(|enrolment| of(enrolment).clearance),
-        });
+        let last = view.standing_uncut(self, view.acts(), device, keeps.unwrap_or(u64::MAX))?;
+        let enrolled = known.enrolments.iter().filter_map(|at| self.nodes.get(*at));
+        let enrolled = enrolled.filter_map(|node| node.placed.enrolment());
+        let given = enrolled.map(|enrolment| of(enrolment).clearance);
+        let given = given.chain(known.changes.iter().map(|change| change.standing.clearance));
         let lowest = given.fold(last.clearance, Band::min);
         Some(Judged { enrolment, enrolled_by, keeps, standings, last, lowest })
     }
 }
 
-/// What all acts come to.
+/// What has changed in what all acts come to.
 pub(super) struct Verdict {
-    pub devices: BTreeMap<DeviceId, Judged>,
-    /// The acts that have an effect.
-    pub counting: BTreeSet<EntryHash>,
+    /// The devices of which something else is said now; none, of one that was never let in.
+    pub devices: Vec<(DeviceId, Option<Judged>)>,
+    /// The acts that have an effect now, or none any more.
+    pub counting: Vec<(EntryHash, bool)>,
 }
 
 /// What the acts say of one device.
