@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::act::Act;
-use larder_log::kind;
-use larder_log::merkle;
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_log::stability::Named;
+use larder_log::{VERSION, kind, merkle};
 use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots::{self, Key, Snapshot};
@@ -369,12 +368,13 @@ impl WriterState {
                     && !tried.contains(&id)
                     && !self.news.differing.contains(&id)
                     && may_be_accepted(act, held, &accepted)
-                    && is_asked()?,
+                    && is_asked()?
+                    && !self.is_blocked(db, act, &statements)?,
             )
         };
-        for Statement { act, .. } in statements {
-            if is_open(&act)? {
-                return Ok(Some(act));
+        for Statement { act, .. } in &statements {
+            if is_open(act)? {
+                return Ok(Some(act.clone()));
             }
         }
         Ok(None)
@@ -386,16 +386,46 @@ impl WriterState {
         let me = self.device();
         let accepted = accepted(db, &self.roster, self.clearance)?;
         let erasures = erasures(db)?;
-        let waits = |statement: &Statement| {
-            statement.author == me
-                && may_be_accepted(&statement.act, held, &accepted)
-                && !self.news.differing.contains(&statement.act.id())
-                && covers(&statement.act, &erasures)
-        };
-        if statements(db, &self.roster)?.iter().any(waits) {
-            return Ok(None);
+        let statements = statements(db, &self.roster)?;
+        for Statement { author, act } in &statements {
+            if *author == me
+                && may_be_accepted(act, held, &accepted)
+                && !self.news.differing.contains(&act.id())
+                && covers(act, &erasures)
+                && !self.is_blocked(db, act, &statements)?
+            {
+                return Ok(None);
+            }
         }
-        self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })
+        let frontier = self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })?;
+        let Some(frontier) = frontier else { return Ok(None) };
+        let act = SnapshotAct { v: VERSION, frontier, bands: Vec::new() };
+        Ok((!self.is_blocked(db, &act, &statements)?).then_some(act.frontier))
+    }
+
+    /// Whether one that is asked for a snapshot has stated another of which neither includes the
+    /// other, and not this one. It never will: were both agreed on, some would drop what is behind
+    /// the end of the one, others what is behind that of the other, and who comes then would be
+    /// given half of either.
+    pub(super) fn is_blocked(
+        &self,
+        db: &Connection,
+        act: &SnapshotAct,
+        statements: &[Statement],
+    ) -> Result<bool> {
+        let id = act.id();
+        let has_it = |it: &&Statement| it.act.id() == id;
+        let have: BTreeSet<DeviceId> =
+            statements.iter().filter(has_it).map(|it| it.author).collect();
+        let is_beside = |it: &&Statement| {
+            !have.contains(&it.author) && !act.includes(&it.act) && !it.act.includes(act)
+        };
+        let mut beside = statements.iter().filter(is_beside).peekable();
+        if beside.peek().is_none() {
+            return Ok(false);
+        }
+        let asked = asked_for(db, &self.roster, &quarantines(db, &self.roster)?, act)?;
+        Ok(beside.any(|it| asked.contains(&it.author)))
     }
 
     /// Where a snapshot of all that is here ends, if it stands for as much more than the one that

@@ -527,3 +527,54 @@ fn one_that_states_a_band_alone_is_contradicted() {
     assert_eq!(bands(Band::Green, Some(7)), 1, "of AMBER nothing is agreed on");
     assert_eq!(bands(Band::Amber, Some(7)), 2, "two outweigh who came later");
 }
+
+/// Two proposed at once, neither knowing of what the other had written, and each then stated what
+/// the other had proposed. Both were agreed on; all dropped what the one stood for, and a newcomer
+/// took the other, for which it was given no more than half of the documents (simulated seed 148).
+#[test]
+fn of_two_that_are_proposed_at_once_no_half_is_agreed_on() {
+    let mut a = Device::found(1);
+    let (mut b, mut c) = (a.invite(2), a.invite(3));
+    let tell = |a: &mut Device, b: &mut Device, c: &mut Device| {
+        for _ in 0..2 {
+            a.pull(b);
+            a.pull(c);
+            b.pull(a);
+            c.pull(a);
+        }
+    };
+    c.put(1, &json!({"n": 1}));
+    b.put(2, &json!({"n": 2}));
+    tell(&mut a, &mut b, &mut c);
+    for n in 3..=6 {
+        a.put(n, &json!({"n": n}));
+        b.put(n + 4, &json!({"n": n}));
+    }
+    a.prune(true);
+    b.prune(true);
+    tell(&mut a, &mut b, &mut c);
+    for device in [&mut c, &mut a, &mut b] {
+        device.prune(false);
+    }
+    tell(&mut a, &mut b, &mut c);
+    for device in [&mut a, &mut b, &mut c] {
+        let accepted = device.accepts();
+        for one in &accepted {
+            let is_along = |other: &SnapshotAct| one.includes(other) || other.includes(one);
+            assert!(accepted.iter().all(is_along), "{accepted:?}");
+        }
+    }
+    for proposes in [true, false] {
+        a.prune(proposes);
+        tell(&mut a, &mut b, &mut c);
+        for device in [&mut b, &mut c] {
+            device.prune(false);
+        }
+        tell(&mut a, &mut b, &mut c);
+    }
+    let held: Vec<_> = [&mut a, &mut b, &mut c].map(|device| device.held()).into();
+    assert!(held[0].is_some() && held.iter().all(|it| *it == held[0]), "{held:?}");
+    let all = a.writer.transact(|tx, _| Ok(snapshots::in_state(tx, snapshots::State::Held)?));
+    let act = all.unwrap().unwrap().act;
+    assert!(act.size_of(&a.space.device()) >= 4 && act.size_of(&b.space.device()) >= 4);
+}

@@ -225,14 +225,16 @@ impl WriterState {
         let accepted = accepted(db, &self.roster, self.clearance)?;
         // What nobody else will state, or this device will not, would be waited for for ever.
         let erasures = erasures(db)?;
-        let waits = |statement: &Statement| {
-            may_be_accepted(&statement.act, held, &accepted)
-                && covers(&statement.act, &erasures)
-                && reads(&self.roster, &statement.author)
-                && !self.news.differing.contains(&statement.act.id())
-        };
         let statements = statements(db, &self.roster)?;
-        if !look.settles && !look.awaits_acks && !statements.iter().any(waits) {
+        let mut waits = false;
+        for Statement { author, act } in &statements {
+            waits |= may_be_accepted(act, held, &accepted)
+                && covers(act, &erasures)
+                && reads(&self.roster, author)
+                && !self.news.differing.contains(&act.id())
+                && !self.is_blocked(db, act, &statements)?;
+        }
+        if !look.settles && !look.awaits_acks && !waits {
             let much = Droppable { sections: u64::MAX, bytes: bytes_min };
             look.proposes = self.gains(db, held, PRUNE_LEAF_BYTES, much)?.is_some();
         }
