@@ -12,7 +12,7 @@ use larder_log::roster::{Device, Roster};
 use larder_log::snapshot::{BandTree, SnapshotAct};
 use larder_log::stability::{Named, held_by_all, stable};
 use larder_log::{Band, Header, kind, merkle};
-use larder_store::space::logs::{self, Log, Tree};
+use larder_store::space::logs::{self, Log, LogId, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots;
 use larder_store::space::{control, entries, sections};
@@ -22,6 +22,7 @@ use rusqlite::Connection;
 use crate::aside::{asked_for, quarantines, set_aside};
 use crate::model::PruneStatus;
 use crate::space::Space;
+use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
@@ -75,7 +76,7 @@ impl Space {
             let asked = asked_for(&db, roster, &quarantines(&db, roster)?, &newest.act)?;
             Ok::<_, Error>(asked.difference(&stated).copied().collect())
         })?;
-        let stable = stable_ends(&db, roster, self.device(), &mut |_, _| Ok(()))?;
+        let stable = stable_ends(&db, roster, self.device(), &mut LookedAt::new())?;
         let mut status = PruneStatus {
             covered: held.as_ref().map_or(0, |held| sum(&held.act)),
             stable: stable.values().sum(),
@@ -215,13 +216,17 @@ pub(crate) fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
     Ok(true)
 }
 
-/// How far each log is stable, without waiting for who is set aside. What was looked at is handed
-/// to `keep`.
+/// How far the first entries of a log name the others, for the logs that were looked at since the
+/// space was opened.
+pub(crate) type LookedAt = BTreeMap<LogId, Named>;
+
+/// How far each log is stable, without waiting for who is set aside. It goes on from what was
+/// looked at before: entries are many, and this is asked at each acknowledgement.
 pub(crate) fn stable_ends(
     db: &Connection,
     roster: &Roster,
     me: DeviceId,
-    keep: &mut dyn FnMut(&Log, &Named) -> Result<()>,
+    looked_at: &mut LookedAt,
 ) -> Result<BTreeMap<DeviceId, u64>> {
     let logs: BTreeMap<DeviceId, Log> =
         logs::every(db)?.into_iter().map(|log| (log.device, log)).collect();
@@ -245,8 +250,11 @@ pub(crate) fn stable_ends(
         let named = match logs.get(device).filter(|_| has_spoken(device)) {
             Some(log) => {
                 let end = held_by_all(device, &holders, held).min(log.frontier.size());
-                let named = named_up_to(db, log, end)?;
-                keep(log, &named)?;
+                let named = match looked_at.remove(&log.log) {
+                    Some(named) => go_on(db, log, end, named)?,
+                    None => named_up_to(db, log, end)?,
+                };
+                looked_at.insert(log.log, named.clone());
                 named
             }
             None => match record.enrolled_by.iter().find(|dep| dep.seq <= size_of(&dep.device)) {
@@ -267,9 +275,28 @@ pub(crate) fn stable_ends(
     Ok(stable(&writers, others.copied()))
 }
 
+impl WriterState {
+    /// [`stable_ends`], as this device has looked at them so far.
+    pub(crate) fn stable_ends(&mut self, db: &Connection) -> Result<BTreeMap<DeviceId, u64>> {
+        let me = self.device();
+        stable_ends(db, &self.roster, me, &mut self.looked_at)
+    }
+
+    /// Keeps what was looked at for the next time that the space is opened.
+    pub(crate) fn keep_looked_at(&self, db: &Connection) -> Result<()> {
+        for (log, named) in &self.looked_at {
+            snapshots::set_named(db, *log, named)?;
+        }
+        Ok(())
+    }
+}
+
 /// What the first `end` entries of a log name of the others.
 pub(crate) fn named_up_to(db: &Connection, log: &Log, end: u64) -> Result<Named> {
-    let mut named = snapshots::named(db, log.log)?;
+    go_on(db, log, end, snapshots::named(db, log.log)?)
+}
+
+fn go_on(db: &Connection, log: &Log, end: u64, mut named: Named) -> Result<Named> {
     // Less than was looked at before: a device has come that holds less.
     if named.size() > end {
         named = Named::default();

@@ -12,17 +12,14 @@ use larder_crypto::{SUITE, SealingKey, SealingPublic, Secret};
 use larder_log::act::{Act, EpochAct, SealingKeyAct};
 use larder_log::epoch::{BandSecret, EpochSecrets, receive_epoch};
 use larder_log::roster::Epoch;
-use larder_log::stability::Named;
 use larder_log::{Band, Class, Header, Payload, kind};
-use larder_store::space::logs::Log;
 use larder_store::space::sections::{self, Section};
-use larder_store::space::{control, entries, snapshots};
+use larder_store::space::{control, entries};
 use larder_types::limits::{EPOCH_STEPS, STEP_ENTRIES, STEP_MAX, STEP_MS_MAX, STEPS_NOTED_MAX};
 use larder_types::{DeviceId, EpochId, Timestamp};
 use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
-use crate::prune::stable_ends;
 use crate::state::State;
 use crate::vault::Vault;
 use crate::{Error, Result};
@@ -101,8 +98,6 @@ struct Forgettable {
     key: bool,
 }
 
-type KeepNamed<'a> = dyn FnMut(&Log, &Named) -> Result<()> + 'a;
-
 /// Forgetting under way.
 #[derive(Debug, Default)]
 pub(crate) struct Forgetting {
@@ -149,10 +144,12 @@ impl State {
         }
     }
 
-    /// Whether the epoch that is written to has lasted long enough.
-    pub(crate) fn is_epoch_old(&self) -> bool {
+    /// Whether the epoch that is written to has lasted long enough, or another was opened beside it
+    /// for other devices, by who did not know yet who is cleared for what: nobody writes to that,
+    /// and as long as nothing supersedes it its secrets stay.
+    pub(crate) fn is_epoch_over(&self) -> bool {
         let steps = self.epoch.and_then(|epoch| self.steps.get(&epoch));
-        steps.is_some_and(|steps| steps.last >= EPOCH_STEPS)
+        self.has_epoch_beside || steps.is_some_and(|steps| steps.last >= EPOCH_STEPS)
     }
 
     /// The key that secrets are sealed to for a device.
@@ -407,12 +404,12 @@ impl State {
     }
 
     /// What can be forgotten by now.
-    fn forgettable(&self, db: &Connection, keep: &mut KeepNamed<'_>) -> Result<Forgettable> {
+    fn forgettable(&mut self, db: &Connection) -> Result<Forgettable> {
         let mut found = Forgettable::default();
         if !self.may_forget() {
             return Ok(found);
         }
-        let stable = stable_ends(db, &self.roster, self.device(), keep)?;
+        let stable = self.stable_ends(db)?;
         let is_stable =
             |(device, seq): &(DeviceId, u64)| stable.get(device).is_some_and(|end| seq <= end);
         let superseded = self.superseded();
@@ -433,17 +430,17 @@ impl State {
     }
 
     /// Whether there is something to forget by now, or to say that it waits for.
-    pub(crate) fn wants_forgetting(&self, db: &Connection) -> Result<bool> {
+    pub(crate) fn wants_forgetting(&mut self, db: &Connection) -> Result<bool> {
         if self.must_announce() || self.is_awaited() {
             return Ok(true);
         }
-        let found = self.forgettable(db, &mut |_, _| Ok(()))?;
+        let found = self.forgettable(db)?;
         Ok(found.key || !found.secrets.is_empty())
     }
 
     fn begin_forgetting(&mut self, db: &Connection) -> Result<Forgetting> {
-        let found =
-            self.forgettable(db, &mut |log, named| Ok(snapshots::set_named(db, log.log, named)?))?;
+        let found = self.forgettable(db)?;
+        self.keep_looked_at(db)?;
         if found.key {
             self.shared.profile.drop_old_sealing(&self.shared.id, &self.shared.keys.sealing)?;
         }

@@ -31,7 +31,7 @@ use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::lost::AllLacked;
 use crate::policy::{self, Policy};
-use crate::prune::News;
+use crate::prune::{LookedAt, News};
 use crate::read::receipt;
 use crate::secrets::{Announced, Forgetting, Steps, load_announced};
 use crate::show::Pending;
@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) keyring: Keyring,
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
+    /// Whether there is another that is for other devices and that none supersedes.
+    pub(crate) has_epoch_beside: bool,
     pub(crate) cache: Cache,
     /// Since somebody asked.
     pub(crate) tally: Tally,
@@ -105,6 +107,8 @@ pub(crate) struct State {
     pub(crate) opened_to: Option<i64>,
     /// What is being forgotten.
     pub(crate) forgetting: Option<Forgetting>,
+    /// What is known of how far each log is stable.
+    pub(crate) looked_at: LookedAt,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The embedder of which all documents that are indexed have vectors, or wait for them.
@@ -211,6 +215,7 @@ impl State {
             roster,
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
+            has_epoch_beside: false,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
             rejudged: Vec::new(),
@@ -225,6 +230,7 @@ impl State {
             announced: load_announced(db)?,
             opened_to: kept.opened_to,
             forgetting: None,
+            looked_at: LookedAt::new(),
             queue: Queue::load(db)?,
             embedder: kept.embedder,
             retried: 0,
@@ -631,11 +637,14 @@ impl State {
             // Of one that was opened when this device was cleared for less there may be a part.
             keyring.secrets(epoch).is_some_and(|secrets| secrets.highest() >= Some(own))
         });
+        let cleared = self.roster.cleared();
+        let mut newest = self.roster.newest_epochs();
+        self.has_epoch_beside = newest.any(|(_, epoch)| epoch.recipients != cleared);
     }
 
     /// Opens an epoch for exactly the devices that are cleared now, if there is none.
     pub(crate) fn ensure_epoch(&mut self, db: &Connection) -> Result<()> {
-        if self.epoch.is_some() && !self.is_epoch_old() {
+        if self.epoch.is_some() && !self.is_epoch_over() {
             return Ok(());
         }
         self.check_may_write()?;
@@ -645,10 +654,7 @@ impl State {
             .into_iter()
             .filter_map(|(id, band)| Some((id, self.sealing_key(&id)?, band)))
             .collect();
-        let before: BTreeSet<_> =
-            self.roster.epochs().flat_map(|(_, epoch)| &epoch.supersedes).collect();
-        let newest = self.roster.epochs().map(|(epoch, _)| epoch);
-        let supersedes = newest.filter(|epoch| !before.contains(epoch)).copied().collect();
+        let supersedes = self.roster.newest_epochs().map(|(epoch, _)| *epoch).collect();
         let mut entropy = self.shared.env.entropy();
         let (act, _) = open_epoch_act(
             &mut *entropy,
@@ -664,9 +670,7 @@ impl State {
 
     /// Why the epochs there are will not do.
     fn epoch_reason(&self) -> EpochReason {
-        let superseded: BTreeSet<_> =
-            self.roster.epochs().flat_map(|(_, epoch)| &epoch.supersedes).collect();
-        let newest = self.roster.epochs().filter(|(id, _)| !superseded.contains(id));
+        let newest = self.roster.newest_epochs();
         let had: BTreeSet<_> = newest.flat_map(|(_, epoch)| epoch.recipients.keys()).collect();
         let cleared = self.roster.cleared();
         if had.iter().any(|device| !cleared.contains_key(device)) {

@@ -381,6 +381,13 @@ impl Roster {
         self.epochs.get(epoch)
     }
 
+    /// The epochs that no other one supersedes.
+    pub fn newest_epochs(&self) -> impl Iterator<Item = (&EpochId, &Epoch)> {
+        let superseded: BTreeSet<&EpochId> =
+            self.epochs.values().flat_map(|epoch| &epoch.supersedes).collect();
+        self.epochs.iter().filter(move |(id, _)| !superseded.contains(id))
+    }
+
     /// The epoch to write to: its recipients are exactly the devices that are cleared, no other
     /// epoch supersedes it, and `has_secrets` holds; of several one whose opener is cleared for the
     /// most, then the lowest id. None: open one. Who opened an epoch knows its secrets of every
@@ -391,11 +398,8 @@ impl Roster {
         has_secrets: &dyn Fn(&EpochId) -> bool,
     ) -> Option<EpochId> {
         let cleared = self.cleared();
-        let superseded: BTreeSet<&EpochId> =
-            self.epochs.values().flat_map(|epoch| &epoch.supersedes).collect();
-        self.epochs
-            .iter()
-            .filter(|(id, epoch)| epoch.recipients == cleared && !superseded.contains(id))
+        self.newest_epochs()
+            .filter(|(_, epoch)| epoch.recipients == cleared)
             .filter(|(id, _)| has_secrets(id))
             .min_by_key(|(id, epoch)| (Reverse(epoch.opener), **id))
             .filter(|(_, epoch)| epoch.opener >= own)

@@ -14,7 +14,7 @@ use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_LEAVES, SNAPSHOT_ST
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{Statement, accepted, named_up_to, reads, stable_ends, statements, sum};
+use super::{Statement, accepted, named_up_to, reads, statements, sum};
 use crate::aside::{asked_for, quarantines, set_aside};
 use crate::clearance::cleared_for;
 use crate::model::Pruned;
@@ -91,9 +91,16 @@ impl Pruning {
         Self::of(stages)
     }
 
-    /// Of secrets only.
-    pub(super) fn of_secrets() -> Self {
-        Self::of(vec![Stage::Forget])
+    pub(super) fn of_nothing() -> Self {
+        Self::of(Vec::new())
+    }
+
+    /// Of secrets too.
+    pub(super) fn and_of_secrets(mut self) -> Self {
+        if !self.stages.contains(&Stage::Forget) {
+            self.stages.push_back(Stage::Forget);
+        }
+        self
     }
 
     /// Only writes the leaves down of what all devices agree on. Nothing goes, and nothing is said.
@@ -538,9 +545,8 @@ impl WriterState {
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         // It says nothing of the bands above its own, and those have bytes to lose.
         let Some(held) = held.filter(|held| !self.is_narrow(&held.act)) else { return Ok(true) };
-        let ends = stable_ends(db, &self.roster, self.device(), &mut |log, named| {
-            Ok(snapshots::set_named(db, log.log, named)?)
-        })?;
+        let ends = self.stable_ends(db)?;
+        self.keep_looked_at(db)?;
         if !held.act.is_within(&ends) {
             if self.must_name(&held.act) {
                 self.append_nothing(db)?;

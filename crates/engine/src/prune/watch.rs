@@ -13,7 +13,7 @@ use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES
 use rusqlite::Connection;
 
 use super::steps::{covers, erasures, has_gain, may_be_accepted};
-use super::{Pruning, Statement, accepted, reads, stable_ends, statements};
+use super::{Pruning, Statement, accepted, reads, statements};
 use crate::Result;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -158,7 +158,7 @@ impl SpaceWriter {
         if let Some(bytes_min) = bytes_min {
             (news.statement, news.entries, news.bytes) = (false, 0, 0);
             let db = self.connection()?;
-            let looked = self.state().look(&db, bytes_min);
+            let looked = self.state_mut().look(&db, bytes_min);
             self.db = Some(db);
             let Look { proposes, settles, awaits_acks, drained } = looked?;
             let news = &mut self.state_mut().news;
@@ -183,8 +183,8 @@ impl SpaceWriter {
             state.news.secrets.awaits_stable = state.may_forget();
             let wants = state.wants_forgetting(&db);
             self.db = Some(db);
-            if pruning.is_none() && wants? {
-                pruning = Some(Pruning::of_secrets());
+            if wants? {
+                pruning = Some(pruning.unwrap_or_else(Pruning::of_nothing).and_of_secrets());
             }
         }
         Ok(pruning)
@@ -200,7 +200,7 @@ struct Look {
 }
 
 impl WriterState {
-    fn look(&self, db: &Connection, bytes_min: u64) -> Result<Look> {
+    fn look(&mut self, db: &Connection, bytes_min: u64) -> Result<Look> {
         let mut look = Look::default();
         if self.roster.device(&self.device()).is_none() {
             return Ok(look);
@@ -214,7 +214,7 @@ impl WriterState {
         if let (Some(held), None) = (held, look.drained) {
             let mut any = Droppable { sections: 1, bytes: 1 };
             if has_gain(db, None, &held.act.frontier, 0, &mut any)? {
-                let ends = stable_ends(db, &self.roster, self.device(), &mut |_, _| Ok(()))?;
+                let ends = self.stable_ends(db)?;
                 look.awaits_acks = !held.act.is_within(&ends);
                 look.settles |= !look.awaits_acks || self.must_name(&held.act);
             } else {

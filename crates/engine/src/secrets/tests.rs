@@ -280,3 +280,33 @@ fn secrets_that_were_kept_are_those_that_are_read_again() {
         }
     }
 }
+
+/// A device was cleared for less while another one, which had not heard of it, opened an epoch for
+/// all as they had been. That one was written to by nobody and superseded by none: its secrets, and
+/// what was sealed under them, stayed open to thieves until the next epoch (simulated seed 123).
+#[test]
+fn an_epoch_that_was_opened_beside_a_lowering_goes_as_well() {
+    let all = [0, 1, 2];
+    let mut household = Household::of(3);
+    household.live(1, &all);
+    let lowered = household.devices[2].space.device();
+    household.devices[0].writer.change_role(lowered, crate::Role::Writer, Band::Green).unwrap();
+    household.put(0, 204);
+    let open = |state: &mut State, tx: &Connection| {
+        state.epoch = None;
+        state.ensure_epoch(tx)?;
+        state.sign(tx)?;
+        Ok(state.epoch.unwrap())
+    };
+    let beside = household.devices[1].writer.transact(|tx, state| open(state, tx)).unwrap();
+    household.put(1, 205);
+    household.live(4, &all);
+    for device in &household.devices {
+        let state = device.writer.state();
+        assert_ne!(state.epoch, Some(beside));
+        assert!(!state.keyring.holds(&beside), "{} has its secrets", device.space.device());
+    }
+    for n in [204, 205] {
+        assert!(household.devices[2].space.document(&object(n)).unwrap().is_some());
+    }
+}
