@@ -329,6 +329,18 @@ pub(crate) const ROWS: &[Row] = &[
         "erasures.is_empty() || act.v > 0",
     ),
     row(
+        "snapshots stated beside each other",
+        STEPS,
+        "let mut beside = statements.iter().filter(is_beside).peekable();",
+        "let mut beside = statements[..0].iter().filter(is_beside).peekable();",
+    ),
+    row(
+        "epochs beside the chosen one stay",
+        "engine/src/secrets.rs",
+        "self.has_epoch_beside || steps",
+        "steps",
+    ),
+    row(
         "pruned before all have said that they have it",
         STEPS,
         "        if !held.act.is_within(&ends) {",
