@@ -116,6 +116,8 @@ impl Workspace {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).args([
             "build",
             "--offline",
+            "--profile",
+            "sim",
             "-p",
             "larder-sim",
         ]);
@@ -128,7 +130,7 @@ impl Workspace {
     /// The last of what is said is why: after it come only words on how to repeat it.
     fn run(&self, seeds: &str) -> io::Result<Outcome> {
         let said = self.root.join("said");
-        let mut child = Command::new(self.target.join("debug/larder-sim"))
+        let mut child = Command::new(self.target.join("sim/larder-sim"))
             .args(["--seeds", seeds])
             .stdout(Stdio::null())
             .stderr(fs::File::create(&said)?)

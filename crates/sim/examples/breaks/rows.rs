@@ -244,8 +244,12 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "sealed to who is known to be shut out",
         ROSTER,
-        "epoch.recipients == cleared && !superseded.contains(id)",
-        "(epoch.recipients == cleared || true) && !superseded.contains(id)",
+        "        self.devices.iter().filter_map(reads).collect()",
+        "        let mut all: BTreeMap<_, _> = self.devices.iter().filter_map(reads).collect();
+        for (device, band) in self.epochs.values().flat_map(|epoch| &epoch.recipients) {
+            all.entry(*device).or_insert(*band);
+        }
+        all",
     ),
     row(
         "steps that go stay",
