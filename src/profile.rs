@@ -381,7 +381,22 @@ impl Profile {
         if let Some((_, error)) = node.open_all().await?.into_iter().next() {
             return Err(error);
         }
-        Ok(node.open_spaces().iter().map(|space| self.handle(space)).collect())
+        Ok(self.open_spaces(&node))
+    }
+
+    /// The spaces of the profile that can be opened, and those that cannot.
+    ///
+    /// # Errors
+    /// The storage's, if not even their names can be read.
+    pub async fn spaces_and_unopened(&self) -> Result<(Vec<Space>, Vec<Unopened>)> {
+        let node = self.node()?;
+        let failed = node.open_all().await?.into_iter();
+        let unopened = failed.map(|(name, error)| Unopened { name, what: error.to_string() });
+        Ok((self.open_spaces(&node), unopened.collect()))
+    }
+
+    fn open_spaces(&self, node: &Arc<Node>) -> Vec<Space> {
+        node.open_spaces().iter().map(|space| self.handle(space)).collect()
     }
 
     /// Reads every file of the profile and checks it: its own first, then each space's, against its
@@ -499,12 +514,10 @@ impl Profile {
     /// The storage's.
     pub async fn status(&self) -> Result<Status> {
         let node = self.node()?;
-        let failed = node.open_all().await?.into_iter();
-        let unopened = failed.map(|(name, error)| Unopened { name, what: error.to_string() });
-        let unopened = unopened.collect();
+        let (open, unopened) = self.spaces_and_unopened().await?;
         let mut spaces = Vec::new();
-        for space in node.open_spaces() {
-            spaces.push(self.handle(&space).status().await?);
+        for space in open {
+            spaces.push(space.status().await?);
         }
         metrics::holds(&spaces);
         let asked = Arc::clone(&node);

@@ -251,16 +251,27 @@ impl Space {
     }
 
     /// Shuts this device out of the space, by itself and for good, once `to`, another device of the
-    /// same member that may do and read as much, has signed that it holds every entry that is here:
-    /// for who moves to a new phone. Nothing goes from this device. Sync afterwards, so that the
+    /// same member that may do and read as much, has signed that it holds every entry that is here,
+    /// and said that it has all files: for who moves to a new phone. Nothing goes from this device. Sync afterwards, so that the
     /// others hear of it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if `to` does not belong to the space;
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it may do or read less, is another
-    /// member's, or has not signed for everything yet. Nothing is written then. The storage's.
+    /// member's, has not signed for everything yet, or has not said that it has all files: sync
+    /// with it after the first call, and call this again. Nothing is written then. The storage's.
     pub async fn retire(&self, to: DeviceId) -> Result<Receipt> {
-        let work = move |writer: &mut SpaceWriter| writer.retire(to);
+        let work = move |writer: &mut SpaceWriter| writer.retire(to, false);
+        self.open().await?.writer()?.run(true, work).await?.try_into()
+    }
+
+    /// [`Space::retire`] whatever `to` has of files: what nobody else has of them stays on this
+    /// device, and comes to no other one any more.
+    ///
+    /// # Errors
+    /// As [`Space::retire`], but for files.
+    pub async fn retire_without_files(&self, to: DeviceId) -> Result<Receipt> {
+        let work = move |writer: &mut SpaceWriter| writer.retire(to, true);
         self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 

@@ -140,6 +140,8 @@ impl State {
 const CHUNKS: i64 = 0;
 const SECTIONS: i64 = 1;
 const SNAPSHOTS: i64 = 2;
+/// Chunks of blobs, where this device gives way to another.
+const FILES: i64 = 3;
 
 impl Space {
     /// What is kept until somebody has it, if this peer may be that one: some of it, from there on.
@@ -150,21 +152,22 @@ impl Space {
         limit: usize,
     ) -> Result<BlobReply> {
         let mut keeps = Keeps::default();
-        let Some(up_to) = self.may_release_to(peer)? else {
+        let (up_to, leaves) = (self.may_release_to(peer)?, self.leaves_to(peer)?);
+        if up_to.is_none() && !leaves {
             return Ok(BlobReply::Kept { keeps, next: None });
-        };
+        }
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let most = u32::try_from(limit).unwrap_or(u32::MAX);
         let mut at = Some(from);
         while let Some(BlobPosition(stage, after)) = at.filter(|_| keeps.is_empty()) {
-            let last = match stage {
-                CHUNKS => {
+            let last = match (stage, up_to) {
+                (CHUNKS, Some(up_to)) => {
                     let page = table::page(&db, up_to, after, most)?;
                     keeps.chunks.extend(page.iter().map(|(_, digest)| *digest));
                     page.last().map(|(chunk, _)| *chunk)
                 }
-                SECTIONS => {
+                (SECTIONS, Some(up_to)) => {
                     let page = table::hidden_with_bytes(&db, after, most)?;
                     for section in &page {
                         if published.keyring.band(&section.commitment) <= Some(up_to) {
@@ -173,16 +176,24 @@ impl Space {
                     }
                     page.last().map(|section| section.section)
                 }
-                _ => {
+                (SNAPSHOTS, Some(up_to)) => {
                     let all = snapshots::kept_for_others(&db)?;
                     let all = all.iter().filter_map(|kept| Some((kept.id, highest(&kept.act)?)));
                     keeps.snapshots.extend(all.filter(|(_, band)| *band <= up_to).take(limit));
                     None
                 }
+                (FILES, _) if leaves => {
+                    let page = table::page_of_blobs(&db, after, most)?;
+                    let leaving = self.shared.leaving();
+                    let chunks = page.iter().map(|(_, digest)| *digest);
+                    keeps.chunks.extend(chunks.filter(|digest| !leaving.has(digest)));
+                    page.last().map(|(chunk, _)| *chunk)
+                }
+                _ => None,
             };
             at = match last {
                 Some(last) => Some(BlobPosition(stage, last)),
-                None => (stage < SNAPSHOTS).then_some(BlobPosition(stage + 1, 0)),
+                None => (stage < FILES).then_some(BlobPosition(stage + 1, 0)),
             };
         }
         Ok(BlobReply::Kept { keeps, next: at })
@@ -323,11 +334,14 @@ fn has_all(db: &Connection, published: &Published, id: &Hash, up_to: Band) -> Re
 
 impl SpaceWriter {
     /// Lets go of what is kept above this device's clearance and a peer says to hold that is
-    /// cleared for it.
+    /// cleared for it; notes what the device has that is to take this one's place.
     ///
     /// # Errors
     /// The storage's errors.
     pub fn release_kept(&mut self, peer: &TransportId, keeps: &Keeps) -> Result<()> {
+        if self.space().leaves_to(peer)? {
+            self.shared.leaving().note(&keeps.chunks);
+        }
         let Some(up_to) = self.space().may_release_to(peer)? else { return Ok(()) };
         self.record(|tx, state| {
             table::release(tx, &keeps.chunks, up_to)?;

@@ -1,30 +1,74 @@
 //! A device gives way to another one of the same member, which has all that it has.
 
+use std::collections::HashSet;
+
 use larder_log::Receipt;
 use larder_log::roster::Device;
-use larder_store::space::{control, logs};
-use larder_types::DeviceId;
+use larder_store::space::{control, kept, logs};
+use larder_types::{DeviceId, Hash, TransportId};
 use rusqlite::Connection;
 
 use crate::carry;
+use crate::model::Kept;
+use crate::space::Space;
 use crate::state::State;
 use crate::writer::SpaceWriter;
 use crate::{Error, Result};
 
+/// The device that is to take this one's place, and the chunks of files that it said to have: its
+/// word, which is asked for in each session until the space is closed.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving {
+    to: Option<DeviceId>,
+    has: HashSet<Hash>,
+}
+
+impl Leaving {
+    fn begin(&mut self, to: DeviceId) {
+        if self.to != Some(to) {
+            *self = Self { to: Some(to), has: HashSet::new() };
+        }
+    }
+
+    pub(crate) fn note(&mut self, chunks: &[Hash]) {
+        self.has.extend(chunks);
+    }
+
+    pub(crate) fn has(&self, chunk: &Hash) -> bool {
+        self.has.contains(chunk)
+    }
+}
+
+impl Space {
+    /// Whether a peer is the device that is to take this one's place. Of one whose log has two
+    /// histories nobody knows which of both it will be.
+    pub(crate) fn leaves_to(&self, peer: &TransportId) -> Result<bool> {
+        let Some(to) = self.shared.leaving().to else { return Ok(false) };
+        let peer = self.reading_peer(peer, &[])?;
+        Ok(peer.is_some_and(|peer| peer.is(&to) && !peer.is_forked()))
+    }
+}
+
 impl SpaceWriter {
     /// Shuts this device out of the space, by itself and for good, once another device of the same
     /// member has signed that it holds every entry that is here, and may do and read as much as
-    /// this one: for who moves to a new phone. Nothing that is on this device goes. The others hear
-    /// of it when they sync next; `to` has to.
+    /// this one: for who moves to a new phone. Unless it `leaves_files`, that one has also said
+    /// that it has all that is here of files: it is asked in each session from the first call on. Nothing that is on this device goes. The others hear of it when they
+    /// sync next; `to` has to.
     ///
     /// # Errors
     /// [`Error::NotFound`] if `to` does not belong to the space; [`Error::Invalid`] if it may do or
-    /// read less, is another member's, or has not signed for everything yet: sync with it first; if
-    /// an old copy of this device may have what is nowhere else ([`SpaceWriter::leave_behind`]).
-    /// Nothing is written then. The storage's errors.
-    pub fn retire(&mut self, to: DeviceId) -> Result<Receipt> {
+    /// read less, is another member's, or has not signed for everything or said to have all files
+    /// yet: sync with it, and call this again; if this device keeps what is above its clearance and
+    /// nobody else is known to have; if an old copy of this device may have what is nowhere else
+    /// ([`SpaceWriter::leave_behind`]). Nothing is written then. The storage's errors.
+    pub fn retire(&mut self, to: DeviceId, leaves_files: bool) -> Result<Receipt> {
         self.transact(|tx, state| {
+            state.shared.leaving().begin(to);
             state.check_succeeds(tx, &to)?;
+            if !leaves_files {
+                state.check_has_files(tx, &to)?;
+            }
             let me = state.device();
             state.revoke(tx, &[me], Vec::new())
         })
@@ -67,6 +111,15 @@ impl State {
         if let Some((_, what)) = carry::left_text(db)? {
             return refuse(what);
         }
+        let kept = crate::kept::count(db)?;
+        if kept != Kept::default() {
+            return refuse(format!(
+                "this device keeps {} documents, {} edits and {} parts of files above its \
+                 clearance that no other device is known to have: sync with one that is cleared \
+                 for them first",
+                kept.documents, kept.sections, kept.chunks
+            ));
+        }
         if self.lacks() || !is_whole(db, to)? {
             return refuse(format!(
                 "{label} has not signed yet that it holds all that is here: sync the two first"
@@ -75,6 +128,31 @@ impl State {
         Ok(())
     }
 }
+
+impl State {
+    /// Whether another device said that it has what is here of files.
+    fn check_has_files(&self, db: &Connection, to: &DeviceId) -> Result<()> {
+        let (mut lacking, mut after) = (0_u64, 0);
+        loop {
+            let page = kept::page_of_blobs(db, after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            let leaving = self.shared.leaving();
+            lacking += page.iter().filter(|(_, chunk)| !leaving.has(chunk)).count() as u64;
+        }
+        if lacking == 0 {
+            return Ok(());
+        }
+        let label = self.roster.device(to).map_or("it", |device| &device.label);
+        Err(Error::Invalid(format!(
+            "{label} has not said yet that it has the files that are here: {lacking} parts of them \
+             may be nowhere else. Let it fetch them, and sync the two once more"
+        )))
+    }
+}
+
+/// Rows that are in memory at once.
+const PAGE: u32 = 256;
 
 /// Whether a device signed that it holds all entries that are here, but its own.
 fn is_whole(db: &Connection, holder: &DeviceId) -> Result<bool> {
@@ -127,19 +205,19 @@ mod tests {
         for (id, why) in
             ids.into_iter().zip(["not signed yet", "another member's", "cleared up to"])
         {
-            let refused = old.writer.retire(id).unwrap_err();
+            let refused = old.writer.retire(id, false).unwrap_err();
             assert!(refused.to_string().contains(why), "{refused}");
         }
         let me = old.space.device();
-        assert!(matches!(old.writer.retire(me), Err(Error::NotFound(_))));
+        assert!(matches!(old.writer.retire(me, false), Err(Error::NotFound(_))));
         new.pull(&old);
-        assert!(old.writer.retire(ids[0]).is_err(), "it has it, and has not said so here");
+        assert!(old.writer.retire(ids[0], false).is_err(), "it has it, and has not said so here");
         acks(&new, &mut old);
         old.put(3, &serde_json::json!({"n": 3}));
-        assert!(old.writer.retire(ids[0]).is_err(), "one more");
+        assert!(old.writer.retire(ids[0], false).is_err(), "one more");
         new.pull(&old);
         acks(&new, &mut old);
-        old.writer.retire(ids[0]).unwrap();
+        old.writer.retire(ids[0], false).unwrap();
         assert!(matches!(old.writer.check_may_write(), Err(Error::ShutOut)));
         assert!(old.space.document(&larder_types::ObjectId::new([3; 16])).unwrap().is_some());
         new.pull(&old);

@@ -26,6 +26,7 @@ use crate::policy::Policy;
 use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
+use crate::retire::Leaving;
 use crate::sight::Sight;
 use crate::supply::{Handing, VoidTold};
 use crate::trouble::Trouble;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) queue: PublishedQueue,
     handing: Mutex<Handing>,
     void_told: Mutex<VoidTold>,
+    leaving: Mutex<Leaving>,
     /// By peer: up to whose the proofs of two histories are that it was told last.
     forks_told: Mutex<BTreeMap<TransportId, DeviceId>>,
     /// By branch: devices of which its entries name some that are not here.
@@ -124,6 +126,7 @@ impl Shared {
             queue: PublishedQueue::default(),
             handing: Mutex::default(),
             void_told: Mutex::default(),
+            leaving: Mutex::default(),
             forks_told: Mutex::default(),
             vouched: Mutex::default(),
             frozen: OnceLock::new(),
@@ -138,6 +141,10 @@ impl Shared {
     /// Of the snapshot that is handed over.
     pub(crate) fn handing(&self) -> MutexGuard<'_, Handing> {
         self.handing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn leaving(&self) -> MutexGuard<'_, Leaving> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn void_told(&self) -> MutexGuard<'_, VoidTold> {

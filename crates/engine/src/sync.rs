@@ -118,6 +118,11 @@ impl Peer<'_> {
         self.clearance
     }
 
+    /// Whether it is this device, by one of its enrolments.
+    pub(crate) fn is(&self, device: &DeviceId) -> bool {
+        self.devices.contains(device)
+    }
+
     /// Whether its log has two histories.
     pub(crate) fn is_forked(&self) -> bool {
         self.devices.iter().any(|device| self.published.stopped.contains(device))

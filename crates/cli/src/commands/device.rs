@@ -133,6 +133,9 @@ pub(crate) struct DeviceRetire {
     /// What is BLACK on this device stays here, and the new one does not get it
     #[arg(long)]
     pub(crate) without_black: bool,
+    /// Files that the new one has not fetched may be lost
+    #[arg(long)]
+    pub(crate) without_files: bool,
 }
 
 #[derive(Debug, Args)]
@@ -331,9 +334,17 @@ async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
     let space = profile.space(&args.space).await?;
     let to = named(&space, &args.to).await?;
     check_black(&profile, args).await?;
-    // What it has not signed for yet it may sign for now.
-    let _ = profile.sync().await;
-    let receipt = space.retire(to.device).await.context("this device stays in the space")?;
+    let retire = async || match args.without_files {
+        true => space.retire_without_files(to.device).await,
+        false => space.retire(to.device).await,
+    };
+    let mut retired = retire().await;
+    if retired.is_err() {
+        // What it has not signed for yet, or not said to have, it may sign for now.
+        let _ = profile.sync().await;
+        retired = retire().await;
+    }
+    let receipt = retired.context("this device stays in the space")?;
     let told = profile.sync().await.is_ok_and(|all| all.iter().any(|peer| peer.outcome.is_ok()));
     out.json(&json!({
         "event": "retired", "space": args.space.to_string(), "to": to, "seq": receipt.seq,

@@ -94,20 +94,28 @@ pub(crate) async fn begin_anew(call: &Call<'_>, name: &SpaceName) -> anyhow::Res
 pub(crate) async fn list(call: &Call<'_>) -> anyhow::Result<Exit> {
     let out = call.out;
     let profile = call.open().await?;
-    let spaces = profile.spaces().await?;
+    let (spaces, unopened) = profile.spaces_and_unopened().await?;
     let mut table = Table::new(&["space", "id", "this device there"]);
     for space in &spaces {
         out.json(&line_of(space))?;
         let (id, device) = (space.id().to_string(), space.device().to_string());
         table.row([space.name().to_string(), short(&id), short(&device)]);
     }
-    if spaces.is_empty() {
+    for space in &unopened {
+        out.json(&json!({ "space": space.name.to_string(), "cannot_be_opened": space.what }))?;
+        table.row([space.name.to_string(), "cannot be opened".to_owned()]);
+    }
+    if spaces.is_empty() && unopened.is_empty() {
         out.line("No spaces yet: larder space create shared:household, or larder join INVITATION")?;
     } else {
         out.line(table.render().trim_end())?;
     }
+    for space in &unopened {
+        let (name, what) = (&space.name, &space.what);
+        out.line(&printable(&format!("{name}: {what}. Next: larder check {name}")))?;
+    }
     profile.close().await?;
-    Ok(Exit::Done)
+    Ok(if unopened.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn line_of(space: &Space) -> serde_json::Value {

@@ -219,6 +219,10 @@ fn a_household_is_worked_with_while_what_is_black_of_it_is_damaged() {
         status.out.contains("cannot be opened") && status.out.contains("degraded"),
         "{status:?}"
     );
+    let spaces = home.run(["space", "list"]).code(1);
+    for said in [SPACE, "cannot be opened", "larder check black:"] {
+        assert!(spaces.out.contains(said), "{said}: {spaces:?}");
+    }
     put(&[]).code(0);
     put(&["--band", "black"]).code(1).says("check --repair");
     home.run(["device", "retire", SPACE, "--to", "tablet"]).code(1).says("black:shared:household");

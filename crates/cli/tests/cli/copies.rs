@@ -94,19 +94,35 @@ fn a_space_that_nobody_else_has_goes_on_when_its_person_says_so() {
     tablet.run(["device", "renew", "--alone", SPACE]).code(1).says("other devices belong to");
 }
 
-/// A person moves to a new phone: the old one goes only once the new one has everything, and the
-/// others hear of it.
+/// A person moves to a new phone: the old one goes only once the new one has everything, files
+/// among it, and the others hear of it. (Whether the new one had fetched a photograph was not asked:
+/// the old one said that it had all, and was wiped.)
 #[test]
 fn an_old_device_gives_way_to_a_new_one() {
     let (old, new) = (Home::with_space("laptop"), Home::new("tablet"));
     put(&old, "before");
     pair(&old, &new);
+    new.run(["blob", "policy", SPACE, "--up-to", "1000"]).code(0);
+    let bytes: Vec<u8> = (0..90_000_u32).flat_map(u32::to_be_bytes).collect();
+    let photo = old.file("photo.jpg", &bytes);
+    old.run(["blob", "add", SPACE, photo.to_str().unwrap()]).code(0);
     let late = put(&old, "on the old one alone");
     old.run(["device", "retire", SPACE, "--to", "tablet"]).code(1).says("sync the two first");
     old.run(["device", "retire", SPACE, "--to", "nobody"]).code(5);
     let (serving, address) = serve(&new);
     old.run(["sync", "--with", &address]).code(0);
-    let retired = old.run(["device", "retire", SPACE, "--to", "tablet", "--json"]).code(0);
+    let retire = ["device", "retire", SPACE, "--to", "tablet", "--json"];
+    old.run(retire).code(1).says("nowhere else");
+    stop(serving);
+    let (serving, of_old) = serve(&old);
+    new.run(["sync", "--with", &of_old]).code(0);
+    let copy = new.path("copy.jpg");
+    new.run(["blob", "get", SPACE, "photo.jpg", "-o", copy.to_str().unwrap()]).code(0);
+    stop(serving);
+    assert!(std::fs::read(&copy).unwrap() == bytes);
+    let (serving, address) = serve(&new);
+    old.run(["sync", "--with", &address]).code(0);
+    let retired = old.run(retire).code(0);
     assert_eq!(retired.event("retired")["to"]["label"], "tablet");
     let _ = old.run(["sync", "--with", &address]);
     stop(serving);

@@ -394,7 +394,7 @@ impl WriterState {
         let accepted = accepted(db, &self.roster, self.clearance)?;
         let erasures = erasures(db)?;
         let statements = statements(db, &self.roster)?;
-        for Statement { author, act } in &statements {
+        for Statement { author, act, .. } in &statements {
             if *author == me
                 && may_be_accepted(act, held, &accepted)
                 && !self.news.differing.contains(&act.id())

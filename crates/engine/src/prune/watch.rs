@@ -227,7 +227,7 @@ impl WriterState {
         let erasures = erasures(db)?;
         let statements = statements(db, &self.roster)?;
         let mut waits = false;
-        for Statement { author, act } in &statements {
+        for Statement { author, act, .. } in &statements {
             waits |= may_be_accepted(act, held, &accepted)
                 && covers(act, &erasures)
                 && reads(&self.roster, author)

@@ -78,6 +78,22 @@ pub fn page(
     })
 }
 
+/// Up to `limit` chunks that are held for blobs, numbered above `after` (0 to begin with): each
+/// with its number.
+///
+/// # Errors
+/// [`StoreError::Read`] of `chunks`.
+pub fn page_of_blobs(
+    conn: &Connection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Hash)>, StoreError> {
+    let sql = "SELECT chunk, digest FROM chunks c WHERE held = 1 AND chunk > ?1
+                   AND EXISTS (SELECT 1 FROM blob_chunks b WHERE b.chunk = c.chunk)
+               ORDER BY chunk LIMIT ?2";
+    all(conn, "chunks", sql, params![after, limit], |row| Ok((row.get(0)?, Hash::new(row.get(1)?))))
+}
+
 /// How many are kept.
 ///
 /// # Errors
