@@ -252,8 +252,8 @@ impl Space {
 
     /// Shuts this device out of the space, by itself and for good, once `to`, another device of the
     /// same member that may do and read as much, has signed that it holds every entry that is here,
-    /// and said that it has all files: for who moves to a new phone. Nothing goes from this device. Sync afterwards, so that the
-    /// others hear of it.
+    /// and said that it has all files: for who moves to a new phone. Nothing goes from this device.
+    /// Sync afterwards, so that the others hear of it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if `to` does not belong to the space;

@@ -53,8 +53,8 @@ impl SpaceWriter {
     /// Shuts this device out of the space, by itself and for good, once another device of the same
     /// member has signed that it holds every entry that is here, and may do and read as much as
     /// this one: for who moves to a new phone. Unless it `leaves_files`, that one has also said
-    /// that it has all that is here of files: it is asked in each session from the first call on. Nothing that is on this device goes. The others hear of it when they
-    /// sync next; `to` has to.
+    /// that it has all that is here of files: it is asked in each session from the first call on.
+    /// Nothing that is on this device goes. The others hear of it when they sync next; `to` has to.
     ///
     /// # Errors
     /// [`Error::NotFound`] if `to` does not belong to the space; [`Error::Invalid`] if it may do or

@@ -149,7 +149,7 @@ impl State {
     /// and as long as nothing supersedes it its secrets stay.
     pub(crate) fn is_epoch_over(&self) -> bool {
         let steps = self.epoch.and_then(|epoch| self.steps.get(&epoch));
-        self.has_epoch_beside || steps.is_some_and(|steps| steps.last >= EPOCH_STEPS)
+        self.epoch_beside.is_some() || steps.is_some_and(|steps| steps.last >= EPOCH_STEPS)
     }
 
     /// The key that secrets are sealed to for a device.

@@ -91,8 +91,8 @@ pub(crate) struct State {
     pub(crate) keyring: Keyring,
     /// The epoch that this device seals to; none before it has opened or received one.
     pub(crate) epoch: Option<EpochId>,
-    /// Whether there is another that is for other devices and that none supersedes.
-    pub(crate) has_epoch_beside: bool,
+    /// One that is for other devices and that none supersedes.
+    pub(crate) epoch_beside: Option<EpochId>,
     pub(crate) cache: Cache,
     /// Since somebody asked.
     pub(crate) tally: Tally,
@@ -215,7 +215,7 @@ impl State {
             roster,
             keyring: load_keyring(db, &shared.home().vault)?,
             epoch: None,
-            has_epoch_beside: false,
+            epoch_beside: None,
             cache: Cache::new(DOCUMENT_CACHE_BYTES),
             tally: Tally::default(),
             rejudged: Vec::new(),
@@ -639,7 +639,8 @@ impl State {
         });
         let cleared = self.roster.cleared();
         let mut newest = self.roster.newest_epochs();
-        self.has_epoch_beside = newest.any(|(_, epoch)| epoch.recipients != cleared);
+        let beside = newest.find(|(_, epoch)| epoch.recipients != cleared);
+        self.epoch_beside = beside.map(|(id, _)| *id);
     }
 
     /// Opens an epoch for exactly the devices that are cleared now, if there is none.

@@ -334,9 +334,12 @@ async fn retire(call: &Call<'_>, args: &DeviceRetire) -> anyhow::Result<Exit> {
     let space = profile.space(&args.space).await?;
     let to = named(&space, &args.to).await?;
     check_black(&profile, args).await?;
-    let retire = async || match args.without_files {
-        true => space.retire_without_files(to.device).await,
-        false => space.retire(to.device).await,
+    let retire = async || {
+        if args.without_files {
+            space.retire_without_files(to.device).await
+        } else {
+            space.retire(to.device).await
+        }
     };
     let mut retired = retire().await;
     if retired.is_err() {

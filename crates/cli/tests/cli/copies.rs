@@ -95,8 +95,8 @@ fn a_space_that_nobody_else_has_goes_on_when_its_person_says_so() {
 }
 
 /// A person moves to a new phone: the old one goes only once the new one has everything, files
-/// among it, and the others hear of it. (Whether the new one had fetched a photograph was not asked:
-/// the old one said that it had all, and was wiped.)
+/// among it, and the others hear of it. (Whether the new one had fetched a photograph was not
+/// asked: the old one said that it had all, and was wiped.)
 #[test]
 fn an_old_device_gives_way_to_a_new_one() {
     let (old, new) = (Home::with_space("laptop"), Home::new("tablet"));

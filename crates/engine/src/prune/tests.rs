@@ -572,7 +572,7 @@ fn of_two_that_are_proposed_at_once_no_half_is_agreed_on() {
         }
         tell(&mut a, &mut b, &mut c);
     }
-    let held: Vec<_> = [&mut a, &mut b, &mut c].map(|device| device.held()).into();
+    let held: Vec<_> = [&mut a, &mut b, &mut c].map(Device::held).into();
     assert!(held[0].is_some() && held.iter().all(|it| *it == held[0]), "{held:?}");
     let all = a.writer.transact(|tx, _| Ok(snapshots::in_state(tx, snapshots::State::Held)?));
     let act = all.unwrap().unwrap().act;

@@ -487,13 +487,13 @@ fn still_left(laptop: &mut Device, dir: &Path) {
     let mut phone = joined_again(laptop, dir, 9);
     let to = laptop.space.device();
     meet(laptop, &mut phone);
-    let refused = phone.writer.retire(to).unwrap_err().to_string();
+    let refused = phone.writer.retire(to, false).unwrap_err().to_string();
     assert!(refused.contains("not carried over yet"), "{refused}");
     phone.writer.show().unwrap();
     let carried = phone.writer.carry_over().unwrap().unwrap();
     assert!(carried.is_done);
     assert_eq!(carried.left.len(), 1, "it is named still");
-    let refused = phone.writer.retire(to).unwrap_err().to_string();
+    let refused = phone.writer.retire(to, false).unwrap_err().to_string();
     assert!(refused.contains("could not be carried over"), "{refused}");
     phone.close();
     let refused = purge(dir).unwrap_err().to_string();

@@ -341,7 +341,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "epochs beside the chosen one stay",
         "engine/src/secrets.rs",
-        "self.has_epoch_beside || steps",
+        "self.epoch_beside.is_some() || steps",
         "steps",
     ),
     row(
