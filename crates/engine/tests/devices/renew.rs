@@ -192,7 +192,7 @@ fn crash_while_retiring(every: usize) {
     let (laptop, phone) = (laptop_disk.snapshot(), phone_disk.snapshot());
     let work = |disk: &Disk, retired: &mut bool| {
         let Ok(mut phone) = open(disk, &unlock()) else { return };
-        *retired = phone.writer.retire(to).is_ok();
+        *retired = phone.writer.retire(to, false).is_ok();
         let _ = phone.close();
     };
     fail_everywhere(&phone, every, work, |disk, retired: &bool| {
@@ -203,9 +203,9 @@ fn crash_while_retiring(every: usize) {
         let is_in = phone.space.devices().unwrap().iter().any(|device| device.device == was);
         assert!(!is_in || !retired, "it had a receipt for going");
         if is_in {
-            phone.writer.retire(to).unwrap();
+            phone.writer.retire(to, false).unwrap();
         }
-        assert!(matches!(phone.writer.retire(to), Err(Error::ShutOut)));
+        assert!(matches!(phone.writer.retire(to, false), Err(Error::ShutOut)));
         laptop.pull(&phone);
         let left: Vec<_> = laptop.space.devices().unwrap();
         assert_eq!(left.iter().map(|device| device.device).collect::<Vec<_>>(), [to]);
