@@ -165,6 +165,7 @@ macro_rules! bytes {
 bytes!(Create, |create: &Self| create.redacted.as_ref().is_none_or(Redacted::fits));
 bytes!(Change, |_| true);
 bytes!(Delete, |_| true);
+bytes!(Redacted, Redacted::fits);
 
 impl Redacted {
     fn fits(&self) -> bool {

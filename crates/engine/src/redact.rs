@@ -8,15 +8,18 @@
 use std::collections::BTreeSet;
 
 use larder_document::body::{Create, Redacted, Stood};
-use larder_document::{Document, Heads, resolved, take_out_part, up_to_list};
+use larder_document::{Document, Heads, Object, resolved, take_out_part, up_to_list};
+use larder_log::snapshot::Leaf;
 use larder_log::{Receipt, kind};
-use larder_store::space::documents::Document as Row;
+use larder_store::space::documents::{self, Document as Row};
 use larder_store::space::erasures::{self, State as Stage};
+use larder_store::space::snapshots::{self, State as Stands};
 use larder_store::space::{copies, sections};
 use larder_types::ObjectId;
 use larder_types::limits::{REDACTED_OBJECTS_MAX, REDACTED_PATHS_ASKED_MAX};
 use rusqlite::Connection;
 
+use crate::copies::root;
 use crate::erase::read_act;
 use crate::history::live;
 use crate::keyring::Opening;
@@ -179,8 +182,7 @@ impl WriterState {
         paths: &[Vec<String>],
         paths_max: usize,
     ) -> Result<Redacted> {
-        let before = self.created(db, &row.object)?.and_then(|create| create.redacted);
-        let before = before.unwrap_or_default();
+        let before = self.left(db, &row.object)?.map(|left| left.stands_for).unwrap_or_default();
         let mut of = vec![Stood { object: row.object, heads: document.heads() }];
         of.extend(before.of);
         of.truncate(REDACTED_OBJECTS_MAX);
@@ -204,6 +206,27 @@ impl WriterState {
         Ok(Redacted { of, paths })
     }
 
+    /// What an object is that is left of redacted ones, if that is known here: as its creation
+    /// says, or the leaf of a snapshot that stands for that.
+    fn left(&self, db: &Connection, object: &ObjectId) -> Result<Option<Left>> {
+        if let Some(create) = self.created(db, object)? {
+            let value = create.value()?;
+            return Ok(create.redacted.map(|stands_for| Left { value, stands_for }));
+        }
+        let Some(row) = documents::find(db, object)? else { return Ok(None) };
+        let key = (row.band, root(db, object)?, row.generation);
+        for stage in [Stands::Held, Stands::Receiving] {
+            let Some(of) = snapshots::in_state(db, stage)? else { continue };
+            let leaf = snapshots::leaf(db, &of, &key)?.map(|leaf| leaf.read()).transpose()?;
+            let Some(Leaf::Document(leaf)) = leaf else { continue };
+            if let Some(stands_for) = leaf.redacted.and_then(|of| Redacted::decode(&of).ok()) {
+                let value = load(db, &row)?.value_at(&Heads::FLAT)?;
+                return Ok(Some(Left { value, stands_for }));
+            }
+        }
+        Ok(None)
+    }
+
     /// How an object was created, if that is here and opens.
     pub(crate) fn created(&self, db: &Connection, object: &ObjectId) -> Result<Option<Create>> {
         for section in sections::of_object(db, object)? {
@@ -216,6 +239,13 @@ impl WriterState {
         }
         Ok(None)
     }
+}
+
+/// What is left of redacted documents.
+struct Left {
+    /// The value that it was created with.
+    value: Object,
+    stands_for: Redacted,
 }
 
 /// Where what is left of an object is, as far as acts of redaction lead; else the object itself.

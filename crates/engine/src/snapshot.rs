@@ -22,6 +22,7 @@ use larder_store::space::tombstones::Tombstone;
 use larder_store::space::{entries, erasures};
 use larder_types::limits::SNAPSHOT_LEAF_BYTES_MAX;
 use larder_types::{CollectionName, DeviceId, EntryHash, Hash, ObjectId};
+use minicbor::bytes::ByteVec;
 use rusqlite::Connection;
 
 use crate::copies::{Found, locate};
@@ -303,6 +304,7 @@ struct Created {
     stamp: Stamp,
     value: Hash,
     salt: [u8; 16],
+    redacted: Option<ByteVec>,
 }
 
 /// A document that was created or changed between the frontiers.
@@ -407,13 +409,17 @@ impl Gathering<'_> {
         };
         match metadata.kind {
             kind::DOCUMENT_CREATE if !is_void => {
-                let value = body::Create::decode(body).ok().and_then(|c| c.value().ok());
+                let create = body::Create::decode(body).ok();
+                let value = create.as_ref().and_then(|create| create.value().ok());
                 let Some(value) = value else { return Ok(()) };
+                let redacted = create.and_then(|create| create.redacted);
+                let redacted = redacted.map(|redacted| redacted.encode().into());
                 let place = section.place;
                 let generation = entries::hash(self.db, place.log, place.seq)?
                     .ok_or_else(|| Error::Corrupt("a section's entry is missing".into()))?;
                 let (value, salt) = (digest_of(&value), leaf_salt(meta_salt));
-                let created = Created { collection: collection.clone(), stamp, value, salt };
+                let collection = collection.clone();
+                let created = Created { collection, stamp, value, salt, redacted };
                 if let Some(growth) = self.growth((band, object, generation))? {
                     growth.created.get_or_insert(created);
                 }
@@ -583,7 +589,8 @@ impl Gathered {
             let (of, updated) = match (base, created) {
                 (Some(base), _) => {
                     let DocumentLeaf { collection, created: stamp, value, salt, .. } = base;
-                    (Created { collection, stamp, value, salt }, base.updated)
+                    let redacted = base.redacted;
+                    (Created { collection, stamp, value, salt, redacted }, base.updated)
                 }
                 (None, Some(created)) => {
                     let updated = created.stamp;
@@ -592,10 +599,10 @@ impl Gathered {
                 // Changes of what never came to be.
                 (None, None) => continue,
             };
-            let Created { collection, stamp: created, value, salt } = of;
+            let Created { collection, stamp: created, value, salt, redacted } = of;
             let updated = Some(updated).max_by_clock(changed).unwrap_or(updated);
             let heads = heads.heads().map(Hash::new).collect();
-            let leaf = Leaf::Document(DocumentLeaf {
+            let mut leaf = DocumentLeaf {
                 object,
                 generation,
                 collection,
@@ -605,11 +612,18 @@ impl Gathered {
                 heads,
                 band,
                 salt,
-            });
-            if leaf.encode().len() > SNAPSHOT_LEAF_BYTES_MAX {
-                return None;
+                redacted,
+            };
+            let has_room = |leaf: &DocumentLeaf| {
+                Leaf::Document(leaf.clone()).encode().len() <= SNAPSHOT_LEAF_BYTES_MAX
+            };
+            if !has_room(&leaf) {
+                leaf.redacted = None;
+                if !has_room(&leaf) {
+                    return None;
+                }
             }
-            leaves.insert((band, object, generation), leaf);
+            leaves.insert((band, object, generation), Leaf::Document(leaf));
         }
         for ((band, object), tombstone) in self.tombstones {
             leaves.insert(tombstone_key(band, object), Leaf::Tombstone(tombstone));

@@ -13,6 +13,7 @@ use larder_types::limits::{
     SNAPSHOT_PART_LEAVES_MAX, SNAPSHOT_PART_PIECES_MAX,
 };
 use larder_types::{Clock, CollectionName, DeviceId, EntryHash, Hash, ObjectId, canonical};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::error::{SectionError, VoidReason};
@@ -236,6 +237,10 @@ pub struct DocumentLeaf {
     /// could guess from the tree's root what is in it.
     #[cbor(n(8), with = "minicbor::bytes")]
     pub salt: [u8; 16],
+    /// What it stands for, if it is what is left of redacted ones, as its creation says; none where
+    /// a leaf has no room for that.
+    #[n(9)]
+    pub redacted: Option<ByteVec>,
 }
 
 /// The salt of a document's leaf, from the `meta_salt` of the section that created it.
@@ -471,9 +476,12 @@ mod tests {
             heads: vec![Hash::new([4; 32])],
             band,
             salt: leaf_salt(&[5; 16]),
+            redacted: None,
         });
+        let Leaf::Document(mut left) = document.clone() else { panic!() };
+        left.redacted = Some(vec![7; 40].into());
         assert!(tombstone.key() < document.key());
-        for leaf in [tombstone, document] {
+        for leaf in [tombstone, document, Leaf::Document(left)] {
             assert_eq!(Leaf::decode(&leaf.encode()).unwrap(), leaf);
         }
     }

@@ -17,7 +17,7 @@ use larder_types::limits::{CHANGE_BYTES_MAX, ERASE_SECTIONS_MAX, REDACTED_PATHS_
 use larder_types::{DeviceId, Hash, ObjectId};
 use rusqlite::Connection;
 
-use super::{ACTOR, follow};
+use super::{ACTOR, Left, follow};
 use crate::adoption::{Edit, Edits};
 use crate::aside::{asked_for, quarantines};
 use crate::copies::is_deleted;
@@ -60,7 +60,10 @@ pub(crate) fn of_redactions(db: &Connection, acts: &[Erasure]) -> Result<Vec<Red
         let is_create = |about: About| about.kind == kind::DOCUMENT_CREATE;
         let created = sections::of_object(db, &instead)?;
         let created = created.iter().filter(|section| section.about.is_some_and(is_create));
-        let created: BTreeSet<LogId> = created.map(|section| section.place.log).collect();
+        let mut created: BTreeSet<LogId> = created.map(|section| section.place.log).collect();
+        // What a snapshot stands for says itself who created it.
+        let row = documents::find(db, &instead)?;
+        created.extend(row.filter(|_| created.is_empty()).map(|row| row.created.log));
         let redactor = named.iter().map(|(place, _)| place.log).find(|log| created.contains(log));
         let redactor = redactor.unwrap_or(by.place.log);
         for (place, act) in named.into_iter().filter(|(place, _)| place.log == redactor) {
@@ -274,8 +277,8 @@ impl WriterState {
         other: &ObjectId,
     ) -> Result<BTreeSet<ObjectId>> {
         let mut beside = own.clone();
-        let created = self.created(db, &follow(db, other)?)?.and_then(|create| create.redacted);
-        for stood in created.into_iter().flat_map(|redacted| redacted.of) {
+        let left = self.left(db, &follow(db, other)?)?;
+        for stood in left.into_iter().flat_map(|left| left.stands_for.of) {
             for Redacts { by, act, .. } in of_redactions(db, &valid_acts(db, &stood.object)?)? {
                 if by.place.log == self.log {
                     beside.extend(act.instead);
@@ -384,10 +387,9 @@ impl WriterState {
         let Some(row) = documents::find(db, &new)?.filter(|row| row.band == old.band) else {
             return Ok(());
         };
-        let Some(create) = self.created(db, &new)? else { return Ok(()) };
-        let redacted = create.redacted.as_ref();
-        let stood = redacted.and_then(|all| all.of.iter().find(|stood| stood.object == object));
-        let (Some(redacted), Some(stood)) = (redacted, stood) else { return Ok(()) };
+        let Some(Left { value, stands_for }) = self.left(db, &new)? else { return Ok(()) };
+        let stood = stands_for.of.iter().find(|stood| stood.object == object);
+        let Some(stood) = stood else { return Ok(()) };
         let document = load(db, old)?;
         let mut and = HashSet::new();
         if !stood.heads.iter().all(|head| document.has_change(head)) {
@@ -398,7 +400,7 @@ impl WriterState {
             });
             and.extend(edits.into_iter().flat_map(|edit| edit.changes));
         }
-        let all = document.made_again(&stood.heads, &and, &create.value()?, &redacted.paths)?;
+        let all = document.made_again(&stood.heads, &and, &value, &stands_for.paths)?;
         let theirs = load(db, &row)?;
         let is_new =
             |change: &Vec<u8>| Link::of(change).is_ok_and(|link| !theirs.has_change(&link.hash));
@@ -433,12 +435,11 @@ impl WriterState {
         if own == other || !copies::through(db, &own)?.is_empty() {
             return Ok(());
         }
-        let mine = self.created(db, &own)?.and_then(|create| create.redacted);
-        let theirs = self.created(db, &other)?;
+        let (mine, theirs) = (self.left(db, &own)?, self.left(db, &other)?);
         let (Some(mine), Some(theirs)) = (mine, theirs) else { return Ok(()) };
-        let left = theirs.value()?;
-        let mut paths = theirs.redacted.unwrap_or_default().paths;
-        paths.retain(|path| !mine.paths.contains(path) && !leads_to_list(&left, path));
+        let mine = mine.stands_for.paths;
+        let mut paths = theirs.stands_for.paths;
+        paths.retain(|path| !mine.contains(path) && !leads_to_list(&theirs.value, path));
         if paths.is_empty() {
             return Ok(());
         }

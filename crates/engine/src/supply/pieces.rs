@@ -8,7 +8,7 @@
 use larder_document::{Document, Heads, Link, Object};
 use larder_log::snapshot::{Content, DocumentLeaf, Leaf, Stamp, TombstoneLeaf};
 use larder_store::space::snapshots::Key;
-use larder_store::space::tombstones::Tombstone;
+use larder_store::space::tombstones::{self, Tombstone};
 use larder_store::space::{changes, documents, logs, pieces};
 use larder_types::Hash;
 use minicbor::bytes::ByteVec;
@@ -71,6 +71,10 @@ impl WriterState {
             index: leaf.index,
             band: leaf.band,
         };
+        // It goes once what was edited beside a redaction is made again.
+        if self.erasing.keeps(&leaf.object) {
+            return Ok(tombstones::put(db, &tombstone)?);
+        }
         self.bury(db, &tombstone)
     }
 

@@ -4,7 +4,7 @@ use larder_log::Band;
 use larder_log::act::Role;
 
 use super::bands::household;
-use super::prune::meet;
+use super::prune::{meet, settle};
 use super::*;
 
 const BODY: &str = "A first line.\nA second line.\n";
@@ -94,6 +94,42 @@ fn what_came_without_its_bytes_is_not_known_to_who_redacts() {
     ana.pull(&ben);
     for device in [&mut ana, &mut ben] {
         assert_eq!(device.value(left), json!({"body": body}));
+        assert!(device.space.document(&object(1)).unwrap().is_none());
+        device.sound();
+    }
+}
+
+/// Ben wrote a line on a tablet that was away for so long that it was set aside. Meanwhile Ana took
+/// the diagnosis out of the letter, and what is left of it was pruned: when the tablet came back
+/// nothing told what had been taken out, and the line went with the old letter.
+#[test]
+fn a_line_of_a_tablet_that_was_set_aside_finds_what_was_pruned_of_its_letter() {
+    let dirs = dirs();
+    let [mut ana, mut ben, mut cleo, dora] = with_letter(&dirs);
+    write_line(&mut ben, "Ben's line.");
+    for away in [&ben, &dora] {
+        ana.writer.quarantine(away.space.device()).unwrap();
+    }
+    let left = redact(&mut ana);
+    ana.edit(left, |value| value["name"] = "Ella".into());
+    for _ in 0..3 {
+        settle(&mut [&mut ana, &mut cleo]);
+        for device in [&mut ana, &mut cleo] {
+            device.writer.finish_erasures().unwrap();
+        }
+    }
+    for device in [&ana, &cleo] {
+        let history = device.space.history(&left).unwrap();
+        assert!(history.iter().all(|version| version.kind != "redact"), "it is pruned");
+    }
+    ben.pull(&ana);
+    assert_eq!(ben.value(object(1))["body"], json!(format!("{BODY}Ben's line.\n")), "it is kept");
+    ben.fill(&ana);
+    ana.pull(&ben);
+    cleo.pull(&ana);
+    for device in [&mut ana, &mut cleo, &mut ben] {
+        let body = format!("{BODY}Ben's line.\n");
+        assert_eq!(device.value(left), json!({"body": body, "name": "Ella"}));
         assert!(device.space.document(&object(1)).unwrap().is_none());
         device.sound();
     }
