@@ -113,7 +113,10 @@ impl World {
             let difference = self.differences(&members).or_else(|| self.unproven(&members));
             let difference = difference.or_else(|| self.unerased(&members));
             let difference = difference.or_else(|| self.unfetched(&members));
-            let difference = difference.or_else(|| self.unsupplied(&members));
+            // Of a log with two histories or that the malicious member wrote, not all is had.
+            let may_be_left = round == up.len() && !self.is_clean();
+            let difference =
+                difference.or_else(|| self.unsupplied(&members).filter(|_| !may_be_left));
             let above =
                 |world: &mut Self| members.iter().find_map(|slot| world.above_clearance(*slot));
             match difference.or_else(|| above(self)) {
@@ -262,13 +265,15 @@ impl World {
         None
     }
 
-    /// The first of the devices that has not got a snapshot that it asks for. Of a log with two
-    /// histories or that the malicious member wrote, not all is had.
+    /// Whether all devices are whole, and nobody was ever malicious or shut out.
+    fn is_clean(&self) -> bool {
+        self.devices.iter().all(|device| device.is_honest() && !device.is_rotten)
+            && self.villain.is_none()
+            && self.model.shut_out.is_empty()
+    }
+
+    /// The first of the devices that has not got a snapshot that it asks for.
     fn unsupplied(&self, members: &[Slot]) -> Option<String> {
-        let is_clean = self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);
-        if !is_clean || self.villain.is_some() || !self.model.shut_out.is_empty() {
-            return None;
-        }
         let asks = |slot: &&Slot| {
             let space = self.devices[**slot].space().expect("it is up");
             let wanted = space.wanted(Lack::default()).expect("what it lacks");
