@@ -71,6 +71,7 @@ impl Space {
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => {
                 self.note_void(peer, &supply.void)?;
+                self.note_uncomputed(peer, supply.uncomputed);
                 return Ok(Answer::Write(Task::TakeSupply(supply)));
             }
             Request::ReadWants { from } => {
@@ -114,9 +115,14 @@ impl SpaceWriter {
                 .take_supply(&supply)
                 .map(|Supplied { progress, acks }| Reply::Supplied { progress, acks }),
             Task::Supply { peer, want, epochs } => {
-                self.state_mut().news.is_asked = true;
+                let news = &mut self.state_mut().news;
+                news.is_asked = true;
+                let wanted = want.snapshot.as_ref().map(|wanted| wanted.id);
+                let uncomputed = wanted.filter(|id| news.differing.contains(id));
                 let supply = self.space().supply(&peer, &want, &epochs);
-                supply.map(|supply| Reply::Supply { supply: Box::new(supply) })
+                supply.map(|supply| Reply::Supply {
+                    supply: Box::new(Supply { uncomputed, ..supply }),
+                })
             }
             Task::StoreAcks(acks) => self.store_acks(&acks).map(|new| Reply::AcksStored { new }),
             Task::StopLogs(forks) => self.stop_logs(&forks).map(|()| Reply::Checked { forks }),

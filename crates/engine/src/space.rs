@@ -28,7 +28,7 @@ use crate::recovery::Recovery;
 use crate::rekey::Rekey;
 use crate::retire::Leaving;
 use crate::sight::Sight;
-use crate::supply::{Handing, VoidTold};
+use crate::supply::{Handing, Uncomputed, VoidTold};
 use crate::trouble::Trouble;
 use crate::writer::goes_through;
 use crate::{Environment, Error, Result};
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) queue: PublishedQueue,
     handing: Mutex<Handing>,
     void_told: Mutex<VoidTold>,
+    uncomputed: Mutex<Uncomputed>,
     leaving: Mutex<Leaving>,
     /// By peer: up to whose the proofs of two histories are that it was told last.
     forks_told: Mutex<BTreeMap<TransportId, DeviceId>>,
@@ -126,6 +127,7 @@ impl Shared {
             queue: PublishedQueue::default(),
             handing: Mutex::default(),
             void_told: Mutex::default(),
+            uncomputed: Mutex::default(),
             leaving: Mutex::default(),
             forks_told: Mutex::default(),
             vouched: Mutex::default(),
@@ -145,6 +147,10 @@ impl Shared {
 
     pub(crate) fn leaving(&self) -> MutexGuard<'_, Leaving> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn uncomputed(&self) -> MutexGuard<'_, Uncomputed> {
+        self.uncomputed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn void_told(&self) -> MutexGuard<'_, VoidTold> {

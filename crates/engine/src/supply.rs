@@ -42,8 +42,8 @@ pub(crate) use parts::Handing;
 pub use parts::PartBytes;
 pub(crate) use parts::pieces_of;
 use pieces::Took;
-pub(crate) use wants::VoidTold;
 pub use wants::Wanted;
+pub(crate) use wants::{Uncomputed, VoidTold};
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +67,7 @@ impl Space {
         };
         let bytes = snapshot.as_ref().map_or(0, Vec::len);
         let (sections, void) = fills(&db, &peer, want, bytes)?;
-        Ok(Supply { snapshot, sections, void })
+        Ok(Supply { snapshot, sections, void, uncomputed: None })
     }
 
     /// Whether a peer wants leaves that this device could write down: of a snapshot that all

@@ -595,3 +595,57 @@ fn what_was_looked_at_is_not_looked_at_again() {
     assert_eq!(first, second);
     assert!(steps > 1_000 && again * 4 < steps, "{steps}, then {again}");
 }
+
+/// All had agreed on a snapshot that nobody could compute any more, since something was erased. A
+/// tablet that had been cleared for less, and so had none of its bytes, asked for its leaves for
+/// ever, though everybody had the bytes (simulated seed 160).
+#[test]
+fn bytes_are_asked_for_of_who_cannot_compute_what_stands_for_them() {
+    let withhold = |batch: &mut larder_log::Batch| {
+        for entry in &mut batch.entries {
+            for (commitment, payload) in entry.commitments.iter().zip(&mut entry.payloads) {
+                if commitment.class == larder_log::Class::Data as u8 {
+                    *payload = larder_log::Payload::Missing;
+                }
+            }
+        }
+    };
+    let mut a = Device::found_by(profile_that(PrunePolicy::From { bytes: 1 }, 1));
+    let mut tablet = a.invite(2);
+    tablet.put(9, &json!({"n": 9}));
+    a.pull(&tablet);
+    for n in 1..=8 {
+        a.put(n, &json!({"text": "long ".repeat(9_000)}));
+        a.put(n, &json!({"text": "short"}));
+    }
+    let act = a.computes();
+    a.says(act.clone());
+    tablet.pull_as(&a, withhold);
+    tablet.says(act);
+    a.pull(&tablet);
+    a.writer.erase(ObjectId::new([1; 16])).unwrap();
+    tablet.pull_as(&a, withhold);
+    assert_eq!((a.accepts().len(), tablet.accepts().len()), (1, 1));
+    let (me, it) = (tablet.profile.transport_id(), a.profile.transport_id());
+    for _ in 0..4 {
+        let want = tablet.space.wanted_of(&it, larder_protocol::Lack::default()).unwrap().want;
+        let Some(want) = want.map(Box::new) else { break };
+        let answer = a.space.answer(&me, Request::ReadSupply { want, epochs: Vec::new() });
+        let reply = match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Write(task) => a.writer.answer(task).reply,
+        };
+        let Reply::Supply { supply } = reply else { panic!("{reply:?}") };
+        let Answer::Write(task) = tablet.space.answer(&it, Request::TakeSupply { supply }) else {
+            panic!()
+        };
+        tablet.writer.answer(task);
+        while let Some(mut pruning) = a.writer.wants_pruning().unwrap() {
+            while !a.writer.prune_step(&mut pruning).unwrap() {}
+        }
+    }
+    for n in 2..=8 {
+        let of = |device: &Device| device.space.document(&ObjectId::new([n; 16])).unwrap();
+        assert_eq!(of(&tablet).unwrap().value, of(&a).unwrap().value);
+    }
+}

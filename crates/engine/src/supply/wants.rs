@@ -8,7 +8,7 @@ use larder_store::space::logs;
 use larder_store::space::snapshots::{self, Kept, Key, Snapshot};
 use larder_store::space::{erasures, pieces, sections};
 use larder_types::limits::{VOID_RUNS_KEPT_MAX, WANTED_MAX};
-use larder_types::{BlobId, TransportId};
+use larder_types::{BlobId, Hash, TransportId};
 use rusqlite::Connection;
 
 use super::{depleted, is_whole, limit, wider};
@@ -29,6 +29,16 @@ pub struct Wanted {
 /// By peer: entries of which it holds the secret, and some section opens for nobody. It is the
 /// peer's word, and counts for nothing but what that peer is asked for while the space is open.
 pub(crate) type VoidTold = BTreeMap<TransportId, Vec<Run>>;
+
+/// By peer: the last snapshot that it said not to be able to compute.
+pub(crate) type Uncomputed = BTreeMap<TransportId, Hash>;
+
+/// What a peer said of what it could supply.
+#[derive(Default)]
+struct Told {
+    void: Vec<Run>,
+    uncomputed: Option<Hash>,
+}
 
 impl Space {
     /// Notes what a peer says to open for nobody.
@@ -55,10 +65,19 @@ impl Space {
         self.shared.void_told().get(peer).map_or(0, Vec::len)
     }
 
-    /// [`Space::wanted`] without what this peer said to open for nobody.
+    /// Notes a snapshot that a peer says not to be able to compute: the last one.
+    pub(crate) fn note_uncomputed(&self, peer: &TransportId, id: Option<Hash>) {
+        if let Some(id) = id {
+            self.shared.uncomputed().insert(*peer, id);
+        }
+    }
+
+    /// [`Space::wanted`] without what this peer said to open for nobody; and the bytes that a
+    /// snapshot stands for, of one that cannot compute it.
     pub(crate) fn wanted_of(&self, peer: &TransportId, from: Lack) -> Result<Wanted> {
-        let told = self.shared.void_told().get(peer).cloned().unwrap_or_default();
-        self.wanted_but(&told, from)
+        let void = self.shared.void_told().get(peer).cloned().unwrap_or_default();
+        let uncomputed = self.shared.uncomputed().get(peer).copied();
+        self.wanted_but(&Told { void, uncomputed }, from)
     }
 
     /// What this device lacks and a peer may have, a page of it from `from` on: leaves of the
@@ -68,15 +87,15 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn wanted(&self, from: Lack) -> Result<Wanted> {
-        self.wanted_but(&[], from)
+        self.wanted_but(&Told::default(), from)
     }
 
-    fn wanted_but(&self, void: &[Run], mut from: Lack) -> Result<Wanted> {
+    fn wanted_but(&self, told: &Told, mut from: Lack) -> Result<Wanted> {
         let db = self.shared.pool.reader()?;
         loop {
             let page = match from {
-                Lack::Leaves(after) => self.wanted_leaves(&db, after)?,
-                Lack::Sections(after) => self.wanted_sections(&db, void, after)?,
+                Lack::Leaves(after) => self.wanted_leaves(&db, told, after)?,
+                Lack::Sections(after) => self.wanted_sections(&db, told, after)?,
                 Lack::Blobs(after) => self.wanted_blobs(&db, after)?,
             };
             match page.next {
@@ -86,7 +105,7 @@ impl Space {
         }
     }
 
-    fn wanted_leaves(&self, db: &Connection, after: Option<Key>) -> Result<Wanted> {
+    fn wanted_leaves(&self, db: &Connection, told: &Told, after: Option<Key>) -> Result<Wanted> {
         let then = Wanted { want: None, next: Some(Lack::Sections(0)) };
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
         if let (None, Some((held, _))) = (&receiving, depleted(db)?) {
@@ -95,7 +114,10 @@ impl Space {
         if receiving.is_none() && !sections::any_missing(db)? {
             return Ok(then);
         }
-        let Some(act) = self.awaited(db, receiving.as_ref())? else { return Ok(then) };
+        let act = self.awaited(db, receiving.as_ref())?;
+        let Some(act) = act.filter(|act| told.uncomputed != Some(act.id())) else {
+            return Ok(then);
+        };
         if receiving.is_none() && !self.stands_for_missing(db, &act)? {
             return Ok(then);
         }
@@ -116,12 +138,13 @@ impl Space {
         Ok(Wanted { want, next: then.next })
     }
 
-    fn wanted_sections(&self, db: &Connection, void: &[Run], after: u64) -> Result<Wanted> {
+    fn wanted_sections(&self, db: &Connection, told: &Told, after: u64) -> Result<Wanted> {
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
         let act =
             if sections::any_missing(db)? { self.awaited(db, receiving.as_ref())? } else { None };
+        let act = act.filter(|act| told.uncomputed != Some(act.id()));
         let Lacking { missing, sealed, is_below, next } =
-            self.lacking(db, void, act.as_ref(), after)?;
+            self.lacking(db, &told.void, act.as_ref(), after)?;
         let next = match next {
             // What it stands for may be very much, and is not to be gone through.
             Some(next) if !is_below => Lack::Sections(next),

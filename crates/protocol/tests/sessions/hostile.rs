@@ -189,7 +189,7 @@ fn asked_for(
                 payloads: Vec::new(),
             };
             let sections = has(seq).map(fill).into_iter().collect();
-            let supply = Supply { snapshot: None, sections, void: Vec::new() };
+            let supply = Supply { sections, ..Supply::default() };
             session.handle_frame(NOW, &Frame::Supply(Box::new(supply)).encode());
         }
     }
