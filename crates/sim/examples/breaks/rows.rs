@@ -227,14 +227,17 @@ pub(crate) const ROWS: &[Row] = &[
         "Ok(Self { is_partial: is_partial && false, shown, ..Self::default() })",
     ),
     // Secrets that go.
-    row(
-        "secrets gone before all have gone on",
-        "engine/src/secrets.rs",
-        "let is_stable = |(_, device, seq): &&(u32, DeviceId, u64)| {
+    Row {
+        blind: Some("who still seals under a secret that went too early hands it over opened"),
+        ..row(
+            "secrets gone before all have gone on",
+            "engine/src/secrets.rs",
+            "let is_stable = |(_, device, seq): &&(u32, DeviceId, u64)| {
             stable.get(device).is_some_and(|end| seq <= end)
         };",
-        "let is_stable = |_: &&(u32, DeviceId, u64)| !stable.is_empty();",
-    ),
+            "let is_stable = |_: &&(u32, DeviceId, u64)| !stable.is_empty();",
+        )
+    },
     row(
         "secrets gone before it is opened",
         "engine/src/secrets.rs",
