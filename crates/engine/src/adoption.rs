@@ -1,16 +1,16 @@
-//! Own edits that build on what became void: this device adopts that, so that the edits stay.
+//! Edits that build on what became void: this device adopts that, so that the edits stay.
 //!
-//! Who is shut out may have written what this device took in, and built on, before it heard of
-//! that. By the revocation those sections are void; an own edit that a receipt was given for is
-//! not, and would wait for them for ever. Nor is an own erasure that names what is left of a
-//! document, and that would be lost with it.
+//! Who is shut out may have written what a device took in, and built on, before it heard of that.
+//! By the revocation those sections are void; an edit that a receipt was given for is not, and
+//! would wait for them for ever. Nor is an erasure that names what is left of a document, and that
+//! would be lost with it. Its author adopts them, or everybody who can if the author cannot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use larder_document::{Link, body};
 use larder_log::act::Act;
 use larder_log::adoption::{Adopted, AdoptionAct};
-use larder_log::{Header, Opened, VERSION, kind};
+use larder_log::{Band, Header, Opened, VERSION, kind};
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::sections::{self, Section, State as SectionState};
 use larder_store::space::{control, logs};
@@ -19,6 +19,7 @@ use larder_types::{DeviceId, EntryHash, ObjectId};
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::aside::set_aside;
 use crate::copies::Creation;
 use crate::effects::about;
 use crate::erase::read_act;
@@ -31,7 +32,7 @@ use crate::tally::VoidCause;
 #[derive(Debug)]
 pub(crate) struct AllAdopted {
     all: BTreeMap<(DeviceId, u64, u32), BTreeSet<By>>,
-    /// Whether own edits may lack something that is not adopted yet.
+    /// Whether edits may lack something that this device has not adopted yet.
     pub(crate) is_open: bool,
 }
 
@@ -148,20 +149,18 @@ impl State {
         Ok(())
     }
 
-    /// Adopts what own edits and erasures rest on that does not count by itself any more. If this
-    /// device cannot append now, it is done when it can.
+    /// Adopts what own edits and erasures rest on that does not count by itself any more, and what
+    /// those of devices rest on that cannot. If this device cannot append now, it is done when it
+    /// can.
     pub(crate) fn adopt(&mut self, db: &Connection) -> Result<()> {
-        let objects = self.own_that_wait(db)?;
-        let mut adopted = self.left_by_own(db)?;
-        let has_any = !objects.is_empty() || !adopted.is_empty();
-        self.adopted.is_open = has_any && !self.may_adopt();
-        if self.adopted.is_open {
-            return Ok(());
-        }
+        let speaking = Speaking { aside: set_aside(db, &self.roster)? };
+        let objects = self.waiting_objects(db, &speaking)?;
+        let mut adopted = self.left_by_erasures(db, &speaking)?;
         for object in objects {
-            adopted.extend(self.beneath_own(db, object)?);
+            adopted.extend(self.beneath(db, object, &speaking)?);
         }
-        if adopted.is_empty() {
+        self.adopted.is_open = !adopted.is_empty() && !self.may_adopt();
+        if self.adopted.is_open || adopted.is_empty() {
             return Ok(());
         }
         let adopted: Vec<Adopted> = adopted.into_iter().collect();
@@ -172,13 +171,44 @@ impl State {
         self.sign(db)
     }
 
+    /// An edit of another device came to wait: what it rests on may be to be adopted here.
+    pub(crate) fn note_waits(
+        &mut self,
+        db: &Connection,
+        author: &DeviceId,
+        band: Band,
+    ) -> Result<()> {
+        if !self.adopted.is_open && *author != self.device() {
+            let speaking = Speaking { aside: set_aside(db, &self.roster)? };
+            self.adopted.is_open = self.speaks_for(&speaking, author, band);
+        }
+        Ok(())
+    }
+
     /// Whether an act of this device's would count now.
     pub(crate) fn may_adopt(&self) -> bool {
         self.shared.may_append() && self.may_write_at(&self.device(), self.frontier.size() + 1)
     }
 
-    /// Objects of which own sections wait that were applied once.
-    fn own_that_wait(&self, db: &Connection) -> Result<BTreeSet<ObjectId>> {
+    /// Whether this device adopts what something of this band rests on that the author wrote: it is
+    /// this one itself, or cannot do it.
+    fn speaks_for(&self, speaking: &Speaking, author: &DeviceId, band: Band) -> bool {
+        let me = self.device();
+        let own = || self.roster.device(&me).filter(|own| own.role.may_write());
+        let may = || own().is_some_and(|own| own.clearance >= band);
+        *author == me || (self.is_unable(speaking, author, band) && may())
+    }
+
+    /// Who was shut out may not adopt it, and of who was set aside nobody knows whether it ever
+    /// will. Who was cleared for less meanwhile may not have it any more, and is not given what is
+    /// void.
+    fn is_unable(&self, speaking: &Speaking, author: &DeviceId, band: Band) -> bool {
+        let now = self.roster.device(author).filter(|now| now.role.may_write());
+        speaking.aside.contains(author) || now.is_none_or(|now| now.lowest < band)
+    }
+
+    /// Objects of which sections wait that were applied once, or opened at least.
+    fn waiting_objects(&self, db: &Connection, speaking: &Speaking) -> Result<BTreeSet<ObjectId>> {
         let (mut objects, mut after) = (BTreeSet::new(), 0);
         let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
         loop {
@@ -186,51 +216,78 @@ impl State {
             let Some(last) = page.last() else { return Ok(objects) };
             after = *last;
             for number in page {
-                let section = sections::numbered(db, number)?;
-                let own = section.filter(|section| section.place.log == self.log);
-                objects.extend(own.and_then(|section| section.about?.object));
+                let Some(section) = sections::numbered(db, number)? else { continue };
+                let Some(object) = section.about.and_then(|about| about.object) else { continue };
+                let author = logs::by_number(db, section.place.log)?.device;
+                if self.speaks_for(speaking, &author, self.band_of(&section)?) {
+                    objects.insert(object);
+                }
             }
         }
     }
 
-    /// Creations that do not count by themselves, of what is left of documents that this device
-    /// erased as another one had redacted them.
-    fn left_by_own(&self, db: &Connection) -> Result<BTreeSet<Adopted>> {
+    /// Creations that do not count by themselves, of what is left of documents that were erased as
+    /// another device had redacted them.
+    fn left_by_erasures(&self, db: &Connection, speaking: &Speaking) -> Result<BTreeSet<Adopted>> {
         let mut left = BTreeSet::new();
-        for own in erasures::of_entries(db, self.log, 1, self.frontier.size())? {
-            let act = if own.stage == Stage::Void { None } else { read_act(db, &own)? };
-            let Some(instead) = act.and_then(|act| act.instead) else { continue };
-            for edit in Edits::read(db, self, &instead)?.all {
-                let Origin { device, seq, index, entry, .. } = edit.origin;
-                let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
-                if edit.creates.is_some() && !counts {
-                    left.insert(Adopted { device, seq, index, entry });
+        for log in logs::every(db)? {
+            let is_own = log.log == self.log;
+            if !is_own && !self.is_unable(speaking, &log.device, Band::Red) {
+                continue;
+            }
+            for erasure in erasures::of_entries(db, log.log, 1, log.frontier.size())? {
+                let is_void = erasure.stage == Stage::Void;
+                let act = if is_void { None } else { read_act(db, &erasure)? };
+                let Some(instead) = act.and_then(|act| act.instead) else { continue };
+                for edit in Edits::read(db, self, &instead)?.all {
+                    let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
+                    let is_it = self.speaks_for(speaking, &log.device, edit.origin.band);
+                    if edit.creates.is_some() && !counts && is_it {
+                        left.insert(adopted(&edit));
+                    }
                 }
             }
         }
         Ok(left)
     }
 
-    /// What own edits of a document that wait rest on, directly or through others, and that does
-    /// not count by itself.
-    fn beneath_own(&self, db: &Connection, object: ObjectId) -> Result<Vec<Adopted>> {
+    /// What edits of a document that wait rest on, directly or through others, and that does not
+    /// count by itself.
+    fn beneath(
+        &self,
+        db: &Connection,
+        object: ObjectId,
+        speaking: &Speaking,
+    ) -> Result<Vec<Adopted>> {
         let edits = Edits::read(db, self, &object)?;
-        let is_own =
-            |edit: &Edit| edit.origin.log == self.log && edit.state == SectionState::Waiting;
-        let own = edits.all.iter().enumerate().filter(|(_, edit)| is_own(edit));
-        let mut open: Vec<usize> = own.map(|(at, _)| at).collect();
+        let waits = |edit: &Edit| {
+            let Origin { device, band, .. } = &edit.origin;
+            edit.state == SectionState::Waiting && self.speaks_for(speaking, device, *band)
+        };
+        let waiting = edits.all.iter().enumerate().filter(|(_, edit)| waits(edit));
+        let mut open: Vec<usize> = waiting.map(|(at, _)| at).collect();
         let (mut met, mut found) = (BTreeSet::new(), Vec::new());
         while let Some(at) = open.pop() {
             let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
-            let Origin { device, seq, index, entry, .. } = edit.origin;
             if !self.counts_at(&edit.origin) && !self.has_adopted(&edit.origin) {
-                found.push(Adopted { device, seq, index, entry });
+                found.push(adopted(edit));
             }
             open.extend(edit.creation.and_then(|creation| edits.creations.get(&creation)));
             open.extend(edit.deps.iter().filter_map(|dep| edits.changes.get(dep)).flatten());
         }
         Ok(found)
     }
+}
+
+fn adopted(edit: &Edit) -> Adopted {
+    let Origin { device, seq, index, entry, .. } = edit.origin;
+    Adopted { device, seq, index, entry }
+}
+
+/// Whom this device adopts for, besides itself.
+struct Speaking {
+    /// Who was set aside.
+    aside: BTreeSet<DeviceId>,
 }
 
 /// A section that creates or changes a document.

@@ -480,6 +480,7 @@ impl WriterState {
         opened: Option<Result<Option<Content<'p>>>>,
         effects: &mut Effects,
     ) -> Result<Taken<'p>> {
+        let header = &section.verified.header;
         let content = opened.unwrap_or_else(|| open_content(&self.keyring, section))?;
         let Some((payload, opening)) = content else {
             let state = self.miss(db, &section)?;
@@ -488,12 +489,17 @@ impl WriterState {
         let opened = match opening {
             Opening::Opened(opened) => *opened,
             Opening::NoSecret => {
-                self.unread = true;
-                return Ok(Taken { payload, state: sections::State::Waiting, about: None });
+                let place = Place { log: section.log, seq: header.seq, index: section.index };
+                let at = (place, header.device, section.verified.hash);
+                let state = match self.without_bytes(at, section.commitment) {
+                    sections::State::Void => sections::State::Void,
+                    _ => sections::State::Waiting,
+                };
+                self.unread |= state == sections::State::Waiting;
+                return Ok(Taken { payload, state, about: None });
             }
             Opening::Void => {
-                let author = section.verified.header.device;
-                let state = self.tally.void(VoidCause::Seal, author);
+                let state = self.tally.void(VoidCause::Seal, header.device);
                 return Ok(Taken { payload, state, about: None });
             }
         };
@@ -517,6 +523,7 @@ impl WriterState {
         } else if !is_content {
             sections::State::Kept
         } else if let Some(why) = self.why_not_of(&origin, about.kind) {
+            self.adopted.is_open = true;
             self.tally.void(why, device)
         } else if effects.admits((log, seq, band), &opened.body) {
             if DOCUMENT_KINDS.contains(&about.kind) {

@@ -113,17 +113,19 @@ impl State {
         Ok(if is_said { Of::Excused } else { Of::Missing })
     }
 
-    /// Judges again a section of which there are no bytes, or that was void unread, after its
-    /// author's standing there has changed, or what others have. Whether it is another now.
-    pub(crate) fn rejudge_missing(&mut self, db: &Connection, section: &Section) -> Result<bool> {
-        if matches!(section.state, Of::Missing | Of::Void) && is_unread(section) {
+    /// Judges again a section that this device has not read, after its author's standing there has
+    /// changed, or what others have. Whether it is another now.
+    pub(crate) fn rejudge_unread(&mut self, db: &Connection, section: &Section) -> Result<bool> {
+        if matches!(section.state, Of::Missing | Of::Void | Of::Waiting) && is_unread(section) {
             let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
             // An act is judged with the roster.
             if has_bytes && section.commitment.class != Class::Data as u8 {
                 return Ok(false);
             }
             let now = self.unread_here(db, section, has_bytes)?;
-            if now != section.state {
+            // What waits for a secret goes on, unless it is of no use any more.
+            let stays = section.state == Of::Waiting && now != Of::Void;
+            if now != section.state && !stays {
                 sections::settle(db, section.place, now, None)?;
                 return Ok(true);
             }

@@ -20,7 +20,7 @@ use crate::heal;
 use crate::keyring::Opening;
 use crate::rows::Origin;
 use crate::state::State as WriterState;
-use crate::tally::{Tally, VoidCause};
+use crate::tally::VoidCause;
 use crate::touched::Stored;
 use crate::unreadable::Thing;
 use crate::{Error, Result};
@@ -75,6 +75,7 @@ struct Outcomes(BTreeMap<Place, Settled>);
 
 struct Settled {
     author: DeviceId,
+    band: Band,
     state: sections::State,
     waited: Option<About>,
 }
@@ -83,7 +84,8 @@ impl Outcomes {
     /// A section waits if one of its changes does, and is void if one of them is.
     fn add(&mut self, change: &Change, state: sections::State) {
         let Change { origin, waited, .. } = change;
-        let new = Settled { author: origin.device, state, waited: *waited };
+        let (author, band) = (origin.device, origin.band);
+        let new = Settled { author, band, state, waited: *waited };
         let known = self.0.entry(origin.place()).or_insert(new);
         let rank = |state| match state {
             sections::State::Waiting => 2,
@@ -96,10 +98,10 @@ impl Outcomes {
     }
 
     /// A new section stands as applied, one that waited as waiting.
-    fn write(self, db: &Connection, tally: &mut Tally) -> Result<()> {
-        for (place, Settled { author, state, waited }) in self.0 {
+    fn write(self, db: &Connection, writer: &mut WriterState) -> Result<()> {
+        for (place, Settled { author, band, state, waited }) in self.0 {
             if state == sections::State::Void {
-                tally.void(VoidCause::Change, author);
+                writer.tally.void(VoidCause::Change, author);
             }
             let known = match waited {
                 Some(_) => sections::State::Waiting,
@@ -107,6 +109,9 @@ impl Outcomes {
             };
             if state == known {
                 continue;
+            }
+            if state == sections::State::Waiting {
+                writer.note_waits(db, &author, band)?;
             }
             match (waited, sections::find(db, place)?) {
                 (Some(about), Some(section)) => {
@@ -239,7 +244,7 @@ impl WriterState {
                 }
             }
         }
-        outcomes.write(db, &mut self.tally)?;
+        outcomes.write(db, self)?;
         Ok(progress)
     }
 
@@ -359,6 +364,7 @@ impl WriterState {
             Err(_) | Ok(Some(_)) => self.tally.void(VoidCause::Form, origin.device),
             Ok(None) if !is_content => sections::State::Kept,
             Ok(None) if let Some(why) = self.why_not_of(&origin, about.kind) => {
+                self.adopted.is_open = true;
                 self.tally.void(why, origin.device)
             }
             Ok(None)

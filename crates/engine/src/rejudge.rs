@@ -46,7 +46,7 @@ impl State {
             for seq in from_seq..=to_seq {
                 let all = sections::of_entry(db, log, seq)?;
                 for section in &all {
-                    is_other |= self.rejudge_missing(db, section)?;
+                    is_other |= self.rejudge_unread(db, section)?;
                 }
                 let about = all.iter().filter_map(|section| section.about);
                 let documents = about.filter(|about| DOCUMENT_KINDS.contains(&about.kind));

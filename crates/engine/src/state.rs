@@ -518,6 +518,7 @@ impl State {
         self.news.roster |= is_membership;
         self.news.lacks |= is_membership || is_lack || is_aside;
         self.news.secrets.is_new |= is_aside;
+        self.adopted.is_open |= is_aside;
         self.news.refits |= is_heard;
         let before = self.roster.writing();
         let applied = self.roster.apply(header, index, act);
@@ -579,6 +580,7 @@ impl State {
             if old == new {
                 continue;
             }
+            self.adopted.is_open = true;
             for (from_seq, to_seq) in roster::differing(old, new) {
                 for (author, seq) in self.adopted.by(device, from_seq, to_seq) {
                     self.note_rejudged_entry(db, &author, seq)?;

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod adopted;
 mod bands;
 mod beside;
 mod blobs;
