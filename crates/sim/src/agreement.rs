@@ -400,6 +400,9 @@ impl World {
         let any_doubtful = units().any(|unit| self.is_doubtful(&unit.author));
         let any_above = units().any(|unit| self.is_above(unit, band));
         let mut expected = Expected { is_disputed: units().any(is_missing), ..Expected::new() };
+        // Who had pruned what an edit builds on may be gone before it has handed its snapshot over.
+        let is_orphan = |unit: &Unit| !members.contains(&unit.author);
+        let lacks_base = units().any(|unit| is_orphan(unit) && content.awaits(unit));
         let redacts = |unit: &&Unit| {
             let is_one = |it: &Operation| matches!(it, Operation::Redact { .. });
             unit.operations.iter().any(|it| is_one(it) && family.contains(&it.object()))
@@ -408,7 +411,7 @@ impl World {
         let redactions = redactions.filter(|held| *held != Some(false)).count();
         for unit in units() {
             let is_copied = self.is_copied(&unit.author);
-            let is_orphan = !members.contains(&unit.author);
+            let is_orphan = is_orphan(unit);
             // Of who was shut out it is known what counts; edits that build on the rest adopt it.
             expected.is_disputed |= is_orphan && any_doubtful && !self.is_judged(&unit.author);
             // Who is cleared for less by now cannot open what its edits build on, to adopt that.
@@ -421,7 +424,7 @@ impl World {
                 // may the history that an edit beside a redaction was made in; and its author may
                 // not make it again if it was cleared for less before it heard.
                 Some(true)
-                    if (is_orphan || redactions > 0 && self.was_lowered(&unit.author))
+                    if (lacks_base || redactions > 0 && self.was_lowered(&unit.author))
                         && content.awaits(unit) =>
                 {
                     None
