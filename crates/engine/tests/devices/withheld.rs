@@ -3,7 +3,7 @@
 use larder_engine::{PrunePolicy, Wanted};
 use larder_log::snapshot::{Content, Part};
 use larder_log::{Class, Payload};
-use larder_protocol::{Lack, Supply, Want};
+use larder_protocol::{Lack, Run, Supply, Want};
 
 use super::peers::{batches, dirs};
 use super::prune::{four_edited, meet, pruned_around_a_blob, settle};
@@ -126,6 +126,54 @@ fn what_comes_sealed_to_who_has_no_secret_for_it_is_asked_for_again() {
     b.pull(&a);
     c.pull(&b);
     assert_eq!(c.value(object(2)), json!({"n": 2}));
+}
+
+// What a thief wrote came to a newcomer sealed, under a secret that is gone. It counts for nothing,
+// and was waited for, for ever, all the same: nothing was pruned any more (simulated seed 162).
+#[test]
+fn what_comes_sealed_and_counts_for_nothing_is_waited_for_by_nobody() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut thief = a.invite(dirs[1].path(), 2);
+    thief.put(object(1), &json!({"n": 1}));
+    a.pull(&thief);
+    let in_time = a.have()[&thief.space.device()];
+    thief.put(object(2), &json!({"n": 2}));
+    a.writer.revoke(&[thief.space.device()]).unwrap();
+    a.pull(&thief);
+    let epochs = a.epochs();
+    let mut sealed = 0;
+    let b = newcomer(&mut a, (dirs[2].path(), 3), &epochs, |payload| {
+        sealed += u64::from(matches!(payload, Payload::Sealed(_)));
+    });
+    assert_eq!((b.have(), sealed), (a.have(), 2));
+    let of = thief.space.device();
+    let want = b.wanted().expect("what the thief wrote in time is to be opened by who can");
+    let in_time = Run { device: of, first: in_time, last: in_time };
+    assert_eq!((want.sections, want.sealed), (vec![], vec![in_time]));
+    assert_eq!(b.space.status().unwrap().waiting, 1);
+}
+
+// The same, where the newcomer hears of the theft last.
+#[test]
+fn what_came_sealed_is_waited_for_no_more_once_it_counts_for_nothing() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut thief = a.invite(dirs[1].path(), 2);
+    a.pull(&thief);
+    thief.put(object(1), &json!({"n": 1}));
+    let mut b = a.admit_in(dirs[2].path(), world(3));
+    b.pull(&a);
+    thief.pull(&a);
+    let all = thief.epochs();
+    for batch in batches(&thief, b.profile.transport_id(), &all) {
+        b.writer.apply(batch).unwrap();
+    }
+    assert_eq!(b.space.status().unwrap().waiting, 1, "the control");
+    a.writer.revoke(&[thief.space.device()]).unwrap();
+    b.pull(&a);
+    assert_eq!(b.space.status().unwrap().waiting, 0);
+    assert_eq!(b.wanted(), None);
 }
 
 // Below a snapshot nothing was asked for any more, though a snapshot stands for documents alone. A
