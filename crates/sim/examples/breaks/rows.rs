@@ -289,7 +289,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "late edits are not adopted",
         "engine/src/adoption.rs",
-        "        if adopted.is_empty() {",
+        "        if self.adopted.is_open || adopted.is_empty() {",
         "        if true {",
     ),
     row(
