@@ -163,8 +163,8 @@ pub struct Supply {
     /// under a secret that is held there, opens for nobody.
     #[n(2)]
     pub void: Vec<Run>,
-    /// The snapshot that was asked for, if its sender cannot compute it: it has dropped nothing that
-    /// it stands for, and can be asked for that.
+    /// The snapshot that was asked for, if its sender cannot compute it: it has dropped nothing
+    /// that it stands for, and can be asked for that.
     #[n(3)]
     pub uncomputed: Option<Hash>,
 }
