@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use larder_document::{Link, body};
 use larder_log::act::Act;
 use larder_log::adoption::{Adopted, AdoptionAct};
+use larder_log::snapshot::SnapshotAct;
 use larder_log::{Band, Header, Opened, VERSION, kind};
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::sections::{self, Section, State as SectionState};
@@ -114,6 +115,26 @@ impl State {
                 && self.writes_up_to(&by.device, by.seq) >= Some(origin.band)
         };
         self.adopted.of(origin).any(may)
+    }
+
+    /// Whether a section counts by an adoption that a snapshot does not cover, and by none that it
+    /// covers: of that the snapshot says nothing.
+    pub(crate) fn is_later(
+        &self,
+        act: &SnapshotAct,
+        (device, seq, index): (DeviceId, u64, u32),
+    ) -> bool {
+        let all = self.adopted.all.get(&(device, seq, index));
+        let counts = |by: &&By| self.may_write_at(&by.device, by.seq);
+        let mut all = all.into_iter().flatten().filter(counts).peekable();
+        seq <= act.size_of(&device)
+            && all.peek().is_some()
+            && all.all(|by| by.seq > act.size_of(&by.device))
+    }
+
+    /// The sections that count so, in order.
+    pub(crate) fn all_later(&self, act: &SnapshotAct) -> Vec<(DeviceId, u64, u32)> {
+        self.adopted.all.keys().copied().filter(|place| self.is_later(act, *place)).collect()
     }
 
     /// Whether this device has adopted it, whatever that came to.

@@ -107,24 +107,31 @@ impl State {
         if state != Of::Missing {
             return Ok(state);
         }
-        let at = (&device, place.seq);
+        let at = (device, place.seq, place.index);
         let held = snapshots::in_state(db, Stage::Held)?;
-        let is_said = held.is_some_and(|held| stands_for(&held.act, &self.keyring, at, commitment));
+        let is_said = held.is_some_and(|held| self.stands(&held.act, at, commitment));
         Ok(if is_said { Of::Excused } else { Of::Missing })
     }
 
     /// Judges again a section that this device has not read, after its author's standing there has
     /// changed, or what others have. Whether it is another now.
     pub(crate) fn rejudge_unread(&mut self, db: &Connection, section: &Section) -> Result<bool> {
-        if matches!(section.state, Of::Missing | Of::Void | Of::Waiting) && is_unread(section) {
+        if matches!(section.state, Of::Missing | Of::Void | Of::Waiting | Of::Excused)
+            && is_unread(section)
+        {
             let has_bytes = sections::payload(db, section.place)? != Payload::Missing;
             // An act is judged with the roster.
             if has_bytes && section.commitment.class != Class::Data as u8 {
                 return Ok(false);
             }
             let now = self.unread_here(db, section, has_bytes)?;
-            // What waits for a secret goes on, unless it is of no use any more.
-            let stays = section.state == Of::Waiting && now != Of::Void;
+            let stays = match section.state {
+                // What waits for a secret goes on, unless it is of no use any more.
+                Of::Waiting => now != Of::Void,
+                // What was pruned comes back only if it was adopted since.
+                Of::Excused => now != Of::Missing,
+                _ => false,
+            };
             if now != section.state && !stays {
                 sections::settle(db, section.place, now, None)?;
                 return Ok(true);
@@ -295,11 +302,22 @@ impl State {
         Ok(false)
     }
 
+    /// Whether a snapshot stands for a section as it counts now.
+    pub(crate) fn stands(
+        &self,
+        act: &SnapshotAct,
+        (device, seq, index): (DeviceId, u64, u32),
+        commitment: &SectionCommitment,
+    ) -> bool {
+        stands_for(act, &self.keyring, (&device, seq), commitment)
+            && !self.is_later(act, (device, seq, index))
+    }
+
     /// Wants no more the bytes that a snapshot stands for.
     pub(crate) fn excuse(&self, db: &Connection, act: &SnapshotAct) -> Result<()> {
         for end in &act.frontier {
             let Some(log) = logs::find(db, &end.device)? else { continue };
-            if !self.is_narrow(act) {
+            if !self.is_narrow(act) && self.all_later(act).is_empty() {
                 sections::excuse(db, log.log, end.size)?;
                 continue;
             }
@@ -309,8 +327,8 @@ impl State {
                 let Some(last) = page.last() else { break };
                 after = last.section;
                 for section in &page {
-                    let at = (&end.device, section.place.seq);
-                    if stands_for(act, &self.keyring, at, &section.commitment) {
+                    let at = (end.device, section.place.seq, section.place.index);
+                    if self.stands(act, at, &section.commitment) {
                         sections::settle(db, section.place, Of::Excused, None)?;
                     }
                 }

@@ -20,7 +20,6 @@ use rusqlite::Connection;
 
 use crate::Result;
 use crate::carry::Carrying;
-use crate::clearance::stands_for;
 use crate::prune::accepted;
 use crate::rows::Origin;
 use crate::space::Space;
@@ -220,9 +219,9 @@ impl State {
                 let Some(last) = page.last() else { break };
                 after = last.section;
                 for section in page {
-                    let at = (&log.device, section.place.seq);
+                    let at = (log.device, section.place.seq, section.place.index);
                     let of = &section.commitment;
-                    let comes = |act| stands_for(act, &self.keyring, at, of);
+                    let comes = |act| self.stands(act, at, of);
                     let is_held = log.log != self.log && self.has_its_author(&log.device, of);
                     if !is_held && !coming.iter().any(comes) {
                         found.extend(self.unsaid(db, &section)?);

@@ -59,6 +59,8 @@ pub(crate) struct Computing {
     at: usize,
     next: u64,
     gathered: Gathered,
+    /// Sections behind the base that it says nothing of, as they were adopted since.
+    later: Vec<(DeviceId, u64, u32)>,
     /// Once all is gathered.
     counting: Option<Counting>,
 }
@@ -82,10 +84,16 @@ pub(crate) enum Step {
 }
 
 impl Computing {
-    pub(crate) fn new(frontier: Vec<LogEnd>, base: Option<&Snapshot>, clearance: Band) -> Self {
+    /// With the sections behind the base that count by an adoption between the two frontiers.
+    pub(crate) fn new(
+        frontier: Vec<LogEnd>,
+        base: Option<&Snapshot>,
+        clearance: Band,
+        later: Vec<(DeviceId, u64, u32)>,
+    ) -> Self {
         let base = base.map(|base| base.id);
         let gathered = Gathered::default();
-        Self { frontier, clearance, base, at: 0, next: 0, gathered, counting: None }
+        Self { frontier, clearance, base, at: 0, next: 0, gathered, later, counting: None }
     }
 
     /// Whether this is still what it is computed from, and for whom.
@@ -131,6 +139,12 @@ impl Computing {
                 self.next = last + 1;
             }
             (self.at, self.next) = (self.at + 1, 0);
+        }
+        for (device, seq, index) in std::mem::take(&mut self.later) {
+            let Some(log) = logs::find(db, &device)? else { return Ok(Step::NotNow) };
+            let (clearance, header, gathered) = (self.clearance, None, &mut self.gathered);
+            let mut gathering = Gathering { db, keyring, clearance, base, header, gathered };
+            gathering.adopted(log.log, device, (seq, index))?;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
         if gathered.is_gone {
@@ -349,25 +363,47 @@ impl Gathering<'_> {
         let mut seen = 0;
         sections::each_document_section(self.db, log, first, last, |section, payload| {
             seen += 1;
-            let band = self.keyring.band(&section.commitment);
-            let Some(band) = band.filter(|band| *band <= self.clearance) else { return Ok(()) };
-            if is_said(self.base, (&device, section.place.seq), band) {
-                return Ok(());
-            }
+            let band = self.band_of(&section);
+            let is_new = |band: &Band| !is_said(self.base, (&device, section.place.seq), *band);
+            let Some(band) = band.filter(is_new) else { return Ok(()) };
             if section.state == sections::State::Excused {
                 self.gathered.is_gone = true;
                 return Ok(());
             }
-            if section.state == sections::State::Erased {
-                let object = section.about.and_then(|about| about.object);
-                self.gathered.erased.extend(object.map(|object| (band, object)));
-                return Ok(());
-            }
-            let Some(opened) = self.open(&section, payload)? else { return Ok(()) };
-            let stamp = Stamp { device, seq: section.place.seq, clock: opened.metadata.clock };
-            self.section((&section, band), &opened, stamp)
+            self.take(device, (&section, band), payload)
         })?;
         Ok(seen)
+    }
+
+    /// Takes in a section behind the base. Without its bytes the base stood for it when it counted.
+    fn adopted(&mut self, log: LogId, device: DeviceId, (seq, index): (u64, u32)) -> Result<()> {
+        sections::each_document_section(self.db, log, seq, seq, |section, payload| {
+            let is_it = section.place.index == index && section.state != sections::State::Excused;
+            match self.band_of(&section).filter(|_| is_it) {
+                Some(band) => self.take(device, (&section, band), payload),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn band_of(&self, section: &Section) -> Option<Band> {
+        self.keyring.band(&section.commitment).filter(|band| *band <= self.clearance)
+    }
+
+    fn take(
+        &mut self,
+        device: DeviceId,
+        (section, band): (&Section, Band),
+        payload: Payload,
+    ) -> Result<()> {
+        if section.state == sections::State::Erased {
+            let object = section.about.and_then(|about| about.object);
+            self.gathered.erased.extend(object.map(|object| (band, object)));
+            return Ok(());
+        }
+        let Some(opened) = self.open(section, payload)? else { return Ok(()) };
+        let stamp = Stamp { device, seq: section.place.seq, clock: opened.metadata.clock };
+        self.section((section, band), &opened, stamp)
     }
 
     /// An opened section; none if it is void whoever has it.

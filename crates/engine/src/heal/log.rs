@@ -12,7 +12,6 @@ use rusqlite::Connection;
 
 use super::{CheckedPart, Checking, Outcome, STEP, is_alive, is_document};
 use crate::Result;
-use crate::clearance::stands_for;
 use crate::effects::about;
 use crate::keyring::Opening;
 use crate::rows::Origin;
@@ -292,9 +291,8 @@ fn is_agreed(
     device: &DeviceId,
 ) -> Result<bool> {
     let held = snapshots::in_state(db, snapshots::State::Held)?;
-    let at = (device, section.place.seq);
-    let is_covered =
-        |held: snapshots::Snapshot| stands_for(&held.act, &state.keyring, at, &section.commitment);
+    let at = (*device, section.place.seq, section.place.index);
+    let is_covered = |held: snapshots::Snapshot| state.stands(&held.act, at, &section.commitment);
     Ok(is_document(section) && held.is_some_and(is_covered))
 }
 

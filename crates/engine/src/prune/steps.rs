@@ -34,7 +34,7 @@ pub struct Pruning {
     tried: BTreeSet<Hash>,
     /// Entries that it has appended to the own log.
     appended: u64,
-    /// Before which entry of each log nothing is left to drop.
+    /// Up to which entry of each log nothing is left to drop.
     dropped: BTreeMap<DeviceId, u64>,
     pruned: Pruned,
     /// No step does more than this of anything, if it is less than usual.
@@ -326,16 +326,23 @@ impl WriterState {
             Stage::Propose => {
                 let frontier = self.to_propose(db, held)?;
                 return Ok(frontier.map(|frontier| Goal {
-                    computing: Computing::new(frontier, held, self.clearance),
+                    computing: self.computing(frontier, held),
                     stated: None,
                 }));
             }
             Stage::Affirm | Stage::Drop | Stage::Lack | Stage::Forget | Stage::Shrink => None,
         };
         Ok(stated.map(|act| {
-            let computing = Computing::new(act.frontier.clone(), held, self.clearance);
+            let computing = self.computing(act.frontier.clone(), held);
             Goal { computing, stated: Some(act) }
         }))
+    }
+
+    fn computing(&self, frontier: Vec<LogEnd>, held: Option<&Snapshot>) -> Computing {
+        let act = SnapshotAct { v: VERSION, frontier, bands: Vec::new() };
+        let mut later = held.map_or(Vec::new(), |held| self.all_later(&held.act));
+        later.retain(|place| !self.is_later(&act, *place));
+        Computing::new(act.frontier, held, self.clearance, later)
     }
 
     /// Of the snapshots that all devices agree on, the widest that this one may find the same; what
@@ -555,18 +562,27 @@ impl WriterState {
             return Ok(true);
         }
         let most = PRUNE_SECTIONS_MAX.min(pruning.step_max);
+        let later = self.all_later(&held.act);
         for end in &held.act.frontier {
             let from = pruning.dropped.entry(end.device).or_insert(0);
             let log = logs::find(db, &end.device)?;
             let Some(log) = log.filter(|_| *from < end.size) else { continue };
-            let dropped = sections::drop_bytes(db, log.log, *from, end.size, most)?;
+            // Up to the next entry with a section that was adopted since.
+            let is_next =
+                |(device, seq, _): &&(DeviceId, u64, u32)| *device == end.device && seq > from;
+            let later = later.iter().find(is_next).map(|(_, seq, _)| *seq);
+            let last = later.map_or(end.size, |seq| seq - 1);
+            let dropped = sections::drop_bytes(db, log.log, *from + 1, last, most)?;
             if dropped.sections > 0 {
-                *from = dropped.last_seq;
+                *from = dropped.last_seq - 1;
                 pruning.pruned.sections += dropped.sections;
                 pruning.pruned.bytes += dropped.bytes;
                 return Ok(false);
             }
-            *from = end.size;
+            *from = later.unwrap_or(end.size);
+            if later.is_some() {
+                return Ok(false);
+            }
         }
         Ok(true)
     }

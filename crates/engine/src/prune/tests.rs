@@ -113,7 +113,7 @@ impl Device {
 
     fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
         self.writer.transact(|tx, state| {
-            let mut computing = Computing::new(frontier, None, state.clearance);
+            let mut computing = Computing::new(frontier, None, state.clearance, Vec::new());
             let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
             let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
             loop {
@@ -334,7 +334,7 @@ impl Device {
     fn computes(&mut self) -> SnapshotAct {
         let frontier = self.frontier();
         let computed = self.writer.transact(|tx, state| {
-            let mut computing = Computing::new(frontier, None, state.clearance);
+            let mut computing = Computing::new(frontier, None, state.clearance, Vec::new());
             let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
             let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
             loop {

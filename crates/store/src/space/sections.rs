@@ -569,8 +569,9 @@ pub struct Droppable {
 }
 
 /// The condition under which the bytes of a section may be dropped, apart from its place. Those of
-/// acts and of kinds that this version does not know never are.
-const DROPPABLE: &str = "state IN (2, 3) AND kind IN (1, 2, 3)
+/// acts and of kinds that this version does not know never are, nor those of what is void: no
+/// snapshot stands for it, and somebody may adopt it yet.
+const DROPPABLE: &str = "state = 2 AND kind IN (1, 2, 3)
     AND (sealed IS NOT NULL OR opened IS NOT NULL)";
 
 /// What [`drop_bytes`] would drop of entries up to `last_seq`. Takes time in proportion to them.
@@ -655,9 +656,7 @@ pub fn drop_bytes(
     })?;
     remove_rows(conn, &dropped)?;
     for section in &dropped {
-        // What a void section said counts for nothing.
-        let about = section.about.filter(|_| section.state == State::Applied);
-        insert_empty(conn, section, State::Excused, about)?;
+        insert_empty(conn, section, State::Excused, section.about)?;
     }
     sum.sections = dropped.len() as u64;
     sum.last_seq = dropped.last().map_or(0, |last| last.place.seq);
