@@ -144,8 +144,13 @@ pub(crate) fn accepted(
     let (mut accepted, quarantines) = (Vec::new(), quarantines(db, roster)?);
     for statements in stated.into_values() {
         let Some(first) = statements.first() else { continue };
-        let asked = asked_for(db, roster, &quarantines, &first.act)?;
+        let mut asked = asked_for(db, roster, &quarantines, &first.act)?;
         let authors = statements.iter().map(|statement| statement.author).collect();
+        if asked.is_empty() {
+            // Who agreed on it has been set aside since.
+            let all: BTreeSet<DeviceId> = roster.asked_for(&first.act).into_iter().collect();
+            asked = all.intersection(&authors).copied().collect();
+        }
         if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {
             continue;
         }

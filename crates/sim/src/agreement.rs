@@ -409,6 +409,7 @@ impl World {
         };
         let redactions = units().filter(redacts).map(|unit| self.counts(unit, band, content));
         let redactions = redactions.filter(|held| *held != Some(false)).count();
+        let mut read = Vec::new();
         for unit in units() {
             let is_copied = self.is_copied(&unit.author);
             let is_orphan = is_orphan(unit);
@@ -417,9 +418,9 @@ impl World {
             // Who is cleared for less by now cannot open what its edits build on, to adopt that.
             expected.is_disputed |= any_above && self.was_lowered(&unit.author);
             let held = match self.counts(unit, band, content) {
-                // Its author writes nothing more before `renew`, and may be all who could make an
-                // edit beside a redaction again.
-                Some(true) if redactions > 0 && is_copied => None,
+                // Its author is gone, or writes nothing more before `renew`, and may be all who could
+                // make an edit beside a redaction again.
+                Some(true) if redactions > 0 && (is_copied || is_orphan) => None,
                 // The malicious member hands on headers alone; who had the bytes may be gone. So
                 // may the history that an edit beside a redaction was made in; and its author may
                 // not make it again if it was cleared for less before it heard.
@@ -436,12 +437,18 @@ impl World {
             let is_open = redacts(&unit) && (is_copied || self.is_doubtful(&unit.author));
             expected.is_disputed |= is_open && held != Some(false);
             for operation in unit.operations.iter().filter(|op| family.contains(&op.object())) {
+                read.extend(operation.read().filter(|_| held != Some(false)));
                 expected.take(operation, unit, held, is_copied, content.creates(unit));
             }
         }
         // Of another creation than its app had seen, one leaves lines in both.
         if expected.creations > 1 {
             expected.overwritten_again += expected.overwrites;
+        }
+        // What its app had read it may have written into another creation that came meanwhile.
+        let makes = |it: &Operation| matches!(it, Operation::Create { .. });
+        if units().filter(|unit| unit.operations.iter().any(makes)).count() > 1 {
+            expected.forgive(|token| read.iter().any(|text| text.contains(token)));
         }
         // Two that were made beside each other leave two documents, and of edits that were built on
         // each other beside one each author makes the other's again (decision 0040).
@@ -551,6 +558,15 @@ impl<'m> Expected<'m> {
             self.asides.push((word, held));
         }
         self.tokens.extend(operation.token().map(|token| (token, held)));
+    }
+
+    /// Of words that are not to be there it cannot be told where they `may_be_again`.
+    fn forgive(&mut self, may_be_again: impl Fn(&str) -> bool) {
+        for (token, held) in &mut self.tokens {
+            if *held == Some(false) && may_be_again(token) {
+                *held = None;
+            }
+        }
     }
 
     /// Whether what a unit left may be found so often.

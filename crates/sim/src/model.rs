@@ -118,6 +118,14 @@ impl Operation {
         }
     }
 
+    /// The text that its app had read before it.
+    pub(crate) fn read(&self) -> Option<&str> {
+        match self {
+            Self::Edit { before, .. } => before.get("text")?.as_str(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn token(&self) -> Option<&str> {
         match self {
             Self::Create { token, .. } | Self::Edit { token, .. } => Some(token),

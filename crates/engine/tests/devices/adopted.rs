@@ -98,7 +98,6 @@ fn what_is_adopted_behind_a_snapshot_is_in_the_next_one() {
     for _ in 0..2 {
         settle(&mut [&mut founder, &mut tablet, &mut laptop]);
     }
-    for d in [&founder, &tablet, &laptop] {}
     assert!(founder.pruned() > 0 && laptop.pruned() > 0, "the control");
     assert!(founder.space.document(&object(9)).unwrap().is_none());
     founder.put(object(2), &json!({"text": "meanwhile"}));

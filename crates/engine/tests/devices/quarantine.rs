@@ -107,6 +107,36 @@ fn a_tablet_in_a_drawer_holds_nothing_up_and_loses_nothing() {
     assert_eq!(new.value(object(1))["tablet"], json!("unsent, twice"));
 }
 
+/// A computer set a phone aside and pruned alone; the phone came back, and had what the computer
+/// had agreed on with nobody. Then the computer broke and was set aside itself: nobody was left
+/// that what was pruned was asked of, so that it was agreed on no more, and who came then got
+/// nothing of it (simulated seeds 467 and 532).
+#[test]
+fn what_who_is_set_aside_itself_agreed_on_alone_stays_agreed_on() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    four_edited(&mut a);
+    a.writer.quarantine(b.space.device()).unwrap();
+    for _ in 0..2 {
+        a.prune(true);
+    }
+    assert!(a.pruned() > 0, "the control");
+    for _ in 0..2 {
+        meet(&mut b, &mut a);
+        tend(&mut b);
+    }
+    assert_eq!(b.value(object(1)), json!({"n": 1, "edited": true}));
+    b.writer.quarantine(a.space.device()).unwrap();
+    tend(&mut b);
+    let mut new = b.invite(dirs[2].path(), 3);
+    meet(&mut new, &mut b);
+    for n in 1..=4 {
+        assert_eq!(new.value(object(n)), json!({"n": n, "edited": true}));
+    }
+    new.sound();
+}
+
 /// What was set aside by mistake is waited for again once that is taken back; by itself a device is
 /// back with its next entry, also one that writes nothing.
 #[test]
