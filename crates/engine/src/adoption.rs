@@ -13,7 +13,8 @@ use larder_log::adoption::{Adopted, AdoptionAct};
 use larder_log::snapshot::SnapshotAct;
 use larder_log::{Band, Header, Opened, VERSION, kind};
 use larder_store::space::erasures::{self, State as Stage};
-use larder_store::space::sections::{self, Section, State as SectionState};
+use larder_store::space::logs::Log;
+use larder_store::space::sections::{self, Place, Section, State as SectionState};
 use larder_store::space::{control, logs};
 use larder_types::limits::{ADOPTED_SECTIONS_MAX, RETRIES_MAX};
 use larder_types::{DeviceId, EntryHash, ObjectId};
@@ -25,6 +26,7 @@ use crate::copies::Creation;
 use crate::effects::about;
 use crate::erase::read_act;
 use crate::keyring::Opening;
+use crate::prune::named_up_to;
 use crate::rows::Origin;
 use crate::state::{Rejudged, State};
 use crate::tally::VoidCause;
@@ -122,19 +124,39 @@ impl State {
     pub(crate) fn is_later(
         &self,
         act: &SnapshotAct,
-        (device, seq, index): (DeviceId, u64, u32),
+        place: (DeviceId, u64, u32),
+        band: Band,
     ) -> bool {
-        let all = self.adopted.all.get(&(device, seq, index));
-        let counts = |by: &&By| self.may_write_at(&by.device, by.seq);
-        let mut all = all.into_iter().flatten().filter(counts).peekable();
-        seq <= act.size_of(&device)
+        let (device, seq, _) = place;
+        let Some(all) = self.adopted.all.get(&place).filter(|_| seq <= act.size_of(&device)) else {
+            return false;
+        };
+        let counts = |by: &&By| self.writes_up_to(&by.device, by.seq) >= Some(band);
+        let mut all = all.iter().filter(counts).peekable();
+        // What counts by itself nobody needs to adopt, and the snapshot stands for it.
+        self.writes_up_to(&device, seq) < Some(band)
             && all.peek().is_some()
             && all.all(|by| by.seq > act.size_of(&by.device))
     }
 
     /// The sections that count so, in order.
-    pub(crate) fn all_later(&self, act: &SnapshotAct) -> Vec<(DeviceId, u64, u32)> {
-        self.adopted.all.keys().copied().filter(|place| self.is_later(act, *place)).collect()
+    pub(crate) fn all_later(
+        &self,
+        db: &Connection,
+        act: &SnapshotAct,
+    ) -> Result<Vec<(DeviceId, u64, u32)>> {
+        let mut later = Vec::new();
+        for (device, seq, index) in self.adopted.all.keys() {
+            let Some(log) = logs::find(db, device)? else { continue };
+            let place = Place { log: log.log, seq: *seq, index: *index };
+            let Some(section) = sections::find(db, place)? else { continue };
+            let band = self.keyring.band(&section.commitment);
+            let place = (*device, *seq, *index);
+            if band.is_some_and(|band| self.is_later(act, place, band)) {
+                later.push(place);
+            }
+        }
+        Ok(later)
     }
 
     /// Whether this device has adopted it, whatever that came to.
@@ -257,13 +279,15 @@ impl State {
                 continue;
             }
             for erasure in erasures::of_entries(db, log.log, 1, log.frontier.size())? {
+                let at = (&log, erasure.place.seq);
                 let is_void = erasure.stage == Stage::Void;
                 let act = if is_void { None } else { read_act(db, &erasure)? };
                 let Some(instead) = act.and_then(|act| act.instead) else { continue };
                 for edit in Edits::read(db, self, &instead)?.all {
                     let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
                     let is_it = self.speaks_for(speaking, &log.device, edit.origin.band);
-                    if edit.creates.is_some() && !counts && is_it {
+                    let is_it = is_it && edit.creates.is_some() && !counts;
+                    if is_it && self.had_taken(db, at, &edit)? {
                         left.insert(adopted(&edit));
                     }
                 }
@@ -281,22 +305,42 @@ impl State {
         speaking: &Speaking,
     ) -> Result<Vec<Adopted>> {
         let edits = Edits::read(db, self, &object)?;
-        let waits = |edit: &Edit| {
+        let waits = |edit: &&Edit| {
             let Origin { device, band, .. } = &edit.origin;
-            edit.state == SectionState::Waiting && self.speaks_for(speaking, device, *band)
+            edit.state == SectionState::Waiting
+                && self.counts_at(&edit.origin)
+                && self.speaks_for(speaking, device, *band)
         };
-        let waiting = edits.all.iter().enumerate().filter(|(_, edit)| waits(edit));
-        let mut open: Vec<usize> = waiting.map(|(at, _)| at).collect();
-        let (mut met, mut found) = (BTreeSet::new(), Vec::new());
-        while let Some(at) = open.pop() {
-            let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
-            if !self.counts_at(&edit.origin) && !self.has_adopted(&edit.origin) {
-                found.push(adopted(edit));
+        let mut found = Vec::new();
+        for waiting in edits.all.iter().filter(waits) {
+            let log = logs::by_number(db, waiting.origin.log)?;
+            let (mut open, mut met) = (edits.beneath(waiting), BTreeSet::new());
+            while let Some(at) = open.pop() {
+                let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
+                let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
+                if !counts && !self.had_taken(db, (&log, waiting.origin.seq), edit)? {
+                    continue;
+                }
+                if !counts {
+                    found.push(adopted(edit));
+                }
+                open.extend(edits.beneath(edit));
             }
-            open.extend(edit.creation.and_then(|creation| edits.creations.get(&creation)));
-            open.extend(edit.deps.iter().filter_map(|dep| edits.changes.get(dep)).flatten());
         }
+        found.sort_unstable();
+        found.dedup();
         Ok(found)
+    }
+
+    /// Whether the author of an entry had taken in what it rests on, as its log says. Else who was
+    /// shut out could write now what an entry from before that names.
+    fn had_taken(&self, db: &Connection, (log, seq): (&Log, u64), edit: &Edit) -> Result<bool> {
+        let Origin { device, seq: of, .. } = edit.origin;
+        if log.log == self.log {
+            return Ok(true);
+        }
+        let named = named_up_to(db, log, seq)?;
+        Ok(if device == log.device { of < seq } else { of <= named.of(&device) })
     }
 }
 
@@ -334,6 +378,13 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
+    /// What an edit rests on directly.
+    fn beneath(&self, edit: &Edit) -> Vec<usize> {
+        let of_creation = edit.creation.and_then(|creation| self.creations.get(&creation));
+        let of_deps = edit.deps.iter().filter_map(|dep| self.changes.get(dep)).flatten();
+        of_creation.into_iter().chain(of_deps).copied().collect()
+    }
+
     pub(crate) fn read(db: &Connection, state: &State, object: &ObjectId) -> Result<Self> {
         let mut edits = Self::default();
         for section in sections::of_object(db, object)? {

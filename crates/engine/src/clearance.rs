@@ -310,14 +310,17 @@ impl State {
         commitment: &SectionCommitment,
     ) -> bool {
         stands_for(act, &self.keyring, (&device, seq), commitment)
-            && !self.is_later(act, (device, seq, index))
+            && self
+                .keyring
+                .band(commitment)
+                .is_none_or(|band| !self.is_later(act, (device, seq, index), band))
     }
 
     /// Wants no more the bytes that a snapshot stands for.
     pub(crate) fn excuse(&self, db: &Connection, act: &SnapshotAct) -> Result<()> {
         for end in &act.frontier {
             let Some(log) = logs::find(db, &end.device)? else { continue };
-            if !self.is_narrow(act) && self.all_later(act).is_empty() {
+            if !self.is_narrow(act) && self.all_later(db, act)?.is_empty() {
                 sections::excuse(db, log.log, end.size)?;
                 continue;
             }

@@ -138,18 +138,28 @@ pub(crate) fn accepted(
     clearance: Band,
 ) -> Result<Vec<SnapshotAct>> {
     let mut stated: BTreeMap<Hash, Vec<Statement>> = BTreeMap::new();
+    let mut all_stated = Vec::new();
     for statement in statements(db, roster)? {
+        all_stated.push((statement.author, statement.act.clone()));
         stated.entry(statement.act.id()).or_default().push(statement);
     }
     let (mut accepted, quarantines) = (Vec::new(), quarantines(db, roster)?);
     for statements in stated.into_values() {
         let Some(first) = statements.first() else { continue };
         let mut asked = asked_for(db, roster, &quarantines, &first.act)?;
-        let authors = statements.iter().map(|statement| statement.author).collect();
+        let authors: BTreeSet<DeviceId> =
+            statements.iter().map(|statement| statement.author).collect();
         if asked.is_empty() {
             // Who agreed on it has been set aside since.
             let all: BTreeSet<DeviceId> = roster.asked_for(&first.act).into_iter().collect();
             asked = all.intersection(&authors).copied().collect();
+            let is_beside = |(by, act): &(DeviceId, SnapshotAct)| {
+                let is_other = all.contains(by) && !authors.contains(by);
+                is_other && !act.includes(&first.act) && !first.act.includes(act)
+            };
+            if all_stated.iter().any(is_beside) {
+                continue;
+            }
         }
         if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {
             continue;

@@ -505,7 +505,10 @@ impl Gathering<'_> {
             let Ok(link) = Link::of(change) else { continue };
             if document.as_ref().is_none_or(|document| document.has_change(&link.hash)) {
                 growth.heads.add(&link);
-                growth.changed = growth.changed.max_by_clock(Some(stamp));
+                // What is void is not read by all.
+                if !is_void {
+                    growth.changed = growth.changed.max_by_clock(Some(stamp));
+                }
             }
         }
         Ok(())

@@ -325,24 +325,32 @@ impl WriterState {
             Stage::Agree => self.to_agree(db, held, tried)?,
             Stage::Propose => {
                 let frontier = self.to_propose(db, held)?;
-                return Ok(frontier.map(|frontier| Goal {
-                    computing: self.computing(frontier, held),
-                    stated: None,
-                }));
+                let computing = frontier.map(|frontier| self.computing(db, frontier, held));
+                return Ok(computing
+                    .transpose()?
+                    .map(|computing| Goal { computing, stated: None }));
             }
             Stage::Affirm | Stage::Drop | Stage::Lack | Stage::Forget | Stage::Shrink => None,
         };
-        Ok(stated.map(|act| {
-            let computing = self.computing(act.frontier.clone(), held);
-            Goal { computing, stated: Some(act) }
-        }))
+        let Some(act) = stated else { return Ok(None) };
+        let computing = self.computing(db, act.frontier.clone(), held)?;
+        Ok(Some(Goal { computing, stated: Some(act) }))
     }
 
-    fn computing(&self, frontier: Vec<LogEnd>, held: Option<&Snapshot>) -> Computing {
+    fn computing(
+        &self,
+        db: &Connection,
+        frontier: Vec<LogEnd>,
+        held: Option<&Snapshot>,
+    ) -> Result<Computing> {
         let act = SnapshotAct { v: VERSION, frontier, bands: Vec::new() };
-        let mut later = held.map_or(Vec::new(), |held| self.all_later(&held.act));
-        later.retain(|place| !self.is_later(&act, *place));
-        Computing::new(act.frontier, held, self.clearance, later)
+        let mut later = Vec::new();
+        if let Some(held) = held {
+            let still = self.all_later(db, &act)?;
+            later = self.all_later(db, &held.act)?;
+            later.retain(|place| !still.contains(place));
+        }
+        Ok(Computing::new(act.frontier, held, self.clearance, later))
     }
 
     /// Of the snapshots that all devices agree on, the widest that this one may find the same; what
@@ -562,7 +570,7 @@ impl WriterState {
             return Ok(true);
         }
         let most = PRUNE_SECTIONS_MAX.min(pruning.step_max);
-        let later = self.all_later(&held.act);
+        let later = self.all_later(db, &held.act)?;
         for end in &held.act.frontier {
             let from = pruning.dropped.entry(end.device).or_insert(0);
             let log = logs::find(db, &end.device)?;
@@ -584,6 +592,8 @@ impl WriterState {
                 return Ok(false);
             }
         }
+        // What was adopted since stays until another snapshot stands for it.
+        self.news.drained = Some(held.id);
         Ok(true)
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct News {
     /// Whether what is agreed on is held by others for all that is known, and may go then.
     awaits_acks: bool,
     /// The agreed snapshot of which nothing is left to drop.
-    drained: Option<Hash>,
+    pub(super) drained: Option<Hash>,
     /// Snapshots that others stated and this device finds otherwise, or not at all any more.
     pub(crate) differing: BTreeSet<Hash>,
 }

@@ -164,8 +164,8 @@ impl WriterState {
             let place = (logs::by_number(db, log)?.device, seq, index);
             let band = self.keyring.band(&section.commitment).filter(|band| Some(*band) <= up_to);
             let is_known = match (band, section.about.map(|about| about.kind)) {
-                (Some(band), Some(kind::DOCUMENT_CREATE)) => known.may_have(&place, band),
-                (Some(band), Some(kind::DOCUMENT_CHANGE)) => known.has(&place, band),
+                (Some(band), Some(kind::DOCUMENT_CREATE)) => known.may_have(self, &place, band),
+                (Some(band), Some(kind::DOCUMENT_CHANGE)) => known.has(self, &place, band),
                 _ => continue,
             };
             if is_known || (log != self.log && section.state == Standing::Void) {
@@ -396,7 +396,7 @@ impl WriterState {
             let known = Known::of(db, &self.roster, redactions)?;
             let mut edits = Edits::read(db, self, &object)?.all;
             edits.retain(|Edit { origin, .. }| {
-                known.has(&(origin.device, origin.seq, origin.index), origin.band)
+                known.has(self, &(origin.device, origin.seq, origin.index), origin.band)
             });
             and.extend(edits.into_iter().flat_map(|edit| edit.changes));
         }
@@ -508,23 +508,28 @@ impl Known {
     }
 
     /// Whether an edit was known there.
-    fn has(&self, place: &(DeviceId, u64, u32), band: Band) -> bool {
-        self.listed.contains(place) || self.was_pruned(place, band, |is_agreed| is_agreed)
+    fn has(&self, state: &WriterState, place: &(DeviceId, u64, u32), band: Band) -> bool {
+        self.listed.contains(place) || self.was_pruned(state, place, band, |is_agreed| is_agreed)
     }
 
     /// Whether a creation may have been: what was known is not to be written anew.
-    fn may_have(&self, place: &(DeviceId, u64, u32), band: Band) -> bool {
-        self.listed.contains(place) || self.was_pruned(place, band, |_| true)
+    fn may_have(&self, state: &WriterState, place: &(DeviceId, u64, u32), band: Band) -> bool {
+        self.listed.contains(place) || self.was_pruned(state, place, band, |_| true)
     }
 
     fn was_pruned(
         &self,
-        (device, seq, _): &(DeviceId, u64, u32),
+        state: &WriterState,
+        place: &(DeviceId, u64, u32),
         band: Band,
         is_it: impl Fn(bool) -> bool,
     ) -> bool {
+        let (device, seq, _) = place;
         self.pruned.iter().any(|(act, is_agreed)| {
-            is_it(*is_agreed) && *seq <= act.size_of(device) && act.tree(band).is_some()
+            is_it(*is_agreed)
+                && *seq <= act.size_of(device)
+                && act.tree(band).is_some()
+                && !state.is_later(act, *place, band)
         })
     }
 }

@@ -114,10 +114,7 @@ impl Space {
         if receiving.is_none() && !sections::any_missing(db)? {
             return Ok(then);
         }
-        let act = self.awaited(db, receiving.as_ref())?;
-        let Some(act) = act.filter(|act| told.uncomputed != Some(act.id())) else {
-            return Ok(then);
-        };
+        let Some(act) = self.awaited(db, receiving.as_ref(), told)? else { return Ok(then) };
         if receiving.is_none() && !self.stands_for_missing(db, &act)? {
             return Ok(then);
         }
@@ -140,9 +137,8 @@ impl Space {
 
     fn wanted_sections(&self, db: &Connection, told: &Told, after: u64) -> Result<Wanted> {
         let receiving = snapshots::in_state(db, snapshots::State::Receiving)?;
-        let act =
-            if sections::any_missing(db)? { self.awaited(db, receiving.as_ref())? } else { None };
-        let act = act.filter(|act| told.uncomputed != Some(act.id()));
+        let is_any = sections::any_missing(db)?;
+        let act = if is_any { self.awaited(db, receiving.as_ref(), told)? } else { None };
         let Lacking { missing, sealed, is_below, next } =
             self.lacking(db, &told.void, act.as_ref(), after)?;
         let next = match next {
@@ -174,14 +170,17 @@ impl Space {
         Ok(Wanted { want: Some(want).filter(|want| !want.is_empty()), next })
     }
 
-    /// The snapshot that is to come in, if there is one that all devices agree on.
+    /// The snapshot that is to come in, if there is one that all devices agree on, but for what the
+    /// peer cannot compute.
     fn awaited(
         &self,
         db: &Connection,
         receiving: Option<&Snapshot>,
+        told: &Told,
     ) -> Result<Option<SnapshotAct>> {
         let published = self.shared.published()?;
-        let accepted = wider(db, accepted(db, &published.roster, published.clearance)?)?;
+        let mut accepted = wider(db, accepted(db, &published.roster, published.clearance)?)?;
+        accepted.retain(|act| told.uncomputed != Some(act.id()));
         // What has begun goes on as long as it counts.
         let is_half = |act: &&SnapshotAct| receiving.is_some_and(|half| half.act == **act);
         let begun = accepted.iter().find(is_half).cloned();
