@@ -138,9 +138,7 @@ pub(crate) fn accepted(
     clearance: Band,
 ) -> Result<Vec<SnapshotAct>> {
     let mut stated: BTreeMap<Hash, Vec<Statement>> = BTreeMap::new();
-    let mut all_stated = Vec::new();
     for statement in statements(db, roster)? {
-        all_stated.push((statement.author, statement.act.clone()));
         stated.entry(statement.act.id()).or_default().push(statement);
     }
     let (mut accepted, quarantines) = (Vec::new(), quarantines(db, roster)?);
@@ -150,15 +148,12 @@ pub(crate) fn accepted(
         let authors: BTreeSet<DeviceId> =
             statements.iter().map(|statement| statement.author).collect();
         if asked.is_empty() {
-            // Who agreed on it has been set aside since.
+            // Who agreed on it has been set aside since, and somebody who is here holds it.
+            let aside = set_aside(db, roster)?;
+            let is_here = |by: &DeviceId| reads(roster, by) && !aside.contains(by);
             let all: BTreeSet<DeviceId> = roster.asked_for(&first.act).into_iter().collect();
-            asked = all.intersection(&authors).copied().collect();
-            let is_beside = |(by, act): &(DeviceId, SnapshotAct)| {
-                let is_other = all.contains(by) && !authors.contains(by);
-                is_other && !act.includes(&first.act) && !first.act.includes(act)
-            };
-            if all_stated.iter().any(is_beside) {
-                continue;
+            if authors.iter().any(is_here) {
+                asked = all.intersection(&authors).copied().collect();
             }
         }
         if asked.is_empty() || !asked.is_subset(&authors) || !is_here(db, &first.act)? {

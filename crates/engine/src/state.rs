@@ -515,7 +515,7 @@ impl State {
         let is_aside = matches!(act, Act::Quarantine(_));
         let is_heard = is_membership || is_lack || is_aside || matches!(act, Act::Snapshot(_));
         self.news.statement |= is_heard;
-        self.news.roster |= is_membership;
+        self.news.roster |= is_membership || is_aside;
         self.news.lacks |= is_membership || is_lack || is_aside;
         self.news.secrets.is_new |= is_aside;
         self.adopted.is_open |= is_aside;

@@ -520,7 +520,7 @@ impl WriterState {
     }
 
     /// Whether this device holds of its snapshot what no device of the space has stated: those that
-    /// did were shut out, or were never asked. Who comes later is given nothing on its word alone.
+    /// did were shut out or set aside, or were never asked. Who comes later is given nothing on its word alone.
     pub(super) fn must_affirm(&self, db: &Connection) -> Result<bool> {
         if self.roster.device(&self.device()).is_none() || !self.shared.may_append() {
             return Ok(false);
@@ -532,6 +532,8 @@ impl WriterState {
     }
 
     fn is_affirmed(&self, db: &Connection, held: &Snapshot) -> Result<bool> {
+        let aside = set_aside(db, &self.roster)?;
+        let me = self.device();
         let is_it = |statement: &Statement| {
             let Statement { author, act, .. } = statement;
             // One that was cleared for less has it no longer, or not for long.
@@ -539,6 +541,7 @@ impl WriterState {
             act.bands.len() >= held.act.bands.len()
                 && act.agrees(&held.act)
                 && reads(&self.roster, author)
+                && (*author == me || !aside.contains(author))
                 && has
         };
         Ok(statements(db, &self.roster)?.iter().any(is_it))
