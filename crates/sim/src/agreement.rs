@@ -418,8 +418,8 @@ impl World {
             // Who is cleared for less by now cannot open what its edits build on, to adopt that.
             expected.is_disputed |= any_above && self.was_lowered(&unit.author);
             let held = match self.counts(unit, band, content) {
-                // Its author is gone, or writes nothing more before `renew`, and may be all who could
-                // make an edit beside a redaction again.
+                // Its author is gone, or writes nothing more before `renew`, and may be all who
+                // could make an edit beside a redaction again.
                 Some(true) if redactions > 0 && (is_copied || is_orphan) => None,
                 // The malicious member hands on headers alone; who had the bytes may be gone. So
                 // may the history that an edit beside a redaction was made in; and its author may

@@ -520,7 +520,8 @@ impl WriterState {
     }
 
     /// Whether this device holds of its snapshot what no device of the space has stated: those that
-    /// did were shut out or set aside, or were never asked. Who comes later is given nothing on its word alone.
+    /// did were shut out or set aside, or were never asked. Who comes later is given nothing on its
+    /// word alone.
     pub(super) fn must_affirm(&self, db: &Connection) -> Result<bool> {
         if self.roster.device(&self.device()).is_none() || !self.shared.may_append() {
             return Ok(false);
