@@ -71,7 +71,7 @@ impl Space {
             Request::Apply { batch, more: true } => return Ok(Answer::Write(Task::Store(batch))),
             Request::TakeSupply { supply } => {
                 self.note_void(peer, &supply.void)?;
-                self.note_uncomputed(peer, supply.uncomputed);
+                self.note_uncomputed(peer, supply.uncomputed)?;
                 return Ok(Answer::Write(Task::TakeSupply(supply)));
             }
             Request::ReadWants { from } => {

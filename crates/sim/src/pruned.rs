@@ -24,7 +24,9 @@ impl World {
         self.set_aside_who_is_gone(first, &members);
         for round in 0..ROUNDS {
             for slot in &members {
-                self.enqueue(*slot, Job::Prune(round == 0 && *slot == first));
+                // Where a section was waited for that nobody has, once that is known.
+                let proposes = *slot == first && (round == 0 || !self.has_pruned(first));
+                self.enqueue(*slot, Job::Prune(proposes));
                 self.drain();
             }
             for (at, from) in members.iter().enumerate() {
@@ -48,6 +50,11 @@ impl World {
             self.enqueue(by, Job::SetAside(id));
         }
         self.drain();
+    }
+
+    fn has_pruned(&self, slot: Slot) -> bool {
+        let status = self.devices[slot].space().map(larder_engine::Space::prune_status);
+        status.is_some_and(|status| status.expect("how far it is pruned").covered > 0)
     }
 
     /// Where nobody is in the way, all have dropped what they agreed on.

@@ -1,6 +1,6 @@
 //! What is lacking here, and asked for page by page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::snapshot::SnapshotAct;
 use larder_protocol::{Lack, Run, Want, WantedSnapshot};
@@ -30,14 +30,14 @@ pub struct Wanted {
 /// peer's word, and counts for nothing but what that peer is asked for while the space is open.
 pub(crate) type VoidTold = BTreeMap<TransportId, Vec<Run>>;
 
-/// By peer: the last snapshot that it said not to be able to compute.
-pub(crate) type Uncomputed = BTreeMap<TransportId, Hash>;
+/// By peer: the snapshots that it said not to be able to compute, of those that are agreed on.
+pub(crate) type Uncomputed = BTreeMap<TransportId, BTreeSet<Hash>>;
 
 /// What a peer said of what it could supply.
 #[derive(Default)]
 struct Told {
     void: Vec<Run>,
-    uncomputed: Option<Hash>,
+    uncomputed: BTreeSet<Hash>,
 }
 
 impl Space {
@@ -65,18 +65,24 @@ impl Space {
         self.shared.void_told().get(peer).map_or(0, Vec::len)
     }
 
-    /// Notes a snapshot that a peer says not to be able to compute: the last one.
-    pub(crate) fn note_uncomputed(&self, peer: &TransportId, id: Option<Hash>) {
-        if let Some(id) = id {
-            self.shared.uncomputed().insert(*peer, id);
-        }
+    /// Notes a snapshot that a peer says not to be able to compute.
+    pub(crate) fn note_uncomputed(&self, peer: &TransportId, id: Option<Hash>) -> Result<()> {
+        let Some(id) = id else { return Ok(()) };
+        let (db, published) = (self.shared.pool.reader()?, self.shared.published()?);
+        let agreed = accepted(&db, &published.roster, published.clearance)?;
+        let agreed: BTreeSet<Hash> = agreed.iter().map(SnapshotAct::id).collect();
+        let mut told = self.shared.uncomputed();
+        let told = told.entry(*peer).or_default();
+        told.insert(id);
+        told.retain(|id| agreed.contains(id));
+        Ok(())
     }
 
     /// [`Space::wanted`] without what this peer said to open for nobody; and the bytes that a
     /// snapshot stands for, of one that cannot compute it.
     pub(crate) fn wanted_of(&self, peer: &TransportId, from: Lack) -> Result<Wanted> {
         let void = self.shared.void_told().get(peer).cloned().unwrap_or_default();
-        let uncomputed = self.shared.uncomputed().get(peer).copied();
+        let uncomputed = self.shared.uncomputed().get(peer).cloned().unwrap_or_default();
         self.wanted_but(&Told { void, uncomputed }, from)
     }
 
@@ -180,7 +186,7 @@ impl Space {
     ) -> Result<Option<SnapshotAct>> {
         let published = self.shared.published()?;
         let mut accepted = wider(db, accepted(db, &published.roster, published.clearance)?)?;
-        accepted.retain(|act| told.uncomputed != Some(act.id()));
+        accepted.retain(|act| !told.uncomputed.contains(&act.id()));
         // What has begun goes on as long as it counts.
         let is_half = |act: &&SnapshotAct| receiving.is_some_and(|half| half.act == **act);
         let begun = accepted.iter().find(is_half).cloned();
