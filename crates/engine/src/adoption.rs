@@ -11,6 +11,7 @@ use larder_document::{Link, body};
 use larder_log::act::Act;
 use larder_log::adoption::{Adopted, AdoptionAct};
 use larder_log::snapshot::SnapshotAct;
+use larder_log::stability::Named;
 use larder_log::{Band, Header, Opened, VERSION, kind};
 use larder_store::space::erasures::{self, State as Stage};
 use larder_store::space::logs::Log;
@@ -196,11 +197,11 @@ impl State {
     /// those of devices rest on that cannot. If this device cannot append now, it is done when it
     /// can.
     pub(crate) fn adopt(&mut self, db: &Connection) -> Result<()> {
-        let speaking = Speaking { aside: set_aside(db, &self.roster)? };
-        let objects = self.waiting_objects(db, &speaking)?;
-        let mut adopted = self.left_by_erasures(db, &speaking)?;
+        let aside = set_aside(db, &self.roster)?;
+        let objects = self.waiting_objects(db, &aside)?;
+        let mut adopted = self.left_by_erasures(db, &aside)?;
         for object in objects {
-            adopted.extend(self.beneath(db, object, &speaking)?);
+            adopted.extend(self.beneath(db, object, &aside)?);
         }
         self.adopted.is_open = !adopted.is_empty() && !self.may_adopt();
         if self.adopted.is_open || adopted.is_empty() {
@@ -222,8 +223,8 @@ impl State {
         band: Band,
     ) -> Result<()> {
         if !self.adopted.is_open && *author != self.device() {
-            let speaking = Speaking { aside: set_aside(db, &self.roster)? };
-            self.adopted.is_open = self.speaks_for(&speaking, author, band);
+            let aside = set_aside(db, &self.roster)?;
+            self.adopted.is_open = self.speaks_for(&aside, author, band);
         }
         Ok(())
     }
@@ -235,23 +236,27 @@ impl State {
 
     /// Whether this device adopts what something of this band rests on that the author wrote: it is
     /// this one itself, or cannot do it.
-    fn speaks_for(&self, speaking: &Speaking, author: &DeviceId, band: Band) -> bool {
+    fn speaks_for(&self, aside: &BTreeSet<DeviceId>, author: &DeviceId, band: Band) -> bool {
         let me = self.device();
         let own = || self.roster.device(&me).filter(|own| own.role.may_write());
         let may = || own().is_some_and(|own| own.clearance >= band);
-        *author == me || (self.is_unable(speaking, author, band) && may())
+        *author == me || (self.is_unable(aside, author, band) && may())
     }
 
     /// Who was shut out may not adopt it, and of who was set aside nobody knows whether it ever
     /// will. Who was cleared for less meanwhile may not have it any more, and is not given what is
     /// void.
-    fn is_unable(&self, speaking: &Speaking, author: &DeviceId, band: Band) -> bool {
+    fn is_unable(&self, aside: &BTreeSet<DeviceId>, author: &DeviceId, band: Band) -> bool {
         let now = self.roster.device(author).filter(|now| now.role.may_write());
-        speaking.aside.contains(author) || now.is_none_or(|now| now.lowest < band)
+        aside.contains(author) || now.is_none_or(|now| now.lowest < band)
     }
 
     /// Objects of which sections wait that were applied once, or opened at least.
-    fn waiting_objects(&self, db: &Connection, speaking: &Speaking) -> Result<BTreeSet<ObjectId>> {
+    fn waiting_objects(
+        &self,
+        db: &Connection,
+        aside: &BTreeSet<DeviceId>,
+    ) -> Result<BTreeSet<ObjectId>> {
         let (mut objects, mut after) = (BTreeSet::new(), 0);
         let limit = u32::try_from(RETRIES_MAX).unwrap_or(u32::MAX);
         loop {
@@ -262,7 +267,7 @@ impl State {
                 let Some(section) = sections::numbered(db, number)? else { continue };
                 let Some(object) = section.about.and_then(|about| about.object) else { continue };
                 let author = logs::by_number(db, section.place.log)?.device;
-                if self.speaks_for(speaking, &author, self.band_of(&section)?) {
+                if self.speaks_for(aside, &author, self.band_of(&section)?) {
                     objects.insert(object);
                 }
             }
@@ -271,23 +276,27 @@ impl State {
 
     /// Creations that do not count by themselves, of what is left of documents that were erased as
     /// another device had redacted them.
-    fn left_by_erasures(&self, db: &Connection, speaking: &Speaking) -> Result<BTreeSet<Adopted>> {
+    fn left_by_erasures(
+        &self,
+        db: &Connection,
+        aside: &BTreeSet<DeviceId>,
+    ) -> Result<BTreeSet<Adopted>> {
         let mut left = BTreeSet::new();
         for log in logs::every(db)? {
             let is_own = log.log == self.log;
-            if !is_own && !self.is_unable(speaking, &log.device, Band::Red) {
+            if !is_own && !self.is_unable(aside, &log.device, Band::Red) {
                 continue;
             }
             for erasure in erasures::of_entries(db, log.log, 1, log.frontier.size())? {
-                let at = (&log, erasure.place.seq);
                 let is_void = erasure.stage == Stage::Void;
                 let act = if is_void { None } else { read_act(db, &erasure)? };
                 let Some(instead) = act.and_then(|act| act.instead) else { continue };
+                let taken = self.taken_by(db, (&log, erasure.place.seq))?;
                 for edit in Edits::read(db, self, &instead)?.all {
                     let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
-                    let is_it = self.speaks_for(speaking, &log.device, edit.origin.band);
+                    let is_it = self.speaks_for(aside, &log.device, edit.origin.band);
                     let is_it = is_it && edit.creates.is_some() && !counts;
-                    if is_it && self.had_taken(db, at, &edit)? {
+                    if is_it && taken.has(&edit) {
                         left.insert(adopted(&edit));
                     }
                 }
@@ -302,23 +311,24 @@ impl State {
         &self,
         db: &Connection,
         object: ObjectId,
-        speaking: &Speaking,
+        aside: &BTreeSet<DeviceId>,
     ) -> Result<Vec<Adopted>> {
         let edits = Edits::read(db, self, &object)?;
         let waits = |edit: &&Edit| {
             let Origin { device, band, .. } = &edit.origin;
             edit.state == SectionState::Waiting
                 && self.counts_at(&edit.origin)
-                && self.speaks_for(speaking, device, *band)
+                && self.speaks_for(aside, device, *band)
         };
         let mut found = Vec::new();
         for waiting in edits.all.iter().filter(waits) {
             let log = logs::by_number(db, waiting.origin.log)?;
+            let taken = self.taken_by(db, (&log, waiting.origin.seq))?;
             let (mut open, mut met) = (edits.beneath(waiting), BTreeSet::new());
             while let Some(at) = open.pop() {
                 let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
                 let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
-                if !counts && !self.had_taken(db, (&log, waiting.origin.seq), edit)? {
+                if !counts && !taken.has(edit) {
                     continue;
                 }
                 if !counts {
@@ -332,15 +342,12 @@ impl State {
         Ok(found)
     }
 
-    /// Whether the author of an entry had taken in what it rests on, as its log says. Else who was
-    /// shut out could write now what an entry from before that names.
-    fn had_taken(&self, db: &Connection, (log, seq): (&Log, u64), edit: &Edit) -> Result<bool> {
-        let Origin { device, seq: of, .. } = edit.origin;
+    fn taken_by(&self, db: &Connection, (log, seq): (&Log, u64)) -> Result<Taken> {
         if log.log == self.log {
-            return Ok(true);
+            return Ok(Taken::All);
         }
         let named = named_up_to(db, log, seq)?;
-        Ok(if device == log.device { of < seq } else { of <= named.of(&device) })
+        Ok(Taken::By { device: log.device, seq, named })
     }
 }
 
@@ -349,10 +356,27 @@ fn adopted(edit: &Edit) -> Adopted {
     Adopted { device, seq, index, entry }
 }
 
-/// Whom this device adopts for, besides itself.
-struct Speaking {
-    /// Who was set aside.
-    aside: BTreeSet<DeviceId>,
+/// What the author of an entry had taken in by then, as its log says. Else who was shut out could
+/// write now what an entry from before that names.
+enum Taken {
+    /// It is an entry of this device.
+    All,
+    By {
+        device: DeviceId,
+        seq: u64,
+        named: Named,
+    },
+}
+
+impl Taken {
+    fn has(&self, edit: &Edit) -> bool {
+        let Origin { device: author, seq: of, .. } = &edit.origin;
+        match self {
+            Self::All => true,
+            Self::By { device, seq, .. } if author == device => of < seq,
+            Self::By { named, .. } => *of <= named.of(author),
+        }
+    }
 }
 
 /// A section that creates or changes a document.
