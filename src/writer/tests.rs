@@ -153,6 +153,40 @@ fn a_unit_that_waits_is_not_overtaken() {
     });
 }
 
+/// Whoever asks for more than the queue has room for waits for a place: what an app hands over
+/// faster than the disk takes it does not pile up in memory.
+#[test]
+fn a_full_queue_makes_callers_wait_and_loses_nothing() {
+    const MORE: usize = 10;
+    let device = Device::new();
+    let (begun, waits) = channel::channel();
+    let (go_on, told) = channel::channel::<()>();
+    let work = device.writer.with(move |_| {
+        begun.send(()).unwrap();
+        told.recv().unwrap();
+        Ok(())
+    });
+    let all = WRITE_QUEUE_MAX + MORE;
+    thread::scope(|scope| {
+        let busy = scope.spawn(|| wait(work).unwrap());
+        waits.recv().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut units: Vec<_> =
+            (0..all).map(|number| Box::pin(device.writer.commit(unit(number)))).collect();
+        runtime.block_on(std::future::poll_fn(|context| {
+            assert!(units.iter_mut().all(|unit| unit.as_mut().poll(context).is_pending()));
+            std::task::Poll::Ready(())
+        }));
+        assert_eq!(device.writer.jobs.capacity(), 0, "there is room left");
+        go_on.send(()).unwrap();
+        busy.join().unwrap();
+        let done = units.into_iter().map(|unit| runtime.block_on(unit).unwrap());
+        let seqs: Vec<u64> = done.map(|receipt| receipt.entry().unwrap().seq).collect();
+        assert!(seqs.len() == all && seqs.is_sorted_by(|a, b| a < b), "in the order asked");
+    });
+    assert_eq!(device.documents(), all as u64);
+}
+
 /// A unit has its place in the queue, and the thread does not know of it yet.
 #[test]
 fn nor_is_one_that_nobody_has_seen_yet() {

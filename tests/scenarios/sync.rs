@@ -135,6 +135,9 @@ async fn what_is_written_is_pushed_to_a_device_that_follows() {
     ana.sees(|space| async move { space.document(back).await.unwrap().is_some() }).await;
     let received = event(&mut events, |event| matches!(event, Event::Received { .. })).await;
     assert!(matches!(received, Event::Received { entries: 1, .. }), "{received:?}");
+    // Durable first, then readable, then indexed, and each is told.
+    event(&mut events, |event| matches!(event, Event::Visible { .. })).await;
+    event(&mut events, |event| matches!(event, Event::Indexed { .. })).await;
     ben.profile.close().await.unwrap();
     soon("the end of following", following).await.unwrap().unwrap();
 }

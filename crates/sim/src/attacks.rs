@@ -394,7 +394,7 @@ fn spoil(speech: &mut Speech, villain: &mut Villain, attack: Attack) -> Option<(
 }
 
 /// What the peer lacks of its log: a transaction of several entries, then one of each.
-fn batches(villain: &Villain, known: usize, epochs: &[EpochId]) -> Vec<Batch> {
+pub(crate) fn batches(villain: &Villain, known: usize, epochs: &[EpochId]) -> Vec<Batch> {
     let all = villain.entries.len();
     let mut batches = Vec::new();
     let mut first = known;

@@ -256,8 +256,10 @@ impl World {
         let mut checking = Checking::new(false);
         let writer = device.writer().expect("it is up");
         while !writer.check_step(&mut checking).expect("storage that works") {}
-        let findings = &checking.report().findings;
+        let report = checking.report();
+        let (findings, lacking) = (&report.findings, report.without_vector);
         assert!(findings.is_empty(), "a check of {slot} finds {findings:?}");
+        assert_eq!(lacking, 0, "documents of {slot} are not found by likeness");
         self.report.count("check: whole devices");
     }
 

@@ -149,6 +149,7 @@ const EXPECTED: &[&str] = &[
     "check: sections that who was shut out does not open",
     "check: sections that who was shut out opens, of before",
     "check: the villain's log",
+    "check: the villain heard out",
     "check: whole devices",
     "check: words left in",
     "check: words taken out",

@@ -52,6 +52,9 @@ impl World {
             assert!(is_up, "{} does not start", device.slot);
         }
         self.come_to_agree();
+        if self.hear_the_villain_out() {
+            self.come_to_agree();
+        }
         if self.prune_at_the_end() {
             self.come_to_agree();
         }

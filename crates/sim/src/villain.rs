@@ -22,11 +22,13 @@ use larder_pages::testing::Dice;
 use larder_protocol::pairing::Asking;
 use larder_protocol::{LogHead, Position, Reply, Request};
 use larder_types::{
-    Clock, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp, TransportId,
+    Clock, CloseCode, DeviceId, Entropy, EntryHash, EpochId, ObjectId, SpaceId, Timestamp,
+    TransportId,
 };
 use serde_json::{Value, json};
 
 use crate::app::COMMON;
+use crate::attacks::batches;
 use crate::device::Slot;
 use crate::pathology::{lost, spoilt};
 use crate::world::World;
@@ -215,6 +217,46 @@ impl World {
             format!("the villain writes {section:?}: entry {}", villain.entries.len() + 1)
         });
         villain.grow(&mut self.dice, space, section, other);
+    }
+
+    /// A device hears all of its log that it has not heard yet, as an honest one would send it. What
+    /// is void there stops nothing behind it. Whether there was anything.
+    pub(crate) fn hear_the_villain_out(&mut self) -> bool {
+        let Some(villain) = self.villain.take() else { return false };
+        let mut is_new = false;
+        let is_heard = !villain.is_forked && !self.model.shut_out.contains(&villain.id);
+        let listener = self.members().first().copied().filter(|_| is_heard);
+        if let Some(slot) = listener
+            && self.devices.iter().all(|device| device.is_honest() && !device.is_rotten)
+        {
+            let space = self.devices[slot].space().expect("it is up").clone();
+            let answer = space.answer(&villain.transport, Request::ReadFrontiers);
+            let Answer::Reply(Reply::Frontiers { logs, epochs_held, .. }) = answer else {
+                panic!("{slot} does not know what it holds: {answer:?}")
+            };
+            let head = logs.iter().find(|head| head.device == villain.id);
+            let known = head.map_or(0, |head| usize::try_from(head.size).expect("a few"));
+            for batch in batches(&villain, known, &epochs_held) {
+                let last = batch.first_seq + batch.entries.len() as u64 - 1;
+                let request = Request::Apply { batch: Box::new(batch), more: false };
+                let reply = match space.answer(&villain.transport, request) {
+                    Answer::Write(task) => {
+                        self.devices[slot].writer().expect("it is up").answer(task).reply
+                    }
+                    Answer::Reply(reply) => reply,
+                };
+                // It names what only a device had that is gone for good.
+                if matches!(reply, Reply::Refused { code: CloseCode::Gap, .. }) {
+                    break;
+                }
+                let is_taken = matches!(&reply, Reply::Applied { size, .. } if *size == last);
+                is_new = true;
+                assert!(is_taken, "{slot} does not take entry {last} of the villain: {reply:?}");
+                self.report.count("check: the villain heard out");
+            }
+        }
+        self.villain = Some(villain);
+        is_new
     }
 
     /// What came of it: of its one history, or its own one if it told others as well, no more and

@@ -18,7 +18,7 @@ use larder_engine::{
 };
 use larder_protocol::{Frame, Position, Reply, Request};
 use larder_types::limits::{BATCH_BYTES_TARGET, GATHERED_BYTES_MAX, INDEX_DOCUMENTS_MAX};
-use larder_types::{DeviceId, SpaceId, TransportId};
+use larder_types::{DeviceId, ObjectId, SpaceId, TransportId};
 use peers_side::Record;
 use rusqlite::params;
 
@@ -26,7 +26,7 @@ use crate::plain;
 use crate::raw::Rows;
 use crate::transfer::copy;
 use crate::workloads::{Bench, Metrics, metrics};
-use crate::writes::{COLLECTION, System, milliseconds, unlock};
+use crate::writes::{COLLECTION, Edited, System, milliseconds, unlock};
 
 /// What the durable stage writes.
 const TABLES: [&str; 3] = ["entries", "sections", "transactions"];
@@ -70,6 +70,36 @@ pub(crate) fn larder(bench: &Bench, records: u64) -> Result<Metrics> {
         ("vectors_cpu_ms", milliseconds(vectors.cpu)),
     ]));
     Ok(stages)
+}
+
+/// One text that was edited again and again, a unit for each edit, taken in by a device that has
+/// nothing of it; and how much longer each edit takes than with a tenth as many.
+pub(crate) fn edits(bench: &Bench, count: usize) -> Result<Metrics> {
+    let (few, all) = (taken_in(bench, count / 10)?, taken_in(bench, count)?);
+    let (before, visible) = (few.durable.and(&few.visible), all.durable.and(&all.visible));
+    Ok(metrics([
+        ("durable_ms", milliseconds(all.durable.time)),
+        ("visible_ms", milliseconds(visible.time)),
+        ("growth", visible.time.as_secs_f64() / before.time.as_secs_f64() / 10.0),
+    ]))
+}
+
+fn taken_in(bench: &Bench, count: usize) -> Result<Times> {
+    let (mut sender, mut receiver) = pair(&bench.dir.join(format!("edits-{count}")), false)?;
+    let (mut text, object) = (Edited::new(), ObjectId::new([7; 16]));
+    let mut units = (0..=count).map(|edit| {
+        let mut unit = UnitOfWork::new();
+        unit.put(COLLECTION, object, &text.value())?;
+        text.edit(edit);
+        Ok(unit)
+    });
+    commit(&mut sender, &mut units)?;
+    let times = take_in(&sender, &mut receiver)?;
+    let shown = |device: &Device| device.space.document(&object).map(|row| row.map(|row| row.value));
+    ensure!(shown(&sender)?.is_some() && shown(&sender)? == shown(&receiver)?, "they differ");
+    sender.close()?;
+    receiver.close()?;
+    Ok(times)
 }
 
 fn stages(durable: &Spent, visible: &Spent, indexed: &Spent) -> Metrics {
@@ -268,6 +298,13 @@ fn write(device: &mut Device, records: u64) -> Result<()> {
         let record = Record::new(number);
         unit.create(&mut *System.entropy(), COLLECTION, &record).map(|_| unit)
     });
+    commit(device, &mut units)
+}
+
+fn commit(
+    device: &mut Device,
+    units: &mut dyn Iterator<Item = larder_engine::Result<UnitOfWork>>,
+) -> Result<()> {
     loop {
         // As many at a time as wait for a writer at most.
         let lot: Vec<_> = units.by_ref().take(256).collect::<std::result::Result<_, _>>()?;

@@ -263,6 +263,16 @@ pub(crate) const ALL: [Workload; 17] = [
             alone("the same: then vectors", "vectors_cpu_ms", "ms", None),
         ],
     ),
+    row(
+        "catch-up-edits",
+        &[Larder],
+        catch_up_edits,
+        &[
+            alone("10,000 edits of one text taken in: durable", "durable_ms", "ms", None),
+            alone("the same: readable", "visible_ms", "ms", None),
+            alone("each, beside one of 1,000", "growth", "×", Some(1.5)),
+        ],
+    ),
     row("transfer", &[Larder, IrohDocs, Samod, P2panda], transfer, TRANSFER),
     row("transfer-100k", &[Larder, IrohDocs], transfer_100k, TRANSFER),
     Workload { is_large: true, ..row("transfer-1m", &[Larder], transfer_1m, TRANSFER) },
@@ -417,6 +427,10 @@ fn catch_up(side: Side, bench: &Bench) -> Result<Metrics> {
         Larder => catch_up::larder(bench, 10 * bench.records()),
         _ => catch_up::plain(bench, 10 * bench.records()),
     }
+}
+
+fn catch_up_edits(_: Side, bench: &Bench) -> Result<Metrics> {
+    catch_up::edits(bench, if bench.quick { 500 } else { 10_000 })
 }
 
 fn live(_: Side, bench: &Bench) -> Result<Metrics> {

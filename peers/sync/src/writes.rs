@@ -189,24 +189,41 @@ pub(crate) async fn import(dir: &Path, folder: &Path) -> Result<Metrics> {
     Ok(metrics([("ms", ms), ("committed_ms", committed)]))
 }
 
-/// One text edited again and again, a commit for each: one character in the place of another, so
-/// that only its history grows. And what it then takes to read it, beside making it of its history.
-pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
+/// A text of 5,000 characters in which one takes the place of another, so that only its history
+/// grows.
+pub(crate) struct Edited(Vec<u8>);
+
+impl Edited {
     const CHARS: usize = 5000;
-    let (profile, space) = create(dir, Options::default()).await?;
-    let mut text: Vec<u8> = b"a quiet word ".iter().copied().cycle().take(CHARS).collect();
-    let value = |text: &[u8]| json!({ "text": String::from_utf8_lossy(text) });
-    let (object, _) = space.create(COLLECTION, &value(&text)).await?;
-    let mut times = Vec::new();
-    for edit in 0..count {
-        // Far apart, and never the letter that is there.
-        let at = edit * 7919 % CHARS;
-        if let Some(letter) = text.get_mut(at) {
+
+    pub(crate) fn new() -> Self {
+        Self(b"a quiet word ".iter().copied().cycle().take(Self::CHARS).collect())
+    }
+
+    /// Far from the last edit, and never the letter that is there.
+    pub(crate) fn edit(&mut self, number: usize) {
+        if let Some(letter) = self.0.get_mut(number * 7919 % Self::CHARS) {
             *letter =
                 if letter.is_ascii_lowercase() && *letter < b'z' { *letter + 1 } else { b'a' };
         }
+    }
+
+    pub(crate) fn value(&self) -> serde_json::Value {
+        json!({ "text": String::from_utf8_lossy(&self.0) })
+    }
+}
+
+/// One text edited again and again, a commit for each. And what it then takes to read it, beside
+/// making it of its history.
+pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
+    let (profile, space) = create(dir, Options::default()).await?;
+    let mut text = Edited::new();
+    let (object, _) = space.create(COLLECTION, &text.value()).await?;
+    let mut times = Vec::new();
+    for edit in 0..count {
+        text.edit(edit);
         let begun = Instant::now();
-        space.put(COLLECTION, object, &value(&text)).await?;
+        space.put(COLLECTION, object, &text.value()).await?;
         times.push(begun.elapsed());
     }
     let tenth = count / 10;
@@ -218,7 +235,7 @@ pub(crate) async fn edits(dir: &Path, count: usize) -> Result<Metrics> {
         let begun = Instant::now();
         let read: Option<serde_json::Value> = space.get(object).await?;
         reads.push(begun.elapsed());
-        ensure!(read == Some(value(&text)), "the text is another one");
+        ensure!(read == Some(text.value()), "the text is another one");
     }
     profile.close().await?;
     Ok(metrics([
