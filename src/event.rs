@@ -32,8 +32,9 @@ pub enum Event {
         /// How many.
         entries: u64,
     },
-    /// All entries of peers that are durable here can be read. Follows one [`Event::Received`] or
-    /// several.
+    /// All entries of peers that are durable here can be read. Comes once for one
+    /// [`Event::Received`] or several, and may come before the last of them is told: a session
+    /// tells that it received something, the space's writer that it can be read.
     Visible {
         /// The space.
         space: SpaceName,

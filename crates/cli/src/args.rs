@@ -328,6 +328,9 @@ Example:
     Subject(SubjectCommand),
     /// List the receipts of a space, or export them for an outsider to check
     #[command(after_help = "An export holds headers, proofs and checkpoints, and no content.
+The list says why an entry counts for nothing: \"role\" or \"band\", as its device might not
+write there or not in that band; \"act\", as nobody might do that; \"content\", as it cannot
+be read or applied.
 
 Example:
   larder receipts shared:household --export ./receipts

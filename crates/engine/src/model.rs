@@ -230,6 +230,10 @@ pub struct ReceiptInfo {
     /// What it did, in a word each: `create`, `change`, `delete`, `genesis`, `enrolment`, `epoch`,
     /// `snapshot`.
     pub kinds: Vec<&'static str>,
+    /// Why some of it counts for nothing, as far as that is seen here and known by now: `role` or
+    /// `band` (its device might not write there, or not in that band), `act` (the roster does not
+    /// allow it), `content` (it cannot be opened, read or applied).
+    pub void: Vec<&'static str>,
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde asks for")]

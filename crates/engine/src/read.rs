@@ -4,11 +4,12 @@ use larder_crypto::hash::sha256;
 use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::{self, Frontier};
+use larder_log::roster::Standing;
 use larder_log::{Band, Class, Header, Opened, Payload, Receipt, kind};
 use larder_search::{Among, Hit};
 use larder_store::space::documents::Which;
 use larder_store::space::logs::{self, Log, LogId, Tree};
-use larder_store::space::sections;
+use larder_store::space::sections::{self, Section};
 use larder_store::space::{copies, documents, entries, erasures, tombstones, transactions};
 use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
@@ -19,6 +20,7 @@ use crate::keyring::Opening;
 use crate::model::{Cursor, Document, Found, Page, Query, ReceiptInfo};
 use crate::rows::{APP_VECTORS, text_of};
 use crate::space::{Published, Space};
+use crate::tally::VoidCause;
 use crate::touched::parse;
 use crate::unit::parse_collection;
 use crate::{Error, Result};
@@ -339,6 +341,11 @@ impl Space {
         let about = || sections.iter().filter_map(|section| section.about);
         let mut kinds: Vec<&'static str> = about().map(|about| word_of(about.kind)).collect();
         kinds.dedup();
+        let void = sections.iter().filter(|section| section.state == sections::State::Void);
+        let mut void: Vec<&'static str> =
+            void.map(|section| why_void(published, &log.device, section)).collect();
+        void.sort_unstable();
+        void.dedup();
         let header = Header::decode(&entry.header)
             .map_err(|e| Error::Corrupt(format!("the header of entry {}: {e}", entry.seq)))?;
         Ok(ReceiptInfo {
@@ -348,12 +355,28 @@ impl Space {
             sections: header.n,
             clock: about().next().map(|about| about.clock),
             kinds,
+            void,
         })
     }
 
     pub(crate) fn checkpoint(&self, device: DeviceId, frontier: &Frontier) -> Checkpoint {
         let (size, root) = (frontier.size(), frontier.root());
         Checkpoint { space: self.id(), device, size, root }
+    }
+}
+
+/// Why a section counts for nothing, in a word. By the roster of now: what was void when it came may
+/// be so for another reason since.
+fn why_void(published: &Published, device: &DeviceId, section: &Section) -> &'static str {
+    if section.commitment.class != Class::Data as u8 {
+        return VoidCause::Act.name();
+    }
+    let standing = published.roster.known(device);
+    let standing = standing.and_then(|device| device.standing_at(section.place.seq));
+    match standing.and_then(Standing::writes_up_to) {
+        None => VoidCause::Role.name(),
+        own if own < published.keyring.band(&section.commitment) => VoidCause::Band.name(),
+        Some(_) => "content",
     }
 }
 

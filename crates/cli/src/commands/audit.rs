@@ -83,10 +83,12 @@ async fn list_of(space: &Space, out: Output<'_>) -> anyhow::Result<()> {
                 line.insert("space".to_owned(), space.name().to_string().into());
             }
             out.json(&line)?;
+            let void = if receipt.void.is_empty() { "" } else { "; void: " };
             let what = format!(
-                "{}: {}",
+                "{}: {}{void}{}",
                 counted(u64::from(receipt.sections), "object", "objects"),
-                receipt.kinds.join(", ")
+                receipt.kinds.join(", "),
+                receipt.void.join(", ")
             );
             let when = receipt.clock.map(|clock| clock.wall.to_string()).unwrap_or_default();
             out.line(&columns(

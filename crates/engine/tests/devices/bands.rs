@@ -519,6 +519,10 @@ fn what_is_written_above_a_clearance_is_void_in_any_order() {
             assert_eq!(device.value(object(1)), json!({"text": "before"}));
             assert!(!device.has(2) && device.has(3));
             device.sound();
+            let of_tablet = device.space.receipts(Some((tablet.space.device(), 0)), 100).unwrap();
+            let void = of_tablet.iter().filter(|it| it.device == tablet.space.device());
+            let void: Vec<_> = void.map(|it| it.void.as_slice()).collect();
+            assert_eq!(void.concat(), ["band", "band"], "the reason is kept: {of_tablet:?}");
         }
         assert_eq!(founder.space.digest().unwrap(), other.space.digest().unwrap());
     }
