@@ -107,6 +107,10 @@ pub enum Event {
         /// The space.
         space: SpaceName,
     },
+    /// Something was written into the security log: a device came or was shut out, a session or
+    /// something written was refused, keys were renewed. Ask
+    /// [`Profile::security_log`](crate::Profile::security_log).
+    Security,
     /// All that only an old copy of the space had is in this device's log:
     /// [`Space::carried`](crate::Space::carried) says what that was.
     Carried {

@@ -119,6 +119,8 @@ impl OpenSpace {
 
 impl Node {
     pub(crate) fn new(engine: larder_engine::Profile, channels: Arc<Channels>) -> Arc<Self> {
+        let told = channels.events.clone();
+        engine.on_security(move || drop(told.send(Event::Security)));
         Arc::new(Self {
             engine,
             channels,

@@ -4,11 +4,11 @@ use std::fs;
 
 use larder::SecurityKind::{Enrolled, Exported, Revoked, Rotated, UnlockChanged};
 use larder::{
-    Band, ErrorKind, Options, Profile, Role, Secret, SecurityEvent, SecurityKind, UnitOfWork,
-    Unlock,
+    Band, ErrorKind, Event, Options, Profile, Role, Secret, SecurityEvent, SecurityKind,
+    UnitOfWork, Unlock,
 };
 
-use crate::common::{Device, files, household, key, kind, new_profile, note, soon};
+use crate::common::{Device, event, files, household, key, kind, new_profile, note, soon};
 
 async fn events(device: &Device) -> Vec<SecurityEvent> {
     device.profile.security_log().await.unwrap().events
@@ -28,7 +28,7 @@ async fn refusals(device: &Device) -> Vec<(String, bool, u64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_devices_that_were_shut_out_are_counted_and_do_not_fill_the_log() {
     let ana = Device::found("Ana").await;
-    let ben = ana.invite("Ben").await;
+    let (ben, cem) = (ana.invite("Ben").await, ana.invite("Cem").await);
     let address = ana.address().await;
     // Somebody comes again and again with an invitation that was withdrawn.
     let (_dir, stranger) = new_profile("Mallory").await;
@@ -49,6 +49,11 @@ async fn strangers_and_devices_that_were_shut_out_are_counted_and_do_not_fill_th
     assert!(powers[0] == 0 && powers.is_sorted_by(|a, b| a < b) && powers.len() <= 5, "{powers:?}");
 
     ana.space.revoke([ben.space.device()]).await.unwrap();
+    // An app elsewhere is told, and needs not ask again and again.
+    let mut told = cem.profile.events();
+    cem.sync_with(&ana).await;
+    event(&mut told, |event| matches!(event, Event::Security)).await;
+    assert!(kinds(&cem).await.contains(&Revoked));
     for _ in 0..9 {
         assert!(soon("the refusal", ben.profile.sync_with(address)).await.is_err());
     }
@@ -73,7 +78,9 @@ async fn what_people_do_to_a_profile_is_in_its_log_and_in_what_is_exported() {
     let ben = ana.invite("Ben").await;
     ana.create(note("Sauerteig", "geheim")).await;
     ana.profile.security_seen().await.unwrap();
+    let mut told = ana.profile.events();
     ana.space.rekey(|_, _| {}).await.unwrap();
+    event(&mut told, |event| matches!(event, Event::Security)).await;
     ana.space.note_export("documents").await.unwrap();
     ana.profile.change_unlock(key(), Unlock::Key(Secret::new([8; 32]))).await.unwrap();
     ana.profile.change_unlock(Unlock::Key(Secret::new([8; 32])), key()).await.unwrap();

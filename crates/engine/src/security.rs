@@ -6,7 +6,7 @@
 //! no event holds content or a name that a person gave.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use larder_audit::format::SecurityLine;
 use larder_crypto::hash::sha256;
@@ -102,6 +102,8 @@ pub(crate) struct Counts {
     all: Mutex<BTreeMap<(Scope, News), Counted>>,
     /// Held while some of it is on its way to the disk: who asks for all waits for that too.
     writing: Mutex<()>,
+    /// Called when something is added to the log.
+    told: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -251,6 +253,9 @@ impl Inner {
             before.link = Some(add(db, scope, &key, &Event::next(before.link(), &lost, 1, now))?);
         }
         add(db, scope, &key, &Event::next(before.link(), news, count, now))?;
+        if let Some(tell) = self.counts.told.get() {
+            tell();
+        }
         Ok(table::trim(db, scope, SECURITY_EVENTS_MAX)?)
     }
 
@@ -354,6 +359,13 @@ impl Inner {
 }
 
 impl Profile {
+    /// `tell` is called whenever [`Profile::security`] has one event more, on the thread that
+    /// writes it down, shortly before that is done: it must not block, and who reads the log then
+    /// waits for it. The first call counts.
+    pub fn on_security(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.inner.counts.told.set(Box::new(tell));
+    }
+
     /// The security log: what happened to this device in its spaces, and to its profile. It is this
     /// device's own, and no other has it. Each chain is verified as it is read.
     ///

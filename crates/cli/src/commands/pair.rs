@@ -447,6 +447,10 @@ fn tell_event(out: Output<'_>, event: &Event) -> anyhow::Result<()> {
             }),
             format!("{space}: over its time, {trashed} went into the trash and {deleted} for ever"),
         ),
+        Event::Security => (
+            json!({ "event": "security" }),
+            "there is something new in the security log: `larder security` shows it".to_owned(),
+        ),
         Event::Carried { space } => (
             json!({ "event": "carried-over", "space": space.to_string() }),
             format!("{space}: what only the old copy had is in this device's log"),
