@@ -232,13 +232,13 @@ impl Space {
         self.open().await?.writer()?.run(true, work).await?.try_into()
     }
 
-    /// Makes this device an owner by the words of the space's recovery kit, and shuts out for good
-    /// the devices that are lost. What is written from now on is sealed to the others alone.
+    /// Makes this device an owner by the words of the space's recovery kit, also if it was given a
+    /// lesser role, was shut out or had left, and shuts out for good the devices that are lost.
+    /// What is written from now on is sealed to the others alone.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is another kit, the space has none,
-    /// or this device's role was lowered by a change before;
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a lost device that does not belong
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is another kit, or the space has
+    /// none; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a lost device that does not belong
     /// to the space; the storage's. Nothing is written then.
     pub async fn recover(
         &self,

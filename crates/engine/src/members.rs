@@ -10,7 +10,7 @@ use larder_log::act::{
 use larder_log::roster::Device;
 use larder_log::{Band, Receipt, VERSION};
 use larder_store::space::{control, logs};
-use larder_types::limits::{ACTS_DEVICE_KEPT, ACTS_DEVICE_MAX};
+use larder_types::limits::{ACT_PARENTS_MAX, ACTS_DEVICE_KEPT, ACTS_DEVICE_MAX};
 use larder_types::{DeviceId, MemberId};
 use rusqlite::Connection;
 
@@ -82,7 +82,8 @@ impl SpaceWriter {
     }
 
     /// Makes this device an owner by the recovery kit, and shuts the lost devices out, all in one
-    /// act: what is written from now on is sealed to the others alone.
+    /// act: what is written from now on is sealed to the others alone. That it was given a lesser
+    /// role, was shut out, or had left stands no more, as far as this device has heard of it.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the space has no recovery key or another kit's, or if the device
@@ -127,9 +128,12 @@ impl SpaceWriter {
             let receipt = state.append_membership(tx, &Act::Recovery(act))?;
             let is_owner = |device: &Device| device.role == Role::Owner;
             if !state.roster.device(&me).is_some_and(is_owner) {
-                let message = "this device was given its role by a change, which stands: recover \
-                               from another device that has the space";
-                return Err(Error::Invalid(message.to_owned()));
+                let message = format!(
+                    "this device was shut out by another recovery, and so many acts of membership \
+                     stand beside each other that it is not among the {ACT_PARENTS_MAX} that one \
+                     can name: sync, or recover from another device that has the space"
+                );
+                return Err(Error::Invalid(message));
             }
             Ok(receipt)
         })

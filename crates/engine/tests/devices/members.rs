@@ -289,6 +289,45 @@ fn the_words_help_a_device_that_the_thief_has_shut_out() {
     assert_eq!(newcomer.value(object(2)), json!({"title": "After"}));
 }
 
+/// Any one device has to do with the words: a tablet that was made a reader of the lowest band, and
+/// an old phone that had given way to another.
+#[test]
+fn the_words_help_a_device_that_was_demoted_or_had_left() {
+    for leaves in [false, true] {
+        let dirs = dirs();
+        let kit = Secret::new(KIT);
+        let mut phone = founded_with(dirs[0].path(), &kit);
+        phone.put(object(1), &json!({"title": "Before"}));
+        let mut tablet = phone.invite_on(dirs[1].path(), 2, WRITER);
+        tablet.put(object(2), &json!({"title": "By the tablet"}));
+        let (lost, own) = (phone.space.device(), tablet.space.device());
+        if leaves {
+            tablet.writer.revoke(&[own]).unwrap();
+            assert!(tablet.space.own_role().is_err());
+        } else {
+            phone.pull(&tablet);
+            phone.writer.change_role(own, Role::Reader, Band::Green).unwrap();
+            tablet.pull(&phone);
+            assert_eq!(tablet.space.own_role().unwrap(), Role::Reader);
+        }
+        assert!(put(&mut tablet, 3, &json!({"title": "No"})).is_err());
+        drop(phone);
+
+        tablet.writer.recover(&kit, &[lost]).unwrap();
+        assert_eq!(tablet.space.own_role().unwrap(), Role::Owner);
+        tablet.put(object(3), &json!({"title": "After"}));
+        let owner = Terms { role: Role::Owner, ..WRITER };
+        let mut newcomer = tablet.invite_on(dirs[2].path(), 3, owner);
+        for (n, title) in [(1, "Before"), (2, "By the tablet"), (3, "After")] {
+            assert_eq!(tablet.value(object(n)), json!({"title": title}));
+            assert_eq!(newcomer.value(object(n)), json!({"title": title}));
+        }
+        newcomer.put(object(4), &json!({"title": "By the newcomer"}));
+        sync(&mut tablet, &mut newcomer);
+        assert_eq!(tablet.space.devices().unwrap().len(), 2);
+    }
+}
+
 #[test]
 fn wrong_words_give_nothing_back_and_write_nothing() {
     let dirs = dirs();

@@ -114,7 +114,6 @@ impl Placed {
                 let standing = Standing { role: *role, clearance: (*clearance).min(Band::Red) };
                 Some((device, *from_seq, standing))
             }
-            Act::Recovery(act) => Some((&act.enrolment.keys.signing, 0, of(&act.enrolment))),
             _ => None,
         }
     }
@@ -204,6 +203,17 @@ impl Known {
 pub(super) struct Recovered {
     pub device: usize,
     pub carried: Vec<usize>,
+    /// As [`Node::aware`], the same wherever it is carried.
+    pub aware: Vec<usize>,
+}
+
+/// What has kept a device from others' force, by some set of acts.
+#[derive(Debug, Default)]
+pub(super) struct Shield {
+    /// Whether it was made an owner at any time.
+    pub was_owner: bool,
+    /// The recoveries that admitted it.
+    pub recovered: Vec<usize>,
 }
 
 /// The acts whose past is here.
@@ -364,7 +374,8 @@ impl Judge {
                 self.recovered.iter().position(|one| one.carried.first().is_some_and(is_same));
             let number = same.unwrap_or(self.recovered.len());
             if same.is_none() {
-                self.recovered.push(Recovered { device, carried: Vec::new() });
+                let aware = node.aware.clone();
+                self.recovered.push(Recovered { device, carried: Vec::new(), aware });
             }
             if let Some(one) = self.recovered.get_mut(number) {
                 one.carried.push(at);
@@ -416,21 +427,21 @@ impl Judge {
         heads.into_iter().collect()
     }
 
-    /// Whether an act that takes something away has force over the device. An admin has none over
-    /// whoever was made an owner, also if the admin does not know of it; and nobody has over a
-    /// device that the recovery key admitted without having seen that. Whoever carries the same act
-    /// once more has nothing new from the key.
-    pub(super) fn binds(&self, view: &View, act: &Node, device: usize) -> bool {
-        if act.author == device {
-            return true;
-        }
-        let is_recovery = matches!(act.placed.act, Act::Recovery(_));
-        let is_unheard = |number: &usize| {
-            let of_device = self.recovered.get(*number).is_some_and(|one| one.device == device);
-            of_device && !act.aware.contains(number)
+    /// Whether an act has force over the device. An admin's has none over whoever was made an
+    /// owner, also if the admin does not know of it; and none has over a device that the recovery
+    /// key admitted without having seen that, not the device's own either: but for another recovery
+    /// that was not seen there. Whoever carries the same act once more has nothing new from the
+    /// key.
+    pub(super) fn binds(&self, shield: &Shield, act: &Node, device: usize) -> bool {
+        let has_seen = |number: &usize, other: usize| {
+            self.recovered.get(*number).is_some_and(|one| one.aware.contains(&other))
         };
-        let overrules = act.rank != Some(Role::Admin) || !view.made_owner(device);
-        overrules && (is_recovery || !view.recovered().iter().any(is_unheard))
+        let is_over = |number: &usize| {
+            !act.aware.contains(number) && act.recovery.is_none_or(|own| has_seen(number, own))
+        };
+        let is_admins = act.author != device && act.rank == Some(Role::Admin);
+        let is_safe = is_admins && shield.was_owner || shield.recovered.iter().any(is_over);
+        !is_safe
     }
 
     /// Whether `view` gives the act's author the right to it, by what the author knew: that it was

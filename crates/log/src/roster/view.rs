@@ -7,12 +7,13 @@
 //!   before the cut;
 //! - what it limits a device to: the standing, at each act by or about that device, becomes the
 //!   lesser of what it was and of that;
-//! - where it makes an owner, or is a recovery: which acts have force over that device at all;
-//!   everything by and about it is looked at again.
+//! - where it makes an owner, or is a recovery: which acts have force over that device at all
+//!   where they were not known; everything by and about it is looked at again.
 //!
 //! If thereby an act begins to count or counts no more, those are looked at again, in order, that
 //! know it and are by or about the same device as it is about. Nothing else rests on it.
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_types::MemberId;
 
 use super::acts::{Acts, Noted};
-use super::judge::{Change, Judge, Known, Node, Standing, of};
+use super::judge::{Change, Judge, Known, Node, Shield, Standing, of};
 use crate::act::Role;
 use crate::section::Band;
 
@@ -101,16 +102,36 @@ impl View {
         self.cut(device).is_some_and(|keeps| keeps < seq)
     }
 
-    pub(super) fn made_owner(&self, device: usize) -> bool {
-        self.owners.has(device)
+    /// What keeps a device from others' force by all that is here.
+    fn shield(&self, judge: &Judge, device: usize) -> Shield {
+        let is_its = |number: &&usize| {
+            judge.recovered.get(**number).is_some_and(|recovered| recovered.device == device)
+        };
+        let recovered = self.recovered.iter().filter(is_its).copied().collect();
+        Shield { was_owner: self.owners.has(device), recovered }
     }
 
-    pub(super) fn recovered(&self) -> &[usize] {
-        &self.recovered
+    /// The same by what is in `past`.
+    fn shield_in(&self, judge: &Judge, device: usize, known: &Known, past: &Acts) -> Shield {
+        let Shield { was_owner, mut recovered } = self.shield(judge, device);
+        recovered.retain(|number| {
+            let recovered = judge.recovered.get(*number);
+            recovered.is_some_and(|one| one.carried.iter().any(|at| past.has(*at)))
+        });
+        let makes_owner = |at: &usize| {
+            let enrolment = judge.nodes.get(*at).and_then(|node| node.placed.enrolment());
+            enrolment.is_some_and(|enrolment| enrolment.role == Role::Owner) && past.has(*at)
+        };
+        let is_raised =
+            |change: &Change| change.standing.role == Role::Owner && past.has(change.at);
+        let was_owner = was_owner
+            && (known.enrolments.iter().any(makes_owner) || known.changes.iter().any(is_raised));
+        Shield { was_owner, recovered }
     }
 
     /// What the device may do at `seq` of its log by what is in `past`, or what it might if its log
-    /// were not cut.
+    /// were not cut. What is in `past` has the force that it had for who knew no more than that: what
+    /// gave a device a role also once it has that by an owner, or by the recovery key.
     pub(super) fn standing_uncut(
         &self,
         judge: &Judge,
@@ -121,6 +142,19 @@ impl View {
         let known = judge.known.get(device)?;
         let counts = |at: usize| past.has(at) && self.valid.has(at);
         let base = Self::base(judge, &known.enrolments, counts)?;
+        let shield = self.shield(judge, device);
+        let known_shield = OnceCell::new();
+        let has_force = |change: &Change| {
+            let is_begun = change.from_seq <= seq && self.acts.has(change.at);
+            // Mostly there is nothing to be minded.
+            if !is_begun || !shield.was_owner && shield.recovered.is_empty() {
+                return is_begun;
+            }
+            let of_past =
+                || known_shield.get_or_init(|| self.shield_in(judge, device, known, past));
+            let shield = if past.has(change.at) { of_past() } else { &shield };
+            judge.nodes.get(change.at).is_some_and(|node| judge.binds(shield, node, device))
+        };
         let (mut least, mut is_given, mut replaced) = (None::<Standing>, false, Acts::default());
         // What a later one that counts has in its past it replaces. A past has that of all in it,
         // so that of what is replaced adds nothing.
@@ -130,7 +164,7 @@ impl View {
                 break;
             }
             let (at, standing) = (change.at, change.standing);
-            if replaced.has(at) || !self.has_force(judge, change, device, seq) {
+            if replaced.has(at) || !has_force(change) {
                 continue;
             }
             least = Some(least.map_or(standing, |least| least.lesser(standing)));
@@ -158,15 +192,6 @@ impl View {
         nodes.filter_map(|node| node.placed.enrolment().map(of)).reduce(Standing::greater)
     }
 
-    /// Whether the change is here, has force and has begun at `seq`.
-    fn has_force(&self, judge: &Judge, change: &Change, device: usize, seq: u64) -> bool {
-        let is_begun = change.from_seq <= seq && self.acts.has(change.at);
-        // Mostly there is no owner or recovery to be minded.
-        is_begun
-            && (self.recovered.is_empty() && !self.owners.has(device)
-                || judge.nodes.get(change.at).is_some_and(|node| judge.binds(self, node, device)))
-    }
-
     /// What the device may do, by all that is here, at each of these places of its log.
     pub(super) fn standings(
         &self,
@@ -176,7 +201,11 @@ impl View {
     ) -> Vec<(u64, Option<Standing>)> {
         let Some(known) = judge.known.get(device) else { return Vec::new() };
         let base = Self::base(judge, &known.enrolments, |at| self.valid.has(at));
-        let has_force = |change: &&Change| self.has_force(judge, change, device, u64::MAX);
+        let shield = self.shield(judge, device);
+        let has_force = |change: &&Change| {
+            let node = judge.nodes.get(change.at).filter(|_| self.acts.has(change.at));
+            node.is_some_and(|node| judge.binds(&shield, node, device))
+        };
         let mut begun: Vec<&Change> = known.changes.iter().filter(has_force).collect();
         // Of those that begin at one place the last come first: mostly they replace all others.
         begun.sort_unstable_by_key(|change| (change.from_seq, Reverse(change.at)));
@@ -231,7 +260,7 @@ impl View {
         }
         for cut in node.placed.cuts() {
             if let Some(device) = judge.number_of(&cut.device)
-                && judge.binds(self, node, device)
+                && judge.binds(&self.shield(judge, device), node, device)
                 && self.cut(device).is_none_or(|keeps| cut.keeps < keeps)
             {
                 self.set_cut(judge, device, Some(cut.keeps), news, &mut again);
@@ -296,11 +325,13 @@ impl View {
     /// How many entries of the device's log are left by all that is here.
     fn keeps(&self, judge: &Judge, device: usize) -> Option<u64> {
         let known = judge.known.get(device)?;
+        let shield = self.shield(judge, device);
         let node = |at: &usize| judge.nodes.get(*at).filter(|_| self.acts.has(*at));
         let cutting = known.cut_by.iter().filter_map(node);
-        let cutting = cutting.filter(|node| judge.binds(self, node, device)).filter_map(|node| {
-            node.placed.cuts().iter().find(|cut| cut.device == known.id).map(|cut| cut.keeps)
-        });
+        let cutting =
+            cutting.filter(|node| judge.binds(&shield, node, device)).filter_map(|node| {
+                node.placed.cuts().iter().find(|cut| cut.device == known.id).map(|cut| cut.keeps)
+            });
         let shutting = judge.shutting_out.iter();
         let shutting = shutting.filter_map(|at| Some((*at, node(at)?)));
         let shut_out = shutting.map(|(at, node)| self.shuts_out(judge, at, node, device));
@@ -322,7 +353,7 @@ impl View {
         enrolments.clone().all(|other| is_theirs(other))
             && enrolments.clone().any(|other| !other.past.has(at))
             && node.placed.cuts().iter().all(|cut| cut.device != known.id)
-            && judge.binds(self, node, device)
+            && judge.binds(&self.shield(judge, device), node, device)
     }
 
     fn set_cut(
@@ -354,7 +385,9 @@ impl View {
         let Some(known) = judge.known.get(target) else { return };
         let lesser = |of: Option<Standing>| of.map(|of| of.lesser(standing));
         let is_less = |of: Option<Standing>| lesser(of) != of;
-        if !is_less(self.most.get(target)) || !judge.binds(self, node, target) {
+        if !is_less(self.most.get(target))
+            || !judge.binds(&self.shield(judge, target), node, target)
+        {
             return;
         }
         let mut most: Option<Standing> = None;

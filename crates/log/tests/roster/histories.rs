@@ -50,7 +50,7 @@ fn history(dice: &mut Dice) -> World {
         }
         let of = dice.device();
         let at = dice.below(world.size(of) + 3);
-        match dice.below(20) {
+        match dice.below(22) {
             0..8 => {
                 let role = dice.of(&ROLES[..3]);
                 let member = if dice.below(4) == 0 { dice.member() } else { of % 4 };
@@ -76,10 +76,13 @@ fn history(dice: &mut Dice) -> World {
             }
             _ if dice.below(3) == 0 && world.replays(author) => {}
             _ => {
+                // Mostly of the device that carries it, which has often lost something before.
+                let of = if dice.below(4) == 0 { of } else { author };
                 let new = enrolment(of, of % 4, Role::Owner, Band::Red);
-                let is_signed = dice.below(4) > 0;
+                let is_signed = dice.below(8) > 0;
                 let cuts = [(dice.device(), dice.below(4))];
-                world.recover(author, &known, new, &cuts, is_signed);
+                let cuts = if dice.below(2) == 0 { &cuts[..] } else { &[] };
+                world.recover(author, &known, new, cuts, is_signed);
             }
         }
         world.writes(author, dice.below(2));

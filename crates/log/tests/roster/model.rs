@@ -113,21 +113,21 @@ impl<'a> Model<'a> {
         })
     }
 
-    fn binds(&self, set: &Set, at: usize, device: &DeviceId) -> bool {
-        if self.author(at) == *device {
-            return true;
-        }
-        if self.rank(at) == Some(Role::Admin) && self.was_owner(set, device) {
+    /// Whether the act has force over the device where these acts are minded.
+    fn binds(&self, minded: &Set, at: usize, device: &DeviceId) -> bool {
+        let is_admins = self.author(at) != *device && self.rank(at) == Some(Role::Admin);
+        if is_admins && self.was_owner(minded, device) {
             return false;
         }
-        let past = self.past(at);
-        let is_recovered = set.iter().any(|other| {
+        let knows =
+            |one: usize, of: usize| self.past(one).iter().any(|at| self.act(*at) == self.act(of));
+        let is_recovery = matches!(self.act(at), Act::Recovery(_));
+        !minded.iter().any(|other| {
             matches!(self.act(*other), Act::Recovery(act) if act.enrolment.keys.signing == *device)
-                && *other != at
                 && self.holds(*other)
-                && !past.iter().any(|known| self.act(*known) == self.act(*other))
-        });
-        matches!(self.act(at), Act::Recovery(_)) || !is_recovered
+                && !knows(at, *other)
+                && (!is_recovery || knows(*other, at))
+        })
     }
 
     fn keeps(&self, set: &Set, device: &DeviceId) -> Option<u64> {
@@ -178,16 +178,16 @@ impl<'a> Model<'a> {
             Act::Change(act) if act.device == *device && act.from_seq <= seq => {
                 Some(Standing { role: act.role, clearance: act.clearance.min(Band::Red) })
             }
-            Act::Recovery(act) if act.enrolment.keys.signing == *device => {
-                let clearance = act.enrolment.clearance.min(Band::Red);
-                Some(Standing { role: act.enrolment.role, clearance })
-            }
             _ => None,
         };
         let changes: Vec<usize> = set
             .iter()
             .copied()
-            .filter(|at| sets(at).is_some() && self.binds(set, *at, device))
+            .filter(|at| {
+                // What an act knew has for it the force that it had for its author.
+                let minded = if known.contains(at) { known } else { set };
+                sets(at).is_some() && self.binds(minded, *at, device)
+            })
             .collect();
         let given: Vec<usize> = changes.iter().copied().filter(|at| counts(at)).collect();
         let is_replaced = |at: &usize| given.iter().any(|later| self.past(*later).contains(at));

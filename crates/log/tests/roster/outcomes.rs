@@ -2,7 +2,7 @@
 //!
 //! Device n belongs to member n unless it is said otherwise; device 0 is the founder's, an owner.
 
-use larder_log::act::{Act, Role};
+use larder_log::act::{Act, Enrolment, Role};
 use larder_log::{Band, VoidReason};
 
 use super::world::{World, device, enrolment};
@@ -205,6 +205,110 @@ fn a_recovery_that_is_carried_once_more_gives_nothing_back() {
             assert!(world.replays(carrier));
             assert_eq!(role(&world, 7), before, "by {carrier}");
         }
+    }
+}
+
+/// What the words make of a device, whatever it was.
+fn recovered(n: u8) -> Enrolment {
+    enrolment(n, n, Role::Owner, Band::Red)
+}
+
+/// A tablet that was given a lesser role once, by others or by itself, and is all that is left.
+#[test]
+fn a_recovery_lifts_the_demotion_that_it_knew_of() {
+    for by in [0, 2] {
+        let (mut world, newest) = family([Role::Owner, Role::Admin, Role::Writer]);
+        let down = world.change(by, &[newest], (2, 2), Role::Reader, Band::Green);
+        assert_eq!(role(&world, 2), Some(Role::Reader));
+        let recovery = world.recover(2, &[down], recovered(2), &[(0, 4), (1, 0)], true);
+        let roster = world.roster();
+        let found = roster.device(&device(2)).unwrap();
+        assert_eq!((found.role, found.clearance), (Role::Owner, Band::Red), "by {by}");
+        let newcomer = world.enrol(2, &[recovery], enrolment(5, 5, Role::Owner, Band::Red));
+        assert_eq!(told(&world, newcomer), Ok(()));
+        assert_eq!([0, 1, 5].map(|n| role(&world, n)), [None, None, Some(Role::Owner)]);
+    }
+}
+
+#[test]
+fn a_demotion_beside_a_recovery_has_no_force_and_a_later_one_has() {
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let recovery = world.recover(2, &[newest], recovered(2), &[(0, 4)], true);
+    world.change(1, &[newest], (2, 1), Role::Reader, Band::Green);
+    world.change(2, &[newest], (2, 1), Role::Auditor, Band::Green);
+    assert_eq!(role(&world, 2), Some(Role::Owner), "a thief has the device's keys, not the words");
+    world.change(1, &[recovery], (2, 1), Role::Writer, Band::Amber);
+    assert_eq!(role(&world, 2), Some(Role::Writer));
+}
+
+#[test]
+fn each_recovery_of_a_device_lifts_what_was_taken_since_the_last_one() {
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let one = world.recover(2, &[newest], recovered(2), &[], true);
+    let down = world.change(1, &[one], (2, 2), Role::Reader, Band::Green);
+    assert_eq!(role(&world, 2), Some(Role::Reader));
+    let two = world.recover(2, &[down], recovered(2), &[], true);
+    assert_eq!(role(&world, 2), Some(Role::Owner));
+    world.change(1, &[one], (2, 2), Role::Auditor, Band::Green);
+    world.revoke(1, &[one], &[(2, 0)], &[]);
+    assert_eq!(role(&world, 2), Some(Role::Owner), "who knew of the first alone");
+    world.change(1, &[two], (2, 2), Role::Writer, Band::Green);
+    assert_eq!(role(&world, 2), Some(Role::Writer));
+}
+
+/// A phone was taken for lost and shut out by a recovery on the tablet. It lay behind the sofa, and
+/// then the tablet was lost: the phone and the words gave nothing back, since a recovery's cut had
+/// force over everybody for ever.
+#[test]
+fn a_recovery_lifts_another_ones_cut_that_it_knew_of_and_none_beside_it() {
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let one = world.recover(1, &[newest], recovered(1), &[(2, 0)], true);
+    world.recover(2, &[one], recovered(2), &[(1, 1)], true);
+    assert_eq!([1, 2].map(|n| role(&world, n)), [None, Some(Role::Owner)]);
+    assert!(world.replays(1), "with the same signature there is nothing new");
+    assert_eq!([1, 2].map(|n| role(&world, n)), [None, Some(Role::Owner)]);
+
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let one = world.recover(1, &[newest], recovered(1), &[(2, 0)], true);
+    let two = world.recover(2, &[newest], recovered(2), &[(1, 0)], true);
+    assert_eq!([1, 2].map(|n| role(&world, n)), [None, None]);
+    world.recover(2, &[one, two], recovered(2), &[], true);
+    assert_eq!([1, 2].map(|n| role(&world, n)), [None, Some(Role::Owner)]);
+}
+
+/// An old phone that had given way to a new one lay in a drawer, and the new one was lost. The words
+/// gave nothing back there: what a device had done to itself stood for ever. So a thief that had a
+/// copy of a device's keys could shut out whom the words had made an owner, too.
+#[test]
+fn a_recovery_takes_back_a_device_that_had_left() {
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let left = world.revoke(1, &[newest], &[(1, 1)], &[]);
+    assert_eq!(role(&world, 1), None);
+    let recovery = world.recover(1, &[left], recovered(1), &[(0, 4)], true);
+    assert_eq!((role(&world, 0), role(&world, 1)), (None, Some(Role::Owner)));
+    world.revoke(1, &[newest], &[(1, 0)], &[]);
+    assert_eq!(role(&world, 1), Some(Role::Owner), "nor does a copy's leaving beside it count");
+    world.revoke(1, &[recovery], &[(1, 4)], &[]);
+    assert_eq!(role(&world, 1), None, "and it may leave again");
+}
+
+/// What had given a device its role was taken for one of the acts that had no force over it any
+/// more, once it recovered the space, or an owner made one of it whom an admin had made an admin:
+/// whom it had let in until then were nobody from then on.
+#[test]
+fn whom_a_device_let_in_stay_when_it_is_given_more() {
+    for recovers in [false, true] {
+        let (mut world, newest) = family([Role::Admin, Role::Writer, Role::Writer]);
+        let up = world.change(1, &[newest], (2, 1), Role::Admin, Band::Red);
+        let newcomer = world.enrol(2, &[up], enrolment(5, 5, Role::Writer, Band::Red));
+        assert_eq!(role(&world, 5), Some(Role::Writer));
+        if recovers {
+            world.recover(2, &[newcomer], recovered(2), &[], true);
+        } else {
+            world.change(0, &[newcomer], (2, 3), Role::Owner, Band::Red);
+        }
+        let roles = [2, 5].map(|n| role(&world, n));
+        assert_eq!(roles, [Some(Role::Owner), Some(Role::Writer)], "{recovers}");
     }
 }
 
