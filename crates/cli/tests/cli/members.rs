@@ -45,6 +45,58 @@ fn a_lost_tablet_is_shut_out() {
     again.code(5);
 }
 
+/// Who lives here no more had a phone, and a tablet that the phone had let in.
+#[test]
+fn a_member_is_shut_out_with_every_device_by_an_owner_who_is_not_the_founder() {
+    let laptop = Home::with_space("laptop");
+    let [desk, phone, tablet, guest] = ["desk", "phone", "tablet", "guest"].map(Home::new);
+    let sync = |one: &Home, other: &Home| {
+        let (serving, address) = serve(other);
+        one.run(["sync", "--with", &address]).code(0);
+        stop(serving);
+    };
+    pair_as(&laptop, &desk, &["--new-member", "--role", "owner"]);
+    pair_as(&laptop, &phone, &["--new-member", "--role", "writer"]);
+    pair_as(&laptop, &guest, &["--new-member", "--role", "writer"]);
+    pair_as(&phone, &tablet, &["--role", "writer"]);
+    put(&tablet, "By the tablet").code(0);
+    sync(&tablet, &phone);
+    sync(&phone, &laptop);
+    sync(&desk, &laptop);
+    let list = |home: &Home| home.run(["list", SPACE, "--json", "--values"]).code(0).out;
+
+    let revoke = ["device", "revoke", SPACE, "phone", "--member", "--json"];
+    assert_eq!(desk.run(revoke).code(0).event("revoked")["left"], 3);
+    put(&desk, "After").code(0);
+    sync(&desk, &laptop);
+    for knows in [&desk, &laptop] {
+        let (serving, address) = serve(knows);
+        guest.run(["sync", "--with", &address]).code(0);
+        for out in [&phone, &tablet] {
+            assert_ne!(out.run(["sync", "--with", &address]).code, 0, "nobody answers it");
+            assert!(!list(out).contains("After"));
+        }
+        stop(serving);
+    }
+    let out = |home: &Home| {
+        let listed = home.run(["device", "list", SPACE, "--json"]).code(0).lines();
+        let out = listed.iter().filter(|line| line["shut_out"] == true);
+        let mut out: Vec<_> = out.map(|line| line["device"]["label"].clone()).collect();
+        out.sort_by_key(ToString::to_string);
+        out
+    };
+    put(&guest, "By the guest").code(0);
+    sync(&guest, &laptop);
+    sync(&desk, &laptop);
+    for home in [&desk, &laptop, &guest] {
+        assert_eq!(out(home), ["phone", "tablet"]);
+        let shown = list(home);
+        for title in ["By the tablet", "After", "By the guest"] {
+            assert!(shown.contains(title), "{title}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn a_tablet_in_a_drawer_is_set_aside_and_is_back_by_itself() {
     let (first, drawer) = (Home::with_space("laptop"), Home::new("tablet"));
@@ -151,6 +203,17 @@ fn asked_back(kit: &serde_json::Value, asked: &serde_json::Value) -> String {
     asked["numbers"].as_array().unwrap().iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
+/// Creates the space with a recovery kit. Gives its words.
+pub(crate) fn with_kit(home: &Home) -> String {
+    let mut creating = home.start_typing(["space", "create", SPACE, "--recovery"]);
+    let kit = creating.event("recovery-kit");
+    let asked = creating.event("type-back");
+    creating.types(&asked_back(&kit, &asked));
+    creating.finish().code(0);
+    let words = kit["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn words_on_paper_give_a_space_back() {
     let (first, second) = (Home::new("laptop"), Home::new("tablet"));
@@ -164,19 +227,12 @@ fn words_on_paper_give_a_space_back() {
     creating.finish().code(9).says("no space was made");
     assert_eq!(first.run(["space", "list", "--json"]).code(0).lines().len(), 0);
 
-    let mut creating = first.start_typing(["space", "create", SPACE, "--recovery"]);
-    let kit = creating.event("recovery-kit");
-    let asked = creating.event("type-back");
-    creating.types(&asked_back(&kit, &asked));
-    creating.finish().code(0);
+    let words = with_kit(&first);
     // Nobody writes words down in vain.
     let taken = first.run(["space", "create", SPACE, "--recovery", "--json"]).says("already");
     assert!(taken.code != 0 && !taken.out.contains("recovery-kit"), "{}", taken.out);
     let absent = Home::empty().run(["space", "create", SPACE, "--recovery", "--json"]);
     assert!(absent.code != 0 && !absent.out.contains("recovery-kit"), "{}", absent.out);
-    let words: Vec<&str> =
-        kit["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
-    let words = words.join(" ");
     pair_as(&first, &second, &["--new-member", "--role", "writer"]);
     let digits = |home: &Home| home.run(["space", "fingerprint", SPACE]).code(0).out;
     assert_eq!(digits(&first), digits(&second));
