@@ -262,6 +262,26 @@ impl Profile {
         blocking(work).await
     }
 
+    /// The same of a space that other devices belong to, all of which are lost, whatever this one
+    /// may do in it: by the words of its recovery kit. It is an owner then, and they are shut out.
+    ///
+    /// # Errors
+    /// As [`Profile::go_on_alone`], but for the role and the others; [`ErrorKind::Invalid`] if it
+    /// is another kit, or the space has none. Nothing is written then.
+    pub async fn recover_alone(
+        dir: impl AsRef<Path>,
+        unlock: Unlock,
+        space: &SpaceName,
+        kit: &RecoveryKit,
+    ) -> Result<()> {
+        let (dir, space, kit) = (dir.as_ref().to_owned(), space.clone(), kit.clone());
+        let work = move || {
+            let env = Arc::new(System);
+            larder_engine::Profile::recover_alone(env, &dir, &unlock, &space, kit.secret())
+        };
+        blocking(work).await
+    }
+
     /// Has `new` open the profile from now on, and `old` no longer, which is asked for once more.
     /// Only the key file is written anew: if it is cut, either the old or the new opens it.
     /// What is on disk stays sealed under the same keys, so that an old copy of the key file still

@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use larder::{Band, Options, Profile, Purged, Renewed, Space, SpaceName, Unlock};
+use larder::{Band, Options, Profile, Purged, RecoveryKit, Renewed, Space, SpaceName, Unlock};
 use zeroize::Zeroizing;
 
 use crate::args::{Cost, Global, Place};
@@ -163,11 +163,19 @@ impl<'a> Call<'a> {
         Ok(Profile::renew(&dir, unlock).await?)
     }
 
-    /// Has a space go on that no other device has.
-    pub(crate) async fn go_on_alone(&self, space: &SpaceName) -> anyhow::Result<()> {
+    /// Has a space go on that no other device has, or none that is not lost.
+    pub(crate) async fn go_on_alone(
+        &self,
+        space: &SpaceName,
+        kit: Option<&RecoveryKit>,
+    ) -> anyhow::Result<()> {
         let dir = self.existing()?;
         let unlock = self.unlock(false)?;
-        Ok(Profile::go_on_alone(&dir, unlock, space).await?)
+        let went_on = match kit {
+            None => Profile::go_on_alone(&dir, unlock, space).await,
+            Some(kit) => Profile::recover_alone(&dir, unlock, space, kit).await,
+        };
+        Ok(went_on?)
     }
 
     /// Opens the profile, and answers with what opened it and with what is to.

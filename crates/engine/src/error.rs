@@ -139,7 +139,8 @@ pub enum Error {
         "this profile was given new keys, and the space does not know them yet. It can be read, \
          but not written. To go on, make an invitation on another device of the space and join it \
          here: what only this copy has is carried over then. If no other device has the space: \
-         `larder device renew --alone SPACE`"
+         `larder device renew --alone SPACE`; if all others are lost, and there is a recovery kit, \
+         with --recovery"
     )]
     Renewed,
 

@@ -6,7 +6,8 @@
 //! aside, the space comes anew from those who have it, and what only that file has is carried over
 //! into the new log ([`crate::carry`]).
 //!
-//! Invariants: nothing is signed with the old keys any more, but for a space that nobody else has;
+//! Invariants: nothing is signed with the old keys any more, but for a space that nobody else has,
+//! or of which a person says so and has the words;
 //! one transaction of the profile's database names the new file, the new keys and the file that is
 //! set aside, so that a cut leaves the old or the new; no file goes.
 
@@ -20,7 +21,7 @@ use larder_log::act::{Enrolment, Role};
 use larder_log::epoch::ControlSecret;
 use larder_log::security::{News, Scope};
 use larder_store::profile::{self as table, Membership};
-use larder_types::{Hash, SpaceId, SpaceName, TransportId};
+use larder_types::{DeviceId, Hash, SpaceId, SpaceName, TransportId};
 use rusqlite::Connection;
 
 use crate::black::stays_here;
@@ -36,6 +37,7 @@ use crate::security::SecurityKind;
 use crate::sight::Sight;
 use crate::space::Shared;
 use crate::steps::Step;
+use crate::writer::End;
 use crate::{Environment, Error, Result, Space, SpaceWriter};
 
 /// A profile that was given new keys.
@@ -143,14 +145,40 @@ impl Profile {
         unlock: &Unlock,
         name: &SpaceName,
     ) -> Result<()> {
+        Self::go_on_in(env, dir, unlock, name, None)
+    }
+
+    /// The same of a space that other devices belong to, all of which are lost, whatever this one
+    /// may do in it: by the words of its recovery kit. It is an owner then, and they are shut out.
+    ///
+    /// # Errors
+    /// As [`Profile::go_on_alone`], but for the role and the others; [`Error::Invalid`] if the
+    /// space has no recovery key, or another kit's. Nothing is written then.
+    pub fn recover_alone(
+        env: Arc<dyn Environment>,
+        dir: &Path,
+        unlock: &Unlock,
+        name: &SpaceName,
+        kit: &Secret<32>,
+    ) -> Result<()> {
+        Self::go_on_in(env, dir, unlock, name, Some(kit))
+    }
+
+    fn go_on_in(
+        env: Arc<dyn Environment>,
+        dir: &Path,
+        unlock: &Unlock,
+        name: &SpaceName,
+        kit: Option<&Secret<32>>,
+    ) -> Result<()> {
         let options = ProfileOptions::default();
         let profile = Self::open(env, dir, unlock, Access::ReadWrite, options)?;
-        let done = profile.go_on(name);
+        let done = profile.go_on(name, kit);
         let closed = profile.close();
         done.and(closed)
     }
 
-    fn go_on(&self, name: &SpaceName) -> Result<()> {
+    fn go_on(&self, name: &SpaceName, kit: Option<&Secret<32>>) -> Result<()> {
         let row = self.inner.with_db(|db| Ok(table::space_named(db, name)?))?;
         let row = row.ok_or_else(|| Error::NotFound(format!("there is no space '{name}' here")))?;
         let is_renewing = self.inner.is_renewing(&row.space)?;
@@ -164,6 +192,13 @@ impl Profile {
             writer.map_or(Ok(()), |mut writer| writer.close())?;
             space.close()
         };
+        if let Some(kit) = kit.filter(|_| is_renewing) {
+            // Once it was said that it goes on, this is where it does.
+            close(self.open_space(name)?)?;
+            if self.inner.is_renewing(&row.space)? {
+                self.recover_by(&row, kit)?;
+            }
+        }
         let opened = self.open_space(name)?;
         let may = self.check_may_go_on(&opened.0.shared);
         let is_frozen = opened.0.shared.is_frozen();
@@ -183,6 +218,25 @@ impl Profile {
         close(self.open_space(name)?)
     }
 
+    /// Makes the device an owner that the space knows this one as, and shuts out all others: with
+    /// its old keys, which sign nothing that anybody else will hear of.
+    fn recover_by(&self, row: &table::Space, kit: &Secret<32>) -> Result<()> {
+        let shared = self.inner.shared(row, self.inner.own_keys(&row.space)?)?;
+        // Nobody has what a copy may lack of what was signed.
+        let mut writer = SpaceWriter::open(&shared, End::NONE)?;
+        if writer.is_recovering() {
+            return Err(not_whole(&row.name));
+        }
+        let own = self.own_devices(&shared)?;
+        let published = shared.published()?;
+        let others = published.roster.devices().map(|(device, _)| *device);
+        let others: Vec<DeviceId> = others.filter(|device| !own.contains(device)).collect();
+        writer.recover(kit, &others)?;
+        writer.close()?;
+        drop(writer);
+        Ok(shared.pool.close()?)
+    }
+
     fn check_may_go_on(&self, shared: &Arc<Shared>) -> Result<()> {
         let space = Space { shared: Arc::clone(shared), sight: Sight::default() };
         let name = space.name();
@@ -193,15 +247,13 @@ impl Profile {
             let others: Vec<&str> = others.map(|device| device.label.as_str()).collect();
             return Err(Error::Invalid(format!(
                 "other devices belong to '{name}' ({}): one of them lets this one in. Make an \
-                 invitation there, and join it here",
+                 invitation there, and join it here; if all of them are lost, the words of the \
+                 space's recovery kit will do: `larder device renew --alone {name} --recovery`",
                 others.join(", ")
             )));
         }
         if space.own_role()? != Role::Owner || shared.is_recovering() {
-            return Err(Error::Invalid(format!(
-                "this copy of '{name}' is not whole, or of a device that was no owner: it can be \
-                 read and exported, and a device that has the space can let this one in"
-            )));
+            return Err(not_whole(name));
         }
         Ok(())
     }
@@ -210,12 +262,18 @@ impl Profile {
     /// have.
     pub(crate) fn is_alone(&self, shared: &Shared) -> Result<bool> {
         let (published, me) = (shared.published()?, shared.keys.device());
-        let mut own = vec![me];
+        let own = self.own_devices(shared)?;
+        let mut all = published.roster.devices();
+        Ok(published.roster.device(&me).is_some() && all.all(|(device, _)| own.contains(device)))
+    }
+
+    /// This device by its old keys, and by those that it is to have.
+    fn own_devices(&self, shared: &Shared) -> Result<Vec<DeviceId>> {
+        let mut own = vec![shared.keys.device()];
         for joining in self.joinings_of(&shared.id)? {
             own.push(self.joining_keys(joining.id, joining.space)?.device());
         }
-        let mut all = published.roster.devices();
-        Ok(published.roster.device(&me).is_some() && all.all(|(device, _)| own.contains(device)))
+        Ok(own)
     }
 
     fn joinings_of(&self, id: &SpaceId) -> Result<Vec<table::Joining>> {
@@ -350,6 +408,13 @@ pub(crate) fn asides(db: &Connection) -> Result<Vec<String>> {
 /// them begin.
 pub(crate) fn renewed_purpose(id: &SpaceId, file: &str) -> String {
     format!("{id}{RENEWED}{file}")
+}
+
+fn not_whole(name: &SpaceName) -> Error {
+    Error::Invalid(format!(
+        "this copy of '{name}' is not whole, or of a device that was no owner: it can be read and \
+         exported, and a device that has the space can let this one in"
+    ))
 }
 
 fn mark(id: &SpaceId) -> String {

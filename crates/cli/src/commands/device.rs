@@ -7,6 +7,7 @@ use larder::{
 };
 use serde_json::json;
 
+use crate::commands::recovery::typed;
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
 use crate::output::{Output, Table, counted, printable};
@@ -75,9 +76,14 @@ since. If you know that none has, say so with --alone, after the keys were renew
 all, it has another history of the space than this device from then on, and neither hears of the
 other: renew once more then, and join by an invitation from that device.
 
+Where other devices have it and all of them are lost, the 24 words of its recovery kit have it go on
+here: --alone SPACE --recovery. Is one of them left, use the words there (larder space recover), and
+let this one in from it.
+
 Examples:
   larder device renew
-  larder device renew --alone personal:notes"
+  larder device renew --alone personal:notes
+  larder device renew --alone shared:household --recovery"
     )]
     Renew(DeviceRenew),
 }
@@ -143,6 +149,10 @@ pub(crate) struct DeviceRenew {
     /// This space goes on without being joined again: no other device has it
     #[arg(long, value_name = "SPACE")]
     pub(crate) alone: Option<SpaceName>,
+    /// All others that it has are lost: by the words of its recovery kit, which are asked for,
+    /// this device is an owner, and they are shut out
+    #[arg(long, requires = "alone")]
+    pub(crate) recovery: bool,
 }
 
 /// A role, as it is written on the command line.
@@ -224,7 +234,7 @@ pub(crate) async fn run(call: &Call<'_>, command: &DeviceCommand) -> anyhow::Res
         DeviceCommand::Retire(args) => retire(call, args).await,
         DeviceCommand::Renew(args) => match &args.alone {
             None => renew(call).await,
-            Some(space) => go_on_alone(call, space).await,
+            Some(space) => go_on_alone(call, space, args.recovery).await,
         },
     }
 }
@@ -412,7 +422,8 @@ async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
         out.line(&format!(
             "{space}: it can be read. To write it, let this device in again: larder invite {space} \
              on another one, larder join INVITATION here. What only this copy has is carried over \
-             then."
+             then. If all others are lost, and there is a recovery kit: larder device renew \
+             --alone {space} --recovery"
         ))?;
     }
     for space in &alone {
@@ -428,9 +439,10 @@ async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn go_on_alone(call: &Call<'_>, space: &SpaceName) -> anyhow::Result<Exit> {
+async fn go_on_alone(call: &Call<'_>, space: &SpaceName, by_words: bool) -> anyhow::Result<Exit> {
     let out = call.out;
-    call.go_on_alone(space).await.context("the space waits as before")?;
+    let kit = if by_words { Some(typed(call).await?) } else { None };
+    call.go_on_alone(space, kit.as_ref()).await.context("the space waits as before")?;
     out.json(&json!({ "event": "alone", "space": space.to_string() }))?;
     out.line(&format!("{space} goes on here, with what this copy has of it."))?;
     out.note(&format!(

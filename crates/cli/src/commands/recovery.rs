@@ -90,7 +90,7 @@ fn any_of(count: usize) -> anyhow::Result<[usize; ASKED_BACK]> {
 }
 
 /// The kit whose words somebody types, on one line or several.
-async fn typed(call: &Call<'_>) -> anyhow::Result<RecoveryKit> {
+pub(super) async fn typed(call: &Call<'_>) -> anyhow::Result<RecoveryKit> {
     call.out.note("Type the 24 words of the recovery kit:");
     let mut text = Zeroizing::new(String::with_capacity(16 << 10));
     while text.split_whitespace().count() < RecoveryKit::WORDS && text.len() < 8 << 10 {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::home::{Home, Ran, SPACE};
 use crate::household::{pair, serve, stop};
+use crate::members::{pair_as, with_kit};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -92,6 +93,37 @@ fn a_space_that_nobody_else_has_goes_on_when_its_person_says_so() {
     tablet.run(["get", SPACE, &kept]).code(0);
     tablet.run(["device", "renew"]).code(0);
     tablet.run(["device", "renew", "--alone", SPACE]).code(1).says("other devices belong to");
+}
+
+/// A writer's backup and the words on paper are all that is left of a household.
+#[test]
+fn a_backup_and_the_words_give_a_space_back() {
+    let (first, second) = (Home::new("laptop"), Home::new("tablet"));
+    let words = with_kit(&first);
+    let before = put(&first, "before");
+    pair_as(&first, &second, &["--new-member", "--role", "writer"]);
+    let own = put(&second, "of the tablet");
+    let (restored, new) = (Home::empty(), Home::new("tablet"));
+    copy(&second.profile(), &restored.profile());
+    drop((first, second));
+
+    restored.run(["device", "renew"]).code(0).tells("--recovery");
+    restored.run(["device", "renew", "--alone", SPACE]).code(1).says("--recovery");
+    let by_words = ["device", "renew", "--alone", SPACE, "--recovery", "--json"];
+    restored.run_with("zoo zoo", by_words).code(1).says("words");
+    refused(&restored).says("--recovery");
+    let ran = restored.run_with(&words, by_words).code(0);
+    assert_eq!(ran.event("alone")["space"], SPACE);
+    let after = put(&restored, "after");
+    let listed = restored.run(["device", "list", SPACE, "--json"]).code(0).lines();
+    let left: Vec<_> = listed.iter().filter(|line| line["shut_out"] == false).collect();
+    assert_eq!((left.len(), &left[0]["device"]["role"]), (1, &"owner".into()), "{listed:?}");
+    pair(&restored, &new);
+    for id in [&before, &own, &after] {
+        restored.run(["get", SPACE, id]).code(0);
+        new.run(["get", SPACE, id]).code(0);
+    }
+    put(&new, "it lets others in");
 }
 
 /// A person moves to a new phone: the old one goes only once the new one has everything, files

@@ -130,8 +130,8 @@ impl View {
     }
 
     /// What the device may do at `seq` of its log by what is in `past`, or what it might if its log
-    /// were not cut. What is in `past` has the force that it had for who knew no more than that: what
-    /// gave a device a role also once it has that by an owner, or by the recovery key.
+    /// were not cut. What is in `past` has the force that it had for who knew no more than that:
+    /// what gave a device a role has it also once that is an owner, or recovered.
     pub(super) fn standing_uncut(
         &self,
         judge: &Judge,

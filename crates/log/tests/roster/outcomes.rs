@@ -276,9 +276,9 @@ fn a_recovery_lifts_another_ones_cut_that_it_knew_of_and_none_beside_it() {
     assert_eq!([1, 2].map(|n| role(&world, n)), [None, Some(Role::Owner)]);
 }
 
-/// An old phone that had given way to a new one lay in a drawer, and the new one was lost. The words
-/// gave nothing back there: what a device had done to itself stood for ever. So a thief that had a
-/// copy of a device's keys could shut out whom the words had made an owner, too.
+/// An old phone that had given way to a new one lay in a drawer, and the new one was lost. The
+/// words gave nothing back there: what a device had done to itself stood for ever. So a thief that
+/// had a copy of a device's keys could shut out whom the words had made an owner, too.
 #[test]
 fn a_recovery_takes_back_a_device_that_had_left() {
     let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);

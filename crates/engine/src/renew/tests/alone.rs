@@ -74,6 +74,93 @@ fn a_space_that_nobody_else_has_goes_on_under_new_keys() {
     other.close();
 }
 
+/// Of a household a tablet's backup is left, and the words on paper. Nobody could let the tablet in
+/// again, it was no owner to go on alone, and whoever had given it new keys could not use the words
+/// there any more. Wherever that is cut it goes on, as an owner, with all that the backup has.
+#[test]
+fn a_writers_backup_and_the_words_give_a_space_back_when_all_devices_are_gone() {
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let (kit, other) = (Secret::new([77; 32]), Secret::new([78; 32]));
+    let phone = Profile::create(world(1), dirs[0].path(), &unlock(), options("phone")).unwrap();
+    let (space, writer) = phone.create_space_with(&name(), Some(&kit)).unwrap();
+    let mut phone = Device { profile: phone, space, writer };
+    phone.put(1, &json!({"title": "of the phone"}));
+    let tablet = Profile::create(world(2), dirs[1].path(), &unlock(), options("tablet")).unwrap();
+    let terms = Terms { of: Whose::New, role: Role::Writer, clearance: Band::Red };
+    let mut tablet = phone.invite(tablet, terms).unwrap();
+    meet(&mut phone, &mut tablet);
+    tablet.put(2, &json!({"title": "of the tablet", "more": 1}));
+    tablet.put(2, &json!({"title": "of the tablet", "more": 2}));
+    let gone = [phone.space.device(), tablet.space.device()];
+    tablet.close();
+    let backup = dirs[2].path();
+    copy(dirs[1].path(), backup);
+    // The tablet writes on, and is lost as well.
+    let mut tablet = Device::open(dirs[1].path(), 3);
+    tablet.put(3, &json!({"title": "not in the backup"}));
+    for device in [phone, tablet] {
+        device.close();
+    }
+
+    let renewed = renew(backup, 4).unwrap();
+    assert_eq!((renewed.waiting, renewed.alone), (vec![name()], Vec::new()));
+    let refused = go_on(backup, 5).unwrap_err().to_string();
+    assert!(refused.contains("other devices") && refused.contains("--recovery"), "{refused}");
+    let recover = |dir: &Path, seed, kit: &Secret<32>| {
+        Profile::recover_alone(world(seed), dir, &unlock(), &name(), kit)
+    };
+    let refused = recover(backup, 6, &other).unwrap_err().to_string();
+    assert!(refused.contains("another kit"), "{refused}");
+    let mut waiting = Device::open(backup, 7);
+    assert!(matches!(waiting.try_put(6, &json!({})), Err(Error::Renewed)));
+    assert_eq!(waiting.space.devices().unwrap().len(), 2, "nobody was shut out by wrong words");
+    waiting.close();
+    let mut cuts = 0;
+    for at in 1.. {
+        let tried = tempfile::tempdir().unwrap();
+        let dir = tried.path();
+        copy(backup, dir);
+        let was_cut = cut_at(at, || {
+            let _ = recover(dir, 8, &kit);
+            open_for_a_moment(dir, 9);
+        });
+        let mut tablet = Device::open(dir, 10);
+        if tablet.reasons().contains(&Reason::Renewed) {
+            tablet.close();
+            recover(dir, 11, &kit).unwrap();
+            tablet = Device::open(dir, 12);
+        }
+        let carried = tablet.writer.carry_over().unwrap().unwrap();
+        assert!(carried.is_done && carried.left.is_empty(), "cut at {at}: {carried:?}");
+        assert_eq!(tablet.space.own_role().unwrap(), Role::Owner);
+        let devices = tablet.space.devices().unwrap();
+        assert!(devices.len() == 1 && !gone.contains(&devices[0].device), "cut at {at}");
+        tablet.put(4, &json!({"title": "goes on"}));
+        if was_cut {
+            cuts += 1;
+            tablet.close();
+            continue;
+        }
+        let new = Profile::create(world(13), dirs[3].path(), &unlock(), options("new")).unwrap();
+        let mut new = tablet.invite(new, terms).unwrap();
+        meet(&mut tablet, &mut new);
+        new.put(5, &json!({"title": "of the new one"}));
+        meet(&mut tablet, &mut new);
+        for device in [&tablet, &new] {
+            let titles = [1, 2, 4, 5].map(|n| device.value(n).unwrap()["title"].clone());
+            assert_eq!(titles, ["of the phone", "of the tablet", "goes on", "of the new one"]);
+            assert_eq!(device.value(2).unwrap()["more"], 2);
+            assert_eq!(device.space.list(None, None, 100).unwrap().documents.len(), 4);
+        }
+        assert!(new.space.history(&object(2)).unwrap().len() > 1, "history came too");
+        for device in [tablet, new] {
+            device.close();
+        }
+        break;
+    }
+    assert!(cuts > 3, "{cuts}");
+}
+
 /// On Monday a laptop was backed up, on Tuesday a phone joined, on Wednesday the laptop's disk
 /// died. The backup knew of no phone: renewed, it signed with its old key that the space went on,
 /// which made two spaces of one, and no invitation from the phone could be taken up any more.
