@@ -1,8 +1,11 @@
 //! Who gets in, and who does not.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
-use larder::{ErrorKind, Event, Invitation, Joining, Options, PairingRequest, Profile, SpaceName};
+use larder::{
+    ErasureStage, ErrorKind, Event, Invitation, Joining, Options, PairingRequest, Profile,
+    SpaceName, Standing,
+};
 
 use crate::common::{
     Device, digests_equal, event, household, key, kind, loopback, new_profile, note, soon,
@@ -220,8 +223,45 @@ async fn listening_again_keeps_the_address_and_the_port_is_remembered() {
 
 /// Both ends of a talk that waits for a person.
 async fn asked(invitation: &mut Invitation, joiner: &Profile) -> (PairingRequest, Joining) {
-    let joining = soon("asking", joiner.begin_join(&invitation.text)).await.unwrap();
+    asked_by(Way::Text, None, invitation, joiner).await
+}
+
+async fn asked_by(
+    way: Way,
+    at: Option<SocketAddr>,
+    invitation: &mut Invitation,
+    joiner: &Profile,
+) -> (PairingRequest, Joining) {
+    let joining = soon("asking", way.begin(joiner, &invitation.text, at)).await.unwrap();
     (soon("being asked", invitation.request()).await.unwrap(), joining)
+}
+
+/// How an invitation is handed over: as a text with all that it takes, or as eight digits.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Text,
+    Code,
+}
+
+impl Way {
+    async fn invite(self, device: &Device) -> Invitation {
+        match self {
+            Self::Text => device.profile.invite(&household()).await.unwrap(),
+            Self::Code => by_code(device).await,
+        }
+    }
+
+    async fn begin(
+        self,
+        joiner: &Profile,
+        text: &str,
+        at: Option<SocketAddr>,
+    ) -> larder::Result<Joining> {
+        match self {
+            Self::Text => joiner.begin_join(text).await,
+            Self::Code => joiner.begin_join_by_code(text, at).await,
+        }
+    }
 }
 
 async fn devices(device: &Device) -> usize {
@@ -268,18 +308,21 @@ async fn three_tries_that_a_person_refuses_burn_an_invitation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_join_at_once_one_gets_in() {
-    let ana = Device::found("Ana").await;
-    let mut invitation = ana.profile.invite(&household()).await.unwrap();
-    let ((_b, ben), (_c, carol)) = (new_profile("Ben").await, new_profile("Carol").await);
-    let (request, joining) = asked(&mut invitation, &ben).await;
-    let busy = carol.join(&invitation.text).await.unwrap_err();
-    assert!(busy.to_string().contains("busy"), "{busy}");
-    let (joined, space) = tokio::join!(request.approve(), joining.approved());
-    assert_eq!(joined.unwrap().label, "Ben");
-    space.unwrap();
-    let used = carol.join(&invitation.text).await.unwrap_err();
-    assert!(used.to_string().contains("used before"), "{used}");
-    assert_eq!(devices(&ana).await, 2);
+    for way in [Way::Text, Way::Code] {
+        let ana = Device::found("Ana").await;
+        let at = Some(ana.address().await);
+        let mut invitation = way.invite(&ana).await;
+        let ((_b, ben), (_c, carol)) = (new_profile("Ben").await, new_profile("Carol").await);
+        let (request, joining) = asked_by(way, at, &mut invitation, &ben).await;
+        let busy = way.begin(&carol, &invitation.text, at).await.unwrap_err();
+        assert!(busy.to_string().contains("busy"), "{way:?}: {busy}");
+        let (joined, space) = tokio::join!(request.approve(), joining.approved());
+        assert_eq!(joined.unwrap().label, "Ben");
+        space.unwrap();
+        let used = way.begin(&carol, &invitation.text, at).await.unwrap_err();
+        assert!(used.to_string().contains("used before"), "{way:?}: {used}");
+        assert_eq!(devices(&ana).await, 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,37 +410,40 @@ async fn who_stands_between_is_told_by_the_codes() {
 /// invitation brings the device in, and the roster has nobody besides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_at_any_step_leaves_no_half_member() {
-    for step in 0..5 {
-        for of_inviter in [false, true] {
-            cut_at(step, of_inviter).await;
+    for way in [Way::Text, Way::Code] {
+        for step in 0..5 {
+            for of_inviter in [false, true] {
+                cut_at(way, step, of_inviter).await;
+            }
         }
     }
 }
 
-async fn cut_at(step: u8, of_inviter: bool) {
-    let what = format!("step {step}, of the inviter: {of_inviter}");
+async fn cut_at(way: Way, step: u8, of_inviter: bool) {
+    let what = format!("{way:?}, step {step}, of the inviter: {of_inviter}");
     let mut ana = Device::found("Ana").await;
-    let mut invitation = ana.profile.invite(&household()).await.unwrap();
+    let at = Some(ana.address().await);
+    let mut invitation = way.invite(&ana).await;
     let (dir, mut ben) = new_profile("Ben").await;
     // 0: invited; 1: both wait; 2: approved, and the joiner is gone; 3: approved, nobody listens;
     // 4: in.
     let cut = match step {
         0 => None,
-        1 => Some(asked(&mut invitation, &ben).await),
+        1 => Some(asked_by(way, at, &mut invitation, &ben).await),
         2 => {
-            let (request, joining) = asked(&mut invitation, &ben).await;
+            let (request, joining) = asked_by(way, at, &mut invitation, &ben).await;
             drop(joining);
             let _ = request.approve().await;
             None
         }
         3 => {
-            let (request, joining) = asked(&mut invitation, &ben).await;
+            let (request, joining) = asked_by(way, at, &mut invitation, &ben).await;
             request.approve().await.unwrap();
             drop(joining);
             None
         }
         _ => {
-            let (request, joining) = asked(&mut invitation, &ben).await;
+            let (request, joining) = asked_by(way, at, &mut invitation, &ben).await;
             let (joined, space) = tokio::join!(request.approve(), joining.approved());
             joined.unwrap();
             space.unwrap();
@@ -413,8 +459,9 @@ async fn cut_at(step: u8, of_inviter: bool) {
         drop(invitation);
     }
     if ben.space(&household()).await.is_err() {
-        let mut invitation = ana.profile.invite(&household()).await.unwrap();
-        let (request, joining) = asked(&mut invitation, &ben).await;
+        let at = Some(ana.address().await);
+        let mut invitation = way.invite(&ana).await;
+        let (request, joining) = asked_by(way, at, &mut invitation, &ben).await;
         let (joined, space) = tokio::join!(request.approve(), joining.approved());
         joined.unwrap_or_else(|error| panic!("{what}: {error}"));
         space.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -427,6 +474,75 @@ async fn cut_at(step: u8, of_inviter: bool) {
     let (object, _) = space.create("notes", &note("From Ben", "")).await.unwrap();
     soon("the sync", ben.sync_with(at)).await.unwrap();
     assert_eq!(ana.value(object).await, Some(note("From Ben", "")), "{what}");
+}
+
+/// A phone was approved, and its battery died before it heard so: it never came back, and is a
+/// device of the space all the same, which everything waits for until somebody shuts it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_came_back_after_being_approved_is_listed_and_waited_for_until_shut_out() {
+    for way in [Way::Text, Way::Code] {
+        let ana = Device::found_with("Ana", Options::default().prune_by_hand()).await;
+        let ben = ana.invite("Ben").await;
+        let at = Some(ana.address().await);
+        let mut invitation = way.invite(&ana).await;
+        let (_dir, carol) = new_profile("Carol").await;
+        let (request, joining) = asked_by(way, at, &mut invitation, &carol).await;
+        let joined = request.approve().await.unwrap().device;
+        drop((joining, carol));
+
+        let [gone, kept] = [ana.create(note("Gone", "")).await, ana.create(note("Kept", "")).await];
+        ana.put(kept, note("Kept", "edited")).await;
+        ana.space.erase(gone).await.unwrap();
+        meet_and_prune(&ana, &ben).await;
+        for device in [&ana, &ben] {
+            let listed = device.space.devices().await.unwrap();
+            assert!(listed.iter().any(|one| one.device == joined && one.label == "Carol"));
+            let status = device.space.status().await.unwrap();
+            let carols = status.progress.iter().find(|one| one.device == joined).unwrap();
+            let known = (carols.standing, carols.signed, carols.holds);
+            assert_eq!(known, (Standing::Unknown, None, 0), "{way:?}: {carols:?}");
+            // Whoever paired with it has spoken to it.
+            let is_anas = device.space.device() == ana.space.device();
+            assert_eq!(carols.last_seen.is_some(), is_anas, "{way:?}: {carols:?}");
+            assert_eq!(status.pruned, 0, "{way:?}: it is waited for");
+            let erasures = device.space.erasures().await.unwrap();
+            let stages = erasures[0].devices.iter().filter(|one| one.stage != ErasureStage::Done);
+            let left: Vec<_> = stages.map(|one| (one.device, one.stage)).collect();
+            assert_eq!(left, [(joined, ErasureStage::NotHeard)], "{way:?}");
+        }
+
+        ana.space.revoke([joined]).await.unwrap();
+        meet_and_prune(&ana, &ben).await;
+        for device in [&ana, &ben] {
+            assert_eq!(device.space.devices().await.unwrap().len(), 2, "{way:?}");
+            assert!(device.space.status().await.unwrap().pruned > 0, "{way:?}");
+            assert!(device.space.erasures().await.unwrap()[0].is_done(), "{way:?}");
+            assert_eq!(device.value(kept).await, Some(note("Kept", "edited")));
+        }
+    }
+}
+
+/// Until both have stated what the other has, and heard that the other has erased what is to be.
+async fn meet_and_prune(one: &Device, other: &Device) {
+    for _ in 0..3 {
+        for device in [one, other] {
+            device.space.prune(|_| ()).await.unwrap();
+            other.sync_with(one).await;
+        }
+    }
+    let both = [one.space.device(), other.space.device()];
+    let have_erased = async || {
+        let known = [one.space.erasures().await.unwrap(), other.space.erasures().await.unwrap()];
+        let devices = known.iter().flatten().flat_map(|erasure| &erasure.devices);
+        let mut of_both = devices.filter(|one| both.contains(&one.device));
+        of_both.all(|one| one.stage == ErasureStage::Done)
+    };
+    soon("erasing", async {
+        while !have_erased().await {
+            other.sync_with(one).await;
+        }
+    })
+    .await;
 }
 
 async fn by_code(device: &Device) -> Invitation {
