@@ -52,6 +52,8 @@ pub(super) struct Worker {
     reindexing: Again,
     /// When the disk is seen to of what was erased, after somebody read from before.
     erasing: Again,
+    /// The same of secrets that went.
+    forgetting: Again,
 }
 
 /// When something that failed is tried again by itself: ever later, and only so many times. It goes
@@ -143,6 +145,7 @@ impl Worker {
             showing: Again::default(),
             reindexing: Again::default(),
             erasing: Again::default(),
+            forgetting: Again::default(),
         }
     }
 
@@ -249,11 +252,12 @@ impl Worker {
             _ if self.may_show() => after(SHOW_IDLE_MS),
             Indexing::Later if is_behind => after(INDEX_IDLE_MS),
             Indexing::Now if is_behind => Next::Now,
-            _ if self.may_erase() => after(INDEX_IDLE_MS),
+            _ if self.may_erase() || self.may_forget() => after(INDEX_IDLE_MS),
             _ if self.may_prune() && self.is_quiet => Next::Now,
             _ if self.may_prune() => after(INDEX_IDLE_MS),
             _ => {
-                let again = [self.showing.at, self.reindexing.at, self.erasing.at];
+                let Self { showing, reindexing, erasing, forgetting, .. } = self;
+                let again = [showing.at, reindexing.at, erasing.at, forgetting.at];
                 again.into_iter().flatten().min().map_or(Next::Never, Next::At)
             }
         }
@@ -267,6 +271,11 @@ impl Worker {
     /// Whether the disk could be seen to of what was erased.
     fn may_erase(&self) -> bool {
         self.writer.wants_erasing() && self.erasing.may_try()
+    }
+
+    /// Whether the disk could be seen to of secrets that went.
+    fn may_forget(&self) -> bool {
+        self.writer.leaves_secrets() && self.forgetting.may_try()
     }
 
     /// Nothing was asked for a while.
@@ -296,6 +305,11 @@ impl Worker {
                 }
                 _ => self.erasing.failed(),
             }
+        } else if self.may_forget() {
+            match self.writer.finish_forgetting() {
+                Ok(true) => self.forgetting.worked(),
+                _ => self.forgetting.failed(),
+            }
         } else {
             self.is_quiet = true;
         }
@@ -311,6 +325,9 @@ impl Worker {
         }
         if self.tend_at <= now {
             self.tend_at = now + TEND_EVERY;
+            // Whoever read from before for as long as they were tried may be done by now.
+            self.erasing.worked();
+            self.forgetting.worked();
             // What cannot be done now is done the next time.
             self.tend_retention();
             let _ = self.writer.tend_blobs();
@@ -400,6 +417,7 @@ impl Worker {
                 index_rest(writer);
                 // Else it is done when the space is opened next.
                 let _ = writer.finish_erasures();
+                let _ = writer.finish_forgetting();
                 let _ = answer.send(writer.close());
                 return false;
             }

@@ -62,6 +62,11 @@ impl Home {
         self.file.storage.wal_bytes_of(&self.file.name)
     }
 
+    /// Whether its WAL has anything, as far as is known.
+    pub(crate) fn may_have_wal(&self) -> bool {
+        self.file.storage.may_have_wal(&self.file.name)
+    }
+
     /// Whether it is on disk.
     pub(crate) fn is_on_disk(&self) -> bool {
         self.file.storage.dir().is_some()

@@ -32,6 +32,7 @@ use crate::pairing::Invitations;
 use crate::prune::PrunePolicy;
 use crate::rekey::file_purpose;
 use crate::renew;
+use crate::secrets::disk::Left;
 use crate::security::Counts;
 use crate::sight::Sight;
 use crate::space::{Frozen, Shared};
@@ -118,6 +119,8 @@ pub(crate) struct Inner {
     pub(crate) chunk_bytes: ChunkBytes,
     pub(crate) contracts: Contracts,
     db: Db,
+    /// What the database's WAL may have of keys that went. Changes while `db` is locked.
+    pub(crate) left: Left,
     pub(crate) invitations: Invitations,
     /// For the security log.
     pub(crate) counts: Counts,
@@ -240,6 +243,7 @@ impl Profile {
             set_up(&storage, &key, &*env, &vault, options.label.as_deref())?;
         }
         let file = files::profile_db(*generation);
+        let left = Left::new(writing && storage.may_have_wal(&file));
         let mut db = storage.open(&file, &key, *generation == 0, conn_access)?;
         let mut migrated = 0;
         if writing {
@@ -276,6 +280,7 @@ impl Profile {
             chunk_bytes: options.chunk_bytes,
             contracts: options.contracts,
             db: Arc::new(Mutex::new(Some(db))),
+            left,
             invitations: Invitations::default(),
             counts: Counts::default(),
             lock: Mutex::new(lock),
@@ -643,11 +648,21 @@ impl Inner {
         };
         let wrapped = self.vault.seal(&mut *self.env.entropy(), &old, key.to_secret().expose());
         self.write_db(|db| {
+            self.left.note();
             table::set_key(db, &old, &wrapped)?;
             Ok(table::remove_key(db, &next)?)
         })?;
         keys.with(|keys| *keys = vec![key]);
         Ok(())
+    }
+
+    /// [`larder_store::empty_wal`], of the profile's database.
+    pub(crate) fn empty_wal(&self) -> Result<bool> {
+        self.with_db(|db| {
+            let is_empty = larder_store::empty_wal(db)?;
+            self.left.wal_emptied(is_empty);
+            Ok(is_empty)
+        })
     }
 
     /// Where a space's database is, and what opens it.

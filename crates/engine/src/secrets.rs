@@ -206,6 +206,7 @@ impl State {
     /// was lowered. Only once it is settled, as what raises it may come with the epoch.
     pub(crate) fn forget_above(&mut self, db: &Connection) -> Result<()> {
         for epoch in self.keyring.forget_above(self.clearance) {
+            self.shared.left.note();
             let secrets = self.keyring.secrets(&epoch);
             let wrapped = secrets.and_then(|secrets| self.wrap(&epoch, secrets));
             control::set_epoch_secrets(db, &epoch, wrapped.as_deref())?;
@@ -481,6 +482,7 @@ impl State {
         let is_kept = |epoch: EpochId, goal| Some(epoch) == self.epoch && goal == Forgotten::All;
         let goal: Vec<_> = goal.filter(|(epoch, goal)| !is_kept(*epoch, *goal)).collect();
         for (epoch, forgotten) in goal {
+            self.shared.left.note();
             match forgotten {
                 Forgotten::All => {
                     self.keyring.remove(&epoch);
@@ -541,6 +543,7 @@ impl State {
 /// Bytes kept opened in one transaction, but for one larger section.
 const OPENED_BYTES_TARGET: usize = 4 << 20;
 
+pub(crate) mod disk;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod stolen;
 #[cfg(test)]

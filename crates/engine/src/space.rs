@@ -27,6 +27,7 @@ use crate::profile::Inner;
 use crate::recovery::Recovery;
 use crate::rekey::Rekey;
 use crate::retire::Leaving;
+use crate::secrets::disk::Left;
 use crate::sight::Sight;
 use crate::supply::{Handing, Uncomputed, VoidTold};
 use crate::trouble::Trouble;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     vouched: Mutex<Vouched>,
     pub(crate) frozen: OnceLock<Frozen>,
     pub(crate) trouble: Trouble,
+    /// What the WAL may have of secrets that went.
+    pub(crate) left: Left,
     pub(crate) messages: Ledger,
     recovery: Mutex<Option<Recovery>>,
     carrying: Mutex<Option<Carrying>>,
@@ -120,6 +123,7 @@ impl Shared {
             env: Arc::clone(&profile.env),
             embedder: Arc::clone(&profile.embedder),
             pool: Pool::with_readers(profile.readers, home.opener(creates)),
+            left: Left::new(home.may_have_wal()),
             home: RwLock::new(Arc::new(home)),
             rekey: Mutex::new(Rekey::Idle),
             mirror: profile.mirror(row),

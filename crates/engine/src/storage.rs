@@ -113,6 +113,12 @@ impl Storage {
         self.dir().map_or(Ok(0), |dir| dir.size(&wal_of(file)))
     }
 
+    /// Whether the WAL of one of its databases has anything, as far as is known: a process that
+    /// ends in order leaves none.
+    pub(crate) fn may_have_wal(&self, file: &str) -> bool {
+        !matches!(self.wal_bytes_of(file), Ok(0))
+    }
+
     /// Whether its files are encrypted, so that it has keys to renew.
     pub(crate) fn has_keys(&self) -> bool {
         matches!(self, Self::Disk { .. })

@@ -222,24 +222,43 @@ impl SpaceWriter {
     /// # Errors
     /// The storage's errors; what was committed is safe all the same.
     pub fn write_back(&mut self, bytes_max: u64) -> Result<()> {
-        let home = self.shared.home();
-        let bytes = home.wal_bytes()?;
-        if bytes <= bytes_max || self.wants_rekey() {
+        if self.shared.home().wal_bytes()? <= bytes_max || self.wants_rekey() {
             return Ok(());
         }
+        let part = "checkpoint";
+        self.writing_back(|db| {
+            db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+                .map_err(|source| StoreError::Write { part, source })
+        })
+    }
+
+    /// [`larder_store::empty_wal`], of the space.
+    pub(crate) fn empty_wal(&mut self) -> Result<bool> {
+        let is_empty = self.writing_back(larder_store::empty_wal)?;
+        self.shared.left.wal_emptied(is_empty);
+        Ok(is_empty)
+    }
+
+    /// Has `work` write the WAL back, and opens the file anew if that fails.
+    fn writing_back<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> std::result::Result<T, StoreError>,
+    ) -> Result<T> {
         let db = self.connection()?;
-        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
-        match db.query_row(checkpoint, [], |_| Ok(())) {
-            Ok(()) => {
+        match work(&db) {
+            Ok(done) => {
                 self.db = Some(db);
                 self.shared.trouble.wrote_back(None);
-                Ok(())
+                Ok(done)
             }
-            Err(source) => {
-                self.shared.trouble.wrote_back(Some((source.to_string(), bytes)));
+            Err(error) => {
+                let what = std::error::Error::source(&error).map(ToString::to_string);
+                let home = self.shared.home();
+                let bytes = home.wal_bytes().unwrap_or_default();
+                self.shared.trouble.wrote_back(Some((what.unwrap_or_default(), bytes)));
                 db.discard();
                 self.shared.pool.switch(home.opener(false));
-                Err(StoreError::Write { part: "checkpoint", source }.into())
+                Err(error.into())
             }
         }
     }

@@ -89,6 +89,7 @@ const EXPECTED: &[&str] = &[
     "app: units repeated",
     "app: deletions",
     "app: documents erased",
+    "app: disks seen to after secrets went",
     "app: documents put into the trash",
     "app: documents redacted",
     "app: documents taken out of the trash",

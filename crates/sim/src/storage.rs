@@ -35,7 +35,8 @@ impl World {
         }
         let Some(job) = device.jobs.pop_front() else {
             device.is_writing = false;
-            if !self.finish_erasing(slot) && !self.prune_itself(slot) {
+            let is_down = self.finish_erasing(slot) || self.finish_forgetting(slot);
+            if !is_down && !self.prune_itself(slot) {
                 self.index_later(slot);
             }
             return;
@@ -225,6 +226,28 @@ impl World {
             }
             Err(error) => {
                 self.note(|| format!("{slot} does not finish an erasure: {error}"));
+                let _ = self.fate(slot, &error, false);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The same for secrets that it let go of.
+    fn finish_forgetting(&mut self, slot: Slot) -> bool {
+        let Some(writer) = self.devices[slot].writer().filter(|writer| writer.leaves_secrets())
+        else {
+            return false;
+        };
+        let finished = writer.finish_forgetting();
+        if self.notice_power(slot) {
+            return true;
+        }
+        match finished {
+            Ok(true) => self.report.count("app: disks seen to after secrets went"),
+            Ok(false) => self.report.count("app: disks to be seen to later"),
+            Err(error) => {
+                self.note(|| format!("{slot} does not see to its disk: {error}"));
                 let _ = self.fate(slot, &error, false);
                 return true;
             }

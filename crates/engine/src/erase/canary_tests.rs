@@ -31,6 +31,11 @@ type Needles = BTreeMap<&'static str, Vec<Vec<u8>>>;
 pub(crate) fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
     let home = device.space.shared.home();
     let (name, key) = home.beneath();
+    image_of(dir, name, key)
+}
+
+/// The same of any database.
+pub(crate) fn image_of(dir: &Path, name: &str, key: &Secret<32>) -> Vec<Vec<u8>> {
     let main = fs::read(dir.join(name)).unwrap();
     let forge = Forge::new(key, main[..16].try_into().unwrap());
     let mut parts = Vec::new();

@@ -53,10 +53,9 @@ impl SpaceWriter {
         while self.index(INDEX_DOCUMENTS_MAX)? > 0 {}
         let db = self.connection()?;
         let open = erasures::open(&db, u32::try_from(ERASED_ACTS_MAX).unwrap_or(u32::MAX));
-        let emptied = larder_store::empty_wal(&db);
         self.db = Some(db);
         let mut open = open?;
-        if !emptied? {
+        if !self.empty_wal()? {
             return Ok(false);
         }
         open.retain(|erasure| !self.state().erasing.keeps(&erasure.object));

@@ -1,5 +1,7 @@
 //! What somebody opens who takes a device's whole profile and has recorded all that was ever sent.
 
+mod beneath;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +23,14 @@ use crate::{Answer, Environment, Profile, ProfileOptions};
 struct Calendar {
     day: Arc<AtomicU64>,
     drawn: AtomicU64,
+}
+
+impl Calendar {
+    fn new(day: &Arc<AtomicU64>, seed: u64) -> Arc<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let seed = (MADE.fetch_add(1, Ordering::Relaxed) << 48) | (seed << 40);
+        Arc::new(Self { day: Arc::clone(day), drawn: AtomicU64::new(seed) })
+    }
 }
 
 impl Environment for Calendar {
@@ -46,13 +56,24 @@ struct Household {
 
 impl Household {
     fn of(count: u64) -> Self {
+        Self::with(count, profile)
+    }
+
+    fn with(count: u64, mut profile: impl FnMut(&Arc<AtomicU64>, u64) -> Profile) -> Self {
         let day = Arc::new(AtomicU64::new(0));
-        let mut devices = vec![Device::found_by(profile(&day, 1))];
-        for seed in 2..=count {
-            let new = devices[0].invite_as(profile(&day, seed));
+        let founder = Device::found_by(profile(&day, 1));
+        let others: Vec<_> = (2..=count).map(|seed| profile(&day, seed)).collect();
+        Self::in_space_of(founder, others, day)
+    }
+
+    fn in_space_of(founder: Device, others: Vec<Profile>, day: Arc<AtomicU64>) -> Self {
+        let mut devices = vec![founder];
+        for profile in others {
+            let new = devices[0].invite_as(profile);
             devices.push(new);
         }
         let mut household = Self { day, devices, recorded: Vec::new() };
+        household.record_joining();
         household.sync(&(0..household.devices.len()).collect::<Vec<_>>());
         household
     }
@@ -75,6 +96,22 @@ impl Household {
                     self.pull(to, from);
                 }
             }
+        }
+    }
+
+    /// What the founder sent to those whom it let in, its first epochs' envelopes among it.
+    fn record_joining(&mut self) {
+        let [founder, joined, ..] = self.devices.as_slice() else { panic!() };
+        let (me, mut after) = (joined.profile.transport_id(), Position::default());
+        loop {
+            let (have, epochs) = (BTreeMap::new(), Vec::new());
+            let bytes_target = BATCH_BYTES_TARGET;
+            let request = Request::ReadBatch { after, have, epochs, bytes_target };
+            let answer = founder.space.answer(&me, request);
+            let Answer::Reply(Reply::Batch { position, batch }) = answer else { panic!() };
+            let Some(batch) = batch else { return };
+            self.recorded.push(*batch);
+            after = position;
         }
     }
 
@@ -128,22 +165,39 @@ impl Household {
         }
     }
 
+    /// This device's files, and what unlocks them, in other hands.
+    fn steal(&self, device: usize) -> Stolen {
+        let Device { profile, space, .. } = &self.devices[device];
+        Stolen::of(profile, space).unwrap()
+    }
+
     /// How many of the recorded sections with content somebody opens who has this device's files
     /// and what unlocks them, and how many there are.
     fn stolen(&self, device: usize) -> (usize, usize) {
-        let Device { profile, space, .. } = &self.devices[device];
-        let mut stolen = Stolen::of(profile, space).unwrap();
+        self.opened_by(&mut self.steal(device), |_| true)
+    }
+
+    /// The same for who has these keys, of the sections of some entries.
+    fn opened_by(&self, thief: &mut Stolen, of: impl Fn(&Header) -> bool) -> (usize, usize) {
         let sections: Vec<_> = self.recorded.iter().flat_map(sealed).collect();
         for (header, index, commitment, sealed) in &sections {
-            if let Some(act) = stolen.epoch_act(header, *index, commitment, sealed) {
-                stolen.take(header, &act);
+            if let Some(act) = thief.epoch_act(header, *index, commitment, sealed) {
+                thief.take(header, &act);
             }
         }
-        let all = sections.iter().filter(|(_, _, it, _)| it.class == Class::Data as u8);
+        let is_meant = |(header, _, it, _): &&(Header, _, SectionCommitment, _)| {
+            it.class == Class::Data as u8 && of(header)
+        };
+        let all = sections.iter().filter(is_meant);
         let opens = |(header, index, commitment, sealed): &&(Header, u32, _, &[u8])| {
-            stolen.opens(header, *index, commitment, sealed)
+            thief.opens(header, *index, commitment, sealed)
         };
         (all.clone().filter(opens).count(), all.count())
+    }
+
+    /// How long this device's log is.
+    fn size(&self, device: usize) -> u64 {
+        self.devices[device].writer.state().frontier.size()
     }
 }
 
@@ -163,11 +217,8 @@ fn sealed(batch: &Batch) -> Vec<(Header, u32, SectionCommitment, &[u8])> {
 }
 
 fn profile(day: &Arc<AtomicU64>, seed: u64) -> Profile {
-    static MADE: AtomicU64 = AtomicU64::new(0);
-    let seed = (MADE.fetch_add(1, Ordering::Relaxed) << 48) | (seed << 40);
-    let calendar = Calendar { day: Arc::clone(day), drawn: AtomicU64::new(seed) };
     let options = ProfileOptions { label: Some("one".into()), ..ProfileOptions::default() };
-    Profile::in_memory(Arc::new(calendar), options).unwrap()
+    Profile::in_memory(Calendar::new(day, seed), options).unwrap()
 }
 
 fn object(n: u8) -> ObjectId {
@@ -308,5 +359,78 @@ fn an_epoch_that_was_opened_beside_a_lowering_goes_as_well() {
     }
     for n in [204, 205] {
         assert!(household.devices[2].space.document(&object(n)).unwrap().is_some());
+    }
+}
+
+/// A device's whole state is taken, and then it is shut out. Whoever has that and a recording of
+/// everything opens what was sealed before, and by who had not heard; of the rest nothing.
+#[test]
+fn who_took_a_device_before_it_was_shut_out_opens_nothing_that_was_sealed_after() {
+    let all = [0, 1, 2];
+    let mut household = Household::of(3);
+    for device in all {
+        household.put(device, 206);
+    }
+    household.sync(&all);
+    let mut thief = household.steal(2);
+    let lost = household.devices[2].space.device();
+    household.devices[0].writer.revoke(&[lost]).unwrap();
+    household.put(1, 207);
+    // From which entry on each knows of it.
+    let mut knows = vec![household.size(0)];
+    household.pull(1, 0);
+    knows.push(household.size(1) + 1);
+    household.live(3, &[0, 1]);
+    let ids: Vec<_> = household.devices.iter().map(|device| device.space.device()).collect();
+    let knew = |header: &Header| {
+        ids.iter().zip(&knows).any(|(id, from)| header.device == *id && header.seq >= *from)
+    };
+    let (opened, before) = household.opened_by(&mut thief, |header| !knew(header));
+    assert!(before > 4 && opened == before, "the control: {opened} of {before}");
+    let is_unaware = |header: &Header| header.device == ids[1] && header.seq + 1 == knows[1];
+    let (opened, unaware) = household.opened_by(&mut thief, is_unaware);
+    assert!(unaware > 0 && opened == unaware, "the control: {opened} of {unaware}");
+    let (opened, after) = household.opened_by(&mut thief, knew);
+    assert!(after > 4 && opened == 0, "{opened} of {after}");
+    // It does open, to who was not shut out and has not let go of it yet.
+    let (opened, _) = household.opened_by(&mut household.steal(0), knew);
+    assert!(opened > 0, "the control: none of {after}");
+}
+
+/// Two spaces of the same two profiles. Who has all of one of them, and has recorded both, opens
+/// everything of that one and nothing of the other: not even with the other's control secret, which
+/// its envelopes are read with, and under its devices' names.
+#[test]
+fn what_is_stolen_of_one_space_opens_nothing_of_another() {
+    let mut one = Household::of(2);
+    let profiles: Vec<_> = one.devices.iter().map(|device| device.profile.clone()).collect();
+    let (space, writer) = profiles[0].create_space(&"shared:other".parse().unwrap()).unwrap();
+    let founder = Device { profile: profiles[0].clone(), space, writer };
+    let mut other =
+        Household::in_space_of(founder, vec![profiles[1].clone()], Arc::clone(&one.day));
+    for household in [&mut one, &mut other] {
+        (0..2).for_each(|device| household.put(device, 208));
+        household.sync(&[0, 1]);
+    }
+    let keys = |household: &Household, device: usize| {
+        let Device { profile, space, .. } = &household.devices[device];
+        profile.inner.own_keys(&space.id()).unwrap()
+    };
+    for (stolen, closed) in [(&one, &other), (&other, &one)] {
+        for device in 0..2 {
+            let (opened, recorded) = stolen.stolen(device);
+            assert!(recorded >= 2 && opened == recorded, "{opened} of {recorded}");
+            let (opened, _) = closed.opened_by(&mut stolen.steal(device), |_| true);
+            assert_eq!(opened, 0);
+            let name = keys(closed, device).device();
+            let state = closed.devices[device].writer.state();
+            let opened_with = |sealing: &SealingKey| {
+                let mut thief = Stolen::with_keys(name, state.keyring.control(), sealing);
+                closed.opened_by(&mut thief, |_| true)
+            };
+            let (opened, recorded) = opened_with(&keys(closed, device).sealing);
+            assert_eq!(opened, recorded, "the control");
+            assert_eq!(opened_with(&keys(stolen, device).sealing).0, 0);
+        }
     }
 }

@@ -555,3 +555,85 @@ fn a_space_closes_on_a_full_disk() {
     let device = open(&disk, &unlock()).unwrap();
     device.holds([1]);
 }
+
+/// Bytes of the WALs that are there.
+fn wal_bytes(disk: &Disk) -> usize {
+    let wals = disk.paths().into_iter().filter(|path| path.to_str().unwrap().ends_with("-wal"));
+    wals.map(|path| disk.bytes(&path).unwrap().len()).sum()
+}
+
+/// A profile whose process was killed: its WALs have what a device had let go of.
+fn killed() -> Snapshot {
+    let disk = Disk::new().unwrap();
+    let mut device = found(&disk, 1);
+    (1..=3).for_each(|n| drop(put(&mut device, n).unwrap()));
+    disk.kill();
+    disk.snapshot()
+}
+
+#[test]
+fn what_secrets_leave_behind_waits_for_a_disk_that_takes_it() {
+    let disk = Disk::new().unwrap();
+    disk.restore(&killed());
+    let mut device = open(&disk, &unlock()).unwrap();
+    assert!(wal_bytes(&disk) > 0 && device.writer.leaves_secrets());
+    disk.set_budget(Some(0));
+    let failed = device.writer.finish_forgetting().unwrap_err();
+    assert!(matches!(failed, Error::Store(_)), "{failed:?}");
+    assert!(wal_bytes(&disk) > 0 && device.writer.leaves_secrets());
+    disk.set_budget(None);
+    // Of SQLite: SQLITE_IOERR_FSYNC. After that nothing helps but to open the file anew.
+    disk.on_call(|call| {
+        let is_main = call.path.parent().is_some_and(|dir| dir.ends_with("spaces"))
+            && call.path.extension().is_some_and(|end| end == "db");
+        let fails = call.operation == Operation::Sync && is_main;
+        if fails { Outcome::Forget(1034) } else { Outcome::Go }
+    });
+    device.writer.finish_forgetting().unwrap_err();
+    assert!(device.writer.leaves_secrets());
+    disk.off_call();
+    assert!(device.writer.finish_forgetting().unwrap() && !device.writer.leaves_secrets());
+    assert_eq!(wal_bytes(&disk), 0);
+    put(&mut device, 4).unwrap();
+    assert!(!device.writer.leaves_secrets(), "a commit leaves none");
+    device.holds(1..=4);
+}
+
+#[test]
+fn a_crash_while_the_wals_are_emptied_leaves_them_empty_or_to_be_emptied() {
+    let work = |disk: &Disk, (): &mut ()| {
+        let Ok(mut device) = open(disk, &unlock()) else { return };
+        let _ = device.writer.finish_forgetting();
+    };
+    fail_everywhere(&killed(), 7, work, |disk, ()| {
+        let left = wal_bytes(disk);
+        let mut device = open(disk, &unlock()).unwrap();
+        assert!(left == 0 || device.writer.leaves_secrets(), "{left} bytes that nobody sees to");
+        assert!(device.writer.finish_forgetting().unwrap() && !device.writer.leaves_secrets());
+        device.holds(1..=3);
+        put(&mut device, 4).unwrap();
+        device.close().unwrap();
+        assert_eq!(wal_bytes(disk), 0);
+    });
+}
+
+/// SQLite does not sync that it has cut a WAL short: until something is written after that, a power
+/// failure brings the old frames back.
+#[test]
+fn frames_that_a_power_failure_brings_back_go_once_more() {
+    let disk = Disk::new().unwrap();
+    disk.restore(&killed());
+    let before = wal_bytes(&disk);
+    let mut device = open(&disk, &unlock()).unwrap();
+    assert!(device.writer.finish_forgetting().unwrap());
+    assert_eq!(wal_bytes(&disk), 0);
+    disk.crash(Loss::Everything);
+    let left = disk.snapshot();
+    drop(device);
+    disk.restore(&left);
+    assert_eq!(wal_bytes(&disk), before, "they are not back, and this test tells nothing");
+    let mut device = open(&disk, &unlock()).unwrap();
+    assert!(device.writer.leaves_secrets() && device.writer.finish_forgetting().unwrap());
+    assert_eq!(wal_bytes(&disk), 0);
+    device.holds(1..=3);
+}
