@@ -1,6 +1,8 @@
 //! A caller's own thread and the writer's, which do the work of one space by turns.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as channel;
 use std::time::Duration;
@@ -260,4 +262,45 @@ fn the_thread_ends_with_the_last_way_to_it() {
     drop(other);
     assert!(thread.join().unwrap());
     assert_eq!(device.reader.status().unwrap().documents, 2);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn wal_bytes(dir: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let is_wal = entry.file_name().to_str().unwrap().ends_with("-wal");
+        bytes += match entry.metadata().unwrap() {
+            of if of.is_dir() => wal_bytes(&entry.path()),
+            of if is_wal => of.len(),
+            _ => 0,
+        };
+    }
+    bytes
+}
+
+/// An app was killed, and had perhaps just let go of a secret: its old row stood in the write-ahead
+/// log for as long as nobody wrote over it.
+#[test]
+fn what_an_app_that_was_killed_left_in_its_write_ahead_logs_goes_by_itself() {
+    let (killed, left) = (Device::new(), tempfile::tempdir().unwrap());
+    copy(killed.dir.path(), left.path());
+    assert!(wal_bytes(&left.path().join("spaces")) > 0 && wal_bytes(left.path()) > 0);
+    let (env, options) = (Arc::new(System), ProfileOptions::default());
+    let access = Access::ReadWrite;
+    let engine = Profile::open(env, left.path(), &key(), access, options).unwrap();
+    let (_, writer) = engine.open_space(&household()).unwrap();
+    let events = broadcast::Sender::new(64);
+    let _writer = Writer::start(writer.unwrap(), Ticks(Vec::new()), events).unwrap();
+    until("nobody empties them", || (wal_bytes(left.path()) == 0).then_some(()));
 }

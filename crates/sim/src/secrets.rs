@@ -331,31 +331,14 @@ impl World {
         let Some(hub) = known.filter(|_| members.len() > 1) else { return false };
         self.set_aside_who_is_gone(hub, &members);
         self.meet(hub, &members);
-        let before = |world: &Self| -> BTreeSet<Place> {
-            world
-                .secrets
-                .content(|id| world.is_left_out(id))
-                .iter()
-                .map(|(place, ..)| *place)
-                .collect()
-        };
-        let before = before(self);
+        // An epoch that was opened only now has nothing that could be opened too long.
+        self.pass_days(1, hub, &members);
+        let content = self.secrets.content(|id| self.is_left_out(id));
+        let before: BTreeSet<Place> = content.iter().map(|(place, ..)| *place).collect();
         let opened = self.opened_by_thieves(&members, &before);
         // The control, of many runs together: in one the secrets of all there is may have gone.
         self.report.add("check: sections that a thief opens before days pass", opened);
-        self.secrets.are_going = true;
-        for _ in 0..DAYS {
-            self.clock.skip_ms(STEP_MS_MAX + 1000);
-            self.report.count("fault: days that pass");
-            for slot in &members {
-                while self.devices[*slot].jobs.is_empty() {
-                    self.work(*slot);
-                }
-                self.drain();
-            }
-            self.meet(hub, &members);
-        }
-        self.secrets.are_going = false;
+        self.pass_days(DAYS, hub, &members);
         let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
             && self.villain.is_none()
             && self.model.shut_out.is_empty();
@@ -364,6 +347,23 @@ impl World {
         let gone = before.len() as u64 * members.len() as u64 - opened;
         self.report.add("check: sections that a thief does not open after days", gone);
         true
+    }
+
+    /// On each of these days all of them write, and meet.
+    fn pass_days(&mut self, days: usize, hub: Slot, members: &[Slot]) {
+        self.secrets.are_going = true;
+        for _ in 0..days {
+            self.clock.skip_ms(STEP_MS_MAX + 1000);
+            self.report.count("fault: days that pass");
+            for slot in members {
+                while self.devices[*slot].jobs.is_empty() {
+                    self.work(*slot);
+                }
+                self.drain();
+            }
+            self.meet(hub, members);
+        }
+        self.secrets.are_going = false;
     }
 
     /// All of them meet one of them, and hear what the others had told that.
