@@ -363,14 +363,25 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
 
 /// The indexes know documents by their numbers, and what an app brought itself is in no log.
 fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
+    let highest = |rows: &Rows| rows.documents.values().flatten().map(|row| row.document).max();
+    let mut unused = 1 + highest(before).max(highest(after)).unwrap_or(0);
+    let mut back = Vec::new();
     for (id, row) in &after.documents {
         let old = before.documents.get(id).and_then(Option::as_ref);
         match (old, row) {
-            (Some(old), Some(new)) => documents::renumber(db, new.document, old.document)?,
+            // Two may have come back under each other's number (simulated seed 28).
+            (Some(old), Some(new)) => {
+                documents::renumber(db, new.document, unused)?;
+                back.push((unused, old.document));
+                unused += 1;
+            }
             // The number may have been that of another, whose vectors are still there.
             (None, Some(new)) => larder_search::remove_vectors(db, new.document)?,
             _ => {}
         }
+    }
+    for (number, old) in back {
+        documents::renumber(db, number, old)?;
     }
     Ok(())
 }
