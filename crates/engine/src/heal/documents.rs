@@ -183,7 +183,7 @@ fn check_object(
             judged = judged_otherwise(db, &sections)?;
         }
         if stays {
-            keep_numbers(db, &before, &after)?;
+            keep_numbers(db, state, &before, &after)?;
             index_anew(db, state, &before, &after)?;
             for id in &ids {
                 changes::add_late(db, id, None)?;
@@ -361,27 +361,30 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
     Ok(true)
 }
 
-/// The indexes know documents by their numbers, and what an app brought itself is in no log.
-fn keep_numbers(db: &Connection, before: &Rows, after: &Rows) -> Result<()> {
-    let highest = |rows: &Rows| rows.documents.values().flatten().map(|row| row.document).max();
-    let mut unused = 1 + highest(before).max(highest(after)).unwrap_or(0);
+/// The indexes know documents by their numbers, and what an app brought itself is in no log. What
+/// was made again is moved behind all others first: it may have come back under the number of
+/// another that was made again too (simulated seed 28).
+fn keep_numbers(
+    db: &Connection,
+    state: &mut WriterState,
+    before: &Rows,
+    after: &Rows,
+) -> Result<()> {
+    let last = after.documents.values().flatten().map(|row| row.document).max();
+    let mut free = last.unwrap_or(0) + 1;
     let mut back = Vec::new();
     for (id, row) in &after.documents {
-        let old = before.documents.get(id).and_then(Option::as_ref);
-        match (old, row) {
-            // Two may have come back under each other's number (simulated seed 28).
-            (Some(old), Some(new)) => {
-                documents::renumber(db, new.document, unused)?;
-                back.push((unused, old.document));
-                unused += 1;
-            }
-            // The number may have been that of another, whose vectors are still there.
-            (None, Some(new)) => larder_search::remove_vectors(db, new.document)?,
-            _ => {}
+        let old = before.documents.get(id).and_then(Option::as_ref).map(|old| old.document);
+        let Some(new) = row.as_ref().filter(|new| old != Some(new.document)) else { continue };
+        documents::renumber(db, new.document, free)?;
+        match old {
+            Some(old) => back.push((free, old)),
+            None => state.index_new(free),
         }
+        free += 1;
     }
-    for (number, old) in back {
-        documents::renumber(db, number, old)?;
+    for (from, to) in back {
+        documents::renumber(db, from, to)?;
     }
     Ok(())
 }
