@@ -519,7 +519,8 @@ async fn cut_and_resume(entries: usize, body_bytes: usize, cuts: u64, seed: u64)
         let wire = Wire::to(ana.address().await, FINE, seed + cut).await;
         let (profile, address) = (ben.profile.clone(), wire.address);
         let mut syncing = tokio::spawn(async move { profile.sync_with(address).await });
-        let point = 3000 + random.below(2 * bytes / (cuts + 1));
+        // Behind the handshake: of a session that never began nobody hears that it ended.
+        let point = 20_000 + random.below(2 * bytes / (cuts + 1));
         let is_over = soon("the cut", async {
             tokio::select! {
                 () = wire.passed(point) => false,
@@ -539,6 +540,23 @@ async fn cut_and_resume(entries: usize, body_bytes: usize, cuts: u64, seed: u64)
     }
     let held = ben.space.status().await.unwrap().entries;
     let rest = ben.sync_with(&ana).await;
+    {
+        let mut after = None;
+        let mut kinds: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+        loop {
+            let page = ana.space.receipts(after, 500).await.unwrap();
+            for it in &page {
+                *kinds
+                    .entry(format!("{} {:?}", &it.device.to_string()[..4], it.kinds))
+                    .or_default() += 1;
+                after = Some((it.device, it.seq));
+            }
+            if page.len() < 500 {
+                break;
+            }
+        }
+        println!("KINDS {kinds:?} now {} was {all}", ana.space.status().await.unwrap().entries);
+    }
     let due = all - held + KEYS;
     assert!(rest[0].entries_in <= due, "{rest:?} to one who held {held} of {all}");
     // By bytes as well: in proportion to what was lacking, with room for the frames around it.

@@ -361,27 +361,40 @@ fn replay_once(db: &Connection, state: &mut WriterState, sections: &[Section]) -
     Ok(true)
 }
 
-/// The indexes know documents by their numbers, and what an app brought itself is in no log. What
-/// was made again is moved behind all others first: it may have come back under the number of
-/// another that was made again too (simulated seed 28).
+/// The indexes know documents by their numbers, and what an app brought itself is in no log. One
+/// that was made again may have come back under the number of another that was, or that of one that
+/// is new: those are moved behind all others first (simulated seed 28).
 fn keep_numbers(
     db: &Connection,
     state: &mut WriterState,
     before: &Rows,
     after: &Rows,
 ) -> Result<()> {
-    let last = after.documents.values().flatten().map(|row| row.document).max();
-    let mut free = last.unwrap_or(0) + 1;
+    let number = |rows: &Rows, id| {
+        rows.documents.get(id).and_then(Option::as_ref).map(|row: &_| row.document)
+    };
+    let there = after.documents.keys().filter_map(|id| Some((id, number(after, id)?)));
+    let all: Vec<_> = there.map(|(id, new)| (number(before, id), new)).collect();
+    let mut free = all.iter().map(|(_, new)| new + 1).max().unwrap_or(1);
     let mut back = Vec::new();
-    for (id, row) in &after.documents {
-        let old = before.documents.get(id).and_then(Option::as_ref).map(|old| old.document);
-        let Some(new) = row.as_ref().filter(|new| old != Some(new.document)) else { continue };
-        documents::renumber(db, new.document, free)?;
-        match old {
-            Some(old) => back.push((free, old)),
-            None => state.index_new(free),
+    for (old, new) in &all {
+        if *old == Some(*new) {
+            continue;
         }
-        free += 1;
+        let is_anothers = all.iter().any(|(old, _)| *old == Some(*new));
+        let mut now = *new;
+        if old.is_some() || is_anothers {
+            documents::renumber(db, *new, free)?;
+            (now, free) = (free, free + 1);
+        }
+        match old {
+            Some(old) => back.push((now, *old)),
+            None => {
+                // The number may have been that of another, whose vectors are still there.
+                larder_search::remove_vectors(db, now)?;
+                state.index_new(now);
+            }
+        }
     }
     for (from, to) in back {
         documents::renumber(db, from, to)?;
