@@ -238,8 +238,8 @@ impl Space {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is another kit, or the space has
-    /// none; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a lost device that does not belong
-    /// to the space; the storage's. Nothing is written then.
+    /// none; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for a lost device that does not
+    /// belong to the space; the storage's. Nothing is written then.
     pub async fn recover(
         &self,
         kit: &RecoveryKit,

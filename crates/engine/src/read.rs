@@ -365,8 +365,8 @@ impl Space {
     }
 }
 
-/// Why a section counts for nothing, in a word. By the roster of now: what was void when it came may
-/// be so for another reason since.
+/// Why a section counts for nothing, in a word. By the roster of now: what was void when it came
+/// may be so for another reason since.
 fn why_void(published: &Published, device: &DeviceId, section: &Section) -> &'static str {
     if section.commitment.class != Class::Data as u8 {
         return VoidCause::Act.name();

@@ -219,8 +219,8 @@ impl World {
         villain.grow(&mut self.dice, space, section, other);
     }
 
-    /// A device hears all of its log that it has not heard yet, as an honest one would send it. What
-    /// is void there stops nothing behind it. Whether there was anything.
+    /// A device hears all of its log that it has not heard yet, as an honest one would send it.
+    /// What is void there stops nothing behind it. Whether there was anything.
     pub(crate) fn hear_the_villain_out(&mut self) -> bool {
         let Some(villain) = self.villain.take() else { return false };
         let mut is_new = false;
