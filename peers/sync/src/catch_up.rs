@@ -95,7 +95,8 @@ fn taken_in(bench: &Bench, count: usize) -> Result<Times> {
     });
     commit(&mut sender, &mut units)?;
     let times = take_in(&sender, &mut receiver)?;
-    let shown = |device: &Device| device.space.document(&object).map(|row| row.map(|row| row.value));
+    let shown =
+        |device: &Device| device.space.document(&object).map(|row| row.map(|row| row.value));
     ensure!(shown(&sender)?.is_some() && shown(&sender)? == shown(&receiver)?, "they differ");
     sender.close()?;
     receiver.close()?;
