@@ -308,7 +308,7 @@ fn commit(
 ) -> Result<()> {
     loop {
         // As many at a time as wait for a writer at most.
-        let lot: Vec<_> = units.by_ref().take(256).collect::<std::result::Result<_, _>>()?;
+        let lot: Vec<_> = (&mut *units).take(256).collect::<std::result::Result<_, _>>()?;
         if lot.is_empty() {
             return Ok(());
         }

@@ -133,7 +133,7 @@ const fn of(line: Line, metric: &'static str, unit: &'static str) -> Line {
 
 use Side::{IrohDocs, Larder, P2panda, Plain, Raw, Samod};
 
-pub(crate) const ALL: [Workload; 17] = [
+pub(crate) const ALL: [Workload; 18] = [
     row(
         "units",
         &[Larder, Plain, Raw],
