@@ -128,18 +128,25 @@ fn commits_on_the_callers_thread_wake_the_writers_now_and_then_only() {
     assert_eq!(device.reader.search(&query).unwrap().len(), UNITS);
 }
 
-/// What was asked before is done before, whoever asked it and in whatever way.
-#[test]
-fn a_unit_that_waits_is_not_overtaken() {
-    let device = Device::new();
+/// Work for the worker, which says when it begins, and goes on until it is told.
+fn work_until_told(
+    device: &Device,
+) -> (impl Future<Output = Result<()>>, channel::Receiver<()>, channel::Sender<()>) {
     let (begun, waits) = channel::channel();
-    let (go_on, told) = channel::channel::<()>();
-    // The worker is at work until it is told.
+    let (go_on, told) = channel::channel();
     let work = device.writer.with(move |_| {
         begun.send(()).unwrap();
         told.recv().unwrap();
         Ok(())
     });
+    (work, waits, go_on)
+}
+
+/// What was asked before is done before, whoever asked it and in whatever way.
+#[test]
+fn a_unit_that_waits_is_not_overtaken() {
+    let device = Device::new();
+    let (work, waits, go_on) = work_until_told(&device);
     let free = device.writer.jobs.max_capacity();
     thread::scope(|scope| {
         let busy = scope.spawn(|| wait(work).unwrap());
@@ -161,13 +168,7 @@ fn a_unit_that_waits_is_not_overtaken() {
 fn a_full_queue_makes_callers_wait_and_loses_nothing() {
     const MORE: usize = 10;
     let device = Device::new();
-    let (begun, waits) = channel::channel();
-    let (go_on, told) = channel::channel::<()>();
-    let work = device.writer.with(move |_| {
-        begun.send(()).unwrap();
-        told.recv().unwrap();
-        Ok(())
-    });
+    let (work, waits, go_on) = work_until_told(&device);
     let all = WRITE_QUEUE_MAX + MORE;
     thread::scope(|scope| {
         let busy = scope.spawn(|| wait(work).unwrap());

@@ -387,13 +387,12 @@ fn keep_numbers(
             documents::renumber(db, *new, free)?;
             (now, free) = (free, free + 1);
         }
-        match old {
-            Some(old) => back.push((now, *old)),
-            None => {
-                // The number may have been that of another, whose vectors are still there.
-                larder_search::remove_vectors(db, now)?;
-                state.index_new(now);
-            }
+        if let Some(old) = old {
+            back.push((now, *old));
+        } else {
+            // The number may have been that of another, whose vectors are still there.
+            larder_search::remove_vectors(db, now)?;
+            state.index_new(now);
         }
     }
     for (from, to) in back {
