@@ -134,7 +134,7 @@ async fn what_is_written_is_pushed_to_a_device_that_follows() {
     let [mut received, mut visible, mut indexed] = [false; 3];
     while !(received && visible && indexed) {
         match event(&mut stages, |_| true).await {
-            Event::Received { entries, .. } => received = entries == 1,
+            Event::Received { entries, .. } => received |= entries == 1,
             Event::Visible { .. } => visible = true,
             Event::Indexed { .. } => indexed = visible,
             _ => {}

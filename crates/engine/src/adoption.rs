@@ -14,7 +14,6 @@ use larder_log::snapshot::SnapshotAct;
 use larder_log::stability::Named;
 use larder_log::{Band, Header, Opened, VERSION, kind};
 use larder_store::space::erasures::{self, State as Stage};
-use larder_store::space::logs::Log;
 use larder_store::space::sections::{self, Place, Section, State as SectionState};
 use larder_store::space::{control, logs};
 use larder_types::limits::{ADOPTED_SECTIONS_MAX, RETRIES_MAX};
@@ -291,14 +290,15 @@ impl State {
                 let is_void = erasure.stage == Stage::Void;
                 let act = if is_void { None } else { read_act(db, &erasure)? };
                 let Some(instead) = act.and_then(|act| act.instead) else { continue };
-                let taken = self.taken_by(db, (&log, erasure.place.seq))?;
-                for edit in Edits::read(db, self, &instead)?.all {
+                let mut edits = Edits::read(db, self, &instead)?.all;
+                edits.retain(|edit| {
                     let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
                     let is_it = self.speaks_for(aside, &log.device, edit.origin.band);
-                    let is_it = is_it && edit.creates.is_some() && !counts;
-                    if is_it && taken.has(&edit) {
-                        left.insert(adopted(&edit));
-                    }
+                    is_it && edit.creates.is_some() && !counts
+                });
+                if !edits.is_empty() {
+                    let taken = self.taken_by(db, erasure.place)?;
+                    left.extend(edits.iter().filter(|edit| taken.has(edit)).map(adopted));
                 }
             }
         }
@@ -322,16 +322,20 @@ impl State {
         };
         let mut found = Vec::new();
         for waiting in edits.all.iter().filter(waits) {
-            let log = logs::by_number(db, waiting.origin.log)?;
-            let taken = self.taken_by(db, (&log, waiting.origin.seq))?;
+            let mut taken = None;
             let (mut open, mut met) = (edits.beneath(waiting), BTreeSet::new());
             while let Some(at) = open.pop() {
                 let Some(edit) = edits.all.get(at).filter(|_| met.insert(at)) else { continue };
                 let counts = self.counts_at(&edit.origin) || self.has_adopted(&edit.origin);
-                if !counts && !taken.has(edit) {
-                    continue;
-                }
                 if !counts {
+                    // Mostly all count, and nobody asks what was taken in.
+                    let taken = match &taken {
+                        Some(taken) => taken,
+                        None => &*taken.insert(self.taken_by(db, waiting.origin.place())?),
+                    };
+                    if !taken.has(edit) {
+                        continue;
+                    }
                     found.push(adopted(edit));
                 }
                 open.extend(edits.beneath(edit));
@@ -342,12 +346,13 @@ impl State {
         Ok(found)
     }
 
-    fn taken_by(&self, db: &Connection, (log, seq): (&Log, u64)) -> Result<Taken> {
-        if log.log == self.log {
+    fn taken_by(&self, db: &Connection, of: Place) -> Result<Taken> {
+        if of.log == self.log {
             return Ok(Taken::All);
         }
-        let named = named_up_to(db, log, seq)?;
-        Ok(Taken::By { device: log.device, seq, named })
+        let log = logs::by_number(db, of.log)?;
+        let named = named_up_to(db, &log, of.seq)?;
+        Ok(Taken::By { device: log.device, seq: of.seq, named })
     }
 }
 

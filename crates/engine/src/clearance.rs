@@ -30,6 +30,11 @@ pub(crate) fn cleared_for(roster: &Roster, device: &DeviceId) -> Band {
     roster.known(device).map_or(Band::Red, |known| known.clearance.min(Band::Red))
 }
 
+/// Up to which band a device might write content in this entry of its log, if any.
+pub(crate) fn writes_up_to(roster: &Roster, device: &DeviceId, seq: u64) -> Option<Band> {
+    roster.known(device)?.standing_at(seq)?.writes_up_to()
+}
+
 impl State {
     /// What the roster clears this device for; for everything before it is known there, and what it
     /// had last if it was shut out.

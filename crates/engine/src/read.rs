@@ -4,7 +4,6 @@ use larder_crypto::hash::sha256;
 use larder_document::Heads;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle::{self, Frontier};
-use larder_log::roster::Standing;
 use larder_log::{Band, Class, Header, Opened, Payload, Receipt, kind};
 use larder_search::{Among, Hit};
 use larder_store::space::documents::Which;
@@ -15,6 +14,7 @@ use larder_types::limits::SEARCH_RESULTS_MAX;
 use larder_types::{DeviceId, Hash, ObjectId, canonical};
 use rusqlite::Connection;
 
+use crate::clearance::writes_up_to;
 use crate::contract::{self, PersonalKind};
 use crate::keyring::Opening;
 use crate::model::{Cursor, Document, Found, Page, Query, ReceiptInfo};
@@ -371,9 +371,7 @@ fn why_void(published: &Published, device: &DeviceId, section: &Section) -> &'st
     if section.commitment.class != Class::Data as u8 {
         return VoidCause::Act.name();
     }
-    let standing = published.roster.known(device);
-    let standing = standing.and_then(|device| device.standing_at(section.place.seq));
-    match standing.and_then(Standing::writes_up_to) {
+    match writes_up_to(&published.roster, device, section.place.seq) {
         None => VoidCause::Role.name(),
         own if own < published.keyring.band(&section.commitment) => VoidCause::Band.name(),
         Some(_) => "content",

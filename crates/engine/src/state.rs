@@ -12,7 +12,7 @@ use larder_log::checkpoint::Checkpoint;
 use larder_log::contract::SpaceContracts;
 use larder_log::epoch::open_epoch_act;
 use larder_log::merkle::{self, Frontier, Node, Nodes};
-use larder_log::roster::{self, Roster, Standing, Writing};
+use larder_log::roster::{self, Roster, Writing};
 use larder_log::{Band, Dep, Entry, EntryBuilder, Header, Payload, Receipt};
 use larder_store::StoreError;
 use larder_store::space::logs::{self, LogId, Tree};
@@ -24,6 +24,7 @@ use minicbor::{Decode, Encode};
 use rusqlite::Connection;
 
 use crate::adoption::AllAdopted;
+use crate::clearance::writes_up_to;
 use crate::commit::{Appended, Draft};
 use crate::contract::{self, Noticed};
 use crate::erase::Erasing;
@@ -610,8 +611,7 @@ impl State {
 
     /// Up to which band the device might write content in this entry of its log, if any.
     pub(crate) fn writes_up_to(&self, device: &DeviceId, seq: u64) -> Option<Band> {
-        let standing = self.roster.known(device).and_then(|device| device.standing_at(seq));
-        standing.and_then(Standing::writes_up_to)
+        writes_up_to(&self.roster, device, seq)
     }
 
     /// Whether the device might write content in this entry of its log.

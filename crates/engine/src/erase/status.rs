@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::UNKNOWN_KIND;
 use crate::Result;
 use crate::aside::set_aside;
+use crate::clearance::writes_up_to;
 use crate::model::{as_band, as_text, as_texts};
 use crate::read::snapshot;
 use crate::redact::{Redacts, of_redactions};
@@ -134,8 +135,8 @@ impl Space {
                 .collect();
             let at = about.map_or(Timestamp(0), |about| about.clock.wall);
             let reach = acts.iter().filter_map(|act| {
-                let author = published.roster.known(heard.devices.get(&act.place.log)?)?;
-                author.standing_at(act.place.seq)?.writes_up_to()
+                let author = heard.devices.get(&act.place.log)?;
+                writes_up_to(&published.roster, author, act.place.seq)
             });
             let up_to = reach.max().unwrap_or(Band::Green);
             let (redacted_as, late) = redaction(&db, &published, &object, &acts, up_to)?;

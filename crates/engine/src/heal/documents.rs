@@ -370,18 +370,14 @@ fn keep_numbers(
     before: &Rows,
     after: &Rows,
 ) -> Result<()> {
-    let number = |rows: &Rows, id| {
-        rows.documents.get(id).and_then(Option::as_ref).map(|row: &_| row.document)
-    };
-    let there = after.documents.keys().filter_map(|id| Some((id, number(after, id)?)));
-    let all: Vec<_> = there.map(|(id, new)| (number(before, id), new)).collect();
-    let mut free = all.iter().map(|(_, new)| new + 1).max().unwrap_or(1);
+    let number = |rows: &Rows, id| Some(rows.documents.get(id)?.as_ref()?.document);
+    let there =
+        after.documents.keys().filter_map(|id| Some((number(before, id), number(after, id)?)));
+    let made: Vec<_> = there.filter(|(old, new)| *old != Some(*new)).collect();
+    let mut free = made.iter().map(|(_, new)| new + 1).max().unwrap_or(1);
     let mut back = Vec::new();
-    for (old, new) in &all {
-        if *old == Some(*new) {
-            continue;
-        }
-        let is_anothers = all.iter().any(|(old, _)| *old == Some(*new));
+    for (old, new) in &made {
+        let is_anothers = made.iter().any(|(old, _)| *old == Some(*new));
         let mut now = *new;
         if old.is_some() || is_anothers {
             documents::renumber(db, *new, free)?;
