@@ -26,7 +26,7 @@ use crate::copies::Creation;
 use crate::effects::about;
 use crate::erase::read_act;
 use crate::keyring::Opening;
-use crate::prune::named_up_to;
+use crate::named::named_up_to;
 use crate::rows::Origin;
 use crate::state::{Rejudged, State};
 use crate::tally::VoidCause;
@@ -351,7 +351,7 @@ impl State {
             return Ok(Taken::All);
         }
         let log = logs::by_number(db, of.log)?;
-        let named = named_up_to(db, &log, of.seq)?;
+        let named = named_up_to(db, log.log, of.seq)?;
         Ok(Taken::By { device: log.device, seq: of.seq, named })
     }
 }

@@ -384,7 +384,7 @@ impl WriterState {
         };
         entries::insert(db, log, next, &new)?;
         self.note_step(header);
-        Ok(())
+        self.note_named(db, log, header)
     }
 
     fn check_deps(&self, db: &Connection, header: &Header) -> Result<()> {

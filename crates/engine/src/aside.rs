@@ -15,7 +15,7 @@ use larder_types::DeviceId;
 use larder_types::limits::ACT_PARENTS_MAX;
 use rusqlite::Connection;
 
-use crate::prune::named_up_to;
+use crate::named::named_up_to;
 use crate::space::Space;
 use crate::state::State;
 use crate::writer::SpaceWriter;
@@ -39,7 +39,7 @@ pub(crate) fn quarantines(db: &Connection, roster: &Roster) -> Result<Quarantine
 /// Whether a device's first entries name one with which it was set aside.
 fn names(db: &Connection, device: &DeviceId, end: u64, by: &Dep) -> Result<bool> {
     let Some(log) = logs::find(db, device)? else { return Ok(false) };
-    let named = named_up_to(db, &log, end.min(log.frontier.size()))?;
+    let named = named_up_to(db, log.log, end.min(log.frontier.size()))?;
     Ok(named.of(&by.device) >= by.seq)
 }
 

@@ -46,6 +46,7 @@ mod members;
 mod messages;
 mod mirror;
 mod model;
+mod named;
 mod pairing;
 mod policy;
 mod profile;

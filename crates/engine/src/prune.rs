@@ -11,16 +11,17 @@ use larder_log::act::Act;
 use larder_log::roster::{Device, Roster};
 use larder_log::snapshot::{BandTree, SnapshotAct};
 use larder_log::stability::{Named, held_by_all, stable};
-use larder_log::{Band, Header, kind, merkle};
-use larder_store::space::logs::{self, Log, LogId, Tree};
+use larder_log::{Band, kind, merkle};
+use larder_store::space::logs::{self, Log, Tree};
 use larder_store::space::sections::Droppable;
 use larder_store::space::snapshots;
-use larder_store::space::{control, entries, sections};
+use larder_store::space::{control, sections};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
 use crate::aside::{asked_for, quarantines, set_aside};
 use crate::model::PruneStatus;
+use crate::named::{LookedAt, go_on, named_up_to};
 use crate::space::Space;
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -34,9 +35,6 @@ mod watch;
 pub use self::steps::Pruning;
 pub(crate) use self::watch::News;
 pub use self::watch::PrunePolicy;
-
-/// Headers looked at between two looks at the database.
-const PAGE: u64 = 1024;
 
 impl SpaceWriter {
     /// Appends an entry without sections, if the own log does not name yet all that is here: by it
@@ -226,10 +224,6 @@ pub(crate) fn is_here(db: &Connection, act: &SnapshotAct) -> Result<bool> {
     Ok(true)
 }
 
-/// How far the first entries of a log name the others, for the logs that were looked at since the
-/// space was opened.
-pub(crate) type LookedAt = BTreeMap<LogId, Named>;
-
 /// How far each log is stable, without waiting for who is set aside. It goes on from what was
 /// looked at before: entries are many, and this is asked at each acknowledgement.
 pub(crate) fn stable_ends(
@@ -261,8 +255,8 @@ pub(crate) fn stable_ends(
             Some(log) => {
                 let end = held_by_all(device, &holders, held).min(log.frontier.size());
                 let named = match looked_at.remove(&log.log) {
-                    Some(named) => go_on(db, log, end, named)?,
-                    None => named_up_to(db, log, end)?,
+                    Some(named) => go_on(db, log.log, end, named)?,
+                    None => named_up_to(db, log.log, end)?,
                 };
                 looked_at.insert(log.log, named.clone());
                 named
@@ -270,7 +264,7 @@ pub(crate) fn stable_ends(
             None => match record.enrolled_by.iter().find(|dep| dep.seq <= size_of(&dep.device)) {
                 Some(dep) => match logs.get(&dep.device) {
                     Some(log) => {
-                        let by = named_up_to(db, log, dep.seq)?;
+                        let by = named_up_to(db, log.log, dep.seq)?;
                         Named::of_newcomer(dep.device, dep.seq, &by)
                     }
                     None => Named::default(),
@@ -291,38 +285,4 @@ impl WriterState {
         let me = self.device();
         stable_ends(db, &self.roster, me, &mut self.looked_at)
     }
-
-    /// Keeps what was looked at for the next time that the space is opened.
-    pub(crate) fn keep_looked_at(&self, db: &Connection) -> Result<()> {
-        for (log, named) in &self.looked_at {
-            snapshots::set_named(db, *log, named)?;
-        }
-        Ok(())
-    }
-}
-
-/// What the first `end` entries of a log name of the others.
-pub(crate) fn named_up_to(db: &Connection, log: &Log, end: u64) -> Result<Named> {
-    go_on(db, log, end, snapshots::named(db, log.log)?)
-}
-
-fn go_on(db: &Connection, log: &Log, end: u64, mut named: Named) -> Result<Named> {
-    // Less than was looked at before: a device has come that holds less.
-    if named.size() > end {
-        named = Named::default();
-    }
-    while named.size() < end {
-        let first = named.size() + 1;
-        for entry in entries::range(db, log.log, first, end.min(named.size() + PAGE))? {
-            let header = Header::decode(&entry.header).ok();
-            if !header.is_some_and(|header| named.take(&header)) {
-                let message = format!("the header of entry {} cannot be read", entry.seq);
-                return Err(Error::Corrupt(message));
-            }
-        }
-        if named.size() + 1 == first {
-            return Err(Error::Corrupt(format!("{} lacks entry {first}", log.device)));
-        }
-    }
-    Ok(named)
 }

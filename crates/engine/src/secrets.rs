@@ -441,7 +441,6 @@ impl State {
 
     fn begin_forgetting(&mut self, db: &Connection) -> Result<Forgetting> {
         let found = self.forgettable(db)?;
-        self.keep_looked_at(db)?;
         if found.key {
             self.shared.profile.drop_old_sealing(&self.shared.id, &self.shared.keys.sealing)?;
         }

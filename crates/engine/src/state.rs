@@ -31,8 +31,9 @@ use crate::erase::Erasing;
 use crate::index::Queue;
 use crate::keyring::Keyring;
 use crate::lost::AllLacked;
+use crate::named::LookedAt;
 use crate::policy::{self, Policy};
-use crate::prune::{LookedAt, News};
+use crate::prune::News;
 use crate::read::receipt;
 use crate::secrets::{Announced, Forgetting, Steps, load_announced};
 use crate::show::Pending;
@@ -110,6 +111,8 @@ pub(crate) struct State {
     pub(crate) forgetting: Option<Forgetting>,
     /// What is known of how far each log is stable.
     pub(crate) looked_at: LookedAt,
+    /// What the logs name that entries came of, up to their last ones.
+    pub(crate) naming: LookedAt,
     /// Documents to be indexed.
     pub(crate) queue: Queue,
     /// The embedder of which all documents that are indexed have vectors, or wait for them.
@@ -232,6 +235,7 @@ impl State {
             opened_to: kept.opened_to,
             forgetting: None,
             looked_at: LookedAt::new(),
+            naming: LookedAt::new(),
             queue: Queue::load(db)?,
             embedder: kept.embedder,
             retried: 0,
@@ -449,6 +453,7 @@ impl State {
         entries::insert(db, self.log, &mut next, &new)?;
         recent.next = Some(next);
         self.note_step(&entry.header);
+        self.note_named(db, self.log, &entry.header)?;
         let recent = &mut self.recent;
         recent.headers.insert(seq, entry.header_bytes);
         self.news.grew(1, sealed_bytes as u64);

@@ -104,6 +104,7 @@ pub const SPACE: Schema = Schema {
         migration!("space", "00", 23, "hidden_with_bytes"),
         migration!("space", "00", 24, "carry_ends"),
         migration!("space", "00", 25, "kept"),
+        migration!("space", "00", 26, "named_at"),
     ],
 };
 

@@ -14,10 +14,11 @@ use larder_types::limits::{PRUNE_SECTIONS_MAX, SNAPSHOT_STEP_LEAVES, SNAPSHOT_ST
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use super::{Statement, accepted, named_up_to, reads, statements, sum};
+use super::{Statement, accepted, reads, statements, sum};
 use crate::aside::{asked_for, quarantines, set_aside};
 use crate::clearance::cleared_for;
 use crate::model::Pruned;
+use crate::named::named_up_to;
 use crate::snapshot::{Computed, Computing, Erases, Step};
 use crate::state::State as WriterState;
 use crate::writer::SpaceWriter;
@@ -483,7 +484,7 @@ impl WriterState {
                 let is_held =
                     |log: &&Log| log.device == dep.device && log.frontier.size() >= dep.seq;
                 let before = match logs.iter().find(is_held) {
-                    Some(log) => named_up_to(db, log, dep.seq.saturating_sub(1))?,
+                    Some(log) => named_up_to(db, log.log, dep.seq.saturating_sub(1))?,
                     None => Named::default(),
                 };
                 for log in &logs {
@@ -565,7 +566,6 @@ impl WriterState {
         // It says nothing of the bands above its own, and those have bytes to lose.
         let Some(held) = held.filter(|held| !self.is_narrow(&held.act)) else { return Ok(true) };
         let ends = self.stable_ends(db)?;
-        self.keep_looked_at(db)?;
         if !held.act.is_within(&ends) {
             if self.must_name(&held.act) {
                 self.append_nothing(db)?;

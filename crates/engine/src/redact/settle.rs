@@ -23,7 +23,8 @@ use crate::aside::{asked_for, quarantines};
 use crate::copies::is_deleted;
 use crate::erase::{read_act, valid_acts};
 use crate::keyring::Opening;
-use crate::prune::{Statement, named_up_to, statements};
+use crate::named::named_up_to;
+use crate::prune::{Statement, statements};
 use crate::show::is_bad;
 use crate::state::State as WriterState;
 use crate::touched::{State, Touched, load};
@@ -484,7 +485,7 @@ impl Known {
         let mut pruned = Vec::new();
         for Redacts { place, .. } in redactions {
             let log = logs::by_number(db, place.log)?;
-            let named = named_up_to(db, &log, place.seq)?;
+            let named = named_up_to(db, log.log, place.seq)?;
             let mut by_id: BTreeMap<Hash, Vec<&Statement>> = BTreeMap::new();
             for statement in &stated {
                 let is_own = statement.author == log.device;

@@ -487,22 +487,22 @@ pub fn count_wanted(conn: &Connection, snapshot: i64) -> Result<u64, StoreError>
     one(conn, LEAVES, sql, [snapshot], |row| row.get::<_, Uint>(0)).map(|count| count.0)
 }
 
-/// How far the first entries of a log name the others, as far as was looked.
+/// How far the first entries of a log name the others: of at most `end`, as far as is kept.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `named`.
-pub fn named(conn: &Connection, log: LogId) -> Result<Named, StoreError> {
-    let sql = "SELECT named FROM named WHERE log = ?1";
-    first(conn, "named", sql, [log], |row| decoded(row, 0, NAMED_BYTES_MAX))
+pub fn named(conn: &Connection, log: LogId, end: u64) -> Result<Named, StoreError> {
+    let sql = "SELECT named FROM named WHERE log = ?1 AND size <= ?2 ORDER BY size DESC LIMIT 1";
+    first(conn, "named", sql, params![log, Uint(end)], |row| decoded(row, 0, NAMED_BYTES_MAX))
         .map(Option::unwrap_or_default)
 }
 
-/// Keeps it.
+/// Keeps it beside what is kept of fewer entries.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `named`.
-pub fn set_named(conn: &Connection, log: LogId, named: &Named) -> Result<(), StoreError> {
-    let sql = "INSERT INTO named (log, named) VALUES (?1, ?2)
-               ON CONFLICT (log) DO UPDATE SET named = excluded.named";
-    execute(conn, "named", sql, params![log, canonical::encode(named)]).map(drop)
+pub fn add_named(conn: &Connection, log: LogId, named: &Named) -> Result<(), StoreError> {
+    let sql = "INSERT OR REPLACE INTO named (log, size, named) VALUES (?1, ?2, ?3)";
+    let params = params![log, Uint(named.size()), canonical::encode(named)];
+    execute(conn, "named", sql, params).map(drop)
 }

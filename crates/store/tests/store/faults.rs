@@ -132,7 +132,7 @@ fn write_space(conn: &Connection, n: u8) -> Result<(), StoreError> {
     snapshots::put_leaf(conn, snapshot, &key, &filler, true)?;
     let hash = Hash::new([n; 32]);
     pieces::begin(conn, snapshot, &key, &filler, &hash, &[hash])?;
-    snapshots::set_named(conn, log.log, &Named::default())?;
+    snapshots::add_named(conn, log.log, &Named::default())?;
     let epoch = control::Epoch {
         epoch: EpochId::new([n; 32]),
         opener: device(n),

@@ -1,0 +1,6 @@
+DROP TABLE named;
+
+CREATE TABLE named (
+    log   INTEGER PRIMARY KEY REFERENCES logs (log),
+    named BLOB NOT NULL
+) STRICT;
