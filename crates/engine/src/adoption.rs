@@ -31,12 +31,17 @@ use crate::rows::Origin;
 use crate::state::{Rejudged, State};
 use crate::tally::VoidCause;
 
+mod back;
+
 /// What was adopted: by place, and for each by whom.
 #[derive(Debug)]
 pub(crate) struct AllAdopted {
     all: BTreeMap<(DeviceId, u64, u32), BTreeSet<By>>,
     /// Whether edits may lack something that this device has not adopted yet.
     pub(crate) is_open: bool,
+    /// What counts again behind a snapshot that was computed when it did not: to be adopted, so that
+    /// all know that the snapshot says nothing of it.
+    back: BTreeSet<Adopted>,
 }
 
 /// Who adopted which entry's section, in which entry.
@@ -49,7 +54,7 @@ struct By {
 
 impl AllAdopted {
     pub(crate) fn load(db: &Connection) -> Result<Self> {
-        let mut all = Self { all: BTreeMap::new(), is_open: true };
+        let mut all = Self { all: BTreeMap::new(), is_open: true, back: BTreeSet::new() };
         for stored in control::acts_of_kind(db, kind::ADOPTION)? {
             if let Ok(Some(Act::Adoption(act))) = Act::from_body(stored.kind, &stored.body) {
                 let device = logs::by_number(db, stored.place.log)?.device;
@@ -133,10 +138,7 @@ impl State {
         };
         let counts = |by: &&By| self.writes_up_to(&by.device, by.seq) >= Some(band);
         let mut all = all.iter().filter(counts).peekable();
-        // What counts by itself nobody needs to adopt, and the snapshot stands for it.
-        self.writes_up_to(&device, seq) < Some(band)
-            && all.peek().is_some()
-            && all.all(|by| by.seq > act.size_of(&by.device))
+        all.peek().is_some() && all.all(|by| by.seq > act.size_of(&by.device))
     }
 
     /// The sections that count so, in order.
@@ -199,6 +201,7 @@ impl State {
         let aside = set_aside(db, &self.roster)?;
         let objects = self.waiting_objects(db, &aside)?;
         let mut adopted = self.left_by_erasures(db, &aside)?;
+        adopted.append(&mut self.adopted.back.clone());
         for object in objects {
             adopted.extend(self.beneath(db, object, &aside)?);
         }
@@ -206,6 +209,7 @@ impl State {
         if self.adopted.is_open || adopted.is_empty() {
             return Ok(());
         }
+        self.adopted.back.clear();
         let adopted: Vec<Adopted> = adopted.into_iter().collect();
         for lot in adopted.chunks(ADOPTED_SECTIONS_MAX) {
             let act = AdoptionAct { v: VERSION, adopted: lot.to_vec() };

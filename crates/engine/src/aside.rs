@@ -36,10 +36,15 @@ pub(crate) fn quarantines(db: &Connection, roster: &Roster) -> Result<Quarantine
     Ok(all)
 }
 
-/// Whether a device's first entries name one with which it was set aside.
+/// Whether a device's first entries name one with which it was set aside. What it said of itself
+/// stands in one of them.
 fn names(db: &Connection, device: &DeviceId, end: u64, by: &Dep) -> Result<bool> {
     let Some(log) = logs::find(db, device)? else { return Ok(false) };
-    let named = named_up_to(db, log.log, end.min(log.frontier.size()))?;
+    let end = end.min(log.frontier.size());
+    if by.device == *device {
+        return Ok(end >= by.seq);
+    }
+    let named = named_up_to(db, log.log, end)?;
     Ok(named.of(&by.device) >= by.seq)
 }
 
@@ -135,7 +140,11 @@ impl SpaceWriter {
 }
 
 impl State {
-    fn append_quarantine(&mut self, db: &Connection, act: QuarantineAct) -> Result<Receipt> {
+    pub(crate) fn append_quarantine(
+        &mut self,
+        db: &Connection,
+        act: QuarantineAct,
+    ) -> Result<Receipt> {
         let role = |device: &DeviceId| self.roster.device(device).map(|device| device.role);
         if role(&self.device()) == Some(Role::Admin) && role(&act.device) == Some(Role::Owner) {
             let message = "an admin sets no owner's device aside: an owner has to do this";
@@ -154,6 +163,6 @@ impl State {
             return Ok(false);
         }
         let all = quarantines(db, &self.roster)?;
-        Ok(all.of(&me).any(|by| !self.has_named(&by.device, by.seq)))
+        Ok(all.of(&me).any(|by| by.device != me && !self.has_named(&by.device, by.seq)))
     }
 }

@@ -41,11 +41,15 @@ impl State {
         self.show(db)?;
         let mut objects: BTreeSet<ObjectId> = BTreeSet::new();
         let mut is_other = false;
+        let held = snapshots::in_state(db, snapshots::State::Held)?;
         for Rejudged { log, from_seq, to_seq } in std::mem::take(&mut self.rejudged) {
             self.rejudge_erasures(db, (log, from_seq, to_seq))?;
             for seq in from_seq..=to_seq {
                 let all = sections::of_entry(db, log, seq)?;
                 for section in &all {
+                    if let Some(held) = &held {
+                        self.note_back(db, section, held)?;
+                    }
                     is_other |= self.rejudge_unread(db, section)?;
                 }
                 let about = all.iter().filter_map(|section| section.about);

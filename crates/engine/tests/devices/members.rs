@@ -563,3 +563,70 @@ fn a_document_that_was_created_very_often_is_judged_too() {
     assert_eq!(text(&other, 1), Some(shown));
     assert_eq!(text(&founder, 1), text(&other, 1));
 }
+
+/// A thief had shut a tablet out from the owner's phone, and the laptop agreed with the phone on
+/// what everything came to: without the letter that the tablet wrote before it heard. When the
+/// words had given the space back to the tablet, the laptop took the letter for one that was in
+/// there, dropped its bytes, and who came later never got it. And of what the laptop itself had
+/// written the tablet got nothing: it was asked to agree on what no bytes were left of.
+#[test]
+fn what_was_agreed_on_while_a_device_was_shut_out_loses_nothing_once_the_words_bring_it_back() {
+    use super::prune::{four_edited, settle};
+    for by_thief in [false, true] {
+        let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+        let kit = Secret::new(KIT);
+        let mut phone = founded_with(dirs[0].path(), &kit);
+        let mut tablet = phone.invite_on(dirs[1].path(), 2, WRITER);
+        let mut laptop = phone.invite_on(dirs[2].path(), 3, WRITER);
+        four_edited(&mut phone);
+        settle(&mut [&mut phone, &mut tablet, &mut laptop]);
+        let (thief, before) = (phone.space.device(), laptop.pruned());
+        phone.writer.revoke(&[tablet.space.device()]).unwrap();
+        for n in 1..=2 {
+            tablet.put(object(9), &json!({"text": "a letter", "n": n}));
+        }
+        laptop.pull(&tablet);
+        if by_thief {
+            for n in 1..=4 {
+                phone.edit(object(n), |value| value["edited"] = "by the thief".into());
+            }
+        }
+        laptop.pull(&phone);
+        assert!(laptop.space.document(&object(9)).unwrap().is_none(), "the control");
+        for n in 5..=8 {
+            laptop.put(object(n), &json!({"by": "the laptop"}));
+            laptop.edit(object(n), |value| value["laptop"] = n.into());
+        }
+        for _ in 0..3 {
+            settle(&mut [&mut phone, &mut laptop]);
+        }
+        assert!(laptop.pruned() >= before + 8, "the control");
+        tablet.writer.recover(&kit, &[thief]).unwrap();
+        laptop.pull(&tablet);
+        tablet.pull(&laptop);
+        let mut newcomer = tablet.admit_in(dirs[3].path(), world(8));
+        laptop.pull(&tablet);
+        newcomer.pull(&laptop);
+        newcomer.fill(&laptop);
+        let before = laptop.pruned();
+        for n in 1..=4 {
+            laptop.edit(object(n), |value| value["more"] = n.into());
+        }
+        for _ in 0..2 {
+            settle(&mut [&mut tablet, &mut laptop, &mut newcomer]);
+        }
+        assert!(laptop.pruned() > before && tablet.pruned() > 0, "nothing is agreed on any more");
+        let mut late = tablet.admit_in(dirs[4].path(), world(9));
+        laptop.pull(&tablet);
+        late.pull(&laptop);
+        late.fill(&laptop);
+        let digest = laptop.space.digest().unwrap();
+        for device in [&mut tablet, &mut laptop, &mut newcomer, &mut late] {
+            assert_eq!(device.value(object(9)), json!({"text": "a letter", "n": 2}));
+            assert_eq!(device.value(object(8)), json!({"by": "the laptop", "laptop": 8}));
+            let waiting = device.space.status().unwrap().waiting;
+            assert_eq!((device.space.digest().unwrap(), waiting), (digest, 0));
+            device.sound();
+        }
+    }
+}
