@@ -39,6 +39,8 @@ use crate::{Error, Result};
 pub(crate) mod canary_tests;
 mod check;
 mod disk;
+#[cfg(test)]
+mod inflated_tests;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use larder_pages::testing::Forge;
+use larder_protocol::{Reply, Request};
 use larder_types::ObjectId;
 use serde_json::json;
 
@@ -18,7 +19,9 @@ use crate::durability_tests::World;
 pub(crate) use crate::prune::tests::add_blob_in;
 use crate::prune::tests::{Device, add_blob};
 use crate::steps::Step;
-use crate::{Band, ErasureStage, Profile, ProfileOptions, Role, Secret, UnitOfWork, Unlock};
+use crate::{
+    Answer, Band, ErasureStage, Profile, ProfileOptions, Role, Secret, UnitOfWork, Unlock,
+};
 
 const PAGE: usize = 4096;
 const FRAME: usize = 24 + PAGE;
@@ -36,17 +39,27 @@ pub(crate) fn image(dir: &Path, device: &Device) -> Vec<Vec<u8>> {
 
 /// The same of any database.
 pub(crate) fn image_of(dir: &Path, name: &str, key: &Secret<32>) -> Vec<Vec<u8>> {
+    let (parts, damaged) = readable_image_of(dir, name, key);
+    assert_eq!(damaged, 0, "pages that do not open");
+    parts
+}
+
+/// The same of a file that is damaged, and how many of its pages do not open.
+fn readable_image_of(dir: &Path, name: &str, key: &Secret<32>) -> (Vec<Vec<u8>>, usize) {
     let main = fs::read(dir.join(name)).unwrap();
     let forge = Forge::new(key, main[..16].try_into().unwrap());
-    let mut parts = Vec::new();
+    let (mut parts, mut damaged) = (Vec::new(), 0);
     for (number, page) in (1..).zip(main.chunks(PAGE)) {
-        parts.push(forge.open_page(number, page).expect("a page that opens").to_vec());
+        match forge.open_page(number, page) {
+            Some(page) => parts.push(page.to_vec()),
+            None => damaged += 1,
+        }
     }
     let wal = fs::read(dir.join(format!("{name}-wal"))).unwrap_or_default();
     for (index, frame) in (1..).zip(wal.get(WAL_HEADER..).unwrap_or_default().chunks(FRAME)) {
         parts.extend(forge.open_frame(index, frame).map(|(frame, _)| frame.to_vec()));
     }
-    parts
+    (parts, damaged)
 }
 
 pub(crate) fn count(image: &[Vec<u8>], needle: &[u8]) -> usize {
@@ -313,4 +326,142 @@ fn what_opens_only_after_the_report_goes_from_the_disk_too() {
     assert!(c.writer.wants_erasing() && !is_done(&c));
     assert!(c.writer.finish_erasures().unwrap() && is_done(&c));
     assert_eq!(count(&image(dir.path(), &c), &needle), 0);
+}
+
+/// A laptop's disk had gone bad, and the file of its space was set aside with a letter in it. The
+/// letter is erased: as long as that file is kept, the laptop does not say that it has nothing of
+/// it. A purge takes the file.
+#[test]
+fn what_a_file_that_was_set_aside_has_is_not_said_to_be_gone_before_a_purge() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut a = Device::found_by(profile(dirs[0].path(), 1));
+    let b = a.invite_as(profile(dirs[1].path(), 2));
+    let mut devices = vec![a, b];
+    sync(&mut devices);
+    write_of(&mut devices[0], &"zqsecretword\n".repeat(40), None, 1);
+    sync(&mut devices);
+    let (b, a) = (devices.pop().unwrap(), devices.pop().unwrap());
+    let (laptop, (file, key)) = (a.space.device(), beneath(&a));
+    close(a);
+    let path = dirs[0].path().join(&file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100..PAGE].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+    let damaged = open(dirs[0].path(), 3);
+    let aside = damaged.set_aside(&"shared:test".parse().unwrap()).unwrap().file.unwrap();
+    devices = vec![opened(damaged), b];
+    let in_it = |aside: &str| {
+        let (image, damaged) = readable_image_of(dirs[0].path(), aside, &key);
+        assert_eq!(damaged, 1);
+        count(&image, b"zqsecretword")
+    };
+    assert!(in_it(&aside) > 0, "the control is not found");
+
+    // It learns back from the phone what it had signed, and then the phone erases the letter.
+    let phone = devices[1].profile.transport_id();
+    let Answer::Reply(Reply::Frontiers { logs, forks, .. }) =
+        devices[1].space.answer(&phone, Request::ReadFrontiers)
+    else {
+        panic!()
+    };
+    devices[0].space.answer(&phone, Request::CheckFrontiers { logs, forks });
+    sync(&mut devices);
+    devices[1].writer.erase(OBJECT).unwrap();
+    sync(&mut devices);
+    let has_nothing = |device: &Device, dir: &Path| {
+        let image = image(dir, device);
+        ["zqsecretword", "secretword"].iter().all(|word| count(&image, word.as_bytes()) == 0)
+    };
+    let of_laptop = |device: &Device| {
+        let [info] = &device.space.erasures().unwrap()[..] else { panic!() };
+        info.devices.iter().find(|by| by.device == laptop).unwrap().stage
+    };
+    assert!(devices[1].writer.finish_erasures().unwrap());
+    assert!(!devices[0].writer.finish_erasures().unwrap() && devices[0].writer.wants_erasing());
+    sync(&mut devices);
+    assert!(in_it(&aside) > 0, "the control is gone by itself");
+    for device in &devices {
+        assert_eq!(of_laptop(device), ErasureStage::Heard);
+    }
+
+    let (b, a) = (devices.pop().unwrap(), devices.pop().unwrap());
+    close(a);
+    let (env, unlock) = world(4);
+    Profile::purge(env, dirs[0].path(), &unlock, None, &mut |_| {}).unwrap();
+    assert!(!dirs[0].path().join(&aside).exists());
+    devices = vec![opened(open(dirs[0].path(), 5)), b];
+    assert!(devices[0].writer.wants_erasing());
+    finish(&mut devices);
+    for (device, dir) in devices.iter().zip(&dirs) {
+        assert!(has_nothing(device, dir.path()));
+        assert_eq!(of_laptop(device), ErasureStage::Done);
+    }
+}
+
+/// The same of the file that a copy of a profile had before it got keys of its own.
+#[test]
+fn what_the_old_file_of_a_renewed_profile_has_is_not_said_to_be_gone_before_a_purge() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut device = Device::found_by(profile(dir.path(), 1));
+    write_of(&mut device, &"zqsecretword\n".repeat(40), None, 1);
+    let (file, key) = beneath(&device);
+    close(device);
+    let name = "shared:test".parse().unwrap();
+    let renew = |(env, unlock): (Arc<World>, Unlock)| Profile::renew(env, dir.path(), &unlock);
+    renew(world(2)).unwrap();
+    let (env, unlock) = world(3);
+    Profile::go_on_alone(env, dir.path(), &unlock, &name).unwrap();
+    let mut device = opened(open(dir.path(), 4));
+    assert!(device.writer.carry_over().unwrap().unwrap().is_done);
+    let (now, _) = beneath(&device);
+    let aside = |path: std::path::PathBuf| {
+        let path = path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+        (path.starts_with(&file) && path != now && !path.ends_with("-wal")).then_some(path)
+    };
+    let files = fs::read_dir(dir.path().join(&file).parent().unwrap()).unwrap();
+    let files: Vec<_> = files.filter_map(|entry| aside(entry.unwrap().path())).collect();
+    let [old] = &files[..] else { panic!("{files:?}") };
+    device.writer.erase(OBJECT).unwrap();
+    assert!(!device.writer.finish_erasures().unwrap() && device.writer.wants_erasing());
+    assert!(!device.space.erasures().unwrap()[0].is_done());
+    assert!(count(&image_of(dir.path(), old, &key), b"zqsecretword") > 0, "the control is lost");
+
+    close(device);
+    let (env, unlock) = world(5);
+    Profile::purge(env, dir.path(), &unlock, None, &mut |_| {}).unwrap();
+    assert!(!dir.path().join(old).exists());
+    let mut device = opened(open(dir.path(), 6));
+    assert!(device.writer.finish_erasures().unwrap());
+    assert!(device.space.erasures().unwrap()[0].is_done());
+    assert_eq!(count(&image(dir.path(), &device), b"zqsecretword"), 0);
+}
+
+/// The file of a device's space, and what opens it.
+fn beneath(device: &Device) -> (String, Secret<32>) {
+    let home = device.space.shared.home();
+    let (file, key) = home.beneath();
+    (file.to_owned(), Secret::new(*key.expose()))
+}
+
+fn world(seed: u64) -> (Arc<World>, Unlock) {
+    (Arc::new(World(AtomicU64::new(seed << 40))), Unlock::Key(Secret::new([7; 32])))
+}
+
+fn open(dir: &Path, seed: u64) -> Profile {
+    let (env, unlock) = world(seed);
+    let options = ProfileOptions::default();
+    Profile::open(env, dir, &unlock, crate::Access::ReadWrite, options).unwrap()
+}
+
+fn opened(profile: Profile) -> Device {
+    let (space, writer) = profile.open_space(&"shared:test".parse().unwrap()).unwrap();
+    Device { profile, space, writer: writer.unwrap() }
+}
+
+fn close(device: Device) {
+    let Device { profile, space, mut writer } = device;
+    writer.close().unwrap();
+    drop(writer);
+    space.close().unwrap();
+    profile.close().unwrap();
 }

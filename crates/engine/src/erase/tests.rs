@@ -611,7 +611,7 @@ fn covered(device: &Device) -> u64 {
 }
 
 /// Everybody states what is here, and prunes.
-fn prune(devices: &mut [Device]) {
+pub(super) fn prune(devices: &mut [Device]) {
     for _ in 0..6 {
         for device in devices.iter_mut() {
             device.writer.heartbeat().unwrap();
