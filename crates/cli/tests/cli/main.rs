@@ -9,6 +9,7 @@ mod copies;
 mod demo;
 #[cfg(target_os = "linux")]
 mod discovery;
+mod exports;
 mod home;
 mod household;
 #[cfg(unix)]
