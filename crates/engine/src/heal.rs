@@ -29,6 +29,8 @@ mod glance;
 mod log;
 mod lot;
 #[cfg(test)]
+mod number_tests;
+#[cfg(test)]
 mod rot_tests;
 mod search;
 #[cfg(test)]

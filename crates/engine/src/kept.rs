@@ -117,12 +117,20 @@ impl State {
         self.complete(db)?;
         // And what was written behind them.
         self.retry_all(db)?;
+        self.keep_no_longer(db)
+    }
+
+    /// Lets go of what it kept, and holds again with all else that it is cleared for by now: nobody
+    /// who is asked is cleared for more.
+    pub(crate) fn keep_no_longer(&mut self, db: &Connection) -> Result<()> {
         let held = snapshots::in_state(db, Stage::Held)?.filter(|held| !self.is_narrow(&held.act));
-        for kept in all {
+        for kept in snapshots::kept_for_others(db)? {
             let is_here = held.as_ref().is_some_and(|held| held.act.includes(&kept.act));
             let is_below = kept.act.whole().is_none_or(|tree| tree.band <= self.clearance);
             if is_here && is_below {
                 snapshots::remove(db, &kept)?;
+                // Now this device may state others.
+                self.news.statement = true;
             }
         }
         Ok(())

@@ -529,6 +529,7 @@ impl WriterState {
         snapshots::set(db, half.snapshot, held, &half.act, &half.received)?;
         self.excuse(db, &half.act)?;
         self.load_missing(db)?;
+        self.keep_no_longer(db)?;
         Ok(true)
     }
 

@@ -120,7 +120,7 @@ impl Device {
     }
 }
 
-fn damage(writer: &mut SpaceWriter, sql: &str) -> usize {
+pub(super) fn damage(writer: &mut SpaceWriter, sql: &str) -> usize {
     let db = writer.connection().unwrap();
     let changed = writer.write(db, |tx, state| {
         state.cache.clear();
@@ -129,7 +129,7 @@ fn damage(writer: &mut SpaceWriter, sql: &str) -> usize {
     changed.unwrap()
 }
 
-fn check(writer: &mut SpaceWriter, repair: bool) -> CheckReport {
+pub(super) fn check(writer: &mut SpaceWriter, repair: bool) -> CheckReport {
     let mut checking = Checking::new(repair);
     while !writer.check_step(&mut checking).unwrap() {}
     checking.into_report()

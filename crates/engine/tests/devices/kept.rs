@@ -130,6 +130,49 @@ fn what_was_pruned_does_not_go_with_the_clearance_of_the_only_device_that_has_it
     }
 }
 
+/// A phone that was cleared for what is AMBER had pruned it. It was cleared for less, so that it
+/// kept those documents for others, and then for more than it had ever been: what it had kept was
+/// not all that is agreed on up to there, was taken for damaged, and the phone took in nothing any
+/// more (simulated seed 670). Since that was mended it kept them for ever, though nobody is cleared
+/// for more, who could say to hold them: so it stated nothing, and nobody pruned any more.
+#[test]
+fn what_was_kept_is_taken_back_by_who_is_cleared_for_more_than_ever() {
+    let dirs = dirs(3);
+    let bands = [Band::Amber, Band::Green];
+    let (mut founder, [mut phone, mut tablet]) = household(&dirs, bands);
+    let id = phone.space.device();
+    founder.put_in(Band::Green, object(1), &json!({"text": "for all"})).unwrap();
+    for (n, band) in [(2, Band::Amber), (3, Band::Red)] {
+        founder.put_in(band, object(n), &json!({"text": "first"})).unwrap();
+        founder.put_in(band, object(n), &json!({"text": WORD, "n": n})).unwrap();
+    }
+    for _ in 0..2 {
+        settle(&mut [&mut founder, &mut phone, &mut tablet]);
+    }
+    assert!(phone.pruned() >= 3, "the control: {}", phone.pruned());
+    founder.clears(id, Role::Writer, Band::Green);
+    phone.pull(&founder);
+    phone.shows_nothing();
+    assert_eq!(phone.space.status().unwrap().kept.documents, 1, "the control");
+    founder.clears(id, Role::Writer, Band::Red);
+    phone.pull(&founder);
+    assert_eq!(phone.value(object(2)), json!({"text": WORD, "n": 2}), "its own");
+    phone.fill(&founder);
+    for n in [2, 3] {
+        assert_eq!(phone.value(object(n)), json!({"text": WORD, "n": n}));
+    }
+    assert_eq!(phone.wanted(), None);
+    phone.sound();
+    // What it kept is of use to nobody any more, and so holds no pruning up.
+    let before = founder.pruned();
+    founder.put_in(Band::Red, object(3), &json!({"text": WORD, "n": "later"})).unwrap();
+    for _ in 0..2 {
+        settle(&mut [&mut founder, &mut phone, &mut tablet]);
+    }
+    assert!(founder.pruned() > before, "{before}");
+    assert_eq!(phone.space.status().unwrap().kept.documents, 0);
+}
+
 /// What a step's secrets had been forgotten of lay opened in the phone's own store, and went with
 /// its clearance at once, though it was the only copy: it could not be sealed again.
 #[test]
