@@ -58,7 +58,11 @@ impl Space {
     /// # Errors
     /// As [`Space::parts`].
     pub async fn part(&self, band: Band) -> Result<Self> {
-        if band == Band::Black { self.black_made().await } else { Ok(self.clone()) }
+        if band != Band::Black {
+            return Ok(self.clone());
+        }
+        self.read_seen(larder_engine::Space::check_reads).await?;
+        self.black_made().await
     }
 
     /// What is asked of what is BLACK, if there is any; and where that is.
@@ -348,6 +352,8 @@ fn home(
             is_own = true;
         }
     }
+    // What is written beside this space has to be shown with it.
+    own.check_reads()?;
     let invalid = |message: String| Err(larder_engine::Error::Invalid(message).into());
     if is_black && is_own {
         return invalid(

@@ -258,6 +258,7 @@ fn of_engine(error: &larder_engine::Error) -> ErrorKind {
         | E::Lowered { .. }
         | E::StaysHere { .. }
         | E::MayNotWrite(_)
+        | E::Auditor
         | E::ShutOut
         | E::NotYetEnrolled => ErrorKind::NotAllowed,
         E::NotFound(_) | E::Pruned(_) => ErrorKind::NotFound,

@@ -67,8 +67,8 @@ impl Space {
     }
 
     /// Says something to the devices of the space that are connected now: presence, a cursor. It is
-    /// sealed, never stored, and in no order with documents; nobody who is away gets it. Returns
-    /// how many connections it was handed to; one that was sent
+    /// sealed, never stored, and in no order with documents; nobody who is away gets it, and no
+    /// auditor. Returns how many connections it was handed to; one that was sent
     /// [`MESSAGES_PER_SECOND_MAX`](crate::limits::MESSAGES_PER_SECOND_MAX) within a second drops
     /// it.
     ///
@@ -319,6 +319,7 @@ impl Space {
     /// The highest band that this device may read.
     ///
     /// # Errors
+    /// [`ErrorKind::NotAllowed`](crate::ErrorKind::NotAllowed) on an auditor's device;
     /// [`Error::Closed`]; the storage's.
     pub async fn clearance(&self) -> Result<Band> {
         let reader = self.seen().await?;
@@ -327,7 +328,7 @@ impl Space {
 
     /// Gives a device another role and clearance. With a greater clearance it gets what it may read
     /// by then when it syncs next; with a lesser one it lets go of what it has above that. What it
-    /// wrote before counts by what it was.
+    /// wrote before counts by what it was. Nobody becomes an auditor by it, or stops being one.
     ///
     /// # Errors
     /// As [`Space::revoke`].

@@ -243,8 +243,11 @@ impl Driver {
                 },
                 // What a slow session misses is gone, as with all that is not stored.
                 Ok(sealed) = self.messages.recv() => {
-                    self.session.handle_message(self.now(), sealed.to_vec());
-                    self.may_transmit = true;
+                    let source = self.space.reader.source();
+                    if source.is_ok_and(|source| source.may_hear(&self.peer)) {
+                        self.session.handle_message(self.now(), sealed.to_vec());
+                        self.may_transmit = true;
+                    }
                 }
                 () = sleep_until(deadline.unwrap_or(self.begun)), if deadline.is_some() => {
                     let heard = self.receiver.bytes_received();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod audit;
+mod auditor;
 mod black;
 mod blobs;
 mod blocking;

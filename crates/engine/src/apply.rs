@@ -343,7 +343,11 @@ impl WriterState {
                     self.take_act(db, section, &mut opens_epoch)?
                 } else if opens_epoch && commitment.class == Class::Data as u8 {
                     section.check_payload()?;
-                    let payload = Cow::Borrowed(payload);
+                    let payload = if self.keyring.is_for(commitment, self.clearance) {
+                        Cow::Borrowed(payload)
+                    } else {
+                        Cow::Owned(Payload::Missing)
+                    };
                     Taken {
                         payload,
                         state: self.tally.void(VoidCause::Act, header.device),

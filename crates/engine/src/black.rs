@@ -104,6 +104,11 @@ impl Source {
         self.0.seal_message_of(body)
     }
 
+    /// Whether the device with this transport key may read, and so open what is said.
+    pub fn may_hear(&self, peer: &TransportId) -> bool {
+        self.0.may_read(peer).unwrap_or(false)
+    }
+
     /// Opens a message that came on the connection of the device with this transport key. `None`:
     /// it is not that device's, came before, or cannot be opened here.
     pub fn open_message(&self, peer: &TransportId, sealed: &[u8]) -> Option<Message> {

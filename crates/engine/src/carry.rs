@@ -288,7 +288,7 @@ impl Space {
     pub(crate) fn not_carried(&self) -> Option<String> {
         let failed = self.shared.carrying().as_ref().and_then(|carrying| carrying.failed.clone());
         let role = self.own_role().ok().filter(|role| !role.may_write());
-        failed.or_else(|| role.map(|role| Error::MayNotWrite(role).to_string()))
+        failed.or_else(|| role.map(|role| Error::may_not_write(role).to_string()))
     }
 }
 

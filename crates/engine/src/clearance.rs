@@ -25,9 +25,11 @@ use crate::rows::Origin;
 use crate::state::State;
 use crate::{Error, Result};
 
-/// What the roster clears a device for. Whatever it says, there is no more to read than RED.
-pub(crate) fn cleared_for(roster: &Roster, device: &DeviceId) -> Band {
-    roster.known(device).map_or(Band::Red, |known| known.clearance.min(Band::Red))
+/// What the roster clears a device for; nothing, if it is an auditor's. Whatever it says, there is
+/// no more to read than RED.
+pub(crate) fn cleared_for(roster: &Roster, device: &DeviceId) -> Option<Band> {
+    let Some(known) = roster.known(device) else { return Some(Band::Red) };
+    known.role.may_read().then(|| known.clearance.min(Band::Red))
 }
 
 /// Up to which band a device might write content in this entry of its log, if any.
@@ -38,22 +40,25 @@ pub(crate) fn writes_up_to(roster: &Roster, device: &DeviceId, seq: u64) -> Opti
 impl State {
     /// What the roster clears this device for; for everything before it is known there, and what it
     /// had last if it was shut out.
-    pub(crate) fn own_clearance(&self) -> Band {
+    pub(crate) fn own_clearance(&self) -> Option<Band> {
         cleared_for(&self.roster, &self.device())
+    }
+
+    /// The highest band that this device may read.
+    ///
+    /// # Errors
+    /// [`Error::Auditor`].
+    pub(crate) fn reads_up_to(&self) -> Result<Band> {
+        self.clearance.ok_or(Error::Auditor)
     }
 
     /// Whether content of a band may be here.
     ///
     /// # Errors
-    /// [`Error::NotCleared`].
+    /// [`Error::NotCleared`], [`Error::Auditor`].
     pub(crate) fn check_cleared(&self, band: Band) -> Result<()> {
-        let clearance = self.clearance;
+        let clearance = self.reads_up_to()?;
         if band <= clearance { Ok(()) } else { Err(Error::NotCleared { band, clearance }) }
-    }
-
-    /// Of which band documents are if nobody says.
-    pub(crate) fn default_band(&self) -> Band {
-        self.policy.band.min(self.clearance)
     }
 
     /// The highest band that anything of what is restored is known here in, or of what it was a
@@ -181,7 +186,9 @@ impl State {
 
     fn lower(&mut self, db: &Connection) -> Result<()> {
         let clearance = self.clearance;
-        self.keep_documents(db)?;
+        if self.has_ever_read() {
+            self.keep_documents(db)?;
+        }
         loop {
             let page = documents::above(db, clearance, PAGE)?;
             if page.is_empty() {
@@ -207,11 +214,19 @@ impl State {
             snapshots::remove(db, &written)?;
         }
         for stage in [Stage::Held, Stage::Receiving] {
-            if let Some(of) = whole(db, stage)? {
-                cut(db, &of, clearance)?;
+            match (whole(db, stage)?, clearance) {
+                (Some(of), Some(up_to)) => cut(db, &of, up_to)?,
+                (Some(of), None) => snapshots::remove(db, &of)?,
+                (None, _) => {}
             }
         }
         self.forget_above(db)
+    }
+
+    /// Whether this device might read anything before its clearance was lowered. What an auditor's
+    /// device is sent all the same before it hears what it is, it keeps for nobody.
+    fn has_ever_read(&self) -> bool {
+        self.roster.known(&self.device()).is_some_and(|own| own.ever_read(Band::Green))
     }
 
     /// Hides a section, and the blob that it describes. Their bytes stay until another device has
@@ -221,16 +236,18 @@ impl State {
             && let Some((_, Opening::Opened(opened))) = self.open_stored(db, section)?
         {
             let id = Manifest::id(&opened.body);
-            if blobs::find(db, &id)?.is_some_and(|blob| blob.band > self.clearance) {
-                kept::keep_chunks(db, section.section, &id)?;
+            if blobs::find(db, &id)?.is_some_and(|blob| Some(blob.band) > self.clearance) {
+                if self.has_ever_read() {
+                    kept::keep_chunks(db, section.section, &id)?;
+                }
                 blobs::remove(db, &id)?;
             }
         }
         let place = section.place;
         units::forget_content(db, Some(place.log).filter(|log| *log != self.log), place.seq)?;
         let payload = match sections::payload(db, section.place)? {
-            Payload::Missing => Payload::Missing,
-            bytes => self.to_keep(db, section, bytes)?,
+            bytes if self.has_ever_read() => self.to_keep(db, section, bytes)?,
+            _ => Payload::Missing,
         };
         Ok(sections::hide(db, section, &payload)?)
     }
@@ -258,7 +275,7 @@ impl State {
     /// Whether a snapshot says nothing of some band that is for this device: its bytes have to be
     /// here, or leaves of it to come.
     pub(crate) fn is_narrow(&self, act: &SnapshotAct) -> bool {
-        act.whole().is_none_or(|tree| tree.band < self.clearance.min(Band::Red))
+        act.whole().is_none_or(|tree| Some(tree.band) < self.clearance.min(Some(Band::Red)))
     }
 
     /// Puts the snapshot that comes in as it is agreed on now: of more bands if more was stated,
@@ -371,7 +388,7 @@ pub(crate) fn stands_for(
     commitment: &SectionCommitment,
 ) -> bool {
     seq <= act.size_of(device)
-        && act.whole().is_some_and(|tree| keyring.is_for(commitment, tree.band))
+        && act.whole().is_some_and(|tree| keyring.is_for(commitment, Some(tree.band)))
 }
 
 /// Cuts the leaves above a band off a snapshot's end.
@@ -400,5 +417,7 @@ pub(crate) fn whole(db: &Connection, stage: Stage) -> Result<Option<Snapshot>> {
 /// Rows that are in memory at once.
 const PAGE: u32 = 256;
 
+#[cfg(test)]
+mod auditors;
 #[cfg(test)]
 mod tests;

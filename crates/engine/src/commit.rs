@@ -115,8 +115,9 @@ impl SpaceWriter {
                 (0..others).map(|_| Err(Error::Transaction(e.to_string()))).collect();
             std::iter::once(Err(e)).chain(also).collect()
         });
-        let is_refused =
-            |done: &&Result<Receipt>| matches!(done, Err(Error::MayNotWrite(_) | Error::ShutOut));
+        let is_refused = |done: &&Result<Receipt>| {
+            matches!(done, Err(Error::MayNotWrite(_) | Error::Auditor | Error::ShutOut))
+        };
         let refused = outcome.iter().filter(is_refused).count() as u64;
         if refused > 0 {
             let (me, cause) = (self.shared.keys.device(), VoidCause::Role);
@@ -270,7 +271,9 @@ impl WriterState {
             Operation::Put { collection, object, value, base, band } => {
                 check_base(db, object, base)?;
                 let most = touched.sight.up_to();
-                let (clearance, usual) = (self.clearance.min(most), self.default_band().min(most));
+                let cleared = self.reads_up_to()?;
+                let clearance = cleared.min(most);
+                let usual = self.policy.band.min(cleared).min(most);
                 let contracts = &self.shared.profile.contracts;
                 let of_space = touched.contracts.as_deref().unwrap_or(&self.contracts);
                 let found = contracts.apply(of_space, (*object, collection), value);

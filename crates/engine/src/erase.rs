@@ -104,7 +104,7 @@ impl SpaceWriter {
             if let Some(own) = own {
                 return state.receipt(tx, own.place.seq);
             }
-            let up_to = state.clearance;
+            let up_to = state.reads_up_to()?;
             let listed = state.to_list(tx, &object, up_to)?;
             let seq = state.append_erasure(tx, object, listed, None)?;
             state.receipt(tx, seq)

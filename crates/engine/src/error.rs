@@ -69,6 +69,11 @@ pub enum Error {
     /// This device's role does not let it write.
     #[error("this device is {0} in the space, and may not write: an owner can change that")]
     MayNotWrite(Role),
+    /// This device is an auditor's: it has nothing to show but receipts, and writes no content.
+    #[error(
+        "this device is an auditor in the space: it holds receipts, not content, and writes none"
+    )]
+    Auditor,
     /// This device's clearance does not let it write, or read, what is so sensitive.
     #[error(
         "this is {band}, and here one is cleared for {clearance} at most: an owner can change that"
@@ -276,6 +281,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
+    }
+
+    /// Why a device of this role writes no content.
+    pub(crate) const fn may_not_write(role: Role) -> Self {
+        if role.may_read() { Self::MayNotWrite(role) } else { Self::Auditor }
     }
 
     pub(crate) fn refused(code: CloseCode, message: impl Into<String>) -> Self {

@@ -32,8 +32,9 @@ impl Space {
     /// Fields that were set to different values at the same time: the value shown, and the others.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Deleted`]; the storage's errors.
+    /// [`Error::NotFound`], [`Error::Deleted`]; [`Error::Auditor`]; the storage's errors.
     pub fn conflicts(&self, object: &ObjectId) -> Result<Vec<Conflict>> {
+        self.check_reads()?;
         let db = self.shared.pool.reader()?;
         Ok(load(&db, &self.live(&db, object)?)?.conflicts()?)
     }
@@ -43,8 +44,9 @@ impl Space {
     /// before this device came, only the creation and the last change.
     ///
     /// # Errors
-    /// The storage's errors.
+    /// [`Error::Auditor`]; the storage's errors.
     pub fn history(&self, object: &ObjectId) -> Result<Vec<HistoryItem>> {
+        self.check_reads()?;
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
@@ -82,8 +84,9 @@ impl Space {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Deleted`], since nothing is kept to read of what was deleted;
     /// [`Error::Document`] for heads that the document never had; [`Error::Pruned`] for a time
-    /// between edits whose entries were pruned; the storage's errors.
+    /// between edits whose entries were pruned; [`Error::Auditor`]; the storage's errors.
     pub fn value_at(&self, object: &ObjectId, version: &Version) -> Result<Option<Object>> {
+        self.check_reads()?;
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         self.value_then(&*snapshot(&db)?, &published, object, version)
@@ -100,6 +103,7 @@ impl Space {
     ///
     /// [`UnitOfWork::restore`]: crate::UnitOfWork::restore
     pub fn restorable(&self, object: &ObjectId, version: &Version) -> Result<Restorable> {
+        self.check_reads()?;
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;
@@ -132,6 +136,7 @@ impl Space {
     /// # Errors
     /// As [`Space::value_at`].
     pub fn diff(&self, object: &ObjectId, from: &Version, to: &Version) -> Result<Vec<Difference>> {
+        self.check_reads()?;
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;

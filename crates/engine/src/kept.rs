@@ -58,7 +58,7 @@ impl State {
     /// they are handed over. They are here as documents still.
     pub(crate) fn keep_documents(&self, db: &Connection) -> Result<()> {
         let Some(held) = whole(db, Stage::Held)? else { return Ok(()) };
-        if highest(&held.act).is_none_or(|band| band <= self.clearance) {
+        if highest(&held.act).is_none_or(|band| Some(band) <= self.clearance) {
             return Ok(());
         }
         let known = snapshots::kept_for_others(db)?.into_iter().find(|kept| kept.id == held.id);
@@ -71,7 +71,7 @@ impl State {
             let page = snapshots::leaves(db, &held, after.as_ref(), PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key);
-            for of in page.iter().filter(|of| of.key.0 > self.clearance) {
+            for of in page.iter().filter(|of| Some(of.key.0) > self.clearance) {
                 let Leaf::Document(leaf) = of.read()? else { continue };
                 let at = locate(db, &leaf.object, (leaf.band, leaf.generation))?;
                 let Found::At(row) = at else { continue };
@@ -126,7 +126,7 @@ impl State {
         let held = snapshots::in_state(db, Stage::Held)?.filter(|held| !self.is_narrow(&held.act));
         for kept in snapshots::kept_for_others(db)? {
             let is_here = held.as_ref().is_some_and(|held| held.act.includes(&kept.act));
-            let is_below = kept.act.whole().is_none_or(|tree| tree.band <= self.clearance);
+            let is_below = kept.act.whole().is_none_or(|tree| Some(tree.band) <= self.clearance);
             if is_here && is_below {
                 snapshots::remove(db, &kept)?;
                 // Now this device may state others.
@@ -215,8 +215,8 @@ impl Space {
     /// whose log has two histories nobody knows which of both it will be.
     fn may_release_to(&self, peer: &TransportId) -> Result<Option<Band>> {
         let published = self.shared.published()?;
-        let peer = self.reading_peer(peer, &[])?.filter(|peer| !peer.is_forked());
-        Ok(peer.map(|peer| peer.clearance()).filter(|up_to| *up_to > published.clearance))
+        let peer = self.reading_peer(peer, &[])?.filter(|(peer, _)| !peer.is_forked());
+        Ok(peer.map(|(_, up_to)| up_to).filter(|up_to| Some(*up_to) > published.clearance))
     }
 
     /// What of this is durable here, and for this device to read.
@@ -241,7 +241,7 @@ impl Space {
             }
         }
         for (id, up_to) in &keeps.snapshots {
-            if *up_to <= published.clearance && has_all(&db, &published, id, *up_to)? {
+            if Some(*up_to) <= published.clearance && has_all(&db, &published, id, *up_to)? {
                 held.snapshots.push((*id, *up_to));
             }
         }
@@ -335,7 +335,7 @@ fn has_all(db: &Connection, published: &Published, id: &Hash, up_to: Band) -> Re
                 let (at, of) = ((&end.device, section.place.seq), &section.commitment);
                 let stands = |held: &SnapshotAct| stands_for(held, &published.keyring, at, of);
                 let is_said = section.state == Of::Excused && held.as_ref().is_some_and(stands);
-                if published.keyring.is_for(of, up_to) && !is_said {
+                if published.keyring.is_for(of, Some(up_to)) && !is_said {
                     return Ok(false);
                 }
             }

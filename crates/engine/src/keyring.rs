@@ -141,15 +141,18 @@ impl Keyring {
     }
 
     /// The epochs of which all secrets up to a band are held that were ever sealed under.
-    pub(crate) fn held(&self, up_to: Band) -> Vec<EpochId> {
+    pub(crate) fn held(&self, up_to: Option<Band>) -> Vec<EpochId> {
         let is_whole = |(_, secrets): &(&EpochId, &EpochSecrets)| {
-            secrets.first_step() == 0 && secrets.highest() >= Some(up_to.min(Band::Red))
+            secrets.first_step() == 0 && secrets.highest() >= up_to.min(Some(Band::Red))
         };
         self.epochs.iter().filter(is_whole).map(|(epoch, _)| *epoch).collect()
     }
 
-    /// Lets go of the secrets of the bands above one. The epochs that lost some.
-    pub(crate) fn forget_above(&mut self, band: Band) -> Vec<EpochId> {
+    /// Lets go of the secrets of the bands above one, or of all. The epochs that lost some.
+    pub(crate) fn forget_above(&mut self, band: Option<Band>) -> Vec<EpochId> {
+        let Some(band) = band else {
+            return std::mem::take(&mut self.epochs).into_keys().collect();
+        };
         let mut lost = Vec::new();
         for (epoch, secrets) in &mut self.epochs {
             if secrets.highest() > Some(band) {
@@ -165,11 +168,11 @@ impl Keyring {
         commitment.band(&self.control).ok()
     }
 
-    /// Whether who is cleared up to `clearance` may have the bytes of this section. Acts are for
-    /// everybody, and of what has no band nothing opens for anybody.
-    pub(crate) fn is_for(&self, commitment: &SectionCommitment, clearance: Band) -> bool {
-        commitment.class == Class::Control as u8
-            || self.band(commitment).is_none_or(|band| band <= clearance)
+    /// Whether who is cleared up to `clearance`, or an auditor, may have the bytes of this section.
+    /// Acts are for everybody, and of what has no band nothing opens for anybody.
+    pub(crate) fn is_for(&self, commitment: &SectionCommitment, clearance: Option<Band>) -> bool {
+        let reads = |up_to| self.band(commitment).is_none_or(|band| band <= up_to);
+        commitment.class == Class::Control as u8 || clearance.is_some_and(reads)
     }
 
     pub(crate) fn len(&self) -> usize {

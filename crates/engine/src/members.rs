@@ -147,7 +147,7 @@ impl SpaceWriter {
     /// here.
     ///
     /// # Errors
-    /// As [`SpaceWriter::revoke`].
+    /// As [`SpaceWriter::revoke`]; [`Error::Invalid`] to or from an auditor's.
     pub fn change_role(
         &mut self,
         device: DeviceId,
@@ -157,6 +157,12 @@ impl SpaceWriter {
         self.shared.check_leaves("its one device may do and read all in it")?;
         self.transact(|tx, state| {
             state.check_belongs(&device)?;
+            let is_auditor = state.roster.device(&device).is_some_and(|it| !it.role.may_read());
+            if is_auditor || !role.may_read() {
+                let message = "an auditor's device stays one, and no other becomes one: shut it \
+                               out, and invite it anew";
+                return Err(Error::Invalid(message.into()));
+            }
             state.check_room_for_acts(tx)?;
             let from_seq = size_of(tx, &device)?.saturating_add(1);
             let parents = state.parents();

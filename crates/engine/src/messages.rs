@@ -66,6 +66,7 @@ impl Space {
                 body.len()
             )));
         }
+        self.check_reads()?;
         let published = self.shared.published()?;
         let keyring = &published.keyring;
         let epoch = published.roster.epoch_for_writing(Band::Green, &|epoch| keyring.holds(epoch));

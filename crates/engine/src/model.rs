@@ -269,7 +269,7 @@ pub struct DeviceInfo {
     /// What it may do.
     #[serde(serialize_with = "as_role")]
     pub role: Role,
-    /// The highest band it may read.
+    /// The highest band it may read, if its role lets it read.
     #[serde(serialize_with = "as_band")]
     pub clearance: Band,
     /// Whose device it is.
@@ -299,6 +299,21 @@ impl DeviceInfo {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 pub(crate) fn as_band<S: Serializer>(band: &Band, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{band:?}").to_lowercase())
+}
+
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+pub(crate) fn as_optional_band<S: Serializer>(
+    band: &Option<Band>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match band {
+        Some(band) => as_band(band, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

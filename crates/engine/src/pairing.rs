@@ -503,7 +503,7 @@ impl Profile {
             member: open.member,
             label: ticket.label().to_owned(),
             role: open.terms.role,
-            clearance: open.terms.clearance,
+            clearance: open.terms.clearance(),
             keys: ticket.keys().clone(),
         };
         let (space, secret) = (open.space.clone(), ticket.secret.clone());

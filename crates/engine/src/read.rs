@@ -53,8 +53,9 @@ impl Space {
     /// A document, unless there is none or it was deleted. It may be in the trash.
     ///
     /// # Errors
-    /// The storage's errors.
+    /// [`Error::Auditor`]; the storage's errors.
     pub fn document(&self, object: &ObjectId) -> Result<Option<Document>> {
+        self.check_reads()?;
         let db = self.shared.pool.reader()?;
         self.sight.row(&db, object)?.map(|row| self.document_of(&db, row)).transpose()
     }
@@ -97,8 +98,9 @@ impl Space {
     /// trash.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a bad collection name; the storage's errors.
+    /// [`Error::Invalid`] for a bad collection name; [`Error::Auditor`]; the storage's errors.
     pub fn find(&self, collection: &str, path: &str) -> Result<Vec<Document>> {
+        self.check_reads()?;
         let collection = parse_collection(collection)?;
         let db = self.shared.pool.reader()?;
         let rows = documents::by_path(&db, &collection, path)?.into_iter();
@@ -109,7 +111,7 @@ impl Space {
     /// the trash.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a bad collection name; the storage's errors.
+    /// [`Error::Invalid`] for a bad collection name; [`Error::Auditor`]; the storage's errors.
     pub fn list(
         &self,
         collection: Option<&str>,
@@ -139,6 +141,7 @@ impl Space {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page> {
+        self.check_reads()?;
         let collection = collection.map(parse_collection).transpose()?;
         let db = self.shared.pool.reader()?;
         let limit = limit.clamp(1, PAGE_MAX);
@@ -160,8 +163,9 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a vector has another number of dimensions than those it is compared
-    /// with, or the embedder fails; the storage's errors.
+    /// with, or the embedder fails; [`Error::Auditor`]; the storage's errors.
     pub fn search(&self, query: &Query) -> Result<Vec<Found>> {
+        self.check_reads()?;
         let db = self.shared.pool.reader()?;
         let wanted = query.limit.min(SEARCH_RESULTS_MAX);
         // The indexes hold what is in the trash: as much more is looked for.

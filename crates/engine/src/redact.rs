@@ -167,7 +167,7 @@ impl WriterState {
             band: row.band,
         };
         let created = self.finish(db, touched, Some(ACTOR), None)?.seq;
-        let listed = self.to_list(db, &row.object, self.clearance)?;
+        let listed = self.to_list(db, &row.object, self.reads_up_to()?)?;
         let erased = self.append_erasure(db, row.object, listed, Some(object))?;
         Ok((object, created, erased))
     }

@@ -45,7 +45,7 @@ impl Space {
     pub(crate) fn leaves_to(&self, peer: &TransportId) -> Result<bool> {
         let Some(to) = self.shared.leaving().to else { return Ok(false) };
         let peer = self.reading_peer(peer, &[])?;
-        Ok(peer.is_some_and(|peer| peer.is(&to) && !peer.is_forked()))
+        Ok(peer.is_some_and(|(peer, _)| peer.is(&to) && !peer.is_forked()))
     }
 }
 

@@ -88,8 +88,8 @@ pub(crate) struct Published {
     pub(crate) keyring: Keyring,
     /// Devices whose logs have two histories.
     pub(crate) stopped: BTreeSet<DeviceId>,
-    /// The highest band that this device may read.
-    pub(crate) clearance: Band,
+    /// The highest band that this device may read; none if it is an auditor's.
+    pub(crate) clearance: Option<Band>,
     pub(crate) policy: Policy,
     /// What the space's owners want of personal data.
     pub(crate) contracts: Arc<SpaceContracts>,
@@ -98,7 +98,7 @@ pub(crate) struct Published {
 impl Published {
     /// Of which band documents are if nobody says.
     pub(crate) fn default_band(&self) -> Band {
-        self.policy.band.min(self.clearance)
+        self.clearance.map_or(Band::Green, |up_to| self.policy.band.min(up_to))
     }
 
     /// The epochs of which this device has all secrets that it may have.
@@ -365,10 +365,18 @@ impl Space {
     /// The highest band that this device may read, and that this handle shows.
     ///
     /// # Errors
-    /// The storage's, if what it last wrote cannot be known.
+    /// [`Error::Auditor`]; the storage's, if what it last wrote cannot be known.
     pub fn clearance(&self) -> Result<Band> {
-        let clearance = self.shared.shown(self.shared.published()?.clearance);
-        Ok(clearance.min(self.sight.up_to()))
+        let clearance = self.shared.published()?.clearance.ok_or(Error::Auditor)?;
+        Ok(self.shared.shown(clearance).min(self.sight.up_to()))
+    }
+
+    /// Fails if there is nothing here for this device to read.
+    ///
+    /// # Errors
+    /// [`Error::Auditor`]; the storage's, if what it last wrote cannot be known.
+    pub fn check_reads(&self) -> Result<()> {
+        self.clearance().map(drop)
     }
 
     /// The roster's [fingerprint](larder_log::roster::Roster::fingerprint).

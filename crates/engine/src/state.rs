@@ -75,6 +75,9 @@ struct Kept {
     /// Up to which band the tables have what there is.
     #[n(6)]
     clearance: Option<Band>,
+    /// True if they have nothing of any.
+    #[n(7)]
+    audits: Option<bool>,
 }
 
 impl Kept {
@@ -150,7 +153,7 @@ pub(crate) struct State {
     pub(crate) lacked: AllLacked,
     pub(crate) erasing: Erasing,
     /// Up to which band the tables have what there is.
-    pub(crate) clearance: Band,
+    pub(crate) clearance: Option<Band>,
     /// What contracts have to tell of the transaction's units.
     pub(crate) noticed: Vec<Noticed>,
 }
@@ -226,7 +229,10 @@ impl State {
             adopted: AllAdopted::load(db)?,
             lacked: AllLacked::load(db)?,
             erasing: Erasing::load(db)?,
-            clearance: kept.clearance.unwrap_or(Band::Red),
+            clearance: match kept.audits {
+                Some(true) => None,
+                _ => kept.clearance.or(Some(Band::Red)),
+            },
             noticed: Vec::new(),
             pending: Pending::load(db, kept.shown)?,
             damage: Damage::default(),
@@ -257,8 +263,9 @@ impl State {
         let shown = Some(self.pending.shown(db)?);
         let (clock, named) = (Some(self.clock), self.named.clone());
         let (embedder, steps) = (self.embedder.clone(), Some(self.steps.clone()));
-        let (opened_to, clearance) = (self.opened_to, Some(self.clearance));
-        let kept = Kept { clock, named, shown, embedder, steps, opened_to, clearance };
+        let (opened_to, clearance) = (self.opened_to, self.clearance);
+        let audits = clearance.is_none().then_some(true);
+        let kept = Kept { clock, named, shown, embedder, steps, opened_to, clearance, audits };
         Ok(logs::keep(db, self.log, &canonical::encode(&kept))?)
     }
 
@@ -627,12 +634,13 @@ impl State {
     /// Whether this device may write content now.
     ///
     /// # Errors
-    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`].
+    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`],
+    /// [`Error::Auditor`].
     pub(crate) fn check_may_write(&self) -> Result<()> {
         let me = self.device();
         match (self.roster.device(&me), self.roster.known(&me)) {
             (Some(own), _) if own.role.may_write() => Ok(()),
-            (Some(own), _) => Err(Error::MayNotWrite(own.role)),
+            (Some(own), _) => Err(Error::may_not_write(own.role)),
             (None, Some(_)) => Err(Error::ShutOut),
             (None, None) => Err(Error::NotYetEnrolled),
         }
@@ -640,9 +648,11 @@ impl State {
 
     pub(crate) fn choose_epoch(&mut self) {
         let (keyring, own) = (&self.keyring, self.own_clearance());
-        self.epoch = self.roster.epoch_for_writing(own, &|epoch| {
-            // Of one that was opened when this device was cleared for less there may be a part.
-            keyring.secrets(epoch).is_some_and(|secrets| secrets.highest() >= Some(own))
+        self.epoch = own.and_then(|own| {
+            self.roster.epoch_for_writing(own, &|epoch| {
+                // Of one that was opened when this device was cleared for less there may be a part.
+                keyring.secrets(epoch).is_some_and(|secrets| secrets.highest() >= Some(own))
+            })
         });
         let cleared = self.roster.cleared();
         let mut newest = self.roster.newest_epochs();

@@ -13,7 +13,7 @@ use larder_types::{DeviceId, Timestamp};
 use serde::Serialize;
 
 use crate::model::{
-    DeviceInfo, Kept, LogStatus, SpaceStatus, as_band, as_optional_text, as_text, as_texts,
+    DeviceInfo, Kept, LogStatus, SpaceStatus, as_optional_band, as_optional_text, as_text, as_texts,
 };
 use crate::read::snapshot;
 use crate::recovery::Progress;
@@ -33,9 +33,9 @@ pub struct DeviceProgress {
     /// Whether it was set aside as it stays away, and is not back: nothing waits for it.
     pub set_aside: bool,
     /// Up to which band it is known to hold documents, and not headers alone: it has been cleared
-    /// for that one ever since it belongs to the space.
-    #[serde(serialize_with = "as_band")]
-    pub up_to: Band,
+    /// for that one ever since it belongs to the space. None for an auditor's device.
+    #[serde(serialize_with = "as_optional_band")]
+    pub up_to: Option<Band>,
     /// Entries held here, of all logs, that it is known to hold: it signed so, or wrote them.
     pub holds: u64,
     /// Entries held here that it is not known to hold, and so are still to be sent to it.
@@ -61,6 +61,8 @@ pub enum Standing {
     /// It signed the same, and of what is above [`DeviceProgress::up_to`] that means headers: there
     /// it is no copy of what is here.
     UpToABand,
+    /// It is an auditor's and signed the same: it holds every receipt, and no content.
+    Receipts,
     /// Some of what is held here it has not signed for. It may have it all the same.
     Behind,
     /// It has not signed for anything yet: nothing is known.
@@ -115,6 +117,8 @@ pub enum Reason {
     },
     /// This device has joined, and its enrolment has not arrived yet.
     NotEnrolled,
+    /// This device is an auditor's: it holds receipts, and no content.
+    Auditor,
     /// The disk was full at the last try to write.
     DiskFull,
     /// The last try to write failed.
@@ -172,6 +176,7 @@ impl Reason {
             | Self::Renewed
             | Self::Recovering { .. }
             | Self::NotEnrolled
+            | Self::Auditor
             | Self::DiskFull
             | Self::WriteFailed { .. } => Mode::ReadOnly,
             Self::NotWrittenBack { .. }
@@ -213,6 +218,7 @@ impl fmt::Display for Reason {
                 }
             }
             Self::NotEnrolled => write!(f, "{}", Error::NotYetEnrolled),
+            Self::Auditor => write!(f, "{}", Error::Auditor),
             Self::DiskFull => f.write_str("the disk is full: make room, and writing works again"),
             Self::WriteFailed { what } => write!(f, "the last write failed: {what}"),
             Self::NotWrittenBack { what, bytes } => write!(
@@ -327,9 +333,12 @@ impl Space {
             None => {}
         }
         let me = self.device();
-        let enrolled = self.shared.published().is_ok_and(|p| p.roster.device(&me).is_some());
-        if !enrolled {
-            reasons.push(Reason::NotEnrolled);
+        let published = self.shared.published();
+        let own = published.as_ref().ok().and_then(|published| published.roster.device(&me));
+        match own {
+            None => reasons.push(Reason::NotEnrolled),
+            Some(own) if !own.role.may_read() => reasons.push(Reason::Auditor),
+            Some(_) => {}
         }
         reasons.extend(self.shared.trouble.reasons());
         reasons
@@ -421,11 +430,14 @@ impl Space {
             }
             let ahead = lacking(held, mine.iter().copied()).values().sum();
             let known = published.roster.device(&device.device);
-            let always = known.map_or(Band::Green, larder_log::roster::Device::always_cleared);
+            let always = known.map_or(Some(Band::Green), |known| {
+                known.role.may_read().then(|| known.always_cleared())
+            });
             let up_to = if device.me { published.clearance } else { always };
             let standing = match (device.me, mine.is_empty(), pending) {
                 (true, ..) => Standing::Here,
                 (_, true, _) => Standing::Unknown,
+                (_, _, 0) if up_to.is_none() => Standing::Receipts,
                 (_, _, 0) if up_to < published.clearance => Standing::UpToABand,
                 (_, _, 0) => Standing::Everything,
                 _ => Standing::Behind,

@@ -65,8 +65,9 @@ impl Space {
     /// not in it. Goes once over all sections of the space.
     ///
     /// # Errors
-    /// The storage's errors.
+    /// [`Error::Auditor`]; the storage's errors.
     pub fn written_by(&self, member: MemberId) -> Result<WrittenBy> {
+        self.check_reads()?;
         let published = self.shared.published()?;
         let db = self.shared.pool.reader()?;
         let db = snapshot(&db)?;

@@ -54,9 +54,10 @@ impl Space {
     /// # Errors
     /// The storage's errors.
     pub fn supply(&self, peer: &TransportId, want: &Want, epochs: &[EpochId]) -> Result<Supply> {
-        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(Supply::default()) };
+        let Some((peer, clearance)) = self.reading_peer(peer, epochs)? else {
+            return Ok(Supply::default());
+        };
         let peer = peer.lacking();
-        let clearance = peer.clearance();
         let db = self.shared.pool.reader()?;
         let db = db.unchecked_transaction().map_err(|source| {
             Error::from(larder_store::StoreError::Read { part: "transaction", source })

@@ -13,6 +13,7 @@ use larder_types::limits::{BATCH_ENTRIES_MAX, FRAME_BYTES_MAX};
 use larder_types::{DeviceId, EpochId, TransportId};
 use rusqlite::Connection;
 
+use crate::clearance::cleared_for;
 use crate::keyring::Opening;
 use crate::space::{Published, Space};
 use crate::{Error, Result};
@@ -34,7 +35,7 @@ impl Space {
         bytes_target: usize,
     ) -> Result<Reply> {
         let none = Reply::Batch { position: after, batch: None };
-        let Some(peer) = self.reading_peer(peer, epochs)? else { return Ok(none) };
+        let Some(peer) = self.member_peer(peer, epochs)? else { return Ok(none) };
         let db = self.shared.pool.reader()?;
         let mut walk = Walk::new(&db, have)?;
         walk.skip_to(i64::try_from(after.0).unwrap_or(i64::MAX));
@@ -73,9 +74,19 @@ impl Space {
         Ok(self.reading_peer(peer, &[])?.is_some())
     }
 
-    /// The device behind a transport key, if it may read. One that joined again after its first
-    /// joining was cut short is enrolled twice: it counts as both.
+    /// The device behind a transport key, if it may read, and up to which band.
     pub(crate) fn reading_peer<'e>(
+        &self,
+        peer: &TransportId,
+        epochs: &'e [EpochId],
+    ) -> Result<Option<(Peer<'e>, Band)>> {
+        let peer = self.member_peer(peer, epochs)?;
+        Ok(peer.and_then(|peer| peer.clearance.map(|up_to| (peer, up_to))))
+    }
+
+    /// The device behind a transport key, an auditor's too. One that joined again after its first
+    /// joining was cut short is enrolled twice: it counts as both.
+    fn member_peer<'e>(
         &self,
         peer: &TransportId,
         epochs: &'e [EpochId],
@@ -85,14 +96,11 @@ impl Space {
             return Ok(None);
         }
         let published = self.shared.published()?;
-        let (mut devices, mut clearance) = (Vec::new(), Band::Red);
+        let (mut devices, mut clearance) = (Vec::new(), Some(Band::Red));
         for (id, device) in published.roster.devices() {
             if device.keys.transport == *peer {
-                if !device.role.may_read() {
-                    return Ok(None);
-                }
                 devices.push(*id);
-                clearance = clearance.min(device.clearance);
+                clearance = clearance.min(cleared_for(&published.roster, id));
             }
         }
         let peer = Peer { published, devices, clearance, epochs, lacks: false };
@@ -104,8 +112,8 @@ impl Space {
 pub(crate) struct Peer<'e> {
     published: Arc<Published>,
     devices: Vec<DeviceId>,
-    /// The highest band that it may read.
-    clearance: Band,
+    /// The highest band that it may read; none if it is an auditor's.
+    clearance: Option<Band>,
     /// The epochs whose secrets it says it has.
     epochs: &'e [EpochId],
     /// Whether it may have been given others for which it holds no secret all the same.
@@ -113,11 +121,6 @@ pub(crate) struct Peer<'e> {
 }
 
 impl Peer<'_> {
-    /// The highest band that it may read.
-    pub(crate) const fn clearance(&self) -> Band {
-        self.clearance
-    }
-
     /// Whether it is this device, by one of its enrolments.
     pub(crate) fn is(&self, device: &DeviceId) -> bool {
         self.devices.contains(device)
@@ -141,7 +144,7 @@ impl Peer<'_> {
                             epoch
                                 .recipients
                                 .get(device)
-                                .is_some_and(|up_to| *up_to >= self.clearance)
+                                .is_some_and(|up_to| Some(*up_to) >= self.clearance)
                         })
                 })
     }

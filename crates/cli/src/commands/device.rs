@@ -46,6 +46,7 @@ Examples:
     #[command(
         after_help = "What it wrote before counts by what it was. With a greater clearance it
 gets what it may read by then when it syncs next; with a lesser one it lets go of what is above it.
+An auditor's device stays one, and no other becomes one: shut it out, and invite it anew.
 
 Example:
   larder device role shared:household \"the tablet\" reader --clearance amber"
@@ -166,6 +167,8 @@ pub(crate) enum RoleArg {
     Writer,
     /// Reads
     Reader,
+    /// Holds and checks every receipt, and never gets content
+    Auditor,
 }
 
 impl From<RoleArg> for Role {
@@ -175,6 +178,7 @@ impl From<RoleArg> for Role {
             RoleArg::Admin => Self::Admin,
             RoleArg::Writer => Self::Writer,
             RoleArg::Reader => Self::Reader,
+            RoleArg::Auditor => Self::Auditor,
         }
     }
 }
@@ -260,7 +264,10 @@ async fn list(call: &Call<'_>, args: &DeviceList) -> anyhow::Result<Exit> {
                 (false, true) => format!("{}, set aside", device.role),
                 (false, false) => device.role.to_string(),
             },
-            format!("{:?}", device.clearance).to_lowercase(),
+            match device.role {
+                Role::Auditor => "receipts only".to_owned(),
+                _ => format!("{:?}", device.clearance).to_lowercase(),
+            },
             beginning(&device.member.to_string()),
             beginning(&device.device.to_string()),
         ]);

@@ -59,9 +59,13 @@ pub(crate) async fn invite(call: &Call<'_>, args: &Invite) -> anyhow::Result<Exi
         "event": "joined", "label": joined.label, "device": joined.device.to_string(),
     }))?;
     out.line(&format!("{} joined {}.", printable(&joined.label), args.space))?;
-    out.note("Giving it what the space holds; this ends when it has all.");
     let devices = profile.space(&args.space).await?.devices().await?;
     let newcomer = devices.iter().find(|device| device.device == joined.device);
+    let what = match newcomer.map(|device| device.role) {
+        Some(Role::Auditor) => "the space's receipts",
+        _ => "what the space holds",
+    };
+    out.note(&format!("Giving it {what}; this ends when it has all."));
     let newcomer = newcomer.map(|device| device.transport);
     let mut has_all = false;
     loop {
@@ -184,11 +188,12 @@ async fn terms(profile: &Profile, args: &Invite) -> anyhow::Result<Option<Terms>
     }
     let of = if *new_member { Whose::New } else { Whose::Own };
     let usual = profile.space(&args.space).await?.usual_terms(of).await?;
-    Ok(Some(Terms {
-        of,
-        role: role.map_or(usual.role, Role::from),
-        clearance: clearance.map_or(usual.clearance, Into::into),
-    }))
+    let role = role.map_or(usual.role, Role::from);
+    if role == Role::Auditor && clearance.is_some() {
+        let message = "an auditor's device reads nothing: leave --clearance out";
+        return Err(Failure::error(Exit::Usage, message));
+    }
+    Ok(Some(Terms { of, role, clearance: clearance.map_or(usual.clearance, Into::into) }))
 }
 
 pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
@@ -221,9 +226,12 @@ pub(crate) async fn join(call: &Call<'_>, args: &Join) -> anyhow::Result<Exit> {
         // Who invited may be gone by now: it is given then when the two sync next.
         let _ = profile.sync().await;
     }
+    let devices = space.devices().await?;
+    let is_auditor = devices.iter().any(|one| one.me && one.role == Role::Auditor);
     profile.close().await?;
     if exit == Exit::Done {
-        out.line(&format!("Next: larder list {}", space.name()))?;
+        let next = if is_auditor { "receipts" } else { "list" };
+        out.line(&format!("Next: larder {next} {}", space.name()))?;
     } else {
         out.note(
             "This device has joined, and what it holds is safe; `larder sync` takes the rest.",

@@ -190,7 +190,10 @@ fn holds(device: &DeviceProgress) -> String {
         Standing::Here => return "this device".to_owned(),
         Standing::Unknown => "not known".to_owned(),
         Standing::Everything => format!("all {}", count(device.holds)),
-        Standing::UpToABand => format!("all {} up to {}", count(device.holds), device.up_to),
+        Standing::UpToABand | Standing::Receipts => {
+            let up_to = device.up_to.map(|up_to| format!("up to {up_to}"));
+            format!("all {} {}", count(device.holds), up_to.as_deref().unwrap_or("receipts"))
+        }
         Standing::Behind => {
             format!("{} of {}", count(device.holds), count(device.holds + device.pending))
         }

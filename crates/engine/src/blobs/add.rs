@@ -97,7 +97,7 @@ impl Space {
         manifest(about.clone(), Vec::new())?;
         let published = self.shared.published()?;
         let most = self.sight.up_to();
-        let clearance = published.clearance.min(most);
+        let clearance = published.clearance.ok_or(Error::Auditor)?.min(most);
         let usual = published.default_band().min(most);
         let band = self.shared.written(about.band)?.unwrap_or(usual);
         if band > clearance {

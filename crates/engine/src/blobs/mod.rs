@@ -122,8 +122,9 @@ impl Space {
     /// All blobs, in the order in which this device came to know them.
     ///
     /// # Errors
-    /// The storage's errors.
+    /// [`Error::Auditor`]; the storage's errors.
     pub fn blobs(&self) -> Result<Vec<BlobInfo>> {
+        self.check_reads()?;
         let db = self.shared.pool.reader()?;
         let rows = table::list(&db, 0, u32::MAX)?.into_iter();
         rows.filter(|row| self.sight.sees(row.band))

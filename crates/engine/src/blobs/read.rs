@@ -55,8 +55,9 @@ impl Space {
     /// The same for a blob that need not be whole: reading fails where a chunk is missing.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; the storage's errors.
+    /// [`Error::NotFound`]; [`Error::Auditor`]; the storage's errors.
     pub fn read_partial_blob(&self, id: &BlobId) -> Result<BlobReader> {
+        self.check_reads()?;
         let db = self.shared.pool.reader()?;
         let row = table::find(&db, id)?.filter(|row| self.sight.sees(row.band));
         let row = row.ok_or_else(|| unknown(id))?;

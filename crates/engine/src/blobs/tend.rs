@@ -96,7 +96,8 @@ impl SpaceWriter {
 
 impl WriterState {
     /// What every other device that reads has acknowledged, and the time by the lower of the own
-    /// clock and the latest that another device claims: one wrong clock must never remove anything.
+    /// clock and the latest that another one of those claims: one wrong clock must never remove
+    /// anything.
     fn due(&self, db: &Connection) -> Result<Option<Due>> {
         let me = self.device();
         let acks = control::acks(db)?;
@@ -106,7 +107,8 @@ impl WriterState {
             .filter(|(id, device)| **id != me && device.role.may_read())
             .map(|(id, _)| *id)
             .collect();
-        let latest = acks.iter().filter(|ack| ack.acker != me).map(|ack| ack.time_s).max();
+        let witnesses = acks.iter().filter(|ack| others.contains(&ack.acker));
+        let latest = witnesses.map(|ack| ack.time_s).max();
         let Some(latest) = latest else { return Ok(None) };
         let now = self.shared.env.now().0.min(latest.saturating_mul(1000));
         let before = Timestamp(now.saturating_sub(BLOB_GRACE_MS));

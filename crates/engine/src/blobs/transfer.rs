@@ -79,19 +79,19 @@ impl Space {
     /// A chunk for a peer that is enrolled and may read, of a blob up to its clearance: one that
     /// was lowered since may have kept the manifest. To any other this device holds nothing.
     fn chunk_for(&self, peer: &TransportId, digest: &Hash) -> Result<Option<Vec<u8>>> {
-        let Some(peer) = self.reading_peer(peer, &[])? else { return Ok(None) };
-        let is_for_peer = table::is_up_to(&*self.shared.pool.reader()?, digest, peer.clearance())?;
+        let Some((_, up_to)) = self.reading_peer(peer, &[])? else { return Ok(None) };
+        let is_for_peer = table::is_up_to(&*self.shared.pool.reader()?, digest, up_to)?;
         if is_for_peer { self.sealed_chunk(digest) } else { Ok(None) }
     }
 
     /// Which of these chunks are held, for such a peer: what is held shows who has which file.
     fn held_for(&self, peer: &TransportId, digests: &[Hash]) -> Result<Vec<Hash>> {
-        let Some(peer) = self.reading_peer(peer, &[])? else { return Ok(Vec::new()) };
+        let Some((_, up_to)) = self.reading_peer(peer, &[])? else { return Ok(Vec::new()) };
         let held = self.held_chunks(digests)?;
         let db = self.shared.pool.reader()?;
         let mut shown = Vec::new();
         for digest in held {
-            if table::is_up_to(&db, &digest, peer.clearance())? {
+            if table::is_up_to(&db, &digest, up_to)? {
                 shown.push(digest);
             }
         }

@@ -159,7 +159,7 @@ impl State {
             if let Ok(Some(Act::Erase(act))) = Act::read(Class::Control as u8, &section.opened)
                 && Self::check_known(db, &act.object).is_ok()
             {
-                let listed = self.to_list(db, &act.object, self.clearance)?;
+                let listed = self.to_list(db, &act.object, self.reads_up_to()?)?;
                 let seq = self.append_erasure(db, act.object, listed, act.instead)?;
                 done.seq = done.seq.or(Some(seq));
                 done.deleted += 1;

@@ -10,7 +10,7 @@ use crate::{Role, Terms, UnitOfWork, Whose};
 
 const OBJECT: larder_types::ObjectId = larder_types::ObjectId::new([1; 16]);
 
-fn write(device: &mut Device, text: &str, blob: &larder_types::BlobId) {
+pub(super) fn write(device: &mut Device, text: &str, blob: &larder_types::BlobId) {
     let mut unit = UnitOfWork::new();
     unit.band(Band::Amber);
     let value = json!({"title": "Zqcanary", "body": text, "photo": {"$blob": blob.to_string()}});
@@ -19,7 +19,7 @@ fn write(device: &mut Device, text: &str, blob: &larder_types::BlobId) {
 }
 
 /// What each table of a device that is cleared has of it, as it stands there.
-fn needles(device: &mut Device) -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn needles(device: &mut Device) -> Vec<(&'static str, Vec<u8>)> {
     let mut needles = vec![("value", b"zqsecretword".to_vec()), ("word", b"secretword".to_vec())];
     let sqls = [
         ("sealed", "SELECT coalesce(sealed, opened) FROM sections WHERE object IS NOT NULL"),

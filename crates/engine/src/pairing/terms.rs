@@ -12,7 +12,7 @@ pub struct Terms {
     pub of: Whose,
     /// What it may do.
     pub role: Role,
-    /// The highest band it may read.
+    /// The highest band it may read; an auditor's device reads nothing, whatever stands here.
     pub clearance: Band,
 }
 
@@ -47,6 +47,11 @@ impl Terms {
         let is_own = of == Whose::Own || of == Whose::Of(own.member);
         let up_to = if is_own { own.clearance } else { space.policy()?.clearance };
         Ok(Self { of, role: own.role, clearance: own.clearance.min(up_to) })
+    }
+
+    /// What the device is enrolled with.
+    pub(crate) fn clearance(self) -> Band {
+        if self.role.may_read() { self.clearance } else { Band::Green }
     }
 
     /// Whether the space's policy lets a device of this role invite on these terms.

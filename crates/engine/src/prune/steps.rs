@@ -228,9 +228,9 @@ impl WriterState {
         stage: Stage,
         pruning: &mut Pruning,
     ) -> Result<bool> {
-        if self.roster.device(&self.device()).is_none() {
-            return Ok(true);
-        }
+        // An auditor's device has nothing that a snapshot could be of.
+        let may = reads(&self.roster, &self.device());
+        let Some(clearance) = self.clearance.filter(|_| may) else { return Ok(true) };
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let held = held.as_ref();
         let leaves = SNAPSHOT_STEP_LEAVES.min(pruning.step_max);
@@ -257,7 +257,6 @@ impl WriterState {
             snapshots::remove_some(db, left.snapshot, leaves)?;
             return Ok(false);
         }
-        let clearance = self.clearance;
         let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held, clearance));
         let goal = match goal {
             Some(goal) => Some(goal),
@@ -351,7 +350,7 @@ impl WriterState {
             later = self.all_later(db, &held.act)?;
             later.retain(|place| !still.contains(place));
         }
-        Ok(Computing::new(act.frontier, held, self.clearance, later))
+        Ok(Computing::new(act.frontier, held, self.reads_up_to()?, later))
     }
 
     /// Of the snapshots that all devices agree on, the widest that this one may find the same; what
@@ -539,7 +538,8 @@ impl WriterState {
         let is_it = |statement: &Statement| {
             let Statement { author, act, .. } = statement;
             // One that was cleared for less has it no longer, or not for long.
-            let has = act.whole().is_none_or(|it| cleared_for(&self.roster, author) >= it.band);
+            let has =
+                act.whole().is_none_or(|it| cleared_for(&self.roster, author) >= Some(it.band));
             act.bands.len() >= held.act.bands.len()
                 && act.agrees(&held.act)
                 && reads(&self.roster, author)

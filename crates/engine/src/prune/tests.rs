@@ -83,17 +83,27 @@ impl Device {
     }
 
     /// The same, with what somebody between them does to each batch.
-    pub(crate) fn pull_as(&mut self, other: &Self, mut change: impl FnMut(&mut larder_log::Batch)) {
-        let (me, mut after) = (self.profile.transport_id(), Position::default());
+    pub(crate) fn pull_as(&mut self, other: &Self, change: impl FnMut(&mut larder_log::Batch)) {
+        self.pull_from(other, &self.profile.transport_id(), change);
+    }
+
+    /// The same of what goes to another device.
+    pub(crate) fn pull_from(
+        &mut self,
+        other: &Self,
+        me: &larder_types::TransportId,
+        mut change: impl FnMut(&mut larder_log::Batch),
+    ) {
+        let mut after = Position::default();
         loop {
-            let answer = self.space.answer(&me, Request::ReadFrontiers);
+            let answer = self.space.answer(me, Request::ReadFrontiers);
             let Answer::Reply(Reply::Frontiers { logs, epochs_held, .. }) = answer else {
                 panic!()
             };
             let have = logs.iter().map(|log| (log.device, log.size)).collect();
             let (epochs, bytes_target) = (epochs_held, BATCH_BYTES_TARGET);
             let request = Request::ReadBatch { after, have, epochs, bytes_target };
-            let answer = other.space.answer(&me, request);
+            let answer = other.space.answer(me, request);
             let Answer::Reply(Reply::Batch { position, batch }) = answer else { panic!() };
             let Some(mut batch) = batch else { return };
             change(&mut batch);
@@ -114,7 +124,8 @@ impl Device {
 
     fn can_state(&mut self, frontier: Vec<LogEnd>) -> Result<bool> {
         self.writer.transact(|tx, state| {
-            let mut computing = Computing::new(frontier, None, state.clearance, Vec::new());
+            let mut computing =
+                Computing::new(frontier, None, state.clearance.unwrap(), Vec::new());
             let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
             let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
             loop {
@@ -227,7 +238,7 @@ fn nobody_is_left_out_of_a_statement_about_its_own_entries() {
     assert_eq!(a.roster().asked_for(&act).len(), 2);
     a.says(act);
     let roster = a.roster();
-    let accepted = a.writer.transact(|tx, _| accepted(tx, &roster, Band::Red)).unwrap();
+    let accepted = a.writer.transact(|tx, _| accepted(tx, &roster, Some(Band::Red))).unwrap();
     assert_eq!(accepted, []);
 }
 
@@ -335,7 +346,8 @@ impl Device {
     fn computes(&mut self) -> SnapshotAct {
         let frontier = self.frontier();
         let computed = self.writer.transact(|tx, state| {
-            let mut computing = Computing::new(frontier, None, state.clearance, Vec::new());
+            let mut computing =
+                Computing::new(frontier, None, state.clearance.unwrap(), Vec::new());
             let erases = |device: &DeviceId, seq| state.writes_up_to(device, seq);
             let by = (&state.keyring, &erases as &crate::snapshot::Erases<'_>);
             loop {
@@ -349,7 +361,7 @@ impl Device {
 
     fn accepts(&mut self) -> Vec<SnapshotAct> {
         let up_to = Band::Red;
-        self.writer.transact(|tx, state| accepted(tx, &state.roster, up_to)).unwrap()
+        self.writer.transact(|tx, state| accepted(tx, &state.roster, Some(up_to))).unwrap()
     }
 
     fn prune(&mut self, proposes: bool) {

@@ -202,7 +202,7 @@ struct Look {
 impl WriterState {
     fn look(&mut self, db: &Connection, bytes_min: u64) -> Result<Look> {
         let mut look = Look::default();
-        if self.roster.device(&self.device()).is_none() {
+        if !reads(&self.roster, &self.device()) {
             return Ok(look);
         }
         let held = snapshots::in_state(db, snapshots::State::Held)?;

@@ -310,7 +310,7 @@ impl WriterState {
             let is_mine = |by: &[LogId]| by.contains(&self.log) || own.contains(instead);
             if !erased.is_empty() && is_mine(&erased) {
                 self.ensure_epoch(db)?;
-                let listed = self.to_list(db, &new, self.clearance)?;
+                let listed = self.to_list(db, &new, self.reads_up_to()?)?;
                 self.append_erasure(db, new, listed, None)?;
             } else if erased.is_empty() && !deleted.is_empty() && is_mine(&deleted) {
                 self.ensure_epoch(db)?;

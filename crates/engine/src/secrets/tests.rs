@@ -282,6 +282,32 @@ fn a_phone_that_was_away_with_unsent_entries_loses_none_of_them() {
     assert!(opened < recorded, "{opened} of {recorded}");
 }
 
+/// An auditor's device has no secrets, seals nothing, and is not waited for, whether it comes or
+/// not.
+#[test]
+fn an_auditor_that_stays_away_holds_up_no_forgetting() {
+    let mut household = Household::of(2);
+    let terms = crate::Terms { role: crate::Role::Auditor, ..crate::Terms::default() };
+    let new = household.devices[0].invite_on(profile(&household.day, 9), terms);
+    household.devices.push(new);
+    household.put(0, 204);
+    household.sync(&[0, 1]);
+    let (opened, recorded) = household.stolen(0);
+    assert!(recorded > 0 && opened == recorded, "{opened} of {recorded}");
+    household.live(4, &[0, 1]);
+    let before = household.recorded.len();
+    household.live(2, &[0, 1]);
+    let later = household.recorded.split_off(before);
+    for device in [0, 1, 2] {
+        assert_eq!(household.stolen(device).0, 0, "device {device}");
+    }
+    household.recorded.extend(later);
+    household.sync(&[0, 2]);
+    household.tend(&[0, 1, 2]);
+    assert_eq!(household.size(2), 0, "it has nothing to say");
+    assert_eq!(household.stolen(2).0, 0);
+}
+
 #[test]
 fn a_newcomer_gets_what_was_sealed_under_secrets_that_nobody_has_any_more() {
     let mut household = Household::of(2);

@@ -116,7 +116,7 @@ impl Space {
         clearance: Band,
     ) -> Result<Option<Vec<u8>>> {
         // What this device may not read any more it may still hand over.
-        let is_above = clearance > self.shared.published()?.clearance;
+        let is_above = Some(clearance) > self.shared.published()?.clearance;
         let mut kept = if is_above { snapshots::kept_for_others(db)? } else { Vec::new() };
         kept.retain(|kept| kept.id == wanted.id);
         let held = match kept.pop() {

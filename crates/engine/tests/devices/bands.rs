@@ -266,7 +266,7 @@ fn what_nobody_else_has_a_lowered_device_keeps() {
         let of_tablet = status.progress.iter().find(|of| of.device == tablet.space.device());
         let of_tablet = of_tablet.unwrap();
         assert_eq!((of_tablet.standing, of_tablet.pending), (Standing::UpToABand, 0));
-        assert_eq!(of_tablet.up_to, Band::Green);
+        assert_eq!(of_tablet.up_to, Some(Band::Green));
 
         founder.writer.change_role(device, Role::Writer, Band::Green).unwrap();
         tablet.pull(&founder);

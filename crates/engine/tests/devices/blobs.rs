@@ -210,7 +210,7 @@ fn a_blob_goes_when_no_document_names_it_and_everyone_has_long_seen_that() {
 }
 
 /// The same device in a later run, when its clock shows so many milliseconds more.
-fn reopen(device: Device, dir: &Path, seed: u64, ahead: u64) -> Device {
+pub(crate) fn reopen(device: Device, dir: &Path, seed: u64, ahead: u64) -> Device {
     let Device { profile, space, writer } = device;
     drop((space, writer));
     profile.close().unwrap();

@@ -9,6 +9,7 @@
 )]
 
 mod adopted;
+mod auditor;
 mod bands;
 mod beside;
 mod blobs;

@@ -361,7 +361,7 @@ fn a_kit_serves_several_spaces_each_with_a_key_of_its_own() {
     assert_ne!(keys[0], keys[1]);
 }
 
-fn founded_with(dir: &Path, kit: &Secret<32>) -> Device {
+pub(super) fn founded_with(dir: &Path, kit: &Secret<32>) -> Device {
     let profile = Profile::create(world(1), dir, &unlock(), options("first")).unwrap();
     let name = "shared:test".parse().unwrap();
     let (space, writer) = profile.create_space_with(&name, Some(kit)).unwrap();

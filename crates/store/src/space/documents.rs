@@ -287,13 +287,18 @@ pub fn find(conn: &Connection, object: &ObjectId) -> Result<Option<Document>, St
     first(conn, PART, &format!("{COLUMNS} WHERE object = ?1"), [object.as_bytes()], row)
 }
 
-/// Up to `limit` documents of the bands above one.
+/// Up to `limit` documents of the bands above one, or of all.
 ///
 /// # Errors
 /// [`StoreError::Read`] of `documents`.
-pub fn above(conn: &Connection, band: Band, limit: u32) -> Result<Vec<Document>, StoreError> {
+pub fn above(
+    conn: &Connection,
+    above: Option<Band>,
+    limit: u32,
+) -> Result<Vec<Document>, StoreError> {
+    let above = above.map_or(-1, |band| band as i8);
     let sql = format!("{COLUMNS} WHERE band > ?1 ORDER BY document LIMIT ?2");
-    all(conn, PART, &sql, params![band as u8, limit], row)
+    all(conn, PART, &sql, params![above, limit], row)
 }
 
 /// The document with this local number.

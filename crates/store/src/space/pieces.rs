@@ -178,14 +178,16 @@ pub fn remove_of_object(
     all.into_iter().try_for_each(|of| remove(conn, of))
 }
 
-/// Removes what is here of all documents of the bands above one, but for what is kept for others.
+/// Removes what is here of all documents of the bands above one, or of
+/// all, but for what is kept for others.
 ///
 /// # Errors
 /// As [`remove`].
-pub fn remove_above(conn: &Connection, band: Band) -> Result<(), StoreError> {
+pub fn remove_above(conn: &Connection, above: Option<Band>) -> Result<(), StoreError> {
+    let above = above.map_or(-1, |band| band as i8);
     let sql = "SELECT fetched, pieces FROM fetched JOIN snapshots USING (snapshot)
                WHERE band > ?1 AND state <> ?2";
-    let params = params![band as u8, State::Kept.code()];
+    let params = params![above, State::Kept.code()];
     let all = all(conn, PART, sql, params, row)?;
     all.into_iter().try_for_each(|of| remove(conn, of))
 }

@@ -114,13 +114,14 @@ pub fn forget_erased(
     execute(conn, PART, sql, params![object.as_bytes(), above]).map(drop)
 }
 
-/// Forgets all deletions in the bands above one.
+/// Forgets all deletions in the bands above one, or in all.
 ///
 /// # Errors
 /// [`StoreError::Write`] of `tombstones`.
-pub fn forget_above(conn: &Connection, band: Band) -> Result<(), StoreError> {
+pub fn forget_above(conn: &Connection, above: Option<Band>) -> Result<(), StoreError> {
+    let above = above.map_or(-1, |band| band as i8);
     let sql = "DELETE FROM tombstones WHERE band > ?1 AND collection IS NOT NULL";
-    execute(conn, PART, sql, [band as u8]).map(drop)
+    execute(conn, PART, sql, [above]).map(drop)
 }
 
 /// The deletions of one object, by band.

@@ -355,7 +355,7 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
     assert!(tombstones::contains_in(&conn, &object(1), Band::Amber).unwrap());
     assert!(!tombstones::contains_in(&conn, &object(2), Band::Amber).unwrap());
     assert_eq!(tombstones::of_object(&conn, &object(1)).unwrap().len(), 2);
-    tombstones::forget_above(&conn, Band::Green).unwrap();
+    tombstones::forget_above(&conn, Some(Band::Green)).unwrap();
     assert!(!tombstones::contains_in(&conn, &object(1), Band::Amber).unwrap());
     let page = |after: Option<u8>| -> Vec<ObjectId> {
         let after = after.map(|n| (object(n), Band::Green));
@@ -364,6 +364,11 @@ fn of_several_deletions_every_order_keeps_the_same_one() {
     };
     assert_eq!(page(None), [object(1), object(2)]);
     assert_eq!(page(Some(2)), [object(3)]);
+    // What was erased stays so, whatever band it was in.
+    let of_erasure = tombstones::Tombstone { collection: None, ..tombstone(1, 1, 1) };
+    tombstones::put(&conn, &tombstones::Tombstone { object: object(4), ..of_erasure }).unwrap();
+    tombstones::forget_above(&conn, None).unwrap();
+    assert_eq!(page(None), [object(4)]);
 }
 
 #[test]
