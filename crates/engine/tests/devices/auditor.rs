@@ -87,6 +87,9 @@ fn an_auditor_holds_every_receipt_and_shows_nothing_that_they_are_of() {
     assert_eq!((status.state.mode, status.state.reasons), (Mode::ReadOnly, vec![Reason::Auditor]));
     assert_eq!((status.documents, status.waiting, status.lacking, status.pending), (0, 0, 0, 0));
     assert_eq!(status.entries, founder.space.status().unwrap().entries);
+    // What is said to who is there is not sent to it.
+    let hears = |of: &Device| founder.space.source().unwrap().may_hear(&of.profile.transport_id());
+    assert_eq!([hears(&phone), hears(&auditor)], [true, false]);
     // The others know what it has by its own word.
     let of_founder = founder.space.status().unwrap();
     let known = of_founder.progress.iter().find(|it| it.device == space.device()).unwrap();
