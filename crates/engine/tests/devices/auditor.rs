@@ -146,6 +146,12 @@ fn an_auditor_holds_up_no_pruning_and_takes_no_part_in_it() {
         auditor.sound();
         // Who comes later gets all from a reader, the auditor's word or not.
         let mut newcomer = founder.invite_on(dirs[3].path(), 4, cleared(Band::Red));
+        let want = newcomer.wanted().unwrap();
+        let supply = newcomer.supply_of(&founder, &want);
+        assert!(supply.snapshot.is_some());
+        assert_eq!(auditor.supply_of(&founder, &want), larder_protocol::Supply::default());
+        // Nor does it take what it has not asked for.
+        assert!(!auditor.writer.take_supply(&supply).unwrap().progress);
         newcomer.fill(&auditor);
         assert!(newcomer.space.document(&object(1)).unwrap().is_none());
         newcomer.fill(&founder);
