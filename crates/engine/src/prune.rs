@@ -91,6 +91,19 @@ impl Space {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Space {
+    /// All snapshots that were agreed on, those too in whose place others are by now.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn agreed_snapshots(&self) -> Result<Vec<SnapshotAct>> {
+        let db = self.shared.pool.reader()?;
+        let published = self.shared.published()?;
+        accepted(&db, &published.roster, published.clearance)
+    }
+}
+
 fn sum(act: &SnapshotAct) -> u64 {
     act.frontier.iter().map(|end| end.size).sum()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use larder_log::snapshot::SnapshotAct;
 use larder_types::DeviceId;
 
 use crate::device::{Job, Slot};
@@ -57,16 +58,33 @@ impl World {
         status.is_some_and(|status| status.expect("how far it is pruned").covered > 0)
     }
 
-    /// Where nobody is in the way, all have dropped what they agreed on.
+    /// Where nobody is in the way, all have dropped what they agreed on, wait for nobody, and of any
+    /// two that were agreed on one includes the other.
     fn check_pruned(&mut self, members: &[Slot]) {
         let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
             && self.villain.is_none()
             && self.model.shut_out.is_empty();
+        let present: BTreeSet<DeviceId> =
+            members.iter().filter_map(|slot| self.devices[*slot].id).collect();
         for slot in members {
             let space = self.devices[*slot].space().expect("it is up");
             let status = space.prune_status().expect("how far it is pruned");
             self.report.add("check: devices that have pruned", u64::from(status.covered > 0));
             assert!(!is_clean || status.covered > 0, "{slot} has not pruned: {status:?}");
+            // What one that is here has not stated by now it never will.
+            let waits =
+                status.sections > 0 && status.waits_for.iter().any(|id| present.contains(id));
+            assert!(!is_clean || !waits, "{slot} waits for who does not state it: {status:?}");
+            let agreed = space.agreed_snapshots().expect("what was agreed on");
+            self.report.add("check: snapshots that were agreed on", agreed.len() as u64);
+            for (at, one) in agreed.iter().enumerate() {
+                let is_beside = |it: &&SnapshotAct| !one.includes(it) && !it.includes(one);
+                let beside = agreed.iter().skip(at + 1).find(is_beside);
+                assert!(
+                    !is_clean || beside.is_none(),
+                    "{slot}: {one:?} and {beside:?} are agreed on"
+                );
+            }
         }
     }
 

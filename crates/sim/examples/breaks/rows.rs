@@ -333,7 +333,7 @@ pub(crate) const ROWS: &[Row] = &[
         "a snapshot that nobody can compute any more is waited for",
         STEPS,
         "erasures.iter().all(|(device, seq)| *seq <= act.size_of(device))",
-        "erasures.is_empty() || act.v > 0",
+        "act.v == 0 || erasures.iter().all(|(device, seq)| *seq <= act.size_of(device))",
     ),
     row(
         "snapshots stated beside each other",
