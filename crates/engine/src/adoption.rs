@@ -39,8 +39,8 @@ pub(crate) struct AllAdopted {
     all: BTreeMap<(DeviceId, u64, u32), BTreeSet<By>>,
     /// Whether edits may lack something that this device has not adopted yet.
     pub(crate) is_open: bool,
-    /// What counts again behind a snapshot that was computed when it did not: to be adopted, so that
-    /// all know that the snapshot says nothing of it.
+    /// What counts again behind a snapshot that was computed when it did not: to be adopted, so
+    /// that all know that the snapshot says nothing of it.
     back: BTreeSet<Adopted>,
 }
 

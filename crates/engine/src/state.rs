@@ -634,8 +634,7 @@ impl State {
     /// Whether this device may write content now.
     ///
     /// # Errors
-    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`],
-    /// [`Error::Auditor`].
+    /// [`Error::NotYetEnrolled`], [`Error::ShutOut`], [`Error::MayNotWrite`], [`Error::Auditor`].
     pub(crate) fn check_may_write(&self) -> Result<()> {
         let me = self.device();
         match (self.roster.device(&me), self.roster.known(&me)) {
