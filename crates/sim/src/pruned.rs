@@ -58,8 +58,8 @@ impl World {
         status.is_some_and(|status| status.expect("how far it is pruned").covered > 0)
     }
 
-    /// Where nobody is in the way, all have dropped what they agreed on, wait for nobody, and of two
-    /// that were agreed on one includes the other.
+    /// Where nobody is in the way, all have dropped what they agreed on and wait for nobody, and of
+    /// two snapshots that were agreed on one includes the other.
     fn check_pruned(&mut self, members: &[Slot]) {
         let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
             && self.villain.is_none()
