@@ -13,9 +13,9 @@ use larder_log::{Band, Class, Payload, SectionCommitment, kind};
 use larder_store::space::sections::{self, Place, Section, State as Of};
 use larder_store::space::snapshots::{self, Snapshot, State as Stage};
 use larder_store::space::{
-    blobs, changes, copies, documents, entries, kept, logs, pieces, tombstones, units,
+    blobs, changes, control, copies, documents, entries, kept, logs, pieces, tombstones, units,
 };
-use larder_types::{Clock, DeviceId, EntryHash, ObjectId};
+use larder_types::{Clock, DeviceId, EntryHash, EpochId, ObjectId};
 use rusqlite::Connection;
 
 use crate::erase::is_unread;
@@ -116,6 +116,11 @@ impl State {
         let state = self.without_bytes((place, device, entry), commitment);
         if state != Of::Missing {
             return Ok(state);
+        }
+        // What stands beside the opening of an epoch counts for nothing.
+        let is_data = commitment.class == Class::Data as u8;
+        if is_data && control::epoch(db, &EpochId::from(entry))?.is_some() {
+            return Ok(Of::Void);
         }
         let at = (device, place.seq, place.index);
         let held = snapshots::in_state(db, Stage::Held)?;

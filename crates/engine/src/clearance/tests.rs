@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::commit::Draft;
 use crate::erase::canary_tests::{add_blob_in, count, image, index, profile};
 use crate::prune::tests::Device;
 use crate::{Role, Terms, UnitOfWork, Whose};
@@ -164,4 +165,65 @@ fn what_waits_to_be_indexed_goes_with_a_clearance_too() {
     tablet.pull(&a);
     assert_eq!(waiting(&mut tablet), 0);
     assert_eq!(tablet.writer.unindexed(), 0);
+}
+
+// Content in the entry that opens an epoch counts for nothing. On a device whose clearance had been
+// lowered and was raised again it was shown all the same: what is above a clearance is no longer
+// known to be void, and was asked for and read like all else.
+#[test]
+fn what_stands_beside_the_opening_of_an_epoch_stays_void_when_a_clearance_comes_back() {
+    let mut a = Device::found(1);
+    let terms = Terms { of: Whose::New, role: Role::Writer, clearance: Band::Red };
+    let mut phone = a.invite_on(crate::prune::tests::profile(2), terms);
+    let mut thief = a.invite_on(crate::prune::tests::profile(3), terms);
+    a.pull(&phone);
+    thief.pull(&a);
+    phone.pull(&a);
+    let create = |n: u8| {
+        let value = json!({"title": "Of a thief"});
+        Draft {
+            kind: kind::DOCUMENT_CREATE,
+            class: Class::Data,
+            collection: Some("notes".parse().unwrap()),
+            object: Some(larder_types::ObjectId::new([n; 16])),
+            generation: None,
+            body: larder_document::body::Create::new(value.as_object().unwrap()).unwrap().encode(),
+            band: Band::Red,
+            personal: None,
+        }
+    };
+    let written = thief.writer.transact(|tx, state| {
+        let cleared = state.roster.cleared();
+        let of = |(id, band)| Some((id, state.sealing_key(&id)?, band));
+        let recipients: Vec<_> = cleared.into_iter().filter_map(of).collect();
+        let (space, me) = (state.shared.id, state.device());
+        let entropy = &mut *state.shared.env.entropy();
+        let reason = larder_log::act::EpochReason::Age;
+        let newest = state.roster.newest_epochs().map(|(id, _)| *id).collect();
+        let (act, _) =
+            larder_log::epoch::open_epoch_act(entropy, &space, me, &recipients, reason, newest)
+                .unwrap();
+        let act = Draft::of_act(&larder_log::act::Act::Epoch(act))?;
+        state.append(tx, &[&act, &create(7)], None, None)?;
+        state.append(tx, &[&create(8)], None, None)?;
+        state.sign(tx)
+    });
+    written.unwrap();
+    let has = |device: &Device, n: u8| {
+        device.space.document(&larder_types::ObjectId::new([n; 16])).unwrap().is_some()
+    };
+    a.pull(&thief);
+    phone.pull(&a);
+    for device in [&a, &phone] {
+        assert_eq!([7, 8].map(|n| has(device, n)), [false, true]);
+    }
+    let id = phone.space.device();
+    for band in [Band::Green, Band::Red] {
+        a.writer.change_role(id, Role::Writer, band).unwrap();
+        phone.pull(&a);
+        assert!(!has(&phone, 7));
+    }
+    crate::erase::tests::supply(&mut phone, &a);
+    phone.writer.show().unwrap();
+    assert_eq!([7, 8].map(|n| has(&phone, n)), [false, true]);
 }
