@@ -495,12 +495,14 @@ impl WriterState {
             Opening::NoSecret => {
                 let place = Place { log: section.log, seq: header.seq, index: section.index };
                 let at = (place, header.device, section.verified.hash);
-                let state = match self.without_bytes(at, section.commitment) {
-                    sections::State::Void => sections::State::Void,
-                    _ => sections::State::Waiting,
-                };
-                self.unread |= state == sections::State::Waiting;
-                return Ok(Taken { payload, state, about: None });
+                // Nobody could tell whether it is of something that is erased: if it counts one
+                // day, it is wanted then.
+                if self.without_bytes(at, section.commitment) == sections::State::Void {
+                    let (payload, state) = (Cow::Owned(Payload::Missing), sections::State::Void);
+                    return Ok(Taken { payload, state, about: None });
+                }
+                self.unread = true;
+                return Ok(Taken { payload, state: sections::State::Waiting, about: None });
             }
             Opening::Void => {
                 let state = self.tally.void(VoidCause::Seal, header.device);

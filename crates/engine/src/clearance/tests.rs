@@ -1,15 +1,19 @@
 //! Looks beneath: nothing of what is above a device's clearance is on its disk, in any form. What
 //! is searched for is found first on the devices that are cleared for it.
 
+use larder_log::act::{Act, EpochReason};
+use larder_log::epoch::open_epoch_act;
+use larder_protocol::{Position, Reply, Request};
+use larder_types::limits::BATCH_BYTES_TARGET;
 use serde_json::json;
 
 use super::*;
 use crate::commit::Draft;
 use crate::erase::canary_tests::{add_blob_in, count, image, index, profile};
 use crate::prune::tests::Device;
-use crate::{Role, Terms, UnitOfWork, Whose};
+use crate::{Answer, Role, Terms, UnitOfWork, Whose};
 
-const OBJECT: larder_types::ObjectId = larder_types::ObjectId::new([1; 16]);
+const OBJECT: ObjectId = ObjectId::new([1; 16]);
 
 pub(super) fn write(device: &mut Device, text: &str, blob: &larder_types::BlobId) {
     let mut unit = UnitOfWork::new();
@@ -167,6 +171,49 @@ fn what_waits_to_be_indexed_goes_with_a_clearance_too() {
     assert_eq!(tablet.writer.unindexed(), 0);
 }
 
+/// An entry that opens an epoch for these devices alone, with a RED document beside that, and one
+/// with another document.
+fn opens_epoch(thief: &mut Device, is_for: impl Fn(&DeviceId) -> bool) {
+    let create = |n: u8| {
+        let value = json!({"title": "Of a thief"});
+        Draft {
+            kind: kind::DOCUMENT_CREATE,
+            class: Class::Data,
+            collection: Some("notes".parse().unwrap()),
+            object: Some(ObjectId::new([n; 16])),
+            generation: None,
+            body: larder_document::body::Create::new(value.as_object().unwrap()).unwrap().encode(),
+            band: Band::Red,
+            personal: None,
+        }
+    };
+    let written = thief.writer.transact(|tx, state| {
+        let cleared = state.roster.cleared().into_iter().filter(|(id, _)| is_for(id));
+        let recipients: Vec<_> =
+            cleared.filter_map(|(id, band)| Some((id, state.sealing_key(&id)?, band))).collect();
+        let (space, me) = (state.shared.id, state.device());
+        let newest = state.roster.newest_epochs().map(|(id, _)| *id).collect();
+        let (act, _) = open_epoch_act(
+            &mut *state.shared.env.entropy(),
+            &space,
+            me,
+            &recipients,
+            EpochReason::Age,
+            newest,
+        )
+        .unwrap();
+        let act = Act::Epoch(act);
+        let appended = state.append(tx, &[&Draft::of_act(&act)?, &create(7)], None, None)?;
+        let entry = entries::find(tx, state.log, appended.seq)?.unwrap();
+        let header = larder_log::Header::decode(&entry.header).unwrap();
+        state.take_in(tx, state.log, &header, 0, &act)?.unwrap();
+        state.epoch = Some(EpochId::from(entry.hash));
+        state.append(tx, &[&create(8)], None, None)?;
+        state.sign(tx)
+    });
+    written.unwrap();
+}
+
 // Content in the entry that opens an epoch counts for nothing. On a device whose clearance had been
 // lowered and was raised again it was shown all the same: what is above a clearance is no longer
 // known to be void, and was asked for and read like all else.
@@ -179,39 +226,9 @@ fn what_stands_beside_the_opening_of_an_epoch_stays_void_when_a_clearance_comes_
     a.pull(&phone);
     thief.pull(&a);
     phone.pull(&a);
-    let create = |n: u8| {
-        let value = json!({"title": "Of a thief"});
-        Draft {
-            kind: kind::DOCUMENT_CREATE,
-            class: Class::Data,
-            collection: Some("notes".parse().unwrap()),
-            object: Some(larder_types::ObjectId::new([n; 16])),
-            generation: None,
-            body: larder_document::body::Create::new(value.as_object().unwrap()).unwrap().encode(),
-            band: Band::Red,
-            personal: None,
-        }
-    };
-    let written = thief.writer.transact(|tx, state| {
-        let cleared = state.roster.cleared();
-        let of = |(id, band)| Some((id, state.sealing_key(&id)?, band));
-        let recipients: Vec<_> = cleared.into_iter().filter_map(of).collect();
-        let (space, me) = (state.shared.id, state.device());
-        let entropy = &mut *state.shared.env.entropy();
-        let reason = larder_log::act::EpochReason::Age;
-        let newest = state.roster.newest_epochs().map(|(id, _)| *id).collect();
-        let (act, _) =
-            larder_log::epoch::open_epoch_act(entropy, &space, me, &recipients, reason, newest)
-                .unwrap();
-        let act = Draft::of_act(&larder_log::act::Act::Epoch(act))?;
-        state.append(tx, &[&act, &create(7)], None, None)?;
-        state.append(tx, &[&create(8)], None, None)?;
-        state.sign(tx)
-    });
-    written.unwrap();
-    let has = |device: &Device, n: u8| {
-        device.space.document(&larder_types::ObjectId::new([n; 16])).unwrap().is_some()
-    };
+    opens_epoch(&mut thief, |_| true);
+    let has =
+        |device: &Device, n: u8| device.space.document(&ObjectId::new([n; 16])).unwrap().is_some();
     a.pull(&thief);
     phone.pull(&a);
     for device in [&a, &phone] {
@@ -226,4 +243,41 @@ fn what_stands_beside_the_opening_of_an_epoch_stays_void_when_a_clearance_comes_
     crate::erase::tests::supply(&mut phone, &a);
     phone.writer.show().unwrap();
     assert_eq!([7, 8].map(|n| has(&phone, n)), [false, true]);
+}
+
+// A device that had been shut out wrote on in a document, under an epoch of its own. Another kept
+// the bytes, which counted for nothing and which it could not open; when the document was erased
+// it could not tell that they were of it, and handed them on (simulated seed 147).
+#[test]
+fn bytes_that_count_for_nothing_and_cannot_be_opened_are_not_kept() {
+    for is_out in [false, true] {
+        let mut a = Device::found(1);
+        let mut thief = a.invite(2);
+        a.pull(&thief);
+        let id = thief.space.device();
+        if is_out {
+            a.writer.revoke(&[id]).unwrap();
+        }
+        opens_epoch(&mut thief, |of| *of == id);
+        // Sealed, as who passes it on has it.
+        let me = a.profile.transport_id();
+        let frontiers = |of: &Device| match of.space.answer(&me, Request::ReadFrontiers) {
+            Answer::Reply(Reply::Frontiers { logs, epochs_held, .. }) => (logs, epochs_held),
+            answer => panic!("{answer:?}"),
+        };
+        let have = frontiers(&a).0.iter().map(|log| (log.device, log.size)).collect();
+        let (epochs, bytes_target) = (frontiers(&thief).1, BATCH_BYTES_TARGET);
+        let request = Request::ReadBatch { after: Position::default(), have, epochs, bytes_target };
+        let answer = thief.space.answer(&me, request);
+        let Answer::Reply(Reply::Batch { batch: Some(batch), .. }) = answer else { panic!() };
+        a.writer.apply(*batch).unwrap();
+        let kept = a.writer.transact(|tx, _| {
+            let log = logs::find(tx, &id)?.unwrap();
+            let all = sections::of_entry(tx, log.log, log.frontier.size())?;
+            let [section] = &all[..] else { panic!("{all:?}") };
+            Ok((section.state, sections::payload(tx, section.place)? != Payload::Missing))
+        });
+        let expected = if is_out { (Of::Void, false) } else { (Of::Waiting, true) };
+        assert_eq!(kept.unwrap(), expected);
+    }
 }
