@@ -65,7 +65,7 @@ impl Space {
     /// not in it. Goes once over all sections of the space.
     ///
     /// # Errors
-    /// [`Error::Auditor`]; the storage's errors.
+    /// [`Error::Auditor`](crate::Error::Auditor); the storage's errors.
     pub fn written_by(&self, member: MemberId) -> Result<WrittenBy> {
         self.check_reads()?;
         let published = self.shared.published()?;
