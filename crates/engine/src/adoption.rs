@@ -201,7 +201,7 @@ impl State {
         let aside = set_aside(db, &self.roster)?;
         let objects = self.waiting_objects(db, &aside)?;
         let mut adopted = self.left_by_erasures(db, &aside)?;
-        adopted.append(&mut self.adopted.back.clone());
+        adopted.extend(&self.adopted.back);
         for object in objects {
             adopted.extend(self.beneath(db, object, &aside)?);
         }
@@ -360,6 +360,13 @@ impl State {
     }
 }
 
+/// The changes of a section that changes a document.
+fn links(opened: &Opened) -> Vec<Link> {
+    let change = body::Change::decode(&opened.body).ok();
+    let all = change.as_ref().and_then(|change| change.changes().ok());
+    all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok()).collect()
+}
+
 fn adopted(edit: &Edit) -> Adopted {
     let Origin { device, seq, index, entry, .. } = edit.origin;
     Adopted { device, seq, index, entry }
@@ -446,9 +453,7 @@ impl Edits {
             }
             kind::DOCUMENT_CHANGE => {
                 creation = opened.metadata.generation.map(|generation| (band, generation));
-                let change = body::Change::decode(&opened.body).ok();
-                let all = change.as_ref().and_then(|change| change.changes().ok());
-                for link in all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok()) {
+                for link in links(opened) {
                     self.changes.entry(link.hash).or_default().push(at);
                     changes.push(link.hash);
                     deps.extend(link.deps);

@@ -60,12 +60,11 @@ impl State {
         // What was taken of a transaction that came to nothing is of another size.
         let known = self.naming.remove(&log).filter(|named| named.size() == before);
         let is_kept = header.seq.is_multiple_of(KEPT_EVERY);
-        let named = match known {
+        let mut named = match known {
             Some(named) => named,
             None if is_kept || before.is_multiple_of(KEPT_EVERY) => named_up_to(db, log, before)?,
             None => return Ok(()),
         };
-        let mut named = named;
         named.take(header);
         if is_kept {
             snapshots::add_named(db, log, &named)?;

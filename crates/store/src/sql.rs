@@ -1,10 +1,16 @@
 //! Small change between Rust and SQLite: unsigned integers, rows, lists.
 
+use larder_log::Band;
 use larder_types::canonical;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row, ToSql};
 
 use crate::error::{Part, StoreError};
+
+/// A band as its column has it; of none, what lies below all.
+pub(crate) fn number_of(band: Option<Band>) -> i8 {
+    band.map_or(-1, |band| band as i8)
+}
 
 /// An unsigned integer in a column that holds signed ones. More than `i64::MAX` is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

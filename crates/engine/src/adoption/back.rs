@@ -1,6 +1,5 @@
 //! What counts again behind a snapshot that was computed when it did not.
 
-use larder_document::{Link, body};
 use larder_log::adoption::Adopted;
 use larder_log::snapshot::Leaf;
 use larder_log::{Band, Class, Opened, kind};
@@ -10,6 +9,7 @@ use larder_store::space::{entries, logs};
 use larder_types::{EntryHash, ObjectId};
 use rusqlite::Connection;
 
+use super::links;
 use crate::Result;
 use crate::clearance::stands_for;
 use crate::copies::{Found, locate};
@@ -88,8 +88,5 @@ fn has_changes(
     if !leaf.heads.iter().all(|head| document.has_change(head.as_bytes())) {
         return Ok(true);
     }
-    let change = body::Change::decode(&opened.body).ok();
-    let all = change.as_ref().and_then(|change| change.changes().ok());
-    let mut links = all.into_iter().flatten().filter_map(|bytes| Link::of(bytes).ok());
-    Ok(links.all(|link| document.has_change(&link.hash)))
+    Ok(links(opened).iter().all(|link| document.has_change(&link.hash)))
 }

@@ -145,6 +145,18 @@ fn crowd(device: &mut Device, round: u8) {
     index(device);
 }
 
+/// A founder and whom it let in, a device in each directory, that have synced.
+pub(crate) fn synced(dirs: &[tempfile::TempDir]) -> Vec<Device> {
+    let mut profiles = (1..).zip(dirs).map(|(seed, dir)| profile(dir.path(), seed));
+    let mut devices = vec![Device::found_by(profiles.next().unwrap())];
+    for profile in profiles {
+        let other = devices[0].invite_as(profile);
+        devices.push(other);
+    }
+    sync(&mut devices);
+    devices
+}
+
 pub(crate) fn index(device: &mut Device) {
     while device.writer.index(64).unwrap() > 0 {}
     while device.writer.embed(64).unwrap() > 0 {}
@@ -164,11 +176,7 @@ fn write_of(device: &mut Device, text: &str, blob: Option<&BlobId>, n: u32) {
 #[test]
 fn nothing_of_what_was_erased_is_found_beneath() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut a = Device::found_by(profile(dirs[0].path(), 1));
-    let b = a.invite_as(profile(dirs[1].path(), 2));
-    let c = a.invite_as(profile(dirs[2].path(), 3));
-    let mut devices = vec![a, b, c];
-    sync(&mut devices);
+    let mut devices = synced(&dirs);
     crowd(&mut devices[0], 0);
     let blob = add_blob(&mut devices[0], b"zqpicture of somebody");
     let text = "zqsecretword and more of it\n".repeat(30);
@@ -334,10 +342,7 @@ fn what_opens_only_after_the_report_goes_from_the_disk_too() {
 #[test]
 fn what_a_file_that_was_set_aside_has_is_not_said_to_be_gone_before_a_purge() {
     let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut a = Device::found_by(profile(dirs[0].path(), 1));
-    let b = a.invite_as(profile(dirs[1].path(), 2));
-    let mut devices = vec![a, b];
-    sync(&mut devices);
+    let mut devices = synced(&dirs);
     write_of(&mut devices[0], &"zqsecretword\n".repeat(40), None, 1);
     sync(&mut devices);
     let (b, a) = (devices.pop().unwrap(), devices.pop().unwrap());

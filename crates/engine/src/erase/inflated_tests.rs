@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::{Decompress, FlushDecompress};
 
-use super::canary_tests::{count, image, index, profile};
+use super::canary_tests::{count, image, index, profile, synced};
 use super::tests::{OBJECT, finish, prune, sync};
 use super::*;
 use crate::UnitOfWork;
@@ -92,10 +92,7 @@ fn write(device: &mut Device, object: ObjectId, value: &serde_json::Value) {
 #[test]
 fn nothing_of_what_was_erased_inflates_from_any_page_or_value() {
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut a = Device::found_by(profile(dirs[0].path(), 1));
-    let b = a.invite_as(profile(dirs[1].path(), 2));
-    let mut devices = vec![a, b];
-    sync(&mut devices);
+    let mut devices = synced(&dirs[..2]);
     let (large, part) = (ObjectId::new([2; 16]), ObjectId::new([3; 16]));
     let stays = ObjectId::new([4; 16]);
     for (object, count) in [(OBJECT, 60), (large, 800), (part, 60), (stays, 60)] {

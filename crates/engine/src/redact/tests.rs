@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::durability_tests::World;
-use crate::erase::canary_tests::{count, image, index, profile};
+use crate::erase::canary_tests::{count, image, index, profile, synced};
 use crate::erase::tests::{finish, supply, sync};
 use crate::prune::tests::{Device, add_blob};
 use crate::steps::{Step, hooked};
@@ -160,10 +160,7 @@ fn a_cut_leaves_a_redaction_whole_or_none() {
 #[test]
 fn what_either_of_two_took_out_is_in_neither_document() {
     let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let mut a = Device::found_by(profile(dirs[0].path(), 1));
-    let b = a.invite_as(profile(dirs[1].path(), 2));
-    let mut devices = vec![a, b];
-    sync(&mut devices);
+    let mut devices = synced(&dirs);
     put(&mut devices[0], OBJECT, &json!({"x": "zqonesecret", "y": "zqothersecret", "z": 1}));
     sync(&mut devices);
     let one = devices[0].writer.redact(OBJECT, &[path("x")]).unwrap().object;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 use crate::error::{Part, StoreError};
 use crate::space::blobs;
 use crate::space::logs::LogId;
-use crate::sql::{Uint, all, cached, execute, first, one, parsed};
+use crate::sql::{Uint, all, cached, execute, first, number_of, one, parsed};
 
 const PART: &str = "documents";
 
@@ -296,7 +296,7 @@ pub fn above(
     above: Option<Band>,
     limit: u32,
 ) -> Result<Vec<Document>, StoreError> {
-    let above = above.map_or(-1, |band| band as i8);
+    let above = number_of(above);
     let sql = format!("{COLUMNS} WHERE band > ?1 ORDER BY document LIMIT ?2");
     all(conn, PART, &sql, params![above, limit], row)
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
 use crate::space::snapshots::{Key, State};
-use crate::sql::{Uint, all, execute, first, one};
+use crate::sql::{Uint, all, execute, first, number_of, one};
 
 const PART: &str = "fetched";
 const PIECES: &str = "pieces";
@@ -178,13 +178,13 @@ pub fn remove_of_object(
     all.into_iter().try_for_each(|of| remove(conn, of))
 }
 
-/// Removes what is here of all documents of the bands above one, or of
-/// all, but for what is kept for others.
+/// Removes what is here of all documents of the bands above one, or of all, but for what is kept
+/// for others.
 ///
 /// # Errors
 /// As [`remove`].
 pub fn remove_above(conn: &Connection, above: Option<Band>) -> Result<(), StoreError> {
-    let above = above.map_or(-1, |band| band as i8);
+    let above = number_of(above);
     let sql = "SELECT fetched, pieces FROM fetched JOIN snapshots USING (snapshot)
                WHERE band > ?1 AND state <> ?2";
     let params = params![above, State::Kept.code()];

@@ -5,7 +5,7 @@ use larder_types::{Clock, CollectionName, DeviceId, ObjectId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use crate::error::StoreError;
-use crate::sql::{Uint, all, execute, first, one, parsed};
+use crate::sql::{Uint, all, execute, first, number_of, one, parsed};
 
 const PART: &str = "tombstones";
 
@@ -110,7 +110,7 @@ pub fn forget_erased(
     above: Option<Band>,
 ) -> Result<(), StoreError> {
     let sql = "DELETE FROM tombstones WHERE object = ?1 AND band > ?2 AND collection IS NULL";
-    let above = above.map_or(-1, |band| band as i8);
+    let above = number_of(above);
     execute(conn, PART, sql, params![object.as_bytes(), above]).map(drop)
 }
 
@@ -119,7 +119,7 @@ pub fn forget_erased(
 /// # Errors
 /// [`StoreError::Write`] of `tombstones`.
 pub fn forget_above(conn: &Connection, above: Option<Band>) -> Result<(), StoreError> {
-    let above = above.map_or(-1, |band| band as i8);
+    let above = number_of(above);
     let sql = "DELETE FROM tombstones WHERE band > ?1 AND collection IS NOT NULL";
     execute(conn, PART, sql, [above]).map(drop)
 }
