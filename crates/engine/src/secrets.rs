@@ -65,6 +65,11 @@ impl Steps {
         (self.last + u32::from(is_over)).min(STEP_MAX)
     }
 
+    /// Whether a step above this one was seen.
+    fn is_beyond(&self, first: u32) -> bool {
+        self.begun.iter().any(|(step, ..)| *step > first)
+    }
+
     /// Before which step secrets can go: once an entry of a step is stable, whoever still writes
     /// does so at that step or later.
     fn forgettable(&self, stable: &BTreeMap<DeviceId, u64>) -> u32 {
@@ -410,10 +415,19 @@ impl State {
         if !self.may_forget() {
             return Ok(found);
         }
+        let superseded = self.superseded();
+        let own = self.announced.get(&self.device()).map(|own| own.seq);
+        let own = own.filter(|_| self.has_old_key());
+        let may_go = |(epoch, first): (EpochId, u32)| {
+            let steps = self.steps.get(&epoch);
+            superseded.contains_key(&epoch) || steps.is_some_and(|steps| steps.is_beyond(first))
+        };
+        if own.is_none() && !self.keyring.first_steps().any(may_go) {
+            return Ok(found);
+        }
         let stable = self.stable_ends(db)?;
         let is_stable =
             |(device, seq): &(DeviceId, u64)| stable.get(device).is_some_and(|end| seq <= end);
-        let superseded = self.superseded();
         for (epoch, first) in self.keyring.first_steps() {
             if superseded.get(&epoch).is_some_and(|by| by.iter().any(is_stable)) {
                 found.secrets.insert(epoch, Forgotten::All);
@@ -424,9 +438,7 @@ impl State {
                 }
             }
         }
-        let own = self.announced.get(&self.device());
-        found.key =
-            self.has_old_key() && own.is_some_and(|own| is_stable(&(self.device(), own.seq)));
+        found.key = own.is_some_and(|own| is_stable(&(self.device(), own)));
         Ok(found)
     }
 
