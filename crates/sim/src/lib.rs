@@ -27,6 +27,7 @@ mod device;
 mod disk;
 mod environment;
 mod faults;
+mod inbox;
 mod joining;
 mod messages;
 mod model;

@@ -3,7 +3,7 @@
 //! A connection is a stream each way, as QUIC gives it: what arrives does so in order and whole,
 //! late, or not at all, because the connection is cut. A lying one does all that QUIC does not.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use larder_engine::Answer;
 use larder_protocol::{
@@ -14,6 +14,7 @@ use larder_types::limits::{IDLE_MS_MAX, VOID_RUNS_KEPT_MAX};
 use larder_types::{CloseCode, DeviceId, Timestamp, TransportId};
 
 use crate::device::{Job, Slot};
+use crate::inbox::{Got, Inbox, Packet};
 use crate::world::{Event, World};
 
 /// One side of a connection.
@@ -71,11 +72,9 @@ pub(crate) struct Conversation {
     pub(crate) begun_us: u64,
     /// Messages that were passed on.
     pub(crate) heard: u64,
-    /// On their way to this side.
-    coming: VecDeque<Packet>,
-    /// The last of them arrives then.
+    inbox: Inbox,
+    /// The last of what is on its way to this side arrives then.
     last_us: u64,
-    arrived: VecDeque<Packet>,
     timer_us: Option<u64>,
     /// Requests that storage has not answered.
     asked: usize,
@@ -83,15 +82,9 @@ pub(crate) struct Conversation {
     has_begun: bool,
 }
 
-enum Packet {
-    Frame(Vec<u8>),
-    /// The other side sends nothing more.
-    End,
-}
-
 impl Conversation {
     fn has_read_all(&self) -> bool {
-        self.coming.is_empty() && self.arrived.is_empty() && self.asked == 0
+        self.inbox.under_way() == 0 && self.asked == 0
     }
 }
 
@@ -218,9 +211,8 @@ impl World {
             session: Session::new(config, space.id(), peer, seed),
             begun_us: self.now_us,
             heard: 0,
-            coming: VecDeque::new(),
+            inbox: Inbox::new(),
             last_us: self.now_us,
-            arrived: VecDeque::new(),
             timer_us: None,
             asked: 0,
             has_begun: false,
@@ -244,10 +236,7 @@ impl World {
         known.is_cut = true;
         let mut kept = 0;
         for end in known.ends.iter_mut().flatten() {
-            let coming = u64::try_from(end.coming.len()).unwrap_or(0);
-            let arrives = usize::try_from(self.dice.below(coming + 1)).unwrap_or(0);
-            kept += arrives;
-            end.coming.truncate(arrives);
+            kept += end.inbox.cut(&mut self.dice);
         }
         self.note(|| format!("link {link}: cut, {kept} frames still arrive"));
         for side in [0, 1] {
@@ -320,9 +309,7 @@ impl World {
         }
         self.links.get_mut(&end.link).expect("there").dead_since_us = None;
         let Some(conversation) = self.conversation_at(end) else { return };
-        if let Some(packet) = conversation.coming.pop_front() {
-            conversation.arrived.push_back(packet);
-        }
+        conversation.inbox.arrive();
         self.pump(end);
     }
 
@@ -398,7 +385,10 @@ impl World {
 
     pub(crate) fn broken(&mut self, end: End) {
         // Whatever has arrived by now was read.
-        if self.conversation_at(end).is_some() {
+        if let Some(conversation) = self.conversation_at(end) {
+            if conversation.inbox.break_off() {
+                self.report.count("fault: cuts within a frame");
+            }
             self.note(|| format!("link {}: side {} notices that it is cut", end.link, end.side));
             self.drop_end(end);
         }
@@ -440,15 +430,15 @@ impl World {
                 break;
             }
             let begun_us = conversation.begun_us;
-            match conversation.arrived.pop_front() {
-                Some(Packet::Frame(frame)) => {
+            match conversation.inbox.read() {
+                Some(Got::Frame(frame)) => {
                     let now = Timestamp((now_us - begun_us) / 1000);
                     conversation.session.handle_frame(now, &frame);
                     // There is room for another.
                     self.later(0, Event::Pump { end: end.other() });
                 }
                 // The other side ended without a word.
-                Some(Packet::End) => {
+                Some(Got::End) => {
                     self.drop_end(end);
                     return;
                 }
@@ -527,8 +517,7 @@ impl World {
         let other = end.other();
         loop {
             let Some(link) = self.links.get(&end.link) else { return };
-            let under_way =
-                link.ends[other.side].as_ref().map_or(0, |to| to.coming.len() + to.arrived.len());
+            let under_way = link.ends[other.side].as_ref().map_or(0, |to| to.inbox.under_way());
             let is_unread = link.siege.as_ref().is_some_and(|one| one.deaf.is_some())
                 && link.ends[end.side].as_ref().is_some_and(|from| from.has_begun);
             if under_way >= link.window || is_unread {
@@ -568,9 +557,9 @@ impl World {
         let count = packets.len();
         for packet in packets {
             if reorders {
-                conversation.coming.push_front(packet);
+                conversation.inbox.push_first(packet);
             } else {
-                conversation.coming.push_back(packet);
+                conversation.inbox.push(packet);
             }
         }
         if reorders {

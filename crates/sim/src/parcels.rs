@@ -1,7 +1,5 @@
 //! Blob streams: beside each session one on which chunks are asked for, with the same faults.
 
-use std::collections::VecDeque;
-
 use larder_engine::{BlobAnswer, BlobAt, NewChunk};
 use larder_protocol::{BlobEvent, BlobFrame, BlobReply, BlobRequest, BlobSession};
 use larder_types::limits::{BLOB_LACKED_MAX, BLOB_REQUESTS_MAX, IDLE_MS_MAX};
@@ -9,6 +7,7 @@ use larder_types::{CloseCode, Hash, TransportId};
 
 use crate::blobs::CUT;
 use crate::device::{Job, Slot};
+use crate::inbox::{Got, Inbox, Packet};
 use crate::network::End;
 use crate::world::{Event, World};
 
@@ -30,18 +29,11 @@ struct Stream {
     device: Slot,
     peer: TransportId,
     session: BlobSession,
-    coming: VecDeque<Packet>,
-    arrived: VecDeque<Packet>,
+    inbox: Inbox,
     /// The last of what is under way arrives then.
     last_us: u64,
     /// Storage takes up the last of what it was asked then: chunks are stored in order.
     asked_us: u64,
-}
-
-enum Packet {
-    Frame(Vec<u8>),
-    /// The other side sends nothing more.
-    End,
 }
 
 /// What may happen to one side.
@@ -154,8 +146,7 @@ impl World {
         let Some(known) = self.parcels.get_mut(&link).filter(|known| !known.is_cut) else { return };
         known.is_cut = true;
         for stream in known.ends.iter_mut().flatten() {
-            let arrives = self.dice.below(stream.coming.len() as u64 + 1);
-            stream.coming.truncate(usize::try_from(arrives).unwrap_or(0));
+            stream.inbox.cut(&mut self.dice);
         }
         for side in [0, 1] {
             let after_us = self.dice.below(2_000_000);
@@ -212,8 +203,7 @@ impl Stream {
             device,
             peer,
             session: BlobSession::new(),
-            coming: VecDeque::new(),
-            arrived: VecDeque::new(),
+            inbox: Inbox::new(),
             last_us: now_us,
             asked_us: now_us,
         }
@@ -227,8 +217,15 @@ impl World {
             Parcel::Arrives => self.parcel_arrives(end),
             Parcel::Pump => self.pump_parcels(end),
             Parcel::Ask(request) => self.ask_for_parcel(end, *request),
-            Parcel::Broken => self.drop_stream(end),
+            Parcel::Broken => self.parcel_broken(end),
         }
+    }
+
+    fn parcel_broken(&mut self, end: End) {
+        if self.stream_at(end).is_some_and(|stream| stream.inbox.break_off()) {
+            self.report.count("fault: blobs cut within a frame");
+        }
+        self.drop_stream(end);
     }
 
     fn parcel_arrives(&mut self, end: End) {
@@ -248,9 +245,7 @@ impl World {
         }
         self.parcels.get_mut(&end.link).expect("there").dead_since_us = None;
         let Some(stream) = self.stream_at(end) else { return };
-        if let Some(packet) = stream.coming.pop_front() {
-            stream.arrived.push_back(packet);
-        }
+        stream.inbox.arrive();
         self.pump_parcels(end);
     }
 
@@ -331,13 +326,13 @@ impl World {
             if stream.session.is_closed() {
                 break;
             }
-            match stream.arrived.pop_front() {
-                Some(Packet::Frame(frame)) => {
+            match stream.inbox.read() {
+                Some(Got::Frame(frame)) => {
                     stream.session.handle_frame(&frame);
                     let other = End { link: end.link, side: 1 - end.side };
                     self.later(0, Event::Parcel(other, Parcel::Pump));
                 }
-                Some(Packet::End) => {
+                Some(Got::End) => {
                     self.drop_stream(end);
                     return;
                 }
@@ -414,7 +409,7 @@ impl World {
         loop {
             let Some(known) = self.parcels.get(&end.link) else { return };
             let to = known.ends[other.side].as_ref();
-            let under_way = to.map_or(0, |to| to.coming.len() + to.arrived.len());
+            let under_way = to.map_or(0, |to| to.inbox.under_way());
             let trick = known.trick;
             if under_way >= known.window || trick == Some(Trick::Deaf) {
                 return;
@@ -450,16 +445,16 @@ impl World {
                 if let Some(byte) = frame.get_mut(bit / 8) {
                     *byte ^= 1 << (bit % 8);
                 }
-                stream.coming.push_back(Packet::Frame(frame));
+                stream.inbox.push(Packet::Frame(frame));
             }
             (1, Packet::Frame(frame)) => {
-                stream.coming.push_back(Packet::Frame(frame.clone()));
-                stream.coming.push_back(Packet::Frame(frame));
+                stream.inbox.push(Packet::Frame(frame.clone()));
+                stream.inbox.push(Packet::Frame(frame));
                 count = 2;
             }
             (2, Packet::Frame(_)) => count = 0,
-            (3, packet) => stream.coming.push_front(packet),
-            (_, packet) => stream.coming.push_back(packet),
+            (3, packet) => stream.inbox.push_first(packet),
+            (_, packet) => stream.inbox.push(packet),
         }
         if choice < 4 {
             self.report.count("fault: frames of blobs changed, repeated, dropped or reordered");
