@@ -2,12 +2,13 @@
 //!
 //! What a device that is set aside has not confirmed it has not confirmed: it is left out of what
 //! is waited for before bytes and secrets go, and nowhere taken for one that has said something.
+//! Nor is one asked for what was agreed on while it was shut out, as far as those knew who did.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::Act;
 use larder_log::quarantine::{QuarantineAct, Quarantines};
-use larder_log::roster::Roster;
+use larder_log::roster::{Lifted, Roster};
 use larder_log::snapshot::SnapshotAct;
 use larder_log::{Dep, Receipt, VERSION, kind};
 use larder_store::space::{control, entries, logs};
@@ -36,14 +37,10 @@ pub(crate) fn quarantines(db: &Connection, roster: &Roster) -> Result<Quarantine
     Ok(all)
 }
 
-/// Whether a device's first entries name one with which it was set aside. What it said of itself
-/// stands in one of them.
+/// Whether a device's first entries name one with which it was set aside.
 fn names(db: &Connection, device: &DeviceId, end: u64, by: &Dep) -> Result<bool> {
     let Some(log) = logs::find(db, device)? else { return Ok(false) };
     let end = end.min(log.frontier.size());
-    if by.device == *device {
-        return Ok(end >= by.seq);
-    }
     let named = named_up_to(db, log.log, end)?;
     Ok(named.of(&by.device) >= by.seq)
 }
@@ -61,22 +58,66 @@ pub(crate) fn set_aside(db: &Connection, roster: &Roster) -> Result<BTreeSet<Dev
     Ok(aside)
 }
 
-/// The devices that have to state a snapshot for it to be accepted ([`Roster::asked_for`]). One
-/// that was set aside has to only if the snapshot covers an entry by which it was back: what was
-/// agreed on without it stays agreed on.
+/// What keeps devices from being asked for snapshots.
+pub(crate) struct Exempt {
+    quarantines: Quarantines,
+    /// For each act that would have shut a device out, what has taken its force.
+    lifted: BTreeMap<DeviceId, Vec<Vec<Dep>>>,
+}
+
+impl Exempt {
+    pub(crate) fn read(db: &Connection, roster: &Roster) -> Result<Self> {
+        let mut lifted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (device, all) in roster.lifted() {
+            for one in all {
+                if was_in_force(db, &one)? {
+                    lifted.entry(device).or_default().push(one.by);
+                }
+            }
+        }
+        Ok(Self { quarantines: quarantines(db, roster)?, lifted })
+    }
+}
+
+/// Whether an act that has no force may have had it for anybody: its author's log names nothing of
+/// what has taken it. Else nobody has the one without the other, whatever the author said. No
+/// snapshot ever covers what stands in no log that is held.
+fn was_in_force(db: &Connection, Lifted { act, by }: &Lifted) -> Result<bool> {
+    let Some(log) = logs::find(db, &act.device)?.filter(|log| act.seq <= log.frontier.size())
+    else {
+        return Ok(false);
+    };
+    let named = named_up_to(db, log.log, act.seq)?;
+    for dep in [act].into_iter().chain(by) {
+        let up_to = if dep.device == act.device { act.seq } else { named.of(&dep.device) };
+        let log = logs::find(db, &dep.device)?;
+        let hash = log.map(|log| entries::hash(db, log.log, dep.seq)).transpose()?.flatten();
+        if hash != Some(dep.entry) || (dep != act && dep.seq <= up_to) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The devices that have to state a snapshot for it to be accepted ([`Roster::asked_for`]): what
+/// was agreed on without one stays agreed on. One that was set aside has to only if the snapshot
+/// covers an entry by which it was back; one that was shut out by an act which has no force any
+/// more, only if it covers what has taken that.
 pub(crate) fn asked_for(
     db: &Connection,
     roster: &Roster,
-    quarantines: &Quarantines,
+    exempt: &Exempt,
     act: &SnapshotAct,
 ) -> Result<BTreeSet<DeviceId>> {
+    let covers = |by: &Dep| act.size_of(&by.device) >= by.seq;
     let mut asked = BTreeSet::new();
     for device in roster.asked_for(act) {
-        let mut is_back = true;
-        for by in quarantines.of(&device) {
-            is_back &= names(db, &device, act.size_of(&device), &by)?;
+        let mut lifted = exempt.lifted.get(&device).into_iter().flatten();
+        let mut is_asked = lifted.all(|by| by.iter().any(covers));
+        for by in exempt.quarantines.of(&device) {
+            is_asked &= names(db, &device, act.size_of(&device), &by)?;
         }
-        if is_back {
+        if is_asked {
             asked.insert(device);
         }
     }
@@ -163,6 +204,9 @@ impl State {
             return Ok(false);
         }
         let all = quarantines(db, &self.roster)?;
-        Ok(all.of(&me).any(|by| by.device != me && !self.has_named(&by.device, by.seq)))
+        Ok(all.of(&me).any(|by| !self.has_named(&by.device, by.seq)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use larder_crypto::Secret;
 use larder_log::act::{
     Act, ChangeAct, Cut, Enrolment, EnrolmentAct, RecoveryAct, RevocationAct, Role, recovery_key,
 };
-use larder_log::quarantine::QuarantineAct;
 use larder_log::roster::Device;
 use larder_log::{Band, Receipt, VERSION};
 use larder_store::space::{control, logs};
@@ -136,9 +135,6 @@ impl SpaceWriter {
                 );
                 return Err(Error::Invalid(message));
             }
-            // What the others agreed on while it was shut out, as far as they knew, it could not.
-            let waives = QuarantineAct { v: VERSION, device: me, lifted: Vec::new() };
-            state.append_quarantine(tx, waives)?;
             Ok(receipt)
         })
     }

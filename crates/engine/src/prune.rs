@@ -19,7 +19,7 @@ use larder_store::space::{control, sections};
 use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
-use crate::aside::{asked_for, quarantines, set_aside};
+use crate::aside::{Exempt, asked_for, set_aside};
 use crate::model::PruneStatus;
 use crate::named::{LookedAt, go_on, named_up_to};
 use crate::space::Space;
@@ -71,7 +71,7 @@ impl Space {
             let id = newest.act.id();
             let stated = statements.iter().filter(|statement| statement.act.id() == id);
             let stated: BTreeSet<DeviceId> = stated.map(|statement| statement.author).collect();
-            let asked = asked_for(&db, roster, &quarantines(&db, roster)?, &newest.act)?;
+            let asked = asked_for(&db, roster, &Exempt::read(&db, roster)?, &newest.act)?;
             Ok::<_, Error>(asked.difference(&stated).copied().collect())
         })?;
         let stable = stable_ends(&db, roster, self.device(), &mut LookedAt::new())?;
@@ -154,10 +154,10 @@ pub(crate) fn accepted(
     for statement in statements(db, roster)? {
         stated.entry(statement.act.id()).or_default().push(statement);
     }
-    let (mut accepted, quarantines) = (Vec::new(), quarantines(db, roster)?);
+    let (mut accepted, exempt) = (Vec::new(), Exempt::read(db, roster)?);
     for statements in stated.into_values() {
         let Some(first) = statements.first() else { continue };
-        let mut asked = asked_for(db, roster, &quarantines, &first.act)?;
+        let mut asked = asked_for(db, roster, &exempt, &first.act)?;
         let authors: BTreeSet<DeviceId> =
             statements.iter().map(|statement| statement.author).collect();
         if asked.is_empty() {

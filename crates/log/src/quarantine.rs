@@ -51,11 +51,12 @@ pub struct Quarantines {
 
 impl Quarantines {
     /// Takes in an act in this entry, in any order, if its author might set that device aside: an
-    /// owner, or an admin if the device is no owner's.
+    /// owner, or an admin if the device is no owner's. None sets itself aside.
     pub fn take(&mut self, roster: &Roster, by: Dep, act: &QuarantineAct) {
         let author = roster.known(&by.device).and_then(|author| author.standing_at(by.seq));
         let of_owner = roster.known(&act.device).is_none_or(|device| device.role == Role::Owner);
         let may = match author.map(|author| author.role) {
+            _ if by.device == act.device => false,
             Some(Role::Owner) => true,
             Some(Role::Admin) => !of_owner,
             _ => false,

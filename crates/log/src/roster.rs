@@ -24,7 +24,7 @@ use crate::labels;
 use crate::section::Band;
 use judge::{Judge, Judged, Placed};
 
-pub use judge::Standing;
+pub use judge::{Lifted, Standing};
 
 /// A device that was enrolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,6 +317,12 @@ impl Roster {
             root = next;
         }
         below.unwrap_or(root)
+    }
+
+    /// By device, the acts that hold, would shut it out or one by which it came in, and have no
+    /// force over that: who knew nothing of what has taken their force took it for shut out.
+    pub fn lifted(&self) -> BTreeMap<DeviceId, Vec<Lifted>> {
+        self.judge.lifted()
     }
 
     /// The device that uses this transport key, if enrolled.

@@ -15,7 +15,7 @@ use larder_types::{DeviceId, Hash};
 use rusqlite::Connection;
 
 use super::{Statement, accepted, reads, statements, sum};
-use crate::aside::{asked_for, quarantines, set_aside};
+use crate::aside::{Exempt, asked_for, set_aside};
 use crate::clearance::cleared_for;
 use crate::model::Pruned;
 use crate::named::named_up_to;
@@ -380,11 +380,11 @@ impl WriterState {
         let statements = statements(db, &self.roster)?;
         let own = statements.iter().filter(|statement| statement.author == me);
         let own: BTreeSet<Hash> = own.map(|statement| statement.act.id()).collect();
-        let quarantines = quarantines(db, &self.roster)?;
+        let exempt = Exempt::read(db, &self.roster)?;
         let is_open = |act: &SnapshotAct| {
             let id = act.id();
             let is_asked =
-                || asked_for(db, &self.roster, &quarantines, act).map(|asked| asked.contains(&me));
+                || asked_for(db, &self.roster, &exempt, act).map(|asked| asked.contains(&me));
             Ok::<_, Error>(
                 !own.contains(&id)
                     && !tried.contains(&id)
@@ -446,7 +446,7 @@ impl WriterState {
         if beside.peek().is_none() {
             return Ok(false);
         }
-        let asked = asked_for(db, &self.roster, &quarantines(db, &self.roster)?, act)?;
+        let asked = asked_for(db, &self.roster, &Exempt::read(db, &self.roster)?, act)?;
         Ok(beside.any(|it| asked.contains(&it.author)))
     }
 

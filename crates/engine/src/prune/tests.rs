@@ -118,7 +118,7 @@ impl Device {
         self.writer.commit(&mut std::iter::once(unit)).pop().unwrap().unwrap();
     }
 
-    fn frontier(&mut self) -> Vec<LogEnd> {
+    pub(crate) fn frontier(&mut self) -> Vec<LogEnd> {
         self.writer.transact(|tx, state| state.proposable(tx)).unwrap()
     }
 

@@ -19,7 +19,7 @@ use rusqlite::Connection;
 
 use super::{ACTOR, Left, follow};
 use crate::adoption::{Edit, Edits};
-use crate::aside::{asked_for, quarantines};
+use crate::aside::{Exempt, asked_for};
 use crate::copies::is_deleted;
 use crate::erase::{read_act, valid_acts};
 use crate::keyring::Opening;
@@ -481,7 +481,7 @@ struct Known {
 
 impl Known {
     fn of(db: &Connection, roster: &Roster, redactions: &[Redacts]) -> Result<Self> {
-        let (stated, quarantines) = (statements(db, roster)?, quarantines(db, roster)?);
+        let (stated, exempt) = (statements(db, roster)?, Exempt::read(db, roster)?);
         let mut pruned = Vec::new();
         for Redacts { place, .. } in redactions {
             let log = logs::by_number(db, place.log)?;
@@ -495,7 +495,7 @@ impl Known {
             }
             for alike in by_id.into_values() {
                 let Some(first) = alike.first() else { continue };
-                let asked = asked_for(db, roster, &quarantines, &first.act)?;
+                let asked = asked_for(db, roster, &exempt, &first.act)?;
                 let authors = alike.iter().map(|statement| statement.author).collect();
                 let is_agreed = !asked.is_empty() && asked.is_subset(&authors);
                 // Who states something has all of it.

@@ -22,6 +22,7 @@ mod forks;
 mod history;
 mod kept;
 mod large;
+mod lifted;
 mod members;
 #[cfg(target_os = "linux")]
 mod memory;

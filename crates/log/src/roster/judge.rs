@@ -25,6 +25,10 @@ use crate::act::{Act, ChangeAct, Cut, Enrolment, Role};
 use crate::error::VoidReason;
 use crate::section::Band;
 
+mod lifted;
+
+pub use lifted::Lifted;
+
 /// What a device may do at some place of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -433,15 +437,21 @@ impl Judge {
     /// that was not seen there. Whoever carries the same act once more has nothing new from the
     /// key.
     pub(super) fn binds(&self, shield: &Shield, act: &Node, device: usize) -> bool {
-        let has_seen = |number: &usize, other: usize| {
-            self.recovered.get(*number).is_some_and(|one| one.aware.contains(&other))
-        };
-        let is_over = |number: &usize| {
-            !act.aware.contains(number) && act.recovery.is_none_or(|own| has_seen(number, own))
-        };
-        let is_admins = act.author != device && act.rank == Some(Role::Admin);
-        let is_safe = is_admins && shield.was_owner || shield.recovered.iter().any(is_over);
+        let is_safe = Self::is_admins(act, device) && shield.was_owner
+            || shield.recovered.iter().any(|number| self.is_over(*number, act));
         !is_safe
+    }
+
+    /// Whether the act is an admin's about another device.
+    fn is_admins(act: &Node, device: usize) -> bool {
+        act.author != device && act.rank == Some(Role::Admin)
+    }
+
+    /// Whether a recovery keeps what it admitted from the act's force.
+    fn is_over(&self, number: usize, act: &Node) -> bool {
+        let has_seen =
+            |other: usize| self.recovered.get(number).is_some_and(|one| one.aware.contains(&other));
+        !act.aware.contains(&number) && act.recovery.is_none_or(has_seen)
     }
 
     /// Whether `view` gives the act's author the right to it, by what the author knew: that it was

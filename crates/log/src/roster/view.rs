@@ -103,7 +103,7 @@ impl View {
     }
 
     /// What keeps a device from others' force by all that is here.
-    fn shield(&self, judge: &Judge, device: usize) -> Shield {
+    pub(super) fn shield(&self, judge: &Judge, device: usize) -> Shield {
         let is_its = |number: &&usize| {
             judge.recovered.get(**number).is_some_and(|recovered| recovered.device == device)
         };
@@ -338,10 +338,21 @@ impl View {
         cutting.chain(shut_out.filter(|is_out| *is_out).map(|_| 0)).min()
     }
 
-    /// Whether the act shuts the device out as one of a member's that its author did not know, or
-    /// did not name. What is void says of nobody's device whose it is, nor does one enrolment
-    /// against another.
     fn shuts_out(&self, judge: &Judge, at: usize, node: &Node, device: usize) -> bool {
+        self.names_member_of(judge, at, node, device)
+            && judge.binds(&self.shield(judge, device), node, device)
+    }
+
+    /// Whether the act would shut the device out as one of a member's that its author did not know,
+    /// or did not name. What is void says of nobody's device whose it is, nor does one enrolment
+    /// against another.
+    pub(super) fn names_member_of(
+        &self,
+        judge: &Judge,
+        at: usize,
+        node: &Node,
+        device: usize,
+    ) -> bool {
         let members: &[MemberId] = node.placed.members();
         let Some(known) = judge.known.get(device) else { return false };
         let enrolments = known.enrolments.iter().filter(|at| self.acts.has(**at));
@@ -353,7 +364,6 @@ impl View {
         enrolments.clone().all(|other| is_theirs(other))
             && enrolments.clone().any(|other| !other.past.has(at))
             && node.placed.cuts().iter().all(|cut| cut.device != known.id)
-            && judge.binds(&self.shield(judge, device), node, device)
     }
 
     fn set_cut(

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_log::act::{Act, Enrolment, Role};
 use larder_log::{Band, roster::Standing};
-use larder_types::{DeviceId, MemberId};
+use larder_types::{DeviceId, EntryHash, MemberId};
 
 use super::world::World;
 
@@ -25,6 +25,9 @@ pub(crate) struct Model<'a> {
 /// standing at each of these places.
 pub(crate) type Outcome =
     BTreeMap<DeviceId, (MemberId, String, Option<u64>, Vec<Option<Standing>>)>;
+
+/// Acts that have no force, each with what has taken it.
+pub(crate) type Lifted = BTreeSet<(EntryHash, BTreeSet<EntryHash>)>;
 
 impl<'a> Model<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
@@ -130,29 +133,61 @@ impl<'a> Model<'a> {
         })
     }
 
-    fn keeps(&self, set: &Set, device: &DeviceId) -> Option<u64> {
-        let cut_by = |at: usize| {
-            let (cuts, members) = match self.act(at) {
-                Act::Revocation(act) => (&act.cuts, &act.members[..]),
-                Act::Recovery(act) => (&act.cuts, &[][..]),
-                _ => return None,
-            };
-            if let Some(cut) = cuts.iter().find(|cut| cut.device == *device) {
-                return Some(cut.keeps);
-            }
-            let enrols = |other: &usize| {
-                let enrolled = self.enrolled(*other).filter(|e| e.keys.signing == *device);
-                enrolled.filter(|_| self.holds(*other))
-            };
-            let is_of_member =
-                set.iter().any(|other| {
-                    enrols(other).is_some_and(|e| members.contains(&e.member))
-                        && !self.past(*other).contains(&at)
-                }) && set.iter().filter_map(enrols).all(|e| members.contains(&e.member));
-            is_of_member.then_some(0)
+    /// How many entries of the device's log an act would leave, among these.
+    fn cut_by(&self, set: &Set, at: usize, device: &DeviceId) -> Option<u64> {
+        let (cuts, members) = match self.act(at) {
+            Act::Revocation(act) => (&act.cuts, &act.members[..]),
+            Act::Recovery(act) => (&act.cuts, &[][..]),
+            _ => return None,
         };
+        if let Some(cut) = cuts.iter().find(|cut| cut.device == *device) {
+            return Some(cut.keeps);
+        }
+        let enrols = |other: &usize| {
+            let enrolled = self.enrolled(*other).filter(|e| e.keys.signing == *device);
+            enrolled.filter(|_| self.holds(*other))
+        };
+        let is_of_member = set.iter().any(|other| {
+            enrols(other).is_some_and(|e| members.contains(&e.member))
+                && !self.past(*other).contains(&at)
+        }) && set.iter().filter_map(enrols).all(|e| members.contains(&e.member));
+        is_of_member.then_some(0)
+    }
+
+    fn keeps(&self, set: &Set, device: &DeviceId) -> Option<u64> {
         let cutting = set.iter().filter(|at| self.holds(**at) && self.binds(set, **at, device));
-        cutting.filter_map(|at| cut_by(*at)).min()
+        cutting.filter_map(|at| self.cut_by(set, *at, device)).min()
+    }
+
+    /// The acts that hold and would shut the device out, or one by which it came in, each with
+    /// those that by themselves would take its force.
+    pub(crate) fn lifted(&self, device: &DeviceId) -> Lifted {
+        let all: Set = (0..self.world.acts.len()).collect();
+        let (mut found, mut seen) = (Lifted::new(), BTreeSet::new());
+        let (mut of, mut seq) = (*device, u64::MAX);
+        while seen.insert(of) {
+            let takes = |at: &usize| match self.act(*at) {
+                Act::Change(act) if act.device == of => {
+                    act.from_seq <= seq && (of != *device || act.role == Role::Auditor)
+                }
+                _ => self.cut_by(&all, *at, &of).is_some_and(|keeps| keeps < seq),
+            };
+            for at in all.iter().filter(|at| self.holds(**at) && takes(at)) {
+                let lifts = |other: &&usize| !self.binds(&Set::from([**other]), *at, &of);
+                let by: BTreeSet<EntryHash> =
+                    all.iter().filter(lifts).map(|other| self.world.acts[*other].entry()).collect();
+                if !by.is_empty() {
+                    found.insert((self.world.acts[*at].entry(), by));
+                }
+            }
+            match self.record_at(&all, &all, &of) {
+                Some(at) if matches!(self.act(at), Act::Enrolment(_)) => {
+                    (of, seq) = (self.author(at), self.world.acts[at].header.seq);
+                }
+                _ => break,
+            }
+        }
+        found
     }
 
     fn standing(&self, set: &Set, known: &Set, device: &DeviceId, seq: u64) -> Option<Standing> {
@@ -204,6 +239,10 @@ impl<'a> Model<'a> {
     }
 
     fn record(&self, set: &Set, known: &Set, device: &DeviceId) -> Option<&Enrolment> {
+        self.enrolled(self.record_at(set, known, device)?)
+    }
+
+    fn record_at(&self, set: &Set, known: &Set, device: &DeviceId) -> Option<usize> {
         let of_device: Vec<usize> = known
             .iter()
             .copied()
@@ -213,7 +252,7 @@ impl<'a> Model<'a> {
         let is_first = |at: &&usize| of_device.iter().all(|other| !self.past(**at).contains(other));
         let first =
             of_device.iter().filter(is_first).min_by_key(|at| self.world.acts[**at].entry());
-        self.enrolled(*first?)
+        first.copied()
     }
 
     /// Whether what the set comes to gives the author the right, by what the act knew.

@@ -438,3 +438,60 @@ fn acts_that_name_nothing_or_stand_second_are_void() {
     let read = Act::from_body(larder_log::kind::REVOCATION, &body);
     assert!(matches!(read, Err(VoidReason::Malformed(_))));
 }
+
+/// The acts that have no force over a device, or over who let it in, and what has taken it.
+fn lifted(world: &World, n: u8) -> Vec<(usize, Vec<usize>)> {
+    let place = |by: &larder_log::Dep| world.acts.iter().position(|one| one.entry() == by.entry);
+    let lifted = world.roster().lifted().remove(&device(n)).unwrap_or_default();
+    let all = lifted.iter().map(|one| {
+        let by = one.by.iter().map(|by| place(by).unwrap()).collect();
+        (place(&one.act).unwrap(), by)
+    });
+    all.collect()
+}
+
+/// Who had not heard of that took the new owner for shut out, and whom it had let in for let in by
+/// nobody, but for those before the cut.
+#[test]
+fn what_an_admin_says_of_a_new_owner_is_lifted_from_that_and_from_whom_it_let_in() {
+    let (mut world, newest) = family([Role::Admin, Role::Admin, Role::Writer]);
+    let early = world.enrol(2, &[newest], enrolment(4, 4, Role::Writer, Band::Red));
+    let late = world.enrol(2, &[early], enrolment(5, 5, Role::Writer, Band::Red));
+    world.enrol(5, &[late], enrolment(6, 5, Role::Writer, Band::Red));
+    let raised = world.change(0, &[newest], (2, 1), Role::Owner, Band::Red);
+    let revoked = world.revoke(1, &[newest], &[(2, 1)], &[]);
+    let all = [0, 1, 2, 3, 4, 5, 6].map(|n| lifted(&world, n));
+    let one = vec![(revoked, vec![raised])];
+    let none = Vec::new();
+    assert_eq!(all, [&none, &none, &one, &none, &none, &one, &one].map(Clone::clone));
+    let again = world.change(0, &[raised], (2, 3), Role::Owner, Band::Amber);
+    assert_eq!(lifted(&world, 2), [(revoked, vec![raised, again])]);
+    assert!([2, 5, 6].iter().all(|n| role(&world, *n).is_some()));
+}
+
+#[test]
+fn what_a_thief_says_of_who_recovers_is_lifted_and_so_is_its_own_leaving() {
+    let (mut world, newest) = family([Role::Owner, Role::Writer, Role::Writer]);
+    let revoked = world.revoke(1, &[newest], &[(2, 0)], &[]);
+    let left = world.revoke(2, &[newest], &[(2, 1)], &[]);
+    let new = enrolment(2, 2, Role::Owner, Band::Red);
+    let recovered = world.recover(2, &[left], new, &[(1, 0)], true);
+    let by = vec![recovered];
+    assert_eq!(lifted(&world, 2), [(revoked, by.clone()), (left, by)]);
+}
+
+/// Nor is there anything to be lifted where an act has force, whatever stands beside it.
+#[test]
+fn what_its_author_had_no_right_to_say_is_not_lifted() {
+    let (mut world, newest) = family([Role::Admin, Role::Writer, Role::Owner]);
+    let raised = world.change(0, &[newest], (2, 1), Role::Owner, Band::Red);
+    world.revoke(1, &[newest], &[(3, 0)], &[]);
+    world.revoke(1, &[raised], &[(2, 0)], &[]);
+    world.revoke(2, &[newest], &[(1, 0)], &[]);
+    assert_eq!([0, 1, 2, 3].map(|n| lifted(&world, n)), [const { Vec::new() }; 4]);
+    world.revoke(0, &[newest], &[(3, 0)], &[]);
+    world.revoke(3, &[newest], &[(0, 4)], &[]);
+    world.revoke(0, &[newest], &[(2, 0)], &[]);
+    assert_eq!([0, 1, 2, 3].map(|n| lifted(&world, n)), [const { Vec::new() }; 4]);
+    assert_eq!([0, 2, 3].map(|n| role(&world, n)), [None; 3]);
+}
