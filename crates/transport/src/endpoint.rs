@@ -1,12 +1,12 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use larder_crypto::TransportKey;
 use larder_types::limits::{CONNECTIONS_MAX, HANDSHAKE_MS_MAX};
 use larder_types::{CloseCode, TransportId};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
-use quinn::{ConnectionError, EndpointConfig};
+use quinn::{AsyncUdpSocket, ConnectionError, EndpointConfig, Runtime};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::quic::{QuicLink, close, ended, transport_config};
+use crate::unbound::Unbound;
 use crate::verify::{Admitted, Expected, key_of, spki_of};
 use crate::{Connection, Error, Gate, Purpose, Result};
 
@@ -32,6 +33,8 @@ pub struct Endpoint {
     tls: Tls,
     accepted: Mutex<mpsc::Receiver<Connection>>,
     acceptor: JoinHandle<()>,
+    /// The socket itself, which tasks of quinn's have as well.
+    bound: Weak<dyn AsyncUdpSocket>,
 }
 
 impl Endpoint {
@@ -47,12 +50,16 @@ impl Endpoint {
         let config = tls.server_config(gate.clone())?;
         let bind = || {
             let runtime = Arc::new(quinn::TokioRuntime);
-            quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket(addr)?, runtime)
+            let bound = runtime.wrap_udp_socket(socket(addr)?)?;
+            let (weak, settings) = (Arc::downgrade(&bound), EndpointConfig::default());
+            let socket =
+                quinn::Endpoint::new_with_abstract_socket(settings, Some(config), bound, runtime)?;
+            Ok((socket, weak))
         };
-        let socket = bind().map_err(|source| Error::Bind { addr, source })?;
+        let (socket, bound) = bind().map_err(|source| Error::Bind { addr, source })?;
         let (queue, accepted) = mpsc::channel(CONNECTIONS_MAX);
         let acceptor = tokio::spawn(accept_all(socket.clone(), gate, queue));
-        Ok(Self { socket, tls, accepted: Mutex::new(accepted), acceptor })
+        Ok(Self { socket, tls, accepted: Mutex::new(accepted), acceptor, bound })
     }
 
     /// The address that is listened on, with the port that was chosen.
@@ -125,14 +132,27 @@ impl Endpoint {
         }
     }
 
-    /// Closes all connections, telling each peer, and the socket; [`Endpoint::accept`] then returns
-    /// `None`.
+    /// Closes all connections, telling each peer, and the socket, so that its address is free
+    /// unless handles of its connections are left: those have it, too.
+    /// [`Endpoint::accept`] then returns `None`.
     pub async fn close(&self) {
         self.acceptor.abort();
         let code = u32::from(CloseCode::ShuttingDown.to_wire());
         self.socket.close(code.into(), b"");
         // Best effort: a peer that is gone is not waited for.
         let _ = timeout(CLOSE_WAIT, self.socket.wait_idle()).await;
+        let Ok(address) = self.socket.local_addr() else { return };
+        // Twice, for the one before is kept.
+        for _ in 0..2 {
+            let _ = self.socket.rebind_abstract(Arc::new(Unbound(address)));
+        }
+        // The tasks that have it let go of it as they run next, and nobody tells of that.
+        let gone = async {
+            while self.bound.strong_count() > 0 {
+                tokio::time::sleep(RELEASE_STEP).await;
+            }
+        };
+        let _ = timeout(CLOSE_WAIT, gone).await;
     }
 }
 
@@ -311,3 +331,5 @@ const CONNECTION_REFUSED: u64 = 0x2;
 const INCOMING_BYTES: u64 = 64 << 10;
 /// For peers to hear that the endpoint closes.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks at whether the socket is closed.
+const RELEASE_STEP: Duration = Duration::from_millis(1);

@@ -16,6 +16,7 @@ mod link;
 pub mod memory;
 mod quic;
 mod stream;
+mod unbound;
 mod verify;
 
 pub use connection::Connection;

@@ -186,6 +186,31 @@ async fn an_address_that_is_taken_cannot_be_listened_on() {
     assert!(matches!(error, Error::Bind { .. }), "{error}");
 }
 
+/// A profile that was closed and opened anew could not listen where it had listened: its socket was
+/// there for three seconds more if a device was being connected to that did not answer, and for a
+/// moment in any case.
+#[tokio::test]
+async fn an_endpoint_that_was_closed_leaves_its_address_to_the_next() {
+    let silent = std::net::UdpSocket::bind(any_port()).unwrap();
+    let there = silent.local_addr().unwrap();
+    let mut one = endpoint(1, &[2]).await;
+    let addr = one.local_addr().unwrap();
+    for _ in 0..3 {
+        let connecting = Arc::new(one);
+        let (near, peer) = (Arc::clone(&connecting), key(2).public());
+        let attempt =
+            tokio::spawn(async move { near.connect(there, peer, Purpose::Sync).await.map(drop) });
+        // It has said something.
+        let mut first_byte = [0; 1];
+        let asked = silent.try_clone().unwrap();
+        let heard = tokio::task::spawn_blocking(move || asked.recv_from(&mut first_byte));
+        assert_eq!(heard.await.unwrap().unwrap().1, addr);
+        connecting.close().await;
+        assert!(attempt.await.unwrap().is_err());
+        one = Endpoint::bind(addr, &key(1), knows(&[2])).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_frame_longer_than_allowed_is_refused_before_it_is_read() {
     let Pair { first, second, endpoints } = pair().await;
