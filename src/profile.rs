@@ -42,7 +42,8 @@ pub(crate) struct Handles {
     /// How it was opened.
     options: ProfileOptions,
     label: String,
-    transport: TransportId,
+    /// As it was opened last: it is another once the keys were renewed.
+    transport: RwLock<TransportId>,
     read_only: bool,
     dir: Option<PathBuf>,
     /// Held while it is opened anew.
@@ -54,7 +55,7 @@ impl Handles {
         let channels = Arc::new(Channels::new());
         Arc::new(Self {
             label: engine.label().to_owned(),
-            transport: engine.transport_id(),
+            transport: RwLock::new(engine.transport_id()),
             read_only: engine.is_read_only(),
             dir: engine.dir().map(Path::to_owned),
             node: RwLock::new(Some(Node::new(engine, Arc::clone(&channels)))),
@@ -71,6 +72,10 @@ impl Handles {
 
     pub(crate) fn shown(&self, space: &SpaceName) -> watch::Sender<u64> {
         self.channels.shown(space)
+    }
+
+    fn set_transport(&self, id: TransportId) {
+        *self.transport.write().unwrap_or_else(PoisonError::into_inner) = id;
     }
 
     fn set_node(&self, node: Option<Arc<Node>>) -> Option<Arc<Node>> {
@@ -186,6 +191,7 @@ impl Profile {
             };
             let access = if handles.read_only { Access::ReadOnly } else { Access::ReadWrite };
             let engine = open_engine(dir, unlock, access, &handles.options).await?;
+            handles.set_transport(engine.transport_id());
             handles.set_node(Some(Node::new(engine, Arc::clone(&handles.channels))));
             Ok(())
         })
@@ -296,6 +302,17 @@ impl Profile {
         blocking(move || node.engine.change_unlock(&old, &new)).await
     }
 
+    /// Fails unless `unlock` opens the profile: to be asked before [`Profile::close`] by who is to
+    /// open it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongPassphrase`]; [`ErrorKind::Invalid`] for a profile in memory;
+    /// [`ErrorKind::Corrupt`] if its key file was replaced.
+    pub async fn check_unlock(&self, unlock: Unlock) -> Result<()> {
+        let node = self.node()?;
+        blocking(move || node.engine.check_unlock(&unlock)).await
+    }
+
     async fn open_as(dir: &Path, unlock: Unlock, access: Access, options: Options) -> Result<Self> {
         let options = options.into_engine();
         let engine = open_engine(dir, unlock, access, &options).await?;
@@ -347,7 +364,7 @@ impl Profile {
 
     /// Its transport key, by which its peers know it.
     pub fn transport_id(&self) -> TransportId {
-        self.handles.transport
+        *self.handles.transport.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its directory; none for a profile in memory.
@@ -714,7 +731,12 @@ impl Profile {
     /// # Errors
     /// [`ErrorKind::ReadOnly`], and the storage's.
     pub async fn follow(&self) -> Result<()> {
-        connections::follow(&self.node()?).await
+        let node = self.node()?;
+        match connections::follow(&node).await {
+            // It was asked of what is closed by now.
+            Err(_) if node.is_stopped() => Ok(()),
+            ended => ended,
+        }
     }
 
     /// Finds the devices of this profile's spaces on the local network, by multicast DNS, and

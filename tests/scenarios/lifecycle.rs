@@ -19,8 +19,12 @@ async fn closed_handles_fail_and_work_again_once_it_is_opened_anew() {
     let ben = ana.invite("Ben").await;
     let soup = ana.create(note("Soup", "lentils")).await;
     let (mut changed, mut events) = (ana.space.changed(), ana.profile.events());
+    let wrong = || Unlock::Key(Secret::new([8; 32]));
+    assert_eq!(kind(ana.profile.check_unlock(wrong()).await), ErrorKind::WrongPassphrase);
+    ana.profile.check_unlock(key()).await.unwrap();
     ana.profile.close().await.unwrap();
     ana.profile.close().await.unwrap();
+    assert!(matches!(ana.profile.check_unlock(key()).await, Err(Error::Closed)));
 
     assert!(matches!(ana.space.document(soup).await, Err(Error::Closed)));
     assert!(matches!(ana.space.create("notes", &json!({})).await, Err(Error::Closed)));
@@ -36,8 +40,7 @@ async fn closed_handles_fail_and_work_again_once_it_is_opened_anew() {
     let other = Profile::open(ana.dir.path(), key(), Options::default()).await.unwrap();
     assert_eq!(kind(ana.profile.reopen(key()).await), ErrorKind::InUse);
     other.close().await.unwrap();
-    let wrong = Unlock::Key(Secret::new([8; 32]));
-    assert_eq!(kind(ana.profile.reopen(wrong).await), ErrorKind::WrongPassphrase);
+    assert_eq!(kind(ana.profile.reopen(wrong()).await), ErrorKind::WrongPassphrase);
     assert!(matches!(ana.space.document(soup).await, Err(Error::Closed)));
 
     ana.profile.reopen(key()).await.unwrap();
@@ -51,6 +54,22 @@ async fn closed_handles_fail_and_work_again_once_it_is_opened_anew() {
     event(&mut events, |event| matches!(event, Event::Sent { .. })).await;
     assert_eq!(ben.value(bread).await.unwrap()["title"], "Bread");
     digests_equal(&[&ana, &ben]).await;
+}
+
+/// The handles said the key by which nobody knows it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_was_renewed_while_closed_is_known_by_its_new_key() {
+    let ana = Device::found("Ana").await;
+    let before = ana.profile.transport_id();
+    let address = ana.profile.listen(loopback()).await.unwrap();
+    ana.profile.close().await.unwrap();
+    Profile::renew(ana.dir.path(), key()).await.unwrap();
+    assert_eq!(ana.profile.transport_id(), before);
+    ana.profile.reopen(key()).await.unwrap();
+    let now = ana.profile.transport_id();
+    assert_ne!(now, before);
+    assert_eq!(ana.profile.status().await.unwrap().transport, now);
+    assert_eq!(ana.profile.listen(Some(address)).await.unwrap(), address);
 }
 
 #[tokio::test(flavor = "multi_thread")]
