@@ -274,3 +274,54 @@ fn what_is_personal_is_told_by_kind_and_never_shown() {
     assert!(out.contains("hut.md: credentials (2)") && !out.contains(secret), "{out}");
     home.run(["classify", "shared:none"]).code(5);
 }
+
+/// What a status says of the tablet: the JSON of it, and the row of its table.
+fn of_tablet(home: &Home) -> (Value, String) {
+    let status = home.run(["status", "--json"]).code(0).lines();
+    let devices = status[0]["spaces"][0]["progress"].as_array().unwrap().clone();
+    let device = devices.into_iter().find(|device| device["label"] == "tablet").unwrap();
+    let table = home.run(["status"]).code(0).out;
+    for claim in ["synced", "up to date", "in sync"] {
+        assert!(!table.to_lowercase().contains(claim), "{claim}: {table}");
+    }
+    let begins = format!("tablet of {SPACE}");
+    let mut rows = table.lines().skip_while(|row| !row.contains("still to be sent"));
+    (device, rows.find(|row| row.starts_with(&begins)).unwrap().to_owned())
+}
+
+/// A person who leaves the house trusts what `larder status` says of the tablet. As long as it has
+/// not signed that it holds everything, the entries are counted that are still to be sent.
+#[test]
+fn a_device_that_lags_behind_is_never_shown_as_one_that_has_all() {
+    let (first, second) = (Home::with_space("laptop"), Home::new("tablet"));
+    pair(&first, &second);
+    let sync = || {
+        let (serving, address) = serve(&first);
+        second.run(["sync", "--with", &address]).code(0);
+        stop(serving);
+    };
+    let has_all = |_| {
+        sync();
+        of_tablet(&first).0["standing"] == "everything"
+    };
+    assert!((0..9).any(has_all), "the tablet never has everything");
+    let (before, row) = of_tablet(&first);
+    assert_eq!(before["pending"], 0);
+    assert!(row.contains("all "), "{row}");
+    let held = before["holds"].as_u64().unwrap();
+
+    for missing in 1..=3_u64 {
+        let value = format!("{{\"n\": {missing}}}");
+        first.run_with(&value, ["put", SPACE, "notes", "--file", "-"]).code(0);
+        let (lags, row) = of_tablet(&first);
+        assert_eq!(lags["standing"], "behind", "{lags}");
+        assert_eq!((&lags["holds"], &lags["pending"]), (&held.into(), &missing.into()), "{lags}");
+        assert!(row.contains(&format!("{held} of {}", held + missing)), "{row}");
+        assert!(!row.contains("all "), "{row}");
+    }
+    // A peer that is away is not one that has it.
+    first.run(["sync"]);
+    assert_eq!(of_tablet(&first).0["pending"], 3);
+    assert!((0..9).any(has_all), "the tablet never has everything");
+    assert!(of_tablet(&first).0["holds"].as_u64().unwrap() >= held + 3);
+}
