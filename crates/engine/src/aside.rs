@@ -70,8 +70,8 @@ impl Exempt {
         let mut lifted: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (device, all) in roster.lifted() {
             for one in all {
-                if was_in_force(db, &one)? {
-                    lifted.entry(device).or_default().push(one.by);
+                if was_in_force(db, one)? {
+                    lifted.entry(*device).or_default().push(one.by.clone());
                 }
             }
         }

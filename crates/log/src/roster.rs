@@ -11,6 +11,7 @@ mod view;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use larder_crypto::hash::sha256;
 use larder_types::{
@@ -137,6 +138,8 @@ pub struct Roster {
     devices: BTreeMap<DeviceId, Device>,
     revoked: BTreeMap<DeviceId, Device>,
     epochs: BTreeMap<EpochId, Epoch>,
+    /// Once it was asked for since something changed.
+    lifted: OnceLock<BTreeMap<DeviceId, Vec<Lifted>>>,
 }
 
 /// Two rosters are equal if the same acts gave the same result, in whatever order.
@@ -169,6 +172,7 @@ impl Roster {
             devices: BTreeMap::new(),
             revoked: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            lifted: OnceLock::new(),
         }
     }
 
@@ -321,8 +325,8 @@ impl Roster {
 
     /// By device, the acts that hold, would shut it out or one by which it came in, and have no
     /// force over that: who knew nothing of what has taken their force took it for shut out.
-    pub fn lifted(&self) -> BTreeMap<DeviceId, Vec<Lifted>> {
-        self.judge.lifted()
+    pub fn lifted(&self) -> &BTreeMap<DeviceId, Vec<Lifted>> {
+        self.lifted.get_or_init(|| self.judge.lifted())
     }
 
     /// The device that uses this transport key, if enrolled.
@@ -500,6 +504,7 @@ impl Roster {
     /// Works out devices and epochs from the acts alone, as far as something has changed.
     fn conclude(&mut self) {
         let verdict = self.judge.conclude();
+        self.lifted = OnceLock::new();
         for (entry, counts) in verdict.counting {
             if counts {
                 self.counting.insert(entry);

@@ -62,3 +62,16 @@ fn an_admin_that_says_not_to_know_an_owner_is_not_asked_alone() {
         assert_eq!(agreed.unwrap(), expected, "{has_heard}");
     }
 }
+
+/// No entry names one of its own log: who set itself aside would never be back, and would say that
+/// it is at every look.
+#[test]
+fn no_device_sets_itself_aside() {
+    let mut founder = Device::found(75);
+    let device = founder.space.device();
+    let said = founder.writer.transact(|tx, state| {
+        state.append_quarantine(tx, QuarantineAct { v: VERSION, device, lifted: Vec::new() })?;
+        state.must_say_back(tx)
+    });
+    assert_eq!((said.unwrap(), founder.space.set_aside().unwrap()), (false, BTreeSet::new()));
+}

@@ -442,7 +442,11 @@ fn acts_that_name_nothing_or_stand_second_are_void() {
 /// The acts that have no force over a device, or over who let it in, and what has taken it.
 fn lifted(world: &World, n: u8) -> Vec<(usize, Vec<usize>)> {
     let place = |by: &larder_log::Dep| world.acts.iter().position(|one| one.entry() == by.entry);
-    let lifted = world.roster().lifted().remove(&device(n)).unwrap_or_default();
+    let mut roster = world.roster_of(0..world.acts.len() - 1);
+    let _before = roster.lifted();
+    let last = &world.acts[world.acts.len() - 1];
+    let _void_or_not = roster.apply(&last.header, 0, &last.act);
+    let lifted = roster.lifted().get(&device(n)).cloned().unwrap_or_default();
     let all = lifted.iter().map(|one| {
         let by = one.by.iter().map(|by| place(by).unwrap()).collect();
         (place(&one.act).unwrap(), by)
