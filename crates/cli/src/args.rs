@@ -1,6 +1,6 @@
 //! The command line: every command, its options, and an example in its help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::commands::{BandArg, BlobCommand, DeviceCommand, SubjectCommand};
 use crate::commands::{
@@ -53,7 +53,7 @@ pub(crate) struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The profile's directory [default: `$LARDER_HOME`, or the platform's data directory]
     #[arg(long, global = true, value_name = "DIR")]
@@ -62,8 +62,8 @@ pub(crate) struct Global {
     /// line, {"error", "exit"}
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Read the passphrase from the first line of a file; none is asked for while `larder serve`
-    /// runs
+    /// Read the passphrase from the first line of a file; while `larder serve` runs, only
+    /// `passphrase`, `purge` and `device renew` ask for it
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_fd")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Read the passphrase from the first line of an open file descriptor
@@ -135,10 +135,13 @@ Example:
     /// Listen for this profile's peers, and push and take changes as they happen
     #[command(
         after_help = "Runs until Ctrl-C. Meanwhile every other command of the same user works
-on the profile through this process, and asks for no passphrase; --no-commands refuses them.
+on the profile through this process, and asks for no passphrase; --no-commands refuses them. Those
+that change what opens the profile, or its keys (passphrase, purge, device renew), ask for it all
+the same. For the latter two the profile is closed and opened again: connections end and come back,
+and other commands wait meanwhile.
 Peers on the local network are found by multicast DNS, under random names that change every hour.
-With --json, each event is one line; the first is
-`listening`.
+With --json, each event is one line; the first is `listening`, which comes again when the profile is
+open again.
 
 Example:
   larder serve --listen 0.0.0.0:4433"
@@ -380,7 +383,8 @@ Example:
     #[command(after_help = "All files are replaced at once, and the old ones are removed: what is
 left of them on the medium (free blocks of a flash memory, for one) opens with nothing that is kept.
 Needs the passphrase, and as much room again as the profile has on disk. If it is cut, all is as it
-was: run it again. Ctrl-C twice cuts it.
+was: run it again. Ctrl-C twice cuts it, unless the profile is served: then it is done to the end,
+and other commands wait. It waits for those that run for some seconds itself, and gives up then.
 It erases no document: what was deleted stays in the space's log, in the new files too.
 It refuses while only an old file has something (larder device renew). What could not be carried
 over from it is named; once it was written by hand, --leave removes it.
@@ -446,9 +450,26 @@ impl Command {
         )
     }
 
-    /// Whether it cannot run while anybody has the profile open.
+    /// Whether it is to have the profile to itself for as long as it runs.
     pub(crate) const fn needs_profile_alone(&self) -> bool {
-        let renews = matches!(self, Self::Device(DeviceCommand::Renew(_)));
-        renews || matches!(self, Self::Serve(_) | Self::Purge(_) | Self::Passphrase(_))
+        matches!(self, Self::Serve(_))
+    }
+
+    /// Whether another passphrase may open the profile when it has ended.
+    pub(crate) const fn has_new_passphrase(&self) -> bool {
+        match self {
+            Self::Passphrase(_) => true,
+            Self::Purge(args) => args.has_new_passphrase(),
+            _ => false,
+        }
+    }
+
+    /// The file that the new passphrase is in, if it is in one.
+    pub(crate) fn new_passphrase_file(&self) -> Option<&Path> {
+        match self {
+            Self::Passphrase(args) => args.new_passphrase_file.as_deref(),
+            Self::Purge(args) => args.new_passphrase_file.as_deref(),
+            _ => None,
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! of another process on whose behalf it runs here.
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
 #[cfg(unix)]
 use std::sync::Arc;
 
@@ -9,6 +10,8 @@ use indicatif::ProgressDrawTarget;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::args::Global;
+use crate::passphrase::{self, Which};
 #[cfg(unix)]
 use crate::socket::Client;
 
@@ -77,6 +80,28 @@ impl Console {
             }
         }
         line.await.map_err(io::Error::other)?
+    }
+
+    /// A passphrase, which the process asks for that was given the command.
+    ///
+    /// # Errors
+    /// There is no terminal and no file to take it from; the process is gone.
+    pub(crate) async fn passphrase(
+        &self,
+        global: &Global,
+        which: Which,
+        new_file: Option<&Path>,
+    ) -> anyhow::Result<Zeroizing<String>> {
+        match self {
+            Self::Own => passphrase::read(global, which, new_file),
+            #[cfg(unix)]
+            Self::Client(client) => {
+                let (told, read) = oneshot::channel();
+                let client = Arc::clone(client);
+                std::thread::spawn(move || told.send(client.passphrase(which)));
+                Ok(read.await??)
+            }
+        }
     }
 
     /// Drops what was typed and not read yet, if stdin is a terminal: it answers no question that

@@ -1,16 +1,13 @@
-//! Where the profile is, and the passphrase that opens it.
-//!
-//! A passphrase comes from a prompt, a file or a file descriptor; never from an argument or an
-//! environment variable, which other processes can read.
+//! Where the profile is, and how a command comes by it.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
 use larder::{Band, Options, Profile, Purged, RecoveryKit, Renewed, Space, SpaceName, Unlock};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::args::{Cost, Global, Place};
@@ -19,8 +16,8 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-
-const PASSPHRASE_BYTES_MAX: u64 = 4096;
+use crate::passphrase::{self, Which};
+use crate::turns::{Keys, Turn, Turns};
 
 /// The profile's directory: the option, `$LARDER_HOME`, or the platform's place.
 pub(crate) fn profile_dir(global: &Global) -> anyhow::Result<PathBuf> {
@@ -50,8 +47,8 @@ fn choose_dir(
 pub(crate) struct Call<'a> {
     global: &'a Global,
     console: &'a Console,
-    /// What is open here already, and the current directory of whoever asks.
-    served: Option<(Profile, &'a Path)>,
+    /// What is open here already.
+    served: Option<Guest<'a>>,
     /// What documents are shown up to, if that is less than the device is cleared for.
     pub(crate) clearance: Option<Band>,
     pub(crate) stop: Interrupt,
@@ -67,24 +64,24 @@ impl<'a> Call<'a> {
         Self { global, console, served, clearance, stop, out }
     }
 
-    /// The command of another process, on a profile that is open here.
+    /// The command of another process, on a profile that is open here as long as it has its turn.
     #[cfg(unix)]
     pub(crate) fn served(
         global: &'a Global,
         console: &'a Console,
         stop: Interrupt,
-        Served { profile, clearance }: Served,
+        (served, turn): (Served, Turn),
         dir: &'a Path,
     ) -> Self {
-        let served = Some((profile, dir));
         let asked = global.show_up_to.map(Band::from);
-        let clearance = asked.into_iter().chain(clearance).min();
+        let clearance = asked.into_iter().chain(served.clearance).min();
+        let served = Some(Guest { served, turn: Mutex::new(Some(turn)), dir });
         Self { global, console, served, clearance, stop, out: Output::new(global.json, console) }
     }
 
     /// Where a path leads that somebody wrote.
     pub(crate) fn path(&self, place: &Place) -> PathBuf {
-        place.within(self.served.as_ref().map_or(Path::new(""), |(_, dir)| dir))
+        place.within(self.served.as_ref().map_or(Path::new(""), |guest| guest.dir))
     }
 
     /// The next line of stdin, if there is one.
@@ -111,90 +108,151 @@ impl<'a> Call<'a> {
         self.served.is_some()
     }
 
-    /// The passphrase; from here on Ctrl-C is the command's to handle. While a person types one, it
-    /// ends the process as ever.
-    fn unlock(&self, new: bool) -> anyhow::Result<Unlock> {
-        let passphrase = passphrase(self.global, new)?;
-        self.stop.listen();
-        Ok(Unlock::Passphrase(passphrase))
+    /// A passphrase, from where whoever gave the command has it.
+    async fn passphrase(
+        &self,
+        which: Which,
+        new_file: Option<&Path>,
+    ) -> anyhow::Result<Zeroizing<String>> {
+        tokio::select! {
+            read = self.console.passphrase(self.global, which, new_file) => read,
+            () = self.stop.asked() => {
+                Err(Failure::error(Exit::Interrupted, "stopped before anything was done"))
+            }
+        }
+    }
+
+    /// From here on Ctrl-C is the command's to handle. While a person types a passphrase, it ends
+    /// the process as ever.
+    fn handle_interrupts(&self) {
+        if !self.is_served() {
+            self.stop.listen();
+        }
     }
 
     /// Opens the profile, or says what to do.
     pub(crate) async fn open(&self) -> anyhow::Result<Opened> {
-        if let Some((profile, _)) = &self.served {
-            let (profile, clearance) = (profile.clone(), self.clearance);
+        if let Some(Guest { served, .. }) = &self.served {
+            let (profile, clearance) = (served.profile.clone(), self.clearance);
             return Ok(Opened { profile, is_own: false, clearance });
         }
         let dir = self.existing()?;
-        let unlock = self.unlock(false)?;
+        let unlock = Unlock::Passphrase(self.passphrase(Which::Present, None).await?);
+        self.handle_interrupts();
         let profile = Profile::open(&dir, unlock, Options::default()).await?;
         Ok(Opened { profile, is_own: true, clearance: self.clearance })
     }
 
-    /// Purges the profile; whether it has a new passphrase is told as well.
+    /// Does `work` in the directory of the profile while nobody has it open: where it is served, it
+    /// is closed for that, and opened again.
+    async fn alone<T, D>(
+        &self,
+        (dir, keys): (PathBuf, Keys),
+        work: impl FnOnce(PathBuf, Keys) -> D,
+    ) -> anyhow::Result<T>
+    where
+        T: Send + 'static,
+        D: Future<Output = larder::Result<T>> + Send + 'static,
+    {
+        let work = work(dir, keys.clone());
+        let Some(Guest { served, turn, .. }) = &self.served else { return Ok(work.await?) };
+        drop(turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (served, stop) = (served.clone(), self.stop.clone());
+        // A task of its own: whoever asked may have stopped to read, and would keep it closed.
+        let alone = async move { served.turns.alone(&served.profile, &keys, &stop, work).await };
+        tokio::spawn(alone).await?
+    }
+
+    /// What it takes to work with the profile alone.
+    async fn keys(&self) -> anyhow::Result<(PathBuf, Keys)> {
+        let dir = self.existing()?;
+        let old = self.passphrase(Which::Present, None).await?;
+        self.handle_interrupts();
+        Ok((dir, Keys { old, new: None }))
+    }
+
+    /// Purges the profile; whether it has a new passphrase is told as well. `progress` has how many
+    /// of how many bytes are written.
     pub(crate) async fn purge(
         &self,
         args: &Purge,
-        progress: impl FnMut(u64, u64) + Send,
+        progress: watch::Sender<(u64, u64)>,
     ) -> anyhow::Result<(Purged, bool)> {
         let dir = self.existing()?;
-        let old = passphrase(self.global, false)?;
+        let old = self.passphrase(Which::Present, None).await?;
         let file = args.new_passphrase_file.as_deref();
-        let new = (file.is_some() || args.new_passphrase).then(|| new_passphrase(file));
-        let new = new.transpose()?;
-        self.stop.listen();
-        if args.leave {
-            let unlock = Unlock::Passphrase(old.clone());
-            let profile = Profile::open(&dir, unlock, Options::default()).await?;
-            for space in profile.spaces().await? {
-                space.leave_behind().await?;
+        let new = if args.has_new_passphrase() {
+            Some(self.passphrase(Which::New, file).await?)
+        } else {
+            None
+        };
+        self.handle_interrupts();
+        let (leave, is_new) = (args.leave, new.is_some());
+        let purge = async move |dir: PathBuf, keys: Keys| {
+            if leave {
+                let profile = Profile::open(&dir, keys.unlock(), Options::default()).await?;
+                for space in profile.spaces().await? {
+                    space.leave_behind().await?;
+                }
+                profile.close().await?;
             }
-            profile.close().await?;
-        }
-        let is_new = new.is_some();
-        let new = new.map(Unlock::Passphrase);
-        Ok((Profile::purge(&dir, Unlock::Passphrase(old), new, progress).await?, is_new))
+            let tell = move |done, total| {
+                progress.send_replace((done, total));
+            };
+            Profile::purge(&dir, keys.unlock(), keys.next_unlock(), tell).await
+        };
+        Ok((self.alone((dir, Keys { old, new }), purge).await?, is_new))
     }
 
     /// Gives the profile new keys.
     pub(crate) async fn renew(&self) -> anyhow::Result<Renewed> {
-        let dir = self.existing()?;
-        let unlock = self.unlock(false)?;
-        Ok(Profile::renew(&dir, unlock).await?)
+        let renew = async move |dir, keys: Keys| Profile::renew(dir, keys.unlock()).await;
+        self.alone(self.keys().await?, renew).await
     }
 
     /// Has a space go on that no other device has, or none that is not lost.
     pub(crate) async fn go_on_alone(
         &self,
         space: &SpaceName,
-        kit: Option<&RecoveryKit>,
+        kit: Option<RecoveryKit>,
     ) -> anyhow::Result<()> {
-        let dir = self.existing()?;
-        let unlock = self.unlock(false)?;
-        let went_on = match kit {
-            None => Profile::go_on_alone(&dir, unlock, space).await,
-            Some(kit) => Profile::recover_alone(&dir, unlock, space, kit).await,
+        let space = space.clone();
+        let go_on = async move |dir: PathBuf, keys: Keys| match &kit {
+            None => Profile::go_on_alone(&dir, keys.unlock(), &space).await,
+            Some(kit) => Profile::recover_alone(&dir, keys.unlock(), &space, kit).await,
         };
-        Ok(went_on?)
+        self.alone(self.keys().await?, go_on).await
     }
 
     /// Opens the profile, and answers with what opened it and with what is to.
     pub(crate) async fn open_to_change_passphrase(
         &self,
         args: &Passphrase,
-    ) -> anyhow::Result<(Profile, Unlock, Unlock)> {
+    ) -> anyhow::Result<(Opened, Unlock, Unlock)> {
         let dir = self.existing()?;
-        let old = passphrase(self.global, false)?;
+        let old = self.passphrase(Which::Present, None).await?;
+        let unlock = || Unlock::Passphrase(old.clone());
         // Before anybody thinks of a new one.
-        let unlock = Unlock::Passphrase(old.clone());
-        let profile = Profile::open(&dir, unlock, Options::default()).await?;
-        let new = new_passphrase(args.new_passphrase_file.as_deref())?;
-        self.stop.listen();
-        Ok((profile, Unlock::Passphrase(old), Unlock::Passphrase(new)))
+        let profile = if self.is_served() {
+            let profile = self.open().await?;
+            profile.check_unlock(unlock()).await?;
+            profile
+        } else {
+            let profile = Profile::open(&dir, unlock(), Options::default()).await?;
+            Opened { profile, is_own: true, clearance: None }
+        };
+        let file = args.new_passphrase_file.as_deref();
+        let new = self.passphrase(Which::New, file).await?;
+        self.handle_interrupts();
+        Ok((profile, unlock(), Unlock::Passphrase(new)))
     }
 
     /// The profile's directory, if there is a profile in it.
     fn existing(&self) -> anyhow::Result<PathBuf> {
+        let served = self.served.as_ref().and_then(|guest| guest.served.profile.dir());
+        if let Some(dir) = served {
+            return Ok(dir.to_owned());
+        }
         let dir = profile_dir(self.global)?;
         if !Profile::exists(&dir) {
             return Err(Failure::error(
@@ -226,7 +284,8 @@ impl<'a> Call<'a> {
                 ),
             ));
         }
-        let unlock = self.unlock(true)?;
+        let unlock = Unlock::Passphrase(passphrase::present(self.global, true)?);
+        self.handle_interrupts();
         let mut options = Options::default().label(label);
         if cost == Cost::Low {
             options = options.passphrase_cost(low_cost());
@@ -244,11 +303,20 @@ pub(crate) struct Opened {
 }
 
 /// A profile that is open in this process for the commands of others, and up to which band.
-#[cfg(unix)]
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) profile: Profile,
     pub(crate) clearance: Option<Band>,
+    pub(crate) turns: Turns,
+}
+
+/// A command of another process.
+struct Guest<'a> {
+    served: Served,
+    /// Given up by a command that has the profile closed.
+    turn: Mutex<Option<Turn>>,
+    /// The current directory of whoever asks.
+    dir: &'a Path,
 }
 
 impl Opened {
@@ -290,80 +358,6 @@ pub(crate) fn host_name() -> String {
     if name.is_empty() { "this device".to_owned() } else { name.to_owned() }
 }
 
-fn passphrase(global: &Global, new: bool) -> anyhow::Result<Zeroizing<String>> {
-    let passphrase = if let Some(path) = &global.passphrase_file {
-        from_file(path).with_context(|| format!("cannot read {}", path.display()))?
-    } else if let Some(fd) = global.passphrase_fd {
-        from_file(Path::new(&format!("/dev/fd/{fd}")))
-            .with_context(|| format!("cannot read file descriptor {fd}"))?
-    } else if new {
-        prompt_twice("Passphrase: ")?
-    } else {
-        prompt("Passphrase: ")?
-    };
-    if new {
-        check_new(&passphrase)?;
-    }
-    Ok(passphrase)
-}
-
-/// From the file, or from whom it is asked.
-fn new_passphrase(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
-    let new = match file {
-        Some(path) => from_file(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None => prompt_twice("New passphrase: ")?,
-    };
-    check_new(&new)?;
-    Ok(new)
-}
-
-fn check_new(passphrase: &str) -> anyhow::Result<()> {
-    if passphrase.is_empty() {
-        let message = "the passphrase is empty: choose a longer one";
-        return Err(Failure::error(Exit::Usage, message));
-    }
-    Ok(())
-}
-
-fn prompt_twice(text: &str) -> anyhow::Result<Zeroizing<String>> {
-    let passphrase = prompt(text)?;
-    check_new(&passphrase)?;
-    // Compared in the open: both came from the same person a moment ago.
-    if *prompt("The same again: ")? != *passphrase {
-        return Err(Failure::error(Exit::Usage, "the two passphrases differ: start again"));
-    }
-    Ok(passphrase)
-}
-
-fn prompt(text: &str) -> anyhow::Result<Zeroizing<String>> {
-    rpassword::prompt_password(text).map(Zeroizing::new).map_err(|error| {
-        Failure::error(
-            Exit::Usage,
-            format!(
-                "there is no terminal to ask for the passphrase ({error}): use \
-                 --passphrase-file or --passphrase-fd"
-            ),
-        )
-    })
-}
-
-fn from_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    first_line(File::open(path)?)
-}
-
-/// The first line, without its line break and nothing else taken away.
-fn first_line(reader: impl Read) -> anyhow::Result<Zeroizing<String>> {
-    // Room for all of it at once, so that growing leaves no copies behind.
-    let capacity = usize::try_from(PASSPHRASE_BYTES_MAX)? + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    reader.take(PASSPHRASE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    anyhow::ensure!(line.len() < capacity, "a passphrase has at most {PASSPHRASE_BYTES_MAX} bytes");
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = std::str::from_utf8(line).context("the passphrase is not UTF-8")?;
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,22 +372,5 @@ mod tests {
         assert_eq!(choose(None, Some("variable")), Some("variable".into()));
         assert_eq!(choose(None, Some("")), Some("platform".into()));
         assert_eq!(choose_dir(None, None, || None), None);
-    }
-
-    #[test]
-    fn a_passphrase_is_the_first_line_and_keeps_its_blanks() {
-        for (file, expect) in [
-            ("correct horse\n", "correct horse"),
-            (" a \r\nsecond line\n", " a "),
-            ("no line break", "no line break"),
-            ("", ""),
-            ("\n", ""),
-        ] {
-            assert_eq!(*first_line(file.as_bytes()).unwrap(), expect);
-        }
-        assert!(first_line(&b"\xff\xfe"[..]).is_err());
-        assert!(first_line("x".repeat(5000).as_bytes()).is_err());
-        let longest = "x".repeat(4096);
-        assert_eq!(*first_line(format!("{longest}\n{longest}").as_bytes()).unwrap(), longest);
     }
 }

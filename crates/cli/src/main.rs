@@ -10,10 +10,12 @@ mod home;
 mod interrupt;
 mod metrics;
 mod output;
+mod passphrase;
 mod private;
 mod qr;
 #[cfg(unix)]
 mod socket;
+mod turns;
 
 use std::process::ExitCode;
 
@@ -55,7 +57,7 @@ async fn served(cli: &Cli) -> anyhow::Result<Option<ExitCode>> {
         socket::refuse_while_served(&profile_dir(&cli.global)?)?;
     }
     if cli.command.runs_where_served() {
-        return socket::run_there(&profile_dir(&cli.global)?).await;
+        return socket::run_there(cli, &profile_dir(&cli.global)?).await;
     }
     Ok(None)
 }

@@ -69,8 +69,9 @@ Example:
         after_help = "For a profile that was copied or restored from an older copy, while the other
 one was used too: two that sign as one device are taken for nobody. This one becomes a device of its
 own. Each of its spaces can be read, and written once another device has let it in again (larder
-invite there, larder join here); what only this copy has is carried over then, and named. No other
-command may have the profile open.
+invite there, larder join here); what only this copy has is carried over then, and named. Where the
+profile is served (larder serve), its connections end for that, and it is served on as the device
+that it is then.
 
 A space that no other device had when the copy was made waits as well: another one may have joined
 since. If you know that none has, say so with --alone, after the keys were renewed. If one has after
@@ -449,7 +450,7 @@ async fn renew(call: &Call<'_>) -> anyhow::Result<Exit> {
 async fn go_on_alone(call: &Call<'_>, space: &SpaceName, by_words: bool) -> anyhow::Result<Exit> {
     let out = call.out;
     let kit = if by_words { Some(typed(call).await?) } else { None };
-    call.go_on_alone(space, kit.as_ref()).await.context("the space waits as before")?;
+    call.go_on_alone(space, kit).await.context("the space waits as before")?;
     out.json(&json!({ "event": "alone", "space": space.to_string() }))?;
     out.line(&format!("{space} goes on here, with what this copy has of it."))?;
     out.note(&format!(

@@ -2,12 +2,14 @@
 //! what is.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
 use larder::{ErrorKind, SpaceName};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::exit::{Exit, Failure};
 use crate::home::Call;
@@ -43,6 +45,12 @@ pub(crate) struct Purge {
     /// Remove also what could not be carried over from an old copy of this device
     #[arg(long)]
     pub(crate) leave: bool,
+}
+
+impl Purge {
+    pub(crate) const fn has_new_passphrase(&self) -> bool {
+        self.new_passphrase || self.new_passphrase_file.is_some()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -142,15 +150,21 @@ pub(crate) async fn rekey(call: &Call<'_>, args: &Rekey) -> anyhow::Result<Exit>
 pub(crate) async fn purge(call: &Call<'_>, args: &Purge) -> anyhow::Result<Exit> {
     let out = call.out;
     let bar = out.progress(Some(0), "writing anew");
-    let mut written = 0;
     let begun = Instant::now();
-    let purged = call
-        .purge(args, |done, total| {
-            written = done;
-            bar.set_length(total);
-            bar.set_position(done);
-        })
-        .await;
+    let (telling, mut tells) = watch::channel((0, 0));
+    let mut purging = pin!(call.purge(args, telling));
+    let purged = loop {
+        tokio::select! {
+            biased;
+            purged = &mut purging => break purged,
+            Ok(()) = tells.changed() => {
+                let (written, total) = *tells.borrow_and_update();
+                bar.set_length(total);
+                bar.set_position(written);
+            }
+        }
+    };
+    let (written, _) = *tells.borrow();
     bar.finish_and_clear();
     let (purged, is_new) = purged.context("the profile was not purged")?;
     let took = begun.elapsed();

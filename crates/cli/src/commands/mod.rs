@@ -71,6 +71,7 @@ pub(crate) async fn run(cli: &Cli, call: &Call<'_>) -> anyhow::Result<Exit> {
             | Command::Invite(_)
             | Command::Purge(_)
             | Command::Passphrase(_)
+            | Command::Device(DeviceCommand::Renew(_))
     );
     check_clearance(cli, call)?;
     tokio::select! {

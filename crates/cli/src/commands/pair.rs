@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use anyhow::Context;
 use larder::limits::INVITATION_TRIES_MAX;
@@ -10,7 +11,9 @@ use larder::{
     SpaceReport, Terms, TransportId, Whose,
 };
 use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use crate::args::{Invite, Join, Place, Serve, Sync};
 use crate::commands::device::tell_carried;
@@ -24,6 +27,7 @@ use crate::output::{Output, bytes, claimed, counted, printable};
 use crate::qr;
 #[cfg(unix)]
 use crate::socket::Server;
+use crate::turns::Turns;
 
 const INVITATION_BYTES_MAX: u64 = 64 << 10;
 
@@ -356,55 +360,92 @@ fn sentence(spaces: &[SpaceReport]) -> String {
 
 pub(crate) async fn serve(call: &Call<'_>, args: &Serve) -> anyhow::Result<Exit> {
     let out = call.out;
-    let stop = &call.stop;
     metrics::keep();
     let profile = call.open().await?;
     let mut events = profile.events();
+    let turns = Turns::new();
+    let mut reopened = turns.reopened();
     let address = profile.listen(args.listen).await?;
     #[cfg(unix)]
-    let commands = take_commands(call, &profile, args);
-    out.json(&json!({ "event": "listening", "address": address.to_string() }))?;
-    out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
-    let following = profile.clone();
-    let mut follow = tokio::spawn(async move { following.follow().await });
-    // On an address that only this machine reaches there is nobody else to find.
-    let mut discovers = !args.no_discovery && !address.ip().is_loopback();
-    let mut discover = std::pin::pin!(profile.discover());
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Ok(event) => tell_event(out, &event)?,
-                Err(RecvError::Lagged(missed)) => out.note(&format!("({missed} events not shown)")),
-                Err(RecvError::Closed) => break,
-            },
-            ended = &mut follow => {
-                ended.context("the task that follows peers ended")??;
-            }
-            Err(error) = &mut discover, if discovers => {
-                discovers = false;
-                out.note(&format!("Peers are found at known addresses only: {error}."));
-            }
-            () = stop.asked() => break,
+    let commands = take_commands(call, &profile, args, turns);
+    let served = loop {
+        out.json(&json!({ "event": "listening", "address": address.to_string() }))?;
+        out.line(&format!("Listening on {address}. Ctrl-C ends it."))?;
+        // On an address that only this machine reaches there is nobody else to find.
+        let discovers = !args.no_discovery && !address.ip().is_loopback();
+        match until_closed(call, discovers, &profile, &mut events, &mut reopened).await {
+            Ok(true) => {}
+            Ok(false) => break Ok(Exit::Done),
+            Err(error) => break Err(error),
         }
-    }
-    follow.abort();
+    };
     #[cfg(unix)]
     if let Some(commands) = commands {
         commands.end().await;
     }
-    profile.close().await?;
-    Ok(Exit::Done)
+    let closed = profile.close().await;
+    let exit = served?;
+    closed?;
+    Ok(exit)
+}
+
+/// Speaks with peers until the profile was closed for a command and is open again: true; or until
+/// it is to end.
+async fn until_closed(
+    call: &Call<'_>,
+    mut discovers: bool,
+    profile: &Profile,
+    events: &mut Receiver<Event>,
+    reopened: &mut watch::Receiver<Option<String>>,
+) -> anyhow::Result<bool> {
+    let out = call.out;
+    let following = profile.clone();
+    let (mut follow, mut follows) = (tokio::spawn(async move { following.follow().await }), true);
+    let mut discover = pin!(profile.discover());
+    let goes_on = loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => tell_event(out, &event)?,
+                Err(RecvError::Lagged(missed)) => out.note(&format!("({missed} events not shown)")),
+                Err(RecvError::Closed) => break false,
+            },
+            ended = &mut follow, if follows => {
+                follows = false;
+                match ended.context("the task that follows peers ended")? {
+                    // It comes back in a moment.
+                    Ok(()) | Err(Error::Closed) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            found = &mut discover, if discovers => {
+                discovers = false;
+                match found {
+                    Ok(()) | Err(Error::Closed) => {}
+                    Err(error) => {
+                        out.note(&format!("Peers are found at known addresses only: {error}."));
+                    }
+                }
+            }
+            Ok(()) = reopened.changed() => match &*reopened.borrow_and_update() {
+                None => break true,
+                Some(why) => return Err(Failure::error(Exit::Failed, why.clone())),
+            },
+            () = call.stop.asked() => break false,
+        }
+    };
+    follow.abort();
+    Ok(goes_on)
 }
 
 /// Lets other processes run their commands here, where that is possible and wanted.
 #[cfg(unix)]
-fn take_commands(call: &Call<'_>, profile: &Profile, args: &Serve) -> Option<Server> {
+fn take_commands(call: &Call<'_>, profile: &Profile, args: &Serve, turns: Turns) -> Option<Server> {
     let out = call.out;
     let dir = profile.dir().filter(|_| !args.no_commands)?;
     let tell = |error: &std::io::Error| {
         out.note(&format!("Other commands have to wait until this one ends: {error}."));
     };
-    let served = Served { profile: profile.clone(), clearance: call.clearance };
+    let served = Served { profile: profile.clone(), clearance: call.clearance, turns };
     Server::start(dir, &served).inspect_err(tell).ok()
 }
 

@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal, Read};
 use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -13,14 +14,16 @@ use zeroize::Zeroizing;
 
 use super::Address;
 use super::wire::{CHUNK_BYTES, Hello, Kind, Request, read_frame, write_frame};
+use crate::args::{Cli, Global};
 use crate::console::{Console, forget_typed};
 use crate::exit::{Exit, Failure};
+use crate::passphrase::{self, Which};
 
 /// Runs this process's command in the one that serves the profile in `dir`. None: there is none.
 ///
 /// # Errors
 /// It is of another version or user, or ended before the command did.
-pub(crate) async fn run_there(dir: &Path) -> anyhow::Result<Option<ExitCode>> {
+pub(crate) async fn run_there(cli: &Cli, dir: &Path) -> anyhow::Result<Option<ExitCode>> {
     let Some(Serving { stream, .. }) = connect(dir)? else { return Ok(None) };
     greet(&stream)?;
     let stream = Arc::new(stream);
@@ -31,24 +34,39 @@ pub(crate) async fn run_there(dir: &Path) -> anyhow::Result<Option<ExitCode>> {
     let request = Request { width, typed, dir, args };
     send(&sending, Kind::Run, &request.encode())?;
 
-    let interrupting = Arc::clone(&sending);
+    let passphrases = Passphrases {
+        global: cli.global.clone(),
+        new_file: cli.command.new_passphrase_file().map(Path::to_owned),
+        is_typing: AtomicBool::new(false),
+    };
+    let passphrases = Arc::new(passphrases);
+    let (interrupting, asking) = (Arc::clone(&sending), Arc::clone(&passphrases));
     tokio::spawn(async move {
         let mut asked = false;
         while tokio::signal::ctrl_c().await.is_ok() {
             // If the command cannot be told, there is nothing to wait for either.
-            if asked || send(&interrupting, Kind::Interrupt, &[]).is_err() {
+            let is_typing = asking.is_typing.load(Ordering::Acquire);
+            if asked || is_typing || send(&interrupting, Kind::Interrupt, &[]).is_err() {
                 std::process::exit(Exit::Interrupted as i32);
             }
             asked = true;
         }
     });
     let relaying = Arc::clone(&stream);
-    let code = tokio::task::spawn_blocking(move || relay(&relaying, &sending)).await??;
+    let code =
+        tokio::task::spawn_blocking(move || relay(&relaying, &sending, &passphrases)).await?;
+    let code = code.map_err(|error| {
+        if error.is::<Broken>() && cli.command.has_new_passphrase() {
+            let advice = "either passphrase may open the profile now: try the old, then the new";
+            return error.context(advice);
+        }
+        error
+    })?;
     let _ = stream.shutdown(Shutdown::Both);
     Ok(Some(ExitCode::from(code)))
 }
 
-/// Fails if the profile in `dir` is being served, for a command that needs it to itself.
+/// Fails if the profile in `dir` is being served, for whoever wants to serve it.
 ///
 /// # Errors
 /// It is.
@@ -58,8 +76,8 @@ pub(crate) fn refuse_while_served(dir: &Path) -> anyhow::Result<()> {
     Err(Failure::error(
         Exit::InUse,
         format!(
-            "`larder serve` runs on this profile{process}, and this command needs it to itself: \
-             end that with Ctrl-C first"
+            "`larder serve` runs on this profile{process} already, and one is enough: end that \
+             with Ctrl-C first"
         ),
     ))
 }
@@ -113,8 +131,46 @@ fn send(stream: &Mutex<UnixStream>, kind: Kind, payload: &[u8]) -> io::Result<()
     write_frame(&mut *stream, kind, payload)
 }
 
+/// Where this process has its passphrases.
+struct Passphrases {
+    global: Global,
+    new_file: Option<PathBuf>,
+    /// While a person types one, Ctrl-C ends this process.
+    is_typing: AtomicBool,
+}
+
+impl Passphrases {
+    fn read(&self, which: &[u8]) -> anyhow::Result<Zeroizing<String>> {
+        let all = [Which::Present, Which::New];
+        let which = all.into_iter().find(|known| which == [*known as u8]);
+        let which = which.context("`larder serve` asks for a passphrase of no known kind")?;
+        self.is_typing.store(true, Ordering::Release);
+        let read = passphrase::read(&self.global, which, self.new_file.as_deref());
+        self.is_typing.store(false, Ordering::Release);
+        read
+    }
+}
+
+/// The connection ended before the command did.
+#[derive(Debug)]
+struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "`larder serve` ended before this command did: what was reported is safe; run it again",
+        )
+    }
+}
+
+impl std::error::Error for Broken {}
+
 /// Prints what the command prints until it has ended. Its exit code.
-fn relay(mut stream: &UnixStream, sending: &Mutex<UnixStream>) -> anyhow::Result<u8> {
+fn relay(
+    mut stream: &UnixStream,
+    sending: &Mutex<UnixStream>,
+    passphrases: &Passphrases,
+) -> anyhow::Result<u8> {
     loop {
         match read_frame(&mut stream) {
             Ok(Some((Kind::Out, bytes))) => Console::Own.write_out(&bytes)?,
@@ -124,16 +180,18 @@ fn relay(mut stream: &UnixStream, sending: &Mutex<UnixStream>) -> anyhow::Result
                 let mut chunk = Zeroizing::new(vec![0; CHUNK_BYTES]);
                 let read = io::stdin().lock().read(&mut chunk).context("cannot read stdin")?;
                 chunk.truncate(read);
-                send(sending, Kind::Stdin, &chunk)?;
+                // Who wants it no more says next how it ended.
+                let _ = send(sending, Kind::Stdin, &chunk);
             }
             Ok(Some((Kind::ForgetTyped, _))) => forget_typed()?,
             Ok(Some((Kind::Exit, code))) if code.len() == 1 => {
                 return Ok(code.first().copied().unwrap_or(Exit::Failed as u8));
             }
-            _ => anyhow::bail!(
-                "`larder serve` ended before this command did: what was reported is safe; run it \
-                 again"
-            ),
+            Ok(Some((Kind::WantPassphrase, which))) => {
+                let text = passphrases.read(&which)?;
+                let _ = send(sending, Kind::Passphrase, text.as_bytes());
+            }
+            _ => return Err(Broken.into()),
         }
     }
 }

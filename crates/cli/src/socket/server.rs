@@ -7,7 +7,8 @@ use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use super::wire::{CHUNK_BYTES, Hello, Kind, Payload, Request, read_frame, write_frame};
 use super::{Address, NAME};
@@ -27,6 +29,9 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::home::{Call, Served};
 use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::passphrase::Which;
+use crate::turns::Turns;
 
 /// Commands that run at once; whoever comes then is told to try again.
 const CLIENTS_MAX: usize = 32;
@@ -45,6 +50,7 @@ pub(crate) struct Server {
     path: PathBuf,
     accepting: JoinHandle<()>,
     clients: Arc<Clients>,
+    turns: Turns,
 }
 
 impl Server {
@@ -68,15 +74,20 @@ impl Server {
         let owner = fs::metadata(&path)?.uid();
         let clients = Arc::new(Clients::default());
         let taking = accept_all(listener, owner, served.clone(), Arc::clone(&clients));
-        Ok(Self { path, accepting: tokio::spawn(taking), clients })
+        let turns = served.turns.clone();
+        Ok(Self { path, accepting: tokio::spawn(taking), clients, turns })
     }
 
     /// Takes no more commands, and lets those that run finish what they have in hand.
     pub(crate) async fn end(self) {
         self.accepting.abort();
+        self.clients.is_ending.store(true, Ordering::SeqCst);
         for (stop, _) in self.clients.all().values() {
             stop.ask();
         }
+        // One for which the profile is closed is done with it first, however long that takes.
+        let turn = self.turns.beside(|| {}).await;
+        drop(turn);
         let mut count = self.clients.count.subscribe();
         let _ = tokio::time::timeout(END_WAIT, count.wait_for(|count| *count == 0)).await;
         // Those that still wait for a client that does not read.
@@ -98,6 +109,8 @@ impl Drop for Server {
 struct Clients {
     all: Mutex<BTreeMap<u64, (Interrupt, UnixStream)>>,
     count: watch::Sender<usize>,
+    /// Whether those that come now are to stop at once.
+    is_ending: AtomicBool,
 }
 
 impl Clients {
@@ -117,6 +130,9 @@ impl Place {
         let mut all = clients.all();
         if all.len() >= CLIENTS_MAX {
             return None;
+        }
+        if clients.is_ending.load(Ordering::SeqCst) {
+            stop.ask();
         }
         let number = all.last_key_value().map_or(0, |(last, _)| last + 1);
         all.insert(number, (stop, stream));
@@ -176,12 +192,14 @@ fn converse(
     let request = Request::decode(&payload)?;
     stream.set_read_timeout(None)?;
 
-    let (stop, (stdin, chunks)) = (Interrupt::default(), sync_channel(1));
+    let stop = Interrupt::default();
+    let ((stdin, chunks), (passphrase, passphrases)) = (sync_channel(1), sync_channel(1));
     let client = Arc::new(Client {
         stream: Mutex::new(stream.try_clone()?),
         width: request.width,
         typed: request.typed,
         stdin: Mutex::new(Input { chunks, chunk: Payload::default(), at: 0 }),
+        passphrases: Mutex::new(passphrases),
     });
     let Some(_place) = Place::take(clients, stop.clone(), stream.try_clone()?) else {
         client.write_err(b"larder: `larder serve` runs many commands now: try again\n")?;
@@ -191,7 +209,7 @@ fn converse(
     let stopping = stop.clone();
     let reader = std::thread::Builder::new()
         .name("larder-client".to_owned())
-        .spawn(move || listen(&mut reading, &stdin, &stopping))?;
+        .spawn(move || listen(&mut reading, &stdin, &passphrase, &stopping))?;
     let console = Console::Client(Arc::clone(&client));
     let exit = handle.block_on(run(&request, &console, stop, served));
     let told = client.write(Kind::Exit, &[exit as u8]);
@@ -202,16 +220,25 @@ fn converse(
 }
 
 /// Hears what the client says while its command runs. A client that is gone wants nothing more.
-fn listen(from: &mut UnixStream, stdin: &SyncSender<Payload>, stop: &Interrupt) {
+fn listen(
+    from: &mut UnixStream,
+    stdin: &SyncSender<Payload>,
+    passphrase: &SyncSender<Payload>,
+    stop: &Interrupt,
+) {
     loop {
-        match read_frame(from) {
-            Ok(Some((Kind::Stdin, chunk))) => {
-                if stdin.send(chunk).is_err() {
-                    break;
-                }
+        // More than it was asked for is not waited with.
+        let goes_on = match read_frame(from) {
+            Ok(Some((Kind::Stdin, chunk))) => stdin.try_send(chunk).is_ok(),
+            Ok(Some((Kind::Passphrase, text))) => passphrase.try_send(text).is_ok(),
+            Ok(Some((Kind::Interrupt, _))) => {
+                stop.ask();
+                true
             }
-            Ok(Some((Kind::Interrupt, _))) => stop.ask(),
-            _ => break,
+            _ => false,
+        };
+        if !goes_on {
+            break;
         }
     }
     stop.ask();
@@ -225,7 +252,14 @@ async fn run(request: &Request, console: &Console, stop: Interrupt, served: Serv
             return Exit::Usage;
         }
     };
-    let call = Call::served(&cli.global, console, stop, served, &request.dir);
+    let out = Output::new(cli.global.json, console);
+    let turn = tokio::select! {
+        turn = served.turns.beside(|| out.note("Waiting for a command that has the profile.")) => {
+            turn
+        }
+        () = stop.asked() => return Exit::Interrupted,
+    };
+    let call = Call::served(&cli.global, console, stop, (served, turn), &request.dir);
     commands::run_to_exit(&cli, &call).await
 }
 
@@ -236,6 +270,7 @@ pub(crate) struct Client {
     width: Option<u16>,
     typed: bool,
     stdin: Mutex<Input>,
+    passphrases: Mutex<Receiver<Payload>>,
 }
 
 impl Client {
@@ -273,9 +308,22 @@ impl Client {
         Ok(())
     }
 
+    /// One of its passphrases; waits until it has one.
+    pub(crate) fn passphrase(&self, which: Which) -> io::Result<Zeroizing<String>> {
+        let passphrases = self.passphrases.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(Kind::WantPassphrase, &[which as u8])?;
+        let text = passphrases.recv().map_err(gone)?;
+        let text = std::str::from_utf8(&text).map_err(io::Error::other)?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
     pub(crate) fn stdin(&self) -> Stdin<'_> {
         Stdin { client: self }
     }
+}
+
+fn gone(_: RecvError) -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone")
 }
 
 /// The client's stdin, asked for as it is read.
@@ -296,7 +344,6 @@ impl Read for Stdin<'_> {
         let mut input = self.client.stdin.lock().unwrap_or_else(PoisonError::into_inner);
         if input.at == input.chunk.len() {
             self.client.write(Kind::WantStdin, &[])?;
-            let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
             input.chunk = input.chunks.recv().map_err(gone)?;
             input.at = 0;
         }

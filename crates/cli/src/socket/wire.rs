@@ -14,7 +14,7 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 const MAGIC: [u8; 8] = *b"larder-c";
 /// Counts up with every change of the frames.
-const PROTOCOL: u8 = 2;
+const PROTOCOL: u8 = 3;
 
 /// What both sides say first. Its form never changes: whatever came before or comes after can tell
 /// who it speaks with.
@@ -58,6 +58,8 @@ pub(super) enum Kind {
     Stdin = 2,
     /// From the client: somebody pressed Ctrl-C.
     Interrupt = 3,
+    /// From the client: a passphrase, for each `WantPassphrase`.
+    Passphrase = 4,
     /// From the server: bytes for stdout.
     Out = 16,
     /// From the server: bytes for stderr.
@@ -68,18 +70,22 @@ pub(super) enum Kind {
     Exit = 19,
     /// From the server: what was typed on a terminal and not read yet answers nothing any more.
     ForgetTyped = 20,
+    /// From the server: it waits for a passphrase; one byte says which.
+    WantPassphrase = 21,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Run,
         Self::Stdin,
         Self::Interrupt,
+        Self::Passphrase,
         Self::Out,
         Self::Err,
         Self::WantStdin,
         Self::Exit,
         Self::ForgetTyped,
+        Self::WantPassphrase,
     ];
 }
 

@@ -7,7 +7,7 @@ use crate::home::{Home, Ran, SPACE};
 use crate::household::{pair, serve, stop};
 use crate::members::{pair_as, with_kit};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();

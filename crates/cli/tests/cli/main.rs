@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+#[cfg(unix)]
+mod alone;
 mod auditor;
 mod bad_input;
 mod black;
