@@ -56,6 +56,7 @@ impl fmt::Display for Report {
 /// checker that never fires.
 const EXPECTED: &[&str] = &[
     "fault: cuts",
+    "fault: cuts within a frame",
     "fault: partitions",
     "fault: one-way partitions",
     "fault: power failures",
