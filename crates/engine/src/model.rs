@@ -455,7 +455,8 @@ pub struct PruneStatus {
     pub sections: u64,
     /// Those bytes.
     pub bytes: u64,
-    /// Devices that have not stated yet what this one stated last.
+    /// Devices that have not stated yet what this one stated last, unless what is agreed on by now
+    /// includes it.
     #[serde(serialize_with = "as_texts")]
     pub waits_for: Vec<DeviceId>,
 }

@@ -66,7 +66,10 @@ impl Space {
         let held = snapshots::in_state(&db, snapshots::State::Held)?;
         let statements = statements(&db, roster)?;
         let of_own = |statement: &&Statement| statement.author == self.device();
-        let newest = statements.iter().rev().find(of_own);
+        // What the one that is held includes is waited for no more.
+        let is_over =
+            |newest: &&Statement| held.as_ref().is_some_and(|held| held.act.includes(&newest.act));
+        let newest = statements.iter().rev().find(of_own).filter(|newest| !is_over(newest));
         let waits_for = newest.map_or(Ok(BTreeSet::new()), |newest| {
             let id = newest.act.id();
             let stated = statements.iter().filter(|statement| statement.act.id() == id);

@@ -256,3 +256,30 @@ fn what_a_lowered_tablet_kept_opens_though_all_others_have_forgotten_its_secret(
         assert_eq!(of.wanted(), None);
     }
 }
+
+/// A tablet stated a snapshot, was set aside before anybody heard of it, and took over what the
+/// others agreed on, which includes it. It said for ever that it waited for them (simulated seed
+/// 291).
+#[test]
+fn a_tablet_waits_for_nobody_to_state_what_a_later_snapshot_includes() {
+    let dirs = dirs(3);
+    let mut a = Device::found(dirs[0].path(), 1);
+    let mut b = a.invite(dirs[1].path(), 2);
+    let mut tablet = a.invite(dirs[2].path(), 3);
+    four_edited(&mut a);
+    meet(&mut a, &mut b);
+    meet(&mut a, &mut tablet);
+    assert_eq!(tablet.prune(true).stated, 1);
+    let waits = |of: &Device| of.space.prune_status().unwrap().waits_for;
+    assert!(waits(&tablet).contains(&b.space.device()), "the control");
+    a.edit(object(1), |value| value["a"] = "meanwhile".into());
+    a.writer.quarantine(tablet.space.device()).unwrap();
+    for _ in 0..2 {
+        settle(&mut [&mut a, &mut b]);
+    }
+    assert!(a.pruned() > 0, "the control: without it");
+    meet(&mut tablet, &mut a);
+    tablet.prune(false);
+    assert!(tablet.space.prune_status().unwrap().covered > 0);
+    assert_eq!(waits(&tablet), []);
+}
