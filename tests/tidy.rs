@@ -31,7 +31,11 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
         ],
     ),
     ("larder", 6, &["types", "classify", "engine", "transport", "protocol"]),
-    ("larder-sim", 6, &["types", "crypto", "pages", "log", "document", "protocol", "engine"]),
+    (
+        "larder-sim",
+        6,
+        &["types", "crypto", "pages", "log", "document", "transport", "protocol", "engine"],
+    ),
     ("larder-cli", 7, &["larder", "audit", "types"]),
 ];
 

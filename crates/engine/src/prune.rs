@@ -105,6 +105,23 @@ impl Space {
         let published = self.shared.published()?;
         accepted(&db, &published.roster, published.clearance)
     }
+
+    /// The snapshot that stands for what was dropped here.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn held_snapshot(&self) -> Result<Option<SnapshotAct>> {
+        let held = snapshots::in_state(&*self.shared.pool.reader()?, snapshots::State::Held)?;
+        Ok(held.map(|held| held.act))
+    }
+
+    /// Whether all entries that a snapshot covers are here, with or without their bytes.
+    ///
+    /// # Errors
+    /// The storage's errors.
+    pub fn has_entries_of(&self, act: &SnapshotAct) -> Result<bool> {
+        is_here(&*self.shared.pool.reader()?, act)
+    }
 }
 
 fn sum(act: &SnapshotAct) -> u64 {

@@ -61,9 +61,7 @@ impl World {
     /// Where nobody is in the way, all have dropped what they agreed on and wait for nobody, and of
     /// two snapshots that were agreed on one includes the other.
     fn check_pruned(&mut self, members: &[Slot]) {
-        let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
-            && self.villain.is_none()
-            && self.model.shut_out.is_empty();
+        let is_clean = self.is_clean();
         let present: BTreeSet<DeviceId> =
             members.iter().filter_map(|slot| self.devices[*slot].id).collect();
         for slot in members {
@@ -85,6 +83,26 @@ impl World {
                     "{slot}: {one:?} and {beside:?} are agreed on"
                 );
             }
+        }
+    }
+
+    /// Nothing goes of an entry that somebody who is waited for has not got.
+    pub(crate) fn check_dropped(&mut self, slot: Slot) {
+        if !self.is_clean() {
+            return;
+        }
+        let space = self.devices[slot].space().expect("it is up");
+        let held = space.held_snapshot().expect("what it holds").expect("it stands for what went");
+        let progress = space.status().expect("who has what").progress;
+        let is_waited_for = |other: &Slot| {
+            let waits = progress.iter().find(|one| Some(one.device) == self.devices[*other].id);
+            *other != slot && waits.is_some_and(|one| !one.set_aside)
+        };
+        for other in self.up().into_iter().filter(is_waited_for) {
+            let theirs = self.devices[other].space().expect("it is up");
+            let has_all = theirs.has_entries_of(&held).expect("what it has");
+            assert!(has_all, "{slot} drops what {other} has not got, and is to wait for");
+            self.report.count("check: what went is known to all");
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use larder_engine::{Access, DeviceInfo, Environment, Profile, Result, Stolen};
+use larder_engine::{Access, Answer, DeviceInfo, Environment, Profile, Result, Stolen};
 use larder_log::{Class, Header, Payload, SectionCommitment, entry_hash};
-use larder_protocol::{LogHead, Reply};
+use larder_protocol::{LogHead, Reply, Request};
 use larder_types::limits::STEP_MS_MAX;
 use larder_types::{DeviceId, EntryHash, EpochId};
 
@@ -339,14 +339,26 @@ impl World {
         // The control, of many runs together: in one the secrets of all there is may have gone.
         self.report.add("check: sections that a thief opens before days pass", opened);
         self.pass_days(DAYS, hub, &members);
-        let is_clean = self.devices.iter().all(|it| it.is_honest() && !it.is_rotten)
-            && self.villain.is_none()
-            && self.model.shut_out.is_empty();
+        let is_clean = self.is_clean();
         let opened = self.opened_by_thieves(&members, &before);
         assert!(!is_clean || opened == 0, "after {DAYS} days {opened} sections open to thieves");
+        for slot in members.iter().filter(|_| is_clean) {
+            let epochs = self.epochs_held(*slot);
+            assert!(epochs < 2, "after {DAYS} days {slot} has secrets of {epochs} epochs");
+            self.report.count("check: one epoch after days");
+        }
         let gone = before.len() as u64 * members.len() as u64 - opened;
         self.report.add("check: sections that a thief does not open after days", gone);
         true
+    }
+
+    fn epochs_held(&self, slot: Slot) -> usize {
+        let device = &self.devices[slot];
+        let space = device.space().expect("it is up");
+        match space.answer(&device.transport, Request::ReadFrontiers) {
+            Answer::Reply(Reply::Frontiers { epochs_held, .. }) => epochs_held.len(),
+            other => panic!("{slot} does not know what it holds: {other:?}"),
+        }
     }
 
     /// On each of these days all of them write, and meet.

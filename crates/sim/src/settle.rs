@@ -269,7 +269,7 @@ impl World {
     }
 
     /// Whether all devices are whole, and nobody was ever malicious or shut out.
-    fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.devices.iter().all(|device| device.is_honest() && !device.is_rotten)
             && self.villain.is_none()
             && self.model.shut_out.is_empty()

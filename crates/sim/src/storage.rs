@@ -492,6 +492,9 @@ impl World {
             Ok(false) => self.go_on_pruning(slot, pruning),
             Err(error) => return self.does_not_prune(slot, &error),
         }
+        if pruned.sections > before.sections {
+            self.check_dropped(slot);
+        }
         if has_appended {
             self.committed(slot);
         }
