@@ -347,12 +347,15 @@ pub(crate) const ROWS: &[Row] = &[
         "self.epoch_beside.is_some() || steps",
         "steps",
     ),
-    row(
-        "pruned before all have said that they have it",
-        STEPS,
-        "        if !held.act.is_within(&ends) {",
-        "        if false && !held.act.is_within(&ends) {",
-    ),
+    Row {
+        blind: Some("who states a snapshot has what it covers, and who comes later is given it"),
+        ..row(
+            "pruned before all have said that they have it",
+            STEPS,
+            "        if !held.act.is_within(&ends) {",
+            "        if false && !held.act.is_within(&ends) {",
+        )
+    },
     row(
         "idempotency keys forgotten",
         COMMIT,
