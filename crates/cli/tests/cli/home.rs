@@ -204,6 +204,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Reads lines until the event comes.
     pub(crate) fn event(&mut self, name: &str) -> Value {
         loop {

@@ -30,9 +30,20 @@ const SUPPLY: &str = "engine/src/supply.rs";
 const SYNC: &str = "engine/src/sync.rs";
 
 /// What is copied: the simulator, and what simulated devices are built from.
-pub(crate) const CRATES: [&str; 12] = [
-    "types", "classify", "crypto", "pages", "log", "document", "protocol", "audit", "store",
-    "search", "engine", "sim",
+pub(crate) const CRATES: [&str; 13] = [
+    "types",
+    "classify",
+    "crypto",
+    "pages",
+    "log",
+    "document",
+    "transport",
+    "protocol",
+    "audit",
+    "store",
+    "search",
+    "engine",
+    "sim",
 ];
 
 pub(crate) const ROWS: &[Row] = &[
