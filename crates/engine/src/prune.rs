@@ -33,6 +33,7 @@ pub(crate) mod tests;
 mod watch;
 
 pub use self::steps::Pruning;
+use self::steps::is_blocked;
 pub(crate) use self::watch::News;
 pub use self::watch::PrunePolicy;
 
@@ -75,6 +76,12 @@ impl Space {
             let stated = statements.iter().filter(|statement| statement.act.id() == id);
             let stated: BTreeSet<DeviceId> = stated.map(|statement| statement.author).collect();
             let asked = asked_for(&db, roster, &Exempt::read(&db, roster)?, &newest.act)?;
+            if is_blocked(&db, roster, &newest.act, &statements)? {
+                // By itself only that one proposes what takes its place; by hand anyone may.
+                let is_by_hand = self.shared.profile.prunes == PrunePolicy::ByHand;
+                let one = asked.first().filter(|it| !is_by_hand && **it != self.device());
+                return Ok(one.into_iter().copied().collect());
+            }
             Ok::<_, Error>(asked.difference(&stated).copied().collect())
         })?;
         let stable = stable_ends(&db, roster, self.device(), &mut LookedAt::new())?;

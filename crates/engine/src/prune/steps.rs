@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_log::act::Act;
+use larder_log::roster::Roster;
 use larder_log::snapshot::{LogEnd, SnapshotAct};
 use larder_log::stability::Named;
 use larder_log::{VERSION, kind, merkle};
@@ -391,7 +392,7 @@ impl WriterState {
                     && !self.news.differing.contains(&id)
                     && may_be_accepted(act, held, &accepted)
                     && is_asked()?
-                    && !self.is_blocked(db, act, &statements)?,
+                    && !is_blocked(db, &self.roster, act, &statements)?,
             )
         };
         for Statement { act, .. } in &statements {
@@ -405,49 +406,55 @@ impl WriterState {
     /// Where a snapshot of all that is here ends, if bytes could go by it and this device has not
     /// stated one yet that waits for others.
     fn to_propose(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Option<Vec<LogEnd>>> {
-        let me = self.device();
         let accepted = accepted(db, &self.roster, self.clearance)?;
-        let erasures = erasures(db)?;
         let statements = statements(db, &self.roster)?;
-        for Statement { author, act, .. } in &statements {
-            if *author == me
-                && may_be_accepted(act, held, &accepted)
-                && !self.news.differing.contains(&act.id())
-                && covers(act, &erasures)
-                && !self.is_blocked(db, act, &statements)?
-            {
-                return Ok(None);
-            }
+        let proposed = self.proposed(db, held, &accepted, &statements)?;
+        let erasures = erasures(db)?;
+        let is_own = |it: &&&Statement| it.author == self.device();
+        if proposed.open.iter().filter(is_own).any(|it| self.is_waited_for(it, &erasures)) {
+            return Ok(None);
         }
-        let frontier = self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })?;
+        let frontier = if proposed.is_contested() {
+            Some(self.proposable(db)?)
+        } else {
+            self.gains(db, held, 0, Droppable { sections: 1, bytes: 1 })?
+        };
         let Some(frontier) = frontier else { return Ok(None) };
         let act = SnapshotAct { v: VERSION, frontier, bands: Vec::new() };
-        Ok((!self.is_blocked(db, &act, &statements)?).then_some(act.frontier))
+        let is_open = may_be_accepted(&act, held, &accepted)
+            && !is_blocked(db, &self.roster, &act, &statements)?;
+        Ok(is_open.then_some(act.frontier))
     }
 
-    /// Whether one that is asked for a snapshot has stated another of which neither includes the
-    /// other, and not this one. It never will: were both agreed on, some would drop what is behind
-    /// the end of the one, others what is behind that of the other, and who comes then would be
-    /// given half of either.
-    pub(super) fn is_blocked(
+    /// Whether all who are asked for what was stated may yet state it. What this device finds
+    /// otherwise, or nobody may compute any more, would be waited for for ever.
+    pub(super) fn is_waited_for(&self, it: &Statement, erasures: &[(DeviceId, u64)]) -> bool {
+        covers(&it.act, erasures) && !self.news.differing.contains(&it.act.id())
+    }
+
+    /// What was stated and is not agreed on.
+    pub(super) fn proposed<'a>(
         &self,
         db: &Connection,
-        act: &SnapshotAct,
-        statements: &[Statement],
-    ) -> Result<bool> {
-        let id = act.id();
-        let has_it = |it: &&Statement| it.act.id() == id;
-        let have: BTreeSet<DeviceId> =
-            statements.iter().filter(has_it).map(|it| it.author).collect();
-        let is_beside = |it: &&Statement| {
-            !have.contains(&it.author) && !act.includes(&it.act) && !it.act.includes(act)
-        };
-        let mut beside = statements.iter().filter(is_beside).peekable();
-        if beside.peek().is_none() {
-            return Ok(false);
+        held: Option<&Snapshot>,
+        accepted: &[SnapshotAct],
+        statements: &'a [Statement],
+    ) -> Result<Proposed<'a>> {
+        let mut proposed = Proposed { open: Vec::new(), blocked: Vec::new() };
+        for it in statements.iter().filter(|it| may_be_accepted(&it.act, held, accepted)) {
+            let is_blocked = is_blocked(db, &self.roster, &it.act, statements)?;
+            if is_blocked { &mut proposed.blocked } else { &mut proposed.open }.push(it);
         }
-        let asked = asked_for(db, &self.roster, &Exempt::read(db, &self.roster)?, act)?;
-        Ok(beside.any(|it| asked.contains(&it.author)))
+        Ok(proposed)
+    }
+
+    /// Whether it is this device that proposes, by itself, what takes the place of those that block
+    /// each other. One alone of those that are asked for it does, as nothing is agreed on without
+    /// that one: were it all of them, what they propose would be beside each other again.
+    pub(super) fn is_to_merge(&self, db: &Connection) -> Result<bool> {
+        let act = SnapshotAct { v: VERSION, frontier: self.proposable(db)?, bands: Vec::new() };
+        let asked = asked_for(db, &self.roster, &Exempt::read(db, &self.roster)?, &act)?;
+        Ok(asked.first() == Some(&self.device()))
     }
 
     /// Where a snapshot of all that is here ends, if it stands for as much more than the one that
@@ -600,6 +607,45 @@ impl WriterState {
         self.news.drained = Some(held.id);
         Ok(true)
     }
+}
+
+/// What was stated and is not agreed on.
+pub(super) struct Proposed<'a> {
+    pub(super) open: Vec<&'a Statement>,
+    /// By what is beside it: it is never agreed on.
+    blocked: Vec<&'a Statement>,
+}
+
+impl Proposed<'_> {
+    /// Whether something blocked is still to be taken up into a snapshot that includes it.
+    pub(super) fn is_contested(&self) -> bool {
+        let is_taken_up = |it: &&Statement| self.open.iter().any(|o| o.act.includes(&it.act));
+        self.blocked.iter().any(|it| !is_taken_up(it))
+    }
+}
+
+/// Whether one that is asked for a snapshot has stated another of which neither includes the
+/// other, and not this one. It never will: were both agreed on, some would drop what is behind
+/// the end of the one, others what is behind that of the other, and who comes then would be
+/// given half of either.
+pub(super) fn is_blocked(
+    db: &Connection,
+    roster: &Roster,
+    act: &SnapshotAct,
+    statements: &[Statement],
+) -> Result<bool> {
+    let id = act.id();
+    let has_it = |it: &&Statement| it.act.id() == id;
+    let have: BTreeSet<DeviceId> = statements.iter().filter(has_it).map(|it| it.author).collect();
+    let is_beside = |it: &&Statement| {
+        !have.contains(&it.author) && !act.includes(&it.act) && !it.act.includes(act)
+    };
+    let mut beside = statements.iter().filter(is_beside).peekable();
+    if beside.peek().is_none() {
+        return Ok(false);
+    }
+    let asked = asked_for(db, roster, &Exempt::read(db, roster)?, act)?;
+    Ok(beside.any(|it| asked.contains(&it.author)))
 }
 
 /// Whether a snapshot covers more than the one that is held.

@@ -364,6 +364,13 @@ impl Device {
         self.writer.transact(|tx, state| accepted(tx, &state.roster, Some(up_to))).unwrap()
     }
 
+    /// Does what it finds to be done.
+    fn look_after(&mut self) {
+        while let Some(mut pruning) = self.writer.wants_pruning().unwrap() {
+            while !self.writer.prune_step(&mut pruning).unwrap() {}
+        }
+    }
+
     fn prune(&mut self, proposes: bool) {
         self.writer.prune(proposes, &mut |_| {}).unwrap();
     }
@@ -592,6 +599,53 @@ fn of_two_that_are_proposed_at_once_no_half_is_agreed_on() {
     assert!(act.size_of(&a.space.device()) >= 4 && act.size_of(&b.space.device()) >= 4);
 }
 
+/// Where one device cannot state anything for a while, the others proposed new ones beside each
+/// other for ever, and all that heard of two proposed one that includes them, beside each other
+/// again: hundreds of entries (simulated seed 283). Whichever of them that is, it is enough that it
+/// comes back.
+#[test]
+fn nobody_proposes_again_and_again_beside_others() {
+    let live = |devices: &mut Vec<Device>, rounds: u8, are_up: &dyn Fn(usize) -> bool| {
+        for round in 0..rounds {
+            for (n, device) in (0..).zip(devices.iter_mut()) {
+                device.put(n, &json!({"text": "long ".repeat(2_000), "round": round}));
+                if are_up(usize::from(n)) {
+                    device.look_after();
+                }
+            }
+            for at in 0..devices.len() {
+                let mut one = devices.remove(at);
+                for other in devices.iter() {
+                    one.pull(other);
+                }
+                devices.insert(at, one);
+            }
+        }
+        let all = devices[0].writer.transact(|tx, state| statements(tx, &state.roster));
+        all.unwrap().len()
+    };
+    for silent in [0, 2] {
+        let mut devices: Vec<Device> =
+            vec![Device::found_by(profile_that(PrunePolicy::From { bytes: 1 }, 1))];
+        for seed in 2..=4 {
+            let profile = profile_that(PrunePolicy::From { bytes: 1 }, seed);
+            let other = devices[0].invite_as(profile);
+            devices.push(other);
+        }
+        devices.sort_by_key(|device| device.space.device());
+        live(&mut devices, 1, &|_| false);
+        let few = live(&mut devices, 4, &|n| n != silent);
+        let many = live(&mut devices, 8, &|n| n != silent);
+        assert_eq!(few, many, "without {silent}");
+        assert!(many <= 8, "{many} without {silent}");
+        let waits_for = devices[1].space.prune_status().unwrap().waits_for;
+        assert_eq!(waits_for, [devices[silent].space.device()]);
+        live(&mut devices, 4, &|_| true);
+        let held: Vec<_> = devices.iter_mut().map(Device::held).collect();
+        assert!(held.iter().all(Option::is_some), "{held:?} with {silent}");
+    }
+}
+
 /// Each acknowledgement that came had all entries looked at that nothing was forgotten behind: with
 /// a hundred thousand of them a device did nothing else.
 #[test]
@@ -692,9 +746,7 @@ fn bytes_are_asked_for_of_who_cannot_compute_what_stands_for_them() {
             panic!()
         };
         tablet.writer.answer(task);
-        while let Some(mut pruning) = a.writer.wants_pruning().unwrap() {
-            while !a.writer.prune_step(&mut pruning).unwrap() {}
-        }
+        a.look_after();
     }
     for n in 2..=8 {
         let of = |device: &Device| device.space.document(&ObjectId::new([n; 16])).unwrap();

@@ -12,7 +12,7 @@ use larder_types::Hash;
 use larder_types::limits::{PRUNE_BYTES_MIN, PRUNE_LEAF_BYTES, PRUNE_LOOK_ENTRIES};
 use rusqlite::Connection;
 
-use super::steps::{covers, erasures, has_gain, may_be_accepted};
+use super::steps::{erasures, has_gain};
 use super::{Pruning, Statement, accepted, reads, statements};
 use crate::Result;
 use crate::state::State as WriterState;
@@ -223,18 +223,17 @@ impl WriterState {
         }
         // One at a time, whoever stated it.
         let accepted = accepted(db, &self.roster, self.clearance)?;
-        // What nobody else will state, or this device will not, would be waited for for ever.
-        let erasures = erasures(db)?;
         let statements = statements(db, &self.roster)?;
-        let mut waits = false;
-        for Statement { author, act, .. } in &statements {
-            waits |= may_be_accepted(act, held, &accepted)
-                && covers(act, &erasures)
-                && reads(&self.roster, author)
-                && !self.news.differing.contains(&act.id())
-                && !self.is_blocked(db, act, &statements)?;
-        }
-        if !look.settles && !look.awaits_acks && !waits {
+        let proposed = self.proposed(db, held, &accepted, &statements)?;
+        let erasures = erasures(db)?;
+        let is_open =
+            |it: &&Statement| reads(&self.roster, &it.author) && self.is_waited_for(it, &erasures);
+        let is_contested = proposed.is_contested();
+        let waits =
+            look.settles || look.awaits_acks || proposed.open.into_iter().any(|it| is_open(&it));
+        if !waits && is_contested {
+            look.proposes = self.is_to_merge(db)?;
+        } else if !waits {
             let much = Droppable { sections: u64::MAX, bytes: bytes_min };
             look.proposes = self.gains(db, held, PRUNE_LEAF_BYTES, much)?.is_some();
         }
