@@ -33,7 +33,7 @@ pub(crate) mod tests;
 mod watch;
 
 pub use self::steps::Pruning;
-use self::steps::is_blocked;
+use self::steps::{is_blocked, is_wider};
 pub(crate) use self::watch::News;
 pub use self::watch::PrunePolicy;
 
@@ -67,10 +67,9 @@ impl Space {
         let held = snapshots::in_state(&db, snapshots::State::Held)?;
         let statements = statements(&db, roster)?;
         let of_own = |statement: &&Statement| statement.author == self.device();
-        // What the one that is held includes is waited for no more.
-        let is_over =
-            |newest: &&Statement| held.as_ref().is_some_and(|held| held.act.includes(&newest.act));
-        let newest = statements.iter().rev().find(of_own).filter(|newest| !is_over(newest));
+        // One that does not include what is held will not be agreed on any more.
+        let is_open = |newest: &&Statement| is_wider(&newest.act, held.as_ref());
+        let newest = statements.iter().rev().find(of_own).filter(is_open);
         let waits_for = newest.map_or(Ok(BTreeSet::new()), |newest| {
             let id = newest.act.id();
             let stated = statements.iter().filter(|statement| statement.act.id() == id);
