@@ -23,6 +23,7 @@ use crate::keyring::{Keyring, Opening};
 use crate::prune::accepted;
 use crate::rows::Origin;
 use crate::state::State;
+use crate::supply::is_whole;
 use crate::{Error, Result};
 
 /// What the roster clears a device for; nothing, if it is an auditor's. Whatever it says, there is
@@ -280,41 +281,46 @@ impl State {
     /// Whether a snapshot says nothing of some band that is for this device: its bytes have to be
     /// here, or leaves of it to come.
     pub(crate) fn is_narrow(&self, act: &SnapshotAct) -> bool {
-        act.whole().is_none_or(|tree| Some(tree.band) < self.clearance.min(Some(Band::Red)))
+        is_narrow(act, self.clearance)
+    }
+
+    /// Up to which band this device may state snapshots, from the one that it holds: no further
+    /// than that goes, where bytes below it are still to come. Else nothing would be agreed on
+    /// before somebody has handed those over, and it may be that nobody can.
+    pub(crate) fn states_up_to(&self, db: &Connection, held: Option<&Snapshot>) -> Result<Band> {
+        let clearance = self.reads_up_to()?;
+        let narrow = held.filter(|held| self.is_narrow(&held.act));
+        let Some((act, tree)) = narrow.and_then(|held| Some((&held.act, held.act.whole()?))) else {
+            return Ok(clearance);
+        };
+        Ok(if self.lacks_below(db, act)? { tree.band } else { clearance })
     }
 
     /// Puts the snapshot that comes in as it is agreed on now: of more bands if more was stated,
-    /// and of fewer if nobody is left who states them. And if one is held that says nothing of a
-    /// band of which bytes are missing below it, it goes on where its leaves end, once that band is
-    /// stated.
+    /// and of fewer if nobody is left who states them. And the one that is held, if those that it
+    /// says nothing of have no leaves.
     pub(crate) fn refit(&mut self, db: &Connection) -> Result<()> {
-        let half = snapshots::in_state(db, Stage::Receiving)?;
-        let is_due = match &half {
-            Some(_) => self.news.refits,
-            None => self.lacks(),
+        let Some(half) = snapshots::in_state(db, Stage::Receiving)? else {
+            if self.lacks()
+                && let Some(of) = widened(db, &self.roster, self.clearance)?.filter(is_whole)
+                && self.lacks_below(db, &of.act)?
+            {
+                widen(db, &of)?;
+            }
+            return Ok(());
         };
-        let of = match half {
-            _ if !is_due => None,
-            Some(half) => Some(half),
-            None => snapshots::in_state(db, Stage::Held)?.filter(|held| self.is_narrow(&held.act)),
-        };
-        let Some(of) = of else { return Ok(()) };
-        self.news.refits = false;
+        if !std::mem::take(&mut self.news.refits) {
+            return Ok(());
+        }
         let agreed = accepted(db, &self.roster, self.clearance)?;
-        let Some(act) = agreed.into_iter().find(|act| act.id() == of.id) else { return Ok(()) };
-        let is_more = act.bands.len() > of.act.bands.len() && act.agrees(&of.act);
-        match of.state {
-            _ if is_more && (of.state == Stage::Receiving || self.lacks_below(db, &act)?) => {
-                if let Some(of) = whole(db, of.state)? {
-                    snapshots::set(db, of.snapshot, Stage::Receiving, &act, &of.received)?;
-                }
-            }
-            Stage::Receiving if act.bands.len() < of.act.bands.len() => {
-                if let Some(up_to) = act.whole() {
-                    cut(db, &of, up_to.band)?;
-                }
-            }
-            _ => {}
+        let Some(act) = agreed.into_iter().find(|act| act.id() == half.id) else { return Ok(()) };
+        let (now, before) = (act.bands.len(), half.act.bands.len());
+        if now > before && act.agrees(&half.act) {
+            snapshots::set(db, half.snapshot, Stage::Receiving, &act, &half.received)?;
+        } else if now < before
+            && let Some(up_to) = act.whole()
+        {
+            cut(db, &half, up_to.band)?;
         }
         Ok(())
     }
@@ -394,6 +400,31 @@ pub(crate) fn stands_for(
 ) -> bool {
     seq <= act.size_of(device)
         && act.whole().is_some_and(|tree| keyring.is_for(commitment, Some(tree.band)))
+}
+
+fn is_narrow(act: &SnapshotAct, clearance: Option<Band>) -> bool {
+    act.whole().is_none_or(|tree| Some(tree.band) < clearance.min(Some(Band::Red)))
+}
+
+/// The held snapshot as it is agreed on now, if that is of more bands that are for this device.
+pub(crate) fn widened(
+    db: &Connection,
+    roster: &Roster,
+    clearance: Option<Band>,
+) -> Result<Option<Snapshot>> {
+    let held = snapshots::in_state(db, Stage::Held)?;
+    let Some(held) = held.filter(|held| is_narrow(&held.act, clearance)) else { return Ok(None) };
+    let is_wider = |act: &SnapshotAct| {
+        act.id() == held.id && act.bands.len() > held.act.bands.len() && act.agrees(&held.act)
+    };
+    let act = accepted(db, roster, clearance)?.into_iter().find(is_wider);
+    Ok(act.map(|act| Snapshot { act, ..held }))
+}
+
+/// The held snapshot comes in again from where its leaves end, of more bands.
+pub(crate) fn widen(db: &Connection, to: &Snapshot) -> Result<()> {
+    let Some(held) = whole(db, Stage::Held)? else { return Ok(()) };
+    Ok(snapshots::set(db, held.snapshot, Stage::Receiving, &to.act, &held.received)?)
 }
 
 /// Cuts the leaves above a band off a snapshot's end.

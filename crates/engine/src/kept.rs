@@ -89,7 +89,8 @@ impl State {
             return Ok(());
         }
         for kept in &all {
-            let Some(half) = self.receiving(db, &kept.id)? else { continue };
+            let up_to = kept.act.whole().map(|tree| tree.band);
+            let Some(half) = self.receiving(db, &kept.id, up_to)? else { continue };
             let Some(agreed) = half.act.whole().copied() else { continue };
             let mut tree: Frontier = half.received.clone();
             let mut after = snapshots::last_key(db, half.snapshot)?;
@@ -323,7 +324,7 @@ fn has_all(db: &Connection, published: &Published, id: &Hash, up_to: Band) -> Re
         if first > end.size {
             continue;
         }
-        if sections::unsettled(db, log.log, end.size)? > 0 {
+        if !sections::unsettled(db, log.log, end.size, 0, 1)?.is_empty() {
             return Ok(false);
         }
         let mut after = 0;

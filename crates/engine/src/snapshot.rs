@@ -117,7 +117,7 @@ impl Computing {
             return Ok(Step::Done(self.computed(counting)));
         }
         let mut left = sections;
-        if (self.at, self.next) == (0, 0) && !self.is_settled(db)? {
+        if (self.at, self.next) == (0, 0) && !self.is_settled(db, keyring)? {
             return Ok(Step::NotNow);
         }
         while let Some(end) = self.frontier.get(self.at) {
@@ -176,19 +176,37 @@ impl Computing {
 
 impl Computing {
     /// Whether all of its entries are here, in this history, and of none a section waits.
-    fn is_settled(&self, db: &Connection) -> Result<bool> {
+    fn is_settled(&self, db: &Connection, keyring: &Keyring) -> Result<bool> {
         for end in &self.frontier {
             let Some(log) = logs::find(db, &end.device)? else { return Ok(false) };
-            let is_settled = end.size <= log.frontier.size()
-                && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root
-                && sections::unsettled(db, log.log, end.size)? == 0;
-            if !is_settled {
+            let is_here = end.size <= log.frontier.size()
+                && merkle::root_at(&Tree::new(db, log.log), end.size)? == end.root;
+            if !is_here || self.waits(db, keyring, (log.log, end.size))? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+
+    /// Whether a section of a log's first entries is missing or waits, of those bands.
+    fn waits(&self, db: &Connection, keyring: &Keyring, (log, size): (LogId, u64)) -> Result<bool> {
+        let is_above = |section: &Section| {
+            keyring.band(&section.commitment).is_some_and(|band| band > self.clearance)
+        };
+        let mut after = 0;
+        loop {
+            let page = sections::unsettled(db, log, size, after, SECTIONS_PAGE)?;
+            let Some(last) = page.last() else { return Ok(false) };
+            after = last.section;
+            if !page.iter().all(is_above) {
+                return Ok(true);
+            }
+        }
+    }
 }
+
+/// Sections read at once.
+const SECTIONS_PAGE: u32 = 256;
 
 /// Entries whose sections are gone through without a look at how much has been done. An entry has
 /// [`SECTIONS_MAX`](larder_types::limits::SECTIONS_MAX) of them at most.

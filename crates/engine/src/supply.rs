@@ -11,7 +11,7 @@ use larder_log::blob::Manifest;
 use larder_log::checkpoint::Checkpoint;
 use larder_log::merkle;
 use larder_log::snapshot::{Content, DocumentLeaf, Item, Leaf, Part, SnapshotAct, leaf_hash};
-use larder_log::{Header, Opened, Payload, kind};
+use larder_log::{Band, Header, Opened, Payload, kind};
 use larder_protocol::{Fill, Run, Supply, Want};
 use larder_store::space::logs::{self, Tree};
 use larder_store::space::pieces as fetched;
@@ -22,6 +22,7 @@ use larder_types::limits::{BATCH_BYTES_TARGET, WANTED_MAX};
 use larder_types::{BlobId, CloseCode, EpochId, Hash, TransportId};
 use rusqlite::Connection;
 
+use crate::clearance::{widen, widened};
 use crate::copies::{Found, locate};
 use crate::erase::is_unread;
 use crate::keyring::{Opening, Resealed};
@@ -127,11 +128,13 @@ fn heads_of(leaf: &DocumentLeaf) -> Heads {
     Heads::from_hashes(leaf.heads.iter().map(|head| *head.as_bytes()))
 }
 
-/// Of accepted snapshots those that include the one that is held here, and more: another would not
-/// stand for all that was dropped.
+/// Of accepted snapshots those that include the one that is held here, and more, or are of more
+/// bands: another would not stand for all that was dropped.
 fn wider(db: &Connection, accepted: Vec<SnapshotAct>) -> Result<Vec<SnapshotAct>> {
     let Some(held) = snapshots::in_state(db, snapshots::State::Held)? else { return Ok(accepted) };
-    let is_wider = |act: &SnapshotAct| act.id() != held.id && act.includes(&held.act);
+    let is_wider = |act: &SnapshotAct| {
+        act.includes(&held.act) && (act.id() != held.id || act.bands.len() > held.act.bands.len())
+    };
     Ok(accepted.into_iter().filter(is_wider).collect())
 }
 
@@ -156,7 +159,7 @@ pub(crate) fn any_unread(db: &Connection) -> Result<bool> {
     Ok(sections::any_unread(db)? || depleted(db)?.is_some())
 }
 
-fn is_whole(half: &Snapshot) -> bool {
+pub(crate) fn is_whole(half: &Snapshot) -> bool {
     half.act.whole().is_none_or(|tree| half.received.size() >= tree.leaves)
 }
 
@@ -278,9 +281,15 @@ impl WriterState {
         Ok(Supplied { progress: is_more || took != Took::Nothing, acks })
     }
 
-    /// The snapshot that comes in, if it is one that all devices agreed on: the one that has begun
-    /// to, one that includes it, or the first that stands for something missing.
-    pub(crate) fn receiving(&mut self, db: &Connection, id: &Hash) -> Result<Option<Snapshot>> {
+    /// The snapshot that comes in, with leaves up to a band, if it is one that all devices agreed
+    /// on: the one that has begun to, one that includes it, or the first that stands for something
+    /// missing.
+    pub(crate) fn receiving(
+        &mut self,
+        db: &Connection,
+        id: &Hash,
+        up_to: Option<Band>,
+    ) -> Result<Option<Snapshot>> {
         self.refit(db)?;
         let half = snapshots::in_state(db, snapshots::State::Receiving)?;
         if half.as_ref().is_some_and(|half| half.id == *id) {
@@ -305,15 +314,30 @@ impl WriterState {
         if !is_better {
             return Ok(None);
         }
+        let widened = widened(db, &self.roster, self.clearance)?.filter(|of| of.id == *id);
+        let held = snapshots::in_state(db, snapshots::State::Held)?
+            .and_then(|held| held.act.whole().copied());
+        // What is held is stated from until somebody has more of it.
+        if widened.is_some() && up_to <= held.map(|tree| tree.band) {
+            return Ok(None);
+        }
         if let Some(half) = half {
             snapshots::remove(db, &half)?;
         }
-        snapshots::add(db, snapshots::State::Receiving, act)?;
+        match widened {
+            Some(of) => widen(db, &of)?,
+            None => drop(snapshots::add(db, snapshots::State::Receiving, act)?),
+        }
         Ok(snapshots::in_state(db, snapshots::State::Receiving)?)
     }
 
     fn take_part(&mut self, db: &Connection, part: Part) -> Result<Took> {
-        let Some(half) = self.receiving(db, &part.snapshot)? else { return Ok(Took::Nothing) };
+        let bands =
+            part.items.iter().filter_map(|item| Some(Leaf::decode(&item.leaf).ok()?.key().0));
+        let up_to = bands.max();
+        let Some(half) = self.receiving(db, &part.snapshot, up_to)? else {
+            return Ok(Took::Nothing);
+        };
         let refused = |why: &str| {
             let message = format!("a part of the snapshot {}: {why}", part.snapshot);
             Err(Error::refused(CloseCode::BadBatch, message))

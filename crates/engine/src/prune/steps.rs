@@ -231,7 +231,9 @@ impl WriterState {
     ) -> Result<bool> {
         // An auditor's device has nothing that a snapshot could be of.
         let may = reads(&self.roster, &self.device());
-        let Some(clearance) = self.clearance.filter(|_| may) else { return Ok(true) };
+        if !may || self.clearance.is_none() {
+            return Ok(true);
+        }
         let held = snapshots::in_state(db, snapshots::State::Held)?;
         let held = held.as_ref();
         let leaves = SNAPSHOT_STEP_LEAVES.min(pruning.step_max);
@@ -258,7 +260,8 @@ impl WriterState {
             snapshots::remove_some(db, left.snapshot, leaves)?;
             return Ok(false);
         }
-        let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held, clearance));
+        let up_to = self.states_up_to(db, held)?;
+        let goal = pruning.goal.take().filter(|goal| goal.computing.is_from(held, up_to));
         let goal = match goal {
             Some(goal) => Some(goal),
             None => self.goal(db, stage, held, &pruning.tried)?,
@@ -351,7 +354,7 @@ impl WriterState {
             later = self.all_later(db, &held.act)?;
             later.retain(|place| !still.contains(place));
         }
-        Ok(Computing::new(act.frontier, held, self.reads_up_to()?, later))
+        Ok(Computing::new(act.frontier, held, self.states_up_to(db, held)?, later))
     }
 
     /// Of the snapshots that all devices agree on, the widest that this one may find the same; what

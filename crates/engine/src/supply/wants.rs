@@ -125,7 +125,9 @@ impl Space {
             return Ok(then);
         }
         let id = act.id();
-        let half = receiving.filter(|half| half.id == id);
+        let held = snapshots::in_state(db, snapshots::State::Held)?
+            .map(|held| Snapshot { act: act.clone(), ..held });
+        let half = receiving.or(held).filter(|half| half.id == id);
         let mut wanted = WantedSnapshot { id, received: 0, after: None, lacking: Vec::new() };
         match half {
             None => {}

@@ -157,6 +157,61 @@ fn a_second_raise_keeps_what_was_held() {
     go_on(&mut [&mut phone, &mut tablet]);
 }
 
+/// A tablet that is cleared for GREEN was the only one that had taken a snapshot over, since the
+/// others heard of an erasure first: they can compute it no more, and hold the one before, with the
+/// bytes behind that. Then it was cleared for AMBER, of which nobody has leaves. It stated nothing
+/// until it had them, so that nothing was agreed on any more, nor did it ever get them (simulated
+/// seed 283).
+#[test]
+fn a_raised_device_whose_leaves_nobody_has_states_what_it_holds() {
+    let dirs = dirs(3);
+    let mut phone = Device::found(dirs[0].path(), 1);
+    let mut laptop = phone.invite_on(dirs[1].path(), 2, OWNER);
+    let mut tablet = phone.invite_on(dirs[2].path(), 3, cleared(Band::Green));
+    let erased = object(13);
+    write_edited(&mut phone);
+    phone.put_in(Band::Amber, erased, &json!({"n": 13})).unwrap();
+    for _ in 0..2 {
+        settle(&mut [&mut phone, &mut laptop, &mut tablet]);
+    }
+    assert!(phone.pruned() >= 8 && laptop.pruned() == phone.pruned());
+    let covered = |device: &Device| device.space.prune_status().unwrap().covered;
+    let before = covered(&phone);
+    for n in [1, 2, 11, 12] {
+        phone.edit(object(n), |value| value["text"] = "third".into());
+        laptop.edit(object(n), |value| value["text"] = "second".into());
+        meet(&mut phone, &mut laptop);
+        phone.edit(object(n), |value| value["text"] = "second".into());
+    }
+    phone.edit(erased, |value| value["n"] = 14.into());
+    for other in [&mut laptop, &mut tablet] {
+        meet(&mut phone, other);
+    }
+    assert_eq!(phone.prune(true).stated, 1);
+    for other in [&mut laptop, &mut tablet] {
+        meet(&mut phone, other);
+        assert_eq!(other.prune(false).stated, 1);
+    }
+    meet(&mut laptop, &mut tablet);
+    phone.writer.erase(erased).unwrap();
+    laptop.pull(&phone);
+    laptop.pull(&tablet);
+    phone.pull(&laptop);
+    for _ in 0..2 {
+        for device in [&mut phone, &mut laptop, &mut tablet] {
+            device.prune(false);
+        }
+    }
+    let [of_phone, of_laptop, of_tablet] = [&phone, &laptop, &tablet].map(covered);
+    assert!(of_tablet > before && (of_phone, of_laptop) == (before, before));
+
+    raise(&mut phone, &tablet, Band::Amber);
+    meet(&mut phone, &mut tablet);
+    assert!(tablet.wanted().is_some(), "what nobody has leaves of");
+    settle(&mut [&mut phone, &mut laptop, &mut tablet]);
+    go_on(&mut [&mut phone, &mut laptop, &mut tablet]);
+}
+
 /// A newcomer had begun to take a snapshot in when the only device that had stated its highest band
 /// was shut out. It waited for the rest of it, and showed nothing, for ever.
 #[test]

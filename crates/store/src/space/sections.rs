@@ -503,14 +503,23 @@ pub fn any_unread(conn: &Connection) -> Result<bool, StoreError> {
 /// Nothing that was opened waits for a secret. Of kind 0 is what was only ever told of.
 const UNREAD: &str = "state = 1 AND ifnull(kind, 0) = 0 AND sealed IS NOT NULL";
 
-/// How many sections of entries up to `last_seq` are missing or wait.
+/// Up to `limit` sections of entries up to `last_seq` that are missing or wait, numbered above
+/// `after` (0 to begin with).
 ///
 /// # Errors
 /// [`StoreError::Read`] of `sections`.
-pub fn unsettled(conn: &Connection, log: LogId, last_seq: u64) -> Result<u64, StoreError> {
-    let sql = format!("SELECT count(*) FROM sections WHERE {PENDING} AND log = ?2 AND seq <= ?3");
-    one(conn, PART, &sql, params![0, log, Uint(last_seq)], |row| row.get::<_, Uint>(0))
-        .map(|count| count.0)
+pub fn unsettled(
+    conn: &Connection,
+    log: LogId,
+    last_seq: u64,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Section>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} FROM sections s WHERE {PENDING} AND log = ?2 AND seq <= ?3
+         ORDER BY section LIMIT ?4"
+    );
+    all(conn, PART, &sql, params![after, log, Uint(last_seq), limit], row)
 }
 
 /// How many sections wait.
