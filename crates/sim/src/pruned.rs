@@ -110,6 +110,10 @@ impl World {
         let mut known = 0;
         for other in self.up().into_iter().filter(is_waited_for) {
             let theirs = self.devices[other].space().expect("it is up");
+            // Who has not heard that it belongs to the space was let in behind all that.
+            if !theirs.devices()?.iter().any(|it| it.device == theirs.device()) {
+                continue;
+            }
             if !theirs.has_entries_of(&held)? {
                 return Ok((known, Some(other)));
             }

@@ -653,7 +653,11 @@ pub(super) fn is_blocked(
 
 /// Whether a snapshot covers more than the one that is held.
 pub(super) fn is_wider(act: &SnapshotAct, held: Option<&Snapshot>) -> bool {
-    held.is_none_or(|held| act.includes(&held.act) && held.id != act.id())
+    held.is_none_or(|held| is_wider_than(act, &held.act))
+}
+
+fn is_wider_than(act: &SnapshotAct, other: &SnapshotAct) -> bool {
+    act.includes(other) && act.id() != other.id()
 }
 
 /// Whether all devices may still state a snapshot: who holds one that it does not include will not.
@@ -720,7 +724,9 @@ fn write_some(
     if after.is_some() {
         return Ok(Some(Writing { computed, base, written, after }));
     }
-    if let Some(half) = snapshots::in_state(db, snapshots::State::Receiving)? {
+    // What includes this one goes on coming in.
+    let half = snapshots::in_state(db, snapshots::State::Receiving)?;
+    if let Some(half) = half.filter(|half| !is_wider_than(&half.act, &computed.act)) {
         snapshots::remove(db, &half)?;
     }
     snapshots::take_over(db, written, held, &computed.act, &computed.tree)?;

@@ -283,3 +283,46 @@ fn a_tablet_waits_for_nobody_to_state_what_a_later_snapshot_includes() {
     assert!(tablet.space.prune_status().unwrap().covered > 0);
     assert_eq!(waits(&tablet), []);
 }
+
+/// A tablet that had been set aside had begun to take a snapshot in when it took over an earlier
+/// one, that it had stated itself. It let go of what had come, and what it had asked for already
+/// seemed to begin in the middle: it accused an honest peer of leaves that were not agreed on
+/// (simulated seed 437).
+#[test]
+fn what_comes_in_goes_on_where_an_earlier_snapshot_is_taken_over() {
+    let dirs = dirs(3);
+    let few = ProfileOptions { part_bytes: larder_engine::PartBytes(32), ..options("first") };
+    let profile = Profile::create(world(1), dirs[0].path(), &unlock(), few).unwrap();
+    let (space, writer) = profile.create_space(&"shared:test".parse().unwrap()).unwrap();
+    let mut a = Device { profile, space, writer };
+    let mut b = a.invite(dirs[1].path(), 2);
+    let mut tablet = a.invite(dirs[2].path(), 3);
+    four_edited(&mut a);
+    meet(&mut a, &mut b);
+    meet(&mut a, &mut tablet);
+    assert_eq!(tablet.prune(true).stated, 1);
+    meet(&mut a, &mut tablet);
+    assert_eq!(a.prune(false).stated, 1);
+    meet(&mut a, &mut b);
+    assert_eq!(b.prune(false).stated, 1);
+    a.pull(&b);
+    a.writer.quarantine(tablet.space.device()).unwrap();
+    four_edited(&mut a);
+    for _ in 0..2 {
+        settle(&mut [&mut a, &mut b]);
+    }
+    assert!(a.pruned() > 8, "the control: without it");
+
+    tablet.pull(&a);
+    let want = tablet.wanted().unwrap();
+    tablet.writer.take_supply(&tablet.supply_of(&a, &want)).unwrap();
+    let want = tablet.wanted().unwrap();
+    assert_eq!(want.snapshot.as_ref().unwrap().received, 1);
+    let late = tablet.supply_of(&a, &want);
+    tablet.prune(false);
+    assert!(tablet.space.prune_status().unwrap().covered > 0, "it took the earlier one over");
+    tablet.writer.take_supply(&late).unwrap();
+    assert_eq!(tablet.wanted().unwrap().snapshot.unwrap().received, 2);
+    meet(&mut tablet, &mut a);
+    assert_eq!(tablet.wanted(), None);
+}
