@@ -41,6 +41,9 @@ impl World {
         let think_us = self.plan.think_us;
         let again_us = think_us / 2 + self.dice.below(think_us);
         self.later(again_us, Event::App { slot });
+        if self.devices[slot].likes.audits {
+            return;
+        }
         if self.dice.chance(10) {
             self.say(slot);
         }

@@ -138,6 +138,10 @@ impl World {
             extra: Vec::new(),
             acks: Acks { handled: 0, acks: Vec::new() },
         };
+        if self.devices[to].likes.audits {
+            // An auditor's device keeps the headers alone.
+            villain.withheld.extend(known as u64 + 1..=villain.entries.len() as u64);
+        }
         if attack == Attack::Sealed {
             // As if every secret were there.
             let all = villain.epochs();

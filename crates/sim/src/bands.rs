@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_engine::{Answer, Error, Space};
+use larder_engine::{Answer, DeviceInfo, Error, Space};
 use larder_log::act::Role;
 use larder_log::{Band, Class, Payload, entry_hash};
 use larder_protocol::{Position, Reply, Request};
@@ -32,7 +32,8 @@ impl World {
         let Some(space) = self.devices[0].space() else { return };
         let known = space.devices().unwrap_or_default();
         let is_own = |id: &DeviceId| self.devices.iter().any(|device| device.id == Some(*id));
-        let others = known.iter().filter(|one| !one.me && is_own(&one.device));
+        let is_other = |one: &&DeviceInfo| !one.me && one.role != Role::Auditor;
+        let others = known.iter().filter(is_other).filter(|one| is_own(&one.device));
         let others: Vec<_> = others.map(|one| (one.device, one.role, one.clearance)).collect();
         let Some((id, role, before)) = self.pick(&others) else { return };
         let band = Band::SHARED[self.below(3)];

@@ -144,7 +144,7 @@ impl World {
         };
         let object = ObjectId::new([9; 16]);
         let read = space.document(&object);
-        let is_closed = matches!(&read, Err(Error::Store(StoreError::Closed)));
+        let is_closed = matches!(&read, Err(Error::Store(StoreError::Closed) | Error::Auditor));
         assert!(is_closed, "{slot} was closed, and shows {read:?}");
         let mut work = UnitOfWork::new();
         work.delete(object);

@@ -74,6 +74,8 @@ pub(crate) struct Likes {
     pub(crate) blob_bytes_max: u64,
     /// The most that it is to be cleared for.
     pub(crate) clearance: Band,
+    /// Whether it is an auditor's.
+    pub(crate) audits: bool,
 }
 
 impl Likes {

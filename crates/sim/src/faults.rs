@@ -213,7 +213,8 @@ impl World {
             known.iter().map(|one| one.device).filter(|id| Some(*id) != first.id).collect();
         let left = |id: &&DeviceId| {
             let mut devices = self.devices.iter();
-            !is_out(id) && devices.any(|one| one.id == Some(**id) && one.is_honest())
+            let is_left = |one: &Device| one.is_honest() && !one.likes.audits;
+            !is_out(id) && devices.any(|one| one.id == Some(**id) && is_left(one))
         };
         if others.iter().filter(left).count() < WHOLE_MIN {
             return;

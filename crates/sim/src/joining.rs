@@ -1,6 +1,7 @@
 //! Devices come into the space by an invitation, a request and a welcome, as people pair them.
 
 use larder_engine::{Admission as Admitted, Error, Joining, Terms};
+use larder_log::act::Role;
 use larder_protocol::Invitation;
 use larder_protocol::pairing::{Agreed, PairReply};
 use larder_types::Entropy;
@@ -40,7 +41,7 @@ impl World {
         if self.plan.has_villain {
             self.let_villain_in(founder);
         }
-        for _ in 1..self.plan.devices {
+        for _ in 1..self.plan.devices + usize::from(self.plan.has_auditor) {
             let slot = self.add_device();
             self.join(slot);
             while self.devices[slot].id.is_none() {
@@ -61,7 +62,7 @@ impl World {
         }
         self.later(3_000_000, Event::Join { slot });
         let members: Vec<Slot> =
-            self.up().into_iter().filter(|member| self.is_enrolled(*member)).collect();
+            self.up().into_iter().filter(|member| self.may_invite(*member)).collect();
         let Some(inviter) = self.pick(&members) else { return };
         if self.devices[slot].running.is_some() && !self.is_dead(slot, inviter) {
             self.ask_to_join(slot, inviter);
@@ -76,7 +77,9 @@ impl World {
         let usual = Terms::usual(&space).expect("it is enrolled");
         // Nobody but the founder gives more than it has.
         let clearance = usual.clearance.min(self.devices[slot].likes.clearance);
-        let terms = Terms { clearance, ..usual };
+        let audits = self.devices[slot].likes.audits;
+        let role = if audits { Role::Auditor } else { usual.role };
+        let terms = Terms { clearance, role, ..usual };
         let invitation = inviting.invite_on(&space, Vec::new(), terms).expect("it may write");
         // It goes from one to the other as a text.
         let invitation: Invitation = invitation.to_string().parse().expect("what was shown");
@@ -107,6 +110,10 @@ impl World {
         self.note(|| format!("{slot} asks {inviter} to be let in"));
         let admission = Admission { admitted: Box::new(admitted), asked };
         self.enqueue(inviter, Job::Admit(Box::new(admission)));
+    }
+
+    fn may_invite(&self, slot: Slot) -> bool {
+        self.is_enrolled(slot) && !self.devices[slot].likes.audits
     }
 
     /// Whether the device has learnt that it is one of the space's.

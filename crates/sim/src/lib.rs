@@ -18,6 +18,7 @@
 mod agreement;
 mod app;
 mod attacks;
+mod auditors;
 mod autopsy;
 mod bands;
 mod black;

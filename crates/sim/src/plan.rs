@@ -79,6 +79,8 @@ pub struct Plan {
     pub has_bands: bool,
     /// Whether apps add blobs.
     pub has_blobs: bool,
+    /// Whether one more device is an auditor's.
+    pub has_auditor: bool,
     /// Connections whose transport repeats, reorders and changes frames, in percent.
     pub lying_percent: u64,
     /// Whether one of the enrolled devices keeps no rule.
@@ -148,6 +150,7 @@ impl Plan {
             black_percent: [0, 0, 0, 20][seed_below(seed, 0x626c_6163, 4)],
             has_bands: Dice::new(seed ^ 0x6261_6e64).chance(25),
             has_blobs: Dice::new(seed ^ 0x626c_6f62).chance(35),
+            has_auditor: Dice::new(seed ^ 0x6175_6469).chance(20),
             lying_percent,
             has_villain: Dice::new(seed ^ 0x7669_6c6c).chance(50),
             villain_forks: Dice::new(seed ^ 0x666f_726b).chance(30),

@@ -105,7 +105,9 @@ impl World {
         let progress = space.status()?.progress;
         let is_waited_for = |other: &Slot| {
             let waits = progress.iter().find(|one| Some(one.device) == self.devices[*other].id);
-            *other != slot && waits.is_some_and(|one| !one.set_aside)
+            *other != slot
+                && !self.devices[*other].likes.audits
+                && waits.is_some_and(|one| !one.set_aside)
         };
         let mut known = 0;
         for other in self.up().into_iter().filter(is_waited_for) {

@@ -314,6 +314,9 @@ impl World {
                 closed.insert(place);
             }
         }
+        let audits = self.devices[slot].likes.audits;
+        assert!(!audits || opened == 0, "{opened} sections open to who robs {slot}, an auditor's");
+        self.report.add("check: auditors that are robbed", u64::from(audits));
         self.note(|| format!("{slot} is robbed: {opened} sections open, {} do not", closed.len()));
         self.report.add("check: sections that a thief opens", opened);
         self.report.add("check: sections that a thief does not open", closed.len() as u64);

@@ -116,6 +116,7 @@ impl World {
             let difference = self.differences(&members).or_else(|| self.unproven(&members));
             let difference = difference.or_else(|| self.unerased(&members));
             let difference = difference.or_else(|| self.unfetched(&members));
+            let difference = difference.or_else(|| self.unaudited(&members));
             // Of a log with two histories or that the malicious member wrote, not all is had.
             let may_be_left = round == up.len() && !self.is_clean();
             let difference =
@@ -125,6 +126,7 @@ impl World {
             match difference.or_else(|| above(self)) {
                 None => {
                     self.check_members(&members);
+                    self.check_auditors();
                     return self.check_agreement(&members);
                 }
                 Some(difference) if round == up.len() => {
@@ -165,7 +167,10 @@ impl World {
             let device = &self.devices[*slot];
             let is_let_in =
                 |id| !self.is_doubtful(&id) || self.devices[0].is_up() && self.knows(0, *slot);
-            device.is_honest() && !is_out(device) && device.id.is_none_or(is_let_in)
+            device.is_honest()
+                && !device.likes.audits
+                && !is_out(device)
+                && device.id.is_none_or(is_let_in)
         };
         self.up().into_iter().filter(is_honest).collect()
     }
@@ -177,7 +182,8 @@ impl World {
         let is_clean = self.model.shut_out.is_empty()
             && self.devices.iter().all(|device| device.is_honest() && !device.is_rotten);
         if is_clean {
-            assert_eq!(honest.len(), self.devices.len(), "a device was never let in");
+            let all = self.devices.iter().filter(|device| !device.likes.audits).count();
+            assert_eq!(honest.len(), all, "a device was never let in");
             return honest;
         }
         let mut largest: Vec<Slot> = Vec::new();
@@ -368,21 +374,23 @@ impl World {
             return Some(ungiven);
         }
         let (first, others) = members.split_first()?;
-        let known = self.frontier(*first);
-        for other in others {
-            let theirs = self.frontier(*other);
-            for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
-                let end = |heads: &BTreeMap<DeviceId, LogHead>| {
-                    heads.get(log).map(|head| (head.size, head.root))
-                };
-                let (one, two) = (end(&known), end(&theirs));
-                if one != two {
-                    let author = self.devices.iter().find(|device| device.id == Some(*log));
-                    let author = author.map(|device| device.slot);
-                    return Some(format!(
-                        "of the log of {author:?} {first} holds {one:?} and {other} {two:?}"
-                    ));
-                }
+        others.iter().find_map(|other| self.difference(*first, *other))
+    }
+
+    /// The first log of which two devices hold another one, or another end.
+    pub(crate) fn difference(&self, first: Slot, other: Slot) -> Option<String> {
+        let (known, theirs) = (self.frontier(first), self.frontier(other));
+        for log in known.keys().chain(theirs.keys()).filter(|log| !self.is_copied(log)) {
+            let end = |heads: &BTreeMap<DeviceId, LogHead>| {
+                heads.get(log).map(|head| (head.size, head.root))
+            };
+            let (one, two) = (end(&known), end(&theirs));
+            if one != two {
+                let author = self.devices.iter().find(|device| device.id == Some(*log));
+                let author = author.map(|device| device.slot);
+                return Some(format!(
+                    "of the log of {author:?} {first} holds {one:?} and {other} {two:?}"
+                ));
             }
         }
         None

@@ -147,7 +147,8 @@ impl World {
         let (app, dial) = (self.dice.below(think_us), self.dice.below(dial_us));
         self.later(app, Event::App { slot });
         self.later(dial, Event::Dial { slot });
-        if self.plan.has_blobs && self.devices[slot].is_up() {
+        let audits = self.devices[slot].likes.audits;
+        if self.plan.has_blobs && self.devices[slot].is_up() && !audits {
             self.enqueue(slot, Job::BlobPolicy);
         }
     }
@@ -182,7 +183,9 @@ impl World {
         } else {
             Band::Red
         };
-        let likes = Likes { prunes, part_bytes, chunk_bytes: CUT, blob_bytes_max, clearance };
+        let audits = self.plan.has_auditor && slot == self.plan.devices;
+        let likes =
+            Likes { prunes, part_bytes, chunk_bytes: CUT, blob_bytes_max, clearance, audits };
         self.devices.push(Device::new(slot, &self.clock, seed, likes));
         slot
     }
