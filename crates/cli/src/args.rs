@@ -1,6 +1,6 @@
 //! The command line: every command, its options, and an example in its help.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::commands::{BandArg, BlobCommand, DeviceCommand, SubjectCommand};
 use crate::commands::{
@@ -418,12 +418,6 @@ Example:
 }
 
 impl Command {
-    /// Whether it works on a profile that is there, and so runs in the process that serves it.
-    pub(crate) const fn runs_where_served(&self) -> bool {
-        !self.needs_profile_alone()
-            && !matches!(self, Self::Init(_) | Self::Audit(_) | Self::Demo(_))
-    }
-
     /// Whether it is about documents of one space, and so can show less than there is.
     pub(crate) const fn works_below_clearance(&self) -> bool {
         matches!(
@@ -449,6 +443,15 @@ impl Command {
                 | Self::Serve(_)
         )
     }
+}
+
+#[cfg(unix)]
+impl Command {
+    /// Whether it works on a profile that is there, and so runs in the process that serves it.
+    pub(crate) const fn runs_where_served(&self) -> bool {
+        !self.needs_profile_alone()
+            && !matches!(self, Self::Init(_) | Self::Audit(_) | Self::Demo(_))
+    }
 
     /// Whether it is to have the profile to itself for as long as it runs.
     pub(crate) const fn needs_profile_alone(&self) -> bool {
@@ -465,7 +468,7 @@ impl Command {
     }
 
     /// The file that the new passphrase is in, if it is in one.
-    pub(crate) fn new_passphrase_file(&self) -> Option<&Path> {
+    pub(crate) fn new_passphrase_file(&self) -> Option<&std::path::Path> {
         match self {
             Self::Passphrase(args) => args.new_passphrase_file.as_deref(),
             Self::Purge(args) => args.new_passphrase_file.as_deref(),

@@ -306,6 +306,7 @@ pub(crate) struct Opened {
 #[derive(Clone)]
 pub(crate) struct Served {
     pub(crate) profile: Profile,
+    #[cfg(unix)]
     pub(crate) clearance: Option<Band>,
     pub(crate) turns: Turns,
 }

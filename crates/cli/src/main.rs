@@ -23,7 +23,7 @@ use clap::Parser;
 
 use crate::args::Cli;
 use crate::exit::{Exit, code_of};
-use crate::home::{Call, profile_dir};
+use crate::home::Call;
 use crate::output::Output;
 
 fn main() -> ExitCode {
@@ -54,10 +54,10 @@ fn start(cli: &Cli) -> anyhow::Result<ExitCode> {
 #[cfg(unix)]
 async fn served(cli: &Cli) -> anyhow::Result<Option<ExitCode>> {
     if cli.command.needs_profile_alone() {
-        socket::refuse_while_served(&profile_dir(&cli.global)?)?;
+        socket::refuse_while_served(&home::profile_dir(&cli.global)?)?;
     }
     if cli.command.runs_where_served() {
-        return socket::run_there(cli, &profile_dir(&cli.global)?).await;
+        return socket::run_there(cli, &home::profile_dir(&cli.global)?).await;
     }
     Ok(None)
 }

@@ -50,6 +50,7 @@ impl Turns {
     }
 
     /// A turn beside others; `wait` is called if it has to be waited for.
+    #[cfg(unix)]
     pub(crate) async fn beside(&self, wait: impl FnOnce()) -> Turn {
         if let Ok(turn) = Arc::clone(&self.gate).try_read_owned() {
             return turn;

@@ -47,6 +47,7 @@ pub(crate) use trash::{Delete, Restore, Trash};
 pub(crate) use versions::{Diff, Show};
 
 /// Runs a command, and tells how it failed if it did.
+#[cfg(unix)]
 pub(crate) async fn run_to_exit(cli: &Cli, call: &Call<'_>) -> Exit {
     run(cli, call).await.unwrap_or_else(|error| failed(call.out, &error))
 }
