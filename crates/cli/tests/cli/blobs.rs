@@ -1,6 +1,7 @@
 //! Files of any kind beside notes.
 
 use std::fs;
+#[cfg(target_os = "linux")]
 use std::io::{Read, Write};
 use std::path::Path;
 

@@ -165,6 +165,7 @@ impl Home {
     }
 
     /// The same, run by another command.
+    #[cfg(target_os = "linux")]
     pub(crate) fn start_under(&self, runner: &[&str], args: &[&str]) -> Running {
         self.spawn(&mut self.command_under(runner, args))
     }
@@ -175,8 +176,11 @@ impl Home {
         for entry in walkdir::WalkDir::new(dir).sort_by_file_name() {
             let entry = entry.unwrap();
             if entry.file_type().is_file() {
-                let name = entry.path().strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-                files.push((name, fs::read(entry.path()).unwrap()));
+                let name = entry.path().strip_prefix(dir).unwrap().to_str().unwrap();
+                files.push((
+                    name.replace(std::path::MAIN_SEPARATOR, "/"),
+                    fs::read(entry.path()).unwrap(),
+                ));
             }
         }
         files
@@ -236,6 +240,7 @@ impl Running {
     }
 
     /// Whether it has not ended yet.
+    #[cfg(unix)]
     pub(crate) fn lives(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -420,7 +420,7 @@ fn what_the_old_file_of_a_renewed_profile_has_is_not_said_to_be_gone_before_a_pu
     assert!(device.writer.carry_over().unwrap().unwrap().is_done);
     let (now, _) = beneath(&device);
     let aside = |path: std::path::PathBuf| {
-        let path = path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+        let path = path.strip_prefix(dir.path()).unwrap().to_str().unwrap().replace('\\', "/");
         (path.starts_with(&file) && path != now && !path.ends_with("-wal")).then_some(path)
     };
     let files = fs::read_dir(dir.path().join(&file).parent().unwrap()).unwrap();
